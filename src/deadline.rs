@@ -1,0 +1,105 @@
+//! Lengths of time and instants: a [`Budget`] is what the configuration grants, a [`Deadline`] is
+//! when it ends.
+
+use std::{fmt, time::Duration};
+
+use hyper::header::HeaderValue;
+use tokio::time::Instant;
+
+/// A positive length of time, at most [`Budget::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Budget(Duration);
+
+impl Budget {
+    /// Longest budget: one day. Anything longer is a mistake in the file.
+    pub const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// `None` when `length` is zero or longer than [`Budget::MAX`].
+    #[must_use]
+    pub fn new(length: Duration) -> Option<Self> {
+        (!length.is_zero() && length <= Self::MAX).then_some(Self(length))
+    }
+
+    /// The budget as a length of time.
+    #[must_use]
+    pub const fn as_duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0.as_secs_f64())
+    }
+}
+
+/// The header in which Prometheus says how long it will wait, in seconds.
+pub const SCRAPE_TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// Shortest time a scraper's header can leave for a scrape.
+pub const SHORTEST_SCRAPE: Duration = Duration::from_millis(100);
+
+/// The instant at which a scrape is over, whoever stalls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// The deadline of a scrape whose request arrived at `arrival`:
+    /// the smaller of `timeout` and what the scraper's header grants less `offset`.
+    ///
+    /// The clock starts with the arrival of the request and ends with the last byte handed to the
+    /// socket. A header that is not a finite positive number is ignored; the result is at
+    /// least [`SHORTEST_SCRAPE`], unless `timeout` itself is shorter.
+    #[must_use]
+    pub fn of_scrape(
+        arrival: Instant,
+        timeout: Budget,
+        header: Option<&HeaderValue>,
+        offset: Duration,
+    ) -> Self {
+        let granted = header
+            .and_then(seconds)
+            .map(|granted| granted.saturating_sub(offset).max(SHORTEST_SCRAPE))
+            .map_or(timeout.as_duration(), |granted| {
+                granted.min(timeout.as_duration())
+            });
+        Self(arrival + granted)
+    }
+
+    /// The deadline that is `budget` after `start`.
+    #[must_use]
+    pub fn after(start: Instant, budget: Budget) -> Self {
+        Self(start + budget.as_duration())
+    }
+
+    /// The earlier of the two.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self(self.0.min(other.0))
+    }
+
+    /// The instant itself.
+    #[must_use]
+    pub const fn instant(self) -> Instant {
+        self.0
+    }
+
+    /// What is left at `now`; zero when it has passed.
+    #[must_use]
+    pub fn remaining(self, now: Instant) -> Duration {
+        self.0.saturating_duration_since(now)
+    }
+
+    /// Whether it has passed at `now`.
+    #[must_use]
+    pub fn has_passed(self, now: Instant) -> bool {
+        now >= self.0
+    }
+}
+
+/// A finite positive number of seconds, as Prometheus writes it (`10.000000`).
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    let number: f64 = value.to_str().ok()?.trim().parse().ok()?;
+    (number.is_finite() && number > 0.0)
+        .then(|| Duration::try_from_secs_f64(number).unwrap_or(Duration::MAX))
+}

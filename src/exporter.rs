@@ -1,0 +1,326 @@
+//! What an exporter is: its name, where it listens, and the rules its scrapes follow.
+//!
+//! Values of these types are correct by construction; the configuration builds them and nobody
+//! checks them again.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    num::{NonZeroU16, NonZeroU32},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::deadline::Budget;
+
+/// The name a scraper asks for with `?exporter=`: 1 to 128 bytes, no control characters.
+///
+/// Compared byte for byte; `Node` and `node` are two exporters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExporterName(Arc<str>);
+
+impl ExporterName {
+    /// Longest name, in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// Checks `name` against the rules above.
+    ///
+    /// # Errors
+    /// [`BadExporterName`] says which rule was broken.
+    pub fn new(name: &str) -> Result<Self, BadExporterName> {
+        if name.is_empty() {
+            Err(BadExporterName::Empty)
+        } else if name.len() > Self::MAX_LEN {
+            Err(BadExporterName::TooLong(name.len()))
+        } else if name.chars().any(char::is_control) {
+            Err(BadExporterName::ControlCharacter)
+        } else {
+            Ok(Self(name.into()))
+        }
+    }
+
+    /// The name as written in the exporters file.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ExporterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a string is no [`ExporterName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadExporterName {
+    /// No byte at all.
+    #[error("the exporter's name is empty")]
+    Empty,
+    /// More than [`ExporterName::MAX_LEN`] bytes; carries how many.
+    #[error("the exporter's name is {0} bytes long, at most 128 are allowed")]
+    TooLong(usize),
+    /// A control character, such as a tab or a NUL.
+    #[error("the exporter's name contains a control character")]
+    ControlCharacter,
+}
+
+/// Where an exporter listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A host name or address literal, and a port. `localhost` stands for `::1` and `127.0.0.1`.
+    Tcp {
+        /// Host name or address literal, without brackets.
+        host: String,
+        /// Port, 1 to 65535.
+        port: NonZeroU16,
+    },
+    /// A Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl Target {
+    /// The `Host` header towards the exporter: `host:port`, or `localhost` on a Unix socket.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Tcp { host, port } => format!("{host}:{port}"),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { .. } => f.write_str(&self.authority()),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Path of the metrics on the exporter, with an optional query.
+///
+/// Starts with `/`; printable ASCII without space and `#`; no `..` segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExporterPath(String);
+
+impl ExporterPath {
+    /// Checks `path` against the rules above.
+    ///
+    /// # Errors
+    /// A sentence that says which rule was broken.
+    pub fn new(path: &str) -> Result<Self, &'static str> {
+        if !path.starts_with('/') {
+            return Err("must start with `/`");
+        }
+        if path.contains('#') {
+            return Err("must not contain `#`: a fragment is never sent to a server");
+        }
+        if !path.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("must be printable ASCII without spaces; percent-encode anything else");
+        }
+        let before_query = path.split('?').next().unwrap_or(path);
+        if before_query.split('/').any(|segment| segment == "..") {
+            return Err("must not contain a `..` segment");
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The path and query as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How sure scrapegate must be that a body is whole before it lets it end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Integrity {
+    /// HTTP framing, and for bodies that are not encoded: OpenMetrics ends in `# EOF\n`, a body
+    /// that ends only with the connection ends in `\n`.
+    #[default]
+    Strict,
+    /// HTTP framing alone.
+    Transport,
+}
+
+/// What scrapegate sends as `Authorization` to the exporter. Never printed.
+#[derive(Clone)]
+pub struct Authorization(hyper::header::HeaderValue);
+
+impl Authorization {
+    /// Wraps a complete header value, such as `Bearer …`, and marks it as sensitive.
+    #[must_use]
+    pub fn new(mut value: hyper::header::HeaderValue) -> Self {
+        value.set_sensitive(true);
+        Self(value)
+    }
+
+    /// The header's value.
+    #[must_use]
+    pub fn header_value(&self) -> hyper::header::HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authorization(…)")
+    }
+}
+
+/// TLS towards an exporter with `method = https`.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// Trust anchors, client certificate and protocol versions.
+    pub config: Arc<ClientConfig>,
+    /// The name the exporter's certificate must be valid for.
+    pub server_name: ServerName<'static>,
+}
+
+/// One exporter, ready to be scraped.
+#[derive(Clone, Debug)]
+pub struct Exporter {
+    /// What the scraper asks for.
+    pub name: ExporterName,
+    /// Where the exporter listens.
+    pub target: Target,
+    /// TLS towards the exporter, or plain HTTP.
+    pub tls: Option<UpstreamTls>,
+    /// Path and query of its metrics.
+    pub path: ExporterPath,
+    /// Credentials towards the exporter.
+    pub authorization: Option<Authorization>,
+    /// The period at which it is expected to be scraped. Starts nothing by itself.
+    pub interval: Duration,
+    /// The whole scrape, from the arrival of the request to the last byte.
+    pub timeout: Budget,
+    /// Name look-up, TCP connect and TLS handshake towards the exporter, within `timeout`.
+    pub connect_timeout: Budget,
+    /// Largest body passed on, in bytes.
+    pub max_body: Option<u64>,
+    /// Whether the scraper's other query parameters go on to the exporter.
+    pub forward_params: bool,
+    /// When a body counts as whole.
+    pub integrity: Integrity,
+    slots: Arc<Semaphore>,
+}
+
+/// The right to one of an exporter's `max-concurrent` scrapes; given back when dropped.
+#[derive(Debug)]
+pub struct ScrapePermit {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The settings of an [`Exporter`] that have defaults or rules across keys.
+#[derive(Clone, Debug)]
+pub struct ScrapeRules {
+    /// See [`Exporter::interval`].
+    pub interval: Duration,
+    /// See [`Exporter::timeout`].
+    pub timeout: Budget,
+    /// See [`Exporter::connect_timeout`].
+    pub connect_timeout: Budget,
+    /// Scrapes at the same time; one more is answered 503.
+    pub max_concurrent: NonZeroU32,
+    /// See [`Exporter::max_body`].
+    pub max_body: Option<u64>,
+    /// See [`Exporter::forward_params`].
+    pub forward_params: bool,
+    /// See [`Exporter::integrity`].
+    pub integrity: Integrity,
+}
+
+impl Exporter {
+    /// Puts an exporter together.
+    #[must_use]
+    pub fn new(
+        name: ExporterName,
+        target: Target,
+        tls: Option<UpstreamTls>,
+        path: ExporterPath,
+        authorization: Option<Authorization>,
+        rules: ScrapeRules,
+    ) -> Self {
+        let slots = usize::try_from(rules.max_concurrent.get())
+            .unwrap_or(Semaphore::MAX_PERMITS)
+            .min(Semaphore::MAX_PERMITS);
+        Self {
+            name,
+            target,
+            tls,
+            path,
+            authorization,
+            interval: rules.interval,
+            timeout: rules.timeout,
+            connect_timeout: rules.connect_timeout,
+            max_body: rules.max_body,
+            forward_params: rules.forward_params,
+            integrity: rules.integrity,
+            slots: Arc::new(Semaphore::new(slots)),
+        }
+    }
+
+    /// Takes one of the `max-concurrent` slots, or `None` when all are taken. Never waits.
+    #[must_use]
+    pub fn try_acquire(&self) -> Option<ScrapePermit> {
+        Arc::clone(&self.slots)
+            .try_acquire_owned()
+            .ok()
+            .map(|permit| ScrapePermit { _permit: permit })
+    }
+}
+
+/// The enabled exporters, in the order of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Exporters {
+    in_order: Vec<Arc<Exporter>>,
+    by_name: HashMap<ExporterName, usize>,
+}
+
+impl Exporters {
+    /// All names, in file order.
+    pub fn names(&self) -> impl Iterator<Item = &ExporterName> {
+        self.in_order.iter().map(|exporter| &exporter.name)
+    }
+
+    /// The exporter of that name, if it is enabled.
+    #[must_use]
+    pub fn get(&self, name: &ExporterName) -> Option<&Arc<Exporter>> {
+        self.by_name.get(name).map(|&index| &self.in_order[index])
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.in_order.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.in_order.is_empty()
+    }
+}
+
+impl FromIterator<Exporter> for Exporters {
+    /// Collects exporters; of two with one name the first is found (the configuration refuses
+    /// such a file).
+    fn from_iter<I: IntoIterator<Item = Exporter>>(iter: I) -> Self {
+        let mut all = Self::default();
+        for exporter in iter {
+            all.by_name
+                .entry(exporter.name.clone())
+                .or_insert(all.in_order.len());
+            all.in_order.push(Arc::new(exporter));
+        }
+        all
+    }
+}

@@ -1,0 +1,4 @@
+//! scrapegate.
+pub mod config;
+pub mod deadline;
+pub mod exporter;

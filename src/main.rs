@@ -1,0 +1,3 @@
+//! The `scrapegate` command.
+
+fn main() {}
