@@ -2,7 +2,7 @@
 //!
 //! Every mistake of both files is reported at once, each with file, line, section and key. Files
 //! that the configuration names (certificates, keys, password files) are only named here;
-//! [`crate::tls::material`] reads them and reports what is wrong with them the same way.
+//! [`crate::assets`] reads them and reports what is wrong with them the same way.
 
 mod daemon;
 mod exporters;
@@ -18,6 +18,10 @@ use std::{
 };
 
 pub use self::findings::{Finding, Findings, Origin, Severity, Sourced};
+pub use crate::{
+    access::{AddressRange, BasicAuth, ClientPattern, Password},
+    tls::TlsLevel,
+};
 use crate::{
     deadline::Budget,
     exporter::{ExporterName, ExporterPath, Integrity, Target},
@@ -109,66 +113,6 @@ pub enum ClientAuth {
     },
     /// `client-auth = none`, written out.
     None,
-}
-
-/// `[default] tls-security-level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum TlsLevel {
-    /// TLS 1.2 and 1.3; the same suites as `Intermediate`, because rustls has no weaker ones.
-    Lax,
-    /// TLS 1.2 and 1.3 with ECDHE and AEAD.
-    #[default]
-    Intermediate,
-    /// TLS 1.3 only.
-    Modern,
-}
-
-/// `[default] auth = user:password`. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BasicAuth {
-    /// Up to the first colon.
-    pub user: String,
-    /// After it.
-    pub password: Password,
-}
-
-/// A password as the file has it.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Password {
-    /// In clear.
-    Plain(String),
-    /// A bcrypt hash, `$2a$`, `$2b$` or `$2y$`.
-    Bcrypt(String),
-}
-
-impl std::fmt::Debug for BasicAuth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BasicAuth(…)")
-    }
-}
-
-/// One entry of `[proxy] client-allow`. `*` stands for any run of characters, `?` for one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientPattern {
-    /// `CN=…`: the subject's common name.
-    CommonName(String),
-    /// `DNS:…`: a DNS name of the subjectAltName; compared without regard to case.
-    Dns(String),
-    /// `URI:…`: a URI of the subjectAltName.
-    Uri(String),
-    /// `IP:…`: an IP address of the subjectAltName, or a range in CIDR notation.
-    Ip(AddressRange),
-    /// `sha256:…`: SHA-256 of the SubjectPublicKeyInfo, 64 hexadecimal digits (colons allowed).
-    SpkiSha256([u8; 32]),
-}
-
-/// An address, or a range in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRange {
-    /// The network's address.
-    pub network: std::net::IpAddr,
-    /// How many leading bits count.
-    pub prefix: u8,
 }
 
 /// `[proxy] log-format`.

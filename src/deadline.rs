@@ -103,3 +103,64 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
     (number.is_finite() && number > 0.0)
         .then(|| Duration::try_from_secs_f64(number).unwrap_or(Duration::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn granted(timeout: f64, header: Option<&str>, offset: f64) -> f64 {
+        let arrival = Instant::now();
+        let header = header.map(|value| HeaderValue::from_str(value).unwrap());
+        let timeout = Budget::new(Duration::from_secs_f64(timeout)).unwrap();
+        let offset = Duration::from_secs_f64(offset);
+        Deadline::of_scrape(arrival, timeout, header.as_ref(), offset)
+            .remaining(arrival)
+            .as_secs_f64()
+    }
+
+    #[test]
+    fn the_deadline_is_the_smaller_of_the_timeout_and_the_header_less_the_offset() {
+        for (timeout, header, offset, expected) in [
+            (5.0, None, 0.25, 5.0),
+            (5.0, Some("10.000000"), 0.25, 5.0),
+            (5.0, Some("5"), 0.25, 4.75),
+            (5.0, Some("2.5"), 0.25, 2.25),
+            (5.0, Some("2.5"), 0.0, 2.5),
+            // At least 0.1 s, unless the timeout itself is shorter.
+            (5.0, Some("0.3"), 0.25, 0.1),
+            (5.0, Some("0.01"), 0.25, 0.1),
+            (0.05, Some("0.01"), 0.25, 0.05),
+            // Finite and positive: clamped.
+            (5.0, Some("1e308"), 0.25, 5.0),
+            (5.0, Some("1e-300"), 0.0, 0.1),
+        ] {
+            assert!(
+                (granted(timeout, header, offset) - expected).abs() < 1e-6,
+                "timeout {timeout}, header {header:?}, offset {offset}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_no_finite_positive_number_is_ignored() {
+        let long = "1".repeat(10_000);
+        for header in [
+            "0", "-1", "NaN", "inf", "-inf", "infinity", "1,2", "", "5s", "0x5", &long,
+        ] {
+            assert!(
+                (granted(5.0, Some(header), 0.25) - 5.0).abs() < 1e-9,
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_budget_is_positive_and_at_most_a_day() {
+        assert!(Budget::new(Duration::ZERO).is_none());
+        assert!(Budget::new(Duration::from_nanos(1)).is_some());
+        assert!(Budget::new(Budget::MAX).is_some());
+        assert!(Budget::new(Budget::MAX + Duration::from_nanos(1)).is_none());
+    }
+}

@@ -1,3 +1,5 @@
-//! The `scrapegate` command.
+//! The `scrapegate` command: all of it is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    scrapegate::cli::main()
+}

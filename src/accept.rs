@@ -1,0 +1,86 @@
+//! Permit → accept → classify the error → back off → spawn. Generic over what it runs.
+
+mod admission;
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::sleep,
+};
+
+pub use self::admission::{Admission, Evicted, HandshakePermit, Ticket};
+use crate::shutdown::Stage;
+
+/// First pause after an error that will not go away at once.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest pause: how late a connection can be accepted after the resource is there again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accepts connections until the shutdown begins, then closes the listener.
+///
+/// Each connection runs in a task of its own with the [`Ticket`] that counts it. At
+/// `max-connections` further ones wait in the listener's backlog; above
+/// `max-connections-per-ip` they are closed at once.
+pub async fn accept_loop<S, F>(
+    listener: TcpListener,
+    admission: Arc<Admission>,
+    mut stage: watch::Receiver<Stage>,
+    serve: S,
+) where
+    S: Fn(TcpStream, SocketAddr, Ticket) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let next = async {
+            let permit = admission.connection().await;
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            biased;
+            _ = Stage::after(&mut stage, false) => return,
+            accepted = next => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                pause = SHORTEST_PAUSE;
+                match admission.admit(address.ip(), permit) {
+                    Some(ticket) => {
+                        tokio::spawn(serve(stream, address, ticket));
+                    }
+                    None => tracing::warn!(
+                        peer = %address,
+                        "connection closed: max-connections-per-ip is reached"
+                    ),
+                }
+            }
+            Err(error) if concerns_one_connection(&error) => {
+                tracing::debug!(%error, "connection lost before it was accepted");
+            }
+            // Out of descriptors or memory, as a rule. The connection stays in the backlog, so
+            // trying again at once would spin; it comes back by itself.
+            Err(error) => {
+                tracing::error!(%error, pause_seconds = pause.as_secs_f64(), "cannot accept");
+                tokio::select! {
+                    _ = Stage::after(&mut stage, false) => return,
+                    () = sleep(pause) => {}
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Errors of a connection that died in the backlog (accept(2): treat them like EAGAIN).
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::TimedOut
+    )
+}

@@ -1,0 +1,278 @@
+//! Every file that the configuration names, read and checked: certificates, keys, CAs, CRLs,
+//! credentials. What comes out can serve; what is wrong is reported with the line that names it.
+
+mod pem;
+mod upstream_tls;
+
+use std::{path::PathBuf, sync::Arc};
+
+use hyper::header::HeaderValue;
+use rustls::{ServerConfig, pki_types::CertificateDer};
+use time::OffsetDateTime;
+
+use self::pem::Reader;
+use crate::{
+    access::Access,
+    config::{
+        ClientAuth, Config, Credentials, ExporterConfig, Finding, Findings, Security, Sourced,
+        TlsFiles,
+    },
+    exporter::{Authorization, Exporter, Exporters, ScrapeRules},
+    tls::{self, Clients, validity},
+};
+
+/// A certificate this close to its end is warned about.
+const EXPIRES_SOON: time::Duration = time::Duration::days(14);
+
+/// All that a server needs beside the numbers of the configuration.
+#[derive(Debug)]
+pub struct Assets {
+    /// TLS towards scrapers; absent with `insecure-plain-http`.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// The enabled exporters; absent when `[prometheus] enabled = False`.
+    pub exporters: Option<Exporters>,
+    /// Who may ask.
+    pub access: Access,
+    /// The certificates that were read, for `check`.
+    pub certificates: Vec<CertificateFile>,
+}
+
+/// A file with certificates, and when the first of them expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What it is for.
+    pub role: &'static str,
+    /// When the first of its certificates expires.
+    pub expires: OffsetDateTime,
+}
+
+/// Reads all files. The second value has every finding; the first is there when none of them is an
+/// error.
+#[must_use]
+pub fn load(config: &Config) -> (Option<Assets>, Findings) {
+    let mut loader = Loader {
+        reader: Reader::default(),
+        now: OffsetDateTime::now_utc(),
+        certificates: Vec::new(),
+    };
+    let tls = match &config.security {
+        Security::InsecurePlainHttp => Some(None),
+        Security::Tls(files) => loader.server(config.tls_level, files).map(Some),
+    };
+    let exporters = config
+        .prometheus_enabled
+        .then(|| loader.exporters(&config.exporters));
+    let access = Access::new(
+        config.client_allow.clone(),
+        config.basic_auth.as_ref().map(|auth| auth.value.clone()),
+    );
+    let findings = loader.reader.findings;
+    let assets = match tls {
+        Some(tls) if !findings.has_errors() => Some(Assets {
+            tls,
+            exporters,
+            access,
+            certificates: loader.certificates,
+        }),
+        Some(_) | None => None,
+    };
+    (assets, findings)
+}
+
+struct Loader {
+    reader: Reader,
+    now: OffsetDateTime,
+    certificates: Vec<CertificateFile>,
+}
+
+impl Loader {
+    fn report(&mut self, finding: Finding) {
+        self.reader.findings.push(finding);
+    }
+
+    fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<Arc<ServerConfig>> {
+        if files.enrolled && !files.certificate.value.exists() {
+            let missing = format!(
+                "try-autossl is on, but {} does not exist: this host is not enrolled, and this \
+                 version cannot enrol. Put the agent's agent.crt, agent.key and server_ca.crt \
+                 there, or use certfile and keyfile",
+                files.certificate.value.display()
+            );
+            self.report(files.certificate.error(missing));
+            return None;
+        }
+        let chain = self.reader.certificates(&files.certificate);
+        let key = self.reader.key(&files.key);
+        let clients = self.clients(&files.clients);
+        let chain = chain?;
+        self.server_validity(&files.certificate, &chain);
+        let (key, clients) = (key?, clients?);
+        self.key_matches(files, &chain, &key);
+        match tls::server_config(level, chain, &key, clients) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                let culprit = match (&error, &files.clients) {
+                    (tls::ServerConfigError::Key(_), _) => &files.key,
+                    (tls::ServerConfigError::Clients(_), ClientAuth::Require { ca, crl }) => {
+                        crl.as_ref().unwrap_or(ca)
+                    }
+                    (tls::ServerConfigError::Clients(_) | tls::ServerConfigError::Tls(_), _) => {
+                        &files.certificate
+                    }
+                };
+                let message = crate::scrape::Chain(&error).to_string();
+                let finding = culprit.error(message);
+                self.report(finding);
+                None
+            }
+        }
+    }
+
+    fn clients(&mut self, clients: &ClientAuth) -> Option<Clients> {
+        match clients {
+            ClientAuth::None => Some(Clients::Anyone),
+            ClientAuth::Require { ca, crl } => {
+                let anchors = self.reader.certificates(ca);
+                if let Some(anchors) = &anchors {
+                    self.note_expiry(ca, "clients' CA", anchors);
+                }
+                let crls = match crl {
+                    None => Some(Vec::new()),
+                    Some(file) => self.reader.revocation_lists(file, self.now),
+                };
+                Some(Clients::Require {
+                    anchors: anchors?,
+                    crls: crls?,
+                })
+            }
+        }
+    }
+
+    /// An expired server certificate would fail every scrape: better not to start.
+    fn server_validity(&mut self, file: &Sourced<PathBuf>, chain: &[CertificateDer<'static>]) {
+        let Some((not_before, not_after)) = chain.first().and_then(validity) else {
+            return;
+        };
+        let now = self.now.unix_timestamp();
+        if now < not_before {
+            self.report(file.error(format!("is not valid before {}", date(not_before))));
+        } else if now > not_after {
+            self.report(file.error(format!("expired on {}", date(not_after))));
+        }
+        self.note_expiry(file, "server", chain.get(..1).unwrap_or_default());
+    }
+
+    fn note_expiry(
+        &mut self,
+        file: &Sourced<PathBuf>,
+        role: &'static str,
+        certificates: &[CertificateDer<'static>],
+    ) {
+        let ends = certificates
+            .iter()
+            .filter_map(validity)
+            .map(|(_, not_after)| not_after);
+        let Some(first_end) = ends.min() else { return };
+        let Ok(expires) = OffsetDateTime::from_unix_timestamp(first_end) else {
+            return;
+        };
+        if role != "server" && expires < self.now {
+            self.report(file.warning(format!(
+                "a certificate in it expired on {}",
+                date(first_end)
+            )));
+        } else if expires > self.now && expires < self.now + EXPIRES_SOON {
+            self.report(file.warning(format!("expires soon, on {}", date(first_end))));
+        }
+        self.certificates.push(CertificateFile {
+            path: file.value.clone(),
+            role,
+            expires,
+        });
+    }
+
+    fn key_matches(
+        &mut self,
+        files: &TlsFiles,
+        chain: &[CertificateDer<'static>],
+        key: &rustls::pki_types::PrivateKeyDer<'static>,
+    ) {
+        // A key that cannot be loaded is reported by whoever builds the server.
+        let Ok(key) = tls::provider()
+            .key_provider
+            .load_private_key(key.clone_key())
+        else {
+            return;
+        };
+        let matches = chain
+            .first()
+            .and_then(|leaf| tls::server_key_matches(leaf, key.as_ref()));
+        if matches == Some(false) {
+            self.report(files.key.error(format!(
+                "does not belong to the certificate in {}",
+                files.certificate.value.display()
+            )));
+        }
+    }
+
+    fn exporters(&mut self, configs: &[ExporterConfig]) -> Exporters {
+        configs
+            .iter()
+            .filter(|config| config.enabled)
+            .filter_map(|config| self.exporter(config))
+            .collect()
+    }
+
+    fn exporter(&mut self, config: &ExporterConfig) -> Option<Exporter> {
+        let authorization = match &config.credentials {
+            None => None,
+            Some(credentials) => Some(self.authorization(credentials)?),
+        };
+        let tls = match &config.tls {
+            None => None,
+            Some(tls) => Some(upstream_tls::load(&mut self.reader, config, tls)?),
+        };
+        Some(Exporter::new(
+            config.name.value.clone(),
+            config.target.clone(),
+            tls,
+            config.path.clone(),
+            authorization,
+            ScrapeRules {
+                interval: config.interval.as_duration(),
+                timeout: config.timeout,
+                connect_timeout: config.connect_timeout,
+                max_concurrent: config.max_concurrent,
+                max_body: config.max_body,
+                forward_params: config.forward_params,
+                integrity: config.integrity,
+            },
+        ))
+    }
+
+    fn authorization(&mut self, credentials: &Credentials) -> Option<Authorization> {
+        let (file, value) = match credentials {
+            Credentials::Bearer(file) => (file, format!("Bearer {}", self.reader.secret(file)?)),
+            Credentials::Basic { username, password } => {
+                let pair = format!("{username}:{}", self.reader.secret(password)?);
+                let token =
+                    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
+                (password, format!("Basic {token}"))
+            }
+        };
+        match HeaderValue::from_str(&value) {
+            Ok(value) => Some(Authorization::new(value)),
+            Err(_) => {
+                self.report(file.error("holds a character that a header cannot carry"));
+                None
+            }
+        }
+    }
+}
+
+fn date(timestamp: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(timestamp)
+        .map_or_else(|_| timestamp.to_string(), |time| time.date().to_string())
+}

@@ -1,0 +1,100 @@
+//! The command line: arguments, one module a subcommand, exit codes.
+
+mod check;
+mod run;
+
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{config::Sources, telemetry::Verbosity};
+
+/// Exit codes (after sysexits.h).
+mod exit {
+    /// `check` found mistakes.
+    pub(super) const MISTAKES: u8 = 1;
+    /// Something that should not happen, such as an address that cannot be bound.
+    pub(super) const INTERNAL: u8 = 70;
+    /// The configuration is wrong.
+    pub(super) const CONFIGURATION: u8 = 78;
+}
+
+/// A streaming mutual-TLS proxy in front of Prometheus exporters.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy (the default).
+    Run(run::RunArgs),
+    /// Read all files and print every mistake, else a table of the exporters. Starts nothing.
+    Check(FileArgs),
+}
+
+/// Which files to read.
+#[derive(Clone, Debug, Args)]
+struct FileArgs {
+    /// config.ini [default: the agent's folder, /etc/openitcockpit-agent on Linux]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The exporters file, in place of `[prometheus] exporters`
+    #[arg(long, value_name = "FILE")]
+    exporters: Option<PathBuf>,
+    /// Where to listen, in place of `[default] address` and `port`; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+impl FileArgs {
+    fn sources(&self) -> Sources {
+        Sources {
+            config: self.config.clone(),
+            exporters: self.exporters.clone(),
+            listen: self.listen,
+        }
+    }
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, Args)]
+struct VerbosityArgs {
+    /// Log more: why connections ended
+    #[arg(short, long)]
+    verbose: bool,
+    /// Log everything, also what the libraries say
+    #[arg(short, long)]
+    debug: bool,
+}
+
+impl VerbosityArgs {
+    fn verbosity(self) -> Verbosity {
+        match self {
+            Self { debug: true, .. } => Verbosity::Debug,
+            Self { verbose: true, .. } => Verbosity::Verbose,
+            Self { .. } => Verbosity::Normal,
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = std::io::stdout().lock();
+    match cli.command {
+        None => run::run(&cli.run),
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Check(args)) => check::check(&args.sources(), &mut out),
+    }
+}
+
+/// Says on standard error why there is nothing to do. A broken pipe there is nobody's loss.
+fn complain(message: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "scrapegate: {message}");
+}

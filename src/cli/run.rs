@@ -1,0 +1,135 @@
+//! `scrapegate run`: the proxy.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::runtime::{Builder, Runtime};
+
+use super::{FileArgs, VerbosityArgs, complain, exit};
+use crate::{
+    assets::{self, Assets},
+    config::{self, ClientAuth, Config, Findings, Security, Severity, Sources},
+    scrape::Chain,
+    server::Server,
+    shutdown::{Request, Signals},
+    telemetry,
+};
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
+    verbosity: VerbosityArgs,
+}
+
+/// Both files and all they name, or everything that is wrong with them.
+pub(super) fn load(sources: &Sources) -> (Option<(Config, Assets)>, Findings) {
+    let (config, mut findings) = config::load(sources);
+    let loaded = config.and_then(|config| {
+        let (assets, more) = assets::load(&config);
+        findings.extend(more);
+        assets.map(|assets| (config, assets))
+    });
+    (loaded, findings)
+}
+
+/// The runtime that a configuration asks for.
+pub(super) fn runtime(config: &Config) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = config.worker_threads {
+        builder.worker_threads(threads.get());
+    }
+    builder.thread_name("scrapegate").enable_all().build()
+}
+
+pub(super) fn run(args: &RunArgs) -> ExitCode {
+    let (loaded, findings) = load(&args.files.sources());
+    let Some((config, assets)) = loaded else {
+        complain("the configuration has mistakes, nothing is started");
+        complain(findings);
+        return exit::CONFIGURATION.into();
+    };
+    telemetry::start(config.log_format, args.verbosity.verbosity());
+    for finding in findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning)
+    {
+        tracing::warn!(at = %finding.origin, "{}", finding.message);
+    }
+    warn_of_open_doors(&config);
+    warn_of_what_is_to_come(&config);
+    match runtime(&config) {
+        Ok(runtime) => runtime.block_on(serve(&config, assets)),
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            exit::INTERNAL.into()
+        }
+    }
+}
+
+/// What was written out on purpose is said again at every start.
+fn warn_of_open_doors(config: &Config) {
+    match &config.security {
+        Security::InsecurePlainHttp => {
+            tracing::warn!("insecure-plain-http is on: no encryption, no client certificates");
+        }
+        Security::Tls(files) if matches!(files.clients, ClientAuth::None) => {
+            tracing::warn!("client-auth is none: everyone who reaches the port can scrape");
+        }
+        Security::Tls(_) => {}
+    }
+}
+
+/// Keys of the specification that this version reads and does not act on.
+fn warn_of_what_is_to_come(config: &Config) {
+    let unused = [
+        ("http-reload", config.http_reload),
+        ("advertise", config.advertise.is_some()),
+        ("enrol-from", !config.enrol_from.is_empty()),
+        ("enrol-window", config.enrol_window.is_some()),
+    ];
+    for (key, _) in unused.iter().filter(|(_, is_set)| *is_set) {
+        tracing::warn!(key, "this version does not act on this key of [proxy]");
+    }
+}
+
+async fn serve(config: &Config, assets: Assets) -> ExitCode {
+    // Before the port is open: a signal that comes early must find its handler.
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "cannot handle signals");
+            return exit::INTERNAL.into();
+        }
+    };
+    let exporters = assets
+        .exporters
+        .as_ref()
+        .map_or(0, |exporters| exporters.len());
+    let server = match Server::bind(config, assets) {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "cannot start");
+            return exit::INTERNAL.into();
+        }
+    };
+    tracing::info!(
+        address = %server.address(),
+        exporters,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    let handle = server.handle();
+    let mut running = std::pin::pin!(server.run());
+    loop {
+        tokio::select! {
+            () = &mut running => return ExitCode::SUCCESS,
+            request = signals.next() => match request {
+                Request::ShutDown => handle.shut_down(),
+                // Better said than ended by the signal's default action.
+                Request::Reload => tracing::warn!("this version cannot reload: restart it"),
+            },
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Drives hyper over one stream from a scraper, and keeps every clock that the stream is under.
+//!
+//! The clocks are here and not in the handler or the body, because this future is polled whatever
+//! happens: hyper polls no body while the scraper does not read, and no handler while a head is
+//! incomplete.
+
+mod activity;
+mod io;
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    sync::watch,
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+
+pub use self::{
+    activity::{Activity, Ending, Timeouts},
+    io::{Downstream, Transport},
+};
+use crate::{
+    relay::{BATCH, ResponseBody},
+    shutdown::Stage,
+};
+
+/// Largest request head, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How long a client that sent too much has to read our answer before the connection is closed.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How much of it is read and thrown away in that time.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Closed {
+    /// As HTTP says: the client closed it, or a response said `Connection: close`.
+    Normally,
+    /// A clock ran out, or the proxy shut down.
+    By(Ending),
+    /// hyper gave up: broken request, lost client, aborted response.
+    Failed(hyper::Error),
+}
+
+/// A boxed future, so that the connection is `Unpin` and gives its stream back at the end.
+pub type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
+
+/// Serves requests on `stream` until it is over, by `handle`, one at a time.
+///
+/// Dropping the future closes the connection at once; a scrape in flight is aborted.
+pub async fn drive<S, H>(
+    stream: Downstream<S>,
+    activity: Arc<Activity>,
+    mut stage: watch::Receiver<Stage>,
+    handle: H,
+) -> Closed
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request<Incoming>) -> ResponseFuture + Unpin,
+{
+    let mut connection = http1::Builder::new()
+        .max_header_size(MAX_HEAD)
+        // One batch fills hyper's buffer, so that each is flushed before the next is made.
+        .max_buf_size(BATCH)
+        .serve_connection(TokioIo::new(stream), service_fn(handle));
+    let mut timer = std::pin::pin!(sleep_until(Instant::now()));
+    let mut draining = false;
+
+    let closed = loop {
+        tokio::select! {
+            biased;
+            closed = poll_fn(|cx| {
+                // Before hyper: a fast endless body never lets it be Pending for long.
+                if let Some(ending) = activity.expired(Instant::now()) {
+                    return Poll::Ready(Closed::By(ending));
+                }
+                match Pin::new(&mut connection).poll(cx) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Closed::Normally),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Closed::Failed(error)),
+                    Poll::Pending => {}
+                }
+                poll_clocks(&activity, timer.as_mut(), cx).map(Closed::By)
+            }) => break closed,
+            next = Stage::after(&mut stage, draining) => match next {
+                Stage::Serving => {}
+                Stage::Draining => {
+                    draining = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Stage::Ended => break Closed::By(Ending::Shutdown),
+            },
+        }
+    };
+
+    // hyper has flushed and shut the stream down by now, unless a clock or an error came first.
+    let client_may_still_send = match &closed {
+        Closed::Normally => activity.refused_early(),
+        // hyper has answered 400, 414 or 431 itself.
+        Closed::Failed(error) => error.is_parse() || error.is_parse_too_large(),
+        Closed::By(ending) => {
+            activity.end(*ending);
+            false
+        }
+    };
+    if client_may_still_send && !draining {
+        read_out(connection.into_parts().io.into_inner()).await;
+    }
+    closed
+}
+
+/// Arms `timer` for the next clock and reports the one that has run out.
+///
+/// The timer is moved to an earlier instant only: clocks mostly move on, and a timer that fires
+/// early finds out here and is armed anew.
+fn poll_clocks(
+    activity: &Activity,
+    mut timer: Pin<&mut Sleep>,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<Ending> {
+    loop {
+        let Some((at, ending)) = activity.next_clock() else {
+            return Poll::Pending;
+        };
+        if at < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(at);
+        }
+        match timer.as_mut().poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(()) if Instant::now() >= at => return Poll::Ready(ending),
+            Poll::Ready(()) => {}
+        }
+    }
+}
+
+/// Reads for a while what a client still sends after an answer that did not wait for it.
+///
+/// Closing a socket with unread bytes resets it, and the reset can overtake the answer
+/// (RFC 9112 §9.6).
+async fn read_out<S: AsyncRead + Unpin>(mut stream: S) {
+    let reading = async {
+        let (mut waste, mut left) = ([0; 4096], LINGER_BYTES);
+        while left > 0 {
+            match stream.read(&mut waste).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => left = left.saturating_sub(count),
+            }
+        }
+    };
+    // Whether the client is done or not, the connection is over.
+    let _ = timeout(LINGER, reading).await;
+}

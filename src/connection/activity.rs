@@ -1,0 +1,255 @@
+//! What a connection is doing, shared by the stream below hyper, the handler and body above it,
+//! and the future that drives both. They all run in one task; the lock is never contended.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    deadline::Deadline,
+    error::Abort,
+    scrape::{Outcome, Scrape, Side},
+};
+
+/// The lengths of a connection's clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// A request's head, from its first byte to its last.
+    pub header: Duration,
+    /// From one response to the next request.
+    pub idle: Duration,
+    /// A write of which the socket takes no byte.
+    pub stall: Duration,
+}
+
+/// Why the driver ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// No complete head within `header-timeout`.
+    Header,
+    /// No request within `idle-timeout`.
+    Idle,
+    /// The socket took no byte for `stall-timeout`.
+    Stall,
+    /// The scrape's deadline.
+    Deadline,
+    /// The drain is over.
+    Shutdown,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Activity {
+    timeouts: Timeouts,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Since when the socket takes nothing.
+    blocked_since: Option<Instant>,
+    /// The TLS buffer holds bytes that the socket did not take.
+    backlog: bool,
+    /// Bytes arrived while a request was being answered: the start of the next one.
+    read_early: bool,
+    /// A response said `Connection: close` to a client that may not have sent everything.
+    refused_early: bool,
+    /// A scrape whose last bytes are on their way to the socket.
+    delivering: Option<Scrape>,
+    ended: Option<Ending>,
+    reset_on_close: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// A head is awaited or incomplete.
+    Head { since: Instant },
+    /// Between two requests.
+    Idle { since: Instant },
+    /// The handler runs; it keeps the deadline itself, because it can still answer 504.
+    Handling,
+    /// A synthetic response is on its way.
+    Responding,
+    /// A scrape's response is on its way.
+    Relaying { deadline: Deadline },
+}
+
+impl Activity {
+    /// A connection whose handshake is over: the clock of its first head starts now.
+    #[must_use]
+    pub fn new(timeouts: Timeouts) -> Self {
+        Self {
+            timeouts,
+            state: Mutex::new(State {
+                phase: Phase::Head {
+                    since: Instant::now(),
+                },
+                blocked_since: None,
+                backlog: false,
+                read_early: false,
+                refused_early: false,
+                delivering: None,
+                ended: None,
+                reset_on_close: false,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // What the handler and the body report.
+
+    /// A head is complete.
+    pub fn request_arrived(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Handling;
+        state.read_early = false;
+    }
+
+    /// The handler has answered by itself; `closes` when it said `Connection: close`.
+    pub fn responding(&self, closes: bool) {
+        let mut state = self.state();
+        state.phase = Phase::Responding;
+        state.refused_early |= closes;
+    }
+
+    /// The handler has passed an exporter's answer on: from now on the driver keeps its deadline.
+    pub fn relaying(&self, deadline: Deadline) {
+        self.state().phase = Phase::Relaying { deadline };
+    }
+
+    /// A complete message is in hyper's hands: the scrape is over with the next flush.
+    pub fn deliver(&self, scrape: Scrape) {
+        self.state().delivering = Some(scrape);
+    }
+
+    /// The response in progress was aborted: the socket is to be reset, so that no client takes
+    /// the end of the connection for the end of the message.
+    pub fn reset_on_close(&self) {
+        self.state().reset_on_close = true;
+    }
+
+    /// Whether the TLS buffer holds bytes that the socket did not take. While it does, a write
+    /// wake-up is registered for this task.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        self.state().backlog
+    }
+
+    /// Why a scrape that is dropped now was aborted, given whom it waited for.
+    #[must_use]
+    pub fn abort_cause(&self, waiting_for: Side) -> Abort {
+        match self.state().ended {
+            Some(Ending::Deadline) => match waiting_for {
+                Side::Exporter => Abort::DeadlineExporter,
+                Side::Scraper => Abort::DeadlineScraper,
+            },
+            Some(Ending::Stall) => Abort::ScraperStalled,
+            Some(Ending::Shutdown) => Abort::Shutdown,
+            Some(Ending::Header | Ending::Idle) | None => Abort::ScraperGone,
+        }
+    }
+
+    // What the stream reports.
+
+    pub(super) fn bytes_read(&self) {
+        let mut state = self.state();
+        match state.phase {
+            Phase::Idle { .. } => {
+                state.phase = Phase::Head {
+                    since: Instant::now(),
+                }
+            }
+            Phase::Head { .. } => {}
+            Phase::Handling | Phase::Responding | Phase::Relaying { .. } => state.read_early = true,
+        }
+    }
+
+    pub(super) fn write_blocked(&self) {
+        self.state().backlog = true;
+    }
+
+    pub(super) fn flushed(&self) {
+        let mut state = self.state();
+        state.backlog = false;
+        let delivered = match state.phase {
+            Phase::Relaying { .. } if state.delivering.is_none() => return,
+            Phase::Relaying { .. } => state.delivering.take(),
+            Phase::Responding => None,
+            Phase::Head { .. } | Phase::Idle { .. } | Phase::Handling => return,
+        };
+        let since = Instant::now();
+        state.phase = if state.read_early {
+            Phase::Head { since }
+        } else {
+            Phase::Idle { since }
+        };
+        drop(state);
+        if let Some(scrape) = delivered {
+            scrape.finish(Outcome::Complete);
+        }
+    }
+
+    pub(super) fn socket_took_bytes(&self) {
+        self.state().blocked_since = None;
+    }
+
+    pub(super) fn socket_took_nothing(&self) {
+        self.state().blocked_since.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn resets_on_close(&self) -> bool {
+        self.state().reset_on_close
+    }
+
+    // What the driver asks.
+
+    /// The clock that runs out first.
+    pub(super) fn next_clock(&self) -> Option<(Instant, Ending)> {
+        let state = self.state();
+        let phase = match state.phase {
+            Phase::Head { since } => Some((since + self.timeouts.header, Ending::Header)),
+            Phase::Idle { since } => Some((since + self.timeouts.idle, Ending::Idle)),
+            Phase::Handling | Phase::Responding => None,
+            Phase::Relaying { deadline } => Some((deadline.instant(), Ending::Deadline)),
+        };
+        let stall = state
+            .blocked_since
+            .map(|since| (since + self.timeouts.stall, Ending::Stall));
+        [phase, stall]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// The clock that has run out at `now`.
+    pub(super) fn expired(&self, now: Instant) -> Option<Ending> {
+        self.next_clock()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, ending)| ending)
+    }
+
+    /// Whether a response said `Connection: close` to a client that may still be sending.
+    pub(super) fn refused_early(&self) -> bool {
+        self.state().refused_early
+    }
+
+    /// The driver gives the connection up; a response in progress is aborted.
+    pub(super) fn end(&self, ending: Ending) {
+        let mut state = self.state();
+        state.ended = Some(ending);
+        state.reset_on_close |= matches!(state.phase, Phase::Relaying { .. } | Phase::Responding);
+        let undelivered = state.delivering.take();
+        drop(state);
+        if let Some(scrape) = undelivered {
+            let cause = self.abort_cause(Side::Scraper);
+            scrape.finish(Outcome::Aborted(cause));
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! Why a request is not answered as hoped, and the one place that chooses the status.
+//!
+//! Two families, because they end differently: a [`Refusal`] comes before the head and becomes a
+//! one-line response; an [`Abort`] comes after it and can only end the connection. What a client
+//! reads (constant words) and what the log says (`Display` and the source chain) are two messages.
+
+use std::{fmt, io};
+
+use hyper::StatusCode;
+
+use crate::deadline::Budget;
+
+/// Who caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The scraper.
+    Downstream,
+    /// The exporter.
+    Upstream,
+    /// scrapegate itself, or whoever runs it.
+    Proxy,
+}
+
+/// What happens to the connection after a synthetic response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// The connection is kept for the next request.
+    Keep,
+    /// The response says `Connection: close`, and the connection is closed.
+    Close,
+}
+
+/// Why a request gets a synthetic response.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not HTTP/1.1: in HTTP/1.0 a truncated body could not be told from a whole one.
+    #[error("the request is not HTTP/1.1")]
+    Version,
+    /// No `Host`, more than one, an invalid one, or one that differs from the absolute target.
+    #[error("the request's Host header is missing, repeated or invalid")]
+    BadHost,
+    /// Any sign of a body: `Content-Length` other than 0, `Transfer-Encoding`, `Expect`.
+    #[error("the request has a body")]
+    RequestBody,
+    /// Neither `GET` nor `HEAD`.
+    #[error("the request's method is not allowed")]
+    Method,
+    /// No such path, compared byte for byte.
+    #[error("no such path")]
+    UnknownPath,
+    /// `exporter` twice, empty, not UTF-8, a bad percent-escape, or no possible name.
+    #[error("the exporter parameter is repeated, empty or malformed")]
+    ExporterParameter,
+    /// Some other parameter has a bad percent-escape.
+    #[error("the query has a bad percent-escape")]
+    Query,
+    /// No such exporter, or a disabled one.
+    #[error("unknown exporter")]
+    UnknownExporter,
+    /// The client certificate is not on `client-allow`.
+    #[error("the client certificate is not on client-allow")]
+    NotAllowed,
+    /// Basic authentication missing or wrong.
+    #[error("wrong or missing user and password")]
+    Unauthorized,
+    /// `max-concurrent` scrapes of the exporter are running.
+    #[error("the exporter has max-concurrent scrapes in flight")]
+    TooManyScrapes,
+    /// The proxy is shutting down.
+    #[error("draining")]
+    Draining,
+    /// The exporter did not do its part.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+/// What went wrong with the exporter before its head was passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// `ECONNREFUSED`.
+    #[error("exporter refused the connection")]
+    Refused(#[source] io::Error),
+    /// The Unix socket does not exist.
+    #[error("exporter's socket does not exist")]
+    NoSocket(#[source] io::Error),
+    /// The host name has no address.
+    #[error("exporter's host name was not found")]
+    NameLookup(#[source] io::Error),
+    /// Any other failure to connect.
+    #[error("exporter is unreachable")]
+    Unreachable(#[source] io::Error),
+    /// No connection, or no TLS handshake, within `connect-timeout`.
+    #[error("exporter did not take the connection within {0}")]
+    ConnectTimeout(Budget),
+    /// Its certificate is not trusted, has the wrong name, or it speaks no TLS.
+    #[error("exporter failed the TLS handshake")]
+    Tls(#[source] io::Error),
+    /// The connection was reset before the head, or before the first byte of the body.
+    #[error("exporter reset the connection")]
+    Reset(#[source] Cause),
+    /// The connection ended before a whole head.
+    #[error("exporter closed the connection without an answer")]
+    Closed,
+    /// What it sent is not HTTP.
+    #[error("exporter sent no valid HTTP")]
+    Garbage(#[source] Cause),
+    /// Head larger than 16 KiB.
+    #[error("exporter sent too large a head")]
+    HeadTooLarge,
+    /// A `Transfer-Encoding` other than a single `chunked`.
+    #[error("exporter sent an unsupported transfer coding")]
+    TransferCoding,
+    /// A redirect; never followed.
+    #[error("exporter answered with a redirect")]
+    Redirect,
+    /// 101, 204, 205 or 304: nothing that could be metrics.
+    #[error("exporter answered {} without metrics", .0.as_u16())]
+    NoMetrics(StatusCode),
+    /// The body ended before its first byte, or the whole of it arrived and breaks `integrity`.
+    #[error("exporter cut its answer short")]
+    CutShort,
+    /// `Content-Length` above `max-body`.
+    #[error("exporter's answer is larger than max-body")]
+    TooLarge,
+    /// No complete head and first byte before the deadline.
+    #[error("exporter sent no first byte in time")]
+    FirstByteTimeout,
+}
+
+/// The error below, whatever it is.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A synthetic response: status, its reason phrase, what the body says, what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The status code.
+    pub status: StatusCode,
+    /// The reason phrase. Prometheus shows it on its targets page. Constant words.
+    pub reason: &'static str,
+    /// The connection's fate.
+    pub afterwards: Afterwards,
+}
+
+impl Refusal {
+    /// Chooses the status of every synthetic response there is.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        use Afterwards::{Close, Keep};
+        let (status, reason, afterwards) = match self {
+            Self::Version => (
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "HTTP Version Not Supported",
+                Close,
+            ),
+            Self::BadHost => (StatusCode::BAD_REQUEST, "bad Host header", Close),
+            Self::RequestBody => (StatusCode::BAD_REQUEST, "request body not allowed", Close),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Close),
+            Self::UnknownPath => (StatusCode::NOT_FOUND, "Not Found", Keep),
+            Self::ExporterParameter => (StatusCode::BAD_REQUEST, "bad exporter parameter", Keep),
+            Self::Query => (
+                StatusCode::BAD_REQUEST,
+                "bad percent-escape in the query",
+                Keep,
+            ),
+            Self::UnknownExporter => (StatusCode::NOT_FOUND, "Unknown exporter", Keep),
+            Self::NotAllowed => (
+                StatusCode::FORBIDDEN,
+                "client certificate is not on client-allow",
+                Close,
+            ),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", Keep),
+            Self::TooManyScrapes => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many scrapes of this exporter",
+                Keep,
+            ),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down", Close),
+            Self::Upstream(error) => {
+                let (status, reason) = error.status();
+                (status, reason, Keep)
+            }
+        };
+        Verdict {
+            status,
+            reason,
+            afterwards,
+        }
+    }
+
+    /// Who caused it.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Version
+            | Self::BadHost
+            | Self::RequestBody
+            | Self::Method
+            | Self::UnknownPath
+            | Self::ExporterParameter
+            | Self::Query
+            | Self::UnknownExporter
+            | Self::NotAllowed
+            | Self::Unauthorized => Blame::Downstream,
+            Self::TooManyScrapes | Self::Draining => Blame::Proxy,
+            Self::Upstream(_) => Blame::Upstream,
+        }
+    }
+
+    /// One constant word for logs and counters.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Version => "http_version",
+            Self::BadHost => "bad_host",
+            Self::RequestBody => "request_body",
+            Self::Method => "method",
+            Self::UnknownPath => "unknown_path",
+            Self::ExporterParameter => "exporter_parameter",
+            Self::Query => "query",
+            Self::UnknownExporter => "unknown_exporter",
+            Self::NotAllowed => "not_allowed",
+            Self::Unauthorized => "unauthorized",
+            Self::TooManyScrapes => "too_many_scrapes",
+            Self::Draining => "draining",
+            Self::Upstream(error) => error.label(),
+        }
+    }
+}
+
+impl UpstreamError {
+    /// What ended a body before its first byte was passed on.
+    #[must_use]
+    pub fn before_first_byte(abort: Abort) -> Self {
+        match abort {
+            Abort::ExporterReset => Self::Reset(abort.into()),
+            Abort::ExporterGarbage => Self::Garbage(abort.into()),
+            Abort::TooLarge => Self::TooLarge,
+            Abort::DeadlineExporter => Self::FirstByteTimeout,
+            Abort::ExporterCutShort
+            | Abort::Integrity(_)
+            | Abort::DeadlineScraper
+            | Abort::ScraperStalled
+            | Abort::ScraperGone
+            | Abort::Shutdown => Self::CutShort,
+        }
+    }
+
+    fn status(&self) -> (StatusCode, &'static str) {
+        const BAD: StatusCode = StatusCode::BAD_GATEWAY;
+        const LATE: StatusCode = StatusCode::GATEWAY_TIMEOUT;
+        match self {
+            Self::Refused(_) => (BAD, "exporter refused the connection"),
+            Self::NoSocket(_) => (BAD, "exporter's socket does not exist"),
+            Self::NameLookup(_) => (BAD, "exporter's host name was not found"),
+            Self::Unreachable(_) => (BAD, "exporter is unreachable"),
+            Self::ConnectTimeout(_) => (LATE, "exporter did not take the connection in time"),
+            Self::Tls(_) => (BAD, "exporter failed the TLS handshake"),
+            Self::Reset(_) => (BAD, "exporter reset the connection"),
+            Self::Closed => (BAD, "exporter closed the connection without an answer"),
+            Self::Garbage(_) => (BAD, "exporter sent no valid HTTP"),
+            Self::HeadTooLarge => (BAD, "exporter sent too large a head"),
+            Self::TransferCoding => (BAD, "exporter sent an unsupported transfer coding"),
+            Self::Redirect => (BAD, "exporter answered with a redirect"),
+            Self::NoMetrics(_) => (BAD, "exporter answered without metrics"),
+            Self::CutShort => (BAD, "exporter cut its answer short"),
+            Self::TooLarge => (BAD, "exporter's answer is larger than max-body"),
+            Self::FirstByteTimeout => (LATE, "exporter sent no first byte in time"),
+        }
+    }
+
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "exporter_refused",
+            Self::NoSocket(_) => "exporter_no_socket",
+            Self::NameLookup(_) => "exporter_name_lookup",
+            Self::Unreachable(_) => "exporter_unreachable",
+            Self::ConnectTimeout(_) => "exporter_connect_timeout",
+            Self::Tls(_) => "exporter_tls",
+            Self::Reset(_) => "exporter_reset",
+            Self::Closed => "exporter_closed",
+            Self::Garbage(_) => "exporter_garbage",
+            Self::HeadTooLarge => "exporter_head_too_large",
+            Self::TransferCoding => "exporter_transfer_coding",
+            Self::Redirect => "exporter_redirect",
+            Self::NoMetrics(_) => "exporter_no_metrics",
+            Self::CutShort => "exporter_cut_short",
+            Self::TooLarge => "exporter_too_large",
+            Self::FirstByteTimeout => "exporter_first_byte_timeout",
+        }
+    }
+}
+
+/// Why a response ended after its head: the scraper must not take it for a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Abort {
+    /// The exporter's connection was reset.
+    #[error("exporter reset the connection in the body")]
+    ExporterReset,
+    /// The exporter's connection ended inside the body.
+    #[error("exporter cut its answer short")]
+    ExporterCutShort,
+    /// Broken chunk framing.
+    #[error("exporter broke the framing of its body")]
+    ExporterGarbage,
+    /// More than `max-body` bytes.
+    #[error("exporter's answer is larger than max-body")]
+    TooLarge,
+    /// Framed well, but its last bytes say that it is not whole (`integrity = strict`).
+    #[error("exporter's answer {0}")]
+    Integrity(IntegrityFault),
+    /// The deadline passed while the exporter was awaited.
+    #[error("deadline exceeded while waiting for the exporter")]
+    DeadlineExporter,
+    /// The deadline passed while the scraper did not read.
+    #[error("deadline exceeded while waiting for the scraper")]
+    DeadlineScraper,
+    /// The scraper's socket took no byte for `stall-timeout`.
+    #[error("scraper stopped reading")]
+    ScraperStalled,
+    /// The scraper's connection ended, or it was closed because of what it sent.
+    #[error("scraper went away")]
+    ScraperGone,
+    /// The drain ended before the scrape did.
+    #[error("proxy shut down")]
+    Shutdown,
+}
+
+/// What `integrity = strict` missed at the end of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegrityFault {
+    /// OpenMetrics without `# EOF\n`.
+    NoEofMarker,
+    /// A body that ends with the connection, not with a newline.
+    NoFinalNewline,
+}
+
+impl fmt::Display for IntegrityFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoEofMarker => "is OpenMetrics without a final `# EOF`",
+            Self::NoFinalNewline => "ended with the connection, and not with a newline",
+        })
+    }
+}
+
+impl Abort {
+    /// Who caused it.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::ExporterReset
+            | Self::ExporterCutShort
+            | Self::ExporterGarbage
+            | Self::TooLarge
+            | Self::Integrity(_)
+            | Self::DeadlineExporter => Blame::Upstream,
+            Self::DeadlineScraper | Self::ScraperStalled | Self::ScraperGone => Blame::Downstream,
+            Self::Shutdown => Blame::Proxy,
+        }
+    }
+
+    /// One constant word for logs and counters.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ExporterReset => "exporter_reset",
+            Self::ExporterCutShort => "exporter_cut_short",
+            Self::ExporterGarbage => "exporter_garbage",
+            Self::TooLarge => "too_large",
+            Self::Integrity(_) => "integrity",
+            Self::DeadlineExporter => "deadline_exporter",
+            Self::DeadlineScraper => "deadline_scraper",
+            Self::ScraperStalled => "scraper_stalled",
+            Self::ScraperGone => "scraper_gone",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! One request: route, find the exporter, set the deadline, fetch, relay.
+
+use std::sync::Arc;
+
+use hyper::{Request, Response, StatusCode, body::Incoming, http::request::Parts};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    access::Access,
+    connection::Activity,
+    deadline::{Deadline, SCRAPE_TIMEOUT_HEADER},
+    error::{Afterwards, Refusal, UpstreamError},
+    exporter::{Exporter, ExporterName, Exporters},
+    peer::Peer,
+    relay::{self, RelayBody, ResponseBody},
+    respond,
+    route::{self, Route},
+    scrape::Scrape,
+    shutdown::Stage,
+    upstream::{self, UpstreamHead},
+};
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Service {
+    /// Absent when `[prometheus] enabled = False`.
+    pub exporters: Option<Exporters>,
+    /// Who may ask.
+    pub access: Access,
+    /// What a scrape has to be ready before Prometheus gives up on it.
+    pub scrape_timeout_offset: std::time::Duration,
+    /// How far a shutdown is.
+    pub stage: watch::Receiver<Stage>,
+}
+
+/// Answers one request. Never fails: what goes wrong before the head is a response, what goes
+/// wrong after it ends the body.
+///
+/// Dropping the future, as happens when the scraper goes away, ends the exporter's connection.
+pub async fn handle(
+    service: Arc<Service>,
+    peer: Arc<Peer>,
+    activity: Arc<Activity>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let arrival = Instant::now();
+    activity.request_arrived();
+    // Bodies are refused below; dropping this one tells hyper not to wait for it.
+    let (head, _) = request.into_parts();
+    match answer(&service, &peer, &activity, &head, arrival).await {
+        Ok(Answer::Own(response)) => {
+            activity.responding(false);
+            response
+        }
+        Ok(Answer::Relayed(response, deadline)) => {
+            activity.relaying(deadline);
+            response
+        }
+        Err(refusal) => {
+            activity.responding(refusal.verdict().afterwards == Afterwards::Close);
+            respond::refusal(&refusal)
+        }
+    }
+}
+
+enum Answer {
+    /// The proxy's own.
+    Own(Response<ResponseBody>),
+    /// An exporter's, which has to be over by the deadline.
+    Relayed(Response<ResponseBody>, Deadline),
+}
+
+async fn answer(
+    service: &Service,
+    peer: &Arc<Peer>,
+    activity: &Arc<Activity>,
+    head: &Parts,
+    arrival: Instant,
+) -> Result<Answer, Refusal> {
+    let route = async {
+        route::well_formed(head)?;
+        service
+            .access
+            .check(peer.identity.as_ref(), &head.headers)
+            .await?;
+        route::route(&head.uri)
+    };
+    match (route.await, &service.exporters) {
+        (
+            Ok(Route::Scrape {
+                exporter,
+                forwarded,
+            }),
+            Some(exporters),
+        ) => {
+            let Some(exporter) = exporters.get(&exporter) else {
+                return Err(refused(peer, Refusal::UnknownExporter));
+            };
+            let request = ScrapeRequest {
+                exporter,
+                head,
+                forwarded: &forwarded,
+                arrival,
+            };
+            scrape(service, peer, activity, &request).await
+        }
+        (Ok(Route::List), Some(exporters)) => Ok(Answer::Own(list(exporters))),
+        (Ok(Route::Scrape { .. } | Route::List), None) => Err(refused(peer, Refusal::UnknownPath)),
+        (Ok(Route::Healthy), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
+        (Ok(Route::Ready), _) if is_draining(service) => Err(Refusal::Draining),
+        (Ok(Route::Ready), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
+        (Err(refusal), _) => Err(refused(peer, refusal)),
+    }
+}
+
+/// Logs a request that never became a scrape.
+fn refused(peer: &Peer, refusal: Refusal) -> Refusal {
+    tracing::info!(
+        reason = refusal.label(),
+        status = refusal.verdict().status.as_u16(),
+        client = peer.client(),
+        peer = %peer.address,
+        "request refused"
+    );
+    refusal
+}
+
+fn is_draining(service: &Service) -> bool {
+    *service.stage.borrow() != Stage::Serving
+}
+
+fn list(exporters: &Exporters) -> Response<ResponseBody> {
+    let names: Vec<&str> = exporters.names().map(ExporterName::as_str).collect();
+    respond::json(serde_json::Value::from(names).to_string())
+}
+
+struct ScrapeRequest<'a> {
+    exporter: &'a Arc<Exporter>,
+    head: &'a Parts,
+    forwarded: &'a str,
+    arrival: Instant,
+}
+
+async fn scrape(
+    service: &Service,
+    peer: &Arc<Peer>,
+    activity: &Arc<Activity>,
+    request: &ScrapeRequest<'_>,
+) -> Result<Answer, Refusal> {
+    let exporter = request.exporter;
+    let deadline = Deadline::of_scrape(
+        request.arrival,
+        exporter.timeout,
+        request.head.headers.get(SCRAPE_TIMEOUT_HEADER),
+        service.scrape_timeout_offset,
+    );
+    let permit = exporter.try_acquire();
+    let no_permit = permit.is_none();
+    let mut scrape = Scrape::begin(Arc::clone(exporter), Arc::clone(peer), permit);
+    let first_bytes = if is_draining(service) {
+        Err(Refusal::Draining)
+    } else if no_permit {
+        Err(Refusal::TooManyScrapes)
+    } else {
+        first_bytes(request, deadline, activity)
+            .await
+            .map_err(Refusal::from)
+    };
+    match first_bytes {
+        Ok((head, mut body)) => {
+            scrape.first_byte(head.status);
+            body.account_to(scrape);
+            let response = relay::response_head(&head, ResponseBody::relay(body));
+            Ok(Answer::Relayed(response, deadline))
+        }
+        Err(refusal) => {
+            scrape.refuse(&refusal);
+            Err(refusal)
+        }
+    }
+}
+
+/// Up to here a failure is a clean 502 or 504.
+async fn first_bytes(
+    request: &ScrapeRequest<'_>,
+    deadline: Deadline,
+    activity: &Arc<Activity>,
+) -> Result<(UpstreamHead, RelayBody), UpstreamError> {
+    let ScrapeRequest {
+        exporter,
+        head,
+        forwarded,
+        ..
+    } = request;
+    let (head, body) = upstream::fetch(exporter, head, forwarded, deadline).await?;
+    let mut body = RelayBody::new(&head, body, exporter, Arc::clone(activity));
+    match timeout_at(deadline.instant(), body.prime()).await {
+        Ok(Ok(())) => Ok((head, body)),
+        Ok(Err(abort)) => Err(UpstreamError::before_first_byte(abort)),
+        Err(_) => Err(UpstreamError::FirstByteTimeout),
+    }
+}

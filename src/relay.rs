@@ -1,0 +1,280 @@
+//! The way of a body from the exporter to the scraper: frame by frame, never whole.
+//!
+//! [`RelayBody`] owns everything that lives as long as a scrape, so that every way a scrape can
+//! end gives everything back and counts it once.
+
+mod coalesce;
+mod headers;
+mod integrity;
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+pub use self::{coalesce::BATCH, headers::response_head};
+use self::{
+    coalesce::{Coalescer, Next},
+    integrity::TailCheck,
+};
+use crate::{
+    connection::Activity,
+    error::Abort,
+    exporter::Exporter,
+    scrape::{Outcome, Scrape, Side},
+    upstream::{Framing, UpstreamBody, UpstreamHead},
+};
+
+/// A response's body: a few constant bytes, or an exporter's body on its way.
+#[derive(Debug)]
+pub struct ResponseBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Fixed(Option<Bytes>),
+    Relay(Box<RelayBody>),
+}
+
+impl ResponseBody {
+    /// A body that is there already.
+    #[must_use]
+    pub fn fixed(bytes: Bytes) -> Self {
+        Self(Kind::Fixed((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// An exporter's body.
+    #[must_use]
+    pub fn relay(body: RelayBody) -> Self {
+        Self(Kind::Relay(Box::new(body)))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        match &mut self.0 {
+            Kind::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Relay(body) => Pin::new(&mut **body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Fixed(bytes) => bytes.is_none(),
+            Kind::Relay(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Fixed(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Relay(body) => body.size_hint(),
+        }
+    }
+}
+
+/// An exporter's body on its way to the scraper.
+///
+/// Ends with `None` if and only if the exporter delivered a complete message that passes the
+/// exporter's `integrity` rule. Everything else is an [`Abort`], after which hyper ends the
+/// connection without a last chunk and without a TLS close_notify.
+///
+/// The scrape's deadline is not kept here: hyper polls no body while the scraper does not read, so
+/// the future that drives the connection keeps it (see [`crate::connection`]).
+///
+/// Dropping it ends the exporter's connection and gives the scrape's permit back.
+#[derive(Debug)]
+pub struct RelayBody {
+    upstream: UpstreamBody,
+    coalescer: Coalescer,
+    tail: TailCheck,
+    /// Bytes of the body that have not been passed on; known with `Content-Length`.
+    unsent: Option<u64>,
+    received: u64,
+    max_body: Option<u64>,
+    /// The exporter's message is complete and sound.
+    complete: bool,
+    /// A batch that is ready to be passed on.
+    primed: Option<Bytes>,
+    scrape: Option<Scrape>,
+    activity: Arc<Activity>,
+}
+
+impl RelayBody {
+    /// Takes over the exporter's connection.
+    #[must_use]
+    pub fn new(
+        head: &UpstreamHead,
+        upstream: UpstreamBody,
+        exporter: &Exporter,
+        activity: Arc<Activity>,
+    ) -> Self {
+        Self {
+            complete: matches!(head.framing, Framing::Bodiless),
+            unsent: head.framing.length(),
+            tail: TailCheck::new(exporter.integrity, head),
+            coalescer: Coalescer::default(),
+            upstream,
+            received: 0,
+            max_body: exporter.max_body,
+            primed: None,
+            scrape: None,
+            activity,
+        }
+    }
+
+    /// Waits until the first bytes, or the end of an empty body, are here.
+    ///
+    /// So head and data share a TLS record, and an early death is still a clean 502. Cancel safe:
+    /// bytes that have arrived stay here.
+    ///
+    /// # Errors
+    /// The body ended badly before its first byte could be passed on.
+    pub async fn prime(&mut self) -> Result<(), Abort> {
+        let first = std::future::poll_fn(|cx| self.poll_batch(cx)).await?;
+        self.primed = first;
+        Ok(())
+    }
+
+    /// Takes over the scrape's accounting: from now on the body counts its end.
+    pub fn account_to(&mut self, scrape: Scrape) {
+        self.scrape = Some(scrape);
+    }
+
+    /// The next batch: everything the exporter has sent by now, at most [`BATCH`] bytes.
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
+        loop {
+            if self.complete {
+                return Poll::Ready(Ok(self.coalescer.rest()));
+            }
+            if let Some(batch) = self.coalescer.full() {
+                return Poll::Ready(Ok(Some(batch)));
+            }
+            match self.upstream.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    self.inspect(&data)?;
+                    if let Next::PassOn(data) = self.coalescer.push(data) {
+                        return Poll::Ready(Ok(Some(data)));
+                    }
+                }
+                Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(abort)),
+                Poll::Ready(None) => self.end_of_message()?,
+                // The exporter is dry: what is here goes on now, nothing is held back.
+                Poll::Pending => {
+                    return match self.coalescer.rest() {
+                        Some(batch) => Poll::Ready(Ok(Some(batch))),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    fn inspect(&mut self, data: &Bytes) -> Result<(), Abort> {
+        self.received += data.len() as u64;
+        if self.max_body.is_some_and(|most| self.received > most) {
+            return Err(Abort::TooLarge);
+        }
+        self.tail.update(data);
+        // With Content-Length the scraper knows the end by counting, so the last bytes must not
+        // leave before they have been judged.
+        if self.upstream.is_end() {
+            self.end_of_message()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn end_of_message(&mut self) -> Result<(), Abort> {
+        self.tail.verdict().map_err(Abort::Integrity)?;
+        self.complete = true;
+        Ok(())
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
+        if let Some(batch) = self.primed.take() {
+            return Poll::Ready(Some(Ok(batch)));
+        }
+        // Bytes that the socket did not take yet are in the TLS buffer: reading on would only pile
+        // up more. The connection's flush, which is polled next, wakes this task.
+        if self.activity.has_backlog() {
+            self.coalescer.release();
+            return Poll::Pending;
+        }
+        self.poll_batch(cx).map(Result::transpose)
+    }
+}
+
+impl Body for RelayBody {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        let this = &mut *self;
+        if let Some(scrape) = &mut this.scrape {
+            scrape.clock.resume();
+        }
+        let next = this.poll_next(cx);
+        if let Some(scrape) = &mut this.scrape {
+            let exporter_is_awaited = next.is_pending() && !this.activity.has_backlog();
+            scrape.clock.wait_for(if exporter_is_awaited {
+                Side::Exporter
+            } else {
+                Side::Scraper
+            });
+        }
+        match ready!(next) {
+            Some(Ok(data)) => {
+                let length = data.len() as u64;
+                this.unsent = this.unsent.map(|unsent| unsent.saturating_sub(length));
+                if let Some(scrape) = &mut this.scrape {
+                    scrape.add_bytes(length);
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(abort)) => {
+                this.activity.reset_on_close();
+                if let Some(scrape) = this.scrape.take() {
+                    scrape.finish(Outcome::Aborted(abort));
+                }
+                Poll::Ready(Some(Err(abort)))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.complete && self.primed.is_none() && self.coalescer.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.unsent
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for RelayBody {
+    fn drop(&mut self) {
+        if let Some(scrape) = self.scrape.take() {
+            if self.is_end_stream() {
+                // Not over before the last byte is handed to the socket.
+                self.activity.deliver(scrape);
+            } else {
+                let waited_for = scrape.clock.waiting_for();
+                scrape.finish(Outcome::Aborted(self.activity.abort_cause(waited_for)));
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Whether the last bytes of a body say that it is whole.
+//!
+//! Prometheus appends a newline to what it gets and would take a value cut in half for a value:
+//! given `foo 1234` cut after `foo 12`, version 2.42 stores 12 with `up` 1.
+
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+
+use crate::{
+    error::IntegrityFault,
+    exporter::Integrity,
+    upstream::{Framing, UpstreamHead},
+};
+
+const EOF_MARKER: &[u8] = b"# EOF\n";
+
+/// Keeps the last bytes of a body and judges them at its end.
+#[derive(Debug)]
+pub(super) struct TailCheck {
+    rule: Rule,
+    tail: [u8; EOF_MARKER.len()],
+    seen: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// The framing says it all.
+    Framing,
+    /// A body that ends only with the connection.
+    FinalNewline,
+    /// OpenMetrics.
+    EofMarker,
+}
+
+impl TailCheck {
+    pub(super) fn new(integrity: Integrity, head: &UpstreamHead) -> Self {
+        let rule = if integrity == Integrity::Transport
+            || is_encoded(&head.headers)
+            || head.framing == Framing::Bodiless
+        {
+            Rule::Framing
+        } else if is_openmetrics(&head.headers) {
+            Rule::EofMarker
+        } else if head.framing == Framing::UntilClose {
+            Rule::FinalNewline
+        } else {
+            Rule::Framing
+        };
+        Self {
+            rule,
+            tail: [0; EOF_MARKER.len()],
+            seen: 0,
+        }
+    }
+
+    pub(super) fn update(&mut self, data: &[u8]) {
+        if self.rule == Rule::Framing {
+            return;
+        }
+        let keep = self.tail.len();
+        if let Some(last) = data.last_chunk() {
+            self.tail = *last;
+        } else {
+            self.tail.rotate_left(data.len());
+            self.tail[keep - data.len()..].copy_from_slice(data);
+        }
+        self.seen = keep.min(self.seen.saturating_add(data.len()));
+    }
+
+    pub(super) fn verdict(&self) -> Result<(), IntegrityFault> {
+        let tail = &self.tail[self.tail.len() - self.seen..];
+        match self.rule {
+            Rule::Framing => Ok(()),
+            Rule::FinalNewline if tail.ends_with(b"\n") => Ok(()),
+            Rule::FinalNewline => Err(IntegrityFault::NoFinalNewline),
+            Rule::EofMarker if tail == EOF_MARKER => Ok(()),
+            Rule::EofMarker => Err(IntegrityFault::NoEofMarker),
+        }
+    }
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|coding| {
+        !coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"identity")
+    })
+}
+
+fn is_openmetrics(headers: &HeaderMap) -> bool {
+    const MEDIA_TYPE: &[u8] = b"application/openmetrics-text";
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let essence = value
+            .as_bytes()
+            .split(|&b| b == b';')
+            .next()
+            .unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(MEDIA_TYPE)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use hyper::StatusCode;
+
+    use super::*;
+
+    fn verdict(
+        integrity: Integrity,
+        headers: &[(&'static str, &'static str)],
+        framing: Framing,
+        body: &str,
+        split: usize,
+    ) -> Result<(), IntegrityFault> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
+        let head = UpstreamHead {
+            status: StatusCode::OK,
+            headers,
+            framing,
+        };
+        let mut check = TailCheck::new(integrity, &head);
+        for piece in body.as_bytes().chunks(split) {
+            check.update(piece);
+        }
+        check.verdict()
+    }
+
+    #[test]
+    fn openmetrics_ends_with_the_eof_marker_however_it_is_split() {
+        const OPENMETRICS: (&str, &str) = (
+            "content-type",
+            "Application/OpenMetrics-Text; version=1.0.0; charset=utf-8",
+        );
+        for split in 1..9 {
+            for framing in [Framing::Chunked, Framing::Length(7), Framing::UntilClose] {
+                let judge = |body| verdict(Integrity::Strict, &[OPENMETRICS], framing, body, split);
+                assert_eq!(judge("a 1\n# EOF\n"), Ok(()));
+                assert_eq!(judge("# EOF\n"), Ok(()));
+                for bad in [
+                    "",
+                    "a 1\n",
+                    "a 1\n# EOF",
+                    "a 1\n# EOF\n\n",
+                    " EOF\n",
+                    "# EOF\na 1\n",
+                ] {
+                    assert_eq!(judge(bad), Err(IntegrityFault::NoEofMarker), "{bad:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_ends_with_the_connection_ends_with_a_newline() {
+        let text = ("content-type", "text/plain; version=0.0.4");
+        for split in 1..9 {
+            let judge = |framing, body| verdict(Integrity::Strict, &[text], framing, body, split);
+            assert_eq!(judge(Framing::UntilClose, "foo 1234\n"), Ok(()));
+            for bad in ["", "foo 12", "foo 1234\nbar"] {
+                assert_eq!(
+                    judge(Framing::UntilClose, bad),
+                    Err(IntegrityFault::NoFinalNewline)
+                );
+                assert_eq!(judge(Framing::Chunked, bad), Ok(()));
+                assert_eq!(judge(Framing::Length(1), bad), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn encoded_bodies_and_integrity_transport_are_judged_by_their_framing() {
+        let openmetrics = ("content-type", "application/openmetrics-text");
+        let gzip = ("content-encoding", "gzip");
+        let identity = ("content-encoding", "identity");
+        let close = Framing::UntilClose;
+        assert_eq!(
+            verdict(Integrity::Strict, &[openmetrics, gzip], close, "x", 1),
+            Ok(())
+        );
+        assert_eq!(
+            verdict(Integrity::Transport, &[openmetrics], close, "x", 1),
+            Ok(())
+        );
+        assert_eq!(
+            verdict(Integrity::Strict, &[openmetrics, identity], close, "x", 1),
+            Err(IntegrityFault::NoEofMarker)
+        );
+    }
+}

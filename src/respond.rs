@@ -1,0 +1,79 @@
+//! Synthetic responses: everything that does not come from an exporter.
+
+use bytes::Bytes;
+use hyper::{
+    Response, StatusCode,
+    ext::ReasonPhrase,
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+
+use crate::{
+    error::{Afterwards, Refusal, Verdict},
+    relay::ResponseBody,
+};
+
+/// Seconds after which a scraper that was turned away may try again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// The one-line response to a refused request. Constant words; nothing of the request is echoed.
+#[must_use]
+pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
+    let Verdict {
+        status,
+        reason,
+        afterwards,
+    } = refusal.verdict();
+    let line: Bytes = match refusal {
+        // The agent's own words, to the byte.
+        Refusal::UnknownExporter => Bytes::from_static(b"Unknown exporter"),
+        _ => format!("{reason}\n").into(),
+    };
+    let mut response = text(status, line);
+    if status.canonical_reason() != Some(reason) {
+        response
+            .extensions_mut()
+            .insert(ReasonPhrase::from_static(reason.as_bytes()));
+    }
+    let headers = response.headers_mut();
+    if afterwards == Afterwards::Close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Basic realm=\"scrapegate\", charset=\"UTF-8\"");
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    response
+}
+
+/// A short text.
+#[must_use]
+pub fn text(status: StatusCode, line: impl Into<Bytes>) -> Response<ResponseBody> {
+    with_type(
+        status,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+        line.into(),
+    )
+}
+
+/// A JSON document.
+#[must_use]
+pub fn json(document: impl Into<Bytes>) -> Response<ResponseBody> {
+    with_type(
+        StatusCode::OK,
+        HeaderValue::from_static("application/json"),
+        document.into(),
+    )
+}
+
+fn with_type(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::fixed(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

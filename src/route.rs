@@ -1,0 +1,300 @@
+//! Request head → [`Route`] or [`Refusal`]. Pure: no IO, no configuration.
+
+use std::str;
+
+use hyper::{
+    Method, Uri, Version,
+    header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, TRANSFER_ENCODING},
+    http::{request, uri::Authority},
+};
+use percent_encoding::percent_decode_str;
+
+use crate::{error::Refusal, exporter::ExporterName};
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/prometheus`: the names of the exporters.
+    List,
+    /// `/prometheus?exporter=NAME`.
+    Scrape {
+        /// Which exporter.
+        exporter: ExporterName,
+        /// The other parameters as they came, joined by `&`; `exporter` is taken out.
+        forwarded: String,
+    },
+    /// `/-/healthy`.
+    Healthy,
+    /// `/-/ready`.
+    Ready,
+}
+
+/// Refuses what HTTP or this proxy does not allow, whoever asks.
+///
+/// # Errors
+/// The first rule that the request breaks; each of them ends the connection.
+pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
+    if head.version != Version::HTTP_11 {
+        return Err(Refusal::Version);
+    }
+    if has_body(&head.headers) {
+        return Err(Refusal::RequestBody);
+    }
+    if head.method != Method::GET && head.method != Method::HEAD {
+        return Err(Refusal::Method);
+    }
+    check_host(&head.uri, &head.headers)
+}
+
+/// Finds the route of a request's target.
+///
+/// Paths are compared byte for byte: `/prometheus/` and `/%70rometheus` are unknown.
+///
+/// # Errors
+/// An unknown path, or a bad query; the connection is kept.
+pub fn route(uri: &Uri) -> Result<Route, Refusal> {
+    match uri.path() {
+        "/prometheus" => prometheus(uri.query().unwrap_or_default()),
+        "/-/healthy" => Ok(Route::Healthy),
+        "/-/ready" => Ok(Route::Ready),
+        _ => Err(Refusal::UnknownPath),
+    }
+}
+
+/// Any sign of a body. Refusing all of them leaves nothing for two readers to disagree about
+/// (RFC 9112 §6.3, §11.2): hyper accepts `Content-Length` beside `Transfer-Encoding`.
+fn has_body(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length_is_zero = match (lengths.next(), lengths.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes() == b"0",
+        (Some(_), Some(_)) => false,
+    };
+    !length_is_zero || headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(EXPECT)
+}
+
+/// Exactly one valid `Host` (RFC 9112 §3.2), equal to the authority of an absolute target.
+fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Refusal::BadHost);
+    };
+    let authority: Authority = str::from_utf8(host.as_bytes())
+        .ok()
+        .and_then(|host| host.parse().ok())
+        .filter(|authority: &Authority| !authority.as_str().contains('@'))
+        .ok_or(Refusal::BadHost)?;
+    match uri.authority() {
+        Some(target) if *target != authority => Err(Refusal::BadHost),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn prometheus(query: &str) -> Result<Route, Refusal> {
+    let mut exporter = None;
+    let mut forwarded = String::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let key = decode(key).ok_or(Refusal::Query)?;
+        if key == b"exporter" {
+            if exporter.is_some() {
+                return Err(Refusal::ExporterParameter);
+            }
+            exporter = Some(exporter_name(value)?);
+        } else {
+            decode(value).ok_or(Refusal::Query)?;
+            if !forwarded.is_empty() {
+                forwarded.push('&');
+            }
+            forwarded.push_str(pair);
+        }
+    }
+    Ok(match exporter {
+        Some(exporter) => Route::Scrape {
+            exporter,
+            forwarded,
+        },
+        None => Route::List,
+    })
+}
+
+fn exporter_name(value: &str) -> Result<ExporterName, Refusal> {
+    let bytes = decode(value).ok_or(Refusal::ExporterParameter)?;
+    let name = str::from_utf8(&bytes).map_err(|_| Refusal::ExporterParameter)?;
+    ExporterName::new(name).map_err(|_| Refusal::ExporterParameter)
+}
+
+/// Decodes `application/x-www-form-urlencoded` once: `+` is a space, `%XX` a byte.
+/// `None` when a `%` is not followed by two hexadecimal digits.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.as_bytes();
+    let escapes_are_whole = bytes.iter().enumerate().all(|(at, &byte)| {
+        byte != b'%'
+            || bytes
+                .get(at + 1..at + 3)
+                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    // A plus sign cannot come out of the first step: percent-decoding has not happened yet.
+    escapes_are_whole.then(|| percent_decode_str(&text.replace('+', " ")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use hyper::Request;
+
+    use super::*;
+
+    fn outcome(target: &str) -> Result<Route, &'static str> {
+        outcome_of(Request::get(target).header(HOST, "h:3333"))
+    }
+
+    fn outcome_of(request: request::Builder) -> Result<Route, &'static str> {
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        well_formed(&head)
+            .and_then(|()| route(&head.uri))
+            .map_err(|refusal| refusal.label())
+    }
+
+    fn scrape(name: &str, forwarded: &str) -> Result<Route, &'static str> {
+        Ok(Route::Scrape {
+            exporter: ExporterName::new(name).unwrap(),
+            forwarded: forwarded.to_owned(),
+        })
+    }
+
+    #[test]
+    fn the_exporter_is_taken_out_and_the_rest_goes_on_as_it_came() {
+        for (query, name, forwarded) in [
+            ("exporter=node", "node", ""),
+            (
+                "exporter=node&collect[]=cpu&collect[]=loadavg",
+                "node",
+                "collect[]=cpu&collect[]=loadavg",
+            ),
+            (
+                "target=http://x&exporter=b%6Cackbox&module=a%20b",
+                "blackbox",
+                "target=http://x&module=a%20b",
+            ),
+            ("e%78porter=node", "node", ""),
+            ("exporter=a+b%2Bc", "a b+c", ""),
+            ("exporter=n%2525", "n%25", ""),
+            ("exporter=%C3%A4", "ä", ""),
+            ("&&exporter=n&&x&", "n", "x"),
+            ("exporter=a=b", "a=b", ""),
+        ] {
+            let target = format!("/prometheus?{query}");
+            assert_eq!(outcome(&target), scrape(name, forwarded), "{query}");
+        }
+        assert_eq!(outcome("/prometheus"), Ok(Route::List));
+        assert_eq!(outcome("/prometheus?"), Ok(Route::List));
+        assert_eq!(outcome("/prometheus?other=1"), Ok(Route::List));
+    }
+
+    #[test]
+    fn a_bad_exporter_parameter_is_refused() {
+        let long = format!("exporter={}", "x".repeat(129));
+        for query in [
+            "exporter=",
+            "exporter",
+            "exporter=a&exporter=a",
+            "exporter=a&e%78porter=b",
+            "exporter=%",
+            "exporter=%4",
+            "exporter=%zz",
+            "exporter=%ff",
+            "exporter=n%00",
+            "exporter=n%0d%0aX:1",
+            "exporter=%1b[31m",
+            long.as_str(),
+        ] {
+            let target = format!("/prometheus?{query}");
+            assert_eq!(outcome(&target), Err("exporter_parameter"), "{query}");
+        }
+        assert_eq!(outcome("/prometheus?exporter=a&x=%"), Err("query"));
+        assert_eq!(outcome("/prometheus?exporter=a&%g0=1"), Err("query"));
+    }
+
+    #[test]
+    fn paths_match_byte_for_byte() {
+        for path in [
+            "//prometheus",
+            "/prometheus/",
+            "/Prometheus",
+            "/%70rometheus",
+            "/prometheus/../x",
+            "/prometheus;a",
+            "/prometheus%00",
+            "/",
+            "/-/healthy/",
+        ] {
+            assert_eq!(outcome(path), Err("unknown_path"), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_sign_of_a_body_is_refused() {
+        for (name, value, expected) in [
+            ("content-length", "0", Ok(Route::List)),
+            ("content-length", "5", Err("request_body")),
+            ("content-length", "00", Err("request_body")),
+            ("content-length", "0, 0", Err("request_body")),
+            ("transfer-encoding", "chunked", Err("request_body")),
+            ("transfer-encoding", "identity", Err("request_body")),
+            ("expect", "100-continue", Err("request_body")),
+        ] {
+            let request = Request::get("/prometheus")
+                .header(HOST, "h")
+                .header(name, value);
+            assert_eq!(outcome_of(request), expected, "{name}: {value}");
+        }
+        let twice = Request::get("/prometheus")
+            .header(HOST, "h")
+            .header(CONTENT_LENGTH, "0")
+            .header(CONTENT_LENGTH, "0");
+        assert_eq!(outcome_of(twice), Err("request_body"));
+    }
+
+    #[test]
+    fn there_must_be_exactly_one_host_and_it_must_agree_with_an_absolute_target() {
+        let get = |target: &str| Request::get(target.to_owned());
+        assert_eq!(outcome_of(get("/prometheus")), Err("bad_host"));
+        assert_eq!(
+            outcome_of(get("/prometheus").header(HOST, "a").header(HOST, "a")),
+            Err("bad_host")
+        );
+        for bad in ["", "a b", "a/b", "user@a", "a:b:c"] {
+            assert_eq!(
+                outcome_of(get("/prometheus").header(HOST, bad)),
+                Err("bad_host"),
+                "{bad}"
+            );
+        }
+        let absolute = "http://h:1/prometheus";
+        assert_eq!(
+            outcome_of(get(absolute).header(HOST, "h:1")),
+            Ok(Route::List)
+        );
+        assert_eq!(
+            outcome_of(get(absolute).header(HOST, "h:2")),
+            Err("bad_host")
+        );
+    }
+
+    #[test]
+    fn version_and_method_come_first() {
+        let old = Request::get("/prometheus").version(Version::HTTP_10);
+        assert_eq!(outcome_of(old), Err("http_version"));
+        for method in ["POST", "PUT", "DELETE", "TRACE", "OPTIONS", "get", "PATCH"] {
+            let request = Request::builder()
+                .method(method)
+                .uri("/prometheus")
+                .header(HOST, "h");
+            assert_eq!(outcome_of(request), Err("method"), "{method}");
+        }
+        let head = Request::head("/prometheus?exporter=n").header(HOST, "h");
+        assert_eq!(outcome_of(head), scrape("n", ""));
+    }
+}

@@ -1,0 +1,227 @@
+//! The accounting of one scrape: begun with its request, finished exactly once.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::StatusCode;
+
+use crate::{
+    error::{Abort, Blame, Refusal},
+    exporter::{Exporter, ScrapePermit},
+    peer::Peer,
+};
+
+/// How a scrape ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The last byte of a complete message was handed to the scraper's socket.
+    Complete,
+    /// A synthetic response was sent in place of the exporter's.
+    Refused(StatusCode, &'static str, Blame),
+    /// It ended after the head.
+    Aborted(Abort),
+}
+
+impl Outcome {
+    /// One constant word for logs and counters.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Refused(_, label, _) => label,
+            Self::Aborted(abort) => abort.label(),
+        }
+    }
+}
+
+/// Whom a scrape waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The next bytes of the body.
+    Exporter,
+    /// The socket that takes no more.
+    Scraper,
+}
+
+/// Splits the time of a scrape into waiting for the exporter and waiting for the scraper.
+#[derive(Debug)]
+pub struct PhaseClock {
+    exporter: Duration,
+    scraper: Duration,
+    waiting: Side,
+    since: Instant,
+}
+
+impl PhaseClock {
+    fn start(now: Instant) -> Self {
+        Self {
+            exporter: Duration::ZERO,
+            scraper: Duration::ZERO,
+            waiting: Side::Exporter,
+            since: now,
+        }
+    }
+
+    /// The wait is over: adds it to the side that was waited for.
+    pub fn resume(&mut self) {
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(self.since);
+        match self.waiting {
+            Side::Exporter => self.exporter += waited,
+            Side::Scraper => self.scraper += waited,
+        }
+        self.since = now;
+    }
+
+    /// From now on `side` is waited for.
+    pub fn wait_for(&mut self, side: Side) {
+        self.waiting = side;
+    }
+
+    /// Whom the scrape waits for.
+    #[must_use]
+    pub fn waiting_for(&self) -> Side {
+        self.waiting
+    }
+}
+
+/// One scrape from the arrival of its request to its outcome. Logged once, also when dropped
+/// unfinished: then the scraper went away.
+pub struct Scrape {
+    exporter: Arc<Exporter>,
+    peer: Arc<Peer>,
+    _permit: Option<ScrapePermit>,
+    begun: Instant,
+    status: Option<StatusCode>,
+    first_byte: Option<Duration>,
+    bytes: u64,
+    finished: bool,
+    /// Where its time goes.
+    pub clock: PhaseClock,
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape")
+            .field("exporter", &self.exporter.name)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scrape {
+    /// Starts the accounting.
+    #[must_use]
+    pub fn begin(exporter: Arc<Exporter>, peer: Arc<Peer>, permit: Option<ScrapePermit>) -> Self {
+        let begun = Instant::now();
+        Self {
+            exporter,
+            peer,
+            _permit: permit,
+            begun,
+            status: None,
+            first_byte: None,
+            bytes: 0,
+            finished: false,
+            clock: PhaseClock::start(begun),
+        }
+    }
+
+    /// The head and the first bytes are here.
+    pub fn first_byte(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.first_byte = Some(self.begun.elapsed());
+        self.clock.resume();
+        self.clock.wait_for(Side::Scraper);
+    }
+
+    /// Bytes of the body passed on.
+    pub fn add_bytes(&mut self, count: u64) {
+        self.bytes += count;
+    }
+
+    /// Ends it with a synthetic response.
+    pub fn refuse(self, refusal: &Refusal) {
+        let verdict = refusal.verdict();
+        let outcome = Outcome::Refused(verdict.status, refusal.label(), refusal.blame());
+        self.close(outcome, Some(refusal));
+    }
+
+    /// Ends it.
+    pub fn finish(self, outcome: Outcome) {
+        self.close(outcome, None);
+    }
+
+    fn close(mut self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
+        self.finished = true;
+        self.clock.resume();
+        self.log(outcome, cause);
+    }
+
+    fn log(&self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
+        let status = match outcome {
+            Outcome::Refused(status, ..) => Some(status),
+            Outcome::Complete | Outcome::Aborted(_) => self.status,
+        };
+        let cause = match (outcome, cause) {
+            (_, Some(cause)) => Some(Chain(cause).to_string()),
+            (Outcome::Aborted(abort), None) => Some(abort.to_string()),
+            (Outcome::Complete | Outcome::Refused(..), None) => None,
+        };
+        // The macro wants a constant level, so the record is written out for both.
+        macro_rules! record {
+            ($level:ident) => {
+                tracing::$level!(
+                    exporter = self.exporter.name.as_str(),
+                    outcome = outcome.label(),
+                    status = status.map(|status| status.as_u16()),
+                    bytes = self.bytes,
+                    seconds = seconds(self.begun.elapsed()),
+                    first_byte_seconds = self.first_byte.map(seconds),
+                    exporter_seconds = seconds(self.clock.exporter),
+                    network_seconds = seconds(self.clock.scraper),
+                    client = self.peer.client(),
+                    peer = %self.peer.address,
+                    cause,
+                    "scrape"
+                )
+            };
+        }
+        match outcome {
+            Outcome::Complete => record!(info),
+            Outcome::Refused(..) | Outcome::Aborted(_) => record!(warn),
+        }
+    }
+}
+
+impl Drop for Scrape {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.clock.resume();
+            self.log(Outcome::Aborted(Abort::ScraperGone), None);
+        }
+    }
+}
+
+/// Seconds to the microsecond.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}
+
+/// An error with all its sources in one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

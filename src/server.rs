@@ -1,0 +1,295 @@
+//! The composition root: binds, puts the parts together, runs until the shutdown is over.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    time::timeout,
+};
+
+use crate::{
+    accept::{Admission, Ticket, accept_loop},
+    assets::Assets,
+    config::{Config, Limits},
+    connection::{Activity, Closed, Downstream, Timeouts, Transport, drive},
+    handler::{Service, handle},
+    peer::Peer,
+    scrape::Chain,
+    shutdown::Stage,
+    tls::{ClientIdentity, handshake},
+};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// After this long without an answer the kernel gives a silent scraper up. It bounds what a host
+/// that vanished can hold; the stall timeout acts first while a response is on its way.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    /// Where.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// A server that listens and does not accept yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    admission: Arc<Admission>,
+    shared: Arc<Shared>,
+    stage: watch::Sender<Stage>,
+    drain_timeout: Duration,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    tls: Option<Arc<ServerConfig>>,
+    service: Arc<Service>,
+    limits: Limits,
+}
+
+/// Ends a running [`Server`] stage by stage. Clones end the same server.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    stage: watch::Sender<Stage>,
+}
+
+impl Handle {
+    /// Takes the shutdown one stage further: first a drain, then the end.
+    pub fn shut_down(&self) {
+        self.stage.send_modify(|stage| {
+            *stage = match stage {
+                Stage::Serving => Stage::Draining,
+                Stage::Draining | Stage::Ended => Stage::Ended,
+            }
+        });
+    }
+}
+
+impl Server {
+    /// Listens on the configured address. Connections wait in the backlog until [`Server::run`].
+    ///
+    /// # Errors
+    /// The address is in use, is not this host's, or needs privileges.
+    pub fn bind(config: &Config, assets: Assets) -> Result<Self, BindError> {
+        let address = config.listen;
+        let listener = listen(address).map_err(|source| BindError { address, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| BindError { address, source })?;
+        let (stage, reached) = watch::channel(Stage::Serving);
+        let limits = config.limits.clone();
+        Ok(Self {
+            listener,
+            address,
+            admission: Admission::new(
+                limits.max_connections,
+                limits.max_connections_per_ip,
+                limits.max_handshakes,
+            ),
+            drain_timeout: limits.drain_timeout.as_duration(),
+            shared: Arc::new(Shared {
+                tls: assets.tls,
+                service: Arc::new(Service {
+                    exporters: assets.exporters,
+                    access: assets.access,
+                    scrape_timeout_offset: config.scrape_timeout_offset,
+                    stage: reached,
+                }),
+                limits,
+            }),
+            stage,
+        })
+    }
+
+    /// The address it listens on, with the real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What shuts it down.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            stage: self.stage.clone(),
+        }
+    }
+
+    /// Accepts and serves until [`Handle::shut_down`]; then finishes the scrapes in flight for at
+    /// most `drain-timeout`, aborts what is left, and returns.
+    pub async fn run(self) {
+        let Self {
+            listener,
+            admission,
+            shared,
+            stage,
+            drain_timeout,
+            ..
+        } = self;
+        let service_stage = shared.service.stage.clone();
+        let serving = {
+            let (admission, shared) = (Arc::clone(&admission), Arc::clone(&shared));
+            move |stream, address, ticket| {
+                serve(
+                    stream,
+                    address,
+                    ticket,
+                    Arc::clone(&admission),
+                    Arc::clone(&shared),
+                )
+            }
+        };
+        accept_loop(listener, Arc::clone(&admission), service_stage, serving).await;
+
+        let in_flight = admission.open_connections();
+        tracing::info!(connections = in_flight, "draining");
+        let mut reached = stage.subscribe();
+        let drained = tokio::select! {
+            drained = timeout(drain_timeout, admission.all_closed()) => drained.is_ok(),
+            _ = Stage::after(&mut reached, true) => false,
+        };
+        if !drained {
+            let left = admission.open_connections();
+            tracing::warn!(connections = left, "drain ended: aborting what is left");
+            stage.send_replace(Stage::Ended);
+            admission.all_closed().await;
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A restart finds connections of its predecessor in TIME-WAIT.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// One connection from accept to close.
+async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    _ticket: Ticket,
+    admission: Arc<Admission>,
+    shared: Arc<Shared>,
+) {
+    if let Err(error) = set_options(&stream) {
+        tracing::debug!(peer = %address, %error, "connection lost");
+        return;
+    }
+    let transport = Transport::new(stream);
+    let Some(config) = &shared.tls else {
+        let activity = new_activity(&shared.limits);
+        serve_requests(transport, address, None, activity, &shared).await;
+        return;
+    };
+    let limit = shared.limits.handshake_timeout.as_duration();
+    let (permit, evicted) = admission.handshake();
+    let shaken = tokio::select! {
+        shaken = handshake(transport, config, limit) => shaken,
+        evicted = evicted => {
+            tracing::info!(peer = %address, reason = %evicted, "TLS handshake ended");
+            return;
+        }
+        () = drain_begins(&shared) => return,
+    };
+    drop(permit);
+    match shaken {
+        Ok((stream, identity)) => {
+            let activity = new_activity(&shared.limits);
+            serve_requests(stream, address, identity, activity, &shared).await;
+        }
+        Err(error) => {
+            tracing::info!(peer = %address, reason = %Chain(&error), "TLS handshake ended");
+        }
+    }
+}
+
+async fn drain_begins(shared: &Shared) {
+    Stage::after(&mut shared.service.stage.clone(), false).await;
+}
+
+fn new_activity(limits: &Limits) -> Arc<Activity> {
+    Arc::new(Activity::new(Timeouts {
+        header: limits.header_timeout.as_duration(),
+        idle: limits.idle_timeout.as_duration(),
+        stall: limits.stall_timeout.as_duration(),
+    }))
+}
+
+async fn serve_requests<S: Scraper>(
+    mut stream: S,
+    address: SocketAddr,
+    identity: Option<ClientIdentity>,
+    activity: Arc<Activity>,
+    shared: &Shared,
+) {
+    stream.transport().report_to(Arc::clone(&activity));
+    let peer = Arc::new(Peer { address, identity });
+    let service = Arc::clone(&shared.service);
+    let stage = service.stage.clone();
+    let stream = Downstream::new(stream, Arc::clone(&activity));
+    let closed = drive(stream, Arc::clone(&activity), stage, |request| {
+        let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
+        let activity = Arc::clone(&activity);
+        Box::pin(async move { Ok(handle(service, peer, activity, request).await) })
+    })
+    .await;
+    match closed {
+        Closed::Normally => {}
+        Closed::By(ending) => {
+            tracing::debug!(peer = %address, client = peer.client(), ?ending, "connection ended");
+        }
+        // An aborted scrape has its own record; what is left is a request hyper could not read.
+        Closed::Failed(error) if error.is_parse() || error.is_parse_too_large() => tracing::info!(
+            peer = %address,
+            client = peer.client(),
+            reason = %Chain(&error),
+            "request refused"
+        ),
+        Closed::Failed(error) => {
+            tracing::debug!(peer = %address, reason = %Chain(&error), "connection ended");
+        }
+    }
+}
+
+/// The two kinds of stream there are from a scraper.
+trait Scraper: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {
+    fn transport(&mut self) -> &mut Transport;
+}
+
+impl Scraper for Transport {
+    fn transport(&mut self) -> &mut Transport {
+        self
+    }
+}
+
+impl Scraper for crate::tls::TlsStream {
+    fn transport(&mut self) -> &mut Transport {
+        self.get_mut().0
+    }
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    // Without it the last small write of a response waits for a delayed acknowledgement, 40 ms.
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}

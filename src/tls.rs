@@ -1,0 +1,141 @@
+//! TLS towards scrapers: which versions, which certificates, and who is let in.
+
+mod client_verifier;
+mod handshake;
+mod identity;
+
+use std::sync::Arc;
+
+use rustls::{
+    DistinguishedName, ServerConfig, SupportedProtocolVersion,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+
+pub use self::{
+    client_verifier::{ClientVerifier, VerifierError},
+    handshake::{HandshakeError, TlsStream, handshake},
+    identity::{ClientIdentity, server_key_matches, validity},
+};
+
+/// `[default] tls-security-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TlsLevel {
+    /// TLS 1.2 and 1.3; the same suites as `Intermediate`, because rustls has no weaker ones.
+    Lax,
+    /// TLS 1.2 and 1.3 with ECDHE and AEAD.
+    #[default]
+    Intermediate,
+    /// TLS 1.3 only.
+    Modern,
+}
+
+impl TlsLevel {
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match self {
+            Self::Lax | Self::Intermediate => &BOTH,
+            Self::Modern => &BOTH[..1],
+        }
+    }
+}
+
+/// The cryptography everything here uses.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Whose certificates are let in.
+#[derive(Clone, Debug)]
+pub enum Clients {
+    /// Those that chain to one of `anchors`, and the anchors themselves.
+    Require {
+        /// Trust anchors.
+        anchors: Vec<CertificateDer<'static>>,
+        /// When not empty, every certificate of a chain needs a valid list that does not name it.
+        crls: Vec<CertificateRevocationListDer<'static>>,
+    },
+    /// No certificate is asked for.
+    Anyone,
+}
+
+/// Why there is no server configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerConfigError {
+    /// The key is of a kind that TLS does not use.
+    #[error("the private key cannot be used")]
+    Key(#[source] rustls::Error),
+    /// The clients' CA or its CRLs cannot be used.
+    #[error(transparent)]
+    Clients(#[from] VerifierError),
+    /// The provider lacks what a version needs.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+/// Builds the TLS server.
+///
+/// No session is stored and no ticket is sent: a resumed session would skip the check of the
+/// client's certificate.
+///
+/// # Errors
+/// See [`ServerConfigError`]. Whether key and certificate belong together is
+/// [`server_key_matches`]'s to say.
+pub fn server_config(
+    level: TlsLevel,
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+    clients: Clients,
+) -> Result<Arc<ServerConfig>, ServerConfigError> {
+    let provider = provider();
+    let key = provider
+        .key_provider
+        .load_private_key(key.clone_key())
+        .map_err(ServerConfigError::Key)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(level.versions())
+        .map_err(ServerConfigError::Tls)?;
+    let builder = match clients {
+        Clients::Require { anchors, crls } => {
+            let verifier = ClientVerifier::new(anchors, crls, provider)?;
+            builder.with_client_cert_verifier(Arc::new(verifier))
+        }
+        Clients::Anyone => builder.with_no_client_auth(),
+    };
+    // Not `with_single_cert`: webpki parses no X.509 version 1, which is what `openssl x509 -req`
+    // makes when it is given no extensions, and such agent certificates exist.
+    let pair = Arc::new(OneCertificate(Arc::new(CertifiedKey::new(chain, key))));
+    let mut config = builder.with_cert_resolver(pair);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+/// The same certificate for every client, whatever name it asks for.
+#[derive(Debug)]
+struct OneCertificate(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OneCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// The names of `anchors`, as the server tells them to clients.
+fn subjects(anchors: &[CertificateDer<'static>]) -> Vec<DistinguishedName> {
+    anchors
+        .iter()
+        .filter_map(|anchor| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(anchor).ok()?;
+            Some(DistinguishedName::from(
+                certificate.subject().as_raw().to_vec(),
+            ))
+        })
+        .collect()
+}

@@ -1,0 +1,84 @@
+//! A TLS handshake under its own deadline.
+
+use std::{io, sync::Arc, time::Duration};
+
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::ClientIdentity;
+use crate::{connection::Transport, relay::BATCH};
+
+/// A TLS connection from a scraper.
+pub type TlsStream = tokio_rustls::server::TlsStream<Transport>;
+
+/// Bytes that rustls encrypts before it wants them sent. One batch fits with its chunk framing, so
+/// that each goes out in one system call; the default of 64 KiB would end each batch in a runt
+/// record and a second call.
+const SEND_BUFFER: usize = BATCH + 16 * 1024;
+
+/// How long a refused client has to read the alert.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Why there is no TLS connection.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The client broke a rule, or its certificate was refused; it has been sent the alert.
+    #[error("TLS handshake failed")]
+    Failed(#[source] io::Error),
+    /// Not over in time. Nothing was sent.
+    #[error("TLS handshake took longer than {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+}
+
+/// Shakes hands within `limit`, counted from the call.
+///
+/// Dropping the future closes the connection.
+///
+/// # Errors
+/// See [`HandshakeError`]. A failed handshake has ended with an alert by then.
+pub async fn handshake(
+    transport: Transport,
+    config: &Arc<ServerConfig>,
+    limit: Duration,
+) -> Result<(TlsStream, Option<ClientIdentity>), HandshakeError> {
+    let accept = TlsAcceptor::from(Arc::clone(config))
+        .accept_with(transport, |connection| {
+            connection.set_buffer_limit(Some(SEND_BUFFER))
+        })
+        .into_fallible();
+    match timeout(limit, accept).await {
+        Err(_) => Err(HandshakeError::TimedOut(limit)),
+        Ok(Err((error, transport))) => {
+            let_the_alert_be_read(transport).await;
+            Err(HandshakeError::Failed(error))
+        }
+        Ok(Ok(stream)) => {
+            let certificates = stream.get_ref().1.peer_certificates();
+            let identity = certificates
+                .and_then(|chain| chain.first())
+                .and_then(ClientIdentity::of);
+            Ok((stream, identity))
+        }
+    }
+}
+
+/// In TLS 1.3 the client is done before its certificate is judged and may have sent its request:
+/// closing with that unread would reset the connection, and the reset can overtake the alert.
+async fn let_the_alert_be_read(mut transport: Transport) {
+    let read_on = async {
+        transport.shutdown().await?;
+        let mut waste = [0; 4096];
+        for _ in 0..16 {
+            if transport.read(&mut waste).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    // Whatever happens now, the connection is over.
+    let _ = timeout(LINGER, read_on).await;
+}
