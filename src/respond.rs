@@ -23,10 +23,11 @@ pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
         reason,
         afterwards,
     } = refusal.verdict();
-    let line: Bytes = match refusal {
+    let line: Bytes = if matches!(refusal, Refusal::UnknownExporter) {
         // The agent's own words, to the byte.
-        Refusal::UnknownExporter => Bytes::from_static(b"Unknown exporter"),
-        _ => format!("{reason}\n").into(),
+        Bytes::from_static(b"Unknown exporter")
+    } else {
+        format!("{reason}\n").into()
     };
     let mut response = text(status, line);
     if status.canonical_reason() != Some(reason) {
