@@ -47,11 +47,12 @@ impl ClientIdentity {
             .copy_from_slice(digest(&SHA256, parsed.public_key().raw).as_ref());
         let names = parsed.subject_alternative_name().ok().flatten();
         for name in names.iter().flat_map(|names| &names.value.general_names) {
-            match name {
-                GeneralName::DNSName(name) => identity.dns.push((*name).to_owned()),
-                GeneralName::URI(uri) => identity.uris.push((*uri).to_owned()),
-                GeneralName::IPAddress(octets) => identity.ips.extend(address(octets)),
-                _ => {}
+            if let GeneralName::DNSName(name) = name {
+                identity.dns.push((*name).to_owned());
+            } else if let GeneralName::URI(uri) = name {
+                identity.uris.push((*uri).to_owned());
+            } else if let GeneralName::IPAddress(octets) = name {
+                identity.ips.extend(address(octets));
             }
         }
         let name = identity

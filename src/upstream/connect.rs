@@ -82,11 +82,15 @@ async fn establish(exporter: &Exporter) -> Result<Stream, UpstreamError> {
 }
 
 fn connect_error(error: io::Error) -> UpstreamError {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => UpstreamError::Refused(error),
-        io::ErrorKind::ConnectionReset => UpstreamError::Reset(error.into()),
-        io::ErrorKind::NotFound => UpstreamError::NoSocket(error),
-        _ => UpstreamError::Unreachable(error),
+    let kind = error.kind();
+    if kind == io::ErrorKind::ConnectionRefused {
+        UpstreamError::Refused(error)
+    } else if kind == io::ErrorKind::ConnectionReset {
+        UpstreamError::Reset(error.into())
+    } else if kind == io::ErrorKind::NotFound {
+        UpstreamError::NoSocket(error)
+    } else {
+        UpstreamError::Unreachable(error)
     }
 }
 
