@@ -26,6 +26,12 @@ pub enum Password {
     Bcrypt(String),
 }
 
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
 impl fmt::Debug for BasicAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BasicAuth(…)")
@@ -57,28 +63,26 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
-    /// Whether `address` lies in the range. An IPv4 range has no IPv6 address in it.
+    /// Whether `address` lies in the range; an IPv4 address mapped into IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        fn leading_bits_equal(one: &[u8], two: &[u8], bits: usize) -> bool {
-            let (whole, rest) = (bits / 8, bits % 8);
-            let last_bits = |octets: &[u8]| {
-                octets
-                    .get(whole)
-                    .map_or(0, |octet| u16::from(*octet) >> (8 - rest))
-            };
-            one[..whole.min(one.len())] == two[..whole.min(two.len())]
-                && last_bits(one) == last_bits(two)
+        masked(address.to_canonical(), self.prefix) == Some(self.network)
+    }
+}
+
+/// `address` with all bits after the first `prefix` ones cleared; `None` when it has fewer.
+pub(crate) fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
+    let prefix = u32::from(prefix);
+    match address {
+        IpAddr::V4(address) => {
+            let cleared = 32_u32.checked_sub(prefix)?;
+            let mask = u32::MAX.checked_shl(cleared).unwrap_or(0);
+            Some(IpAddr::V4((address.to_bits() & mask).into()))
         }
-        let bits = usize::from(self.prefix);
-        match (self.network, address) {
-            (IpAddr::V4(one), IpAddr::V4(two)) => {
-                leading_bits_equal(&one.octets(), &two.octets(), bits)
-            }
-            (IpAddr::V6(one), IpAddr::V6(two)) => {
-                leading_bits_equal(&one.octets(), &two.octets(), bits)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        IpAddr::V6(address) => {
+            let cleared = 128_u32.checked_sub(prefix)?;
+            let mask = u128::MAX.checked_shl(cleared).unwrap_or(0);
+            Some(IpAddr::V6((address.to_bits() & mask).into()))
         }
     }
 }

@@ -4,20 +4,31 @@
 //! that the configuration names (certificates, keys, password files) are only named here;
 //! [`crate::assets`] reads them and reports what is wrong with them the same way.
 
+mod clients;
 mod daemon;
 mod exporters;
 mod findings;
 mod ini;
+mod keys;
+mod line;
+mod read;
+mod reader;
+mod security;
 mod values;
 
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 pub use self::findings::{Finding, Findings, Origin, Severity, Sourced};
+use self::{
+    ini::{Document, SectionNames},
+    reader::Reported,
+};
 pub use crate::{
     access::{AddressRange, BasicAuth, ClientPattern, Password},
     tls::TlsLevel,
@@ -61,7 +72,7 @@ pub struct Config {
     pub worker_threads: Option<NonZeroUsize>,
     /// `[proxy] log-format`.
     pub log_format: LogFormat,
-    /// `[proxy] advertise`: `HOST:PORT` for discovery.
+    /// `[proxy] advertise`: `HOST:PORT` for discovery, or `HOST`; IPv6 is in brackets.
     pub advertise: Option<String>,
     /// `[proxy] status-page`.
     pub status_page: bool,
@@ -81,7 +92,7 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub enum Security {
     /// TLS; the usual case.
-    Tls(TlsFiles),
+    Tls(Box<TlsFiles>),
     /// `[proxy] insecure-plain-http = True`, only on a loopback address.
     InsecurePlainHttp,
 }
@@ -222,6 +233,74 @@ pub fn default_folder() -> &'static Path {
 /// The second value has every finding; the first is there when none of them is an error.
 #[must_use]
 pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
-    let _ = sources;
-    (None, Findings::default())
+    let mut all = Findings::default();
+    let default = || default_folder().join("config.ini");
+    let file = Arc::new(sources.config.clone().unwrap_or_else(default));
+    let daemon = with_document(
+        &file,
+        SectionNames::IgnoreCase,
+        &mut all,
+        |document, findings| {
+            keys::check_daemon(document, findings);
+            daemon::read(document, sources, findings)
+        },
+    );
+    // Without a `config.ini` only the command line can say which exporters file is meant.
+    let (config, file) = match daemon {
+        Ok(daemon) => {
+            let file = daemon.exporters;
+            let file = file.map(|file| sources.exporters.clone().unwrap_or(file));
+            (daemon.config, file)
+        }
+        Err(reported) => (Err(reported), sources.exporters.clone()),
+    };
+    let exporters = file.map_or(Ok(Vec::new()), |file| {
+        let file = Arc::new(file);
+        with_document(
+            &file,
+            SectionNames::ByteForByte,
+            &mut all,
+            |document, findings| {
+                keys::check_exporters(document, findings);
+                exporters::read(document, findings)
+            },
+        )
+        .and_then(std::convert::identity)
+    });
+    let config = match (config, exporters) {
+        (Ok(config), Ok(exporters)) if !all.has_errors() => Some(Config {
+            exporters,
+            ..config
+        }),
+        (Ok(_) | Err(Reported), _) => None,
+    };
+    debug_assert_eq!(config.is_none(), all.has_errors(), "{all}");
+    (config, all)
+}
+
+/// Reads `file` and has `interpret` look at it; adds what was found, by line.
+fn with_document<T>(
+    file: &Arc<PathBuf>,
+    names: SectionNames,
+    all: &mut Findings,
+    interpret: impl FnOnce(&mut Document, &mut Findings) -> T,
+) -> Result<T, Reported> {
+    let mut findings = Findings::default();
+    let result = match read::text(file) {
+        Ok(text) => {
+            let mut document = ini::parse(file, &text, names, &mut findings);
+            Ok(interpret(&mut document, &mut findings))
+        }
+        Err(error) => {
+            let origin = Origin {
+                line: error.line(),
+                ..Origin::of_file(file)
+            };
+            findings.push(Finding::error(origin, error.to_string()));
+            Err(Reported)
+        }
+    };
+    findings.tidy();
+    all.extend(findings);
+    result
 }

@@ -1,1 +1,385 @@
-//! (being written)
+//! The exporters file → one [`ExporterConfig`] a section.
+
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    path::PathBuf,
+    time::Duration,
+};
+
+use rustls::pki_types::ServerName;
+
+use super::{
+    Credentials, ExporterConfig, Sourced, UpstreamTlsConfig,
+    findings::{Finding, Findings, Origin},
+    ini::{Document, Section, SectionNames},
+    keys,
+    reader::{Read, Reader, Reported},
+    values,
+};
+use crate::{
+    deadline::Budget,
+    exporter::{ExporterName, ExporterPath, Integrity, Target},
+};
+
+/// The section whose keys hold for all others that do not have them.
+const DEFAULTS: &str = "default";
+
+/// Reads all sections; what is wrong with them goes to `findings`.
+pub(super) fn read(
+    document: &Document,
+    findings: &mut Findings,
+) -> Result<Vec<ExporterConfig>, Reported> {
+    let defaults = document.section(DEFAULTS, SectionNames::ByteForByte);
+    if let Some(defaults) = defaults {
+        let mut reader = Reader::of_section(document, &keys::EXPORTER, defaults, None, findings);
+        // A default that no section uses is no less wrong. What it lacks is not missed.
+        Values::read(&mut reader);
+    }
+    let exporters: Vec<_> = document
+        .sections
+        .iter()
+        .filter(|section| section.name != DEFAULTS)
+        .map(|section| exporter(document, section, defaults, findings))
+        .collect();
+    let exporters: Vec<_> = exporters.into_iter().collect::<Result<_, _>>()?;
+    if !exporters.iter().any(|exporter| exporter.enabled) && !document.uncertain {
+        let origin = Origin::of_file(&document.file);
+        findings.push(Finding::warning(origin, "no exporter is enabled"));
+    }
+    Ok(exporters)
+}
+
+fn exporter(
+    document: &Document,
+    section: &Section,
+    defaults: Option<&Section>,
+    findings: &mut Findings,
+) -> Result<ExporterConfig, Reported> {
+    let mut reader = Reader::of_section(document, &keys::EXPORTER, section, defaults, findings);
+    let origin = Origin::at(&document.file, section.line, &section.name, None);
+    let name = match ExporterName::new(&section.name) {
+        Ok(value) => Ok(Sourced { value, origin }),
+        Err(error) => Err(reader.error(origin, error.to_string())),
+    };
+    let values = Values::read(&mut reader);
+    let target = target(&values, &mut reader);
+    let times = times(&values, &mut reader);
+    let tls = tls(
+        &values,
+        target.as_ref().map_err(|reported| *reported),
+        &mut reader,
+    );
+    let credentials = credentials(&values, &mut reader);
+    let path = match &values.path {
+        Ok(Some(path)) => Ok(path.value.clone()),
+        Ok(None) => Err(reader.missing("path", "missing; most exporters have `/metrics`")),
+        Err(Reported) => Err(Reported),
+    };
+    let times = times?;
+    Ok(ExporterConfig {
+        name: name?,
+        enabled: values.enabled?,
+        tls: tls?,
+        target: target?,
+        path: path?,
+        credentials: credentials?,
+        interval: times.interval,
+        timeout: times.timeout,
+        connect_timeout: times.connect_timeout,
+        max_concurrent: values.max_concurrent?,
+        max_body: values.max_body?.map(|sourced| sourced.value),
+        forward_params: values.forward_params?,
+        integrity: values.integrity?,
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Http,
+    Https,
+}
+
+const METHODS: &[(&str, Method)] = &[("http", Method::Http), ("https", Method::Https)];
+const INTEGRITIES: &[(&str, Integrity)] = &[
+    ("strict", Integrity::Strict),
+    ("transport", Integrity::Transport),
+];
+
+/// Each key by itself.
+struct Values {
+    enabled: Result<bool, Reported>,
+    method: Result<Method, Reported>,
+    host: Read<String>,
+    port: Read<NonZeroU16>,
+    socket: Read<PathBuf>,
+    path: Read<ExporterPath>,
+    interval: Result<Budget, Reported>,
+    timeout: Read<Budget>,
+    connect_timeout: Read<Budget>,
+    max_concurrent: Result<NonZeroU32, Reported>,
+    max_body: Read<u64>,
+    forward_params: Result<bool, Reported>,
+    integrity: Result<Integrity, Reported>,
+    ca_file: Read<PathBuf>,
+    cert_file: Read<PathBuf>,
+    key_file: Read<PathBuf>,
+    server_name: Read<ServerName<'static>>,
+    skip_verify: Read<bool>,
+    username: Read<String>,
+    password_file: Read<PathBuf>,
+    bearer_token_file: Read<PathBuf>,
+}
+
+impl Values {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let path = |value: &str| ExporterPath::new(value).map_err(str::to_owned);
+        Self {
+            enabled: reader.read_or("enabled", values::boolean, "False"),
+            method: reader.read_or("method", values::one_of(METHODS), "http"),
+            host: reader.read("host", values::host),
+            port: reader.read("port", values::port),
+            socket: reader.path("socket"),
+            path: reader.read("path", path),
+            interval: reader.read_or("interval", values::seconds, "15"),
+            timeout: reader.read("timeout", values::seconds),
+            connect_timeout: reader.read("connect-timeout", values::seconds),
+            max_concurrent: reader.read_or("max-concurrent", values::count, "4"),
+            max_body: reader.read("max-body", values::size),
+            forward_params: reader.read_or("forward-params", values::boolean, "True"),
+            integrity: reader.read_or("integrity", values::one_of(INTEGRITIES), "strict"),
+            ca_file: reader.path("ca-file"),
+            cert_file: reader.path("cert-file"),
+            key_file: reader.path("key-file"),
+            server_name: reader.read("server-name", values::server_name),
+            skip_verify: reader.read("insecure-skip-verify", values::boolean),
+            username: reader.read("username", values::username),
+            password_file: reader.path("password-file"),
+            bearer_token_file: reader.path("bearer-token-file"),
+        }
+    }
+}
+
+/// Which of two sets of keys holds.
+enum Alternative {
+    First,
+    Second,
+}
+
+/// Chooses between two sets of keys that exclude each other: what stands in the section itself
+/// outdoes what stands in `[default]`.
+fn choose(
+    first: &[&str],
+    second: &[&str],
+    reader: &mut Reader<'_>,
+) -> Result<Option<Alternative>, Reported> {
+    let own = |keys: &[&str]| keys.iter().any(|key| reader.is_own(key));
+    let any = |keys: &[&str]| keys.iter().any(|key| reader.origin_of(key).is_some());
+    let there = match (own(first), own(second)) {
+        (false, false) => (any(first), any(second)),
+        own => own,
+    };
+    match there {
+        (true, true) => {
+            let first = first.iter().map(|key| format!("`{key}`"));
+            let message = format!("excludes {}", first.collect::<Vec<_>>().join(" and "));
+            let origin = culprit(second, reader);
+            Err(reader.error(origin, message))
+        }
+        (true, false) => Ok(Some(Alternative::First)),
+        (false, true) => Ok(Some(Alternative::Second)),
+        (false, false) => Ok(None),
+    }
+}
+
+/// Where a contradiction between `keys` is reported: at the first that stands in the section
+/// itself, else at the first that there is.
+fn culprit(keys: &[&str], reader: &Reader<'_>) -> Origin {
+    let own = keys.iter().find(|key| reader.is_own(key));
+    own.into_iter()
+        .chain(keys)
+        .find_map(|key| reader.origin_of(key))
+        .unwrap_or_else(|| reader.origin_of_default(keys.first().copied().unwrap_or_default()))
+}
+
+fn target(values: &Values, reader: &mut Reader<'_>) -> Result<Target, Reported> {
+    match choose(&["host", "port"], &["socket"], reader)? {
+        Some(Alternative::Second) => {
+            let socket = values.socket.clone()?.ok_or(Reported)?;
+            if !cfg!(unix) {
+                return Err(reader.error(socket.origin, "this system has no Unix sockets"));
+            }
+            Ok(Target::Unix(socket.value))
+        }
+        Some(Alternative::First) | None => {
+            let port = match &values.port {
+                Ok(Some(port)) => Ok(port.value),
+                Ok(None) => Err(reader.missing("port", "missing; or give a `socket`")),
+                Err(Reported) => Err(Reported),
+            };
+            let host = values.host.clone()?;
+            Ok(Target::Tcp {
+                host: host.map_or_else(|| "localhost".to_owned(), |host| host.value),
+                port: port?,
+            })
+        }
+    }
+}
+
+struct Times {
+    interval: Budget,
+    timeout: Budget,
+    connect_timeout: Budget,
+}
+
+fn times(values: &Values, reader: &mut Reader<'_>) -> Result<Times, Reported> {
+    let interval = values.interval?;
+    let timeout = values.timeout.clone()?;
+    let connect_timeout = values.connect_timeout.clone()?;
+    let timeout = timeout.map_or_else(|| at_most(15, interval), |timeout| timeout.value);
+    let connect_timeout =
+        connect_timeout.map_or_else(|| at_most(1, timeout), |timeout| timeout.value);
+    let within_interval = not_longer(("timeout", timeout), ("interval", interval), reader);
+    not_longer(
+        ("connect-timeout", connect_timeout),
+        ("timeout", timeout),
+        reader,
+    )?;
+    within_interval?;
+    Ok(Times {
+        interval,
+        timeout,
+        connect_timeout,
+    })
+}
+
+/// A default of so many seconds, or `most` when that is less.
+fn at_most(seconds: u64, most: Budget) -> Budget {
+    Budget::new(Duration::from_secs(seconds)).map_or(most, |default| default.min(most))
+}
+
+fn not_longer(
+    (inner, length): (&str, Budget),
+    (outer, most): (&str, Budget),
+    reader: &mut Reader<'_>,
+) -> Result<(), Reported> {
+    if length <= most {
+        return Ok(());
+    }
+    let origin = culprit(&[inner, outer], reader);
+    let message = format!("`{inner}` ({length}) is longer than `{outer}` ({most})");
+    Err(reader.error(origin, message))
+}
+
+/// The keys that only `method = https` has.
+const HTTPS_ONLY: [&str; 5] = [
+    "ca-file",
+    "cert-file",
+    "key-file",
+    "server-name",
+    "insecure-skip-verify",
+];
+
+fn tls(
+    values: &Values,
+    target: Result<&Target, Reported>,
+    reader: &mut Reader<'_>,
+) -> Result<Option<UpstreamTlsConfig>, Reported> {
+    match values.method? {
+        Method::Http => {
+            // In `[default]` they are meant for the exporters that do have `https`.
+            let misplaced = HTTPS_ONLY.into_iter().filter(|key| reader.is_own(key));
+            let misplaced: Vec<_> = misplaced.filter_map(|key| reader.origin_of(key)).collect();
+            let mut result = Ok(None);
+            for origin in misplaced {
+                result = Err(reader.error(origin, "only goes with `method = https`"));
+            }
+            result
+        }
+        Method::Https => {
+            let client_pair = client_pair(values, reader);
+            let server_name = server_name(values, target, reader);
+            let (ca, skip_verify) = verification(values, reader)?;
+            Ok(Some(UpstreamTlsConfig {
+                ca,
+                client_pair: client_pair?,
+                server_name: server_name?,
+                skip_verify,
+            }))
+        }
+    }
+}
+
+/// Certificate and key.
+type ClientPair = (Sourced<PathBuf>, Sourced<PathBuf>);
+
+fn client_pair(values: &Values, reader: &mut Reader<'_>) -> Result<Option<ClientPair>, Reported> {
+    match (values.cert_file.clone()?, values.key_file.clone()?) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(reader.missing("key-file", "missing, as there is a `cert-file`")),
+        (None, Some(_)) => Err(reader.missing("cert-file", "missing, as there is a `key-file`")),
+    }
+}
+
+fn server_name(
+    values: &Values,
+    target: Result<&Target, Reported>,
+    reader: &mut Reader<'_>,
+) -> Result<ServerName<'static>, Reported> {
+    if let Some(name) = values.server_name.clone()? {
+        return Ok(name.value);
+    }
+    let host = match target? {
+        Target::Tcp { host, .. } => host,
+        Target::Unix(_) => "localhost",
+    };
+    values::server_name(host).map_err(|message| {
+        let origin = culprit(&["host"], reader);
+        reader.error(origin, format!("{message}; give a `server-name`"))
+    })
+}
+
+/// Against which CA the exporter's certificate is verified, and whether not at all.
+fn verification(
+    values: &Values,
+    reader: &mut Reader<'_>,
+) -> Result<(Option<Sourced<PathBuf>>, bool), Reported> {
+    let ca = values.ca_file.clone()?;
+    match values.skip_verify.clone()?.filter(|skip| skip.value) {
+        None => Ok((ca, false)),
+        Some(skip) if ca.is_some() => Err(reader.error(skip.origin, "contradicts `ca-file`")),
+        Some(skip) => {
+            let warning = "whoever answers is taken for the exporter, whatever its certificate";
+            reader.warning(skip.origin, warning);
+            Ok((None, true))
+        }
+    }
+}
+
+fn credentials(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Credentials>, Reported> {
+    match choose(
+        &["username", "password-file"],
+        &["bearer-token-file"],
+        reader,
+    )? {
+        None => Ok(None),
+        Some(Alternative::Second) => {
+            let token = values.bearer_token_file.clone()?.ok_or(Reported)?;
+            Ok(Some(Credentials::Bearer(token)))
+        }
+        Some(Alternative::First) => {
+            match (values.username.clone()?, values.password_file.clone()?) {
+                (Some(Sourced { value, .. }), Some(password)) => Ok(Some(Credentials::Basic {
+                    username: value,
+                    password,
+                })),
+                (Some(_), None) => {
+                    Err(reader.missing("password-file", "missing, as there is a `username`"))
+                }
+                (None, _) => {
+                    Err(reader.missing("username", "missing, as there is a `password-file`"))
+                }
+            }
+        }
+    }
+}

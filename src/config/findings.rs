@@ -1,9 +1,9 @@
 //! What is wrong with a file, and where.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
 /// Where a value was written, or would have been: file, line, section, key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// The file.
     pub file: Arc<PathBuf>,
@@ -13,6 +13,28 @@ pub struct Origin {
     pub section: Option<String>,
     /// The key.
     pub key: Option<String>,
+}
+
+impl Origin {
+    /// A place in a file.
+    pub(super) fn at(file: &Arc<PathBuf>, line: u32, section: &str, key: Option<&str>) -> Self {
+        Self {
+            file: Arc::clone(file),
+            line: Some(line),
+            section: Some(section.to_owned()),
+            key: key.map(str::to_owned),
+        }
+    }
+
+    /// A file as a whole.
+    pub(super) fn of_file(file: &Arc<PathBuf>) -> Self {
+        Self {
+            file: Arc::clone(file),
+            line: None,
+            section: None,
+            key: None,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -45,24 +67,17 @@ pub struct Sourced<T> {
 impl<T> Sourced<T> {
     /// An error about this value.
     pub fn error(&self, message: impl Into<String>) -> Finding {
-        Finding {
-            severity: Severity::Error,
-            origin: self.origin.clone(),
-            message: message.into(),
-        }
+        Finding::error(self.origin.clone(), message)
     }
 
     /// A warning about this value.
     pub fn warning(&self, message: impl Into<String>) -> Finding {
-        Finding {
-            severity: Severity::Warning,
-            ..self.error(message)
-        }
+        Finding::warning(self.origin.clone(), message)
     }
 }
 
 /// Whether a finding stops the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
     /// Said, and gone on.
     Warning,
@@ -71,7 +86,7 @@ pub enum Severity {
 }
 
 /// One thing that is wrong, in one sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// Whether it stops the start.
     pub severity: Severity,
@@ -79,6 +94,23 @@ pub struct Finding {
     pub origin: Origin,
     /// What, and what to write instead. Never contains a secret.
     pub message: String,
+}
+
+impl Finding {
+    pub(super) fn error(origin: Origin, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            origin,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn warning(origin: Origin, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(origin, message)
+        }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -105,6 +137,14 @@ impl Findings {
     /// Adds all of `others`.
     pub fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
+    }
+
+    /// Orders the findings about one file by line, those about the file as a whole first, and
+    /// keeps one of equal ones: a default that is wrong is so in every section that uses it.
+    pub(super) fn tidy(&mut self) {
+        self.0.sort_by_key(|finding| finding.origin.line);
+        let mut seen = HashSet::new();
+        self.0.retain(|finding| seen.insert(finding.clone()));
     }
 
     /// Whether one of them is an error.

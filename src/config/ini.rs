@@ -1,1 +1,400 @@
-//! (being written)
+//! INI text → sections, keys and values with their lines.
+//!
+//! rust-ini parses the text, but forgives too much: a missing `]` or `=` swallows the next line,
+//! of two equal keys the first wins in silence, a backslash at the end of a line joins two. So
+//! every line is looked at here first; only lines without a mistake are handed to rust-ini, and
+//! what it makes of them must be what was seen here.
+
+use std::{
+    collections::{HashMap, hash_map},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ini::{Ini, ParseOption};
+
+use super::{
+    findings::{Finding, Findings, Origin},
+    line::{Line, Mistake, SPACE},
+};
+
+/// A file as sections of entries.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) file: Arc<PathBuf>,
+    /// In file order, each name once.
+    pub(super) sections: Vec<Section>,
+    /// An error was reported that may hide a whole section.
+    pub(super) uncertain: bool,
+}
+
+/// A `[section]`.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) name: String,
+    pub(super) line: u32,
+    pub(super) entries: Vec<Entry>,
+    /// An error was reported that may hide one of its keys: what seems to be missing may be there.
+    pub(super) uncertain: bool,
+    handed_over: bool,
+}
+
+/// A `key = value`.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// As written.
+    pub(super) key: String,
+    /// As compared: see [`canonical`].
+    pub(super) canonical: String,
+    pub(super) line: u32,
+    value: String,
+}
+
+/// When two sections have the same name.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SectionNames {
+    /// `[Default]` is `[default]`.
+    IgnoreCase,
+    /// `[Node]` is not `[node]`.
+    ByteForByte,
+}
+
+impl SectionNames {
+    pub(super) fn same(self, a: &str, b: &str) -> bool {
+        match self {
+            Self::IgnoreCase => a.eq_ignore_ascii_case(b),
+            Self::ByteForByte => a == b,
+        }
+    }
+
+    fn folded(self, name: &str) -> String {
+        match self {
+            Self::IgnoreCase => name.to_ascii_lowercase(),
+            Self::ByteForByte => name.to_owned(),
+        }
+    }
+}
+
+impl Document {
+    /// The folder against which the relative paths written in the file resolve.
+    pub(super) fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The section called `name`.
+    pub(super) fn section(&self, name: &str, names: SectionNames) -> Option<&Section> {
+        self.sections
+            .iter()
+            .find(|section| names.same(&section.name, name))
+    }
+}
+
+impl Section {
+    /// The entry with that canonical key.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.canonical == key)
+    }
+}
+
+impl Entry {
+    /// The value, literally; without the double quotes when it stands wholly in one pair of them.
+    pub(super) fn value(&self) -> &str {
+        self.value
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+            .filter(|inner| !inner.contains('"'))
+            .unwrap_or(&self.value)
+    }
+}
+
+/// How keys are compared: in lower case, `_` as `-`.
+pub(super) fn canonical(key: &str) -> String {
+    key.to_ascii_lowercase().replace('_', "-")
+}
+
+/// Reads `text`; what is wrong with its lines goes to `findings`.
+pub(super) fn parse(
+    file: &Arc<PathBuf>,
+    text: &str,
+    names: SectionNames,
+    findings: &mut Findings,
+) -> Document {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lint = Lint {
+        document: Document {
+            file: Arc::clone(file),
+            sections: Vec::new(),
+            uncertain: false,
+        },
+        names,
+        current: Current::BeforeAny,
+        first_lines: HashMap::new(),
+        keys: HashMap::new(),
+        handed_over: String::with_capacity(text.len() + 64),
+        findings,
+    };
+    let body = text.trim_start_matches('\u{feff}');
+    if body.len() != text.len() {
+        lint.error(1, None, None, "more than one byte order mark".to_owned());
+    }
+    for (line, number) in body.split_inclusive('\n').zip(1..) {
+        lint.line(line, number);
+    }
+    lint.cross_check();
+    lint.document
+}
+
+/// Where the entries of the next lines belong.
+#[derive(Clone, Copy)]
+enum Current {
+    BeforeAny,
+    /// The last of the sections so far.
+    Open,
+    /// A section that is refused; its entries are looked at, but not kept.
+    Refused,
+}
+
+struct Lint<'a> {
+    document: Document,
+    names: SectionNames,
+    current: Current,
+    /// Of the sections, by name as compared.
+    first_lines: HashMap<String, u32>,
+    /// Of the current section's keys.
+    keys: HashMap<String, u32>,
+    /// Line for line what rust-ini gets to see.
+    handed_over: String,
+    findings: &'a mut Findings,
+}
+
+impl Lint<'_> {
+    fn line(&mut self, line: &str, number: u32) {
+        let line = match line.strip_suffix('\n') {
+            Some(line) => line.strip_suffix('\r').unwrap_or(line),
+            None => line,
+        };
+        let good = match Line::of(line) {
+            Ok(Line::BlankOrComment) => false,
+            Ok(Line::Header(name)) => self.header(name, number),
+            Ok(Line::Entry { key, value }) => self.entry(key, value, number),
+            Err(mistake) => {
+                self.mistake(line, number, &mistake);
+                false
+            }
+        };
+        if good {
+            self.handed_over.push_str(line);
+        }
+        // CRLF, because rust-ini joins a line that ends in a backslash with the next one if a bare
+        // LF follows, even with escapes off.
+        self.handed_over.push_str("\r\n");
+    }
+
+    fn mistake(&mut self, line: &str, number: u32, mistake: &Mistake) {
+        if let Some(rest) = line.trim_start_matches(SPACE).strip_prefix('[') {
+            self.error(number, None, None, mistake.to_string());
+            self.guess_header(rest, number);
+            return;
+        }
+        self.error(number, self.open_section(), None, mistake.to_string());
+        match (self.current, self.document.sections.last_mut()) {
+            (Current::Open, Some(section)) => section.uncertain = true,
+            (Current::BeforeAny | Current::Open | Current::Refused, _) => {
+                self.document.uncertain = true;
+            }
+        }
+    }
+
+    /// Goes on with the section that a broken header seems to open, to find mistakes in its keys.
+    fn guess_header(&mut self, rest: &str, number: u32) {
+        let name = rest.split(']').next().unwrap_or(rest).trim();
+        self.keys.clear();
+        if name.is_empty() || self.first_lines.contains_key(&self.names.folded(name)) {
+            self.document.uncertain = true;
+            self.current = Current::Refused;
+        } else {
+            self.open(name, number, Header::Broken);
+        }
+    }
+
+    fn header(&mut self, name: &str, number: u32) -> bool {
+        self.keys.clear();
+        if let Some(first) = self.first_lines.get(&self.names.folded(name)) {
+            let message = format!("the section is there twice, the first time in line {first}");
+            self.error(number, Some(name.to_owned()), None, message);
+            self.current = Current::Refused;
+            return false;
+        }
+        self.open(name, number, Header::Good);
+        true
+    }
+
+    fn open(&mut self, name: &str, line: u32, header: Header) {
+        self.first_lines.insert(self.names.folded(name), line);
+        self.current = Current::Open;
+        self.document.sections.push(Section {
+            name: name.to_owned(),
+            line,
+            entries: Vec::new(),
+            uncertain: header == Header::Broken,
+            handed_over: header == Header::Good,
+        });
+    }
+
+    fn entry(&mut self, key: &str, value: &str, number: u32) -> bool {
+        if let Current::BeforeAny = self.current {
+            let message = "the key stands before any `[section]`".to_owned();
+            self.error(number, None, Some(key.to_owned()), message);
+            self.document.uncertain = true;
+            return false;
+        }
+        let canonical = canonical(key);
+        match self.keys.entry(canonical.clone()) {
+            hash_map::Entry::Vacant(vacant) => vacant.insert(number),
+            hash_map::Entry::Occupied(first) => {
+                let message = format!("the key is there twice, first in line {}", first.get());
+                self.error(number, self.open_section(), Some(key.to_owned()), message);
+                return false;
+            }
+        };
+        match (self.current, self.document.sections.last_mut()) {
+            (Current::Open, Some(section)) => {
+                section.entries.push(Entry {
+                    key: key.to_owned(),
+                    canonical,
+                    line: number,
+                    value: value.to_owned(),
+                });
+                section.handed_over
+            }
+            (Current::BeforeAny | Current::Open | Current::Refused, _) => false,
+        }
+    }
+
+    fn open_section(&self) -> Option<String> {
+        match self.current {
+            Current::Open => Some(self.document.sections.last()?.name.clone()),
+            Current::BeforeAny | Current::Refused => None,
+        }
+    }
+
+    fn error(
+        &mut self,
+        line: u32,
+        section: Option<String>,
+        key: Option<String>,
+        message: impl Into<String>,
+    ) {
+        let origin = Origin {
+            file: Arc::clone(&self.document.file),
+            line: Some(line),
+            section,
+            key,
+        };
+        self.findings.push(Finding::error(origin, message));
+    }
+
+    /// Has rust-ini parse the lines handed over, and compares.
+    fn cross_check(&mut self) {
+        if let Err(line) = compare(&self.document.sections, &self.handed_over) {
+            let message = "the line can be read in two ways; write it more plainly";
+            self.error(line, None, None, message);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Header {
+    Good,
+    /// Reported; the name is a guess.
+    Broken,
+}
+
+/// Whether rust-ini reads `text` as `sections`, else the first line where it does not.
+fn compare(sections: &[Section], text: &str) -> Result<(), u32> {
+    let options = ParseOption {
+        enabled_quote: false,
+        enabled_escape: false,
+        enabled_indented_mutiline_value: false,
+        enabled_preserve_key_leading_whitespace: false,
+    };
+    let ini = Ini::load_from_str_opt(text, options)
+        .map_err(|error| u32::try_from(error.line).unwrap_or(u32::MAX))?;
+    let mut theirs = ini.iter().flat_map(|(section, properties)| {
+        let section_line = section.map(|name| (name, "", ""));
+        let section = section.unwrap_or_default();
+        let entries = properties
+            .iter()
+            .map(move |(key, value)| (section, key, value));
+        section_line.into_iter().chain(entries)
+    });
+    let mut last = 1;
+    for section in sections.iter().filter(|section| section.handed_over) {
+        let header = (section.line, "", "");
+        let entries = section
+            .entries
+            .iter()
+            .map(|entry| (entry.line, entry.key.as_str(), entry.value.as_str()));
+        for (line, key, value) in std::iter::once(header).chain(entries) {
+            if theirs.next() != Some((section.name.as_str(), key, value)) {
+                return Err(line);
+            }
+            last = line;
+        }
+    }
+    theirs.next().map_or(Ok(()), |_| Err(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> (Document, Findings) {
+        let mut findings = Findings::default();
+        let file = Arc::new(PathBuf::from("x.ini"));
+        let document = parse(&file, text, SectionNames::ByteForByte, &mut findings);
+        (document, findings)
+    }
+
+    fn only_value(text: &str) -> String {
+        let (document, findings) = document(&format!("[s]\nk = {text}\nnext = 1\n"));
+        assert_eq!(findings, Findings::default());
+        assert_eq!(document.sections[0].entries.len(), 2);
+        document.sections[0].entries[0].value().to_owned()
+    }
+
+    #[test]
+    fn values_are_literal_but_for_one_pair_of_quotes() {
+        for (text, value) in [
+            (r"C:\new", r"C:\new"),
+            (r"C:\folder\", r"C:\folder\"),
+            (r"/m\x000d\x000aX: y", r"/m\x000d\x000aX: y"),
+            (r"\0", r"\0"),
+            ("a=b", "a=b"),
+            ("[x]", "[x]"),
+            ("a ; b # c", "a ; b # c"),
+            ("\"a b\"", "a b"),
+            ("\" a \"", " a "),
+            ("\"\"", ""),
+            ("\"a\" \"b\"", "\"a\" \"b\""),
+            ("\"", "\""),
+            ("'a'", "'a'"),
+            ("", ""),
+        ] {
+            assert_eq!(only_value(text), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_rust_ini_reads_differently_is_an_error() {
+        let (document, _) = document("[s]\nk = 1\n");
+        assert_eq!(compare(&document.sections, "[s]\r\nk = 1\r\n"), Ok(()));
+        assert_eq!(compare(&document.sections, "[s]\r\nk = 2\r\n"), Err(2));
+        assert_eq!(compare(&document.sections, "[t]\r\nk = 1\r\n"), Err(1));
+        assert_eq!(
+            compare(&document.sections, "[s]\r\nk = 1\r\nl = 2\r\n"),
+            Err(2)
+        );
+        assert_eq!(compare(&document.sections, "[s]\r\n"), Err(2));
+    }
+}

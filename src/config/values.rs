@@ -1,1 +1,474 @@
-//! (being written)
+//! The text of one value → a value that cannot be wrong.
+//!
+//! Each parser's error is the sentence that the user reads, without file, line and key.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use rustls::pki_types::ServerName;
+
+use super::{BasicAuth, Password};
+use crate::deadline::Budget;
+
+type Parsed<T> = Result<T, String>;
+
+/// `value` as a message shows it: escaped, and not at any length.
+pub(super) fn shown(value: &str) -> String {
+    const MOST: usize = 60;
+    let escaped: String = value.escape_debug().take(MOST).collect();
+    let more = if value.escape_debug().nth(MOST).is_some() {
+        "…"
+    } else {
+        ""
+    };
+    format!("`{escaped}{more}`")
+}
+
+pub(super) fn boolean(value: &str) -> Parsed<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(format!("{} is neither True nor False", shown(value))),
+    }
+}
+
+/// One of a few words, written exactly so.
+pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&str) -> Parsed<T> {
+    move |value| {
+        words
+            .iter()
+            .find(|(word, _)| *word == value)
+            .map(|(_, meaning)| *meaning)
+            .ok_or_else(|| {
+                let all: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+                let (last, others) = all.split_last().map_or(("", &[][..]), |(l, o)| (l, o));
+                format!(
+                    "{} is neither {} nor {last}",
+                    shown(value),
+                    others.join(", ")
+                )
+            })
+    }
+}
+
+/// Seconds, more than none, at most [`Budget::MAX`].
+pub(super) fn seconds(value: &str) -> Parsed<Budget> {
+    let length = seconds_or_none(value)?;
+    if length.is_zero() {
+        return Err("must be more than 0 seconds".to_owned());
+    }
+    Budget::new(length).ok_or_else(|| too_long(value))
+}
+
+/// Seconds, at most [`Budget::MAX`]: plain decimal digits, so that nothing depends on how floating
+/// point numbers are read.
+pub(super) fn seconds_or_none(value: &str) -> Parsed<Duration> {
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
+        return Err(format!(
+            "{} is no length of time; write seconds in plain digits, such as 5 or 0.25",
+            shown(value)
+        ));
+    }
+    let nanos: u32 = format!("{fraction:0<9}").parse().unwrap_or(0);
+    let whole: u64 = whole.parse().map_err(|_| too_long(value))?;
+    let length = Duration::new(whole, nanos);
+    if length > Budget::MAX {
+        return Err(too_long(value));
+    }
+    Ok(length)
+}
+
+fn too_long(value: &str) -> String {
+    let most = Budget::MAX.as_secs();
+    format!(
+        "{} seconds is longer than a day ({most} seconds)",
+        shown(value)
+    )
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A whole number from 1 to `most`.
+fn whole_number(value: &str, most: u64) -> Parsed<u64> {
+    is_digits(value)
+        .then(|| value.parse().ok())
+        .flatten()
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| format!("{} is no whole number from 1 to {most}", shown(value)))
+}
+
+pub(super) fn port(value: &str) -> Parsed<NonZeroU16> {
+    let number = whole_number(value, u16::MAX.into())?;
+    narrow(number, value)
+}
+
+pub(super) fn count(value: &str) -> Parsed<NonZeroU32> {
+    let number = whole_number(value, u32::MAX.into())?;
+    narrow(number, value)
+}
+
+/// More threads than that are a mistake in the file.
+pub(super) fn threads(value: &str) -> Parsed<NonZeroUsize> {
+    let number = whole_number(value, 1024)?;
+    narrow(number, value)
+}
+
+fn narrow<T: TryFrom<NonZeroUsize>>(number: u64, value: &str) -> Parsed<T> {
+    usize::try_from(number)
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("{} is out of range", shown(value)))
+}
+
+const UNITS: &[(&str, u64)] = &[
+    ("k", 1_000),
+    ("kb", 1_000),
+    ("m", 1_000_000),
+    ("mb", 1_000_000),
+    ("g", 1_000_000_000),
+    ("gb", 1_000_000_000),
+    ("ki", 1 << 10),
+    ("kib", 1 << 10),
+    ("mi", 1 << 20),
+    ("mib", 1 << 20),
+    ("gi", 1 << 30),
+    ("gib", 1 << 30),
+    ("b", 1),
+    ("", 1),
+];
+
+/// Bytes: `200000000`, `200MB` or `64MiB`.
+pub(super) fn size(value: &str) -> Parsed<u64> {
+    let digits_end = value
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(value.len());
+    let (digits, unit) = value.split_at(digits_end);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let factor = UNITS.iter().find(|(name, _)| *name == unit);
+    let (true, Some((_, factor))) = (is_digits(digits), factor) else {
+        return Err(format!(
+            "{} is no size; write bytes, or a unit as in 200MB or 64MiB",
+            shown(value)
+        ));
+    };
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(*factor))
+        .ok_or_else(|| format!("{} is more bytes than can be counted", shown(value)))?;
+    if bytes == 0 {
+        return Err("must be more than 0 bytes".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// An address literal; brackets around IPv6 are optional.
+pub(super) fn address(value: &str) -> Parsed<IpAddr> {
+    ip(value).ok_or_else(|| {
+        format!(
+            "{} is no IP address; write one such as 0.0.0.0 or ::1",
+            shown(value)
+        )
+    })
+}
+
+fn ip(value: &str) -> Option<IpAddr> {
+    match value.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')?
+            .parse::<Ipv6Addr>()
+            .ok()
+            .map(IpAddr::V6),
+        None => value.parse().ok(),
+    }
+}
+
+/// A DNS name or address literal, without scheme, port or path; without brackets in the result.
+pub(super) fn host(value: &str) -> Parsed<String> {
+    if let Some(address) = ip(value) {
+        return Ok(address.to_string());
+    }
+    if value.contains("//") || value.contains('/') {
+        return Err(format!(
+            "{} is no host name; write it without scheme and path",
+            shown(value)
+        ));
+    }
+    if value.contains(':') {
+        return Err(format!(
+            "{} is neither a host name nor an IP address; the port has a key of its own",
+            shown(value)
+        ));
+    }
+    if !is_dns_name(value) {
+        return Err(format!(
+            "{} is neither a host name nor an IP address",
+            shown(value)
+        ));
+    }
+    Ok(value.to_owned())
+}
+
+/// Underscores are let through: container networks have names with them.
+fn is_dns_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let labels_are_good = name.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    });
+    // Resolvers take `127.1` and `999.1.1.1` for addresses, each in its own way.
+    let looks_like_an_address = name.rsplit('.').next().is_some_and(is_digits);
+    name.len() <= 253 && labels_are_good && !looks_like_an_address
+}
+
+/// `HOST` or `HOST:PORT`, as written; IPv6 in brackets.
+pub(super) fn advertise(value: &str) -> Parsed<String> {
+    let after_brackets = value.rfind(']').unwrap_or(0);
+    let (name, digits) = match value[after_brackets..].rfind(':') {
+        Some(colon) => {
+            let (name, digits) = value.split_at(after_brackets + colon);
+            (name, Some(&digits[1..]))
+        }
+        None => (value, None),
+    };
+    if name.contains(':') && !name.starts_with('[') {
+        return Err(format!(
+            "{} lacks the brackets around the IPv6 address",
+            shown(value)
+        ));
+    }
+    host(name)?;
+    digits.map(port).transpose()?;
+    Ok(value.to_owned())
+}
+
+/// The name that an exporter's certificate must be valid for.
+pub(super) fn server_name(value: &str) -> Parsed<ServerName<'static>> {
+    ServerName::try_from(value.to_owned()).map_err(|_| {
+        format!(
+            "{} is no name that a certificate can have: a DNS or IP name",
+            shown(value)
+        )
+    })
+}
+
+pub(super) fn username(value: &str) -> Parsed<String> {
+    if value.contains(':') {
+        return Err("must not contain `:`, which ends it in HTTP Basic".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+/// `user:password`. The messages never show it.
+pub(super) fn basic_auth(value: &str) -> Parsed<BasicAuth> {
+    let (user, password) = value
+        .split_once(':')
+        .ok_or("must be `user:password`; there is no `:` in it")?;
+    if user.is_empty() {
+        return Err("must be `user:password`; the user is empty".to_owned());
+    }
+    if password.is_empty() {
+        return Err("must be `user:password`; the password is empty".to_owned());
+    }
+    Ok(BasicAuth {
+        user: user.to_owned(),
+        password: self::password(password)?,
+    })
+}
+
+fn password(password: &str) -> Parsed<Password> {
+    let hash = ["$2a$", "$2b$", "$2y$"]
+        .iter()
+        .find_map(|prefix| password.strip_prefix(prefix));
+    match hash {
+        None => Ok(Password::Plain(password.to_owned())),
+        Some(hash) if is_bcrypt(hash) => Ok(Password::Bcrypt(password.to_owned())),
+        Some(_) => Err("the password begins like a bcrypt hash, but is none: \
+             `$2b$`, two digits of cost from 04 to 31, `$`, 53 letters, digits, `.` or `/`"
+            .to_owned()),
+    }
+}
+
+/// Whether `hash` is what follows `$2b$`: cost, `$`, salt and digest.
+fn is_bcrypt(hash: &str) -> bool {
+    let Some((cost, digest)) = hash.split_once('$') else {
+        return false;
+    };
+    cost.len() == 2
+        && is_digits(cost)
+        && ("04"..="31").contains(&cost)
+        && digest.len() == 53
+        && digest
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_plain_decimals_up_to_a_day() {
+        for (text, millis) in [
+            ("5", 5_000),
+            ("0.25", 250),
+            ("0.001", 1),
+            ("007", 7_000),
+            ("86400", 86_400_000),
+            ("86400.000", 86_400_000),
+        ] {
+            let budget = Budget::new(Duration::from_millis(millis));
+            assert_eq!(seconds(text).ok(), budget, "{text}");
+        }
+        for text in [
+            "0",
+            "0.0",
+            "-5",
+            "+5",
+            "1e1",
+            "1e9",
+            "5 parsecs",
+            "5s",
+            "NaN",
+            "inf",
+            "",
+            ".",
+            "5.",
+            ".5",
+            "1.2.3",
+            "0x5",
+            "٥",
+            "86400.1",
+            "86401",
+            "99999999999999999999",
+            "1.0000000001",
+        ] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds_or_none("0"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn sizes_have_decimal_and_binary_units() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("17b", 17),
+            ("3k", 3_000),
+            ("3K", 3_000),
+            ("3kB", 3_000),
+            ("200MB", 200_000_000),
+            ("200 MB", 200_000_000),
+            ("2G", 2_000_000_000),
+            ("64MiB", 64 << 20),
+            ("1Ki", 1 << 10),
+            ("1GiB", 1 << 30),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0MB",
+            "MB",
+            "-1",
+            "1.5MB",
+            "1TB",
+            "1MBit",
+            "18446744073709551616",
+            "99999999999G",
+            "1e6",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_and_nothing_else() {
+        for (text, host_name) in [
+            ("localhost", "localhost"),
+            ("db_1.internal.", "db_1.internal."),
+            ("127.0.0.1", "127.0.0.1"),
+            ("[::1]", "::1"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(host(text).as_deref(), Ok(host_name));
+        }
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "-a",
+            "a b",
+            "a:9100",
+            "http://a",
+            "a/b",
+            "127.1",
+            "999.1.1.1",
+            "9",
+            "[127.0.0.1]",
+            "[::1",
+            "::1]",
+            "a@b",
+            "münchen",
+            "*",
+        ] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_advertised_address_may_lack_the_port_but_not_the_brackets() {
+        for text in [
+            "a.example",
+            "a.example:3333",
+            "10.0.0.1",
+            "[::1]",
+            "[::1]:1",
+        ] {
+            assert_eq!(advertise(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "::1", "a:", "a:0", "a:70000", ":1", "http://a", "[::1]x", "[a]", "a b:1",
+        ] {
+            assert!(advertise(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bcrypt_hash_is_told_from_a_password() {
+        let hash = format!("$2b$12${}", "a".repeat(53));
+        let parsed = basic_auth(&format!("u:{hash}"));
+        let bcrypt = BasicAuth {
+            user: "u".to_owned(),
+            password: Password::Bcrypt(hash.clone()),
+        };
+        assert_eq!(parsed, Ok(bcrypt));
+        let plain = basic_auth("u:a:b$2b$").map(|auth| auth.password);
+        assert_eq!(plain, Ok(Password::Plain("a:b$2b$".to_owned())));
+        for bad in [
+            format!("u:{}", &hash[..59]),
+            format!("u:{hash}a"),
+            format!("u:$2y$03${}", "a".repeat(53)),
+            format!("u:$2a$32${}", "a".repeat(53)),
+            format!("u:$2a$12${}-", "a".repeat(52)),
+            "u".to_owned(),
+            ":p".to_owned(),
+            "u:".to_owned(),
+        ] {
+            let message = basic_auth(&bad).err().unwrap_or_default();
+            assert!(!message.is_empty() && !message.contains("aaa"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Who may connect: address ranges, and patterns over client certificates.
+
+use std::net::IpAddr;
+
+use super::{AddressRange, ClientPattern, values::shown};
+use crate::access::masked;
+
+/// An address, or `NETWORK/PREFIX`.
+pub(super) fn address_range(value: &str) -> Result<AddressRange, String> {
+    let wrong = || {
+        format!(
+            "{} is neither an IP address nor a range such as 10.0.0.0/8",
+            shown(value)
+        )
+    };
+    let (address, prefix) = match value.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (value, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().map_err(|_| wrong())?
+        }
+        Some(_) => return Err(wrong()),
+        None => whole,
+    };
+    if address.to_canonical() != address {
+        return Err(format!(
+            "{} is IPv4 mapped into IPv6; write it as IPv4",
+            shown(value)
+        ));
+    }
+    let network = masked(address, prefix).ok_or_else(wrong)?;
+    if network != address {
+        return Err(format!(
+            "{} has bits set after its prefix; write {network}/{prefix}, or the address alone",
+            shown(value)
+        ));
+    }
+    Ok(AddressRange { network, prefix })
+}
+
+/// `[proxy] enrol-from`: ranges between commas.
+pub(super) fn address_ranges(value: &str) -> Result<Vec<AddressRange>, String> {
+    list(value, address_range)
+}
+
+/// `[proxy] client-allow`: patterns between commas.
+pub(super) fn client_patterns(value: &str) -> Result<Vec<ClientPattern>, String> {
+    list(value, client_pattern)
+}
+
+fn list<T>(value: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    value
+        .split(',')
+        .map(|item| match item.trim() {
+            "" => Err("there is nothing between two commas, or before or after one".to_owned()),
+            item => one(item),
+        })
+        .collect()
+}
+
+fn client_pattern(value: &str) -> Result<ClientPattern, String> {
+    let (kind, rest) = value
+        .find(['=', ':'])
+        .map(|at| value.split_at(at + 1))
+        .ok_or_else(|| unknown_kind(value))?;
+    let rest = rest.trim();
+    let text = || match rest {
+        "" => Err(format!("there is nothing after {}", shown(kind))),
+        rest => Ok(rest.to_owned()),
+    };
+    match kind.to_ascii_lowercase().as_str() {
+        "cn=" => text().map(ClientPattern::CommonName),
+        "dns:" => text().map(ClientPattern::Dns),
+        "uri:" => text().map(ClientPattern::Uri),
+        "ip:" => address_range(rest).map(ClientPattern::Ip),
+        "sha256:" => sha256(rest).map(ClientPattern::SpkiSha256),
+        _ => Err(unknown_kind(value)),
+    }
+}
+
+fn unknown_kind(value: &str) -> String {
+    format!(
+        "{} begins with none of `CN=`, `DNS:`, `URI:`, `IP:`, `sha256:`",
+        shown(value)
+    )
+}
+
+/// 64 hexadecimal digits, with or without colons between the pairs.
+fn sha256(value: &str) -> Result<[u8; 32], String> {
+    let wrong = || format!("{} is not 64 hexadecimal digits", shown(value));
+    let digits: Vec<u8> = value
+        .chars()
+        .filter(|&c| c != ':')
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()
+        .ok_or_else(wrong)?;
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
+        .collect();
+    if digits.len() != 64 {
+        return Err(wrong());
+    }
+    bytes.try_into().map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(value: &str) -> AddressRange {
+        address_range(value).unwrap_or_else(|message| panic!("{value}: {message}"))
+    }
+
+    #[test]
+    fn a_range_contains_its_addresses_in_either_notation() {
+        for (text, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("10.0.0.7", "10.0.0.7", "10.0.0.6"),
+            ("192.168.4.0/22", "192.168.7.255", "192.168.8.0"),
+            ("fd00::/8", "fdff::1", "fe80::1"),
+            ("::1", "::1", "::2"),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", "::ffff:11.1.2.3"),
+            ("0.0.0.0/0", "255.1.1.1", "::1"),
+            ("::/0", "2001:db8::1", "10.0.0.1"),
+        ] {
+            let at = |address: &str| {
+                address
+                    .parse::<IpAddr>()
+                    .ok()
+                    .map(|a| range(text).contains(a))
+            };
+            assert_eq!(at(inside), Some(true), "{inside} in {text}");
+            assert_eq!(at(outside), Some(false), "{outside} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_means_something_else_than_it_says_is_refused() {
+        for text in [
+            "",
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "/8",
+            "a/8",
+            "10.0.0/8",
+            "10.0.0.0/8/8",
+            "10.0.0.0/256",
+            "::ffff:10.0.0.0/104",
+        ] {
+            assert!(address_range(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn client_patterns_are_told_by_their_prefix() {
+        let digits = "ab".repeat(32);
+        let pairs = vec!["AB"; 32].join(":");
+        let text = format!(
+            "CN=mon*, DNS:*.example, URI:spiffe://a/b, ip:10.0.0.0/8, sha256:{digits}, SHA256:{pairs}"
+        );
+        let expected = vec![
+            ClientPattern::CommonName("mon*".to_owned()),
+            ClientPattern::Dns("*.example".to_owned()),
+            ClientPattern::Uri("spiffe://a/b".to_owned()),
+            ClientPattern::Ip(range("10.0.0.0/8")),
+            ClientPattern::SpkiSha256([0xab; 32]),
+            ClientPattern::SpkiSha256([0xab; 32]),
+        ];
+        assert_eq!(client_patterns(&text), Ok(expected));
+        for text in [
+            "",
+            "CN=",
+            "CN=a,",
+            ",CN=a",
+            "CN=a,,CN=b",
+            "mon",
+            "O=acme",
+            "IP:10.0.0.1/8",
+            "sha256:ab",
+            "sha256:zz",
+            "DNS: ",
+            "dns=a",
+        ] {
+            assert!(client_patterns(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Which sections and keys there are, and what is said about all others.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    findings::{Finding, Findings, Origin, Severity},
+    ini::{Document, Section, SectionNames},
+};
+
+/// The keys of a section, in canonical spelling.
+#[derive(Debug)]
+pub(super) struct Table {
+    file: File,
+    pub(super) section: &'static str,
+    /// Those with a meaning here.
+    pub(super) own: &'static [&'static str],
+    /// Those that only the agent knows; never looked at.
+    agents: &'static [&'static str],
+    /// What an unknown key is.
+    severity: Severity,
+}
+
+impl Table {
+    fn keys(&self) -> impl Iterator<Item = &'static str> {
+        self.own.iter().chain(self.agents).copied()
+    }
+}
+
+/// Which file a section stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum File {
+    Daemon,
+    Exporters,
+}
+
+/// Of these the agent's example file says that left blank they are off, or have their default.
+pub(super) const MAY_BE_BLANK: &[&str] = &[
+    "auth",
+    "autossl-ca-file",
+    "autossl-crt-file",
+    "autossl-csr-file",
+    "autossl-folder",
+    "autossl-key-file",
+    "certfile",
+    "exporters",
+    "keyfile",
+];
+
+pub(super) static DEFAULT: Table = Table {
+    file: File::Daemon,
+    section: "default",
+    own: &[
+        "address",
+        "auth",
+        "autossl-ca-file",
+        "autossl-crt-file",
+        "autossl-csr-file",
+        "autossl-folder",
+        "autossl-key-file",
+        "certfile",
+        "keyfile",
+        "port",
+        "tls-security-level",
+        "try-autossl",
+    ],
+    agents: &[
+        "alfresco-javapath",
+        "alfresco-jmxaddress",
+        "alfresco-jmxpassword",
+        "alfresco-jmxpath",
+        "alfresco-jmxport",
+        "alfresco-jmxquery",
+        "alfresco-jmxuser",
+        "alfrescostats",
+        "config-update-mode",
+        "cpustats",
+        "customchecks",
+        "diskio",
+        "diskstats",
+        "dockerstats",
+        "enable-dev-pprof",
+        "interval",
+        "launchdservices",
+        "libvirt",
+        "load",
+        "memory",
+        "netio",
+        "netstats",
+        "ntp",
+        "processstats",
+        "processstats-including-child-ids",
+        "qemustats",
+        "sensors",
+        "sensorstats",
+        "stacktrace",
+        "swap",
+        "systemdservices",
+        "temperature-fahrenheit",
+        "user",
+        "userstats",
+        "verbose",
+        "wineventlog",
+        "wineventlog-age",
+        "wineventlog-cache",
+        "wineventlog-logtypes",
+        "wineventlog-method",
+        "winservices",
+    ],
+    severity: Severity::Warning,
+};
+
+static OITC: Table = Table {
+    file: File::Daemon,
+    section: "oitc",
+    own: &[],
+    agents: &[
+        "apikey",
+        "authfile",
+        "enable-webserver",
+        "enabled",
+        "hostuuid",
+        "interval",
+        "proxy",
+        "timeout",
+        "url",
+        "verify-server-certificate",
+    ],
+    severity: Severity::Warning,
+};
+
+static PACKAGEMANAGER: Table = Table {
+    file: File::Daemon,
+    section: "packagemanager",
+    own: &[],
+    agents: &[
+        "check-interval",
+        "enable-update-check",
+        "enabled",
+        "limit-description-length",
+    ],
+    severity: Severity::Warning,
+};
+
+pub(super) static PROMETHEUS: Table = Table {
+    file: File::Daemon,
+    section: "prometheus",
+    own: &["enabled", "exporters"],
+    agents: &[],
+    severity: Severity::Warning,
+};
+
+pub(super) static PROXY: Table = Table {
+    file: File::Daemon,
+    section: "proxy",
+    own: &[
+        "advertise",
+        "client-allow",
+        "client-auth",
+        "client-ca",
+        "client-crl",
+        "drain-timeout",
+        "enrol-from",
+        "enrol-window",
+        "handshake-timeout",
+        "header-timeout",
+        "http-reload",
+        "idle-timeout",
+        "insecure-plain-http",
+        "log-format",
+        "max-connections",
+        "max-connections-per-ip",
+        "max-handshakes",
+        "reload-interval",
+        "scrape-timeout-offset",
+        "stall-timeout",
+        "status-page",
+        "worker-threads",
+    ],
+    agents: &[],
+    severity: Severity::Error,
+};
+
+/// Any section of the exporters file.
+pub(super) static EXPORTER: Table = Table {
+    file: File::Exporters,
+    section: "default",
+    own: &[
+        "bearer-token-file",
+        "ca-file",
+        "cert-file",
+        "connect-timeout",
+        "enabled",
+        "forward-params",
+        "host",
+        "insecure-skip-verify",
+        "integrity",
+        "interval",
+        "key-file",
+        "max-body",
+        "max-concurrent",
+        "method",
+        "password-file",
+        "path",
+        "port",
+        "server-name",
+        "socket",
+        "timeout",
+        "username",
+    ],
+    agents: &[],
+    severity: Severity::Error,
+};
+
+static DAEMON: [&Table; 5] = [&DEFAULT, &OITC, &PACKAGEMANAGER, &PROMETHEUS, &PROXY];
+
+/// Reports what nobody knows in `config.ini`.
+pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
+    let file = Arc::clone(&document.file);
+    for section in &mut document.sections {
+        let table = DAEMON
+            .into_iter()
+            .find(|table| SectionNames::IgnoreCase.same(table.section, &section.name));
+        match table {
+            Some(table) => check_keys(&file, section, table, findings),
+            None => {
+                let finding = unknown_section(&file, section);
+                document.uncertain |= finding.severity == Severity::Error;
+                findings.push(finding);
+            }
+        }
+    }
+}
+
+/// Reports what nobody knows in the exporters file.
+pub(super) fn check_exporters(document: &mut Document, findings: &mut Findings) {
+    for section in &mut document.sections {
+        check_keys(&document.file, section, &EXPORTER, findings);
+    }
+}
+
+fn check_keys(file: &Arc<PathBuf>, section: &mut Section, table: &Table, findings: &mut Findings) {
+    for entry in &section.entries {
+        if table.keys().any(|key| key == entry.canonical) {
+            continue;
+        }
+        let (severity, message) = unknown_key(&entry.canonical, table);
+        section.uncertain |= severity == Severity::Error;
+        findings.push(Finding {
+            severity,
+            origin: Origin::at(file, entry.line, &section.name, Some(&entry.key)),
+            message,
+        });
+    }
+}
+
+/// What is said about a key that is not in `table`.
+fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
+    let home = DAEMON
+        .into_iter()
+        .filter(|_| table.file == File::Daemon)
+        .find(|other| other.keys().any(|other| other == key));
+    match home {
+        // One of `[proxy]` is never passed over, wherever it stands: it may be what keeps
+        // someone out.
+        Some(home) => (
+            table.severity.max(home.severity),
+            format!("the key belongs in [{}]", home.section),
+        ),
+        None => (
+            table.severity,
+            format!("unknown key{}", hint(nearest(key, table.keys()))),
+        ),
+    }
+}
+
+fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Finding {
+    let name = section.name.to_ascii_lowercase();
+    let meant = nearest(&name, DAEMON.into_iter().map(|table| table.section));
+    // A mistyped `[proxy]` would switch off what it says.
+    let severity = DAEMON
+        .into_iter()
+        .find(|table| Some(table.section) == meant)
+        .map_or(Severity::Warning, |table| table.severity);
+    Finding {
+        severity,
+        origin: Origin::at(file, section.line, &section.name, None),
+        message: format!(
+            "unknown section{}",
+            hint(meant.map(|name| format!("[{name}]")))
+        ),
+    }
+}
+
+fn hint(meant: Option<impl std::fmt::Display>) -> String {
+    meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"))
+}
+
+/// The one that `word` was probably meant to be.
+fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    known
+        .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).clamp(1, 3))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_key_has_a_hint_and_a_foreign_one_has_none() {
+        for (word, meant) in [
+            ("prot", Some("port")),
+            ("timout", Some("timeout")),
+            ("max-concurent", Some("max-concurrent")),
+            ("certfile", Some("cert-file")),
+            ("x", None),
+            ("scheme", None),
+        ] {
+            assert_eq!(nearest(word, EXPORTER.keys()), meant, "{word}");
+        }
+    }
+}

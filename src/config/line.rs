@@ -1,0 +1,117 @@
+//! One line → what it is, or what is wrong with it.
+
+/// Why a line is none that an INI file may have.
+///
+/// No message repeats the line: a password may stand in it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Mistake {
+    #[error("a carriage return without a line feed; lines end in LF or CRLF")]
+    LoneCarriageReturn,
+    #[error("the `]` that ends the section's name is missing")]
+    NoClosingBracket,
+    #[error("text after the section's `]`; a comment needs a line of its own")]
+    TextAfterBracket,
+    #[error("the section has no name")]
+    EmptySectionName,
+    #[error("white space around the section's name")]
+    SpaceAroundSectionName,
+    #[error("the section's name ends in a backslash, which is not supported")]
+    SectionNameEndsInBackslash,
+    #[error("the section's name contains the control character {0}")]
+    ControlInSectionName(CodePoint),
+    #[error(
+        "neither a `[section]`, nor `key = value`, nor a comment (which starts with `#` or `;`)"
+    )]
+    NoEqualsSign,
+    #[error("there is no key before the `=`")]
+    EmptyKey,
+    #[error("the key may only have letters, digits, `-` and `_`")]
+    BadKey,
+    #[error("the value contains the control character {0}")]
+    ControlInValue(CodePoint),
+    #[error("the value begins or ends with the invisible character {0}")]
+    InvisibleAroundValue(CodePoint),
+}
+
+/// A character that cannot be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CodePoint(char);
+
+impl std::fmt::Display for CodePoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "U+{:04X}", u32::from(self.0))
+    }
+}
+
+/// What a line without a mistake is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line<'a> {
+    BlankOrComment,
+    Header(&'a str),
+    Entry { key: &'a str, value: &'a str },
+}
+
+/// What may stand around names, keys and values.
+pub(super) const SPACE: [char; 2] = [' ', '\t'];
+
+impl<'a> Line<'a> {
+    /// Classifies a line, given without its line end.
+    pub(super) fn of(line: &'a str) -> Result<Self, Mistake> {
+        if line.contains('\r') {
+            return Err(Mistake::LoneCarriageReturn);
+        }
+        let line = line.trim_matches(SPACE);
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            Ok(Self::BlankOrComment)
+        } else if let Some(rest) = line.strip_prefix('[') {
+            header(rest).map(Self::Header)
+        } else {
+            entry(line)
+        }
+    }
+}
+
+/// What follows a `[`.
+fn header(rest: &str) -> Result<&str, Mistake> {
+    let (name, after) = rest.split_once(']').ok_or(Mistake::NoClosingBracket)?;
+    if !after.is_empty() {
+        return Err(Mistake::TextAfterBracket);
+    }
+    if let Some(control) = name.chars().find(|c| c.is_control()) {
+        return Err(Mistake::ControlInSectionName(CodePoint(control)));
+    }
+    if name.trim().is_empty() {
+        return Err(Mistake::EmptySectionName);
+    }
+    if name.trim() != name {
+        return Err(Mistake::SpaceAroundSectionName);
+    }
+    // rust-ini takes `\]` for two characters of the name.
+    if name.ends_with('\\') {
+        return Err(Mistake::SectionNameEndsInBackslash);
+    }
+    Ok(name)
+}
+
+fn entry(line: &str) -> Result<Line<'_>, Mistake> {
+    let (key, value) = line.split_once('=').ok_or(Mistake::NoEqualsSign)?;
+    let (key, value) = (key.trim_end_matches(SPACE), value.trim_matches(SPACE));
+    if key.is_empty() {
+        return Err(Mistake::EmptyKey);
+    }
+    if !key
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    {
+        return Err(Mistake::BadKey);
+    }
+    if let Some(control) = value.chars().find(|c| c.is_control()) {
+        return Err(Mistake::ControlInValue(CodePoint(control)));
+    }
+    // rust-ini strips all of Unicode's white space; a value is meant to be what it looks like.
+    let ends = [value.chars().next(), value.chars().next_back()];
+    if let Some(space) = ends.into_iter().flatten().find(|c| c.is_whitespace()) {
+        return Err(Mistake::InvisibleAroundValue(CodePoint(space)));
+    }
+    Ok(Line::Entry { key, value })
+}

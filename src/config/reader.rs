@@ -1,0 +1,203 @@
+//! A section → its values, each mistake reported where it stands.
+
+use std::path::PathBuf;
+
+use super::{
+    Sourced,
+    findings::{Finding, Findings, Origin},
+    ini::{Document, Entry, Section, SectionNames},
+    keys::{MAY_BE_BLANK, Table},
+};
+
+/// There is no value, and why not is among the findings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported;
+
+/// A value if there is one; what is there may be wrong.
+pub(super) type Read<T> = Result<Option<Sourced<T>>, Reported>;
+
+/// Reads one section.
+pub(super) struct Reader<'a> {
+    document: &'a Document,
+    table: &'static Table,
+    /// Absent when the file does not have it.
+    section: Option<&'a Section>,
+    /// Where to look for what `section` does not have.
+    defaults: Option<&'a Section>,
+    findings: &'a mut Findings,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the section of `config.ini` that `table` describes.
+    pub(super) fn of_table(
+        document: &'a Document,
+        table: &'static Table,
+        findings: &'a mut Findings,
+    ) -> Self {
+        Self {
+            document,
+            table,
+            section: document.section(table.section, SectionNames::IgnoreCase),
+            defaults: None,
+            findings,
+        }
+    }
+
+    /// Reads `section`; what it does not have, it has from `defaults`.
+    pub(super) fn of_section(
+        document: &'a Document,
+        table: &'static Table,
+        section: &'a Section,
+        defaults: Option<&'a Section>,
+        findings: &'a mut Findings,
+    ) -> Self {
+        Self {
+            document,
+            table,
+            section: Some(section),
+            defaults,
+            findings,
+        }
+    }
+
+    /// The value of `key` as `parse` understands it.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Read<T> {
+        debug_assert!(self.table.own.contains(&key), "`{key}` is in no table");
+        let Some((section, entry)) = self.find(key) else {
+            return Ok(None);
+        };
+        let origin = self.origin_of_entry(section, entry);
+        let value = entry.value();
+        if value.is_empty() {
+            return if MAY_BE_BLANK.contains(&key) {
+                Ok(None)
+            } else {
+                Err(self.error(origin, "there is no value after the `=`"))
+            };
+        }
+        match parse(value) {
+            Ok(value) => Ok(Some(Sourced { value, origin })),
+            Err(message) if has_inline_comment(value) => {
+                Err(self.error(origin, format!("{message} ({COMMENT_HINT})")))
+            }
+            Err(message) => Err(self.error(origin, message)),
+        }
+    }
+
+    /// The value of `key`; when there is none, that of `default`, written as in a file.
+    pub(super) fn read_or<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        default: &str,
+    ) -> Result<T, Reported> {
+        match self.read(key, &parse)? {
+            Some(sourced) => Ok(sourced.value),
+            None => parse(default).map_err(|message| {
+                let origin = self.origin_of_default(key);
+                self.error(origin, message)
+            }),
+        }
+    }
+
+    /// A path; a relative one starts at the folder of the file in which it is written.
+    pub(super) fn path(&mut self, key: &'static str) -> Read<PathBuf> {
+        let folder = self.document.folder();
+        let path = self.read(key, |value| Ok(folder.join(value)))?;
+        if let Some(path) = &path
+            && self
+                .find(key)
+                .is_some_and(|(_, entry)| has_inline_comment(entry.value()))
+        {
+            let warning = format!("the whole value is taken for the path ({COMMENT_HINT})");
+            self.findings.push(path.warning(warning));
+        }
+        Ok(path)
+    }
+
+    /// Whether `key` stands in the section itself.
+    pub(super) fn is_own(&self, key: &str) -> bool {
+        self.section
+            .is_some_and(|section| section.entry(key).is_some())
+    }
+
+    /// Where `key` stands, in the section or in that with the defaults.
+    pub(super) fn origin_of(&self, key: &str) -> Option<Origin> {
+        let (section, entry) = self.find(key)?;
+        Some(self.origin_of_entry(section, entry))
+    }
+
+    /// An error about a `key` that is not there; silent when what was reported may hide it.
+    pub(super) fn missing(&mut self, key: &str, message: &str) -> Reported {
+        let uncertain = [self.section, self.defaults]
+            .into_iter()
+            .flatten()
+            .any(|section| section.uncertain);
+        if uncertain || self.document.uncertain {
+            return Reported;
+        }
+        let origin = Origin {
+            line: self.section.map(|section| section.line),
+            ..self.origin_of_default(key)
+        };
+        self.error(origin, message)
+    }
+
+    /// The same about keys of more than one section.
+    pub(super) fn missing_in_file(&mut self, message: &str) -> Reported {
+        let uncertain = self
+            .document
+            .sections
+            .iter()
+            .any(|section| section.uncertain);
+        if uncertain || self.document.uncertain {
+            return Reported;
+        }
+        self.error(Origin::of_file(&self.document.file), message)
+    }
+
+    /// Where a `key` that is not there would belong.
+    pub(super) fn origin_of_default(&self, key: &str) -> Origin {
+        let name = self
+            .section
+            .map_or(self.table.section, |section| &section.name);
+        Origin {
+            section: Some(name.to_owned()),
+            key: Some(key.to_owned()),
+            ..Origin::of_file(&self.document.file)
+        }
+    }
+
+    /// Reports an error.
+    pub(super) fn error(&mut self, origin: Origin, message: impl Into<String>) -> Reported {
+        self.findings.push(Finding::error(origin, message));
+        Reported
+    }
+
+    /// Reports a warning.
+    pub(super) fn warning(&mut self, origin: Origin, message: impl Into<String>) {
+        self.findings.push(Finding::warning(origin, message));
+    }
+
+    fn origin_of_entry(&self, section: &Section, entry: &Entry) -> Origin {
+        let key = Some(entry.canonical.as_str());
+        Origin::at(&self.document.file, entry.line, &section.name, key)
+    }
+
+    fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
+        [self.section, self.defaults]
+            .into_iter()
+            .flatten()
+            .find_map(|section| Some((section, section.entry(key)?)))
+    }
+}
+
+const COMMENT_HINT: &str = "a comment needs a line of its own";
+
+fn has_inline_comment(value: &str) -> bool {
+    value.contains(" ;") || value.contains(" #")
+}

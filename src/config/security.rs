@@ -1,0 +1,319 @@
+//! The keys of `config.ini` that decide how connections are secured, and the rules across them.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{
+    AddressRange, ClientAuth, ClientPattern, Security, Sourced, TlsFiles, clients, default_folder,
+    findings::{Findings, Origin},
+    ini::Document,
+    keys,
+    reader::{Read, Reader, Reported},
+    values,
+};
+use crate::deadline::Budget;
+
+/// What the keys together mean.
+pub(super) struct Decided {
+    pub(super) security: Security,
+    pub(super) client_allow: Vec<ClientPattern>,
+    pub(super) enrol_from: Vec<AddressRange>,
+    pub(super) enrol_window: Option<Budget>,
+}
+
+/// Reads the keys; `listen` is known unless it was wrong.
+pub(super) fn read(
+    document: &Document,
+    listen: Option<SocketAddr>,
+    findings: &mut Findings,
+) -> Result<Decided, Reported> {
+    let server = Server::read(&mut Reader::of_table(document, &keys::DEFAULT, findings));
+    let mut proxy = Reader::of_table(document, &keys::PROXY, findings);
+    let clients = Clients::read(&mut proxy);
+    let enrolment = Enrolment::read(&mut proxy);
+    let (server, clients, enrolment) = (server?, clients?, enrolment?);
+    let mut default = Reader::of_table(document, &keys::DEFAULT, findings);
+    if server.autossl.is_none() {
+        enrolment.warn_that_unused(&mut default);
+    }
+    let security = match &clients.plain_http {
+        Some(plain_http) => plain(&server, &clients, plain_http, listen, &mut default)?,
+        None => {
+            let files = server.files(&mut default)?;
+            let mut proxy = Reader::of_table(document, &keys::PROXY, findings);
+            Security::Tls(Box::new(files.for_clients(&clients, &mut proxy)?))
+        }
+    };
+    Ok(Decided {
+        security,
+        client_allow: clients.allow.map_or_else(Vec::new, |allow| allow.value),
+        enrol_from: enrolment.from.map_or_else(Vec::new, |from| from.value),
+        enrol_window: enrolment.window.map(|window| window.value),
+    })
+}
+
+/// A switch that is off is as good as absent.
+fn only_if_true(switch: Read<bool>) -> Read<()> {
+    let on = switch?.filter(|switch| switch.value);
+    Ok(on.map(|Sourced { origin, .. }| Sourced { value: (), origin }))
+}
+
+/// Certificate and key, as `[default]` has them.
+struct Server {
+    /// `try-autossl = True`.
+    autossl: Option<Sourced<()>>,
+    autossl_files: AutosslFiles,
+    certificate: Option<Sourced<PathBuf>>,
+    key: Option<Sourced<PathBuf>>,
+}
+
+struct AutosslFiles {
+    certificate: Sourced<PathBuf>,
+    key: Sourced<PathBuf>,
+    signing_request: Sourced<PathBuf>,
+    ca: Sourced<PathBuf>,
+}
+
+/// The files chosen, before it is known what is asked of clients.
+struct Files {
+    enrolled: bool,
+    certificate: Sourced<PathBuf>,
+    key: Sourced<PathBuf>,
+    signing_request: Option<Sourced<PathBuf>>,
+    /// What `client-ca` is when it is not given.
+    client_ca: Option<Sourced<PathBuf>>,
+}
+
+impl Server {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let autossl = only_if_true(reader.read("try-autossl", values::boolean));
+        let autossl_files = AutosslFiles::read(reader);
+        let certificate = reader.path("certfile");
+        let key = reader.path("keyfile");
+        Ok(Self {
+            autossl: autossl?,
+            autossl_files: autossl_files?,
+            certificate: certificate?,
+            key: key?,
+        })
+    }
+
+    fn files(self, reader: &mut Reader<'_>) -> Result<Files, Reported> {
+        if self.autossl.is_some() {
+            for unused in [&self.certificate, &self.key].into_iter().flatten() {
+                let warning = "not used, because of `try-autossl = True`";
+                reader.warning(unused.origin.clone(), warning);
+            }
+            let files = self.autossl_files;
+            return Ok(Files {
+                enrolled: true,
+                certificate: files.certificate,
+                key: files.key,
+                signing_request: Some(files.signing_request),
+                client_ca: Some(files.ca),
+            });
+        }
+        match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Ok(Files {
+                enrolled: false,
+                certificate,
+                key,
+                signing_request: None,
+                client_ca: None,
+            }),
+            (Some(_), None) => Err(reader.missing("keyfile", "missing, as there is a `certfile`")),
+            (None, Some(_)) => Err(reader.missing("certfile", "missing, as there is a `keyfile`")),
+            (None, None) => Err(reader.missing_in_file(
+                "no certificate: set `try-autossl = True`, or `certfile` and `keyfile`, in \
+                 [default]; or, for a loopback address only, `insecure-plain-http = True` in \
+                 [proxy]",
+            )),
+        }
+    }
+}
+
+impl AutosslFiles {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let folder = reader.path("autossl-folder");
+        let certificate = reader.path("autossl-crt-file");
+        let key = reader.path("autossl-key-file");
+        let signing_request = reader.path("autossl-csr-file");
+        let ca = reader.path("autossl-ca-file");
+        let folder = folder?.map_or_else(|| default_folder().to_owned(), |folder| folder.value);
+        let or_default = |path: Read<PathBuf>, key, name| {
+            path.map(|path| {
+                path.unwrap_or_else(|| Sourced {
+                    value: folder.join(name),
+                    origin: reader.origin_of_default(key),
+                })
+            })
+        };
+        Ok(Self {
+            certificate: or_default(certificate, "autossl-crt-file", "agent.crt")?,
+            key: or_default(key, "autossl-key-file", "agent.key")?,
+            signing_request: or_default(signing_request, "autossl-csr-file", "agent.csr")?,
+            ca: or_default(ca, "autossl-ca-file", "server_ca.crt")?,
+        })
+    }
+}
+
+impl Files {
+    fn for_clients(self, clients: &Clients, reader: &mut Reader<'_>) -> Result<TlsFiles, Reported> {
+        let clients = match &clients.auth {
+            Some(Sourced {
+                value: Auth::None,
+                origin,
+            }) => clients.not_asked(origin, reader)?,
+            Some(Sourced {
+                value: Auth::Require,
+                ..
+            })
+            | None => ClientAuth::Require {
+                ca: clients
+                    .ca
+                    .clone()
+                    .or(self.client_ca)
+                    .ok_or_else(|| reader.missing("client-ca", CLIENT_CA_MISSING))?,
+                crl: clients.crl.clone(),
+            },
+        };
+        Ok(TlsFiles {
+            enrolled: self.enrolled,
+            certificate: self.certificate,
+            key: self.key,
+            signing_request: self.signing_request,
+            clients,
+        })
+    }
+}
+
+const CLIENT_CA_MISSING: &str = "missing: the CA of the clients' certificates; \
+     `client-auth = none` lets everyone in";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Auth {
+    Require,
+    None,
+}
+
+const AUTH: &[(&str, Auth)] = &[("require", Auth::Require), ("none", Auth::None)];
+
+/// Who is let in, as `[proxy]` has it.
+struct Clients {
+    /// `insecure-plain-http = True`.
+    plain_http: Option<Sourced<()>>,
+    auth: Option<Sourced<Auth>>,
+    ca: Option<Sourced<PathBuf>>,
+    crl: Option<Sourced<PathBuf>>,
+    allow: Option<Sourced<Vec<ClientPattern>>>,
+}
+
+impl Clients {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let plain_http = only_if_true(reader.read("insecure-plain-http", values::boolean));
+        let auth = reader.read("client-auth", values::one_of(AUTH));
+        let ca = reader.path("client-ca");
+        let crl = reader.path("client-crl");
+        let allow = reader.read("client-allow", clients::client_patterns);
+        Ok(Self {
+            plain_http: plain_http?,
+            auth: auth?,
+            ca: ca?,
+            crl: crl?,
+            allow: allow?,
+        })
+    }
+
+    /// `client-auth = none`: what would narrow who is let in must not be there.
+    fn not_asked(&self, origin: &Origin, reader: &mut Reader<'_>) -> Result<ClientAuth, Reported> {
+        let narrowing = [origin_of(&self.crl), origin_of(&self.allow)];
+        let refused = refuse(narrowing, "has no effect with `client-auth = none`", reader);
+        if let Some(ca) = &self.ca {
+            reader.warning(
+                ca.origin.clone(),
+                "not used, because of `client-auth = none`",
+            );
+        }
+        refused?;
+        let warning = "everyone who can connect is let in, without a client certificate";
+        reader.warning(origin.clone(), warning);
+        Ok(ClientAuth::None)
+    }
+}
+
+/// `insecure-plain-http = True`: everything that wants TLS contradicts it.
+fn plain(
+    server: &Server,
+    clients: &Clients,
+    plain_http: &Sourced<()>,
+    listen: Option<SocketAddr>,
+    reader: &mut Reader<'_>,
+) -> Result<Security, Reported> {
+    let wants_tls = [
+        origin_of(&server.autossl),
+        origin_of(&server.certificate),
+        origin_of(&server.key),
+        clients
+            .auth
+            .as_ref()
+            .filter(|auth| auth.value == Auth::Require)
+            .map(|auth| &auth.origin),
+        origin_of(&clients.ca),
+        origin_of(&clients.crl),
+        origin_of(&clients.allow),
+    ];
+    let refused = refuse(
+        wants_tls,
+        "contradicts `[proxy] insecure-plain-http = True`",
+        reader,
+    );
+    let listen = listen.ok_or(Reported)?;
+    if !listen.ip().to_canonical().is_loopback() {
+        let message = format!("only allowed on a loopback address, and {listen} is none");
+        return Err(reader.error(plain_http.origin.clone(), message));
+    }
+    refused?;
+    let warning = "exporters are served in plain text, to everyone on this host";
+    reader.warning(plain_http.origin.clone(), warning);
+    Ok(Security::InsecurePlainHttp)
+}
+
+fn origin_of<T>(value: &Option<Sourced<T>>) -> Option<&Origin> {
+    value.as_ref().map(|sourced| &sourced.origin)
+}
+
+/// Reports `message` about each of the keys that is there.
+fn refuse<const N: usize>(
+    origins: [Option<&Origin>; N],
+    message: &str,
+    reader: &mut Reader<'_>,
+) -> Result<(), Reported> {
+    let mut result = Ok(());
+    for origin in origins.into_iter().flatten() {
+        result = Err(reader.error(origin.clone(), message));
+    }
+    result
+}
+
+/// What narrows enrolment.
+struct Enrolment {
+    from: Option<Sourced<Vec<AddressRange>>>,
+    window: Option<Sourced<Budget>>,
+}
+
+impl Enrolment {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
+        let from = reader.read("enrol-from", clients::address_ranges);
+        let window = reader.read("enrol-window", values::seconds);
+        Ok(Self {
+            from: from?,
+            window: window?,
+        })
+    }
+
+    fn warn_that_unused(&self, reader: &mut Reader<'_>) {
+        let unused = [origin_of(&self.from), origin_of(&self.window)];
+        for origin in unused.into_iter().flatten() {
+            reader.warning(origin.clone(), "has no effect without `try-autossl = True`");
+        }
+    }
+}
