@@ -1,0 +1,4 @@
+//! The command line: one file a subcommand.
+
+pub(crate) mod certs;
+pub(crate) mod demo;
