@@ -1,13 +1,15 @@
 //! The command line: arguments, one module a subcommand, exit codes.
 
+mod certs;
 mod check;
+mod demo;
 mod run;
 
 use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{config::Sources, telemetry::Verbosity};
+use crate::{config::Sources, scrape::Chain, telemetry::Verbosity};
 
 /// Exit codes (after sysexits.h).
 mod exit {
@@ -35,6 +37,11 @@ enum Command {
     Run(run::RunArgs),
     /// Read all files and print every mistake, else a table of the exporters. Starts nothing.
     Check(FileArgs),
+    /// Show the proxy at work: throw-away certificates, a synthetic exporter, one scrape over
+    /// mutual TLS with its figures, and the curl lines to try. Leaves nothing behind.
+    Demo(demo::Args),
+    /// Make a CA, a server pair and a client pair.
+    Certs(certs::Args),
 }
 
 /// Which files to read.
@@ -86,11 +93,33 @@ impl VerbosityArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::stdout();
     match cli.command {
         None => run::run(&cli.run),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::check(&args.sources(), &mut out),
+        Some(Command::Demo(args)) => match tokio::runtime::Runtime::new() {
+            Ok(runtime) => done(
+                runtime.block_on(demo::run(&args, &mut out)),
+                demo::Error::exit_code,
+            ),
+            Err(error) => {
+                complain(format_args!("cannot start the runtime: {error}"));
+                exit::INTERNAL.into()
+            }
+        },
+        Some(Command::Certs(args)) => done(certs::run(&args, &mut out), certs::Error::exit_code),
+    }
+}
+
+/// The exit code of a command that says itself what it did, and here what it could not.
+fn done<E: std::error::Error>(outcome: Result<(), E>, code: impl Fn(&E) -> u8) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(Chain(&error));
+            code(&error).into()
+        }
     }
 }
 

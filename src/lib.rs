@@ -68,6 +68,7 @@ pub mod exporter;
 pub mod file;
 pub mod handler;
 pub mod peer;
+pub mod pki;
 pub mod relay;
 pub mod respond;
 pub mod route;

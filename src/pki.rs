@@ -1,0 +1,258 @@
+//! Certificates of one's own making: a CA, server and client pairs, and files for them.
+//!
+//! Keys are ECDSA P-256. Nothing here reads certificates: whoever has a PKI does not need this
+//! module.
+
+mod files;
+
+use std::{fmt, net::IpAddr};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use time::{Duration, OffsetDateTime};
+
+pub use self::files::{Access, Existing, Staged, write};
+
+/// A clock that is behind ours by less than this still takes a new certificate for valid.
+const CLOCK_SKEW: Duration = Duration::HOUR;
+
+/// Longest common name that X.509 has room for (`ub-common-name`, RFC 5280, appendix A.1).
+const MAX_COMMON_NAME: usize = 64;
+
+/// How long certificates are valid. All start one hour ago, for clocks that are behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// The CA ten years; what it signs 825 days, the most that Apple's TLS accepts.
+    Permanent,
+    /// Everything one day.
+    OneDay,
+}
+
+impl Validity {
+    fn of_authority(self) -> Duration {
+        match self {
+            Self::Permanent => Duration::days(3653),
+            Self::OneDay => Duration::DAY,
+        }
+    }
+
+    fn of_leaf(self) -> Duration {
+        match self {
+            Self::Permanent => Duration::days(825),
+            Self::OneDay => Duration::DAY,
+        }
+    }
+}
+
+/// Why no certificate came about.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A server certificate needs at least one host.
+    #[error("a server certificate needs at least one host name or address")]
+    NoHost,
+    /// These are neither host names nor addresses.
+    #[error("no valid host name or IP address: {}", BadHosts(.0))]
+    BadHosts(Vec<String>),
+    /// The cryptographic library refused.
+    #[error("cannot generate a certificate")]
+    Generate(#[from] rcgen::Error),
+}
+
+/// The refused hosts, each with what is probably meant.
+struct BadHosts<'a>(&'a [String]);
+
+impl fmt::Display for BadHosts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, host) in self.0.iter().enumerate() {
+            let separator = if index > 0 { ", " } else { "" };
+            write!(f, "{separator}`{}`", host.escape_debug())?;
+            if let Some(hint) = hint(host) {
+                write!(f, " ({hint})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hint(host: &str) -> Option<&'static str> {
+    if host.starts_with('[') {
+        Some("write an IPv6 address without brackets")
+    } else if host.contains("://") || host.contains('/') {
+        Some("only the host, no URL")
+    } else if host.contains(':') {
+        Some("without a port")
+    } else if host.contains('*') {
+        Some("wildcards are not supported")
+    } else if host.ends_with('.') {
+        Some("without the dot at the end")
+    } else if !host.is_ascii() {
+        Some("write it in its `xn--` form")
+    } else {
+        None
+    }
+}
+
+/// A certificate with its private key. `Debug` does not show the key.
+pub struct Pair {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// The private key, PKCS #8.
+    pub key_pem: String,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Pair {
+    fn new(certificate: rcgen::Certificate, key: &KeyPair) -> Self {
+        Self {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate: certificate.into(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        }
+    }
+
+    /// The certificate as rustls takes it.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.certificate.clone()
+    }
+
+    /// The private key as rustls takes it.
+    #[must_use]
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair")
+            .field("certificate_pem", &self.certificate_pem)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate authority that signs server and client certificates.
+#[derive(Debug)]
+pub struct Authority {
+    pair: Pair,
+    issuer: Issuer<'static, KeyPair>,
+    validity: Validity,
+}
+
+impl Authority {
+    /// A new CA with a new key. It signs leaf certificates and CRLs, no further CA.
+    ///
+    /// # Errors
+    /// [`Error::Generate`] when the cryptographic library refuses.
+    pub fn generate(common_name: &str, validity: Validity) -> Result<Self, Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = params(validity.of_authority());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Ok(Self {
+            pair: Pair::new(params.self_signed(&key)?, &key),
+            issuer: Issuer::new(params, key),
+            validity,
+        })
+    }
+
+    /// The CA's own certificate and key.
+    #[must_use]
+    pub fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
+    /// A server certificate that is valid for each of `hosts`: host names or IP addresses.
+    ///
+    /// The first one is the common name too, unless it is longer than X.509 allows there.
+    ///
+    /// # Errors
+    /// [`Error::NoHost`], or [`Error::BadHosts`] with all that are neither.
+    pub fn server_pair(&self, hosts: &[String]) -> Result<Pair, Error> {
+        let names = subject_alt_names(hosts)?;
+        let first = hosts.first().ok_or(Error::NoHost)?;
+        let mut params = self.leaf_params(ExtendedKeyUsagePurpose::ServerAuth);
+        if first.len() <= MAX_COMMON_NAME {
+            params
+                .distinguished_name
+                .push(DnType::CommonName, first.as_str());
+        }
+        params.subject_alt_names = names;
+        self.sign(&params)
+    }
+
+    /// A client certificate.
+    ///
+    /// # Errors
+    /// [`Error::Generate`] when the cryptographic library refuses.
+    pub fn client_pair(&self, common_name: &str) -> Result<Pair, Error> {
+        let mut params = self.leaf_params(ExtendedKeyUsagePurpose::ClientAuth);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        self.sign(&params)
+    }
+
+    fn leaf_params(&self, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+        let mut params = params(self.validity.of_leaf());
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        // RFC 5280, 4.2.1.1; strict verifiers (Python ≥ 3.13) insist on it.
+        params.use_authority_key_identifier_extension = true;
+        params
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Result<Pair, Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        Ok(Pair::new(params.signed_by(&key, &self.issuer)?, &key))
+    }
+}
+
+/// Parameters of a certificate without a name that ends `length` after it starts.
+fn params(length: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = OffsetDateTime::now_utc() - CLOCK_SKEW;
+    // Both ends belong to the validity (RFC 5280, 4.1.2.5): without the second less, 825 days
+    // would count as 826.
+    params.not_after = params.not_before + length - Duration::SECOND;
+    params
+}
+
+fn subject_alt_names(hosts: &[String]) -> Result<Vec<SanType>, Error> {
+    let (names, bad): (Vec<_>, Vec<_>) = hosts
+        .iter()
+        .map(|host| subject_alt_name(host).ok_or_else(|| host.clone()))
+        .partition(Result::is_ok);
+    if bad.is_empty() {
+        Ok(names.into_iter().flatten().collect())
+    } else {
+        Err(Error::BadHosts(
+            bad.into_iter().filter_map(Result::err).collect(),
+        ))
+    }
+}
+
+fn subject_alt_name(host: &str) -> Option<SanType> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Some(SanType::IpAddress(address));
+    }
+    // A trailing dot is fine in DNS, but no certificate may carry it.
+    let is_name =
+        !host.ends_with('.') && matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_)));
+    is_name
+        .then(|| host.try_into().ok().map(SanType::DnsName))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests;
