@@ -59,6 +59,7 @@ fn exporter(
     let origin = Origin::at(&document.file, section.line, &section.name, None);
     let name = match ExporterName::new(&section.name) {
         Ok(value) => Ok(Sourced { value, origin }),
+        Err(_) if section.name_is_guessed => Err(Reported),
         Err(error) => Err(reader.error(origin, error.to_string())),
     };
     let values = Values::read(&mut reader);
