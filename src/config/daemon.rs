@@ -22,12 +22,10 @@ pub(super) struct Daemon {
 
 /// Reads all sections; what is wrong with them goes to `findings`.
 pub(super) fn read(document: &Document, sources: &Sources, findings: &mut Findings) -> Daemon {
-    let default = Default::read(document, sources, findings);
+    let listen = listen(document, sources, findings);
+    let default = Default::read(document, findings);
     let proxy = Proxy::read(document, findings);
     let prometheus = Prometheus::read(document, findings);
-    let listen = default
-        .as_ref()
-        .map_or(sources.listen, |default| Some(default.listen));
     let security = security::read(document, listen, findings);
     let exporters = match &prometheus {
         Ok(prometheus) if !prometheus.enabled => None,
@@ -35,12 +33,13 @@ pub(super) fn read(document: &Document, sources: &Sources, findings: &mut Findin
         Err(Reported) => Some(Prometheus::default_path(document)),
     };
     Daemon {
-        config: config(default, proxy, prometheus, security),
+        config: config(listen, default, proxy, prometheus, security),
         exporters,
     }
 }
 
 fn config(
+    listen: Result<SocketAddr, Reported>,
     default: Result<Default, Reported>,
     proxy: Result<Proxy, Reported>,
     prometheus: Result<Prometheus, Reported>,
@@ -48,7 +47,7 @@ fn config(
 ) -> Result<Config, Reported> {
     let (default, proxy, security) = (default?, proxy?, security?);
     Ok(Config {
-        listen: default.listen,
+        listen: listen?,
         security: security.security,
         tls_level: default.tls_level,
         basic_auth: default.basic_auth,
@@ -68,38 +67,42 @@ fn config(
     })
 }
 
+/// The command line's address, else `[default] address` and `port`.
+fn listen(
+    document: &Document,
+    sources: &Sources,
+    findings: &mut Findings,
+) -> Result<SocketAddr, Reported> {
+    // Every key is read before the first `?`, here and below, so that all mistakes are found.
+    let mut reader = Reader::of_table(document, &keys::DEFAULT, findings);
+    let address = reader.read_or("address", values::address, "0.0.0.0");
+    let port = reader.read_or("port", values::port, "3333");
+    let written = SocketAddr::new(address?, port?.get());
+    Ok(sources.listen.unwrap_or(written))
+}
+
 const TLS_LEVELS: &[(&str, TlsLevel)] = &[
     ("lax", TlsLevel::Lax),
     ("intermediate", TlsLevel::Intermediate),
     ("modern", TlsLevel::Modern),
 ];
 
-/// `[default]`, less what [`security`] reads.
+/// The rest of `[default]`, less what [`security`] reads.
 struct Default {
-    listen: SocketAddr,
     tls_level: TlsLevel,
     basic_auth: Option<Sourced<BasicAuth>>,
 }
 
 impl Default {
-    // Every key is read before the first `?`, here and below, so that all mistakes are found.
-    fn read(
-        document: &Document,
-        sources: &Sources,
-        findings: &mut Findings,
-    ) -> Result<Self, Reported> {
+    fn read(document: &Document, findings: &mut Findings) -> Result<Self, Reported> {
         let mut reader = Reader::of_table(document, &keys::DEFAULT, findings);
-        let address = reader.read_or("address", values::address, "0.0.0.0");
-        let port = reader.read_or("port", values::port, "3333");
         let tls_level = reader.read_or(
             "tls-security-level",
             values::one_of(TLS_LEVELS),
             "intermediate",
         );
         let basic_auth = reader.read("auth", values::basic_auth);
-        let written = SocketAddr::new(address?, port?.get());
         Ok(Self {
-            listen: sources.listen.unwrap_or(written),
             tls_level: tls_level?,
             basic_auth: basic_auth?,
         })

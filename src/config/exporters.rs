@@ -59,6 +59,7 @@ fn exporter(
     let origin = Origin::at(&document.file, section.line, &section.name, None);
     let name = match ExporterName::new(&section.name) {
         Ok(value) => Ok(Sourced { value, origin }),
+        Err(_) if section.name_is_guessed => Err(Reported),
         Err(error) => Err(reader.error(origin, error.to_string())),
     };
     let values = Values::read(&mut reader);
@@ -379,6 +380,41 @@ fn credentials(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Creden
                 (None, _) => {
                     Err(reader.missing("username", "missing, as there is a `password-file`"))
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::ini;
+
+    const WHOLE: &str = include_str!("../../tests/config/exporters/every-key.good.ini");
+
+    /// Characters that mean something to one reader of INI files or another.
+    const TROUBLE: [char; 12] = [
+        '\\', '[', ']', '=', ':', '"', ';', '#', ' ', '\n', '\u{a0}', '\u{feff}',
+    ];
+
+    #[test]
+    fn however_a_file_is_damaged_it_is_read_in_one_way_or_refused_with_a_reason() {
+        let file = Arc::new(PathBuf::from("x.ini"));
+        for (at, character) in WHOLE.char_indices() {
+            let (before, after) = (&WHOLE[..at], &WHOLE[at + character.len_utf8()..]);
+            let replaced = TROUBLE.map(|trouble| format!("{before}{trouble}{after}"));
+            let cut = [before.to_owned(), format!("{before}{after}")];
+            for damaged in cut.iter().chain(&replaced) {
+                let mut findings = Findings::default();
+                let names = SectionNames::ByteForByte;
+                let mut document = ini::parse(&file, damaged, names, &mut findings);
+                keys::check_exporters(&mut document, &mut findings);
+                let exporters = read(&document, &mut findings);
+                assert!(exporters.is_ok() || findings.has_errors(), "{damaged}");
+                // What rust-ini would read in its own way is refused for what it is, before.
+                assert!(!findings.to_string().contains("in two ways"), "{damaged}");
             }
         }
     }

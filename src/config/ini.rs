@@ -36,7 +36,8 @@ pub(super) struct Section {
     pub(super) entries: Vec<Entry>,
     /// An error was reported that may hide one of its keys: what seems to be missing may be there.
     pub(super) uncertain: bool,
-    handed_over: bool,
+    /// The header is broken, which was reported.
+    pub(super) name_is_guessed: bool,
 }
 
 /// A `key = value`.
@@ -237,7 +238,7 @@ impl Lint<'_> {
             line,
             entries: Vec::new(),
             uncertain: header == Header::Broken,
-            handed_over: header == Header::Good,
+            name_is_guessed: header == Header::Broken,
         });
     }
 
@@ -265,7 +266,7 @@ impl Lint<'_> {
                     line: number,
                     value: value.to_owned(),
                 });
-                section.handed_over
+                !section.name_is_guessed
             }
             (Current::BeforeAny | Current::Open | Current::Refused, _) => false,
         }
@@ -329,7 +330,7 @@ fn compare(sections: &[Section], text: &str) -> Result<(), u32> {
         section_line.into_iter().chain(entries)
     });
     let mut last = 1;
-    for section in sections.iter().filter(|section| section.handed_over) {
+    for section in sections.iter().filter(|section| !section.name_is_guessed) {
         let header = (section.line, "", "");
         let entries = section
             .entries

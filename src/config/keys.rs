@@ -222,6 +222,7 @@ pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
             .find(|table| SectionNames::IgnoreCase.same(table.section, &section.name));
         match table {
             Some(table) => check_keys(&file, section, table, findings),
+            None if section.name_is_guessed => document.uncertain = true,
             None => {
                 let finding = unknown_section(&file, section);
                 document.uncertain |= finding.severity == Severity::Error;
@@ -255,22 +256,26 @@ fn check_keys(file: &Arc<PathBuf>, section: &mut Section, table: &Table, finding
 
 /// What is said about a key that is not in `table`.
 fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
-    let home = DAEMON
+    let homes: Vec<_> = DAEMON
         .into_iter()
         .filter(|_| table.file == File::Daemon)
-        .find(|other| other.keys().any(|other| other == key));
-    match home {
-        // One of `[proxy]` is never passed over, wherever it stands: it may be what keeps
-        // someone out.
-        Some(home) => (
-            table.severity.max(home.severity),
-            format!("the key belongs in [{}]", home.section),
-        ),
-        None => (
-            table.severity,
-            format!("unknown key{}", hint(nearest(key, table.keys()))),
-        ),
+        .filter(|home| home.keys().any(|known| known == key))
+        .collect();
+    if homes.is_empty() {
+        let hint = hint(nearest(key, table.keys()));
+        return (table.severity, format!("unknown key{hint}"));
     }
+    // One of `[proxy]` is never passed over, wherever it stands: it may be what keeps someone out.
+    let severities = homes.iter().map(|home| home.severity);
+    let severity = severities.fold(table.severity, Severity::max);
+    let names: Vec<_> = homes
+        .iter()
+        .map(|home| format!("[{}]", home.section))
+        .collect();
+    (
+        severity,
+        format!("the key belongs in {}", names.join(" or ")),
+    )
 }
 
 fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Finding {
@@ -307,6 +312,44 @@ fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Sources, daemon, exporters, ini};
+
+    /// The keys of `table` about which nothing is said when they are left blank.
+    fn silent_when_blank(
+        table: &Table,
+        names: SectionNames,
+        read: impl Fn(&Document, &mut Findings),
+    ) -> Vec<&'static str> {
+        let said_nothing = |key: &&'static str| {
+            let mut findings = Findings::default();
+            let file = Arc::new(PathBuf::from("x.ini"));
+            let text = format!("[{}]\n{key} =\n", table.section);
+            let document = ini::parse(&file, &text, names, &mut findings);
+            read(&document, &mut findings);
+            !findings
+                .iter()
+                .any(|finding| finding.origin.line == Some(2))
+        };
+        table.own.iter().copied().filter(said_nothing).collect()
+    }
+
+    #[test]
+    fn every_key_of_ours_is_read_and_may_not_be_blank_but_for_the_agents_own() {
+        let mut silent = Vec::new();
+        for table in [&DEFAULT, &PROMETHEUS, &PROXY] {
+            let read = |document: &Document, findings: &mut Findings| {
+                daemon::read(document, &Sources::default(), findings);
+            };
+            silent.extend(silent_when_blank(table, SectionNames::IgnoreCase, read));
+        }
+        silent.sort_unstable();
+        assert_eq!(silent, MAY_BE_BLANK);
+        let read = |document: &Document, findings: &mut Findings| {
+            let _ = exporters::read(document, findings);
+        };
+        let silent = silent_when_blank(&EXPORTER, SectionNames::ByteForByte, read);
+        assert_eq!(silent, [""; 0]);
+    }
 
     #[test]
     fn a_mistyped_key_has_a_hint_and_a_foreign_one_has_none() {

@@ -20,10 +20,10 @@ pub(super) struct Decided {
     pub(super) enrol_window: Option<Budget>,
 }
 
-/// Reads the keys; `listen` is known unless it was wrong.
+/// Reads the keys.
 pub(super) fn read(
     document: &Document,
-    listen: Option<SocketAddr>,
+    listen: Result<SocketAddr, Reported>,
     findings: &mut Findings,
 ) -> Result<Decided, Reported> {
     let server = Server::read(&mut Reader::of_table(document, &keys::DEFAULT, findings));
@@ -245,7 +245,7 @@ fn plain(
     server: &Server,
     clients: &Clients,
     plain_http: &Sourced<()>,
-    listen: Option<SocketAddr>,
+    listen: Result<SocketAddr, Reported>,
     reader: &mut Reader<'_>,
 ) -> Result<Security, Reported> {
     let wants_tls = [
@@ -266,7 +266,7 @@ fn plain(
         "contradicts `[proxy] insecure-plain-http = True`",
         reader,
     );
-    let listen = listen.ok_or(Reported)?;
+    let listen = listen?;
     if !listen.ip().to_canonical().is_loopback() {
         let message = format!("only allowed on a loopback address, and {listen} is none");
         return Err(reader.error(plain_http.origin.clone(), message));

@@ -15,16 +15,21 @@ use crate::deadline::Budget;
 
 type Parsed<T> = Result<T, String>;
 
-/// `value` as a message shows it: escaped, and not at any length.
+/// `value` as a message shows it: escaped, not at any length, and without what may be a password
+/// before an `@`.
 pub(super) fn shown(value: &str) -> String {
     const MOST: usize = 60;
+    let (hidden, value) = match value.rsplit_once('@') {
+        Some((_, host)) => ("…@", host),
+        None => ("", value),
+    };
     let escaped: String = value.escape_debug().take(MOST).collect();
     let more = if value.escape_debug().nth(MOST).is_some() {
         "…"
     } else {
         ""
     };
-    format!("`{escaped}{more}`")
+    format!("`{hidden}{escaped}{more}`")
 }
 
 pub(super) fn boolean(value: &str) -> Parsed<bool> {
@@ -195,7 +200,7 @@ pub(super) fn host(value: &str) -> Parsed<String> {
     if let Some(address) = ip(value) {
         return Ok(address.to_string());
     }
-    if value.contains("//") || value.contains('/') {
+    if value.contains('/') {
         return Err(format!(
             "{} is no host name; write it without scheme and path",
             shown(value)
@@ -242,14 +247,16 @@ pub(super) fn advertise(value: &str) -> Parsed<String> {
         }
         None => (value, None),
     };
-    if name.contains(':') && !name.starts_with('[') {
+    if value.parse::<Ipv6Addr>().is_ok() {
         return Err(format!(
             "{} lacks the brackets around the IPv6 address",
             shown(value)
         ));
     }
-    host(name)?;
-    digits.map(port).transpose()?;
+    let bare_ipv6 = name.contains(':') && !name.starts_with('[');
+    if bare_ipv6 || host(name).is_err() || digits.is_some_and(|digits| port(digits).is_err()) {
+        return Err(format!("{} is neither HOST nor HOST:PORT", shown(value)));
+    }
     Ok(value.to_owned())
 }
 
@@ -440,7 +447,16 @@ mod tests {
             assert_eq!(advertise(text).as_deref(), Ok(text));
         }
         for text in [
-            "::1", "a:", "a:0", "a:70000", ":1", "http://a", "[::1]x", "[a]", "a b:1",
+            "::1",
+            "::1:99999",
+            "a:",
+            "a:0",
+            "a:70000",
+            ":1",
+            "http://a",
+            "[::1]x",
+            "[a]",
+            "a b:1",
         ] {
             assert!(advertise(text).is_err(), "{text}");
         }

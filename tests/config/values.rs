@@ -1,0 +1,298 @@
+//! What the values mean once they are read.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use scrapegate::{
+    config::{
+        self, ClientAuth, Config, Credentials, LogFormat, Password, Security, Sources, TlsFiles,
+        TlsLevel, default_folder,
+    },
+    exporter::{Integrity, Target},
+};
+
+use crate::{GOOD_CONFIG, GOOD_EXPORTERS, fixtures_folder, good, load, load_files, rendered};
+
+fn fixture(config: &str, exporters: &str) -> Config {
+    let folder = fixtures_folder();
+    let config = folder.join("daemon").join(config);
+    let (config, findings) = load_files(&config, Some(&folder.join("exporters").join(exporters)));
+    config.unwrap_or_else(|| panic!("{findings}"))
+}
+
+fn tls(config: &Config) -> &TlsFiles {
+    match &config.security {
+        Security::Tls(files) => files,
+        Security::InsecurePlainHttp => panic!("TLS was configured"),
+    }
+}
+
+fn in_fixtures(path: &str) -> PathBuf {
+    fixtures_folder().join(path)
+}
+
+#[test]
+fn the_defaults_are_those_of_the_manual() {
+    let config = good(GOOD_CONFIG, GOOD_EXPORTERS);
+    assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 3333)));
+    assert_eq!(config.tls_level, TlsLevel::Intermediate);
+    assert!(config.basic_auth.is_none() && config.client_allow.is_empty());
+    assert!(config.prometheus_enabled && config.status_page && !config.http_reload);
+    let limits = &config.limits;
+    let times = [
+        (limits.handshake_timeout, 5),
+        (limits.header_timeout, 5),
+        (limits.idle_timeout, 330),
+        (limits.stall_timeout, 10),
+        (limits.drain_timeout, 30),
+        (config.reload_interval, 30),
+    ];
+    for (budget, seconds) in times {
+        assert_eq!(budget.as_duration(), Duration::from_secs(seconds));
+    }
+    let caps = [
+        limits.max_connections,
+        limits.max_handshakes,
+        limits.max_connections_per_ip,
+    ];
+    assert_eq!(caps.map(u32::from), [4096, 256, 512]);
+    assert_eq!(config.scrape_timeout_offset, Duration::from_millis(250));
+    assert_eq!(
+        (config.worker_threads, config.log_format),
+        (None, LogFormat::Text)
+    );
+    assert!(config.advertise.is_none() && config.enrol_window.is_none());
+
+    let [exporter] = &config.exporters[..] else {
+        panic!("one exporter was configured");
+    };
+    assert_eq!(exporter.target.to_string(), "localhost:9100");
+    assert!(exporter.enabled && exporter.tls.is_none() && exporter.credentials.is_none());
+    let times = [
+        exporter.interval,
+        exporter.timeout,
+        exporter.connect_timeout,
+    ];
+    let seconds = times.map(|budget| budget.as_duration().as_secs());
+    assert_eq!(seconds, [15, 15, 1]);
+    assert_eq!(
+        (exporter.max_concurrent.get(), exporter.max_body),
+        (4, None)
+    );
+    assert!(exporter.forward_params && exporter.integrity == Integrity::Strict);
+}
+
+#[test]
+fn every_key_of_config_ini_is_heard() {
+    let config = fixture("every-proxy-key.good.ini", "minimal.good.ini");
+    assert_eq!(config.listen.to_string(), "[::1]:9443");
+    assert_eq!(config.tls_level, TlsLevel::Modern);
+    let auth = config.basic_auth.as_ref().expect("auth was configured");
+    assert_eq!(
+        (auth.value.user.as_str(), auth.origin.line),
+        ("prometheus", Some(7))
+    );
+    assert!(matches!(auth.value.password, Password::Bcrypt(_)));
+    let files = tls(&config);
+    assert!(!files.enrolled && files.signing_request.is_none());
+    assert_eq!(files.certificate.value, in_fixtures("daemon/server.crt"));
+    assert_eq!(files.key.value, in_fixtures("daemon/server.key"));
+    let ClientAuth::Require { ca, crl } = &files.clients else {
+        panic!("client certificates are required");
+    };
+    assert_eq!(ca.value, in_fixtures("daemon/ca.crt"));
+    assert_eq!(crl.as_ref().map(|crl| crl.origin.line), Some(Some(14)));
+    assert_eq!(config.client_allow.len(), 3);
+    assert_eq!(config.scrape_timeout_offset, Duration::ZERO);
+    assert_eq!(config.worker_threads.map(usize::from), Some(2));
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.advertise.as_deref(), Some("[2001:db8::1]:9443"));
+    assert!(!config.status_page && config.http_reload);
+    assert_eq!(
+        config.limits.header_timeout.as_duration(),
+        Duration::from_millis(2500)
+    );
+}
+
+#[test]
+fn enrolment_uses_the_files_of_the_agent() {
+    let config = fixture("agent-3.5.config.good.ini", "minimal.good.ini");
+    let files = tls(&config);
+    assert!(files.enrolled);
+    assert_eq!(files.certificate.value, default_folder().join("agent.crt"));
+    assert_eq!(files.key.value, default_folder().join("agent.key"));
+    let csr = files.signing_request.as_ref().expect("there is a request");
+    assert_eq!(csr.value, default_folder().join("agent.csr"));
+    assert_eq!(
+        csr.origin.to_string().rsplit('/').next(),
+        Some("agent-3.5.config.good.ini: [default] autossl-csr-file")
+    );
+    let ClientAuth::Require { ca, crl: None } = &files.clients else {
+        panic!("client certificates are required");
+    };
+    assert_eq!(ca.value, default_folder().join("server_ca.crt"));
+}
+
+#[test]
+fn a_relative_autossl_file_starts_at_the_config_and_a_default_one_in_the_autossl_folder() {
+    let text = "[default]\ntry-autossl = 1\nautossl-folder = ssl\nautossl-key-file = own.key\n\
+         [prometheus]\nenabled = off\n";
+    let config = good(text, "");
+    let files = tls(&config);
+    let folder = files.key.value.parent().expect("a file is in a folder");
+    assert_eq!(files.key.value, folder.join("own.key"));
+    assert_eq!(files.certificate.value, folder.join("ssl/agent.crt"));
+}
+
+#[test]
+fn enrolment_can_be_narrowed() {
+    let config = fixture("enrolment-narrowed.good.ini", "minimal.good.ini");
+    let allowed = |address: &str| {
+        let address: IpAddr = address.parse().expect("an address");
+        config
+            .enrol_from
+            .iter()
+            .any(|range| range.contains(address))
+    };
+    assert!(allowed("10.0.0.5") && allowed("192.168.9.9") && allowed("::ffff:10.0.0.5"));
+    assert!(!allowed("10.0.0.6") && !allowed("fe80::1"));
+    let ClientAuth::Require { ca, .. } = &tls(&config).clients else {
+        panic!("client certificates are required");
+    };
+    assert_eq!(ca.value, in_fixtures("daemon/other-ca.crt"));
+}
+
+#[test]
+fn every_key_of_the_exporters_file_is_heard() {
+    let config = fixture("minimal.good.ini", "every-key.good.ini");
+    let [node, plain, disabled] = &config.exporters[..] else {
+        panic!("three exporters were configured");
+    };
+    assert_eq!(node.name.value.as_str(), "Node Exporter/1 ü");
+    assert_eq!(node.name.origin.line, Some(8));
+    assert_eq!(node.target.to_string(), "[::1]:9100");
+    let times = [node.interval, node.timeout, node.connect_timeout];
+    let millis = times.map(|budget| budget.as_duration().as_millis());
+    assert_eq!(millis, [30_000, 29_500, 500]);
+    assert_eq!(
+        (node.max_concurrent.get(), node.max_body),
+        (2, Some(64 << 20))
+    );
+    assert!(!node.forward_params && node.integrity == Integrity::Transport);
+    let tls = node.tls.as_ref().expect("https was configured");
+    assert_eq!(
+        tls.ca.as_ref().map(|ca| &ca.value),
+        Some(&in_fixtures("exporters/tls/ca.crt"))
+    );
+    assert_eq!(tls.server_name.to_str(), "node.example");
+    assert!(tls.client_pair.is_some() && !tls.skip_verify);
+    let Some(Credentials::Basic { username, password }) = &node.credentials else {
+        panic!("a password was configured");
+    };
+    assert_eq!(username, "prometheus");
+    assert_eq!(password.value, in_fixtures("exporters/secrets/password"));
+
+    assert!(plain.tls.is_none());
+    assert_eq!(
+        plain.target,
+        Target::Unix(Path::new("/run/exporter.sock").to_owned())
+    );
+    assert_eq!(plain.path.as_str(), r"/m\x000d\x000aX:y");
+    assert!(matches!(&plain.credentials, Some(Credentials::Bearer(_))));
+    assert!(!disabled.enabled && disabled.tls.is_some());
+}
+
+#[test]
+fn an_own_key_outdoes_its_alternative_in_default() {
+    let config = fixture(
+        "minimal.good.ini",
+        "an-own-key-outdoes-its-alternative-in-default.good.ini",
+    );
+    let [socket, token] = &config.exporters[..] else {
+        panic!("two exporters were configured");
+    };
+    assert!(matches!(socket.target, Target::Unix(_)));
+    assert!(matches!(
+        socket.credentials,
+        Some(Credentials::Basic { .. })
+    ));
+    assert_eq!(token.target.to_string(), "db.example:1");
+    assert!(matches!(token.credentials, Some(Credentials::Bearer(_))));
+}
+
+#[test]
+fn the_command_line_outdoes_the_files() {
+    let sources = |config: &str, listen: &str| Sources {
+        config: Some(in_fixtures("daemon").join(config)),
+        exporters: Some(in_fixtures("exporters/minimal.good.ini")),
+        listen: Some(listen.parse().expect("an address")),
+    };
+    let (config, findings) = config::load(&sources("minimal.good.ini", "127.0.0.2:0"));
+    let config = config.unwrap_or_else(|| panic!("{findings}"));
+    assert_eq!(config.listen.to_string(), "127.0.0.2:0");
+
+    // Plain text is judged by where it really listens.
+    let (config, _) = config::load(&sources("plain-http-on-loopback.good.ini", "10.0.0.1:1"));
+    assert!(config.is_none());
+    let (config, _) = config::load(&sources("plain-http-on-loopback.good.ini", "[::1]:1"));
+    assert!(config.is_some());
+}
+
+#[test]
+fn booleans_have_four_spellings_in_any_case() {
+    for (text, value) in [
+        ("True", true),
+        ("yes", true),
+        ("ON", true),
+        ("1", true),
+        ("FALSE", false),
+        ("No", false),
+        ("off", false),
+        ("0", false),
+    ] {
+        let exporters = GOOD_EXPORTERS.replace("yes", text);
+        assert_eq!(
+            good(GOOD_CONFIG, &exporters).exporters[0].enabled,
+            value,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_key_may_be_written_in_any_case_and_with_underscores() {
+    let (_, findings) = load(
+        GOOD_CONFIG,
+        format!("{GOOD_EXPORTERS}Max_Concurrent = 2\nmax-concurrent = 3\n"),
+    );
+    let expected =
+        "exporters.ini:6: [node] max-concurrent: error: the key is there twice, first in line 5\n";
+    assert_eq!(rendered(&findings), expected);
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let config = GOOD_CONFIG.replace("[default]\n", "[default]\nauth = user:hunter2\n");
+    let config = good(&config, GOOD_EXPORTERS);
+    assert!(config.basic_auth.is_some());
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn ten_mistakes_are_ten_findings() {
+    let folder = fixtures_folder();
+    let (config, findings) = load_files(
+        &folder.join("daemon/minimal.good.ini"),
+        Some(&folder.join("exporters/ten-mistakes.bad.ini")),
+    );
+    assert!(config.is_none());
+    let lines: Vec<_> = findings
+        .iter()
+        .filter_map(|finding| finding.origin.line)
+        .collect();
+    assert_eq!(lines.len(), 10, "{findings}");
+    assert!(lines.is_sorted_by(|a, b| a < b), "{lines:?}");
+}
