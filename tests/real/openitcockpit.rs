@@ -5,11 +5,12 @@ use std::{
     ffi::OsString,
     io::Write,
     process::{Command, Output, Stdio},
+    sync::Arc,
 };
 
 use crate::{
     daemons::{Daemon, curl},
-    openssl_pki::{AgentCertificate, OPENSSL_PKI},
+    openssl_pki::{AgentCertificate, OpensslPki},
     support::proxy::Proxy,
 };
 
@@ -58,6 +59,7 @@ struct Host {
     _node_exporter: Daemon,
     _mysqld_exporter: Daemon,
     proxy: Proxy,
+    pki: Arc<OpensslPki>,
 }
 
 impl Host {
@@ -76,20 +78,22 @@ impl Host {
             section("disabled_exporter", "False", 9),
             section("mysqld_exporter", "True", mysqld_exporter.address().port()),
         ];
+        let pki = OpensslPki::shared();
         Self {
-            proxy: Proxy::start(&OPENSSL_PKI.config_ini(certificate), &exporters.concat()),
+            proxy: Proxy::start(&pki.config_ini(certificate), &exporters.concat()),
             _node_exporter: node_exporter,
             _mysqld_exporter: mysqld_exporter,
+            pki,
         }
     }
 
     /// `curl --cert ca --key ca.key --cacert ca URL`; prints the status after the body.
     fn curl(&self, version: Version, shows: Shows, target: &str) -> Output {
         let mut args: Vec<OsString> = version.for_curl().iter().map(OsString::from).collect();
-        args.extend(["--cacert".into(), OPENSSL_PKI.ca().into()]);
+        args.extend(["--cacert".into(), self.pki.ca().into()]);
         if shows == Shows::TheCa {
-            args.extend(["--cert".into(), OPENSSL_PKI.ca().into()]);
-            args.extend(["--key".into(), OPENSSL_PKI.ca_key().into()]);
+            args.extend(["--cert".into(), self.pki.ca().into()]);
+            args.extend(["--key".into(), self.pki.ca_key().into()]);
         }
         args.extend(["--write-out".into(), "\n%{http_code}".into()]);
         let port = self.proxy.address().port();
@@ -118,11 +122,11 @@ impl Host {
                 "-verify_return_error",
                 "-CAfile",
             ])
-            .arg(OPENSSL_PKI.ca())
+            .arg(self.pki.ca())
             .arg(version.for_openssl());
         if shows == Shows::TheCa {
-            command.arg("-cert").arg(OPENSSL_PKI.ca());
-            command.arg("-key").arg(OPENSSL_PKI.ca_key());
+            command.arg("-cert").arg(self.pki.ca());
+            command.arg("-key").arg(self.pki.ca_key());
         }
         let mut child = command
             .stdin(Stdio::piped())

@@ -5,13 +5,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::LazyLock,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use tempfile::TempDir;
-
-/// One set for all tests: each RSA key takes about a second.
-pub(crate) static OPENSSL_PKI: LazyLock<OpensslPki> = LazyLock::new(OpensslPki::new);
 
 /// Which certificate the agent was given for its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +25,18 @@ pub(crate) struct OpensslPki {
 }
 
 impl OpensslPki {
+    /// The set that tests share while one of them runs: each RSA key takes about a second. The
+    /// last one to use it removes its folder, which a plain static never would.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<OpensslPki>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Self::new());
+            *shared = Arc::downgrade(&new);
+            new
+        })
+    }
+
     fn new() -> Self {
         let folder = TempDir::with_prefix("scrapegate-openssl-").expect("a temporary folder");
         let at = folder.path();
