@@ -1,0 +1,123 @@
+//! The judge is judged: the scripted exporter and the strict scraper without a proxy between them.
+//!
+//! Other tests take `End::Complete` and the hash for granted; here the scraper sees every way in
+//! which an exporter can fall short.
+
+mod support;
+
+use std::io;
+
+use support::{
+    body::{Body, Kind},
+    client::{Client, Cut, End, Received},
+    exporter::{Conversation, Exporter, Framing, Gate},
+    pki::{BOTH_VERSIONS, Pki},
+};
+
+const MIB: u64 = 1 << 20;
+
+/// What a scraper receives from an exporter that runs `script` after it has read the request.
+fn receive(
+    script: impl Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static,
+) -> Received {
+    let pki = Pki::new();
+    let exporter = Exporter::start_tls(&pki, move |conversation| {
+        conversation.read_request()?;
+        script(conversation)
+    });
+    let mut client =
+        Client::connect(exporter.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    client.get("/metrics").body
+}
+
+#[test]
+fn a_whole_body_is_complete_and_has_the_hash_of_what_was_sent() {
+    for kind in [Kind::Text, Kind::Opaque] {
+        for framing in [Framing::Chunked(4096), Framing::ContentLength] {
+            let len = 3 * MIB + 17;
+            let received = receive(move |it| it.answer("", framing, Body::new(kind, len)));
+            assert_eq!(received.end, End::Complete, "{kind:?} {framing:?}");
+            assert_eq!(received.bytes, len);
+            assert_eq!(received.sha256, Body::sha256(kind, len));
+        }
+    }
+}
+
+#[test]
+fn a_text_body_has_exactly_its_length_and_ends_in_a_newline() {
+    for len in [1, 2, 63, 64, 65, 128, 1000] {
+        let received = receive(move |it| it.answer("", Framing::ContentLength, Body::text(len)));
+        assert_eq!(received.start.len() as u64, len);
+        assert_eq!(received.start.last(), Some(&b'\n'));
+    }
+}
+
+#[test]
+fn no_two_blocks_of_a_body_are_equal() {
+    let received = receive(|it| it.answer("", Framing::ContentLength, Body::text(64 * 1024)));
+    let mut lines: Vec<&[u8]> = received.start.chunks(64).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), 1024);
+}
+
+#[test]
+fn a_body_short_of_its_content_length_is_incomplete() {
+    let short = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n123456789";
+    let received = receive(move |it| it.send(short).and_then(|()| it.end()));
+    assert_eq!(received.end, End::Incomplete(Cut::CloseNotify));
+    assert_eq!(received.start, b"123456789");
+    let received = receive(move |it| it.send(short).and_then(|()| it.cut()));
+    assert_eq!(received.end, End::Incomplete(Cut::NoCloseNotify));
+    let received = receive(move |it| it.send(short).and_then(|()| it.reset_at_end()));
+    assert_eq!(received.end, End::Incomplete(Cut::Reset));
+}
+
+#[test]
+fn a_chunked_body_without_its_last_chunk_is_incomplete_wherever_it_is_cut() {
+    let whole = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let head = whole.find("3\r\n").expect("a chunk");
+    for cut in head..whole.len() {
+        let received = receive(move |it| it.send(&whole[..cut]).and_then(|()| it.end()));
+        assert_eq!(
+            received.end,
+            End::Incomplete(Cut::CloseNotify),
+            "{:?}",
+            &whole[..cut]
+        );
+    }
+    let received = receive(move |it| it.send(whole));
+    assert_eq!(received.end, End::Complete);
+}
+
+#[test]
+fn a_body_that_only_the_connection_ends_is_not_complete_for_a_strict_scraper() {
+    let received = receive(|it| it.answer("", Framing::UntilClose, Body::text(100)));
+    assert!(
+        matches!(received.end, End::Incomplete(Cut::BadFraming(_))),
+        "{received:?}"
+    );
+}
+
+#[test]
+fn an_exporter_can_stall_until_it_is_told_to_go_on() {
+    let gate = Gate::default();
+    let pki = Pki::new();
+    let script_gate = gate.clone();
+    let exporter = Exporter::start_tls(&pki, move |conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")?;
+        script_gate.wait();
+        conversation.send("b\n")
+    });
+    let mut client =
+        Client::connect(exporter.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    client.send_get("/metrics").expect("sent");
+    let head = client.read_head().expect("a head before the stall");
+    gate.open();
+    let received = client.read_body(&head);
+    assert!(received.is_complete(), "{received:?}");
+    assert_eq!(received.text(), "ab\n");
+    assert_eq!(exporter.requests().len(), 1);
+    assert_eq!(exporter.connections(), 1);
+}

@@ -1,0 +1,121 @@
+//! The real exporters and the real Prometheus as child processes on free loopback ports.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::support::log::LineLog;
+
+/// A running daemon. Dropping it kills it.
+pub(crate) struct Daemon {
+    child: Child,
+    address: SocketAddr,
+    log: LineLog,
+    /// Its data, for as long as it runs.
+    _folder: Option<TempDir>,
+}
+
+impl Daemon {
+    /// node_exporter on a free port.
+    pub(crate) fn node_exporter() -> Self {
+        Self::node_exporter_on("127.0.0.1:0")
+    }
+
+    /// node_exporter on a port that another one had before.
+    pub(crate) fn node_exporter_on(listen: &str) -> Self {
+        Self::start(
+            Command::new("prometheus-node-exporter")
+                .arg(format!("--web.listen-address={listen}"))
+                // Collectors that ask the system bus or run for long are not what is tested.
+                .args(["--no-collector.systemd", "--no-collector.filesystem"]),
+            None,
+        )
+    }
+
+    /// mysqld_exporter without a database: it answers all the same, with `mysql_up 0`.
+    pub(crate) fn mysqld_exporter() -> Self {
+        Self::start(
+            Command::new("prometheus-mysqld-exporter")
+                .arg("--web.listen-address=127.0.0.1:0")
+                .env("DATA_SOURCE_NAME", "nobody:nothing@(127.0.0.1:1)/"),
+            None,
+        )
+    }
+
+    /// Prometheus with `config` and a data folder of its own, ready for requests.
+    pub(crate) fn prometheus(config: &str) -> Self {
+        let folder = TempDir::with_prefix("scrapegate-prometheus-").expect("a temporary folder");
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, config).expect("prometheus.yml written");
+        let mut command = Command::new("prometheus");
+        command
+            .arg(flag("--config.file", &file))
+            .arg(flag("--storage.tsdb.path", &folder.path().join("data")))
+            .arg("--web.listen-address=127.0.0.1:0");
+        let prometheus = Self::start(&mut command, Some(folder));
+        prometheus.log.wait_for("being ready", |line| {
+            line.contains("Server is ready to receive web requests")
+                .then_some(())
+        });
+        prometheus
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Kills it and waits until it is gone, and its port free.
+    pub(crate) fn stop(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("the child is ours");
+    }
+
+    /// All of them tell their port with the same words, those of Prometheus' exporter toolkit.
+    fn start(command: &mut Command, folder: Option<TempDir>) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let log = LineLog::follow(&name, child.stderr.take().expect("piped"));
+        let address = log.wait_for("its address", |line| {
+            let (_, address) = line.split_once("msg=\"Listening on\" address=")?;
+            address.parse().ok()
+        });
+        Self {
+            child,
+            address,
+            log,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Failures mean that it has exited already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn flag(name: &str, path: &Path) -> String {
+    format!("{name}={}", path.display())
+}
+
+/// Runs curl with `args`, silent but for its errors.
+pub(crate) fn curl<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+    Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "30"])
+        .args(args)
+        .output()
+        .expect("curl runs")
+}

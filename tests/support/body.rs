@@ -1,0 +1,136 @@
+//! Response bodies of any length: repeatable, without a repeating block, and cheap to make.
+
+use std::io::{self, Read};
+
+use aws_lc_rs::digest;
+
+/// Length of a line of a text body.
+const LINE: usize = 64;
+const PREFIX: &[u8] = b"synthetic_series_of_the_raw_exporter{id=\"";
+const SUFFIX: &[u8] = b"\"} 1.5\n";
+/// Where the sixteen hexadecimal digits of a line stand.
+const DIGITS: std::ops::Range<usize> = PREFIX.len()..PREFIX.len() + 16;
+const _: () = assert!(DIGITS.end + SUFFIX.len() == LINE);
+
+/// What the bytes of a [`Body`] look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Lines of the text format, each with a label value of its own; ends in a newline.
+    Text,
+    /// Bytes that mean nothing, as a compressed body looks to a proxy.
+    Opaque,
+}
+
+/// A body of a given length that is made while it is read.
+///
+/// Two bodies of the same kind and length are equal, so the one who reads can know the hash
+/// without having seen the one who wrote. No block occurs twice: a lost, repeated or swapped one
+/// changes the hash.
+pub(crate) struct Body {
+    kind: Kind,
+    left: u64,
+    random: u64,
+    line: [u8; LINE],
+    /// How much of `line` has been read.
+    taken: usize,
+}
+
+impl Body {
+    /// `len` bytes of the text format.
+    pub(crate) fn text(len: u64) -> Self {
+        Self::new(Kind::Text, len)
+    }
+
+    /// `len` bytes of `kind`.
+    pub(crate) fn new(kind: Kind, len: u64) -> Self {
+        let mut line = [0; LINE];
+        line[..PREFIX.len()].copy_from_slice(PREFIX);
+        line[DIGITS.end..].copy_from_slice(SUFFIX);
+        Self {
+            kind,
+            left: len,
+            random: 0x9e37_79b9_7f4a_7c15,
+            line,
+            taken: LINE,
+        }
+    }
+
+    /// How many bytes are still to be read.
+    pub(crate) fn len(&self) -> u64 {
+        self.left
+    }
+
+    /// The SHA-256 of the whole body, in hexadecimal digits.
+    pub(crate) fn sha256(kind: Kind, len: u64) -> String {
+        let mut body = Self::new(kind, len);
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            match body.read(&mut piece).expect("a body never fails") {
+                0 => return hex(hash.finish().as_ref()),
+                n => hash.update(&piece[..n]),
+            }
+        }
+    }
+
+    fn next_line(&mut self) {
+        self.taken = 0;
+        match self.kind {
+            Kind::Text => {
+                let value = self.next_random();
+                for (i, digit) in self.line[DIGITS].iter_mut().enumerate() {
+                    *digit = b"0123456789abcdef"[(value >> (4 * i)) as usize & 15];
+                }
+                if self.left < LINE as u64 {
+                    self.last_line();
+                }
+            }
+            Kind::Opaque => {
+                for start in (0..LINE).step_by(8) {
+                    let value = self.next_random();
+                    self.line[start..start + 8].copy_from_slice(&value.to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// The rest, as a comment that ends in a newline.
+    fn last_line(&mut self) {
+        let left = usize::try_from(self.left).expect("less than a line");
+        self.line[..left].fill(b'#');
+        self.line[left - 1] = b'\n';
+    }
+
+    /// xorshift64*: its state repeats only after 2⁶⁴ − 1 steps.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, mut buf: &mut [u8]) -> io::Result<usize> {
+        let mut read = 0;
+        while self.left > 0 && !buf.is_empty() {
+            if self.taken == LINE {
+                self.next_line();
+            }
+            let n = (LINE - self.taken)
+                .min(buf.len())
+                .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            buf[..n].copy_from_slice(&self.line[self.taken..self.taken + n]);
+            buf = &mut buf[n..];
+            self.taken += n;
+            self.left -= n as u64;
+            read += n;
+        }
+        Ok(read)
+    }
+}
+
+/// Bytes as hexadecimal digits, as `sha256sum` prints them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

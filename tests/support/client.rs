@@ -1,0 +1,354 @@
+//! A scraper that speaks raw bytes over TLS and judges strictly what comes back.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest;
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+
+use super::{PATIENCE, body::hex, exporter::is_timeout};
+
+/// How much of a body is kept to look at.
+const KEPT: usize = 64 * 1024;
+
+/// One TLS connection to the proxy. It reads only when it is asked to.
+pub(crate) struct Client {
+    address: SocketAddr,
+    stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+impl Client {
+    /// Connects and finishes the handshake, as far as a client can tell: in TLS 1.3 the proxy's
+    /// verdict on the client certificate comes with the first read.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS.
+    pub(crate) fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket)?;
+        }
+        let stream = BufReader::with_capacity(64 * 1024, StreamOwned::new(tls, socket));
+        Ok(Self { address, stream })
+    }
+
+    /// Sends these very bytes.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_ref())?;
+        self.stream.get_mut().flush()
+    }
+
+    /// Sends a plain GET for `target`.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS.
+    pub(crate) fn send_get(&mut self, target: &str) -> io::Result<()> {
+        self.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n",
+            self.address
+        ))
+    }
+
+    /// One GET and its whole response.
+    ///
+    /// # Panics
+    /// When there is no response head.
+    pub(crate) fn get(&mut self, target: &str) -> Response {
+        self.send_get(target).expect("the request is sent");
+        self.read_response().expect("a response head")
+    }
+
+    /// Reads a response: its head, and its body as far as it comes.
+    ///
+    /// # Errors
+    /// When the head does not come, or is none.
+    pub(crate) fn read_response(&mut self) -> io::Result<Response> {
+        let head = self.read_head()?;
+        let body = self.read_body(&head);
+        Ok(Response { head, body })
+    }
+
+    /// Reads the head of a response and nothing of its body.
+    ///
+    /// # Errors
+    /// When it does not come, or is none.
+    pub(crate) fn read_head(&mut self) -> io::Result<Head> {
+        let status_line = self.read_line()?;
+        let rest = status_line
+            .strip_prefix("HTTP/1.1 ")
+            .ok_or_else(|| no_http(&status_line))?;
+        let (status, reason) = rest.split_once(' ').ok_or_else(|| no_http(&status_line))?;
+        let mut head = Head {
+            status: status.parse().map_err(|_| no_http(&status_line))?,
+            reason: reason.to_owned(),
+            headers: Vec::new(),
+        };
+        loop {
+            let line = self.read_line()?;
+            if line.is_empty() {
+                return Ok(head);
+            }
+            let (name, value) = line.split_once(':').ok_or_else(|| no_http(&line))?;
+            head.headers
+                .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+
+    /// Reads the body that `head` announces, to its end or as far as it comes.
+    ///
+    /// # Panics
+    /// When the proxy neither sends nor ends it for [`PATIENCE`].
+    pub(crate) fn read_body(&mut self, head: &Head) -> Received {
+        let mut sink = Sink::default();
+        let ended = match (
+            head.header("transfer-encoding"),
+            head.header("content-length"),
+        ) {
+            (Some("chunked"), None) => self.read_chunks(&mut sink),
+            (None, Some(length)) => match length.parse() {
+                Ok(length) => self.read_exactly(length, &mut sink),
+                Err(_) => Err(Cut::BadFraming(format!("Content-Length: {length}"))),
+            },
+            (encoding, length) => Err(Cut::BadFraming(format!(
+                "Transfer-Encoding: {encoding:?}, Content-Length: {length:?}"
+            ))),
+        };
+        sink.received(ended)
+    }
+
+    /// Reads until the connection ends; how it ended is the second value.
+    pub(crate) fn read_to_end(&mut self) -> (Vec<u8>, Cut) {
+        let mut bytes = Vec::new();
+        let cut = match self.stream.read_to_end(&mut bytes) {
+            Ok(_) => Cut::CloseNotify,
+            Err(error) => Cut::from(error),
+        };
+        (bytes, cut)
+    }
+
+    /// The socket below TLS, for its options.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.stream.get_ref().sock
+    }
+
+    /// What the two sides agreed on.
+    pub(crate) fn tls(&self) -> &ClientConnection {
+        &self.stream.get_ref().conn
+    }
+
+    fn read_chunks(&mut self, sink: &mut Sink) -> Result<(), Cut> {
+        loop {
+            let line = self.read_line()?;
+            let is_hex = line.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let size = u64::from_str_radix(&line, 16).ok().filter(|_| is_hex);
+            let Some(size) = size else {
+                return Err(Cut::BadFraming(format!("chunk size {line:?}")));
+            };
+            self.read_exactly(size, sink)?;
+            let line = self.read_line()?;
+            if !line.is_empty() {
+                return Err(Cut::BadFraming(format!("{line:?} after a chunk")));
+            }
+            if size == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn read_exactly(&mut self, mut left: u64, sink: &mut Sink) -> Result<(), Cut> {
+        while left > 0 {
+            let piece = self.stream.fill_buf()?;
+            if piece.is_empty() {
+                return Err(Cut::CloseNotify);
+            }
+            let n = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            sink.take(&piece[..n]);
+            self.stream.consume(n);
+            left -= n as u64;
+        }
+        Ok(())
+    }
+
+    /// A line without its CR LF, which it must have.
+    fn read_line(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        (&mut self.stream)
+            .take(KEPT as u64)
+            .read_until(b'\n', &mut line)?;
+        match line.strip_suffix(b"\r\n") {
+            Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
+            None if line.ends_with(b"\n") || line.len() == KEPT => {
+                Err(no_http(&String::from_utf8_lossy(&line)))
+            }
+            None => Err(Ended.into()),
+        }
+    }
+}
+
+/// A response's status line and headers.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    /// Names in lower case, in the order they came in.
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// The value of a header, by its name in lower case.
+    ///
+    /// # Panics
+    /// When it is there more than once: none of ours may be.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(key, _)| key == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} twice in {self:?}");
+        value
+    }
+}
+
+/// A head, and what came after it.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) head: Head,
+    pub(crate) body: Received,
+}
+
+/// What came of a body.
+pub(crate) struct Received {
+    pub(crate) bytes: u64,
+    /// In hexadecimal digits.
+    pub(crate) sha256: String,
+    /// Its first 64 KiB.
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: End,
+}
+
+impl Received {
+    /// Whether the peer said that this is the whole.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.end == End::Complete
+    }
+
+    /// Its first 64 KiB as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.start).into_owned()
+    }
+}
+
+impl std::fmt::Debug for Received {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.text();
+        let start: String = text.chars().take(200).collect();
+        write!(f, "{} bytes, {:?}, {start:?}…", self.bytes, self.end)
+    }
+}
+
+/// How a message ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The last chunk, or the last byte of `Content-Length`, was there.
+    Complete,
+    /// Anything else.
+    Incomplete(Cut),
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// In the order that TLS wants: whoever trusts the end of the connection takes it for whole.
+    CloseNotify,
+    /// FIN without close_notify.
+    NoCloseNotify,
+    /// RST.
+    Reset,
+    /// Not at all: what came is not what HTTP allows.
+    BadFraming(String),
+    /// Another error of the socket or of TLS, an alert among them.
+    Other(String),
+}
+
+impl From<io::Error> for Cut {
+    fn from(error: io::Error) -> Self {
+        assert!(!is_timeout(&error), "the proxy neither sends nor ends");
+        if error.get_ref().is_some_and(|it| it.is::<Ended>()) {
+            return Self::CloseNotify;
+        }
+        let kind = error.kind();
+        if kind == io::ErrorKind::UnexpectedEof {
+            Self::NoCloseNotify
+        } else if kind == io::ErrorKind::ConnectionReset {
+            Self::Reset
+        } else {
+            Self::Other(error.to_string())
+        }
+    }
+}
+
+/// The connection ended with close_notify where more had to come.
+#[derive(Debug)]
+struct Ended;
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection ended")
+    }
+}
+
+impl std::error::Error for Ended {}
+
+impl From<Ended> for io::Error {
+    fn from(ended: Ended) -> Self {
+        Self::other(ended)
+    }
+}
+
+fn no_http(line: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {line:?}"))
+}
+
+struct Sink {
+    bytes: u64,
+    hash: digest::Context,
+    start: Vec<u8>,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            hash: digest::Context::new(&digest::SHA256),
+            start: Vec::new(),
+        }
+    }
+}
+
+impl Sink {
+    fn take(&mut self, piece: &[u8]) {
+        self.bytes += piece.len() as u64;
+        self.hash.update(piece);
+        let room = KEPT - self.start.len();
+        self.start
+            .extend_from_slice(&piece[..room.min(piece.len())]);
+    }
+
+    fn received(self, ended: Result<(), Cut>) -> Received {
+        Received {
+            bytes: self.bytes,
+            sha256: hex(self.hash.finish().as_ref()),
+            start: self.start,
+            end: ended.map_or_else(End::Incomplete, |()| End::Complete),
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! An exporter as a script: raw bytes on a real socket, faults included.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::SockRef;
+use tempfile::TempDir;
+
+use super::{PATIENCE, body::Body, pki::Pki};
+
+/// Longest request head that an exporter reads.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// A scripted exporter on a free port or a socket of its own.
+///
+/// The script runs once for each connection, in a thread of its own; an error that it returns
+/// (the proxy has gone away, say) ends the connection. Dropping the exporter closes its listener.
+pub(crate) struct Exporter {
+    place: Place,
+    shared: Arc<Shared>,
+}
+
+enum Place {
+    Tcp(SocketAddr),
+    Tls(SocketAddr, PathBuf),
+    Unix(PathBuf, TempDir),
+}
+
+#[derive(Default)]
+struct Shared {
+    requests: Mutex<Vec<String>>,
+    connections: Mutex<usize>,
+    stopped: AtomicBool,
+}
+
+impl Exporter {
+    /// On 127.0.0.1.
+    pub(crate) fn start(script: impl Script) -> Self {
+        Self::on_tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), script)
+    }
+
+    /// On ::1.
+    pub(crate) fn start_on_ipv6(script: impl Script) -> Self {
+        Self::on_tcp(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), script)
+    }
+
+    /// On 127.0.0.1 with the server certificate of `pki`.
+    pub(crate) fn start_tls(pki: &Pki, script: impl Script) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let tls = pki.server();
+        let place = Place::Tls(address, pki.path("ca.pem"));
+        Self::serve(place, script, move || {
+            Wire::tls(listener.accept()?.0, tls.clone())
+        })
+    }
+
+    /// On a Unix socket in a folder of its own.
+    pub(crate) fn start_on_unix_socket(script: impl Script) -> Self {
+        let folder = TempDir::with_prefix("scrapegate-exporter-").expect("a temporary folder");
+        let path = folder.path().join("exporter.sock");
+        let listener = UnixListener::bind(&path).expect("a new socket");
+        Self::serve(Place::Unix(path, folder), script, move || {
+            Ok(Wire::Unix(listener.accept()?.0))
+        })
+    }
+
+    fn on_tcp(address: SocketAddr, script: impl Script) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        Self::serve(Place::Tcp(address), script, move || {
+            Wire::tcp(listener.accept()?.0)
+        })
+    }
+
+    fn serve(
+        place: Place,
+        script: impl Script,
+        accept: impl Fn() -> io::Result<Wire> + Send + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        let script = Arc::new(script);
+        let exporter = Self {
+            place,
+            shared: shared.clone(),
+        };
+        thread::spawn(move || {
+            loop {
+                let accepted = accept();
+                if shared.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(wire) = accepted else { continue };
+                *lock(&shared.connections) += 1;
+                let mut conversation = Conversation {
+                    wire,
+                    shared: shared.clone(),
+                };
+                let script = script.clone();
+                thread::spawn(move || {
+                    // An error means that the other side has gone; that is for the test to see.
+                    let _ = script(&mut conversation);
+                });
+            }
+        });
+        exporter
+    }
+
+    /// Its section of the exporters file: name, `enabled` and where it is. The keys that follow in
+    /// the file belong to it too.
+    pub(crate) fn section(&self, name: &str) -> String {
+        let place = match &self.place {
+            Place::Tcp(address) => {
+                format!(
+                    "method = http\nhost = {}\nport = {}\n",
+                    address.ip(),
+                    address.port()
+                )
+            }
+            Place::Tls(address, ca) => format!(
+                "method = https\nhost = {}\nport = {}\nca-file = {}\nserver-name = localhost\n",
+                address.ip(),
+                address.port(),
+                ca.display()
+            ),
+            Place::Unix(path, _) => format!("method = http\nsocket = {}\n", path.display()),
+        };
+        format!("\n[{name}]\nenabled = True\n{place}path = /metrics\n")
+    }
+
+    /// Its address.
+    ///
+    /// # Panics
+    /// When it is on a Unix socket.
+    pub(crate) fn address(&self) -> SocketAddr {
+        match &self.place {
+            Place::Tcp(address) | Place::Tls(address, _) => *address,
+            Place::Unix(path, _) => panic!("{} is no network address", path.display()),
+        }
+    }
+
+    /// The heads of the requests so far, with their empty line.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        lock(&self.shared.requests).clone()
+    }
+
+    /// How many connections it has accepted.
+    pub(crate) fn connections(&self) -> usize {
+        *lock(&self.shared.connections)
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts. Where it fails, nobody listens any more.
+        let _ = match &self.place {
+            Place::Tcp(address) | Place::Tls(address, _) => TcpStream::connect(address).map(drop),
+            Place::Unix(path, _) => UnixStream::connect(path).map(drop),
+        };
+    }
+}
+
+/// What an exporter does with a connection.
+pub(crate) trait Script:
+    Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static
+{
+}
+
+impl<F: Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static> Script for F {}
+
+/// How a body says where it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Chunks of so many bytes, each in one write: 4096 as Go's net/http does it.
+    Chunked(usize),
+    /// `Content-Length`.
+    ContentLength,
+    /// The end of the connection, with close_notify under TLS.
+    UntilClose,
+}
+
+impl Framing {
+    /// The header lines that announce a body of `len` bytes.
+    pub(crate) fn header(self, len: u64) -> String {
+        match self {
+            Self::Chunked(_) => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Self::ContentLength => format!("Content-Length: {len}\r\n"),
+            Self::UntilClose => "Connection: close\r\n".to_owned(),
+        }
+    }
+}
+
+/// One connection of the exporter, with what a script needs to speak over it.
+pub(crate) struct Conversation {
+    wire: Wire,
+    shared: Arc<Shared>,
+}
+
+impl Conversation {
+    /// Reads a request up to its empty line and records it.
+    ///
+    /// # Errors
+    /// Those of the socket; [`io::ErrorKind::UnexpectedEof`] when the connection ends before.
+    pub(crate) fn read_request(&mut self) -> io::Result<String> {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            self.wire.stream().read_exact(&mut byte)?;
+            head.push(byte[0]);
+            if head.len() > MAX_HEAD {
+                return Err(io::Error::other("a request head without an end"));
+            }
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        lock(&self.shared.requests).push(head.clone());
+        Ok(head)
+    }
+
+    /// Writes these very bytes.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.stream().write_all(bytes.as_ref())?;
+        self.wire.stream().flush()
+    }
+
+    /// Answers `200 OK` with `body`; `headers` are complete lines.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn answer(
+        &mut self,
+        headers: &str,
+        framing: Framing,
+        mut body: Body,
+    ) -> io::Result<()> {
+        let framing_header = framing.header(body.len());
+        self.send(format!("HTTP/1.1 200 OK\r\n{headers}{framing_header}\r\n"))?;
+        match framing {
+            Framing::Chunked(size) => self.send_chunks(&mut body, size),
+            Framing::ContentLength => self.send_plain(&mut body),
+            Framing::UntilClose => {
+                self.send_plain(&mut body)?;
+                self.end()
+            }
+        }
+    }
+
+    fn send_chunks(&mut self, body: &mut Body, size: usize) -> io::Result<()> {
+        let mut data = vec![0; size];
+        let mut chunk = Vec::with_capacity(size + 16);
+        loop {
+            let n = body.read(&mut data)?;
+            chunk.clear();
+            write!(chunk, "{n:x}\r\n")?;
+            chunk.extend_from_slice(&data[..n]);
+            chunk.extend_from_slice(b"\r\n");
+            self.send(&chunk)?;
+            if n == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn send_plain(&mut self, body: &mut Body) -> io::Result<()> {
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            match body.read(&mut piece)? {
+                0 => return Ok(()),
+                n => self.send(&piece[..n])?,
+            }
+        }
+    }
+
+    /// Ends the sending side as a program does that is done: close_notify under TLS, then FIN.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        match &mut self.wire {
+            Wire::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Wire::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Wire::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()?;
+                stream.sock.shutdown(Shutdown::Write)
+            }
+        }
+    }
+
+    /// Ends the sending side with a bare FIN: under TLS without close_notify.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn cut(&mut self) -> io::Result<()> {
+        match &mut self.wire {
+            Wire::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Wire::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Wire::Tls(stream) => stream.sock.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Makes the end of this script reset the connection: RST in place of FIN.
+    ///
+    /// # Errors
+    /// Those of the socket; a Unix socket has no reset.
+    pub(crate) fn reset_at_end(&mut self) -> io::Result<()> {
+        let stream = match &self.wire {
+            Wire::Tcp(stream) => stream,
+            Wire::Tls(stream) => &stream.sock,
+            Wire::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        SockRef::from(stream).set_linger(Some(Duration::ZERO))
+    }
+
+    /// Sends nothing until the proxy ends the connection; says when it did.
+    ///
+    /// # Panics
+    /// When it has not after [`PATIENCE`].
+    pub(crate) fn wait_until_closed(&mut self) -> Instant {
+        let mut rest = [0; 4096];
+        loop {
+            match self.wire.stream().read(&mut rest) {
+                Ok(1..) => {}
+                Err(error) if is_timeout(&error) => panic!("the proxy keeps the connection"),
+                Ok(0) | Err(_) => return Instant::now(),
+            }
+        }
+    }
+}
+
+/// A door that a test opens to let a script go on.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Lets everyone through, now and later.
+    pub(crate) fn open(&self) {
+        *lock(&self.0.0) = true;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until it is open.
+    ///
+    /// # Panics
+    /// After [`PATIENCE`].
+    pub(crate) fn wait(&self) {
+        let (open, wake_up) = &*self.0;
+        let open = wake_up
+            .wait_timeout_while(lock(open), PATIENCE, |open| !*open)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        assert!(*open, "nobody opened the gate");
+    }
+}
+
+enum Wire {
+    Tcp(TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Unix(UnixStream),
+}
+
+impl Wire {
+    fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self::Tcp(stream))
+    }
+
+    fn tls(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
+    }
+
+    fn stream(&mut self) -> &mut dyn ReadWrite {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.as_mut(),
+            Self::Unix(stream) => stream,
+        }
+    }
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
+/// Whether a blocking read gave up waiting, which says nothing about the other side.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

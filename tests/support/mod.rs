@@ -1,0 +1,25 @@
+//! Both sides of the proxy as scripts on real sockets, and the real binary between them.
+//!
+//! ```text
+//! client::Client  ──TLS──▶  proxy::Proxy (the binary)  ──TCP, TLS, Unix──▶  exporter::Exporter
+//! ```
+//!
+//! Everything blocks and runs on threads, so that a test reads from top to bottom. Whatever is
+//! waited for ends in a panic with the log after [`PATIENCE`]; nothing sleeps to become ready.
+#![allow(
+    dead_code,
+    reason = "each test target uses its own part of what they share"
+)]
+
+pub(crate) mod body;
+pub(crate) mod client;
+pub(crate) mod exporter;
+pub(crate) mod log;
+pub(crate) mod pki;
+pub(crate) mod proxy;
+
+use std::time::Duration;
+
+/// How long anything may take that is bound to happen. Generous, because the machine may be busy;
+/// only a test that fails waits this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,197 @@
+//! Certificates for tests, as files and as rustls configurations.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::PrivateKeyDer,
+};
+use tempfile::TempDir;
+
+/// Both versions that the proxy speaks.
+pub(crate) const BOTH_VERSIONS: &[&SupportedProtocolVersion] =
+    &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// A CA, a server pair for `localhost`, `127.0.0.1` and `::1`, and a client pair; ECDSA P-256.
+///
+/// The files stand in a folder of its own: `ca.pem`, `server.pem`, `server.key`, `client.pem` and
+/// `client.key`.
+pub(crate) struct Pki {
+    folder: TempDir,
+    ca: CertifiedIssuer<'static, KeyPair>,
+    server: Pair,
+    client: Pair,
+}
+
+/// A certificate and its key.
+struct Pair {
+    certificate: Certificate,
+    key: KeyPair,
+}
+
+impl Pki {
+    /// Makes all of it anew.
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new([]).expect("no names to refuse");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "scrapegate test CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let ca = CertifiedIssuer::self_signed(params, new_key()).expect("a CA certificate");
+
+        let server_names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let server = issue(
+            &ca,
+            "localhost",
+            server_names.into(),
+            ExtendedKeyUsagePurpose::ServerAuth,
+        );
+        let client = issue(
+            &ca,
+            "scraper",
+            vec!["scraper.example".to_owned()],
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+
+        let folder = TempDir::with_prefix("scrapegate-pki-").expect("a temporary folder");
+        write_private(&folder.path().join("ca.pem"), &ca.pem());
+        server.write(folder.path(), "server");
+        client.write(folder.path(), "client");
+        Self {
+            folder,
+            ca,
+            server,
+            client,
+        }
+    }
+
+    /// The path of one of its files.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    /// A `config.ini` with these files, JSON logs, and `proxy_keys` at the end of `[proxy]`.
+    pub(crate) fn config_ini(&self, proxy_keys: &str) -> String {
+        format!(
+            "[default]\ncertfile = {}\nkeyfile = {}\n\n[proxy]\nclient-ca = {}\nlog-format = json\n{proxy_keys}",
+            self.path("server.pem").display(),
+            self.path("server.key").display(),
+            self.path("ca.pem").display(),
+        )
+    }
+
+    /// A scraper that shows its client certificate and trusts this CA.
+    pub(crate) fn client(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("a version that rustls has")
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(
+                vec![self.client.certificate.der().clone()],
+                self.client.private_key(),
+            )
+            .expect("the key belongs to the certificate");
+        Arc::new(config)
+    }
+
+    /// A scraper without a certificate that trusts this CA.
+    pub(crate) fn stranger(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("a version that rustls has")
+            .with_root_certificates(self.roots())
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+
+    /// The server side of an `https` exporter; it asks for no client certificate.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(BOTH_VERSIONS)
+            .expect("versions that rustls has")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![self.server.certificate.der().clone()],
+                self.server.private_key(),
+            )
+            .expect("the key belongs to the certificate");
+        Arc::new(config)
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(self.ca.der().clone())
+            .expect("a CA certificate that rustls can read");
+        roots
+    }
+}
+
+impl Pair {
+    fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::try_from(self.key.serialize_der()).expect("PKCS #8")
+    }
+
+    fn write(&self, folder: &Path, name: &str) {
+        write_private(&folder.join(format!("{name}.pem")), &self.certificate.pem());
+        write_private(
+            &folder.join(format!("{name}.key")),
+            &self.key.serialize_pem(),
+        );
+    }
+}
+
+fn issue(
+    ca: &CertifiedIssuer<'static, KeyPair>,
+    common_name: &str,
+    names: Vec<String>,
+    usage: ExtendedKeyUsagePurpose,
+) -> Pair {
+    let mut params = CertificateParams::new(names).expect("names that rcgen takes");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    params.use_authority_key_identifier_extension = true;
+    let key = new_key();
+    let certificate = params.signed_by(&key, ca).expect("a certificate");
+    Pair { certificate, key }
+}
+
+fn new_key() -> KeyPair {
+    KeyPair::generate().expect("a key")
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Writes a file that only its owner may read, as the proxy demands of keys.
+fn write_private(path: &Path, text: &str) {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .unwrap_or_else(|error| panic!("{} not written: {error}", path.display()));
+}

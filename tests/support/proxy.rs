@@ -1,0 +1,208 @@
+//! The real binary as a child process.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::log::LineLog;
+
+/// The binary under test: the one cargo built for this test, or `SCRAPEGATE_BIN`.
+pub(crate) fn binary() -> PathBuf {
+    env::var_os("SCRAPEGATE_BIN").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_scrapegate")),
+        PathBuf::from,
+    )
+}
+
+/// A running proxy on a free loopback port. Dropping it kills it.
+pub(crate) struct Proxy {
+    child: Child,
+    /// The proxy's own process, which is not `child` beneath a wrapper.
+    pid: u32,
+    address: SocketAddr,
+    log: LineLog,
+    folder: TempDir,
+}
+
+impl Proxy {
+    /// Starts the binary on the two files and waits until it listens.
+    ///
+    /// `config_ini` has to ask for `log-format = json` in `[proxy]`, as
+    /// [`Pki::config_ini`](super::pki::Pki::config_ini) does: the address is read from the log.
+    ///
+    /// # Panics
+    /// With the log, when the proxy ends or does not say that it listens.
+    pub(crate) fn start(config_ini: &str, exporters_ini: &str) -> Self {
+        Self::start_beneath(&[], config_ini, exporters_ini)
+    }
+
+    /// The same beneath a wrapper that runs the command it is given as its only child, such as
+    /// `strace`.
+    pub(crate) fn start_beneath(
+        wrapper: &[OsString],
+        config_ini: &str,
+        exporters_ini: &str,
+    ) -> Self {
+        let folder = TempDir::with_prefix("scrapegate-test-").expect("a temporary folder");
+        let config = folder.path().join("config.ini");
+        fs::write(&config, config_ini).expect("config.ini written");
+        fs::write(
+            folder.path().join("prometheus_exporters.ini"),
+            exporters_ini,
+        )
+        .expect("prometheus_exporters.ini written");
+
+        let mut words = wrapper.to_vec();
+        words.push(binary().into());
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .arg("run")
+            .arg("--config")
+            .arg(&config)
+            .args(["--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{words:?} does not start: {error}"));
+
+        let log = LineLog::follow("scrapegate", child.stderr.take().expect("piped"));
+        let address = log.wait_for("a record that it listens", listening_address);
+        let pid = match wrapper {
+            [] => child.id(),
+            [..] => only_child_of(child.id()),
+        };
+        Self {
+            child,
+            pid,
+            address,
+            log,
+            folder,
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder with its two INI files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Everything it has logged, one line a record.
+    pub(crate) fn log_lines(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// Waits for a record, past or to come, that `wanted` accepts.
+    pub(crate) fn wait_for_log(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.log.wait_for(what, |line| {
+            serde_json::from_str(line).ok().filter(|it| wanted(it))
+        })
+    }
+
+    /// Waits for the record of a scrape of `exporter` and returns its fields.
+    pub(crate) fn wait_for_scrape(&self, exporter: &str) -> Value {
+        let wanted = |record: &Value| {
+            record["fields"]["message"] == "scrape" && record["fields"]["exporter"] == exporter
+        };
+        self.wait_for_log(&format!("a scrape of {exporter}"), wanted)["fields"].take()
+    }
+
+    /// Resident memory at this moment, in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The largest resident memory since its start, in KiB.
+    pub(crate) fn peak_rss_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// How many file descriptors it has open.
+    pub(crate) fn open_fds(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid))
+            .expect("the proxy runs")
+            .count()
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub(crate) fn signal(&self, signal: &str) {
+        // The shell's own `kill`: the crate forbids unsafe code, and the program may be missing.
+        let sent = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -{signal} {}", self.pid))
+            .status()
+            .expect("sh runs");
+        assert!(sent.success(), "SIG{signal} was not sent");
+    }
+
+    /// Waits until it has exited.
+    ///
+    /// # Panics
+    /// With the log, when it does not.
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        self.log.wait_for_end();
+        self.child.wait().expect("the child is ours")
+    }
+
+    fn status_kib(&self, key: &str) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the proxy runs");
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB"))
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_else(|| panic!("no {key} in:\n{status}"))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if self.pid != self.child.id() && matches!(self.child.try_wait(), Ok(None)) {
+            self.signal("KILL");
+        }
+        // Failures mean that it has exited already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            print_log(&self.log.lines());
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the log of the proxy explains a failed test"
+)]
+fn print_log(lines: &[String]) {
+    eprintln!("the proxy's log:\n{}", lines.join("\n"));
+}
+
+fn listening_address(line: &str) -> Option<SocketAddr> {
+    let record: Value = serde_json::from_str(line).ok()?;
+    let fields = &record["fields"];
+    if fields["message"] != "listening" {
+        return None;
+    }
+    fields["address"].as_str()?.parse().ok()
+}
+
+fn only_child_of(pid: u32) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .expect("the kernel lists children");
+    children
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("not one child of {pid}: {children:?}"))
+}
