@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{FileArgs, VerbosityArgs, complain, exit};
 use crate::{
     assets::{self, Assets},
-    config::{self, ClientAuth, Config, Findings, Security, Severity, Sources},
+    config::{self, Config, Findings, Severity, Sources},
     scrape::Chain,
     server::Server,
     shutdown::{Request, Signals},
@@ -57,7 +57,6 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     {
         tracing::warn!(at = %finding.origin, "{}", finding.message);
     }
-    warn_of_open_doors(&config);
     warn_of_what_is_to_come(&config);
     match runtime(&config) {
         Ok(runtime) => runtime.block_on(serve(&config, assets)),
@@ -65,19 +64,6 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
             tracing::error!(%error, "cannot start the runtime");
             exit::INTERNAL.into()
         }
-    }
-}
-
-/// What was written out on purpose is said again at every start.
-fn warn_of_open_doors(config: &Config) {
-    match &config.security {
-        Security::InsecurePlainHttp => {
-            tracing::warn!("insecure-plain-http is on: no encryption, no client certificates");
-        }
-        Security::Tls(files) if matches!(files.clients, ClientAuth::None) => {
-            tracing::warn!("client-auth is none: everyone who reaches the port can scrape");
-        }
-        Security::Tls(_) => {}
     }
 }
 
