@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::EXPORTER;
+use super::{DEFAULT_LISTEN, EXPORTER};
 use crate::{
     cli::certs::{CA_CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY, SERVER_CERTIFICATE, SERVER_KEY},
     pki::{self, Access, Authority, Existing, Pair},
@@ -95,7 +95,12 @@ exporters = {EXPORTERS}
 client-ca = {CA_CERTIFICATE}
 ",
         address = listen.ip(),
-        port = listen.port(),
+        // Port 0 asks for a free one, which is for the command line: in a file it is a mistake.
+        port = if listen.port() == 0 {
+            DEFAULT_LISTEN.port()
+        } else {
+            listen.port()
+        },
     )
 }
 
