@@ -1,8 +1,8 @@
-//! Permit → accept → classify the error → back off → spawn. Generic over what it runs.
+//! Permit → accept → classify the error → back off → start. Generic over what it runs.
 
 mod admission;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -21,18 +21,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts connections until the shutdown begins, then closes the listener.
 ///
-/// Each connection runs in a task of its own with the [`Ticket`] that counts it. At
+/// `start` gets each connection with the [`Ticket`] that counts it; it must not block. At
 /// `max-connections` further ones wait in the listener's backlog; above
 /// `max-connections-per-ip` they are closed at once.
-pub async fn accept_loop<S, F>(
+pub async fn accept_loop(
     listener: TcpListener,
     admission: Arc<Admission>,
     mut stage: watch::Receiver<Stage>,
-    serve: S,
-) where
-    S: Fn(TcpStream, SocketAddr, Ticket) -> F,
-    F: Future<Output = ()> + Send + 'static,
-{
+    start: impl Fn(TcpStream, SocketAddr, Ticket),
+) {
     let mut pause = SHORTEST_PAUSE;
     loop {
         let next = async {
@@ -48,9 +45,7 @@ pub async fn accept_loop<S, F>(
             Ok((stream, address)) => {
                 pause = SHORTEST_PAUSE;
                 match admission.admit(address.ip(), permit) {
-                    Some(ticket) => {
-                        tokio::spawn(serve(stream, address, ticket));
-                    }
+                    Some(ticket) => start(stream, address, ticket),
                     None => tracing::warn!(
                         peer = %address,
                         "connection closed: max-connections-per-ip is reached"

@@ -90,16 +90,12 @@ pub(crate) fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
 impl ClientPattern {
     fn matches(&self, client: &ClientIdentity) -> bool {
         match self {
-            Self::CommonName(pattern) => client
-                .common_name
-                .as_deref()
-                .is_some_and(|name| glob(pattern, name)),
+            Self::CommonName(pattern) => {
+                client.common_name.as_deref().is_some_and(|name| glob(pattern, name))
+            }
             Self::Dns(pattern) => {
                 let pattern = pattern.to_ascii_lowercase();
-                client
-                    .dns
-                    .iter()
-                    .any(|name| glob(&pattern, &name.to_ascii_lowercase()))
+                client.dns.iter().any(|name| glob(&pattern, &name.to_ascii_lowercase()))
             }
             Self::Uri(pattern) => client.uris.iter().any(|uri| glob(pattern, uri)),
             Self::Ip(range) => client.ips.iter().any(|&address| range.contains(address)),
@@ -148,10 +144,7 @@ impl Access {
     /// An empty `allow` lets every client in that TLS let in.
     #[must_use]
     pub fn new(allow: Vec<ClientPattern>, basic: Option<BasicAuth>) -> Self {
-        Self {
-            allow,
-            basic: basic.map(Basic::new),
-        }
+        Self { allow, basic: basic.map(Basic::new) }
     }
 
     /// Checks one request.
@@ -188,10 +181,7 @@ struct Basic {
 
 impl Basic {
     fn new(expected: BasicAuth) -> Self {
-        Self {
-            expected,
-            accepted: Mutex::new(None),
-        }
+        Self { expected, accepted: Mutex::new(None) }
     }
 
     async fn accepts(&self, headers: &HeaderMap) -> bool {
@@ -293,19 +283,14 @@ mod tests {
 
     #[test]
     fn a_client_is_allowed_by_any_of_its_names() {
-        let range = |network: &str, prefix| AddressRange {
-            network: network.parse().unwrap(),
-            prefix,
-        };
+        let range =
+            |network: &str, prefix| AddressRange { network: network.parse().unwrap(), prefix };
         for (pattern, expected) in [
             (ClientPattern::CommonName("prometheus-*".to_owned()), true),
             (ClientPattern::CommonName("Prometheus-1".to_owned()), false),
             (ClientPattern::Dns("*.EXAMPLE.org".to_owned()), true),
             (ClientPattern::Dns("example.org".to_owned()), false),
-            (
-                ClientPattern::Uri("spiffe://example.org/*".to_owned()),
-                true,
-            ),
+            (ClientPattern::Uri("spiffe://example.org/*".to_owned()), true),
             (ClientPattern::Ip(range("192.0.2.0", 24)), true),
             (ClientPattern::Ip(range("192.0.2.8", 29)), false),
             (ClientPattern::Ip(range("0.0.0.0", 0)), true),
@@ -358,10 +343,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_not_on_the_list_is_refused_before_the_password_is_looked_at() {
         let rule = ClientPattern::CommonName("other".to_owned());
-        let auth = BasicAuth {
-            user: "u".to_owned(),
-            password: Password::Plain("p".to_owned()),
-        };
+        let auth = BasicAuth { user: "u".to_owned(), password: Password::Plain("p".to_owned()) };
         let access = Access::new(vec![rule], Some(auth));
         for client in [None, Some(client())] {
             let refusal = access.check(client.as_ref(), &HeaderMap::new()).await;

@@ -61,21 +61,16 @@ pub fn load(config: &Config) -> (Option<Assets>, Findings) {
         Security::InsecurePlainHttp => Some(None),
         Security::Tls(files) => loader.server(config.tls_level, files).map(Some),
     };
-    let exporters = config
-        .prometheus_enabled
-        .then(|| loader.exporters(&config.exporters));
+    let exporters = config.prometheus_enabled.then(|| loader.exporters(&config.exporters));
     let access = Access::new(
         config.client_allow.clone(),
         config.basic_auth.as_ref().map(|auth| auth.value.clone()),
     );
     let findings = loader.reader.findings;
     let assets = match tls {
-        Some(tls) if !findings.has_errors() => Some(Assets {
-            tls,
-            exporters,
-            access,
-            certificates: loader.certificates,
-        }),
+        Some(tls) if !findings.has_errors() => {
+            Some(Assets { tls, exporters, access, certificates: loader.certificates })
+        }
         Some(_) | None => None,
     };
     (assets, findings)
@@ -142,10 +137,7 @@ impl Loader {
                     None => Some(Vec::new()),
                     Some(file) => self.reader.revocation_lists(file, self.now),
                 };
-                Some(Clients::Require {
-                    anchors: anchors?,
-                    crls: crls?,
-                })
+                Some(Clients::Require { anchors: anchors?, crls: crls? })
             }
         }
     }
@@ -170,27 +162,19 @@ impl Loader {
         role: &'static str,
         certificates: &[CertificateDer<'static>],
     ) {
-        let ends = certificates
-            .iter()
-            .filter_map(validity)
-            .map(|(_, not_after)| not_after);
+        let ends = certificates.iter().filter_map(validity).map(|(_, not_after)| not_after);
         let Some(first_end) = ends.min() else { return };
         let Ok(expires) = OffsetDateTime::from_unix_timestamp(first_end) else {
             return;
         };
         if role != "server" && expires < self.now {
-            self.report(file.warning(format!(
-                "a certificate in it expired on {}",
-                date(first_end)
-            )));
+            self.report(
+                file.warning(format!("a certificate in it expired on {}", date(first_end))),
+            );
         } else if expires > self.now && expires < self.now + EXPIRES_SOON {
             self.report(file.warning(format!("expires soon, on {}", date(first_end))));
         }
-        self.certificates.push(CertificateFile {
-            path: file.value.clone(),
-            role,
-            expires,
-        });
+        self.certificates.push(CertificateFile { path: file.value.clone(), role, expires });
     }
 
     fn key_matches(
@@ -200,15 +184,10 @@ impl Loader {
         key: &rustls::pki_types::PrivateKeyDer<'static>,
     ) {
         // A key that cannot be loaded is reported by whoever builds the server.
-        let Ok(key) = tls::provider()
-            .key_provider
-            .load_private_key(key.clone_key())
-        else {
+        let Ok(key) = tls::provider().key_provider.load_private_key(key.clone_key()) else {
             return;
         };
-        let matches = chain
-            .first()
-            .and_then(|leaf| tls::server_key_matches(leaf, key.as_ref()));
+        let matches = chain.first().and_then(|leaf| tls::server_key_matches(leaf, key.as_ref()));
         if matches == Some(false) {
             self.report(files.key.error(format!(
                 "does not belong to the certificate in {}",

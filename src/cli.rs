@@ -99,10 +99,9 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::check(&args.sources(), &mut out),
         Some(Command::Demo(args)) => match tokio::runtime::Runtime::new() {
-            Ok(runtime) => done(
-                runtime.block_on(demo::run(&args, &mut out)),
-                demo::Error::exit_code,
-            ),
+            Ok(runtime) => {
+                done(runtime.block_on(demo::run(&args, &mut out)), demo::Error::exit_code)
+            }
             Err(error) => {
                 complain(format_args!("cannot start the runtime: {error}"));
                 exit::INTERNAL.into()

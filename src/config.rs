@@ -236,15 +236,10 @@ pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
     let mut all = Findings::default();
     let default = || default_folder().join("config.ini");
     let file = Arc::new(sources.config.clone().unwrap_or_else(default));
-    let daemon = with_document(
-        &file,
-        SectionNames::IgnoreCase,
-        &mut all,
-        |document, findings| {
-            keys::check_daemon(document, findings);
-            daemon::read(document, sources, findings)
-        },
-    );
+    let daemon = with_document(&file, SectionNames::IgnoreCase, &mut all, |document, findings| {
+        keys::check_daemon(document, findings);
+        daemon::read(document, sources, findings)
+    });
     // Without a `config.ini` only the command line can say which exporters file is meant.
     let (config, file) = match daemon {
         Ok(daemon) => {
@@ -256,22 +251,14 @@ pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
     };
     let exporters = file.map_or(Ok(Vec::new()), |file| {
         let file = Arc::new(file);
-        with_document(
-            &file,
-            SectionNames::ByteForByte,
-            &mut all,
-            |document, findings| {
-                keys::check_exporters(document, findings);
-                exporters::read(document, findings)
-            },
-        )
+        with_document(&file, SectionNames::ByteForByte, &mut all, |document, findings| {
+            keys::check_exporters(document, findings);
+            exporters::read(document, findings)
+        })
         .and_then(std::convert::identity)
     });
     let config = match (config, exporters) {
-        (Ok(config), Ok(exporters)) if !all.has_errors() => Some(Config {
-            exporters,
-            ..config
-        }),
+        (Ok(config), Ok(exporters)) if !all.has_errors() => Some(Config { exporters, ..config }),
         (Ok(_) | Err(Reported), _) => None,
     };
     debug_assert_eq!(config.is_none(), all.has_errors(), "{all}");
@@ -292,10 +279,7 @@ fn with_document<T>(
             Ok(interpret(&mut document, &mut findings))
         }
         Err(error) => {
-            let origin = Origin {
-                line: error.line(),
-                ..Origin::of_file(file)
-            };
+            let origin = Origin { line: error.line(), ..Origin::of_file(file) };
             findings.push(Finding::error(origin, error.to_string()));
             Err(Reported)
         }

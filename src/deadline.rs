@@ -60,9 +60,7 @@ impl Deadline {
         let granted = header
             .and_then(seconds)
             .map(|granted| granted.saturating_sub(offset).max(SHORTEST_SCRAPE))
-            .map_or(timeout.as_duration(), |granted| {
-                granted.min(timeout.as_duration())
-            });
+            .map_or(timeout.as_duration(), |granted| granted.min(timeout.as_duration()));
         Self(arrival + granted)
     }
 
@@ -146,13 +144,8 @@ mod tests {
     #[test]
     fn a_header_that_is_no_finite_positive_number_is_ignored() {
         let long = "1".repeat(10_000);
-        for header in [
-            "0", "-1", "NaN", "inf", "-inf", "infinity", "1,2", "", "5s", "0x5", &long,
-        ] {
-            assert!(
-                (granted(5.0, Some(header), 0.25) - 5.0).abs() < 1e-9,
-                "{header}"
-            );
+        for header in ["0", "-1", "NaN", "inf", "-inf", "infinity", "1,2", "", "5s", "0x5", &long] {
+            assert!((granted(5.0, Some(header), 0.25) - 5.0).abs() < 1e-9, "{header}");
         }
     }
 

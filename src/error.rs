@@ -147,44 +147,30 @@ impl Refusal {
     pub fn verdict(&self) -> Verdict {
         use Afterwards::{Close, Keep};
         let (status, reason, afterwards) = match self {
-            Self::Version => (
-                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                "HTTP Version Not Supported",
-                Close,
-            ),
+            Self::Version => {
+                (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP Version Not Supported", Close)
+            }
             Self::BadHost => (StatusCode::BAD_REQUEST, "bad Host header", Close),
             Self::RequestBody => (StatusCode::BAD_REQUEST, "request body not allowed", Close),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Close),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "Not Found", Keep),
             Self::ExporterParameter => (StatusCode::BAD_REQUEST, "bad exporter parameter", Keep),
-            Self::Query => (
-                StatusCode::BAD_REQUEST,
-                "bad percent-escape in the query",
-                Keep,
-            ),
+            Self::Query => (StatusCode::BAD_REQUEST, "bad percent-escape in the query", Keep),
             Self::UnknownExporter => (StatusCode::NOT_FOUND, "Unknown exporter", Keep),
-            Self::NotAllowed => (
-                StatusCode::FORBIDDEN,
-                "client certificate is not on client-allow",
-                Close,
-            ),
+            Self::NotAllowed => {
+                (StatusCode::FORBIDDEN, "client certificate is not on client-allow", Close)
+            }
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", Keep),
-            Self::TooManyScrapes => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many scrapes of this exporter",
-                Keep,
-            ),
+            Self::TooManyScrapes => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes of this exporter", Keep)
+            }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down", Close),
             Self::Upstream(error) => {
                 let (status, reason) = error.status();
                 (status, reason, Keep)
             }
         };
-        Verdict {
-            status,
-            reason,
-            afterwards,
-        }
+        Verdict { status, reason, afterwards }
     }
 
     /// Who caused it.

@@ -316,9 +316,7 @@ impl FromIterator<Exporter> for Exporters {
     fn from_iter<I: IntoIterator<Item = Exporter>>(iter: I) -> Self {
         let mut all = Self::default();
         for exporter in iter {
-            all.by_name
-                .entry(exporter.name.clone())
-                .or_insert(all.in_order.len());
+            all.by_name.entry(exporter.name.clone()).or_insert(all.in_order.len());
             all.in_order.push(Arc::new(exporter));
         }
         all

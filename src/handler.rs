@@ -82,29 +82,15 @@ async fn answer(
 ) -> Result<Answer, Refusal> {
     let route = async {
         route::well_formed(head)?;
-        service
-            .access
-            .check(peer.identity.as_ref(), &head.headers)
-            .await?;
+        service.access.check(peer.identity.as_ref(), &head.headers).await?;
         route::route(&head.uri)
     };
     match (route.await, &service.exporters) {
-        (
-            Ok(Route::Scrape {
-                exporter,
-                forwarded,
-            }),
-            Some(exporters),
-        ) => {
+        (Ok(Route::Scrape { exporter, forwarded }), Some(exporters)) => {
             let Some(exporter) = exporters.get(&exporter) else {
                 return Err(refused(peer, Refusal::UnknownExporter));
             };
-            let request = ScrapeRequest {
-                exporter,
-                head,
-                forwarded: &forwarded,
-                arrival,
-            };
+            let request = ScrapeRequest { exporter, head, forwarded: &forwarded, arrival };
             scrape(service, peer, activity, &request).await
         }
         (Ok(Route::List), Some(exporters)) => Ok(Answer::Own(list(exporters))),
@@ -165,9 +151,7 @@ async fn scrape(
     } else if no_permit {
         Err(Refusal::TooManyScrapes)
     } else {
-        first_bytes(request, deadline, activity)
-            .await
-            .map_err(Refusal::from)
+        first_bytes(request, deadline, activity).await.map_err(Refusal::from)
     };
     match first_bytes {
         Ok((head, mut body)) => {
@@ -189,12 +173,7 @@ async fn first_bytes(
     deadline: Deadline,
     activity: &Arc<Activity>,
 ) -> Result<(UpstreamHead, RelayBody), UpstreamError> {
-    let ScrapeRequest {
-        exporter,
-        head,
-        forwarded,
-        ..
-    } = request;
+    let ScrapeRequest { exporter, head, forwarded, .. } = request;
     let (head, body) = upstream::fetch(exporter, head, forwarded, deadline).await?;
     let mut body = RelayBody::new(&head, body, exporter, Arc::clone(activity));
     match timeout_at(deadline.instant(), body.prime()).await {

@@ -45,6 +45,7 @@
 //! | [`config`] | INI text → raw values with their line → typed; all mistakes at once |
 //! | [`assets`], [`file`] | every file the configuration names, read and checked |
 //! | [`pki`] | certificates for `certs` and `demo` |
+//! | [`workers`] | a single-threaded runtime a core; each connection stays on one |
 //! | [`shutdown`], [`telemetry`] | stages and signals; logs |
 //!
 //! Imports point one way: `cli → server → {accept, tls, connection, handler} → {route, upstream,
@@ -78,3 +79,4 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;
+pub mod workers;

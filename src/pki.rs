@@ -152,9 +152,7 @@ impl Authority {
     pub fn generate(common_name: &str, validity: Validity) -> Result<Self, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = params(validity.of_authority());
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Ok(Self {
@@ -181,9 +179,7 @@ impl Authority {
         let first = hosts.first().ok_or(Error::NoHost)?;
         let mut params = self.leaf_params(ExtendedKeyUsagePurpose::ServerAuth);
         if first.len() <= MAX_COMMON_NAME {
-            params
-                .distinguished_name
-                .push(DnType::CommonName, first.as_str());
+            params.distinguished_name.push(DnType::CommonName, first.as_str());
         }
         params.subject_alt_names = names;
         self.sign(&params)
@@ -195,9 +191,7 @@ impl Authority {
     /// [`Error::Generate`] when the cryptographic library refuses.
     pub fn client_pair(&self, common_name: &str) -> Result<Pair, Error> {
         let mut params = self.leaf_params(ExtendedKeyUsagePurpose::ClientAuth);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        params.distinguished_name.push(DnType::CommonName, common_name);
         self.sign(&params)
     }
 
@@ -236,9 +230,7 @@ fn subject_alt_names(hosts: &[String]) -> Result<Vec<SanType>, Error> {
     if bad.is_empty() {
         Ok(names.into_iter().flatten().collect())
     } else {
-        Err(Error::BadHosts(
-            bad.into_iter().filter_map(Result::err).collect(),
-        ))
+        Err(Error::BadHosts(bad.into_iter().filter_map(Result::err).collect()))
     }
 }
 
@@ -249,9 +241,7 @@ fn subject_alt_name(host: &str) -> Option<SanType> {
     // A trailing dot is fine in DNS, but no certificate may carry it.
     let is_name =
         !host.ends_with('.') && matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_)));
-    is_name
-        .then(|| host.try_into().ok().map(SanType::DnsName))
-        .flatten()
+    is_name.then(|| host.try_into().ok().map(SanType::DnsName)).flatten()
 }
 
 #[cfg(test)]

@@ -187,11 +187,7 @@ impl RelayBody {
         self.tail.update(data);
         // With Content-Length the scraper knows the end by counting, so the last bytes must not
         // leave before they have been judged.
-        if self.upstream.is_end() {
-            self.end_of_message()
-        } else {
-            Ok(())
-        }
+        if self.upstream.is_end() { self.end_of_message() } else { Ok(()) }
     }
 
     fn end_of_message(&mut self) -> Result<(), Abort> {
@@ -229,11 +225,7 @@ impl Body for RelayBody {
         let next = this.poll_next(cx);
         if let Some(scrape) = &mut this.scrape {
             let exporter_is_awaited = next.is_pending() && !this.activity.has_backlog();
-            scrape.clock.wait_for(if exporter_is_awaited {
-                Side::Exporter
-            } else {
-                Side::Scraper
-            });
+            scrape.clock.wait_for(if exporter_is_awaited { Side::Exporter } else { Side::Scraper });
         }
         match ready!(next) {
             Some(Ok(data)) => {
@@ -260,8 +252,7 @@ impl Body for RelayBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.unsent
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.unsent.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -18,11 +18,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// The one-line response to a refused request. Constant words; nothing of the request is echoed.
 #[must_use]
 pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
-    let Verdict {
-        status,
-        reason,
-        afterwards,
-    } = refusal.verdict();
+    let Verdict { status, reason, afterwards } = refusal.verdict();
     let line: Bytes = if matches!(refusal, Refusal::UnknownExporter) {
         // The agent's own words, to the byte.
         Bytes::from_static(b"Unknown exporter")
@@ -31,9 +27,7 @@ pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
     };
     let mut response = text(status, line);
     if status.canonical_reason() != Some(reason) {
-        response
-            .extensions_mut()
-            .insert(ReasonPhrase::from_static(reason.as_bytes()));
+        response.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
     }
     let headers = response.headers_mut();
     if afterwards == Afterwards::Close {
@@ -55,21 +49,13 @@ pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
 /// A short text.
 #[must_use]
 pub fn text(status: StatusCode, line: impl Into<Bytes>) -> Response<ResponseBody> {
-    with_type(
-        status,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-        line.into(),
-    )
+    with_type(status, HeaderValue::from_static("text/plain; charset=utf-8"), line.into())
 }
 
 /// A JSON document.
 #[must_use]
 pub fn json(document: impl Into<Bytes>) -> Response<ResponseBody> {
-    with_type(
-        StatusCode::OK,
-        HeaderValue::from_static("application/json"),
-        document.into(),
-    )
+    with_type(StatusCode::OK, HeaderValue::from_static("application/json"), document.into())
 }
 
 fn with_type(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<ResponseBody> {

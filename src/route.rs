@@ -110,10 +110,7 @@ fn prometheus(query: &str) -> Result<Route, Refusal> {
         }
     }
     Ok(match exporter {
-        Some(exporter) => Route::Scrape {
-            exporter,
-            forwarded,
-        },
+        Some(exporter) => Route::Scrape { exporter, forwarded },
         None => Route::List,
     })
 }
@@ -152,9 +149,7 @@ mod tests {
 
     fn outcome_of(request: request::Builder) -> Result<Route, &'static str> {
         let (head, ()) = request.body(()).unwrap().into_parts();
-        well_formed(&head)
-            .and_then(|()| route(&head.uri))
-            .map_err(|refusal| refusal.label())
+        well_formed(&head).and_then(|()| route(&head.uri)).map_err(|refusal| refusal.label())
     }
 
     fn scrape(name: &str, forwarded: &str) -> Result<Route, &'static str> {
@@ -245,9 +240,7 @@ mod tests {
             ("transfer-encoding", "identity", Err("request_body")),
             ("expect", "100-continue", Err("request_body")),
         ] {
-            let request = Request::get("/prometheus")
-                .header(HOST, "h")
-                .header(name, value);
+            let request = Request::get("/prometheus").header(HOST, "h").header(name, value);
             assert_eq!(outcome_of(request), expected, "{name}: {value}");
         }
         let twice = Request::get("/prometheus")
@@ -266,21 +259,11 @@ mod tests {
             Err("bad_host")
         );
         for bad in ["", "a b", "a/b", "user@a", "a:b:c"] {
-            assert_eq!(
-                outcome_of(get("/prometheus").header(HOST, bad)),
-                Err("bad_host"),
-                "{bad}"
-            );
+            assert_eq!(outcome_of(get("/prometheus").header(HOST, bad)), Err("bad_host"), "{bad}");
         }
         let absolute = "http://h:1/prometheus";
-        assert_eq!(
-            outcome_of(get(absolute).header(HOST, "h:1")),
-            Ok(Route::List)
-        );
-        assert_eq!(
-            outcome_of(get(absolute).header(HOST, "h:2")),
-            Err("bad_host")
-        );
+        assert_eq!(outcome_of(get(absolute).header(HOST, "h:1")), Ok(Route::List));
+        assert_eq!(outcome_of(get(absolute).header(HOST, "h:2")), Err("bad_host"));
     }
 
     #[test]
@@ -288,10 +271,7 @@ mod tests {
         let old = Request::get("/prometheus").version(Version::HTTP_10);
         assert_eq!(outcome_of(old), Err("http_version"));
         for method in ["POST", "PUT", "DELETE", "TRACE", "OPTIONS", "get", "PATCH"] {
-            let request = Request::builder()
-                .method(method)
-                .uri("/prometheus")
-                .header(HOST, "h");
+            let request = Request::builder().method(method).uri("/prometheus").header(HOST, "h");
             assert_eq!(outcome_of(request), Err("method"), "{method}");
         }
         let head = Request::head("/prometheus?exporter=n").header(HOST, "h");

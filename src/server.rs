@@ -19,6 +19,7 @@ use crate::{
     scrape::Chain,
     shutdown::Stage,
     tls::{ClientIdentity, handshake},
+    workers::Workers,
 };
 
 /// Connections that wait to be accepted.
@@ -28,20 +29,27 @@ const BACKLOG: u32 = 1024;
 /// that vanished can hold; the stall timeout acts first while a response is on its way.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The address cannot be listened on.
+/// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-pub struct BindError {
-    /// Where.
-    pub address: SocketAddr,
-    /// Why.
-    pub source: io::Error,
+pub enum StartError {
+    /// The address is in use, is not this host's, or needs privileges.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The worker threads cannot be started.
+    #[error("cannot start the worker threads")]
+    Workers(#[source] io::Error),
 }
 
 /// A server that listens and does not accept yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    workers: Workers,
     address: SocketAddr,
     admission: Arc<Admission>,
     shared: Arc<Shared>,
@@ -79,17 +87,18 @@ impl Server {
     /// Listens on the configured address. Connections wait in the backlog until [`Server::run`].
     ///
     /// # Errors
-    /// The address is in use, is not this host's, or needs privileges.
-    pub fn bind(config: &Config, assets: Assets) -> Result<Self, BindError> {
+    /// See [`StartError`].
+    pub fn bind(config: &Config, assets: Assets) -> Result<Self, StartError> {
         let address = config.listen;
-        let listener = listen(address).map_err(|source| BindError { address, source })?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| BindError { address, source })?;
+        let cannot_listen = |source| StartError::Listen { address, source };
+        let listener = listen(address).map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
         let limits = config.limits.clone();
         Ok(Self {
             listener,
+            workers,
             address,
             admission: Admission::new(
                 limits.max_connections,
@@ -120,36 +129,28 @@ impl Server {
     /// What shuts it down.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle {
-            stage: self.stage.clone(),
-        }
+        Handle { stage: self.stage.clone() }
     }
 
     /// Accepts and serves until [`Handle::shut_down`]; then finishes the scrapes in flight for at
     /// most `drain-timeout`, aborts what is left, and returns.
     pub async fn run(self) {
-        let Self {
-            listener,
-            admission,
-            shared,
-            stage,
-            drain_timeout,
-            ..
-        } = self;
+        let Self { listener, workers, admission, shared, stage, drain_timeout, .. } = self;
         let service_stage = shared.service.stage.clone();
-        let serving = {
+        let start = |stream: TcpStream, address, ticket| {
             let (admission, shared) = (Arc::clone(&admission), Arc::clone(&shared));
-            move |stream, address, ticket| {
-                serve(
-                    stream,
-                    address,
-                    ticket,
-                    Arc::clone(&admission),
-                    Arc::clone(&shared),
-                )
+            // Out of the acceptor's runtime, and inside the worker's own.
+            match stream.into_std() {
+                Ok(stream) => workers.spawn(move || async move {
+                    match TcpStream::from_std(stream) {
+                        Ok(stream) => serve(stream, address, ticket, admission, shared).await,
+                        Err(error) => tracing::error!(%error, "cannot serve a connection"),
+                    }
+                }),
+                Err(error) => tracing::error!(%error, "cannot serve a connection"),
             }
         };
-        accept_loop(listener, Arc::clone(&admission), service_stage, serving).await;
+        accept_loop(listener, Arc::clone(&admission), service_stage, start).await;
 
         let in_flight = admission.open_connections();
         tracing::info!(connections = in_flight, "draining");
@@ -169,11 +170,7 @@ impl Server {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restart finds connections of its predecessor in TIME-WAIT.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;

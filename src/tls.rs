@@ -92,10 +92,8 @@ pub fn server_config(
     clients: Clients,
 ) -> Result<Arc<ServerConfig>, ServerConfigError> {
     let provider = provider();
-    let key = provider
-        .key_provider
-        .load_private_key(key.clone_key())
-        .map_err(ServerConfigError::Key)?;
+    let key =
+        provider.key_provider.load_private_key(key.clone_key()).map_err(ServerConfigError::Key)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(level.versions())
         .map_err(ServerConfigError::Tls)?;
@@ -133,9 +131,7 @@ fn subjects(anchors: &[CertificateDer<'static>]) -> Vec<DistinguishedName> {
         .iter()
         .filter_map(|anchor| {
             let (_, certificate) = x509_parser::parse_x509_certificate(anchor).ok()?;
-            Some(DistinguishedName::from(
-                certificate.subject().as_raw().to_vec(),
-            ))
+            Some(DistinguishedName::from(certificate.subject().as_raw().to_vec()))
         })
         .collect()
 }

@@ -91,12 +91,7 @@ pub async fn fetch(
     deadline: Deadline,
 ) -> Result<(UpstreamHead, UpstreamBody), UpstreamError> {
     let stream = connect::connect(exporter, deadline).await?;
-    let request = request::build(
-        exporter,
-        scraper,
-        forwarded,
-        deadline.remaining(Instant::now()),
-    )?;
+    let request = request::build(exporter, scraper, forwarded, deadline.remaining(Instant::now()))?;
     let bodiless = request.method() == hyper::Method::HEAD;
     let (mut sender, mut connection) = http1::Builder::new()
         .max_header_size(MAX_HEAD)
@@ -124,14 +119,7 @@ pub async fn fetch(
         .map_err(fault::before_head)?;
     let (head, incoming) = check(response, exporter, bodiless)?;
     let connection = (!connection_ended).then_some(connection);
-    Ok((
-        head,
-        UpstreamBody {
-            incoming,
-            connection,
-            _sender: sender,
-        },
-    ))
+    Ok((head, UpstreamBody { incoming, connection, _sender: sender }))
 }
 
 /// Refuses the heads whose body is no metrics, or has no end that can be trusted.
@@ -154,24 +142,14 @@ fn check(
     if status.is_informational() || no_metrics.contains(&status) {
         return Err(UpstreamError::NoMetrics(status));
     }
-    let framing = if bodiless {
-        Framing::Bodiless
-    } else {
-        framing(head.version, &head.headers, &incoming)?
-    };
+    let framing =
+        if bodiless { Framing::Bodiless } else { framing(head.version, &head.headers, &incoming)? };
     if let (Some(length), Some(most)) = (framing.length(), exporter.max_body)
         && length > most
     {
         return Err(UpstreamError::TooLarge);
     }
-    Ok((
-        UpstreamHead {
-            status,
-            headers: head.headers,
-            framing,
-        },
-        incoming,
-    ))
+    Ok((UpstreamHead { status, headers: head.headers, framing }, incoming))
 }
 
 /// hyper reads a coding other than a final `chunked` until the connection ends, so the header is
@@ -195,11 +173,7 @@ fn framing(
     if !headers.contains_key(CONTENT_LENGTH) {
         return Ok(Framing::UntilClose);
     }
-    incoming
-        .size_hint()
-        .exact()
-        .map(Framing::Length)
-        .ok_or(UpstreamError::TransferCoding)
+    incoming.size_hint().exact().map(Framing::Length).ok_or(UpstreamError::TransferCoding)
 }
 
 /// A body with the connection that it arrives on. Dropping it closes the connection: there is one

@@ -79,12 +79,7 @@ fn a_chunked_body_without_its_last_chunk_is_incomplete_wherever_it_is_cut() {
     let head = whole.find("3\r\n").expect("a chunk");
     for cut in head..whole.len() {
         let received = receive(move |it| it.send(&whole[..cut]).and_then(|()| it.end()));
-        assert_eq!(
-            received.end,
-            End::Incomplete(Cut::CloseNotify),
-            "{:?}",
-            &whole[..cut]
-        );
+        assert_eq!(received.end, End::Incomplete(Cut::CloseNotify), "{:?}", &whole[..cut]);
     }
     let received = receive(move |it| it.send(whole));
     assert_eq!(received.end, End::Complete);
@@ -93,10 +88,7 @@ fn a_chunked_body_without_its_last_chunk_is_incomplete_wherever_it_is_cut() {
 #[test]
 fn a_body_that_only_the_connection_ends_is_not_complete_for_a_strict_scraper() {
     let received = receive(|it| it.answer("", Framing::UntilClose, Body::text(100)));
-    assert!(
-        matches!(received.end, End::Incomplete(Cut::BadFraming(_))),
-        "{received:?}"
-    );
+    assert!(matches!(received.end, End::Incomplete(Cut::BadFraming(_))), "{received:?}");
 }
 
 #[test]

@@ -32,10 +32,8 @@ fn body_of_the_asked_length(headers: &'static str, framing: Framing, kind: Kind)
 /// Scrapes a small body and a large one through a new proxy, and checks hash, end and memory.
 fn assert_streamed(pki: &Pki, exporter: &Exporter, kind: Kind) -> Vec<(String, String)> {
     let section = exporter.section("large");
-    let proxy = Proxy::start(
-        &pki.config_ini(""),
-        &format!("{section}interval = 300\ntimeout = 300\n"),
-    );
+    let proxy =
+        Proxy::start(&pki.config_ini(""), &format!("{section}interval = 300\ntimeout = 300\n"));
     let mut client =
         Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
 
@@ -52,10 +50,7 @@ fn assert_streamed(pki: &Pki, exporter: &Exporter, kind: Kind) -> Vec<(String, S
     let before = proxy.peak_rss_kib();
     let headers = scrape(LARGE);
     let grown = proxy.peak_rss_kib() - before;
-    assert!(
-        grown <= FLAT_KIB,
-        "the peak memory grew by {grown} KiB, from {before} KiB"
-    );
+    assert!(grown <= FLAT_KIB, "the peak memory grew by {grown} KiB, from {before} KiB");
     headers
 }
 
@@ -79,10 +74,7 @@ fn a_large_body_with_content_length_arrives_whole_with_memory_flat_and_keeps_its
     let framing = Framing::ContentLength;
     let exporter = Exporter::start(body_of_the_asked_length("", framing, Kind::Text));
     let headers = assert_streamed(&pki, &exporter, Kind::Text);
-    assert_eq!(
-        value(&headers, "content-length"),
-        Some(LARGE.to_string().as_str())
-    );
+    assert_eq!(value(&headers, "content-length"), Some(LARGE.to_string().as_str()));
 }
 
 #[test]

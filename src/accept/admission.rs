@@ -103,21 +103,14 @@ impl Admission {
         }
         *count += 1;
         drop(state);
-        Some(Ticket {
-            admission: Arc::clone(self),
-            ip,
-            _permit: permit,
-        })
+        Some(Ticket { admission: Arc::clone(self), ip, _permit: permit })
     }
 
     /// Counts a handshake and, when there are too many, evicts the oldest. The second value
     /// resolves when this one is to give way.
     pub fn handshake(
         self: &Arc<Self>,
-    ) -> (
-        HandshakePermit,
-        impl Future<Output = Evicted> + Send + use<>,
-    ) {
+    ) -> (HandshakePermit, impl Future<Output = Evicted> + Send + use<>) {
         let (evict, evicted) = oneshot::channel();
         let mut state = self.state();
         if state.pending.len() >= self.handshakes
@@ -130,10 +123,7 @@ impl Admission {
         state.next += 1;
         state.pending.insert(id, evict);
         drop(state);
-        let permit = HandshakePermit {
-            admission: Arc::clone(self),
-            id,
-        };
+        let permit = HandshakePermit { admission: Arc::clone(self), id };
         let evicted = async {
             match evicted.await {
                 Ok(()) => Evicted,
@@ -187,16 +177,10 @@ mod tests {
         let v4 = "192.0.2.1".parse().unwrap();
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
         let one = admission.admit(v4, admission.connection().await).unwrap();
-        let _two = admission
-            .admit(mapped, admission.connection().await)
-            .unwrap();
+        let _two = admission.admit(mapped, admission.connection().await).unwrap();
         assert!(admission.admit(v4, admission.connection().await).is_none());
         let other = "192.0.2.2".parse().unwrap();
-        assert!(
-            admission
-                .admit(other, admission.connection().await)
-                .is_some()
-        );
+        assert!(admission.admit(other, admission.connection().await).is_some());
         drop(one);
         assert!(admission.admit(v4, admission.connection().await).is_some());
         assert_eq!(admission.connections.available_permits(), 9);
@@ -205,21 +189,12 @@ mod tests {
     #[tokio::test]
     async fn ipv6_counts_by_its_64_bit_prefix() {
         let admission = admission(10, 1, 1);
-        let _one = admission
-            .admit("2001:db8::1".parse().unwrap(), admission.connection().await)
-            .unwrap();
+        let _one =
+            admission.admit("2001:db8::1".parse().unwrap(), admission.connection().await).unwrap();
         let same = "2001:db8::ffff:1".parse().unwrap();
-        assert!(
-            admission
-                .admit(same, admission.connection().await)
-                .is_none()
-        );
+        assert!(admission.admit(same, admission.connection().await).is_none());
         let next = "2001:db8:0:1::1".parse().unwrap();
-        assert!(
-            admission
-                .admit(next, admission.connection().await)
-                .is_some()
-        );
+        assert!(admission.admit(next, admission.connection().await).is_some());
     }
 
     #[tokio::test]

@@ -28,8 +28,7 @@ impl Reader {
         match read_regular(&file.value, limit) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
-                self.findings
-                    .push(file.error(format!("{} {error}", file.value.display())));
+                self.findings.push(file.error(format!("{} {error}", file.value.display())));
                 None
             }
         }
@@ -41,14 +40,9 @@ impl Reader {
         file: &Sourced<PathBuf>,
     ) -> Option<Vec<CertificateDer<'static>>> {
         let bytes = self.read(file, MAX_BUNDLE)?;
-        self.all(
-            file,
-            "certificate",
-            CertificateDer::pem_slice_iter(&bytes),
-            |certificate| {
-                parse_x509_certificate(certificate).is_ok_and(|(rest, _)| rest.is_empty())
-            },
-        )
+        self.all(file, "certificate", CertificateDer::pem_slice_iter(&bytes), |certificate| {
+            parse_x509_certificate(certificate).is_ok_and(|(rest, _)| rest.is_empty())
+        })
     }
 
     /// All CRLs of a file. One past its `nextUpdate` is warned about: it refuses every client.
@@ -62,8 +56,7 @@ impl Reader {
         let lists = self.all(file, "CRL", items, |list| parse_x509_crl(list).is_ok())?;
         let expired = lists.iter().any(|list| {
             parse_x509_crl(list).is_ok_and(|(_, list)| {
-                list.next_update()
-                    .is_some_and(|next| next.timestamp() < now.unix_timestamp())
+                list.next_update().is_some_and(|next| next.timestamp() < now.unix_timestamp())
             })
         });
         if expired {
@@ -94,8 +87,7 @@ impl Reader {
             }
         }
         if all.is_empty() {
-            self.findings
-                .push(file.error(format!("{path} holds no {what} in PEM form")));
+            self.findings.push(file.error(format!("{path} holds no {what} in PEM form")));
             return None;
         }
         Some(all)
@@ -132,8 +124,7 @@ impl Reader {
                 Some(secret.to_owned())
             }
             Err(_) => {
-                self.findings
-                    .push(file.error(format!("{path} is not UTF-8")));
+                self.findings.push(file.error(format!("{path} is not UTF-8")));
                 None
             }
         }

@@ -27,18 +27,12 @@ pub(super) fn load(
     {
         Ok(builder) => builder,
         Err(error) => {
-            reader.findings.push(
-                exporter
-                    .name
-                    .error(format!("TLS cannot be set up: {error}")),
-            );
+            reader.findings.push(exporter.name.error(format!("TLS cannot be set up: {error}")));
             return None;
         }
     };
     let builder = if tls.skip_verify {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
         builder.with_root_certificates(roots(reader, exporter, tls)?)
     };
@@ -49,19 +43,14 @@ pub(super) fn load(
             match builder.with_client_auth_cert(chain?, private_key?) {
                 Ok(config) => config,
                 Err(error) => {
-                    reader
-                        .findings
-                        .push(key.error(format!("cannot be used: {error}")));
+                    reader.findings.push(key.error(format!("cannot be used: {error}")));
                     return None;
                 }
             }
         }
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Some(UpstreamTls {
-        config: Arc::new(config),
-        server_name: tls.server_name.clone(),
-    })
+    Some(UpstreamTls { config: Arc::new(config), server_name: tls.server_name.clone() })
 }
 
 fn roots(

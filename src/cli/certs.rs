@@ -39,10 +39,7 @@ pub(crate) struct Args {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{}: {} already; --force replaces all six files", folder.display(), Exist(names))]
-    Exists {
-        folder: PathBuf,
-        names: Vec<&'static str>,
-    },
+    Exists { folder: PathBuf, names: Vec<&'static str> },
     #[error(transparent)]
     Pki(#[from] pki::Error),
     #[error("cannot write {}", path.display())]
@@ -99,10 +96,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
         refuse_existing(&args.out, files.map(|(name, ..)| name))?;
         Existing::Keep
     };
-    create_folder(&args.out).map_err(|source| Error::Write {
-        path: args.out.clone(),
-        source,
-    })?;
+    create_folder(&args.out).map_err(|source| Error::Write { path: args.out.clone(), source })?;
     write_all(&args.out, &files, existing)?;
     let folder = std::path::absolute(&args.out).unwrap_or_else(|_| args.out.clone());
     say(out, &folder, &args.hosts)?;
@@ -111,17 +105,12 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
 
 fn refuse_existing(folder: &Path, names: [&'static str; 6]) -> Result<(), Error> {
     // A dangling symbolic link exists too.
-    let names: Vec<_> = names
-        .into_iter()
-        .filter(|name| folder.join(name).symlink_metadata().is_ok())
-        .collect();
+    let names: Vec<_> =
+        names.into_iter().filter(|name| folder.join(name).symlink_metadata().is_ok()).collect();
     if names.is_empty() {
         return Ok(());
     }
-    Err(Error::Exists {
-        folder: folder.to_owned(),
-        names,
-    })
+    Err(Error::Exists { folder: folder.to_owned(), names })
 }
 
 fn create_folder(folder: &Path) -> io::Result<()> {
@@ -157,11 +146,7 @@ fn write_all(
 fn say(out: &mut dyn Write, folder: &Path, hosts: &[String]) -> io::Result<()> {
     let hosts_list = hosts.join(", ");
     let host = hosts.first().map_or("localhost", String::as_str);
-    let authority = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
+    let authority = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let at = |name: &str| folder.join(name).display().to_string();
     write!(
         out,
@@ -217,11 +202,7 @@ impl<'a> Curl<'a> {
 
     /// A request without one.
     pub(super) fn get_anonymously(&self, url: &str) -> String {
-        format!(
-            "curl --cacert {} {}",
-            self.quoted(CA_CERTIFICATE),
-            shell_quoted(url)
-        )
+        format!("curl --cacert {} {}", self.quoted(CA_CERTIFICATE), shell_quoted(url))
     }
 
     fn quoted(&self, name: &str) -> String {
@@ -245,14 +226,8 @@ mod tests {
 
     use super::*;
 
-    const SIX: [&str; 6] = [
-        "ca.crt",
-        "ca.key",
-        "client.crt",
-        "client.key",
-        "server.crt",
-        "server.key",
-    ];
+    const SIX: [&str; 6] =
+        ["ca.crt", "ca.key", "client.crt", "client.key", "server.crt", "server.key"];
 
     fn args(out: &Path, force: bool) -> Args {
         Args {
@@ -325,10 +300,7 @@ mod tests {
                     folder.path().display()
                 )
             );
-            assert_eq!(
-                contents(folder.path()),
-                [(name.to_owned(), "mine".to_owned())]
-            );
+            assert_eq!(contents(folder.path()), [(name.to_owned(), "mine".to_owned())]);
         }
     }
 
@@ -341,9 +313,7 @@ mod tests {
         fs::remove_file(folder.path().join("client.key")).expect("removed");
         let refused = run_in(folder.path(), false).expect_err("four exist");
         assert!(
-            refused
-                .to_string()
-                .contains("ca.crt, ca.key, server.crt and server.key exist already"),
+            refused.to_string().contains("ca.crt, ca.key, server.crt and server.key exist already"),
             "{refused}"
         );
         for (name, kept) in contents(folder.path()) {
@@ -377,10 +347,7 @@ mod tests {
     fn a_bad_host_is_a_mistake_on_the_command_line_and_creates_no_folder() {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let folder = parent.path().join("tls");
-        let args = Args {
-            hosts: vec!["two words".to_owned()],
-            ..args(&folder, false)
-        };
+        let args = Args { hosts: vec!["two words".to_owned()], ..args(&folder, false) };
         let refused = run(&args, &mut Vec::new()).expect_err("no host name");
         assert_eq!(refused.exit_code(), 2);
         assert!(refused.to_string().contains("`two words`"), "{refused}");

@@ -60,11 +60,7 @@ fn summary(config: &Config, assets: &Assets, out: &mut dyn Write) -> io::Result<
 
 fn exporters(all: &[ExporterConfig], out: &mut dyn Write) -> io::Result<()> {
     let rows = all.iter().map(|exporter| {
-        let scheme = if exporter.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if exporter.tls.is_some() { "https" } else { "http" };
         let path = exporter.path.as_str();
         [
             exporter.name.value.to_string(),
@@ -74,11 +70,7 @@ fn exporters(all: &[ExporterConfig], out: &mut dyn Write) -> io::Result<()> {
             exporter.timeout.to_string(),
         ]
     });
-    table(
-        ["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT"],
-        rows,
-        out,
-    )
+    table(["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT"], rows, out)
 }
 
 /// Columns as wide as their widest cell; the last one ends with its text.
@@ -87,22 +79,13 @@ fn table<const N: usize>(
     rows: impl Iterator<Item = [String; N]>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let rows: Vec<_> = std::iter::once(head.map(str::to_owned))
-        .chain(rows)
-        .collect();
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     for row in &rows {
-        let line: String = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:width$}  "))
-            .collect();
+        let line: String =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  ")).collect();
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())

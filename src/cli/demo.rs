@@ -31,7 +31,7 @@ use super::run::load;
 use crate::{
     config::Sources,
     pki::{self, Authority, Pair, Validity},
-    server::{BindError, Handle, Server},
+    server::{Handle, Server, StartError},
 };
 
 /// Where the proxy listens unless told otherwise: the agent's port, on loopback.
@@ -66,10 +66,7 @@ pub(crate) enum Error {
     #[error("cannot remove the temporary folder")]
     Remove(#[source] io::Error),
     #[error("cannot listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
     #[error("cannot start the proxy")]
     Proxy(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot set up TLS for the scrape")]
@@ -126,23 +123,18 @@ impl RunningProxy {
 ///
 /// A port that is taken is [`Error::Listen`] with [`io::ErrorKind::AddrInUse`].
 fn start_proxy(config_file: &Path, listen: SocketAddr) -> Result<RunningProxy, Error> {
-    let sources = Sources {
-        config: Some(config_file.to_owned()),
-        exporters: None,
-        listen: Some(listen),
-    };
+    let sources =
+        Sources { config: Some(config_file.to_owned()), exporters: None, listen: Some(listen) };
     let (loaded, findings) = load(&sources);
     let (config, assets) = loaded.ok_or_else(|| Error::Proxy(findings.into()))?;
-    let server = Server::bind(&config, assets)
-        .map_err(|BindError { address, source }| Error::Listen { address, source })?;
+    let server = Server::bind(&config, assets).map_err(|error| match error {
+        StartError::Listen { address, source } => Error::Listen { address, source },
+        StartError::Workers(_) => Error::Proxy(error.into()),
+    })?;
     let (address, handle) = (server.address(), server.handle());
     let mut running = JoinSet::new();
     running.spawn(server.run());
-    Ok(RunningProxy {
-        address,
-        handle,
-        server: running,
-    })
+    Ok(RunningProxy { address, handle, server: running })
 }
 
 /// Runs the demo until Ctrl-C, `SIGTERM` or `SIGHUP`.
@@ -157,22 +149,13 @@ pub(crate) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
 async fn run_in(parent: &Path, args: &Args, out: &mut (dyn Write + Send)) -> Result<(), Error> {
     // First of all: a signal must not end the process while there is a folder to remove.
     let mut stop = StopSignal::install().map_err(Error::Signals)?;
-    let exporter = SyntheticExporter::bind(args.series)
-        .await
-        .map_err(Error::Exporter)?;
+    let exporter = SyntheticExporter::bind(args.series).await.map_err(Error::Exporter)?;
     let listen = args.listen.unwrap_or(DEFAULT_LISTEN);
     let authority = Authority::generate("scrapegate demo CA", Validity::OneDay)?;
     let server = authority.server_pair(&hosts(listen.ip()))?;
     let client = authority.client_pair("scrapegate demo")?;
-    let files = Files::write(
-        parent,
-        &authority,
-        &server,
-        &client,
-        listen,
-        exporter.address(),
-    )
-    .map_err(Error::Folder)?;
+    let files = Files::write(parent, &authority, &server, &client, listen, exporter.address())
+        .map_err(Error::Folder)?;
     let introduction = Introduction {
         folder: files.folder().to_owned(),
         exporter: exporter.address(),
@@ -224,28 +207,17 @@ async fn show(
     write_now(out, &introduction.of_proxy(address))?;
     let name = ServerName::IpAddress(address.ip().into());
     let path = format!("/prometheus?exporter={EXPORTER}");
-    let figures = scrape::scrape(address, name, tls, &path)
-        .await
-        .map_err(Error::Scrape)?;
+    let figures = scrape::scrape(address, name, tls, &path).await.map_err(Error::Scrape)?;
     if figures.samples != introduction.series {
-        return Err(Error::Miscounted {
-            series: introduction.series,
-            received: figures.samples,
-        });
+        return Err(Error::Miscounted { series: introduction.series, received: figures.samples });
     }
-    let outcome = Outcome {
-        figures: &figures,
-        folder: &introduction.folder,
-        proxy: address,
-    };
+    let outcome = Outcome { figures: &figures, folder: &introduction.folder, proxy: address };
     write_now(out, &outcome.to_string())?;
     pending().await
 }
 
 fn write_now(out: &mut (dyn Write + Send), text: &str) -> Result<(), Error> {
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Error::Output)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
 }
 
 /// The address under which this host reaches what listens on `listen`.
@@ -329,15 +301,10 @@ mod tests {
     async fn a_demo_that_cannot_start_leaves_nothing_behind() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let parent = tempfile::tempdir().expect("a temporary folder");
-        let args = Args {
-            listen: Some(taken.local_addr().expect("an address")),
-            series: 1,
-        };
+        let args = Args { listen: Some(taken.local_addr().expect("an address")), series: 1 };
         let outcome = run_in(parent.path(), &args, &mut Vec::new()).await;
         assert!(matches!(outcome, Err(Error::Listen { .. })), "{outcome:?}");
-        let left = std::fs::read_dir(parent.path())
-            .expect("the folder")
-            .count();
+        let left = std::fs::read_dir(parent.path()).expect("the folder").count();
         assert_eq!(left, 0);
     }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use super::{FileArgs, VerbosityArgs, complain, exit};
 use crate::{
@@ -34,15 +34,6 @@ pub(super) fn load(sources: &Sources) -> (Option<(Config, Assets)>, Findings) {
     (loaded, findings)
 }
 
-/// The runtime that a configuration asks for.
-pub(super) fn runtime(config: &Config) -> std::io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if let Some(threads) = config.worker_threads {
-        builder.worker_threads(threads.get());
-    }
-    builder.thread_name("scrapegate").enable_all().build()
-}
-
 pub(super) fn run(args: &RunArgs) -> ExitCode {
     let (loaded, findings) = load(&args.files.sources());
     let Some((config, assets)) = loaded else {
@@ -51,14 +42,12 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         return exit::CONFIGURATION.into();
     };
     telemetry::start(config.log_format, args.verbosity.verbosity());
-    for finding in findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Warning)
-    {
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
         tracing::warn!(at = %finding.origin, "{}", finding.message);
     }
     warn_of_what_is_to_come(&config);
-    match runtime(&config) {
+    // Accepts, waits for signals and drains; the workers have runtimes of their own.
+    match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(serve(&config, assets)),
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
@@ -89,10 +78,7 @@ async fn serve(config: &Config, assets: Assets) -> ExitCode {
             return exit::INTERNAL.into();
         }
     };
-    let exporters = assets
-        .exporters
-        .as_ref()
-        .map_or(0, |exporters| exporters.len());
+    let exporters = assets.exporters.as_ref().map_or(0, |exporters| exporters.len());
     let server = match Server::bind(config, assets) {
         Ok(server) => server,
         Err(error) => {

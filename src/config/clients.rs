@@ -7,12 +7,8 @@ use crate::access::masked;
 
 /// An address, or `NETWORK/PREFIX`.
 pub(super) fn address_range(value: &str) -> Result<AddressRange, String> {
-    let wrong = || {
-        format!(
-            "{} is neither an IP address nor a range such as 10.0.0.0/8",
-            shown(value)
-        )
-    };
+    let wrong =
+        || format!("{} is neither an IP address nor a range such as 10.0.0.0/8", shown(value));
     let (address, prefix) = match value.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (value, None),
@@ -27,10 +23,7 @@ pub(super) fn address_range(value: &str) -> Result<AddressRange, String> {
         None => whole,
     };
     if address.to_canonical() != address {
-        return Err(format!(
-            "{} is IPv4 mapped into IPv6; write it as IPv4",
-            shown(value)
-        ));
+        return Err(format!("{} is IPv4 mapped into IPv6; write it as IPv4", shown(value)));
     }
     let network = masked(address, prefix).ok_or_else(wrong)?;
     if network != address {
@@ -83,10 +76,7 @@ fn client_pattern(value: &str) -> Result<ClientPattern, String> {
 }
 
 fn unknown_kind(value: &str) -> String {
-    format!(
-        "{} begins with none of `CN=`, `DNS:`, `URI:`, `IP:`, `sha256:`",
-        shown(value)
-    )
+    format!("{} begins with none of `CN=`, `DNS:`, `URI:`, `IP:`, `sha256:`", shown(value))
 }
 
 /// 64 hexadecimal digits, with or without colons between the pairs.
@@ -98,10 +88,8 @@ fn sha256(value: &str) -> Result<[u8; 32], String> {
         .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect::<Option<_>>()
         .ok_or_else(wrong)?;
-    let bytes: Vec<u8> = digits
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
-        .collect();
+    let bytes: Vec<u8> =
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
     if digits.len() != 64 {
         return Err(wrong());
     }
@@ -128,12 +116,8 @@ mod tests {
             ("0.0.0.0/0", "255.1.1.1", "::1"),
             ("::/0", "2001:db8::1", "10.0.0.1"),
         ] {
-            let at = |address: &str| {
-                address
-                    .parse::<IpAddr>()
-                    .ok()
-                    .map(|a| range(text).contains(a))
-            };
+            let at =
+                |address: &str| address.parse::<IpAddr>().ok().map(|a| range(text).contains(a));
             assert_eq!(at(inside), Some(true), "{inside} in {text}");
             assert_eq!(at(outside), Some(false), "{outside} in {text}");
         }

@@ -32,10 +32,7 @@ pub(super) fn read(document: &Document, sources: &Sources, findings: &mut Findin
         Ok(prometheus) => Some(prometheus.exporters.clone()),
         Err(Reported) => Some(Prometheus::default_path(document)),
     };
-    Daemon {
-        config: config(listen, default, proxy, prometheus, security),
-        exporters,
-    }
+    Daemon { config: config(listen, default, proxy, prometheus, security), exporters }
 }
 
 fn config(
@@ -96,16 +93,10 @@ struct Default {
 impl Default {
     fn read(document: &Document, findings: &mut Findings) -> Result<Self, Reported> {
         let mut reader = Reader::of_table(document, &keys::DEFAULT, findings);
-        let tls_level = reader.read_or(
-            "tls-security-level",
-            values::one_of(TLS_LEVELS),
-            "intermediate",
-        );
+        let tls_level =
+            reader.read_or("tls-security-level", values::one_of(TLS_LEVELS), "intermediate");
         let basic_auth = reader.read("auth", values::basic_auth);
-        Ok(Self {
-            tls_level: tls_level?,
-            basic_auth: basic_auth?,
-        })
+        Ok(Self { tls_level: tls_level?, basic_auth: basic_auth? })
     }
 }
 

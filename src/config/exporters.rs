@@ -65,11 +65,7 @@ fn exporter(
     let values = Values::read(&mut reader);
     let target = target(&values, &mut reader);
     let times = times(&values, &mut reader);
-    let tls = tls(
-        &values,
-        target.as_ref().map_err(|reported| *reported),
-        &mut reader,
-    );
+    let tls = tls(&values, target.as_ref().map_err(|reported| *reported), &mut reader);
     let credentials = credentials(&values, &mut reader);
     let path = match &values.path {
         Ok(Some(path)) => Ok(path.value.clone()),
@@ -101,10 +97,8 @@ enum Method {
 }
 
 const METHODS: &[(&str, Method)] = &[("http", Method::Http), ("https", Method::Https)];
-const INTEGRITIES: &[(&str, Integrity)] = &[
-    ("strict", Integrity::Strict),
-    ("transport", Integrity::Transport),
-];
+const INTEGRITIES: &[(&str, Integrity)] =
+    &[("strict", Integrity::Strict), ("transport", Integrity::Transport)];
 
 /// Each key by itself.
 struct Values {
@@ -240,17 +234,9 @@ fn times(values: &Values, reader: &mut Reader<'_>) -> Result<Times, Reported> {
     let connect_timeout =
         connect_timeout.map_or_else(|| at_most(1, timeout), |timeout| timeout.value);
     let within_interval = not_longer(("timeout", timeout), ("interval", interval), reader);
-    not_longer(
-        ("connect-timeout", connect_timeout),
-        ("timeout", timeout),
-        reader,
-    )?;
+    not_longer(("connect-timeout", connect_timeout), ("timeout", timeout), reader)?;
     within_interval?;
-    Ok(Times {
-        interval,
-        timeout,
-        connect_timeout,
-    })
+    Ok(Times { interval, timeout, connect_timeout })
 }
 
 /// A default of so many seconds, or `most` when that is less.
@@ -272,13 +258,8 @@ fn not_longer(
 }
 
 /// The keys that only `method = https` has.
-const HTTPS_ONLY: [&str; 5] = [
-    "ca-file",
-    "cert-file",
-    "key-file",
-    "server-name",
-    "insecure-skip-verify",
-];
+const HTTPS_ONLY: [&str; 5] =
+    ["ca-file", "cert-file", "key-file", "server-name", "insecure-skip-verify"];
 
 fn tls(
     values: &Values,
@@ -358,11 +339,7 @@ fn verification(
 }
 
 fn credentials(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Credentials>, Reported> {
-    match choose(
-        &["username", "password-file"],
-        &["bearer-token-file"],
-        reader,
-    )? {
+    match choose(&["username", "password-file"], &["bearer-token-file"], reader)? {
         None => Ok(None),
         Some(Alternative::Second) => {
             let token = values.bearer_token_file.clone()?.ok_or(Reported)?;
@@ -370,10 +347,9 @@ fn credentials(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Creden
         }
         Some(Alternative::First) => {
             match (values.username.clone()?, values.password_file.clone()?) {
-                (Some(Sourced { value, .. }), Some(password)) => Ok(Some(Credentials::Basic {
-                    username: value,
-                    password,
-                })),
+                (Some(Sourced { value, .. }), Some(password)) => {
+                    Ok(Some(Credentials::Basic { username: value, password }))
+                }
                 (Some(_), None) => {
                     Err(reader.missing("password-file", "missing, as there is a `username`"))
                 }
@@ -395,9 +371,8 @@ mod tests {
     const WHOLE: &str = include_str!("../../tests/config/exporters/every-key.good.ini");
 
     /// Characters that mean something to one reader of INI files or another.
-    const TROUBLE: [char; 12] = [
-        '\\', '[', ']', '=', ':', '"', ';', '#', ' ', '\n', '\u{a0}', '\u{feff}',
-    ];
+    const TROUBLE: [char; 12] =
+        ['\\', '[', ']', '=', ':', '"', ';', '#', ' ', '\n', '\u{a0}', '\u{feff}'];
 
     #[test]
     fn however_a_file_is_damaged_it_is_read_in_one_way_or_refused_with_a_reason() {

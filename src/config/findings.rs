@@ -28,12 +28,7 @@ impl Origin {
 
     /// A file as a whole.
     pub(super) fn of_file(file: &Arc<PathBuf>) -> Self {
-        Self {
-            file: Arc::clone(file),
-            line: None,
-            section: None,
-            key: None,
-        }
+        Self { file: Arc::clone(file), line: None, section: None, key: None }
     }
 }
 
@@ -98,18 +93,11 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn error(origin: Origin, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Error,
-            origin,
-            message: message.into(),
-        }
+        Self { severity: Severity::Error, origin, message: message.into() }
     }
 
     pub(super) fn warning(origin: Origin, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(origin, message)
-        }
+        Self { severity: Severity::Warning, ..Self::error(origin, message) }
     }
 }
 
@@ -150,9 +138,7 @@ impl Findings {
     /// Whether one of them is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.0
-            .iter()
-            .any(|finding| finding.severity == Severity::Error)
+        self.0.iter().any(|finding| finding.severity == Severity::Error)
     }
 
     /// All of them.

@@ -84,9 +84,7 @@ impl Document {
 
     /// The section called `name`.
     pub(super) fn section(&self, name: &str, names: SectionNames) -> Option<&Section> {
-        self.sections
-            .iter()
-            .find(|section| names.same(&section.name, name))
+        self.sections.iter().find(|section| names.same(&section.name, name))
     }
 }
 
@@ -122,11 +120,7 @@ pub(super) fn parse(
 ) -> Document {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lint = Lint {
-        document: Document {
-            file: Arc::clone(file),
-            sections: Vec::new(),
-            uncertain: false,
-        },
+        document: Document { file: Arc::clone(file), sections: Vec::new(), uncertain: false },
         names,
         current: Current::BeforeAny,
         first_lines: HashMap::new(),
@@ -286,12 +280,8 @@ impl Lint<'_> {
         key: Option<String>,
         message: impl Into<String>,
     ) {
-        let origin = Origin {
-            file: Arc::clone(&self.document.file),
-            line: Some(line),
-            section,
-            key,
-        };
+        let origin =
+            Origin { file: Arc::clone(&self.document.file), line: Some(line), section, key };
         self.findings.push(Finding::error(origin, message));
     }
 
@@ -324,9 +314,7 @@ fn compare(sections: &[Section], text: &str) -> Result<(), u32> {
     let mut theirs = ini.iter().flat_map(|(section, properties)| {
         let section_line = section.map(|name| (name, "", ""));
         let section = section.unwrap_or_default();
-        let entries = properties
-            .iter()
-            .map(move |(key, value)| (section, key, value));
+        let entries = properties.iter().map(move |(key, value)| (section, key, value));
         section_line.into_iter().chain(entries)
     });
     let mut last = 1;
@@ -392,10 +380,7 @@ mod tests {
         assert_eq!(compare(&document.sections, "[s]\r\nk = 1\r\n"), Ok(()));
         assert_eq!(compare(&document.sections, "[s]\r\nk = 2\r\n"), Err(2));
         assert_eq!(compare(&document.sections, "[t]\r\nk = 1\r\n"), Err(1));
-        assert_eq!(
-            compare(&document.sections, "[s]\r\nk = 1\r\nl = 2\r\n"),
-            Err(2)
-        );
+        assert_eq!(compare(&document.sections, "[s]\r\nk = 1\r\nl = 2\r\n"), Err(2));
         assert_eq!(compare(&document.sections, "[s]\r\n"), Err(2));
     }
 }

@@ -132,12 +132,7 @@ static PACKAGEMANAGER: Table = Table {
     file: File::Daemon,
     section: "packagemanager",
     own: &[],
-    agents: &[
-        "check-interval",
-        "enable-update-check",
-        "enabled",
-        "limit-description-length",
-    ],
+    agents: &["check-interval", "enable-update-check", "enabled", "limit-description-length"],
     severity: Severity::Warning,
 };
 
@@ -268,14 +263,8 @@ fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
     // One of `[proxy]` is never passed over, wherever it stands: it may be what keeps someone out.
     let severities = homes.iter().map(|home| home.severity);
     let severity = severities.fold(table.severity, Severity::max);
-    let names: Vec<_> = homes
-        .iter()
-        .map(|home| format!("[{}]", home.section))
-        .collect();
-    (
-        severity,
-        format!("the key belongs in {}", names.join(" or ")),
-    )
+    let names: Vec<_> = homes.iter().map(|home| format!("[{}]", home.section)).collect();
+    (severity, format!("the key belongs in {}", names.join(" or ")))
 }
 
 fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Finding {
@@ -289,10 +278,7 @@ fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Finding {
     Finding {
         severity,
         origin: Origin::at(file, section.line, &section.name, None),
-        message: format!(
-            "unknown section{}",
-            hint(meant.map(|name| format!("[{name}]")))
-        ),
+        message: format!("unknown section{}", hint(meant.map(|name| format!("[{name}]")))),
     }
 }
 
@@ -326,9 +312,7 @@ mod tests {
             let text = format!("[{}]\n{key} =\n", table.section);
             let document = ini::parse(&file, &text, names, &mut findings);
             read(&document, &mut findings);
-            !findings
-                .iter()
-                .any(|finding| finding.origin.line == Some(2))
+            !findings.iter().any(|finding| finding.origin.line == Some(2))
         };
         table.own.iter().copied().filter(said_nothing).collect()
     }

@@ -99,10 +99,7 @@ fn entry(line: &str) -> Result<Line<'_>, Mistake> {
     if key.is_empty() {
         return Err(Mistake::EmptyKey);
     }
-    if !key
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    {
+    if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
         return Err(Mistake::BadKey);
     }
     if let Some(control) = value.chars().find(|c| c.is_control()) {

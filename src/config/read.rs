@@ -64,10 +64,7 @@ pub(super) fn text(path: &Path) -> Result<String, ReadError> {
         let offset = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..offset];
         let line_feeds = before.iter().filter(|&&byte| byte == b'\n').count();
-        ReadError::NotUtf8 {
-            offset,
-            line: u32::try_from(line_feeds + 1).unwrap_or(u32::MAX),
-        }
+        ReadError::NotUtf8 { offset, line: u32::try_from(line_feeds + 1).unwrap_or(u32::MAX) }
     })
 }
 
@@ -98,9 +95,5 @@ fn kind(file_type: FileType) -> &'static str {
 
 #[cfg(not(unix))]
 fn kind(file_type: FileType) -> &'static str {
-    if file_type.is_dir() {
-        "a directory"
-    } else {
-        "a device"
-    }
+    if file_type.is_dir() { "a directory" } else { "a device" }
 }

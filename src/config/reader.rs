@@ -51,13 +51,7 @@ impl<'a> Reader<'a> {
         defaults: Option<&'a Section>,
         findings: &'a mut Findings,
     ) -> Self {
-        Self {
-            document,
-            table,
-            section: Some(section),
-            defaults,
-            findings,
-        }
+        Self { document, table, section: Some(section), defaults, findings }
     }
 
     /// The value of `key` as `parse` understands it.
@@ -109,9 +103,7 @@ impl<'a> Reader<'a> {
         let folder = self.document.folder();
         let path = self.read(key, |value| Ok(folder.join(value)))?;
         if let Some(path) = &path
-            && self
-                .find(key)
-                .is_some_and(|(_, entry)| has_inline_comment(entry.value()))
+            && self.find(key).is_some_and(|(_, entry)| has_inline_comment(entry.value()))
         {
             let warning = format!("the whole value is taken for the path ({COMMENT_HINT})");
             self.findings.push(path.warning(warning));
@@ -121,8 +113,7 @@ impl<'a> Reader<'a> {
 
     /// Whether `key` stands in the section itself.
     pub(super) fn is_own(&self, key: &str) -> bool {
-        self.section
-            .is_some_and(|section| section.entry(key).is_some())
+        self.section.is_some_and(|section| section.entry(key).is_some())
     }
 
     /// Where `key` stands, in the section or in that with the defaults.
@@ -133,10 +124,8 @@ impl<'a> Reader<'a> {
 
     /// An error about a `key` that is not there; silent when what was reported may hide it.
     pub(super) fn missing(&mut self, key: &str, message: &str) -> Reported {
-        let uncertain = [self.section, self.defaults]
-            .into_iter()
-            .flatten()
-            .any(|section| section.uncertain);
+        let uncertain =
+            [self.section, self.defaults].into_iter().flatten().any(|section| section.uncertain);
         if uncertain || self.document.uncertain {
             return Reported;
         }
@@ -149,11 +138,7 @@ impl<'a> Reader<'a> {
 
     /// The same about keys of more than one section.
     pub(super) fn missing_in_file(&mut self, message: &str) -> Reported {
-        let uncertain = self
-            .document
-            .sections
-            .iter()
-            .any(|section| section.uncertain);
+        let uncertain = self.document.sections.iter().any(|section| section.uncertain);
         if uncertain || self.document.uncertain {
             return Reported;
         }
@@ -162,9 +147,7 @@ impl<'a> Reader<'a> {
 
     /// Where a `key` that is not there would belong.
     pub(super) fn origin_of_default(&self, key: &str) -> Origin {
-        let name = self
-            .section
-            .map_or(self.table.section, |section| &section.name);
+        let name = self.section.map_or(self.table.section, |section| &section.name);
         Origin {
             section: Some(name.to_owned()),
             key: Some(key.to_owned()),

@@ -159,15 +159,8 @@ impl AutosslFiles {
 impl Files {
     fn for_clients(self, clients: &Clients, reader: &mut Reader<'_>) -> Result<TlsFiles, Reported> {
         let clients = match &clients.auth {
-            Some(Sourced {
-                value: Auth::None,
-                origin,
-            }) => clients.not_asked(origin, reader)?,
-            Some(Sourced {
-                value: Auth::Require,
-                ..
-            })
-            | None => ClientAuth::Require {
+            Some(Sourced { value: Auth::None, origin }) => clients.not_asked(origin, reader)?,
+            Some(Sourced { value: Auth::Require, .. }) | None => ClientAuth::Require {
                 ca: clients
                     .ca
                     .clone()
@@ -214,13 +207,7 @@ impl Clients {
         let ca = reader.path("client-ca");
         let crl = reader.path("client-crl");
         let allow = reader.read("client-allow", clients::client_patterns);
-        Ok(Self {
-            plain_http: plain_http?,
-            auth: auth?,
-            ca: ca?,
-            crl: crl?,
-            allow: allow?,
-        })
+        Ok(Self { plain_http: plain_http?, auth: auth?, ca: ca?, crl: crl?, allow: allow? })
     }
 
     /// `client-auth = none`: what would narrow who is let in must not be there.
@@ -228,10 +215,7 @@ impl Clients {
         let narrowing = [origin_of(&self.crl), origin_of(&self.allow)];
         let refused = refuse(narrowing, "has no effect with `client-auth = none`", reader);
         if let Some(ca) = &self.ca {
-            reader.warning(
-                ca.origin.clone(),
-                "not used, because of `client-auth = none`",
-            );
+            reader.warning(ca.origin.clone(), "not used, because of `client-auth = none`");
         }
         refused?;
         let warning = "everyone who can connect is let in, without a client certificate";
@@ -252,20 +236,12 @@ fn plain(
         origin_of(&server.autossl),
         origin_of(&server.certificate),
         origin_of(&server.key),
-        clients
-            .auth
-            .as_ref()
-            .filter(|auth| auth.value == Auth::Require)
-            .map(|auth| &auth.origin),
+        clients.auth.as_ref().filter(|auth| auth.value == Auth::Require).map(|auth| &auth.origin),
         origin_of(&clients.ca),
         origin_of(&clients.crl),
         origin_of(&clients.allow),
     ];
-    let refused = refuse(
-        wants_tls,
-        "contradicts `[proxy] insecure-plain-http = True`",
-        reader,
-    );
+    let refused = refuse(wants_tls, "contradicts `[proxy] insecure-plain-http = True`", reader);
     let listen = listen?;
     if !listen.ip().to_canonical().is_loopback() {
         let message = format!("only allowed on a loopback address, and {listen} is none");
@@ -304,10 +280,7 @@ impl Enrolment {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let from = reader.read("enrol-from", clients::address_ranges);
         let window = reader.read("enrol-window", values::seconds);
-        Ok(Self {
-            from: from?,
-            window: window?,
-        })
+        Ok(Self { from: from?, window: window? })
     }
 
     fn warn_that_unused(&self, reader: &mut Reader<'_>) {

@@ -24,11 +24,7 @@ pub(super) fn shown(value: &str) -> String {
         None => ("", value),
     };
     let escaped: String = value.escape_debug().take(MOST).collect();
-    let more = if value.escape_debug().nth(MOST).is_some() {
-        "…"
-    } else {
-        ""
-    };
+    let more = if value.escape_debug().nth(MOST).is_some() { "…" } else { "" };
     format!("`{hidden}{escaped}{more}`")
 }
 
@@ -43,19 +39,13 @@ pub(super) fn boolean(value: &str) -> Parsed<bool> {
 /// One of a few words, written exactly so.
 pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&str) -> Parsed<T> {
     move |value| {
-        words
-            .iter()
-            .find(|(word, _)| *word == value)
-            .map(|(_, meaning)| *meaning)
-            .ok_or_else(|| {
+        words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning).ok_or_else(
+            || {
                 let all: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
                 let (last, others) = all.split_last().map_or(("", &[][..]), |(l, o)| (l, o));
-                format!(
-                    "{} is neither {} nor {last}",
-                    shown(value),
-                    others.join(", ")
-                )
-            })
+                format!("{} is neither {} nor {last}", shown(value), others.join(", "))
+            },
+        )
     }
 }
 
@@ -89,10 +79,7 @@ pub(super) fn seconds_or_none(value: &str) -> Parsed<Duration> {
 
 fn too_long(value: &str) -> String {
     let most = Budget::MAX.as_secs();
-    format!(
-        "{} seconds is longer than a day ({most} seconds)",
-        shown(value)
-    )
+    format!("{} seconds is longer than a day ({most} seconds)", shown(value))
 }
 
 fn is_digits(text: &str) -> bool {
@@ -151,9 +138,7 @@ const UNITS: &[(&str, u64)] = &[
 
 /// Bytes: `200000000`, `200MB` or `64MiB`.
 pub(super) fn size(value: &str) -> Parsed<u64> {
-    let digits_end = value
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(value.len());
+    let digits_end = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     let (digits, unit) = value.split_at(digits_end);
     let unit = unit.trim_start().to_ascii_lowercase();
     let factor = UNITS.iter().find(|(name, _)| *name == unit);
@@ -177,20 +162,13 @@ pub(super) fn size(value: &str) -> Parsed<u64> {
 /// An address literal; brackets around IPv6 are optional.
 pub(super) fn address(value: &str) -> Parsed<IpAddr> {
     ip(value).ok_or_else(|| {
-        format!(
-            "{} is no IP address; write one such as 0.0.0.0 or ::1",
-            shown(value)
-        )
+        format!("{} is no IP address; write one such as 0.0.0.0 or ::1", shown(value))
     })
 }
 
 fn ip(value: &str) -> Option<IpAddr> {
     match value.strip_prefix('[') {
-        Some(rest) => rest
-            .strip_suffix(']')?
-            .parse::<Ipv6Addr>()
-            .ok()
-            .map(IpAddr::V6),
+        Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => value.parse().ok(),
     }
 }
@@ -201,10 +179,7 @@ pub(super) fn host(value: &str) -> Parsed<String> {
         return Ok(address.to_string());
     }
     if value.contains('/') {
-        return Err(format!(
-            "{} is no host name; write it without scheme and path",
-            shown(value)
-        ));
+        return Err(format!("{} is no host name; write it without scheme and path", shown(value)));
     }
     if value.contains(':') {
         return Err(format!(
@@ -213,10 +188,7 @@ pub(super) fn host(value: &str) -> Parsed<String> {
         ));
     }
     if !is_dns_name(value) {
-        return Err(format!(
-            "{} is neither a host name nor an IP address",
-            shown(value)
-        ));
+        return Err(format!("{} is neither a host name nor an IP address", shown(value)));
     }
     Ok(value.to_owned())
 }
@@ -248,10 +220,7 @@ pub(super) fn advertise(value: &str) -> Parsed<String> {
         None => (value, None),
     };
     if value.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!(
-            "{} lacks the brackets around the IPv6 address",
-            shown(value)
-        ));
+        return Err(format!("{} lacks the brackets around the IPv6 address", shown(value)));
     }
     let bare_ipv6 = name.contains(':') && !name.starts_with('[');
     if bare_ipv6 || host(name).is_err() || digits.is_some_and(|digits| port(digits).is_err()) {
@@ -263,10 +232,7 @@ pub(super) fn advertise(value: &str) -> Parsed<String> {
 /// The name that an exporter's certificate must be valid for.
 pub(super) fn server_name(value: &str) -> Parsed<ServerName<'static>> {
     ServerName::try_from(value.to_owned()).map_err(|_| {
-        format!(
-            "{} is no name that a certificate can have: a DNS or IP name",
-            shown(value)
-        )
+        format!("{} is no name that a certificate can have: a DNS or IP name", shown(value))
     })
 }
 
@@ -279,25 +245,19 @@ pub(super) fn username(value: &str) -> Parsed<String> {
 
 /// `user:password`. The messages never show it.
 pub(super) fn basic_auth(value: &str) -> Parsed<BasicAuth> {
-    let (user, password) = value
-        .split_once(':')
-        .ok_or("must be `user:password`; there is no `:` in it")?;
+    let (user, password) =
+        value.split_once(':').ok_or("must be `user:password`; there is no `:` in it")?;
     if user.is_empty() {
         return Err("must be `user:password`; the user is empty".to_owned());
     }
     if password.is_empty() {
         return Err("must be `user:password`; the password is empty".to_owned());
     }
-    Ok(BasicAuth {
-        user: user.to_owned(),
-        password: self::password(password)?,
-    })
+    Ok(BasicAuth { user: user.to_owned(), password: self::password(password)? })
 }
 
 fn password(password: &str) -> Parsed<Password> {
-    let hash = ["$2a$", "$2b$", "$2y$"]
-        .iter()
-        .find_map(|prefix| password.strip_prefix(prefix));
+    let hash = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| password.strip_prefix(prefix));
     match hash {
         None => Ok(Password::Plain(password.to_owned())),
         Some(hash) if is_bcrypt(hash) => Ok(Password::Bcrypt(password.to_owned())),
@@ -316,9 +276,7 @@ fn is_bcrypt(hash: &str) -> bool {
         && is_digits(cost)
         && ("04"..="31").contains(&cost)
         && digest.len() == 53
-        && digest
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/')
+        && digest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/')
 }
 
 #[cfg(test)]
@@ -437,27 +395,12 @@ mod tests {
 
     #[test]
     fn an_advertised_address_may_lack_the_port_but_not_the_brackets() {
-        for text in [
-            "a.example",
-            "a.example:3333",
-            "10.0.0.1",
-            "[::1]",
-            "[::1]:1",
-        ] {
+        for text in ["a.example", "a.example:3333", "10.0.0.1", "[::1]", "[::1]:1"] {
             assert_eq!(advertise(text).as_deref(), Ok(text));
         }
-        for text in [
-            "::1",
-            "::1:99999",
-            "a:",
-            "a:0",
-            "a:70000",
-            ":1",
-            "http://a",
-            "[::1]x",
-            "[a]",
-            "a b:1",
-        ] {
+        for text in
+            ["::1", "::1:99999", "a:", "a:0", "a:70000", ":1", "http://a", "[::1]x", "[a]", "a b:1"]
+        {
             assert!(advertise(text).is_err(), "{text}");
         }
     }
@@ -466,10 +409,7 @@ mod tests {
     fn a_bcrypt_hash_is_told_from_a_password() {
         let hash = format!("$2b$12${}", "a".repeat(53));
         let parsed = basic_auth(&format!("u:{hash}"));
-        let bcrypt = BasicAuth {
-            user: "u".to_owned(),
-            password: Password::Bcrypt(hash.clone()),
-        };
+        let bcrypt = BasicAuth { user: "u".to_owned(), password: Password::Bcrypt(hash.clone()) };
         assert_eq!(parsed, Ok(bcrypt));
         let plain = basic_auth("u:a:b$2b$").map(|auth| auth.password);
         assert_eq!(plain, Ok(Password::Plain("a:b$2b$".to_owned())));

@@ -85,9 +85,7 @@ impl Activity {
         Self {
             timeouts,
             state: Mutex::new(State {
-                phase: Phase::Head {
-                    since: Instant::now(),
-                },
+                phase: Phase::Head { since: Instant::now() },
                 blocked_since: None,
                 backlog: false,
                 read_early: false,
@@ -161,11 +159,7 @@ impl Activity {
     pub(super) fn bytes_read(&self) {
         let mut state = self.state();
         match state.phase {
-            Phase::Idle { .. } => {
-                state.phase = Phase::Head {
-                    since: Instant::now(),
-                }
-            }
+            Phase::Idle { .. } => state.phase = Phase::Head { since: Instant::now() },
             Phase::Head { .. } => {}
             Phase::Handling | Phase::Responding | Phase::Relaying { .. } => state.read_early = true,
         }
@@ -185,11 +179,7 @@ impl Activity {
             Phase::Head { .. } | Phase::Idle { .. } | Phase::Handling => return,
         };
         let since = Instant::now();
-        state.phase = if state.read_early {
-            Phase::Head { since }
-        } else {
-            Phase::Idle { since }
-        };
+        state.phase = if state.read_early { Phase::Head { since } } else { Phase::Idle { since } };
         drop(state);
         if let Some(scrape) = delivered {
             scrape.finish(Outcome::Complete);
@@ -219,20 +209,13 @@ impl Activity {
             Phase::Handling | Phase::Responding => None,
             Phase::Relaying { deadline } => Some((deadline.instant(), Ending::Deadline)),
         };
-        let stall = state
-            .blocked_since
-            .map(|since| (since + self.timeouts.stall, Ending::Stall));
-        [phase, stall]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        let stall = state.blocked_since.map(|since| (since + self.timeouts.stall, Ending::Stall));
+        [phase, stall].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// The clock that has run out at `now`.
     pub(super) fn expired(&self, now: Instant) -> Option<Ending> {
-        self.next_clock()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, ending)| ending)
+        self.next_clock().filter(|(at, _)| *at <= now).map(|(_, ending)| ending)
     }
 
     /// Whether a response said `Connection: close` to a client that may still be sending.

@@ -28,10 +28,7 @@ impl Transport {
     /// Wraps an accepted connection.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            activity: None,
-        }
+        Self { stream, activity: None }
     }
 
     /// Reports to `activity` from now on.
@@ -52,11 +49,7 @@ impl Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        if self
-            .activity
-            .as_ref()
-            .is_some_and(|activity| activity.resets_on_close())
-        {
+        if self.activity.as_ref().is_some_and(|activity| activity.resets_on_close()) {
             // A reset also drops what the kernel still holds for a scraper that does not read.
             // Failing that, the connection is closed, which ends the message just as early.
             let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));

@@ -66,10 +66,7 @@ impl Staged {
         file.write_all(contents)?;
         // A rename may reach the disk before the contents do.
         file.as_file().sync_all()?;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-        })
+        Ok(Self { file, path: path.to_owned() })
     }
 
     /// Moves the file to its place in one step.

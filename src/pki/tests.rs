@@ -23,9 +23,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn roots(authority: &Authority) -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(authority.pair().certificate())
-        .expect("a trust anchor");
+    roots.add(authority.pair().certificate()).expect("a trust anchor");
     Arc::new(roots)
 }
 
@@ -78,14 +76,10 @@ async fn server_and_client_accept_each_other_by_dns_name_and_by_address() {
 #[tokio::test]
 async fn a_name_that_is_not_in_the_certificate_is_refused() {
     let authority = authority();
-    let server = authority
-        .server_pair(&hosts(&["localhost"]))
-        .expect("a pair");
+    let server = authority.server_pair(&hosts(&["localhost"])).expect("a pair");
     let client = authority.client_pair("prometheus").expect("a pair");
     for name in ["example.org", "127.0.0.1"] {
-        handshake(&server, &client, &authority, &authority, name)
-            .await
-            .expect_err(name);
+        handshake(&server, &client, &authority, &authority, name).await.expect_err(name);
     }
 }
 
@@ -94,17 +88,13 @@ async fn a_client_of_another_ca_of_the_same_name_is_refused() {
     let (ours, theirs) = (authority(), authority());
     let server = ours.server_pair(&hosts(&["localhost"])).expect("a pair");
     let client = theirs.client_pair("prometheus").expect("a pair");
-    handshake(&server, &client, &ours, &ours, "localhost")
-        .await
-        .expect_err("an unknown issuer");
+    handshake(&server, &client, &ours, &ours, "localhost").await.expect_err("an unknown issuer");
 }
 
 #[tokio::test]
 async fn a_server_certificate_is_no_client_certificate_and_the_other_way_round() {
     let authority = authority();
-    let server = authority
-        .server_pair(&hosts(&["localhost"]))
-        .expect("a pair");
+    let server = authority.server_pair(&hosts(&["localhost"])).expect("a pair");
     let client = authority.client_pair("localhost").expect("a pair");
     handshake(&server, &server, &authority, &authority, "localhost")
         .await
@@ -121,10 +111,9 @@ fn validity_starts_an_hour_ago_and_ends_as_documented() {
     {
         let authority = Authority::generate("CA", validity).expect("a CA");
         let client = authority.client_pair("client").expect("a pair");
-        for (der, days) in [
-            (authority.pair().certificate(), authority_days),
-            (client.certificate(), leaf_days),
-        ] {
+        for (der, days) in
+            [(authority.pair().certificate(), authority_days), (client.certificate(), leaf_days)]
+        {
             let (_, parsed) = X509Certificate::from_der(&der).expect("DER");
             let start = parsed.validity().not_before.timestamp();
             let end = parsed.validity().not_after.timestamp();
@@ -140,10 +129,7 @@ fn the_ca_signs_certificates_and_crls_and_a_leaf_neither() {
     let authority = authority();
     let (ca, leaf) = (
         authority.pair().certificate(),
-        authority
-            .client_pair("client")
-            .expect("a pair")
-            .certificate(),
+        authority.client_pair("client").expect("a pair").certificate(),
     );
     let (_, ca) = X509Certificate::from_der(&ca).expect("DER");
     let (_, leaf) = X509Certificate::from_der(&leaf).expect("DER");
@@ -165,9 +151,7 @@ fn the_first_host_is_the_common_name_unless_it_is_too_long() {
     let authority = authority();
     let long = format!("{}.example.org", "a".repeat(60));
     for (host, subject) in [("localhost", "CN=localhost"), (long.as_str(), "")] {
-        let pair = authority
-            .server_pair(&hosts(&[host, "10.0.0.1"]))
-            .expect("a pair");
+        let pair = authority.server_pair(&hosts(&[host, "10.0.0.1"])).expect("a pair");
         let der = pair.certificate();
         let (_, parsed) = X509Certificate::from_der(&der).expect("DER");
         assert_eq!(parsed.subject().to_string(), subject);

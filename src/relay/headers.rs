@@ -12,14 +12,8 @@ use crate::upstream::UpstreamHead;
 
 /// All that is passed on. `Content-Length` is not here: hyper writes it from the body's size, so
 /// that it cannot disagree with the body.
-const PASSED_ON: [HeaderName; 6] = [
-    CONTENT_TYPE,
-    CONTENT_ENCODING,
-    LAST_MODIFIED,
-    ETAG,
-    VARY,
-    RETRY_AFTER,
-];
+const PASSED_ON: [HeaderName; 6] =
+    [CONTENT_TYPE, CONTENT_ENCODING, LAST_MODIFIED, ETAG, VARY, RETRY_AFTER];
 
 /// The head for the scraper: the exporter's status, and of its headers the known ones.
 #[must_use]
@@ -31,9 +25,7 @@ pub fn response_head<B>(head: &UpstreamHead, body: B) -> Response<B> {
         (head.framing, head.headers.get(CONTENT_LENGTH))
     {
         // The answer to HEAD: there is no body whose size hyper could write.
-        response
-            .headers_mut()
-            .insert(CONTENT_LENGTH, length.clone());
+        response.headers_mut().insert(CONTENT_LENGTH, length.clone());
     }
     response
 }

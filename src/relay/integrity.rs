@@ -45,11 +45,7 @@ impl TailCheck {
         } else {
             Rule::Framing
         };
-        Self {
-            rule,
-            tail: [0; EOF_MARKER.len()],
-            seen: 0,
-        }
+        Self { rule, tail: [0; EOF_MARKER.len()], seen: 0 }
     }
 
     pub(super) fn update(&mut self, data: &[u8]) {
@@ -79,22 +75,16 @@ impl TailCheck {
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_ENCODING).iter().any(|coding| {
-        !coding
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"identity")
-    })
+    headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 fn is_openmetrics(headers: &HeaderMap) -> bool {
     const MEDIA_TYPE: &[u8] = b"application/openmetrics-text";
     headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let essence = value
-            .as_bytes()
-            .split(|&b| b == b';')
-            .next()
-            .unwrap_or_default();
+        let essence = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(MEDIA_TYPE)
     })
 }
@@ -118,11 +108,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        let head = UpstreamHead {
-            status: StatusCode::OK,
-            headers,
-            framing,
-        };
+        let head = UpstreamHead { status: StatusCode::OK, headers, framing };
         let mut check = TailCheck::new(integrity, &head);
         for piece in body.as_bytes().chunks(split) {
             check.update(piece);
@@ -132,23 +118,14 @@ mod tests {
 
     #[test]
     fn openmetrics_ends_with_the_eof_marker_however_it_is_split() {
-        const OPENMETRICS: (&str, &str) = (
-            "content-type",
-            "Application/OpenMetrics-Text; version=1.0.0; charset=utf-8",
-        );
+        const OPENMETRICS: (&str, &str) =
+            ("content-type", "Application/OpenMetrics-Text; version=1.0.0; charset=utf-8");
         for split in 1..9 {
             for framing in [Framing::Chunked, Framing::Length(7), Framing::UntilClose] {
                 let judge = |body| verdict(Integrity::Strict, &[OPENMETRICS], framing, body, split);
                 assert_eq!(judge("a 1\n# EOF\n"), Ok(()));
                 assert_eq!(judge("# EOF\n"), Ok(()));
-                for bad in [
-                    "",
-                    "a 1\n",
-                    "a 1\n# EOF",
-                    "a 1\n# EOF\n\n",
-                    " EOF\n",
-                    "# EOF\na 1\n",
-                ] {
+                for bad in ["", "a 1\n", "a 1\n# EOF", "a 1\n# EOF\n\n", " EOF\n", "# EOF\na 1\n"] {
                     assert_eq!(judge(bad), Err(IntegrityFault::NoEofMarker), "{bad:?}");
                 }
             }
@@ -162,10 +139,7 @@ mod tests {
             let judge = |framing, body| verdict(Integrity::Strict, &[text], framing, body, split);
             assert_eq!(judge(Framing::UntilClose, "foo 1234\n"), Ok(()));
             for bad in ["", "foo 12", "foo 1234\nbar"] {
-                assert_eq!(
-                    judge(Framing::UntilClose, bad),
-                    Err(IntegrityFault::NoFinalNewline)
-                );
+                assert_eq!(judge(Framing::UntilClose, bad), Err(IntegrityFault::NoFinalNewline));
                 assert_eq!(judge(Framing::Chunked, bad), Ok(()));
                 assert_eq!(judge(Framing::Length(1), bad), Ok(()));
             }
@@ -178,14 +152,8 @@ mod tests {
         let gzip = ("content-encoding", "gzip");
         let identity = ("content-encoding", "identity");
         let close = Framing::UntilClose;
-        assert_eq!(
-            verdict(Integrity::Strict, &[openmetrics, gzip], close, "x", 1),
-            Ok(())
-        );
-        assert_eq!(
-            verdict(Integrity::Transport, &[openmetrics], close, "x", 1),
-            Ok(())
-        );
+        assert_eq!(verdict(Integrity::Strict, &[openmetrics, gzip], close, "x", 1), Ok(()));
+        assert_eq!(verdict(Integrity::Transport, &[openmetrics], close, "x", 1), Ok(()));
         assert_eq!(
             verdict(Integrity::Strict, &[openmetrics, identity], close, "x", 1),
             Err(IntegrityFault::NoEofMarker)

@@ -62,17 +62,11 @@ impl ClientVerifier {
             // An expired list is no list; webpki takes it for one unless told otherwise.
             builder = builder.enforce_revocation_expiration();
         }
-        Ok(Self {
-            subjects: subjects(&anchors),
-            anchors,
-            webpki: builder.build()?,
-        })
+        Ok(Self { subjects: subjects(&anchors), anchors, webpki: builder.build()? })
     }
 
     fn is_anchor(&self, certificate: &CertificateDer<'_>) -> bool {
-        self.anchors
-            .iter()
-            .any(|anchor| anchor.as_ref() == certificate.as_ref())
+        self.anchors.iter().any(|anchor| anchor.as_ref() == certificate.as_ref())
     }
 }
 
@@ -88,9 +82,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         if !self.is_anchor(end_entity) {
-            return self
-                .webpki
-                .verify_client_cert(end_entity, intermediates, now);
+            return self.webpki.verify_client_cert(end_entity, intermediates, now);
         }
         let (not_before, not_after) =
             validity(end_entity).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
@@ -110,8 +102,7 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki
-            .verify_tls12_signature(message, certificate, signature)
+        self.webpki.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -120,8 +111,7 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki
-            .verify_tls13_signature(message, certificate, signature)
+        self.webpki.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -46,9 +46,7 @@ pub async fn handshake(
     limit: Duration,
 ) -> Result<(TlsStream, Option<ClientIdentity>), HandshakeError> {
     let accept = TlsAcceptor::from(Arc::clone(config))
-        .accept_with(transport, |connection| {
-            connection.set_buffer_limit(Some(SEND_BUFFER))
-        })
+        .accept_with(transport, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
         .into_fallible();
     match timeout(limit, accept).await {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
@@ -58,9 +56,8 @@ pub async fn handshake(
         }
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
-            let identity = certificates
-                .and_then(|chain| chain.first())
-                .and_then(ClientIdentity::of);
+            let identity =
+                certificates.and_then(|chain| chain.first()).and_then(ClientIdentity::of);
             Ok((stream, identity))
         }
     }

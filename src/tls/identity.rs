@@ -42,9 +42,7 @@ impl ClientIdentity {
             ips: Vec::new(),
             spki_sha256: [0; 32],
         };
-        identity
-            .spki_sha256
-            .copy_from_slice(digest(&SHA256, parsed.public_key().raw).as_ref());
+        identity.spki_sha256.copy_from_slice(digest(&SHA256, parsed.public_key().raw).as_ref());
         let names = parsed.subject_alternative_name().ok().flatten();
         for name in names.iter().flat_map(|names| &names.value.general_names) {
             if let GeneralName::DNSName(name) = name {
@@ -55,11 +53,7 @@ impl ClientIdentity {
                 identity.ips.extend(address(octets));
             }
         }
-        let name = identity
-            .common_name
-            .as_ref()
-            .or(identity.dns.first())
-            .or(identity.uris.first());
+        let name = identity.common_name.as_ref().or(identity.dns.first()).or(identity.uris.first());
         identity.label = match name {
             Some(name) => name.escape_debug().to_string(),
             None => format!("sha256:{}", hex(&identity.spki_sha256)),
@@ -90,10 +84,7 @@ fn hex(bytes: &[u8]) -> String {
 pub fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
     let validity = parsed.validity();
-    Some((
-        validity.not_before.timestamp(),
-        validity.not_after.timestamp(),
-    ))
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
 /// Whether a private key belongs to a certificate. `None` when one of them cannot be read.

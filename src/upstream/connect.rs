@@ -50,22 +50,16 @@ pub(super) async fn connect(
 async fn establish(exporter: &Exporter) -> Result<Stream, UpstreamError> {
     let plain = match &exporter.target {
         Target::Tcp { host, port } => {
-            let addresses = addresses(host, port.get())
-                .await
-                .map_err(UpstreamError::NameLookup)?;
+            let addresses = addresses(host, port.get()).await.map_err(UpstreamError::NameLookup)?;
             let stream = race(&addresses).await.map_err(connect_error)?;
             // Without it small writes wait for the peer's delayed acknowledgement, 40 ms.
-            stream
-                .set_nodelay(true)
-                .map_err(UpstreamError::Unreachable)?;
+            stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
             Stream::Tcp(stream)
         }
         #[cfg(unix)]
-        Target::Unix(path) => Stream::Unix(
-            tokio::net::UnixStream::connect(path)
-                .await
-                .map_err(connect_error)?,
-        ),
+        Target::Unix(path) => {
+            Stream::Unix(tokio::net::UnixStream::connect(path).await.map_err(connect_error)?)
+        }
         #[cfg(not(unix))]
         Target::Unix(_) => {
             return Err(UpstreamError::NoSocket(io::ErrorKind::Unsupported.into()));
@@ -105,11 +99,7 @@ async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![(address, port).into()]);
     }
     let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
-    if found.is_empty() {
-        Err(io::ErrorKind::NotFound.into())
-    } else {
-        Ok(found)
-    }
+    if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
 }
 
 /// Connects to the first address that answers. The next one is tried when one failed, or beside

@@ -37,9 +37,8 @@ fn check(folder: &str, load: impl Fn(&Path) -> (bool, String)) {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("the folder is readable");
-    let mut files: Vec<_> = entries
-        .map(|entry| entry.expect("its entries are, too").path())
-        .collect();
+    let mut files: Vec<_> =
+        entries.map(|entry| entry.expect("its entries are, too").path()).collect();
     files.sort();
     files
 }

@@ -14,16 +14,9 @@ fn unreadable(prepare: impl FnOnce(&Path), expected: &str) {
     let start = Instant::now();
     let (config, findings) = load_files(&file, None);
     assert!(config.is_none());
-    assert_eq!(
-        rendered(&findings),
-        format!("config.ini: error: {expected}\n")
-    );
+    assert_eq!(rendered(&findings), format!("config.ini: error: {expected}\n"));
     // The whole path is named, too.
-    assert!(
-        findings
-            .to_string()
-            .starts_with(&file.display().to_string())
-    );
+    assert!(findings.to_string().starts_with(&file.display().to_string()));
     assert!(start.elapsed().as_secs() < 5);
 }
 
@@ -87,10 +80,7 @@ mod what_is_no_file {
         let (config, findings) = load_files(&file, None);
         assert!(config.is_none());
         let text = rendered(&findings);
-        assert!(
-            text.starts_with("config.ini: error: cannot be read: "),
-            "{text}"
-        );
+        assert!(text.starts_with("config.ini: error: cannot be read: "), "{text}");
     }
 
     #[test]
@@ -137,10 +127,7 @@ fn a_byte_that_is_not_utf_8_is_named_by_its_offset() {
 
 #[test]
 fn one_byte_order_mark_is_skipped_and_a_second_is_an_error() {
-    let config = good(
-        &format!("\u{feff}{GOOD_CONFIG}"),
-        &format!("\u{feff}{GOOD_EXPORTERS}"),
-    );
+    let config = good(&format!("\u{feff}{GOOD_CONFIG}"), &format!("\u{feff}{GOOD_EXPORTERS}"));
     assert_eq!(config.exporters.len(), 1);
     bad(
         GOOD_CONFIG,
@@ -202,10 +189,7 @@ fn a_missing_exporters_file_is_an_error_unless_prometheus_is_off() {
     fs::write(&file, GOOD_CONFIG).expect("config.ini is written");
     let (config, findings) = load_files(&file, None);
     assert!(config.is_none());
-    assert_eq!(
-        rendered(&findings),
-        "exporters.ini: error: the file does not exist\n"
-    );
+    assert_eq!(rendered(&findings), "exporters.ini: error: the file does not exist\n");
 
     let off = GOOD_CONFIG.replace("[prometheus]\n", "[prometheus]\nenabled = False\n");
     fs::write(&file, off).expect("config.ini is written");

@@ -53,17 +53,10 @@ fn the_defaults_are_those_of_the_manual() {
     for (budget, seconds) in times {
         assert_eq!(budget.as_duration(), Duration::from_secs(seconds));
     }
-    let caps = [
-        limits.max_connections,
-        limits.max_handshakes,
-        limits.max_connections_per_ip,
-    ];
+    let caps = [limits.max_connections, limits.max_handshakes, limits.max_connections_per_ip];
     assert_eq!(caps.map(u32::from), [4096, 256, 512]);
     assert_eq!(config.scrape_timeout_offset, Duration::from_millis(250));
-    assert_eq!(
-        (config.worker_threads, config.log_format),
-        (None, LogFormat::Text)
-    );
+    assert_eq!((config.worker_threads, config.log_format), (None, LogFormat::Text));
     assert!(config.advertise.is_none() && config.enrol_window.is_none());
 
     let [exporter] = &config.exporters[..] else {
@@ -71,17 +64,10 @@ fn the_defaults_are_those_of_the_manual() {
     };
     assert_eq!(exporter.target.to_string(), "localhost:9100");
     assert!(exporter.enabled && exporter.tls.is_none() && exporter.credentials.is_none());
-    let times = [
-        exporter.interval,
-        exporter.timeout,
-        exporter.connect_timeout,
-    ];
+    let times = [exporter.interval, exporter.timeout, exporter.connect_timeout];
     let seconds = times.map(|budget| budget.as_duration().as_secs());
     assert_eq!(seconds, [15, 15, 1]);
-    assert_eq!(
-        (exporter.max_concurrent.get(), exporter.max_body),
-        (4, None)
-    );
+    assert_eq!((exporter.max_concurrent.get(), exporter.max_body), (4, None));
     assert!(exporter.forward_params && exporter.integrity == Integrity::Strict);
 }
 
@@ -91,10 +77,7 @@ fn every_key_of_config_ini_is_heard() {
     assert_eq!(config.listen.to_string(), "[::1]:9443");
     assert_eq!(config.tls_level, TlsLevel::Modern);
     let auth = config.basic_auth.as_ref().expect("auth was configured");
-    assert_eq!(
-        (auth.value.user.as_str(), auth.origin.line),
-        ("prometheus", Some(7))
-    );
+    assert_eq!((auth.value.user.as_str(), auth.origin.line), ("prometheus", Some(7)));
     assert!(matches!(auth.value.password, Password::Bcrypt(_)));
     let files = tls(&config);
     assert!(!files.enrolled && files.signing_request.is_none());
@@ -111,10 +94,7 @@ fn every_key_of_config_ini_is_heard() {
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.advertise.as_deref(), Some("[2001:db8::1]:9443"));
     assert!(!config.status_page && config.http_reload);
-    assert_eq!(
-        config.limits.header_timeout.as_duration(),
-        Duration::from_millis(2500)
-    );
+    assert_eq!(config.limits.header_timeout.as_duration(), Duration::from_millis(2500));
 }
 
 #[test]
@@ -152,10 +132,7 @@ fn enrolment_can_be_narrowed() {
     let config = fixture("enrolment-narrowed.good.ini", "minimal.good.ini");
     let allowed = |address: &str| {
         let address: IpAddr = address.parse().expect("an address");
-        config
-            .enrol_from
-            .iter()
-            .any(|range| range.contains(address))
+        config.enrol_from.iter().any(|range| range.contains(address))
     };
     assert!(allowed("10.0.0.5") && allowed("192.168.9.9") && allowed("::ffff:10.0.0.5"));
     assert!(!allowed("10.0.0.6") && !allowed("fe80::1"));
@@ -177,16 +154,10 @@ fn every_key_of_the_exporters_file_is_heard() {
     let times = [node.interval, node.timeout, node.connect_timeout];
     let millis = times.map(|budget| budget.as_duration().as_millis());
     assert_eq!(millis, [30_000, 29_500, 500]);
-    assert_eq!(
-        (node.max_concurrent.get(), node.max_body),
-        (2, Some(64 << 20))
-    );
+    assert_eq!((node.max_concurrent.get(), node.max_body), (2, Some(64 << 20)));
     assert!(!node.forward_params && node.integrity == Integrity::Transport);
     let tls = node.tls.as_ref().expect("https was configured");
-    assert_eq!(
-        tls.ca.as_ref().map(|ca| &ca.value),
-        Some(&in_fixtures("exporters/tls/ca.crt"))
-    );
+    assert_eq!(tls.ca.as_ref().map(|ca| &ca.value), Some(&in_fixtures("exporters/tls/ca.crt")));
     assert_eq!(tls.server_name.to_str(), "node.example");
     assert!(tls.client_pair.is_some() && !tls.skip_verify);
     let Some(Credentials::Basic { username, password }) = &node.credentials else {
@@ -196,10 +167,7 @@ fn every_key_of_the_exporters_file_is_heard() {
     assert_eq!(password.value, in_fixtures("exporters/secrets/password"));
 
     assert!(plain.tls.is_none());
-    assert_eq!(
-        plain.target,
-        Target::Unix(Path::new("/run/exporter.sock").to_owned())
-    );
+    assert_eq!(plain.target, Target::Unix(Path::new("/run/exporter.sock").to_owned()));
     assert_eq!(plain.path.as_str(), r"/m\x000d\x000aX:y");
     assert!(matches!(&plain.credentials, Some(Credentials::Bearer(_))));
     assert!(!disabled.enabled && disabled.tls.is_some());
@@ -207,18 +175,13 @@ fn every_key_of_the_exporters_file_is_heard() {
 
 #[test]
 fn an_own_key_outdoes_its_alternative_in_default() {
-    let config = fixture(
-        "minimal.good.ini",
-        "an-own-key-outdoes-its-alternative-in-default.good.ini",
-    );
+    let config =
+        fixture("minimal.good.ini", "an-own-key-outdoes-its-alternative-in-default.good.ini");
     let [socket, token] = &config.exporters[..] else {
         panic!("two exporters were configured");
     };
     assert!(matches!(socket.target, Target::Unix(_)));
-    assert!(matches!(
-        socket.credentials,
-        Some(Credentials::Basic { .. })
-    ));
+    assert!(matches!(socket.credentials, Some(Credentials::Basic { .. })));
     assert_eq!(token.target.to_string(), "db.example:1");
     assert!(matches!(token.credentials, Some(Credentials::Bearer(_))));
 }
@@ -254,20 +217,14 @@ fn booleans_have_four_spellings_in_any_case() {
         ("0", false),
     ] {
         let exporters = GOOD_EXPORTERS.replace("yes", text);
-        assert_eq!(
-            good(GOOD_CONFIG, &exporters).exporters[0].enabled,
-            value,
-            "{text}"
-        );
+        assert_eq!(good(GOOD_CONFIG, &exporters).exporters[0].enabled, value, "{text}");
     }
 }
 
 #[test]
 fn a_key_may_be_written_in_any_case_and_with_underscores() {
-    let (_, findings) = load(
-        GOOD_CONFIG,
-        format!("{GOOD_EXPORTERS}Max_Concurrent = 2\nmax-concurrent = 3\n"),
-    );
+    let (_, findings) =
+        load(GOOD_CONFIG, format!("{GOOD_EXPORTERS}Max_Concurrent = 2\nmax-concurrent = 3\n"));
     let expected =
         "exporters.ini:6: [node] max-concurrent: error: the key is there twice, first in line 5\n";
     assert_eq!(rendered(&findings), expected);
@@ -289,10 +246,7 @@ fn ten_mistakes_are_ten_findings() {
         Some(&folder.join("exporters/ten-mistakes.bad.ini")),
     );
     assert!(config.is_none());
-    let lines: Vec<_> = findings
-        .iter()
-        .filter_map(|finding| finding.origin.line)
-        .collect();
+    let lines: Vec<_> = findings.iter().filter_map(|finding| finding.origin.line).collect();
     assert_eq!(lines.len(), 10, "{findings}");
     assert!(lines.is_sorted_by(|a, b| a < b), "{lines:?}");
 }

@@ -59,8 +59,7 @@ impl Daemon {
             .arg("--web.listen-address=127.0.0.1:0");
         let prometheus = Self::start(&mut command, Some(folder));
         prometheus.log.wait_for("being ready", |line| {
-            line.contains("Server is ready to receive web requests")
-                .then_some(())
+            line.contains("Server is ready to receive web requests").then_some(())
         });
         prometheus
     }
@@ -90,12 +89,7 @@ impl Daemon {
             let (_, address) = line.split_once("msg=\"Listening on\" address=")?;
             address.parse().ok()
         });
-        Self {
-            child,
-            address,
-            log,
-            _folder: folder,
-        }
+        Self { child, address, log, _folder: folder }
     }
 }
 

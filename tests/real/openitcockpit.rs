@@ -116,12 +116,7 @@ impl Host {
         let mut command = Command::new("openssl");
         command
             .args(["s_client", "-connect", &address.to_string(), "-ign_eof"])
-            .args([
-                "-servername",
-                "localhost",
-                "-verify_return_error",
-                "-CAfile",
-            ])
+            .args(["-servername", "localhost", "-verify_return_error", "-CAfile"])
             .arg(self.pki.ca())
             .arg(version.for_openssl());
         if shows == Shows::TheCa {
@@ -137,11 +132,7 @@ impl Host {
         let request =
             format!("GET /prometheus HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         // Fails when the handshake has failed before; the output says so.
-        let _ = child
-            .stdin
-            .take()
-            .expect("piped")
-            .write_all(request.as_bytes());
+        let _ = child.stdin.take().expect("piped").write_all(request.as_bytes());
         child.wait_with_output().expect("openssl ends")
     }
 }
@@ -177,11 +168,7 @@ fn an_agent_certificate_without_any_extension_is_served() {
     let host = Host::start(AgentCertificate::WithoutExtensions);
     for version in VERSIONS {
         let (list, status) = host.answer(version, "/prometheus");
-        assert_eq!(
-            (list.as_str(), status.as_str()),
-            (LIST, "200"),
-            "{version:?}"
-        );
+        assert_eq!((list.as_str(), status.as_str()), (LIST, "200"), "{version:?}");
     }
 }
 
@@ -206,10 +193,7 @@ fn openssl_agrees_on_both_versions_and_is_answered() {
     for version in VERSIONS {
         let output = host.s_client(version, Shows::TheCa);
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            text.contains(&format!("New, {}, Cipher is ", version.name())),
-            "{text}"
-        );
+        assert!(text.contains(&format!("New, {}, Cipher is ", version.name())), "{text}");
         assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
         assert!(text.contains("HTTP/1.1 200 OK\r\n"), "{text}");
         assert!(text.contains(LIST), "{text}");

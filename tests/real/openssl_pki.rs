@@ -40,11 +40,8 @@ impl OpensslPki {
     fn new() -> Self {
         let folder = TempDir::with_prefix("scrapegate-openssl-").expect("a temporary folder");
         let at = folder.path();
-        fs::write(
-            at.join("names.cnf"),
-            "subjectAltName=DNS:localhost,IP:127.0.0.1\n",
-        )
-        .expect("names.cnf written");
+        fs::write(at.join("names.cnf"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+            .expect("names.cnf written");
 
         let new_key = "-newkey rsa:4096 -nodes -keyout";
         openssl(
@@ -54,19 +51,10 @@ impl OpensslPki {
                  -subj /CN=openITCOCKPIT -addext basicConstraints=critical,CA:TRUE"
             ),
         );
-        openssl(
-            at,
-            &format!("req -new {new_key} agent.key -out agent.csr -subj /CN=localhost"),
-        );
+        openssl(at, &format!("req -new {new_key} agent.key -out agent.csr -subj /CN=localhost"));
         let sign = "x509 -req -in agent.csr -CA server_ca.pem -CAkey server_ca.key -days 3650";
-        openssl(
-            at,
-            &format!("{sign} -set_serial 1 -out without_extensions.crt"),
-        );
-        openssl(
-            at,
-            &format!("{sign} -set_serial 2 -extfile names.cnf -out with_names.crt"),
-        );
+        openssl(at, &format!("{sign} -set_serial 1 -out without_extensions.crt"));
+        openssl(at, &format!("{sign} -set_serial 2 -extfile names.cnf -out with_names.crt"));
         Self { folder }
     }
 

@@ -65,9 +65,7 @@ impl Stage {
             match target {
                 Some(it)
                     if it["health"] == health
-                        && it["lastError"]
-                            .as_str()
-                            .is_some_and(|it| it.contains(error)) =>
+                        && it["lastError"].as_str().is_some_and(|it| it.contains(error)) =>
                 {
                     Ok(())
                 }
@@ -149,9 +147,7 @@ fn prometheus_has_the_samples_of_both_exporters_and_sees_them_up() {
     assert_eq!(scrape["status"], 200, "{scrape}");
     assert!(scrape["bytes"].as_u64() > Some(1000), "{scrape}");
     assert!(
-        scrape["client"]
-            .as_str()
-            .is_some_and(|it| it.contains("scraper")),
+        scrape["client"].as_str().is_some_and(|it| it.contains("scraper")),
         "the client's identity is in the record: {scrape}"
     );
 }
@@ -164,11 +160,7 @@ fn a_stopped_exporter_shows_its_cause_on_the_targets_page_and_comes_back_by_itse
     let node_exporter = stage.node_exporter.take().expect("it runs");
     let address = node_exporter.address().to_string();
     node_exporter.stop();
-    stage.wait_for_target(
-        "node_exporter",
-        "down",
-        "502 exporter refused the connection",
-    );
+    stage.wait_for_target("node_exporter", "down", "502 exporter refused the connection");
     stage.wait_for_value("up{job=\"node_exporter\"}", |up| up == 0.0);
     stage.wait_for_target("mysqld_exporter", "up", "");
 
@@ -181,10 +173,7 @@ fn a_stopped_exporter_shows_its_cause_on_the_targets_page_and_comes_back_by_itse
 fn collect_parameters_narrow_what_node_exporter_answers() {
     let pki = Pki::new();
     let node_exporter = Daemon::node_exporter();
-    let proxy = Proxy::start(
-        &pki.config_ini(""),
-        &section("node_exporter", &node_exporter),
-    );
+    let proxy = Proxy::start(&pki.config_ini(""), &section("node_exporter", &node_exporter));
     let mut client =
         Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
 

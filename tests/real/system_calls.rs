@@ -59,14 +59,8 @@ fn a_large_chunked_scrape_needs_few_writes_and_wake_ups() {
     println!("{MIB} MiB in chunks of 4 KiB: {writes} writes, {wake_ups} wake-ups\n{summary}");
 
     assert!(writes >= MIB / 4, "strace has not seen the scrape");
-    assert!(
-        writes <= WRITES_PER_MIB * MIB,
-        "{writes} writes for {MIB} MiB\n{summary}"
-    );
-    assert!(
-        wake_ups <= WAKE_UPS_PER_MIB * MIB,
-        "{wake_ups} wake-ups for {MIB} MiB\n{summary}"
-    );
+    assert!(writes <= WRITES_PER_MIB * MIB, "{writes} writes for {MIB} MiB\n{summary}");
+    assert!(wake_ups <= WAKE_UPS_PER_MIB * MIB, "{wake_ups} wake-ups for {MIB} MiB\n{summary}");
 }
 
 /// Reads strace's table: `% time  seconds  usecs/call  calls  [errors]  syscall`.

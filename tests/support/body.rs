@@ -46,13 +46,7 @@ impl Body {
         let mut line = [0; LINE];
         line[..PREFIX.len()].copy_from_slice(PREFIX);
         line[DIGITS.end..].copy_from_slice(SUFFIX);
-        Self {
-            kind,
-            left: len,
-            random: 0x9e37_79b9_7f4a_7c15,
-            line,
-            taken: LINE,
-        }
+        Self { kind, left: len, random: 0x9e37_79b9_7f4a_7c15, line, taken: LINE }
     }
 
     /// How many bytes are still to be read.

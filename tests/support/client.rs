@@ -54,10 +54,7 @@ impl Client {
     /// # Errors
     /// Those of the socket and of TLS.
     pub(crate) fn send_get(&mut self, target: &str) -> io::Result<()> {
-        self.send(format!(
-            "GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n",
-            self.address
-        ))
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address))
     }
 
     /// One GET and its whole response.
@@ -85,9 +82,7 @@ impl Client {
     /// When it does not come, or is none.
     pub(crate) fn read_head(&mut self) -> io::Result<Head> {
         let status_line = self.read_line()?;
-        let rest = status_line
-            .strip_prefix("HTTP/1.1 ")
-            .ok_or_else(|| no_http(&status_line))?;
+        let rest = status_line.strip_prefix("HTTP/1.1 ").ok_or_else(|| no_http(&status_line))?;
         let (status, reason) = rest.split_once(' ').ok_or_else(|| no_http(&status_line))?;
         let mut head = Head {
             status: status.parse().map_err(|_| no_http(&status_line))?,
@@ -100,8 +95,7 @@ impl Client {
                 return Ok(head);
             }
             let (name, value) = line.split_once(':').ok_or_else(|| no_http(&line))?;
-            head.headers
-                .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            head.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
 
@@ -111,10 +105,7 @@ impl Client {
     /// When the proxy neither sends nor ends it for [`PATIENCE`].
     pub(crate) fn read_body(&mut self, head: &Head) -> Received {
         let mut sink = Sink::default();
-        let ended = match (
-            head.header("transfer-encoding"),
-            head.header("content-length"),
-        ) {
+        let ended = match (head.header("transfer-encoding"), head.header("content-length")) {
             (Some("chunked"), None) => self.read_chunks(&mut sink),
             (None, Some(length)) => match length.parse() {
                 Ok(length) => self.read_exactly(length, &mut sink),
@@ -183,9 +174,7 @@ impl Client {
     /// A line without its CR LF, which it must have.
     fn read_line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
-        (&mut self.stream)
-            .take(KEPT as u64)
-            .read_until(b'\n', &mut line)?;
+        (&mut self.stream).take(KEPT as u64).read_until(b'\n', &mut line)?;
         match line.strip_suffix(b"\r\n") {
             Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
             None if line.ends_with(b"\n") || line.len() == KEPT => {
@@ -326,11 +315,7 @@ struct Sink {
 
 impl Default for Sink {
     fn default() -> Self {
-        Self {
-            bytes: 0,
-            hash: digest::Context::new(&digest::SHA256),
-            start: Vec::new(),
-        }
+        Self { bytes: 0, hash: digest::Context::new(&digest::SHA256), start: Vec::new() }
     }
 }
 
@@ -339,8 +324,7 @@ impl Sink {
         self.bytes += piece.len() as u64;
         self.hash.update(piece);
         let room = KEPT - self.start.len();
-        self.start
-            .extend_from_slice(&piece[..room.min(piece.len())]);
+        self.start.extend_from_slice(&piece[..room.min(piece.len())]);
     }
 
     fn received(self, ended: Result<(), Cut>) -> Received {

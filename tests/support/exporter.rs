@@ -61,9 +61,7 @@ impl Exporter {
         let address = listener.local_addr().expect("bound");
         let tls = pki.server();
         let place = Place::Tls(address, pki.path("ca.pem"));
-        Self::serve(place, script, move || {
-            Wire::tls(listener.accept()?.0, tls.clone())
-        })
+        Self::serve(place, script, move || Wire::tls(listener.accept()?.0, tls.clone()))
     }
 
     /// On a Unix socket in a folder of its own.
@@ -71,17 +69,13 @@ impl Exporter {
         let folder = TempDir::with_prefix("scrapegate-exporter-").expect("a temporary folder");
         let path = folder.path().join("exporter.sock");
         let listener = UnixListener::bind(&path).expect("a new socket");
-        Self::serve(Place::Unix(path, folder), script, move || {
-            Ok(Wire::Unix(listener.accept()?.0))
-        })
+        Self::serve(Place::Unix(path, folder), script, move || Ok(Wire::Unix(listener.accept()?.0)))
     }
 
     fn on_tcp(address: SocketAddr, script: impl Script) -> Self {
         let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("bound");
-        Self::serve(Place::Tcp(address), script, move || {
-            Wire::tcp(listener.accept()?.0)
-        })
+        Self::serve(Place::Tcp(address), script, move || Wire::tcp(listener.accept()?.0))
     }
 
     fn serve(
@@ -91,10 +85,7 @@ impl Exporter {
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let script = Arc::new(script);
-        let exporter = Self {
-            place,
-            shared: shared.clone(),
-        };
+        let exporter = Self { place, shared: shared.clone() };
         thread::spawn(move || {
             loop {
                 let accepted = accept();
@@ -103,10 +94,7 @@ impl Exporter {
                 }
                 let Ok(wire) = accepted else { continue };
                 *lock(&shared.connections) += 1;
-                let mut conversation = Conversation {
-                    wire,
-                    shared: shared.clone(),
-                };
+                let mut conversation = Conversation { wire, shared: shared.clone() };
                 let script = script.clone();
                 thread::spawn(move || {
                     // An error means that the other side has gone; that is for the test to see.
@@ -122,11 +110,7 @@ impl Exporter {
     pub(crate) fn section(&self, name: &str) -> String {
         let place = match &self.place {
             Place::Tcp(address) => {
-                format!(
-                    "method = http\nhost = {}\nport = {}\n",
-                    address.ip(),
-                    address.port()
-                )
+                format!("method = http\nhost = {}\nport = {}\n", address.ip(), address.port())
             }
             Place::Tls(address, ca) => format!(
                 "method = https\nhost = {}\nport = {}\nca-file = {}\nserver-name = localhost\n",
@@ -402,10 +386,7 @@ impl<T: Read + Write> ReadWrite for T {}
 
 /// Whether a blocking read gave up waiting, which says nothing about the other side.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

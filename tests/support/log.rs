@@ -74,12 +74,8 @@ impl LineLog {
                 drop(state);
                 panic!("{name} {why} without {what}; its output:\n{log}");
             }
-            state = self
-                .0
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -94,12 +90,8 @@ impl LineLog {
                 drop(state);
                 panic!("{name} does not end; its output:\n{log}");
             }
-            state = self
-                .0
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

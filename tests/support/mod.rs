@@ -6,10 +6,7 @@
 //!
 //! Everything blocks and runs on threads, so that a test reads from top to bottom. Whatever is
 //! waited for ends in a panic with the log after [`PATIENCE`]; nothing sleeps to become ready.
-#![allow(
-    dead_code,
-    reason = "each test target uses its own part of what they share"
-)]
+#![allow(dead_code, reason = "each test target uses its own part of what they share")]
 
 pub(crate) mod body;
 pub(crate) mod client;

@@ -44,20 +44,14 @@ impl Pki {
     /// Makes all of it anew.
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).expect("no names to refuse");
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "scrapegate test CA");
+        params.distinguished_name.push(DnType::CommonName, "scrapegate test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca = CertifiedIssuer::self_signed(params, new_key()).expect("a CA certificate");
 
         let server_names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-        let server = issue(
-            &ca,
-            "localhost",
-            server_names.into(),
-            ExtendedKeyUsagePurpose::ServerAuth,
-        );
+        let server =
+            issue(&ca, "localhost", server_names.into(), ExtendedKeyUsagePurpose::ServerAuth);
         let client = issue(
             &ca,
             "scraper",
@@ -69,12 +63,7 @@ impl Pki {
         write_private(&folder.path().join("ca.pem"), &ca.pem());
         server.write(folder.path(), "server");
         client.write(folder.path(), "client");
-        Self {
-            folder,
-            ca,
-            server,
-            client,
-        }
+        Self { folder, ca, server, client }
     }
 
     /// The path of one of its files.
@@ -138,9 +127,7 @@ impl Pki {
 
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(self.ca.der().clone())
-            .expect("a CA certificate that rustls can read");
+        roots.add(self.ca.der().clone()).expect("a CA certificate that rustls can read");
         roots
     }
 }
@@ -152,10 +139,7 @@ impl Pair {
 
     fn write(&self, folder: &Path, name: &str) {
         write_private(&folder.join(format!("{name}.pem")), &self.certificate.pem());
-        write_private(
-            &folder.join(format!("{name}.key")),
-            &self.key.serialize_pem(),
-        );
+        write_private(&folder.join(format!("{name}.key")), &self.key.serialize_pem());
     }
 }
 
@@ -166,9 +150,7 @@ fn issue(
     usage: ExtendedKeyUsagePurpose,
 ) -> Pair {
     let mut params = CertificateParams::new(names).expect("names that rcgen takes");
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;

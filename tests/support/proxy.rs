@@ -16,10 +16,8 @@ use super::log::LineLog;
 
 /// The binary under test: the one cargo built for this test, or `SCRAPEGATE_BIN`.
 pub(crate) fn binary() -> PathBuf {
-    env::var_os("SCRAPEGATE_BIN").map_or_else(
-        || PathBuf::from(env!("CARGO_BIN_EXE_scrapegate")),
-        PathBuf::from,
-    )
+    env::var_os("SCRAPEGATE_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_scrapegate")), PathBuf::from)
 }
 
 /// A running proxy on a free loopback port. Dropping it kills it.
@@ -54,11 +52,8 @@ impl Proxy {
         let folder = TempDir::with_prefix("scrapegate-test-").expect("a temporary folder");
         let config = folder.path().join("config.ini");
         fs::write(&config, config_ini).expect("config.ini written");
-        fs::write(
-            folder.path().join("prometheus_exporters.ini"),
-            exporters_ini,
-        )
-        .expect("prometheus_exporters.ini written");
+        fs::write(folder.path().join("prometheus_exporters.ini"), exporters_ini)
+            .expect("prometheus_exporters.ini written");
 
         let mut words = wrapper.to_vec();
         words.push(binary().into());
@@ -80,13 +75,7 @@ impl Proxy {
             [] => child.id(),
             [..] => only_child_of(child.id()),
         };
-        Self {
-            child,
-            pid,
-            address,
-            log,
-            folder,
-        }
+        Self { child, pid, address, log, folder }
     }
 
     /// Where it listens.
@@ -106,9 +95,7 @@ impl Proxy {
 
     /// Waits for a record, past or to come, that `wanted` accepts.
     pub(crate) fn wait_for_log(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.log.wait_for(what, |line| {
-            serde_json::from_str(line).ok().filter(|it| wanted(it))
-        })
+        self.log.wait_for(what, |line| serde_json::from_str(line).ok().filter(|it| wanted(it)))
     }
 
     /// Waits for the record of a scrape of `exporter` and returns its fields.
@@ -131,9 +118,7 @@ impl Proxy {
 
     /// How many file descriptors it has open.
     pub(crate) fn open_fds(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid))
-            .expect("the proxy runs")
-            .count()
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the proxy runs").count()
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -181,10 +166,7 @@ impl Drop for Proxy {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the log of the proxy explains a failed test"
-)]
+#[expect(clippy::print_stderr, reason = "the log of the proxy explains a failed test")]
 fn print_log(lines: &[String]) {
     eprintln!("the proxy's log:\n{}", lines.join("\n"));
 }
@@ -201,8 +183,5 @@ fn listening_address(line: &str) -> Option<SocketAddr> {
 fn only_child_of(pid: u32) -> u32 {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
         .expect("the kernel lists children");
-    children
-        .trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("not one child of {pid}: {children:?}"))
+    children.trim().parse().unwrap_or_else(|_| panic!("not one child of {pid}: {children:?}"))
 }

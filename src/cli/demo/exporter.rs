@@ -44,11 +44,7 @@ impl SyntheticExporter {
     pub(super) async fn bind(series: u64) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        Ok(Self {
-            listener,
-            address,
-            series,
-        })
+        Ok(Self { listener, address, series })
     }
 
     /// Where it listens.
@@ -78,9 +74,7 @@ async fn serve_connection(stream: TcpStream, series: u64) {
         Ok::<_, Infallible>(answer(request.method(), request.uri().path(), series))
     });
     // A scraper that goes away is no news to anyone here.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 type Answer = Response<Either<Exposition, Full<Bytes>>>;
@@ -91,16 +85,13 @@ fn answer(method: &Method, path: &str, series: u64) -> Answer {
     }
     if method != Method::GET && method != Method::HEAD {
         let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED);
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     let mut response = Response::new(Either::Left(Exposition::new(series)));
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     response
 }
 
@@ -202,14 +193,7 @@ const HANDLERS: [&str; 8] = [
 ];
 const CODES: [&str; 5] = ["200", "201", "304", "404", "500"];
 const STATEMENTS: [&str; 4] = ["select", "insert", "update", "delete"];
-const QUEUES: [&str; 6] = [
-    "mail",
-    "billing",
-    "thumbnails",
-    "search-index",
-    "audit",
-    "export",
-];
+const QUEUES: [&str; 6] = ["mail", "billing", "thumbnails", "search-index", "audit", "export"];
 
 /// Upper bounds of the buckets, with how many of 1000 observations are below.
 const BUCKETS: [(&str, u64); 12] = [
@@ -232,27 +216,18 @@ const HISTOGRAM_LINES: u64 = BUCKETS.len() as u64 + 2;
 impl Family {
     fn write_head(self, text: &mut BytesMut) {
         let (name, kind, help) = match self {
-            Self::Requests => (
-                "demo_http_requests_total",
-                "counter",
-                "HTTP requests answered.",
-            ),
+            Self::Requests => ("demo_http_requests_total", "counter", "HTTP requests answered."),
             Self::RequestDuration => (
                 "demo_http_request_duration_seconds",
                 "histogram",
                 "Time from a request's first byte to the response's last.",
             ),
-            Self::Queries => (
-                "demo_database_queries_total",
-                "counter",
-                "Statements sent to the database.",
-            ),
+            Self::Queries => {
+                ("demo_database_queries_total", "counter", "Statements sent to the database.")
+            }
             Self::QueueDepth => ("demo_queue_depth", "gauge", "Jobs that wait in a queue."),
         };
-        line(
-            text,
-            format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"),
-        );
+        line(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
     /// The sample with this number in the family; no two have the same labels.
@@ -304,23 +279,15 @@ fn write_histogram_line(number: u64, text: &mut BytesMut) {
     let count = noise(group) % 100_000;
     let name = "demo_http_request_duration_seconds";
     let labels = format_args!("handler=\"{handler}\",instance_id=\"i-{instance:08x}\"");
-    let bucket = usize::try_from(place)
-        .ok()
-        .and_then(|place| BUCKETS.get(place));
+    let bucket = usize::try_from(place).ok().and_then(|place| BUCKETS.get(place));
     match bucket {
         Some((bound, of_1000)) => {
             let below = count * of_1000 / 1000;
-            line(
-                text,
-                format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {below}\n"),
-            );
+            line(text, format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {below}\n"));
         }
         None if place + 1 < HISTOGRAM_LINES => {
             let (seconds, millis) = (count * 83 / 1000, count * 83 % 1000);
-            line(
-                text,
-                format_args!("{name}_sum{{{labels}}} {seconds}.{millis:03}\n"),
-            );
+            line(text, format_args!("{name}_sum{{{labels}}} {seconds}.{millis:03}\n"));
         }
         None => line(text, format_args!("{name}_count{{{labels}}} {count}\n")),
     }
@@ -385,9 +352,8 @@ mod tests {
     #[tokio::test]
     async fn no_series_comes_twice() {
         let text = text(100_000).await;
-        let names: HashSet<_> = samples(&text)
-            .map(|line| line.rsplit_once(' ').expect("a value").0)
-            .collect();
+        let names: HashSet<_> =
+            samples(&text).map(|line| line.rsplit_once(' ').expect("a value").0).collect();
         assert_eq!(names.len(), 100_000);
     }
 
@@ -434,27 +400,18 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_served_chunked() {
-        let answer = exchange(
-            7,
-            "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-        );
+        let answer = exchange(7, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let answer = answer.await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(head.contains("transfer-encoding: chunked"), "{head}");
-        assert!(
-            head.contains("content-type: text/plain; version=0.0.4"),
-            "{head}"
-        );
+        assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
         assert!(body.ends_with("\n\r\n0\r\n\r\n"), "{body}");
     }
 
     #[tokio::test]
     async fn head_is_answered_without_a_body() {
-        let answer = exchange(
-            7,
-            "HEAD /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-        );
+        let answer = exchange(7, "HEAD /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let answer = answer.await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.ends_with("\r\n\r\n"), "{answer}");
@@ -465,10 +422,7 @@ mod tests {
     async fn other_paths_and_methods_are_refused() {
         for (request_line, status) in [
             ("GET / HTTP/1.1", "HTTP/1.1 404 Not Found\r\n"),
-            (
-                "POST /metrics HTTP/1.1",
-                "HTTP/1.1 405 Method Not Allowed\r\n",
-            ),
+            ("POST /metrics HTTP/1.1", "HTTP/1.1 405 Method Not Allowed\r\n"),
         ] {
             let request = format!("{request_line}\r\nhost: x\r\nconnection: close\r\n\r\n");
             let answer = exchange(7, &request).await;

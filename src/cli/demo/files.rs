@@ -39,19 +39,13 @@ impl Files {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
         // Absolute, because the `curl` lines must work in any folder.
-        let files = Self {
-            folder: builder.tempdir_in(std::path::absolute(parent)?)?,
-        };
+        let files = Self { folder: builder.tempdir_in(std::path::absolute(parent)?)? };
         let write = |name: &str, contents: &str, access| {
             let path = files.folder().join(name);
             pki::write(&path, contents.as_bytes(), access, Existing::Keep)
         };
         // The CA's key stays in memory: nobody can sign with it once the demo is over.
-        write(
-            CA_CERTIFICATE,
-            &authority.pair().certificate_pem,
-            Access::Public,
-        )?;
+        write(CA_CERTIFICATE, &authority.pair().certificate_pem, Access::Public)?;
         write(SERVER_CERTIFICATE, &server.certificate_pem, Access::Public)?;
         write(SERVER_KEY, &server.key_pem, Access::Private)?;
         write(CLIENT_CERTIFICATE, &client.certificate_pem, Access::Public)?;
@@ -96,11 +90,7 @@ client-ca = {CA_CERTIFICATE}
 ",
         address = listen.ip(),
         // Port 0 asks for a free one, which is for the command line: in a file it is a mistake.
-        port = if listen.port() == 0 {
-            DEFAULT_LISTEN.port()
-        } else {
-            listen.port()
-        },
+        port = if listen.port() == 0 { DEFAULT_LISTEN.port() } else { listen.port() },
     )
 }
 

@@ -47,14 +47,7 @@ pub(super) struct Outcome<'a> {
 
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures {
-            bytes,
-            samples,
-            first_byte,
-            total,
-            tls_version,
-            cipher_suite,
-        } = self.figures;
+        let Figures { bytes, samples, first_byte, total, tls_version, cipher_suite } = self.figures;
         let curl = Curl::new(self.folder);
         let list = format!("https://{}/prometheus", self.proxy);
         let one = format!("{list}?exporter={EXPORTER}");

@@ -42,15 +42,9 @@ pub(super) struct Figures {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot connect to {address}")]
-    Connect {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Connect { address: SocketAddr, source: io::Error },
     #[error("the TLS handshake with {address} failed")]
-    Handshake {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Handshake { address: SocketAddr, source: io::Error },
     #[error("`{0}` is no path to ask for")]
     Path(String, #[source] hyper::http::Error),
     #[error("no answer")]
@@ -74,10 +68,7 @@ pub(super) async fn scrape(
     let start = Instant::now();
     let request = Request::get(path_and_query)
         .header(HOST, address.to_string())
-        .header(
-            USER_AGENT,
-            concat!("scrapegate/", env!("CARGO_PKG_VERSION")),
-        )
+        .header(USER_AGENT, concat!("scrapegate/", env!("CARGO_PKG_VERSION")))
         .header(ACCEPT, "text/plain;version=0.0.4")
         .body(Empty::<Bytes>::new())
         .map_err(|refused| Error::Path(path_and_query.to_owned(), refused))?;
@@ -90,9 +81,8 @@ pub(super) async fn scrape(
         .await
         .map_err(|source| Error::Handshake { address, source })?;
     let (tls_version, cipher_suite) = negotiated(stream.get_ref().1);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(Error::NoAnswer)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(Error::NoAnswer)?;
     let exchange = async {
         let response = sender.send_request(request).await;
         // Without a sender the connection ends after this exchange.
@@ -127,10 +117,7 @@ async fn read(response: Response<Incoming>, start: Instant) -> Result<Read, Erro
     let mut body = response.into_body();
     let mut read = Read::default();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|source| Error::Incomplete {
-            bytes: read.bytes,
-            source,
-        })?;
+        let frame = frame.map_err(|source| Error::Incomplete { bytes: read.bytes, source })?;
         if let Some(data) = frame.data_ref() {
             read.first_byte.get_or_insert_with(|| start.elapsed());
             read.bytes += data.len() as u64;
@@ -158,17 +145,11 @@ fn negotiated(connection: &ClientConnection) -> (String, String) {
     let version = connection
         .protocol_version()
         .and_then(|version| version.as_str())
-        .map_or_else(
-            || "TLS".to_owned(),
-            |name| name.replace("TLSv", "TLS ").replace('_', "."),
-        );
+        .map_or_else(|| "TLS".to_owned(), |name| name.replace("TLSv", "TLS ").replace('_', "."));
     let suite = connection
         .negotiated_cipher_suite()
         .and_then(|suite| suite.suite().as_str())
-        .map_or_else(
-            || "unknown".to_owned(),
-            |name| name.replace("TLS13_", "TLS_"),
-        );
+        .map_or_else(|| "unknown".to_owned(), |name| name.replace("TLS13_", "TLS_"));
     (version, suite)
 }
 
@@ -219,9 +200,7 @@ mod tests {
     /// A TLS server's and a client's configuration that trust each other.
     fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
         let authority = Authority::generate("CA", Validity::OneDay).expect("a CA");
-        let server = authority
-            .server_pair(&["127.0.0.1".to_owned()])
-            .expect("a pair");
+        let server = authority.server_pair(&["127.0.0.1".to_owned()]).expect("a pair");
         let provider = Arc::new(default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -230,9 +209,7 @@ mod tests {
             .with_single_cert(vec![server.certificate()], server.key())
             .expect("a matching pair");
         let mut roots = RootCertStore::empty();
-        roots
-            .add(authority.pair().certificate())
-            .expect("a trust anchor");
+        roots.add(authority.pair().certificate()).expect("a trust anchor");
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
@@ -318,10 +295,7 @@ mod tests {
     async fn the_reason_of_a_refusal_is_told() {
         let answer = b"HTTP/1.1 502 exporter refused the connection\r\ncontent-length: 0\r\n\r\n";
         let refused = scrape_raw(answer).await.expect_err("refused");
-        assert_eq!(
-            refused.to_string(),
-            "the answer is 502 exporter refused the connection"
-        );
+        assert_eq!(refused.to_string(), "the answer is 502 exporter refused the connection");
     }
 
     const TEXT: &[u8] =

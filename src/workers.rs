@@ -1,0 +1,154 @@
+//! One single-threaded runtime a core.
+//!
+//! A scrape is one task that reads, copies, encrypts and writes: it gains nothing from a second
+//! thread. On tokio's multi-threaded runtime each wake-up of that task also wakes an idle worker,
+//! which looks for work to steal and finds none: about one futex call per MiB of a fast exporter,
+//! and 25 per MiB of a slow one. Here it wakes no thread but its own.
+
+use std::{
+    future::Future,
+    io,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+
+/// Threads that run connections. Dropping them ends what still runs on them.
+#[derive(Debug)]
+pub struct Workers(Vec<Worker>);
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    /// How many tasks it has.
+    load: Arc<AtomicUsize>,
+    /// Ends the thread when dropped.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Counts a task of a worker while it lives.
+struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn of(worker: &Worker) -> Self {
+        worker.load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&worker.load))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Workers {
+    /// Starts `count` threads; one a core when absent.
+    ///
+    /// # Errors
+    /// A thread or its runtime cannot be made.
+    pub fn start(count: Option<NonZeroUsize>) -> io::Result<Self> {
+        let count = match count {
+            Some(count) => count,
+            None => thread::available_parallelism()?,
+        };
+        (0..count.get()).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Runs a task on the worker that has the fewest.
+    ///
+    /// The task is made there, inside its runtime: sockets belong to the runtime they are made in.
+    pub fn spawn<F>(&self, task: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let least = self.0.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+        if let Some(worker) = least {
+            let load = Load::of(worker);
+            worker.runtime.spawn(async move {
+                task().await;
+                drop(load);
+            });
+        }
+    }
+}
+
+impl Worker {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name("scrapegate".to_owned()).spawn(move || {
+            // Resolves when the sender is dropped.
+            let _ = runtime.block_on(stopped);
+            // Drops its tasks; a name look-up in flight is not waited for.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { runtime: handle, load: Arc::default(), stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A worker's panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{collections::HashSet, sync::mpsc};
+
+    use super::*;
+
+    #[test]
+    fn tasks_go_to_the_worker_that_has_the_fewest() {
+        let workers = Workers::start(NonZeroUsize::new(3)).unwrap();
+        let (threads, names) = mpsc::channel();
+        let (release, released) = tokio::sync::watch::channel(false);
+        for _ in 0..3 {
+            let (threads, mut released) = (threads.clone(), released.clone());
+            workers.spawn(move || async move {
+                threads.send(thread::current().id()).unwrap();
+                released.wait_for(|released| *released).await.unwrap();
+            });
+        }
+        let used: HashSet<_> = names.iter().take(3).collect();
+        assert_eq!(used.len(), 3);
+        release.send_replace(true);
+    }
+
+    #[test]
+    fn dropping_them_drops_what_still_runs() {
+        struct Dropped(mpsc::Sender<()>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                self.0.send(()).unwrap();
+            }
+        }
+        let workers = Workers::start(NonZeroUsize::new(1)).unwrap();
+        let (sender, dropped) = mpsc::channel();
+        let guard = Dropped(sender);
+        workers.spawn(move || async move {
+            std::future::pending::<()>().await;
+            drop(guard);
+        });
+        assert!(dropped.try_recv().is_err());
+        drop(workers);
+        assert_eq!(dropped.try_recv(), Ok(()));
+    }
+}
