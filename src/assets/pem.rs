@@ -11,8 +11,11 @@ use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use crate::{
     config::{Findings, Sourced},
-    file::{MAX_FILE, read_regular},
+    file,
 };
+
+/// Largest key or secret, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
 
 /// A bundle of 10 000 certificates is about 20 MB.
 const MAX_BUNDLE: u64 = 64 * MAX_FILE;
@@ -25,10 +28,10 @@ pub(super) struct Reader {
 
 impl Reader {
     fn read(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {
-        match read_regular(&file.value, limit) {
+        match file::read(&file.value, limit) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
-                self.findings.push(file.error(format!("{} {error}", file.value.display())));
+                self.findings.push(file.error(format!("{}: {error}", file.value.display())));
                 None
             }
         }

@@ -113,7 +113,7 @@ fn more_than_a_mebibyte_is_too_large_and_a_mebibyte_is_not() {
     text += &"#".repeat(1024 * 1024 - text.len());
     good(&text, GOOD_EXPORTERS);
     text.push('#');
-    let too_large = "config.ini: error: larger than 1048576 bytes, too large for a configuration\n";
+    let too_large = "config.ini: error: larger than 1048576 bytes, the most that is read\n";
     bad(&text, GOOD_EXPORTERS, too_large);
 }
 
