@@ -213,7 +213,7 @@ async fn serve(
             serve_requests(stream, address, identity, activity, &shared).await;
         }
         Err(error) => {
-            tracing::info!(peer = %address, reason = %Chain(&error), "TLS handshake ended");
+            tracing::info!(peer = %address, reason = Chain(&error).to_string(), "TLS handshake ended");
         }
     }
 }
@@ -257,11 +257,11 @@ async fn serve_requests<S: Scraper>(
         Closed::Failed(error) if error.is_parse() || error.is_parse_too_large() => tracing::info!(
             peer = %address,
             client = peer.client(),
-            reason = %Chain(&error),
+            reason = Chain(&error).to_string(),
             "request refused"
         ),
         Closed::Failed(error) => {
-            tracing::debug!(peer = %address, reason = %Chain(&error), "connection ended");
+            tracing::debug!(peer = %address, reason = Chain(&error).to_string(), "connection ended");
         }
     }
 }

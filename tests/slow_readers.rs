@@ -1,0 +1,73 @@
+//! What scrapers that stop reading cost: a bounded piece of memory each, whatever the body's size.
+//!
+//! Not shown here: what the kernel holds for them in its socket buffers.
+
+mod support;
+
+use std::{thread, time::Duration};
+
+use support::{
+    PATIENCE,
+    body::Body,
+    client::Client,
+    exporter::{Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
+
+const READERS: u64 = 64;
+const BODY: u64 = 200_000_000;
+/// SPEC §4: at most 0.3 MiB a scrape.
+const KIB_A_SCRAPE: u64 = 3 * 1024 / 10;
+
+/// The resident memory once it has stopped changing for half a second.
+fn settled_rss_kib(proxy: &Proxy) -> u64 {
+    let pause = Duration::from_millis(50);
+    let (mut last, mut unchanged, mut waited) = (0, 0, Duration::ZERO);
+    while unchanged < 10 {
+        assert!(waited < PATIENCE, "the memory never stops changing");
+        thread::sleep(pause);
+        waited += pause;
+        let now = proxy.rss_kib();
+        unchanged = if now == last { unchanged + 1 } else { 0 };
+        last = now;
+    }
+    last
+}
+
+fn assert_bounded(framing: Framing) {
+    let pki = Pki::new();
+    let exporter = Exporter::start(move |conversation| {
+        conversation.read_request()?;
+        conversation.answer("", framing, Body::text(BODY))
+    });
+    let section =
+        exporter.section("large") + "interval = 300\ntimeout = 300\nmax-concurrent = 99\n";
+    let proxy = Proxy::start(&pki.config_ini("stall-timeout = 300\n"), &section);
+    let connect = || {
+        let mut client =
+            Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+        client.send_get("/prometheus?exporter=large").expect("the request is sent");
+        client.read_head().expect("a response head");
+        client
+    };
+
+    // The first one brings what is there once: threads, the allocator's arenas.
+    let _first = connect();
+    let before = settled_rss_kib(&proxy);
+    let readers: Vec<Client> = (0..READERS).map(|_| connect()).collect();
+    let each = (settled_rss_kib(&proxy) - before) / READERS;
+    drop(readers);
+    assert!(each <= KIB_A_SCRAPE, "{each} KiB for each scraper that stopped reading");
+    assert!(each >= 16, "only {each} KiB each: they have not stopped yet");
+}
+
+#[test]
+fn a_scraper_that_stops_reading_a_chunked_body_costs_a_bounded_piece_of_memory() {
+    assert_bounded(Framing::Chunked(4096));
+}
+
+#[test]
+fn a_scraper_that_stops_reading_a_body_with_content_length_costs_a_bounded_piece_of_memory() {
+    assert_bounded(Framing::ContentLength);
+}
