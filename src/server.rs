@@ -27,7 +27,13 @@ const BACKLOG: u32 = 1024;
 
 /// After this long without an answer the kernel gives a silent scraper up. It bounds what a host
 /// that vanished can hold; the stall timeout acts first while a response is on its way.
+#[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes that the kernel takes before the scraper's window lets it send them. Without it a scraper
+/// that stopped reading would also fill a send buffer, which grows to megabytes.
+#[cfg(target_os = "linux")]
+const MOST_UNSENT: u32 = 256 * 1024;
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -287,6 +293,10 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     // Without it the last small write of a response waits for a delayed acknowledgement, 40 ms.
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    {
+        let socket = socket2::SockRef::from(stream);
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
+    }
     Ok(())
 }
