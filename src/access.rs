@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use subtle::ConstantTimeEq;
 
-use crate::{error::Refusal, tls::ClientIdentity};
+use crate::{error::Refusal, peer::ClientIdentity};
 
 /// `[default] auth = user:password`. Never printed.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Drives hyper over one stream from a scraper, and keeps every clock that the stream is under.
+//! Generic over the stream and over what answers.
 //!
 //! The clocks are here and not in the handler or the body, because this future is polled whatever
 //! happens: hyper polls no body while the scraper does not read, and no handler while a head is
 //! incomplete.
 
-mod activity;
 mod io;
 
 use std::{
@@ -16,7 +16,12 @@ use std::{
     time::Duration,
 };
 
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -24,12 +29,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
-pub use self::{
-    activity::{Activity, Ending, Timeouts},
-    io::{Downstream, Transport},
-};
+pub use self::io::{Downstream, Transport};
 use crate::{
-    relay::{BATCH, ResponseBody},
+    activity::{Activity, Ending},
+    relay::BATCH,
     shutdown::Stage,
 };
 
@@ -54,13 +57,12 @@ pub enum Closed {
 }
 
 /// A boxed future, so that the connection is `Unpin` and gives its stream back at the end.
-pub type ResponseFuture =
-    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
+pub type ResponseFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
 
 /// Serves requests on `stream` until it is over, by `handle`, one at a time.
 ///
 /// Dropping the future closes the connection at once; a scrape in flight is aborted.
-pub async fn drive<S, H>(
+pub async fn drive<S, H, B>(
     stream: Downstream<S>,
     activity: Arc<Activity>,
     mut stage: watch::Receiver<Stage>,
@@ -68,7 +70,9 @@ pub async fn drive<S, H>(
 ) -> Closed
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    H: Fn(Request<Incoming>) -> ResponseFuture + Unpin,
+    H: Fn(Request<Incoming>) -> ResponseFuture<B> + Unpin,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)

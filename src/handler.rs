@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     access::Access,
-    connection::Activity,
+    activity::Activity,
     deadline::{Deadline, SCRAPE_TIMEOUT_HEADER},
     error::{Afterwards, Refusal, UpstreamError},
     exporter::{Exporter, ExporterName, Exporters},

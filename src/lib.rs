@@ -34,6 +34,7 @@
 //! | [`accept`] | permit → accept → classify the error → back off → spawn |
 //! | [`tls`] | server configuration, client verification and identity, handshake under a deadline |
 //! | [`connection`] | drives hyper over one stream: head, idle, stall and scrape clocks, drain |
+//! | [`activity`] | what a connection is doing: its phase and clocks, shared by all above it |
 //! | [`handler`] | one request, the five steps |
 //! | [`route`] | pure: request head → [`route::Route`] or [`error::Refusal`] |
 //! | [`access`] | allow-list of clients, HTTP Basic |
@@ -49,8 +50,8 @@
 //! | [`shutdown`], [`telemetry`] | stages and signals; logs |
 //!
 //! Imports point one way: `cli → server → {accept, tls, connection, handler} → {route, upstream,
-//! relay} → {exporter, deadline, error}`. `config` knows the domain types, never the other way
-//! round.
+//! relay} → {exporter, deadline, error}`; `config` knows the domain types, never the other way
+//! round. A test (`tests/layers.rs`) holds this.
 //!
 //! # What it is not
 //!
@@ -59,6 +60,7 @@
 
 pub mod accept;
 pub mod access;
+pub mod activity;
 pub mod assets;
 pub mod cli;
 pub mod config;

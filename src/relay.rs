@@ -22,7 +22,7 @@ use self::{
     integrity::TailCheck,
 };
 use crate::{
-    connection::Activity,
+    activity::Activity,
     error::Abort,
     exporter::Exporter,
     scrape::{Outcome, Scrape, Side},

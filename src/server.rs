@@ -8,17 +8,19 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     accept::{Admission, Ticket, accept_loop},
+    activity::{Activity, Timeouts},
     assets::Assets,
     config::{Config, Limits},
-    connection::{Activity, Closed, Downstream, Timeouts, Transport, drive},
+    connection::{Closed, Downstream, Transport, drive},
     handler::{Service, handle},
-    peer::Peer,
+    peer::{ClientIdentity, Peer},
     scrape::Chain,
     shutdown::Stage,
-    tls::{ClientIdentity, handshake},
+    tls::handshake,
     workers::Workers,
 };
 
@@ -283,7 +285,7 @@ impl Scraper for Transport {
     }
 }
 
-impl Scraper for crate::tls::TlsStream {
+impl Scraper for TlsStream<Transport> {
     fn transport(&mut self) -> &mut Transport {
         self.get_mut().0
     }

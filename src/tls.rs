@@ -1,8 +1,8 @@
 //! TLS towards scrapers: which versions, which certificates, and who is let in.
 
+mod certificate;
 mod client_verifier;
 mod handshake;
-mod identity;
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use rustls::{
 };
 
 pub use self::{
+    certificate::{server_key_matches, validity},
     client_verifier::{ClientVerifier, VerifierError},
-    handshake::{HandshakeError, TlsStream, handshake},
-    identity::{ClientIdentity, server_key_matches, validity},
+    handshake::{HandshakeError, handshake},
 };
 
 /// `[default] tls-security-level`.

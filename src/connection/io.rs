@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::Activity;
+use crate::activity::Activity;
 
 /// A TCP connection that reports when the socket takes no more, and is reset in place of closed
 /// when a response was aborted.

@@ -14,7 +14,7 @@ use rustls::{
     },
 };
 
-use super::{identity::validity, subjects};
+use super::{certificate::validity, subjects};
 
 /// Why there is no verifier.
 #[derive(Debug, thiserror::Error)]

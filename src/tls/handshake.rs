@@ -4,16 +4,12 @@ use std::{io, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::ClientIdentity;
-use crate::{connection::Transport, relay::BATCH};
-
-/// A TLS connection from a scraper.
-pub type TlsStream = tokio_rustls::server::TlsStream<Transport>;
+use crate::{peer::ClientIdentity, relay::BATCH};
 
 /// Bytes that rustls encrypts before it wants them sent. One batch fits with its chunk framing, so
 /// that each goes out in one system call; the default of 64 KiB would end each batch in a runt
@@ -40,18 +36,18 @@ pub enum HandshakeError {
 ///
 /// # Errors
 /// See [`HandshakeError`]. A failed handshake has ended with an alert by then.
-pub async fn handshake(
-    transport: Transport,
+pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     config: &Arc<ServerConfig>,
     limit: Duration,
-) -> Result<(TlsStream, Option<ClientIdentity>), HandshakeError> {
+) -> Result<(TlsStream<S>, Option<ClientIdentity>), HandshakeError> {
     let accept = TlsAcceptor::from(Arc::clone(config))
-        .accept_with(transport, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
+        .accept_with(stream, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
         .into_fallible();
     match timeout(limit, accept).await {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
-        Ok(Err((error, transport))) => {
-            let_the_alert_be_read(transport).await;
+        Ok(Err((error, stream))) => {
+            let_the_alert_be_read(stream).await;
             Err(HandshakeError::Failed(error))
         }
         Ok(Ok(stream)) => {
@@ -65,12 +61,12 @@ pub async fn handshake(
 
 /// In TLS 1.3 the client is done before its certificate is judged and may have sent its request:
 /// closing with that unread would reset the connection, and the reset can overtake the alert.
-async fn let_the_alert_be_read(mut transport: Transport) {
+async fn let_the_alert_be_read<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let read_on = async {
-        transport.shutdown().await?;
+        stream.shutdown().await?;
         let mut waste = [0; 4096];
         for _ in 0..16 {
-            if transport.read(&mut waste).await? == 0 {
+            if stream.read(&mut waste).await? == 0 {
                 break;
             }
         }

@@ -156,7 +156,8 @@ impl Activity {
 
     // What the stream reports.
 
-    pub(super) fn bytes_read(&self) {
+    /// hyper got bytes: the start of a head, unless a request is being answered.
+    pub fn bytes_read(&self) {
         let mut state = self.state();
         match state.phase {
             Phase::Idle { .. } => state.phase = Phase::Head { since: Instant::now() },
@@ -165,11 +166,13 @@ impl Activity {
         }
     }
 
-    pub(super) fn write_blocked(&self) {
+    /// Bytes are left in the TLS buffer.
+    pub fn write_blocked(&self) {
         self.state().backlog = true;
     }
 
-    pub(super) fn flushed(&self) {
+    /// All that hyper and TLS had is with the socket: a complete response is delivered now.
+    pub fn flushed(&self) {
         let mut state = self.state();
         state.backlog = false;
         let delivered = match state.phase {
@@ -186,22 +189,25 @@ impl Activity {
         }
     }
 
-    pub(super) fn socket_took_bytes(&self) {
+    /// The socket took at least one byte.
+    pub fn socket_took_bytes(&self) {
         self.state().blocked_since = None;
     }
 
-    pub(super) fn socket_took_nothing(&self) {
+    /// The socket took no byte: the clock of a stalled write runs from the first time on.
+    pub fn socket_took_nothing(&self) {
         self.state().blocked_since.get_or_insert_with(Instant::now);
     }
 
-    pub(super) fn resets_on_close(&self) -> bool {
+    /// See [`Activity::reset_on_close`].
+    pub fn resets_on_close(&self) -> bool {
         self.state().reset_on_close
     }
 
     // What the driver asks.
 
     /// The clock that runs out first.
-    pub(super) fn next_clock(&self) -> Option<(Instant, Ending)> {
+    pub fn next_clock(&self) -> Option<(Instant, Ending)> {
         let state = self.state();
         let phase = match state.phase {
             Phase::Head { since } => Some((since + self.timeouts.header, Ending::Header)),
@@ -214,17 +220,17 @@ impl Activity {
     }
 
     /// The clock that has run out at `now`.
-    pub(super) fn expired(&self, now: Instant) -> Option<Ending> {
+    pub fn expired(&self, now: Instant) -> Option<Ending> {
         self.next_clock().filter(|(at, _)| *at <= now).map(|(_, ending)| ending)
     }
 
     /// Whether a response said `Connection: close` to a client that may still be sending.
-    pub(super) fn refused_early(&self) -> bool {
+    pub fn refused_early(&self) -> bool {
         self.state().refused_early
     }
 
     /// The driver gives the connection up; a response in progress is aborted.
-    pub(super) fn end(&self, ending: Ending) {
+    pub fn end(&self, ending: Ending) {
         let mut state = self.state();
         state.ended = Some(ending);
         state.reset_on_close |= matches!(state.phase, Phase::Relaying { .. } | Phase::Responding);
