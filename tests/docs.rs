@@ -1,0 +1,159 @@
+//! What the README says is so: its examples load, and its tables have every key, status and word
+//! that there is, and no other.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+/// A file of this repository.
+fn repository(path: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+fn scrapegate(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scrapegate"))
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .expect("the binary runs")
+}
+
+/// What stands between `start` and the next `end`.
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("no {start:?}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("no {end:?} after {start:?}")).0
+}
+
+/// The string literals of Rust source without escaped quotes.
+fn literals(source: &str) -> Vec<&str> {
+    source.split('"').skip(1).step_by(2).collect()
+}
+
+/// The code in the first cell of each row of the tables under `heading`.
+fn first_cells<'a>(readme: &'a str, heading: &str) -> BTreeSet<&'a str> {
+    between(readme, &format!("\n{heading}\n"), "\n#")
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0))
+        .collect()
+}
+
+#[test]
+fn the_examples_of_the_readme_are_those_in_packaging() {
+    let readme = repository("README.md");
+    for (file, language) in
+        [("config.ini", "ini"), ("prometheus_exporters.ini", "ini"), ("prometheus.yml", "yaml")]
+    {
+        let example = repository(&format!("packaging/examples/{file}"));
+        assert!(readme.contains(&format!("```{language}\n{example}```\n")), "{file}");
+    }
+}
+
+#[test]
+fn the_examples_load_without_a_finding() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for file in ["config.ini", "prometheus_exporters.ini"] {
+        let example = repository(&format!("packaging/examples/{file}"));
+        fs::write(folder.path().join(file), example).expect("written");
+    }
+    let certs = scrapegate(folder.path(), &["certs", "--out", "tls", "--host", "localhost"]);
+    assert!(certs.status.success(), "{certs:?}");
+    let check = scrapegate(folder.path(), &["check", "--config", "config.ini"]);
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{check:?}");
+    assert!(said.starts_with("listen  0.0.0.0:3333\n"), "no finding comes before: {said}");
+    for exporter in ["\nnode_exporter    yes ", "\nmysqld_exporter  yes "] {
+        assert!(said.contains(exporter), "{exporter:?} in {said}");
+    }
+}
+
+#[test]
+fn every_key_has_its_row_and_every_row_its_key() {
+    let (readme, source) = (repository("README.md"), repository("src/config/keys.rs"));
+    for (table, heading) in [
+        ("DEFAULT", "### `[default]`"),
+        ("PROMETHEUS", "### `[prometheus]`"),
+        ("PROXY", "### `[proxy]`"),
+        ("EXPORTER", "## `prometheus_exporters.ini`"),
+    ] {
+        let declaration = between(&source, &format!("static {table}: Table"), "};");
+        let keys = literals(between(declaration, "own: &[", "]")).into_iter().collect();
+        assert_eq!(first_cells(&readme, heading), keys, "{heading}");
+    }
+}
+
+#[test]
+fn every_status_has_its_row_and_every_row_its_status() {
+    let (readme, source) = (repository("README.md"), repository("src/error.rs"));
+    let statuses = [
+        ("StatusCode::BAD_REQUEST,", 400),
+        ("StatusCode::UNAUTHORIZED,", 401),
+        ("StatusCode::FORBIDDEN,", 403),
+        ("StatusCode::NOT_FOUND,", 404),
+        ("StatusCode::METHOD_NOT_ALLOWED,", 405),
+        ("(BAD,", 502),
+        ("StatusCode::SERVICE_UNAVAILABLE,", 503),
+        ("(LATE,", 504),
+        ("StatusCode::HTTP_VERSION_NOT_SUPPORTED,", 505),
+    ];
+    let mut answers = BTreeSet::new();
+    for function in ["pub fn verdict(", "fn status("] {
+        let body = between(&source, function, "\n    }\n");
+        let mut parts = body.split('"');
+        let mut before = parts.next().unwrap_or_default();
+        while let (Some(reason), Some(after)) = (parts.next(), parts.next()) {
+            let nearest =
+                statuses.iter().filter_map(|(name, code)| Some((before.rfind(name)?, code)));
+            let (_, code) = nearest.max().unwrap_or_else(|| panic!("no status before {reason:?}"));
+            answers.insert(format!("{code} {reason}"));
+            before = after;
+        }
+    }
+    assert!(answers.len() > 20, "{answers:?}");
+    let rows = first_cells(&readme, "## Statuses and reason phrases");
+    let rows = rows.into_iter().filter(|row| row.starts_with(|c: char| c.is_ascii_digit()));
+    assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), answers);
+}
+
+#[test]
+fn every_word_that_the_log_has_for_an_outcome_is_explained() {
+    let (readme, source) = (repository("README.md"), repository("src/error.rs"));
+    let mut words = BTreeSet::new();
+    for (start, _) in source.match_indices("fn label(") {
+        words.extend(literals(between(&source[start..], "fn label(", "\n    }\n")));
+    }
+    assert!(words.len() > 30, "{words:?}");
+    for word in words {
+        assert!(readme.contains(&format!("`{word}`")), "{word}");
+    }
+}
+
+#[test]
+fn the_links_of_the_readme_lead_somewhere() {
+    let readme = repository("README.md");
+    let anchors: Vec<String> = readme
+        .lines()
+        .filter(|line| line.starts_with("##"))
+        .map(|line| {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.collect::<String>().replace(' ', "-")
+        })
+        .collect();
+    let targets = readme.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    let mut links = 0;
+    for target in targets {
+        links += 1;
+        match target.strip_prefix('#') {
+            Some(anchor) => assert!(anchors.iter().any(|it| it == anchor), "{target}: {anchors:?}"),
+            None => {
+                let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
+                assert!(file.exists(), "{target}");
+            }
+        }
+    }
+    assert!(links > 10, "{links}");
+}
