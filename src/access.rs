@@ -1,10 +1,11 @@
 //! Who may ask: the allow-list of client certificates, and HTTP Basic beside them.
 
-use std::{fmt, net::IpAddr, sync::Mutex};
+use std::{fmt, net::IpAddr};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
 
 use crate::{error::Refusal, peer::ClientIdentity};
 
@@ -176,6 +177,9 @@ struct Basic {
     expected: BasicAuth,
     /// Digest of the last credentials that bcrypt accepted. bcrypt takes tens of milliseconds of
     /// CPU by design, which would be most of a scrape.
+    ///
+    /// Held while bcrypt runs, so that of scrapes that arrive together one pays for all, and
+    /// guesses take one core at most.
     accepted: Mutex<Option<[u8; 32]>>,
 }
 
@@ -197,10 +201,8 @@ impl Basic {
             Password::Plain(expected) => user_is_right & equal(password, expected.as_bytes()),
             Password::Bcrypt(hash) => {
                 let print = sha256(&given);
-                let known = self.accepted.lock().is_ok_and(|accepted| {
-                    accepted.is_some_and(|accepted| bool::from(accepted.ct_eq(&print)))
-                });
-                if known {
+                let mut accepted = self.accepted.lock().await;
+                if accepted.is_some_and(|accepted| accepted.ct_eq(&print).into()) {
                     return true;
                 }
                 let (password, hash) = (password.to_vec(), hash.clone());
@@ -209,7 +211,7 @@ impl Basic {
                     bcrypt::verify(password, &hash).unwrap_or(false)
                 });
                 let right = user_is_right & verified.await.unwrap_or(false);
-                if right && let Ok(mut accepted) = self.accepted.lock() {
+                if right {
                     *accepted = Some(print);
                 }
                 right

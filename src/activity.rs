@@ -54,8 +54,8 @@ struct State {
     blocked_since: Option<Instant>,
     /// The TLS buffer holds bytes that the socket did not take.
     backlog: bool,
-    /// Bytes arrived while a request was being answered: the start of the next one.
-    read_early: bool,
+    /// The last bytes that arrived do not end a head: there is more to come of one.
+    head_is_partial: bool,
     /// A response said `Connection: close` to a client that may not have sent everything.
     refused_early: bool,
     /// A scrape whose last bytes are on their way to the socket.
@@ -88,7 +88,7 @@ impl Activity {
                 phase: Phase::Head { since: Instant::now() },
                 blocked_since: None,
                 backlog: false,
-                read_early: false,
+                head_is_partial: false,
                 refused_early: false,
                 delivering: None,
                 ended: None,
@@ -107,7 +107,6 @@ impl Activity {
     pub fn request_arrived(&self) {
         let mut state = self.state();
         state.phase = Phase::Handling;
-        state.read_early = false;
     }
 
     /// The handler has answered by itself; `closes` when it said `Connection: close`.
@@ -156,13 +155,14 @@ impl Activity {
 
     // What the stream reports.
 
-    /// hyper got bytes: the start of a head, unless a request is being answered.
-    pub fn bytes_read(&self) {
+    /// hyper got these bytes: of a head, as bodies are refused.
+    pub fn bytes_read(&self, bytes: &[u8]) {
         let mut state = self.state();
-        match state.phase {
-            Phase::Idle { .. } => state.phase = Phase::Head { since: Instant::now() },
-            Phase::Head { .. } => {}
-            Phase::Handling | Phase::Responding | Phase::Relaying { .. } => state.read_early = true,
+        // Pipelined requests may wait behind the one that is being answered. As far as they are
+        // whole, hyper goes on to the next by itself.
+        state.head_is_partial = !bytes.ends_with(b"\r\n\r\n");
+        if let Phase::Idle { .. } = state.phase {
+            state.phase = Phase::Head { since: Instant::now() };
         }
     }
 
@@ -182,7 +182,8 @@ impl Activity {
             Phase::Head { .. } | Phase::Idle { .. } | Phase::Handling => return,
         };
         let since = Instant::now();
-        state.phase = if state.read_early { Phase::Head { since } } else { Phase::Idle { since } };
+        state.phase =
+            if state.head_is_partial { Phase::Head { since } } else { Phase::Idle { since } };
         drop(state);
         if let Some(scrape) = delivered {
             scrape.finish(Outcome::Complete);
@@ -222,6 +223,11 @@ impl Activity {
     /// The clock that has run out at `now`.
     pub fn expired(&self, now: Instant) -> Option<Ending> {
         self.next_clock().filter(|(at, _)| *at <= now).map(|(_, ending)| ending)
+    }
+
+    /// Whether bytes of a response are not with the socket yet.
+    pub fn owes_bytes(&self) -> bool {
+        matches!(self.state().phase, Phase::Responding | Phase::Relaying { .. })
     }
 
     /// Whether a response said `Connection: close` to a client that may still be sending.

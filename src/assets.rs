@@ -110,6 +110,10 @@ impl Loader {
             Err(error) => {
                 let culprit = match (&error, &files.clients) {
                     (tls::ServerConfigError::Key(_), _) => &files.key,
+                    (
+                        tls::ServerConfigError::Clients(tls::VerifierError::Anchor(_)),
+                        ClientAuth::Require { ca, .. },
+                    ) => ca,
                     (tls::ServerConfigError::Clients(_), ClientAuth::Require { ca, crl }) => {
                         crl.as_ref().unwrap_or(ca)
                     }

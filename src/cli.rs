@@ -15,8 +15,10 @@ use crate::{config::Sources, scrape::Chain, telemetry::Verbosity};
 mod exit {
     /// `check` found mistakes.
     pub(super) const MISTAKES: u8 = 1;
-    /// Something that should not happen, such as an address that cannot be bound.
+    /// Something that should not happen.
     pub(super) const INTERNAL: u8 = 70;
+    /// The system refuses what is needed, such as the address to listen on.
+    pub(super) const SYSTEM: u8 = 71;
     /// The configuration is wrong.
     pub(super) const CONFIGURATION: u8 = 78;
 }

@@ -233,6 +233,14 @@ pub fn default_folder() -> &'static Path {
 /// The second value has every finding; the first is there when none of them is an error.
 #[must_use]
 pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
+    let (config, findings) = survey(sources);
+    (config.filter(|_| !findings.has_errors()), findings)
+}
+
+/// The same, but with what could be read although something else is wrong: for looking into the
+/// files that it names, so that their mistakes are reported too. It is not fit to run on.
+#[must_use]
+pub fn survey(sources: &Sources) -> (Option<Config>, Findings) {
     let mut all = Findings::default();
     let default = || default_folder().join("config.ini");
     let file = Arc::new(sources.config.clone().unwrap_or_else(default));
@@ -257,11 +265,9 @@ pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
         })
         .and_then(std::convert::identity)
     });
-    let config = match (config, exporters) {
-        (Ok(config), Ok(exporters)) if !all.has_errors() => Some(Config { exporters, ..config }),
-        (Ok(_) | Err(Reported), _) => None,
-    };
-    debug_assert_eq!(config.is_none(), all.has_errors(), "{all}");
+    let config =
+        config.ok().map(|config| Config { exporters: exporters.unwrap_or_default(), ..config });
+    debug_assert!(config.is_some() || all.has_errors(), "{all}");
     (config, all)
 }
 

@@ -24,7 +24,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
     time::{Instant, Sleep, sleep_until, timeout},
 };
@@ -108,7 +108,6 @@ where
         }
     };
 
-    // hyper has flushed and shut the stream down by now, unless a clock or an error came first.
     let client_may_still_send = match &closed {
         Closed::Normally => activity.refused_early(),
         // hyper has answered 400, 414 or 431 itself.
@@ -118,8 +117,12 @@ where
             false
         }
     };
-    if client_may_still_send && !draining {
-        read_out(connection.into_parts().io.into_inner()).await;
+    if matches!(closed, Closed::Normally) && activity.owes_bytes() {
+        // hyper lets go of a connection whose request asked for an upgrade without flushing it.
+        activity.end(Ending::Shutdown);
+    } else if matches!(closed, Closed::Normally) || client_may_still_send {
+        say_goodbye(connection.into_parts().io.into_inner(), client_may_still_send && !draining)
+            .await;
     }
     closed
 }
@@ -148,14 +151,21 @@ fn poll_clocks(
     }
 }
 
-/// Reads for a while what a client still sends after an answer that did not wait for it.
+/// Ends a stream in order: TLS close_notify and FIN, as hyper has done but for a request that asked
+/// for an upgrade. Then reads for a while what a client still sends after an answer that did not
+/// wait for it.
 ///
 /// Closing a socket with unread bytes resets it, and the reset can overtake the answer
 /// (RFC 9112 §9.6).
-async fn read_out<S: AsyncRead + Unpin>(mut stream: S) {
+async fn say_goodbye<S>(mut stream: S, client_may_still_send: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let reading = async {
+        // Fails when it was shut down before, or the client is gone.
+        let _ = stream.shutdown().await;
         let (mut waste, mut left) = ([0; 4096], LINGER_BYTES);
-        while left > 0 {
+        while client_may_still_send && left > 0 {
             match stream.read(&mut waste).await {
                 Ok(0) | Err(_) => break,
                 Ok(count) => left = left.saturating_sub(count),

@@ -87,12 +87,6 @@ impl Deadline {
     pub fn remaining(self, now: Instant) -> Duration {
         self.0.saturating_duration_since(now)
     }
-
-    /// Whether it has passed at `now`.
-    #[must_use]
-    pub fn has_passed(self, now: Instant) -> bool {
-        now >= self.0
-    }
 }
 
 /// A finite positive number of seconds, as Prometheus writes it (`10.000000`).

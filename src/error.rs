@@ -10,7 +10,7 @@ use hyper::StatusCode;
 
 use crate::deadline::Budget;
 
-/// Who caused it.
+/// Who caused it: where to look first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The scraper.
@@ -19,6 +19,18 @@ pub enum Blame {
     Upstream,
     /// scrapegate itself, or whoever runs it.
     Proxy,
+}
+
+impl Blame {
+    /// The word that logs use.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Downstream => "scraper",
+            Self::Upstream => "exporter",
+            Self::Proxy => "proxy",
+        }
+    }
 }
 
 /// What happens to the connection after a synthetic response.
@@ -116,7 +128,10 @@ pub enum UpstreamError {
     /// 101, 204, 205 or 304: nothing that could be metrics.
     #[error("exporter answered {} without metrics", .0.as_u16())]
     NoMetrics(StatusCode),
-    /// The body ended before its first byte, or the whole of it arrived and breaks `integrity`.
+    /// All of the body arrived before any was passed on, and it breaks `integrity`.
+    #[error("exporter's answer {0}")]
+    Integrity(IntegrityFault),
+    /// The body ended before its first byte was passed on.
     #[error("exporter cut its answer short")]
     CutShort,
     /// `Content-Length` above `max-body`.
@@ -222,8 +237,8 @@ impl UpstreamError {
             Abort::ExporterGarbage => Self::Garbage(abort.into()),
             Abort::TooLarge => Self::TooLarge,
             Abort::DeadlineExporter => Self::FirstByteTimeout,
+            Abort::Integrity(fault) => Self::Integrity(fault),
             Abort::ExporterCutShort
-            | Abort::Integrity(_)
             | Abort::DeadlineScraper
             | Abort::ScraperStalled
             | Abort::ScraperGone
@@ -248,6 +263,12 @@ impl UpstreamError {
             Self::TransferCoding => (BAD, "exporter sent an unsupported transfer coding"),
             Self::Redirect => (BAD, "exporter answered with a redirect"),
             Self::NoMetrics(_) => (BAD, "exporter answered without metrics"),
+            Self::Integrity(IntegrityFault::NoEofMarker) => {
+                (BAD, "exporter's answer lacks the final # EOF")
+            }
+            Self::Integrity(IntegrityFault::NoFinalNewline) => {
+                (BAD, "exporter's answer lacks the final newline")
+            }
             Self::CutShort => (BAD, "exporter cut its answer short"),
             Self::TooLarge => (BAD, "exporter's answer is larger than max-body"),
             Self::FirstByteTimeout => (LATE, "exporter sent no first byte in time"),
@@ -269,6 +290,7 @@ impl UpstreamError {
             Self::TransferCoding => "exporter_transfer_coding",
             Self::Redirect => "exporter_redirect",
             Self::NoMetrics(_) => "exporter_no_metrics",
+            Self::Integrity(_) => "exporter_integrity",
             Self::CutShort => "exporter_cut_short",
             Self::TooLarge => "exporter_too_large",
             Self::FirstByteTimeout => "exporter_first_byte_timeout",

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::http::uri::PathAndQuery;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -129,6 +130,9 @@ impl ExporterPath {
         let before_query = path.split('?').next().unwrap_or(path);
         if before_query.split('/').any(|segment| segment == "..") {
             return Err("must not contain a `..` segment");
+        }
+        if PathAndQuery::try_from(path).is_err() {
+            return Err("holds a character that must be percent-encoded, such as `<`");
         }
         Ok(Self(path.to_owned()))
     }

@@ -18,7 +18,7 @@ use crate::{
     relay::{self, RelayBody, ResponseBody},
     respond,
     route::{self, Route},
-    scrape::Scrape,
+    scrape::{Outcome, Scrape, Side},
     shutdown::Stage,
     upstream::{self, UpstreamHead},
 };
@@ -88,23 +88,26 @@ async fn answer(
     match (route.await, &service.exporters) {
         (Ok(Route::Scrape { exporter, forwarded }), Some(exporters)) => {
             let Some(exporter) = exporters.get(&exporter) else {
-                return Err(refused(peer, Refusal::UnknownExporter));
+                return Err(refused(peer, Refusal::UnknownExporter, Some(&exporter)));
             };
             let request = ScrapeRequest { exporter, head, forwarded: &forwarded, arrival };
             scrape(service, peer, activity, &request).await
         }
         (Ok(Route::List), Some(exporters)) => Ok(Answer::Own(list(exporters))),
-        (Ok(Route::Scrape { .. } | Route::List), None) => Err(refused(peer, Refusal::UnknownPath)),
+        (Ok(Route::Scrape { .. } | Route::List), None) => {
+            Err(refused(peer, Refusal::UnknownPath, None))
+        }
         (Ok(Route::Healthy), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
         (Ok(Route::Ready), _) if is_draining(service) => Err(Refusal::Draining),
         (Ok(Route::Ready), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
-        (Err(refusal), _) => Err(refused(peer, refusal)),
+        (Err(refusal), _) => Err(refused(peer, refusal, None)),
     }
 }
 
-/// Logs a request that never became a scrape.
-fn refused(peer: &Peer, refusal: Refusal) -> Refusal {
+/// Logs a request that never became a scrape, with the exporter's name if it asked for one.
+fn refused(peer: &Peer, refusal: Refusal, asked_for: Option<&ExporterName>) -> Refusal {
     tracing::info!(
+        exporter = asked_for.map(ExporterName::as_str),
         reason = refusal.label(),
         status = refusal.verdict().status.as_u16(),
         client = peer.client(),
@@ -145,7 +148,8 @@ async fn scrape(
     );
     let permit = exporter.try_acquire();
     let no_permit = permit.is_none();
-    let mut scrape = Scrape::begin(Arc::clone(exporter), Arc::clone(peer), permit);
+    let scrape = Scrape::begin(Arc::clone(exporter), Arc::clone(peer), permit);
+    let awaiting = Awaiting { scrape: Some(scrape), activity };
     let first_bytes = if is_draining(service) {
         Err(Refusal::Draining)
     } else if no_permit {
@@ -153,16 +157,42 @@ async fn scrape(
     } else {
         first_bytes(request, deadline, activity).await.map_err(Refusal::from)
     };
+    let scrape = awaiting.over();
     match first_bytes {
         Ok((head, mut body)) => {
-            scrape.first_byte(head.status);
-            body.account_to(scrape);
+            if let Some(mut scrape) = scrape {
+                scrape.first_byte(head.status);
+                body.account_to(scrape);
+            }
             let response = relay::response_head(&head, ResponseBody::relay(body));
             Ok(Answer::Relayed(response, deadline))
         }
         Err(refusal) => {
-            scrape.refuse(&refusal);
+            if let Some(scrape) = scrape {
+                scrape.refuse(&refusal);
+            }
             Err(refusal)
+        }
+    }
+}
+
+/// A scrape whose exporter is awaited. Dropped in that state, as when the connection ends, it says
+/// why.
+struct Awaiting<'a> {
+    scrape: Option<Scrape>,
+    activity: &'a Activity,
+}
+
+impl Awaiting<'_> {
+    fn over(mut self) -> Option<Scrape> {
+        self.scrape.take()
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        if let Some(scrape) = self.scrape.take() {
+            scrape.finish(Outcome::Aborted(self.activity.abort_cause(Side::Exporter)));
         }
     }
 }

@@ -8,6 +8,8 @@ mod headers;
 mod integrity;
 
 use std::{
+    collections::VecDeque,
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -103,8 +105,8 @@ pub struct RelayBody {
     max_body: Option<u64>,
     /// The exporter's message is complete and sound.
     complete: bool,
-    /// A batch that is ready to be passed on.
-    primed: Option<Bytes>,
+    /// The first batches, at most two.
+    primed: VecDeque<Bytes>,
     scrape: Option<Scrape>,
     activity: Arc<Activity>,
 }
@@ -126,7 +128,7 @@ impl RelayBody {
             upstream,
             received: 0,
             max_body: exporter.max_body,
-            primed: None,
+            primed: VecDeque::new(),
             scrape: None,
             activity,
         }
@@ -134,14 +136,19 @@ impl RelayBody {
 
     /// Waits until the first bytes, or the end of an empty body, are here.
     ///
-    /// So head and data share a TLS record, and an early death is still a clean 502. Cancel safe:
-    /// bytes that have arrived stay here.
+    /// So head and data share a TLS record, and an early death is still a clean 502: also one that
+    /// is known by now behind the first bytes, because a connection that is reset before the first
+    /// byte of an answer makes some clients ask again. Cancel safe: bytes that have arrived stay
+    /// here.
     ///
     /// # Errors
     /// The body ended badly before its first byte could be passed on.
     pub async fn prime(&mut self) -> Result<(), Abort> {
-        let first = std::future::poll_fn(|cx| self.poll_batch(cx)).await?;
-        self.primed = first;
+        let first = poll_fn(|cx| self.poll_batch(cx)).await?;
+        self.primed.extend(first);
+        if !self.complete && self.coalescer.is_empty() {
+            poll_fn(|cx| Poll::Ready(self.look_behind(cx))).await?;
+        }
         Ok(())
     }
 
@@ -179,6 +186,22 @@ impl RelayBody {
         }
     }
 
+    /// Takes what has arrived behind the first batch, one frame at most, without waiting for it.
+    fn look_behind(&mut self, cx: &mut Context<'_>) -> Result<(), Abort> {
+        match self.upstream.poll_data(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(None) => self.end_of_message(),
+            Poll::Ready(Some(data)) => {
+                let data = data?;
+                self.inspect(&data)?;
+                if let Next::PassOn(data) = self.coalescer.push(data) {
+                    self.primed.push_back(data);
+                }
+                Ok(())
+            }
+        }
+    }
+
     fn inspect(&mut self, data: &Bytes) -> Result<(), Abort> {
         self.received += data.len() as u64;
         if self.max_body.is_some_and(|most| self.received > most) {
@@ -197,7 +220,7 @@ impl RelayBody {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
-        if let Some(batch) = self.primed.take() {
+        if let Some(batch) = self.primed.pop_front() {
             return Poll::Ready(Some(Ok(batch)));
         }
         // Bytes that the socket did not take yet are in the TLS buffer: reading on would only pile
@@ -248,7 +271,7 @@ impl Body for RelayBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.complete && self.primed.is_none() && self.coalescer.is_empty()
+        self.complete && self.primed.is_empty() && self.coalescer.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {

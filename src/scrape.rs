@@ -37,6 +37,18 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Who caused it, if something went wrong.
+    #[must_use]
+    pub fn blame(self) -> Option<Blame> {
+        match self {
+            Self::Complete => None,
+            Self::Refused(_, _, blame) => Some(blame),
+            Self::Aborted(abort) => Some(abort.blame()),
+        }
+    }
+}
+
 /// Whom a scrape waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -89,7 +101,7 @@ impl PhaseClock {
 }
 
 /// One scrape from the arrival of its request to its outcome. Logged once, also when dropped
-/// unfinished: then the scraper went away.
+/// unfinished, as happens to the body or the handler of a scraper that went away.
 pub struct Scrape {
     exporter: Arc<Exporter>,
     peer: Arc<Peer>,
@@ -177,6 +189,7 @@ impl Scrape {
                 tracing::$level!(
                     exporter = self.exporter.name.as_str(),
                     outcome = outcome.label(),
+                    blame = outcome.blame().map(Blame::label),
                     status = status.map(|status| status.as_u16()),
                     bytes = self.bytes,
                     seconds = seconds(self.begun.elapsed()),
@@ -206,9 +219,9 @@ impl Drop for Scrape {
     }
 }
 
-/// Seconds to the microsecond.
+/// Seconds to a tenth of a millisecond; finer ones would be printed as `5.3e-5`.
 fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e6
+    (duration.as_secs_f64() * 1e4).round() / 1e4
 }
 
 /// An error with all its sources in one line.

@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::{
     accept::{Admission, Ticket, accept_loop},
-    activity::{Activity, Timeouts},
+    activity::{Activity, Ending, Timeouts},
     assets::Assets,
     config::{Config, Limits},
     connection::{Closed, Downstream, Transport, drive},
@@ -27,10 +27,10 @@ use crate::{
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// After this long without an answer the kernel gives a silent scraper up. It bounds what a host
-/// that vanished can hold; the stall timeout acts first while a response is on its way.
+/// This long after the stall timeout the kernel gives a scraper up that does not acknowledge what
+/// it was sent. It bounds what a host that vanished can hold.
 #[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// Bytes that the kernel takes before the scraper's window lets it send them. Without it a scraper
 /// that stopped reading would also fill a send buffer, which grows to megabytes.
@@ -194,7 +194,7 @@ async fn serve(
     admission: Arc<Admission>,
     shared: Arc<Shared>,
 ) {
-    if let Err(error) = set_options(&stream) {
+    if let Err(error) = set_options(&stream, shared.limits.stall_timeout.as_duration()) {
         tracing::debug!(peer = %address, %error, "connection lost");
         return;
     }
@@ -258,6 +258,13 @@ async fn serve_requests<S: Scraper>(
     .await;
     match closed {
         Closed::Normally => {}
+        // A scrape that ends by its deadline, a stall or a shutdown has its own record.
+        Closed::By(Ending::Header) => tracing::info!(
+            peer = %address,
+            client = peer.client(),
+            reason = "no complete request head within header-timeout",
+            "request refused"
+        ),
         Closed::By(ending) => {
             tracing::debug!(peer = %address, client = peer.client(), ?ending, "connection ended");
         }
@@ -291,13 +298,13 @@ impl Scraper for TlsStream<Transport> {
     }
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+fn set_options(stream: &TcpStream, stall_timeout: Duration) -> io::Result<()> {
     // Without it the last small write of a response waits for a delayed acknowledgement, 40 ms.
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {
         let socket = socket2::SockRef::from(stream);
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_user_timeout(Some(stall_timeout + SILENCE))?;
         socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
     }
     Ok(())

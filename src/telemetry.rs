@@ -29,12 +29,19 @@ pub fn start(format: LogFormat, verbosity: Verbosity) {
         Verbosity::Verbose => "info,scrapegate=debug",
         Verbosity::Debug => "debug",
     };
-    let filter =
-        EnvFilter::try_from_env(LEVEL_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = std::env::var(LEVEL_VARIABLE).ok();
+    let (filter, mistake) = match wanted.map(EnvFilter::try_new) {
+        None => (EnvFilter::new(default), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(default), Some(error.to_string())),
+    };
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Fails only when a subscriber is set already.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init(),
         LogFormat::Json => builder.json().with_current_span(false).finish().try_init(),
     };
+    if let Some(mistake) = mistake {
+        tracing::warn!(mistake, "{LEVEL_VARIABLE} is ignored");
+    }
 }

@@ -114,6 +114,10 @@ fn refuse_existing(folder: &Path, names: [&'static str; 6]) -> Result<(), Error>
 }
 
 fn create_folder(folder: &Path) -> io::Result<()> {
+    // Those above it are ordinary folders; only this one holds keys.
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

@@ -28,19 +28,24 @@ pub(super) fn check(sources: &Sources, out: &mut dyn Write) -> ExitCode {
         out.flush()
     })();
     match (written, loaded) {
-        (Err(error), _) => {
+        // Whoever pipes into `head` has seen enough.
+        (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(format_args!("cannot write: {error}"));
             exit::INTERNAL.into()
         }
-        (Ok(()), None) => exit::MISTAKES.into(),
-        (Ok(()), Some(_)) => ExitCode::SUCCESS,
+        (_, None) => exit::MISTAKES.into(),
+        (_, Some(_)) => ExitCode::SUCCESS,
     }
 }
 
 fn summary(config: &Config, assets: &Assets, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "listen  {}", config.listen)?;
     writeln!(out)?;
-    exporters(&config.exporters, out)?;
+    if config.prometheus_enabled {
+        exporters(&config.exporters, out)?;
+    } else {
+        writeln!(out, "no exporters: [prometheus] enabled is False")?;
+    }
     if !assets.certificates.is_empty() {
         writeln!(out)?;
         let now = OffsetDateTime::now_utc();

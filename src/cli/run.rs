@@ -25,13 +25,13 @@ pub(super) struct RunArgs {
 
 /// Both files and all they name, or everything that is wrong with them.
 pub(super) fn load(sources: &Sources) -> (Option<(Config, Assets)>, Findings) {
-    let (config, mut findings) = config::load(sources);
+    let (config, mut findings) = config::survey(sources);
     let loaded = config.and_then(|config| {
         let (assets, more) = assets::load(&config);
         findings.extend(more);
         assets.map(|assets| (config, assets))
     });
-    (loaded, findings)
+    (loaded.filter(|_| !findings.has_errors()), findings)
 }
 
 pub(super) fn run(args: &RunArgs) -> ExitCode {
@@ -45,27 +45,13 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
         tracing::warn!(at = %finding.origin, "{}", finding.message);
     }
-    warn_of_what_is_to_come(&config);
     // Accepts, waits for signals and drains; the workers have runtimes of their own.
     match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(serve(&config, assets)),
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
-            exit::INTERNAL.into()
+            exit::SYSTEM.into()
         }
-    }
-}
-
-/// Keys of the specification that this version reads and does not act on.
-fn warn_of_what_is_to_come(config: &Config) {
-    let unused = [
-        ("http-reload", config.http_reload),
-        ("advertise", config.advertise.is_some()),
-        ("enrol-from", !config.enrol_from.is_empty()),
-        ("enrol-window", config.enrol_window.is_some()),
-    ];
-    for (key, _) in unused.iter().filter(|(_, is_set)| *is_set) {
-        tracing::warn!(key, "this version does not act on this key of [proxy]");
     }
 }
 
@@ -75,7 +61,7 @@ async fn serve(config: &Config, assets: Assets) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(%error, "cannot handle signals");
-            return exit::INTERNAL.into();
+            return exit::SYSTEM.into();
         }
     };
     let exporters = assets.exporters.as_ref().map_or(0, |exporters| exporters.len());
@@ -83,7 +69,7 @@ async fn serve(config: &Config, assets: Assets) -> ExitCode {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(error = %Chain(&error), "cannot start");
-            return exit::INTERNAL.into();
+            return exit::SYSTEM.into();
         }
     };
     tracing::info!(

@@ -32,9 +32,6 @@ pub(super) fn read(
     let enrolment = Enrolment::read(&mut proxy);
     let (server, clients, enrolment) = (server?, clients?, enrolment?);
     let mut default = Reader::of_table(document, &keys::DEFAULT, findings);
-    if server.autossl.is_none() {
-        enrolment.warn_that_unused(&mut default);
-    }
     let security = match &clients.plain_http {
         Some(plain_http) => plain(&server, &clients, plain_http, listen, &mut default)?,
         None => {
@@ -281,12 +278,5 @@ impl Enrolment {
         let from = reader.read("enrol-from", clients::address_ranges);
         let window = reader.read("enrol-window", values::seconds);
         Ok(Self { from: from?, window: window? })
-    }
-
-    fn warn_that_unused(&self, reader: &mut Reader<'_>) {
-        let unused = [origin_of(&self.from), origin_of(&self.window)];
-        for origin in unused.into_iter().flatten() {
-            reader.warning(origin.clone(), "has no effect without `try-autossl = True`");
-        }
     }
 }

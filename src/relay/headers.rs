@@ -3,12 +3,12 @@
 use hyper::{
     HeaderMap, Response,
     header::{
-        CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED,
-        RETRY_AFTER, VARY,
+        CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+        LAST_MODIFIED, RETRY_AFTER, TRANSFER_ENCODING, VARY,
     },
 };
 
-use crate::upstream::UpstreamHead;
+use crate::upstream::{Framing, UpstreamHead};
 
 /// All that is passed on. `Content-Length` is not here: hyper writes it from the body's size, so
 /// that it cannot disagree with the body.
@@ -21,13 +21,23 @@ pub fn response_head<B>(head: &UpstreamHead, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     copy(&head.headers, response.headers_mut());
-    if let (crate::upstream::Framing::Bodiless, Some(length)) =
-        (head.framing, head.headers.get(CONTENT_LENGTH))
+    if head.framing == Framing::Bodiless
+        && let Some(length) = announced_length(&head.headers)
     {
-        // The answer to HEAD: there is no body whose size hyper could write.
-        response.headers_mut().insert(CONTENT_LENGTH, length.clone());
+        // There is no body whose size hyper could write.
+        response.headers_mut().insert(CONTENT_LENGTH, length);
     }
     response
+}
+
+/// The length that the answer to `HEAD` announces for `GET`: one number, and no other framing.
+fn announced_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let (Some(only), None) = (lengths.next(), lengths.next()) else {
+        return None;
+    };
+    let length: u64 = only.to_str().ok()?.parse().ok()?;
+    (!headers.contains_key(TRANSFER_ENCODING)).then(|| length.into())
 }
 
 fn copy(from: &HeaderMap, to: &mut HeaderMap) {

@@ -33,7 +33,9 @@ enum Rule {
 
 impl TailCheck {
     pub(super) fn new(integrity: Integrity, head: &UpstreamHead) -> Self {
+        // Of other answers Prometheus looks at the status alone.
         let rule = if integrity == Integrity::Transport
+            || !head.status.is_success()
             || is_encoded(&head.headers)
             || head.framing == Framing::Bodiless
         {

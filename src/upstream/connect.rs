@@ -26,6 +26,10 @@ use crate::{
 /// How long the first address has before the next is tried beside it.
 const STAGGER: Duration = Duration::from_millis(100);
 
+/// Pause before a Unix socket with a full backlog is tried again.
+#[cfg(unix)]
+const FULL_BACKLOG: Duration = Duration::from_millis(10);
+
 /// A connection to an exporter, in the three forms there are.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -41,10 +45,12 @@ pub(super) async fn connect(
     deadline: Deadline,
 ) -> Result<Stream, UpstreamError> {
     let budget = exporter.connect_timeout;
-    let until = Deadline::after(Instant::now(), budget).min(deadline);
-    timeout_at(until.instant(), establish(exporter))
-        .await
-        .map_err(|_| UpstreamError::ConnectTimeout(budget))?
+    let until = Deadline::after(Instant::now(), budget);
+    match timeout_at(until.min(deadline).instant(), establish(exporter)).await {
+        Ok(outcome) => outcome,
+        Err(_) if deadline < until => Err(UpstreamError::FirstByteTimeout),
+        Err(_) => Err(UpstreamError::ConnectTimeout(budget)),
+    }
 }
 
 async fn establish(exporter: &Exporter) -> Result<Stream, UpstreamError> {
@@ -57,9 +63,7 @@ async fn establish(exporter: &Exporter) -> Result<Stream, UpstreamError> {
             Stream::Tcp(stream)
         }
         #[cfg(unix)]
-        Target::Unix(path) => {
-            Stream::Unix(tokio::net::UnixStream::connect(path).await.map_err(connect_error)?)
-        }
+        Target::Unix(path) => Stream::Unix(unix(path).await.map_err(connect_error)?),
         #[cfg(not(unix))]
         Target::Unix(_) => {
             return Err(UpstreamError::NoSocket(io::ErrorKind::Unsupported.into()));
@@ -73,6 +77,18 @@ async fn establish(exporter: &Exporter) -> Result<Stream, UpstreamError> {
         .await
         .map(|stream| Stream::Tls(Box::new(stream)))
         .map_err(UpstreamError::Tls)
+}
+
+/// Connects to a Unix socket. A full backlog is `EAGAIN` there, and nothing tells when it is no
+/// longer full.
+#[cfg(unix)]
+async fn unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream> {
+    loop {
+        match tokio::net::UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_BACKLOG).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 fn connect_error(error: io::Error) -> UpstreamError {

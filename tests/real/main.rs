@@ -1,7 +1,8 @@
 //! The real binary between real counterparts from Debian: Prometheus, node_exporter,
 //! mysqld_exporter, curl, openssl and strace.
 //!
-//! `cargo test --features real-exporters --test real`; `.ci/run` installs the packages.
+//! `cargo test --release --features real-exporters --test real`; `.ci/run` installs the packages. Without
+//! `--release` the exporter of `system_calls` is slower than the proxy, which then has less to batch.
 
 mod daemons;
 mod openitcockpit;
