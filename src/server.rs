@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
     time::timeout,
 };
 
@@ -54,6 +54,7 @@ pub struct Server {
     admission: Arc<Admission>,
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
+    hurry: Arc<Notify>,
     drain_timeout: Duration,
 }
 
@@ -69,17 +70,23 @@ struct Shared {
 #[derive(Clone, Debug)]
 pub struct Handle {
     stage: watch::Sender<Stage>,
+    /// Ends the drain. The server alone hears it: it counts what is left before it aborts it.
+    hurry: Arc<Notify>,
 }
 
 impl Handle {
     /// Takes the shutdown one stage further: first a drain, then the end.
     pub fn shut_down(&self) {
-        self.stage.send_modify(|stage| {
-            *stage = match stage {
-                Stage::Serving => Stage::Draining,
-                Stage::Draining | Stage::Ended => Stage::Ended,
+        let begun = self.stage.send_if_modified(|stage| {
+            let serving = *stage == Stage::Serving;
+            if serving {
+                *stage = Stage::Draining;
             }
+            serving
         });
+        if !begun {
+            self.hurry.notify_one();
+        }
     }
 }
 
@@ -117,6 +124,7 @@ impl Server {
                 limits,
             }),
             stage,
+            hurry: Arc::default(),
         })
     }
 
@@ -129,13 +137,13 @@ impl Server {
     /// What shuts it down.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { stage: self.stage.clone() }
+        Handle { stage: self.stage.clone(), hurry: Arc::clone(&self.hurry) }
     }
 
     /// Accepts and serves until [`Handle::shut_down`]; then finishes the scrapes in flight for at
     /// most `drain-timeout`, aborts what is left, and returns.
     pub async fn run(self) {
-        let Self { listener, workers, admission, shared, stage, drain_timeout, .. } = self;
+        let Self { listener, workers, admission, shared, stage, hurry, drain_timeout, .. } = self;
         let service_stage = shared.service.stage.clone();
         let start = |stream: TcpStream, address, ticket| {
             let (admission, shared) = (Arc::clone(&admission), Arc::clone(&shared));
@@ -154,10 +162,9 @@ impl Server {
 
         let in_flight = admission.open_connections();
         tracing::info!(connections = in_flight, "draining");
-        let mut reached = stage.subscribe();
         let drained = tokio::select! {
             drained = timeout(drain_timeout, admission.all_closed()) => drained.is_ok(),
-            _ = Stage::after(&mut reached, true) => false,
+            () = hurry.notified() => false,
         };
         if !drained {
             let left = admission.open_connections();
