@@ -54,8 +54,10 @@ struct State {
     blocked_since: Option<Instant>,
     /// The TLS buffer holds bytes that the socket did not take.
     backlog: bool,
-    /// Bytes arrived while a request was being answered: the start of the next one.
+    /// Bytes of the next request arrived before this one was answered.
     read_early: bool,
+    /// The last bytes read, which say whether a head ended with them.
+    last_read: [u8; 3],
     /// A response said `Connection: close` to a client that may not have sent everything.
     refused_early: bool,
     /// A scrape whose last bytes are on their way to the socket.
@@ -89,6 +91,7 @@ impl Activity {
                 blocked_since: None,
                 backlog: false,
                 read_early: false,
+                last_read: [0; 3],
                 refused_early: false,
                 delivering: None,
                 ended: None,
@@ -107,7 +110,9 @@ impl Activity {
     pub fn request_arrived(&self) {
         let mut state = self.state();
         state.phase = Phase::Handling;
-        state.read_early = false;
+        // What came with this head and is not its end belongs to the next one: no request has a
+        // body here.
+        state.read_early = !ends_a_head(state.last_read);
     }
 
     /// The handler has answered by itself; `closes` when it said `Connection: close`.
@@ -156,8 +161,12 @@ impl Activity {
 
     // What the stream reports.
 
-    pub(super) fn bytes_read(&self) {
+    pub(super) fn bytes_read(&self, bytes: &[u8]) {
         let mut state = self.state();
+        for &byte in bytes.iter().rev().take(3).rev() {
+            state.last_read.rotate_left(1);
+            state.last_read[2] = byte;
+        }
         match state.phase {
             Phase::Idle { .. } => state.phase = Phase::Head { since: Instant::now() },
             Phase::Head { .. } => {}
@@ -235,4 +244,9 @@ impl Activity {
             scrape.finish(Outcome::Aborted(cause));
         }
     }
+}
+
+/// Whether these are the last bytes of an empty line, with or without CR.
+fn ends_a_head(last_read: [u8; 3]) -> bool {
+    matches!(last_read, [b'\n', b'\r', b'\n'] | [_, b'\n', b'\n'])
 }

@@ -124,8 +124,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.bytes_read();
+        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
+            self.activity.bytes_read(bytes);
         }
         read
     }
