@@ -1,6 +1,6 @@
 //! The composition root: binds, puts the parts together, runs until the shutdown is over.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    accept::{Admission, Ticket, accept_loop},
+    accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
     assets::Assets,
     config::{Config, Limits},
     connection::{Activity, Closed, Downstream, Timeouts, Transport, drive},
@@ -146,12 +146,15 @@ impl Server {
         let Self { listener, workers, admission, shared, stage, hurry, drain_timeout, .. } = self;
         let service_stage = shared.service.stage.clone();
         let start = |stream: TcpStream, address, ticket| {
-            let (admission, shared) = (Arc::clone(&admission), Arc::clone(&shared));
+            let shared = Arc::clone(&shared);
+            // Here, because the workers do not start them in the order of their arrival, and the
+            // oldest is the first to give way.
+            let tls = shared.tls.clone().map(|config| (config, admission.handshake()));
             // Out of the acceptor's runtime, and inside the worker's own.
             match stream.into_std() {
                 Ok(stream) => workers.spawn(move || async move {
                     match TcpStream::from_std(stream) {
-                        Ok(stream) => serve(stream, address, ticket, admission, shared).await,
+                        Ok(stream) => serve(stream, address, ticket, tls, shared).await,
                         Err(error) => tracing::error!(%error, "cannot serve a connection"),
                     }
                 }),
@@ -190,7 +193,7 @@ async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     _ticket: Ticket,
-    admission: Arc<Admission>,
+    tls: Option<(Arc<ServerConfig>, (HandshakePermit, impl Future<Output = Evicted>))>,
     shared: Arc<Shared>,
 ) {
     if let Err(error) = set_options(&stream) {
@@ -198,15 +201,14 @@ async fn serve(
         return;
     }
     let transport = Transport::new(stream);
-    let Some(config) = &shared.tls else {
+    let Some((config, (permit, evicted))) = tls else {
         let activity = new_activity(&shared.limits);
         serve_requests(transport, address, None, activity, &shared).await;
         return;
     };
     let limit = shared.limits.handshake_timeout.as_duration();
-    let (permit, evicted) = admission.handshake();
     let shaken = tokio::select! {
-        shaken = handshake(transport, config, limit) => shaken,
+        shaken = handshake(transport, &config, limit) => shaken,
         evicted = evicted => {
             tracing::info!(peer = %address, reason = %evicted, "TLS handshake ended");
             return;
