@@ -54,8 +54,8 @@ struct State {
     blocked_since: Option<Instant>,
     /// The TLS buffer holds bytes that the socket did not take.
     backlog: bool,
-    /// The last bytes that arrived do not end a head: there is more to come of one.
-    head_is_partial: bool,
+    /// The last bytes read, which say whether a head ended with them.
+    last_read: [u8; 3],
     /// A response said `Connection: close` to a client that may not have sent everything.
     refused_early: bool,
     /// A scrape whose last bytes are on their way to the socket.
@@ -88,7 +88,7 @@ impl Activity {
                 phase: Phase::Head { since: Instant::now() },
                 blocked_since: None,
                 backlog: false,
-                head_is_partial: false,
+                last_read: [0; 3],
                 refused_early: false,
                 delivering: None,
                 ended: None,
@@ -158,9 +158,10 @@ impl Activity {
     /// hyper got these bytes: of a head, as bodies are refused.
     pub fn bytes_read(&self, bytes: &[u8]) {
         let mut state = self.state();
-        // Pipelined requests may wait behind the one that is being answered. As far as they are
-        // whole, hyper goes on to the next by itself.
-        state.head_is_partial = !bytes.ends_with(b"\r\n\r\n");
+        for &byte in bytes.iter().rev().take(3).rev() {
+            state.last_read.rotate_left(1);
+            state.last_read[2] = byte;
+        }
         if let Phase::Idle { .. } = state.phase {
             state.phase = Phase::Head { since: Instant::now() };
         }
@@ -182,8 +183,13 @@ impl Activity {
             Phase::Head { .. } | Phase::Idle { .. } | Phase::Handling => return,
         };
         let since = Instant::now();
-        state.phase =
-            if state.head_is_partial { Phase::Head { since } } else { Phase::Idle { since } };
+        // Pipelined requests may wait behind the one that was answered. As far as they are whole,
+        // hyper goes on to the next by itself; what is not the end of a head is one's start.
+        state.phase = if ends_a_head(state.last_read) {
+            Phase::Idle { since }
+        } else {
+            Phase::Head { since }
+        };
         drop(state);
         if let Some(scrape) = delivered {
             scrape.finish(Outcome::Complete);
@@ -247,4 +253,9 @@ impl Activity {
             scrape.finish(Outcome::Aborted(cause));
         }
     }
+}
+
+/// Whether these are the last bytes of an empty line, with or without CR.
+fn ends_a_head(last_read: [u8; 3]) -> bool {
+    matches!(last_read, [b'\n', b'\r', b'\n'] | [_, b'\n', b'\n'])
 }

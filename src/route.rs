@@ -82,11 +82,24 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let authority: Authority = str::from_utf8(host.as_bytes())
         .ok()
         .and_then(|host| host.parse().ok())
-        .filter(|authority: &Authority| !authority.as_str().contains('@'))
+        .filter(|authority: &Authority| {
+            !authority.as_str().contains('@') && port_is_valid(authority)
+        })
         .ok_or(Refusal::BadHost)?;
     match uri.authority() {
         Some(target) if *target != authority => Err(Refusal::BadHost),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// `http` takes anything for a port; RFC 3986 §3.2.3 wants digits, or none behind the colon.
+fn port_is_valid(authority: &Authority) -> bool {
+    match authority.as_str().strip_prefix(authority.host()) {
+        Some("" | ":") => true,
+        Some(rest) => rest.strip_prefix(':').is_some_and(|port| {
+            port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        }),
+        None => false,
     }
 }
 
@@ -258,7 +271,13 @@ mod tests {
             outcome_of(get("/prometheus").header(HOST, "a").header(HOST, "a")),
             Err("bad_host")
         );
-        for bad in ["", "a b", "a/b", "user@a", "a:b:c"] {
+        for good in ["h", "h:", "h:65535", "[::1]", "[::1]:3333", "192.0.2.1:1"] {
+            let request = get("/prometheus").header(HOST, good);
+            assert_eq!(outcome_of(request), Ok(Route::List), "{good}");
+        }
+        for bad in
+            ["", "a b", "a/b", "user@a", "a:b:c", "a:b", "a:+1", "a:65536", "[::1]:x", "[::1]1"]
+        {
             assert_eq!(outcome_of(get("/prometheus").header(HOST, bad)), Err("bad_host"), "{bad}");
         }
         let absolute = "http://h:1/prometheus";

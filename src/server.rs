@@ -1,17 +1,17 @@
 //! The composition root: binds, puts the parts together, runs until the shutdown is over.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
     time::timeout,
 };
 use tokio_rustls::server::TlsStream;
 
 use crate::{
-    accept::{Admission, Ticket, accept_loop},
+    accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
     activity::{Activity, Ending, Timeouts},
     assets::Assets,
     config::{Config, Limits},
@@ -62,6 +62,7 @@ pub struct Server {
     admission: Arc<Admission>,
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
+    hurry: Arc<Notify>,
     drain_timeout: Duration,
 }
 
@@ -77,17 +78,23 @@ struct Shared {
 #[derive(Clone, Debug)]
 pub struct Handle {
     stage: watch::Sender<Stage>,
+    /// Ends the drain. The server alone hears it: it counts what is left before it aborts it.
+    hurry: Arc<Notify>,
 }
 
 impl Handle {
     /// Takes the shutdown one stage further: first a drain, then the end.
     pub fn shut_down(&self) {
-        self.stage.send_modify(|stage| {
-            *stage = match stage {
-                Stage::Serving => Stage::Draining,
-                Stage::Draining | Stage::Ended => Stage::Ended,
+        let begun = self.stage.send_if_modified(|stage| {
+            let serving = *stage == Stage::Serving;
+            if serving {
+                *stage = Stage::Draining;
             }
+            serving
         });
+        if !begun {
+            self.hurry.notify_one();
+        }
     }
 }
 
@@ -125,6 +132,7 @@ impl Server {
                 limits,
             }),
             stage,
+            hurry: Arc::default(),
         })
     }
 
@@ -137,21 +145,24 @@ impl Server {
     /// What shuts it down.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { stage: self.stage.clone() }
+        Handle { stage: self.stage.clone(), hurry: Arc::clone(&self.hurry) }
     }
 
     /// Accepts and serves until [`Handle::shut_down`]; then finishes the scrapes in flight for at
     /// most `drain-timeout`, aborts what is left, and returns.
     pub async fn run(self) {
-        let Self { listener, workers, admission, shared, stage, drain_timeout, .. } = self;
+        let Self { listener, workers, admission, shared, stage, hurry, drain_timeout, .. } = self;
         let service_stage = shared.service.stage.clone();
         let start = |stream: TcpStream, address, ticket| {
-            let (admission, shared) = (Arc::clone(&admission), Arc::clone(&shared));
+            let shared = Arc::clone(&shared);
+            // Here, because the workers do not start them in the order of their arrival, and the
+            // oldest is the first to give way.
+            let tls = shared.tls.clone().map(|config| (config, admission.handshake()));
             // Out of the acceptor's runtime, and inside the worker's own.
             match stream.into_std() {
                 Ok(stream) => workers.spawn(move || async move {
                     match TcpStream::from_std(stream) {
-                        Ok(stream) => serve(stream, address, ticket, admission, shared).await,
+                        Ok(stream) => serve(stream, address, ticket, tls, shared).await,
                         Err(error) => tracing::error!(%error, "cannot serve a connection"),
                     }
                 }),
@@ -162,10 +173,9 @@ impl Server {
 
         let in_flight = admission.open_connections();
         tracing::info!(connections = in_flight, "draining");
-        let mut reached = stage.subscribe();
         let drained = tokio::select! {
             drained = timeout(drain_timeout, admission.all_closed()) => drained.is_ok(),
-            _ = Stage::after(&mut reached, true) => false,
+            () = hurry.notified() => false,
         };
         if !drained {
             let left = admission.open_connections();
@@ -191,7 +201,7 @@ async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     _ticket: Ticket,
-    admission: Arc<Admission>,
+    tls: Option<(Arc<ServerConfig>, (HandshakePermit, impl Future<Output = Evicted>))>,
     shared: Arc<Shared>,
 ) {
     if let Err(error) = set_options(&stream, shared.limits.stall_timeout.as_duration()) {
@@ -199,15 +209,14 @@ async fn serve(
         return;
     }
     let transport = Transport::new(stream);
-    let Some(config) = &shared.tls else {
+    let Some((config, (permit, evicted))) = tls else {
         let activity = new_activity(&shared.limits);
         serve_requests(transport, address, None, activity, &shared).await;
         return;
     };
     let limit = shared.limits.handshake_timeout.as_duration();
-    let (permit, evicted) = admission.handshake();
     let shaken = tokio::select! {
-        shaken = handshake(transport, config, limit) => shaken,
+        shaken = handshake(transport, &config, limit) => shaken,
         evicted = evicted => {
             tracing::info!(peer = %address, reason = %evicted, "TLS handshake ended");
             return;

@@ -49,7 +49,9 @@ fn assert_streamed(pki: &Pki, exporter: &Exporter, kind: Kind) -> Vec<(String, S
     scrape(WARM_UP);
     let before = proxy.peak_rss_kib();
     let headers = scrape(LARGE);
-    let grown = proxy.peak_rss_kib() - before;
+    // Linux shows the larger of a peak that it updates now and then and of the present, which may
+    // be less than what it showed before.
+    let grown = proxy.peak_rss_kib().saturating_sub(before);
     assert!(grown <= FLAT_KIB, "the peak memory grew by {grown} KiB, from {before} KiB");
     headers
 }

@@ -124,9 +124,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(bytes) = buf.filled().get(before..)
-            && !bytes.is_empty()
-        {
+        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
             self.activity.bytes_read(bytes);
         }
         read

@@ -27,7 +27,15 @@ impl Client {
     /// # Errors
     /// Those of the socket and of TLS.
     pub(crate) fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
-        let mut socket = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?, config)
+    }
+
+    /// The same over a connection that is there already.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS.
+    pub(crate) fn over(mut socket: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let address = socket.peer_addr()?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;

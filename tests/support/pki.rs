@@ -13,9 +13,11 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    client::ResolvesClientCert,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::PrivateKeyDer,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    sign::CertifiedKey,
 };
 use tempfile::TempDir;
 
@@ -98,6 +100,29 @@ impl Pki {
         Arc::new(config)
     }
 
+    /// The CA, to issue what a test needs beside these pairs.
+    pub(crate) fn ca(&self) -> &CertifiedIssuer<'static, KeyPair> {
+        &self.ca
+    }
+
+    /// A scraper that trusts this CA and shows `chain`, whatever the server asks for. The key may
+    /// be another's.
+    pub(crate) fn client_with(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+    ) -> Arc<ClientConfig> {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
+        let key = provider().key_provider.load_private_key(key).expect("a key that rustls can use");
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("a version that rustls has")
+            .with_root_certificates(self.roots())
+            .with_client_cert_resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key)))));
+        Arc::new(config)
+    }
+
     /// A scraper without a certificate that trusts this CA.
     pub(crate) fn stranger(
         &self,
@@ -129,6 +154,20 @@ impl Pki {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.der().clone()).expect("a CA certificate that rustls can read");
         roots
+    }
+}
+
+/// One certificate, shown to every server.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -119,6 +120,22 @@ impl Proxy {
     /// How many file descriptors it has open.
     pub(crate) fn open_fds(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the proxy runs").count()
+    }
+
+    /// The CPU time it has used since its start, in user space and in the kernel.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        /// Linux counts it in hundredths of a second for every program (`USER_HZ`).
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the proxy runs");
+        // proc(5): utime and stime are fields 14 and 15, counted with the name in parentheses.
+        let (_, after_name) = stat.rsplit_once(')').expect("a name");
+        let ticks: u32 = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u32>().expect("a number"))
+            .sum();
+        TICK * ticks
     }
 
     /// Sends a signal by its name, such as `TERM`.

@@ -1,0 +1,154 @@
+//! Clocks of a connection before, between and within requests.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use crate::{Setup, assert_lasted, assert_scrapes, support::client::Client, wait_for_end};
+
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+/// Between two bytes of a client that lets no single wait get long.
+const DRIP: Duration = Duration::from_millis(50);
+const REQUEST: &str = "GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Waits for the end of a connection that must not have been answered.
+#[track_caller]
+fn assert_ends_unanswered(client: &mut Client) -> Instant {
+    let (bytes, _) = client.read_to_end();
+    assert_eq!(String::from_utf8_lossy(&bytes), "");
+    Instant::now()
+}
+
+/// Sends the bytes one by one, slowly, until the proxy takes no more.
+fn drip(bytes: &[u8], mut send: impl FnMut(&[u8]) -> std::io::Result<()>) {
+    for byte in bytes.chunks(1) {
+        if send(byte).is_err() {
+            return;
+        }
+        std::thread::sleep(DRIP);
+    }
+}
+
+#[test]
+fn a_handshake_that_does_not_begin_ends_at_its_timeout() {
+    let setup = Setup::new("handshake-timeout = 0.5\n");
+    let begun = Instant::now();
+    let mut silent: Vec<_> = (0..20).map(|_| setup.connect_silently()).collect();
+    // All of them begin before the clock of the first is looked at.
+    setup.assert_serves_a_new_client();
+    for stream in &mut silent {
+        let (bytes, ended) = wait_for_end(stream);
+        assert_eq!(bytes, b"");
+        assert_lasted(ended - begun, HALF_A_SECOND);
+    }
+    setup.proxy.wait_for_log("the end of a handshake", |record| {
+        record["fields"]["reason"].as_str().is_some_and(|it| it.ends_with("longer than 0.5 s"))
+    });
+}
+
+#[test]
+fn a_handshake_byte_by_byte_ends_at_the_same_timeout() {
+    let setup = Setup::new("handshake-timeout = 0.5\n");
+    let begun = Instant::now();
+    let mut stream = setup.connect_silently();
+    // The start of a record that would be 200 bytes long: nothing is wrong with it.
+    let start = [&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3][..], &[7; 50]].concat();
+    drip(&start, |byte| stream.write_all(byte));
+    let (bytes, ended) = wait_for_end(&mut stream);
+    assert_eq!(bytes, b"");
+    // It dripped on until it noticed.
+    assert_lasted(ended - begun, HALF_A_SECOND);
+}
+
+#[test]
+fn a_first_request_that_does_not_come_ends_the_connection() {
+    let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
+    let begun = Instant::now();
+    let mut client = setup.connect();
+    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+}
+
+#[test]
+fn a_first_request_byte_by_byte_ends_at_the_same_timeout() {
+    let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
+    let begun = Instant::now();
+    let mut client = setup.connect();
+    drip(REQUEST.as_bytes(), |byte| client.send(byte));
+    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+}
+
+#[test]
+fn endless_headers_end_at_the_same_timeout() {
+    let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
+    let begun = Instant::now();
+    let mut client = setup.connect();
+    client.send(REQUEST.strip_suffix("\r\n").expect("an empty line")).expect("sent");
+    drip(&b"x: y\r\n".repeat(10), |byte| client.send(byte));
+    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+}
+
+#[test]
+fn a_later_request_has_its_timeout_from_its_first_byte() {
+    let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
+    for rest in ["", "ET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\nX: "] {
+        let mut client = setup.connect();
+        assert_scrapes(&mut client);
+        // Longer than the head may take: the clock of the connection is another.
+        std::thread::sleep(HALF_A_SECOND + DRIP);
+        let begun = Instant::now();
+        client.send("G").expect("sent");
+        drip(rest.as_bytes(), |byte| client.send(byte));
+        assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+    }
+}
+
+#[test]
+fn the_start_of_a_request_sent_with_the_one_before_is_timed_too() {
+    let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
+    let mut client = setup.connect();
+    let begun = Instant::now();
+    client.send(format!("{REQUEST}GET /prom")).expect("sent");
+    let response = client.read_response().expect("the answer to the first");
+    assert_eq!(response.head.status, 200);
+    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+}
+
+#[test]
+fn a_connection_without_requests_ends_at_the_idle_timeout() {
+    let setup = Setup::new("header-timeout = 60\nidle-timeout = 0.5\n");
+    let mut client = setup.connect();
+    let begun = Instant::now();
+    assert_scrapes(&mut client);
+    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+}
+
+#[test]
+fn each_request_starts_the_idle_clock_anew() {
+    let setup = Setup::new("header-timeout = 60\nidle-timeout = 2\n");
+    let mut client = setup.connect();
+    for _ in 0..3 {
+        assert_scrapes(&mut client);
+        std::thread::sleep(HALF_A_SECOND * 2);
+    }
+    assert_scrapes(&mut client);
+}
+
+#[test]
+fn a_scrape_may_last_longer_than_the_clocks_between_requests() {
+    let pki = crate::support::pki::Pki::new();
+    let exporter = crate::support::exporter::Exporter::start(|conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1\n")?;
+        std::thread::sleep(HALF_A_SECOND * 2);
+        conversation.send("2\n")
+    });
+    let keys =
+        "handshake-timeout = 0.5\nheader-timeout = 0.5\nidle-timeout = 0.5\nstall-timeout = 0.5\n";
+    let proxy = crate::support::proxy::Proxy::start(&pki.config_ini(keys), &exporter.section("e"));
+    let config = pki.client(crate::support::pki::BOTH_VERSIONS);
+    let mut client = Client::connect(proxy.address(), config).expect("a handshake");
+    let response = client.get("/prometheus?exporter=e");
+    assert_eq!((response.head.status, response.body.text().as_str()), (200, "1\n2\n"));
+    assert!(response.body.is_complete());
+}

@@ -1,0 +1,107 @@
+//! What whoever connects can hold: time, connections, file descriptors, memory.
+//!
+//! The clocks are short here, so that nobody waits. A lower bound is exact: no clock may run out
+//! early. An upper bound is what a busy machine needs.
+
+mod clocks;
+mod connections;
+mod descriptors;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    io::{self, Read},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use support::{
+    PATIENCE,
+    body::Body,
+    client::Client,
+    exporter::{Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
+
+/// How much later than its clock says a connection may end, on a busy machine.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// A proxy with one exporter, `e`, of a hundred bytes.
+struct Setup {
+    pki: Pki,
+    proxy: Proxy,
+    _exporter: Exporter,
+}
+
+impl Setup {
+    /// With `proxy_keys` in `[proxy]`.
+    fn new(proxy_keys: &str) -> Self {
+        Self::beneath(&[], proxy_keys)
+    }
+
+    fn beneath(wrapper: &[&str], proxy_keys: &str) -> Self {
+        let pki = Pki::new();
+        let exporter = Exporter::start(|conversation| {
+            conversation.read_request()?;
+            conversation.answer("", Framing::ContentLength, Body::text(100))
+        });
+        let wrapper: Vec<_> = wrapper.iter().map(Into::into).collect();
+        let proxy =
+            Proxy::start_beneath(&wrapper, &pki.config_ini(proxy_keys), &exporter.section("e"));
+        Self { pki, proxy, _exporter: exporter }
+    }
+
+    /// A client that has shaken hands.
+    #[track_caller]
+    fn connect(&self) -> Client {
+        Client::connect(self.proxy.address(), self.pki.client(BOTH_VERSIONS)).expect("a handshake")
+    }
+
+    /// A connection that says nothing.
+    #[track_caller]
+    fn connect_silently(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.proxy.address()).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    #[track_caller]
+    fn assert_serves_a_new_client(&self) {
+        assert_scrapes(&mut self.connect());
+    }
+}
+
+#[track_caller]
+fn assert_scrapes(client: &mut Client) {
+    let response = client.get("/prometheus?exporter=e");
+    assert_eq!((response.head.status, response.body.bytes), (200, 100), "{response:?}");
+    assert!(response.body.is_complete(), "{response:?}");
+}
+
+/// Waits until the proxy ends a connection and says when; what it has sent before is returned.
+#[track_caller]
+fn wait_for_end(stream: &mut TcpStream) -> (Vec<u8>, Instant) {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the connection goes on: {error}"),
+    }
+    (bytes, Instant::now())
+}
+
+/// Whether a connection is still there, as far as can be known without waiting.
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("set");
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).expect("set back");
+    matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Asserts that something lasted as long as its clock says.
+#[track_caller]
+fn assert_lasted(lasted: Duration, clock: Duration) {
+    assert!(lasted >= clock && lasted < clock + SLACK, "{lasted:?} where {clock:?} was set");
+}

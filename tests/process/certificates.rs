@@ -1,0 +1,185 @@
+//! Certificate, key, CA and CRL files that cannot serve, and those that `certs` makes.
+
+use std::fs;
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    Files, line_of, run, set_mode,
+    support::{
+        client::Client,
+        exporter::{Exporter, Framing},
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::Proxy,
+    },
+};
+
+/// Asserts that the files of `pki` are refused because of `key`, with the line that names it.
+#[track_caller]
+fn assert_mistake(pki: &Pki, key: &str, words: &str) {
+    let config = pki.config_ini("");
+    let place = format!("config.ini:{}: ", line_of(&config, key));
+    Files::new(&config, "").assert_mistake(&[&place, key, words]);
+}
+
+/// A server pair in place of the one of `pki`, valid for these days from now.
+fn replace_server(pki: &Pki, days: std::ops::Range<i64>) {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.not_before = OffsetDateTime::now_utc() + Duration::days(days.start);
+    params.not_after = OffsetDateTime::now_utc() + Duration::days(days.end);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, pki.ca()).expect("a certificate");
+    fs::write(pki.path("server.pem"), certificate.pem()).expect("written");
+    fs::write(pki.path("server.key"), key.serialize_pem()).expect("written");
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let pki = Pki::new();
+    let other = KeyPair::generate().expect("a key");
+    fs::write(pki.path("server.key"), other.serialize_pem()).expect("written");
+    assert_mistake(&pki, "keyfile", "does not belong to the certificate");
+}
+
+#[test]
+fn a_key_that_everyone_can_read_is_refused_and_one_for_a_group_is_not() {
+    let pki = Pki::new();
+    set_mode(&pki.path("server.key"), 0o644);
+    assert_mistake(&pki, "keyfile", "can be read by everyone");
+    set_mode(&pki.path("server.key"), 0o640);
+    let files = Files::new(&pki.config_ini(""), "");
+    assert_eq!(files.check().code, Some(0));
+}
+
+#[test]
+fn a_server_certificate_out_of_its_time_is_refused() {
+    let pki = Pki::new();
+    replace_server(&pki, -10..-1);
+    assert_mistake(&pki, "certfile", "expired on");
+    replace_server(&pki, 1..10);
+    assert_mistake(&pki, "certfile", "is not valid before");
+}
+
+#[test]
+fn a_server_certificate_that_expires_soon_is_warned_about() {
+    let pki = Pki::new();
+    replace_server(&pki, -10..2);
+    let ended = Files::new(&pki.config_ini(""), "").check();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
+    let warned = ended.out.iter().any(|line| line.contains("certfile") && line.contains("soon"));
+    assert!(warned, "{:#?}", ended.out);
+}
+
+#[test]
+fn a_ca_bundle_needs_a_certificate_and_none_that_cannot_be_read() {
+    let pki = Pki::new();
+    let good = fs::read_to_string(pki.path("ca.pem")).expect("readable");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (bundle, words) in [
+        ("", "holds no certificate"),
+        ("nothing in PEM form\n", "holds no certificate"),
+        (&format!("{good}{broken}{good}"), "certificate number 2 cannot be read"),
+        (&format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n"), "certificate number 2"),
+        (&fs::read_to_string(pki.path("server.key")).expect("readable"), "holds no certificate"),
+    ] {
+        fs::write(pki.path("ca.pem"), bundle).expect("written");
+        assert_mistake(&pki, "client-ca", words);
+    }
+}
+
+#[test]
+fn files_that_are_missing_or_no_files_are_named() {
+    let pki = Pki::new();
+    for (file, key) in
+        [("server.pem", "certfile"), ("server.key", "keyfile"), ("ca.pem", "client-ca")]
+    {
+        let (path, kept) = (pki.path(file), pki.path("kept"));
+        fs::rename(&path, &kept).expect("renamed");
+        assert_mistake(&pki, key, file);
+        fs::create_dir(&path).expect("a folder in its place");
+        assert_mistake(&pki, key, file);
+        fs::remove_dir(&path).expect("removed");
+        fs::rename(&kept, &path).expect("renamed back");
+    }
+    assert_eq!(Files::new(&pki.config_ini(""), "").check().code, Some(0));
+}
+
+#[test]
+fn a_crl_file_needs_a_crl() {
+    let pki = Pki::new();
+    let config = pki.config_ini("client-crl = lists.pem\n");
+    let files = Files::new(&config, "");
+    let place = format!("config.ini:{}: ", line_of(&config, "client-crl"));
+    for (text, words) in [
+        ("", "holds no CRL"),
+        ("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "CRL number 1 cannot be read"),
+    ] {
+        files.write("lists.pem", text);
+        files.assert_mistake(&[&place, "client-crl", words]);
+    }
+}
+
+#[test]
+fn a_bundle_of_ten_thousand_certificates_is_read_in_time() {
+    let pki = Pki::new();
+    let one = fs::read_to_string(pki.path("ca.pem")).expect("readable");
+    fs::write(pki.path("ca.pem"), one.repeat(10_000)).expect("written");
+    let begun = std::time::Instant::now();
+    let ended = Files::new(&pki.config_ini(""), "").check();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
+    // One second in a release build (CASES C31); this one checks everything.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_certs_makes_and_says_is_a_configuration_that_works() {
+    let exporter = Exporter::start(|conversation| {
+        conversation.read_request()?;
+        conversation.answer("", Framing::ContentLength, crate::support::body::Body::text(100))
+    });
+    let files = Files::new("", &exporter.section("e"));
+    let out = files.path("pki").display().to_string();
+    let made = run(["certs", "--out", &out, "--host", "localhost"]);
+    assert_eq!(made.code, Some(0), "{:#?}", made.err);
+    // The lines between the two headings, as a person would copy them.
+    let snippet: String = made
+        .out
+        .iter()
+        .skip_while(|line| line.trim() != "[default]")
+        .take_while(|line| !line.starts_with("Once"))
+        .map(|line| format!("{}\n", line.trim_start()))
+        .collect();
+    files.write("config.ini", &snippet);
+    let checked = files.check();
+    assert_eq!(checked.code, Some(0), "{snippet}\n{:#?}", checked.out);
+
+    let proxy = Proxy::start(&format!("{snippet}log-format = json\n"), &exporter.section("e"));
+    let mut client = Client::connect(proxy.address(), client_of(&files)).expect("a handshake");
+    let response = client.get("/prometheus?exporter=e");
+    assert_eq!((response.head.status, response.body.bytes), (200, 100), "{response:?}");
+
+    let again = run(["certs", "--out", &out, "--host", "localhost"]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.errors().contains("--force"), "{:#?}", again.err);
+    assert_eq!(files.check().code, Some(0), "nothing was overwritten");
+}
+
+/// The client that `certs` made.
+fn client_of(files: &Files) -> std::sync::Arc<rustls::ClientConfig> {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    let path = |name: &str| files.path("pki").join(name);
+    let certificate = |name| CertificateDer::from_pem_file(path(name)).expect("a certificate");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate("ca.crt")).expect("a CA certificate");
+    let key = PrivateKeyDer::from_pem_file(path("client.key")).expect("a key");
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(BOTH_VERSIONS)
+        .expect("versions that rustls has")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate("client.crt")], key)
+        .expect("the key belongs to the certificate");
+    std::sync::Arc::new(config)
+}

@@ -1,0 +1,128 @@
+//! The process: how it starts, what it says when it does not, and how it ends.
+
+mod certificates;
+mod check;
+mod shutdown;
+mod start;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use support::{log::LineLog, proxy::binary};
+use tempfile::TempDir;
+
+/// How a command ended and what it said.
+struct Ended {
+    code: Option<i32>,
+    out: Vec<String>,
+    err: Vec<String>,
+}
+
+impl Ended {
+    /// Everything on standard error.
+    fn errors(&self) -> String {
+        self.err.join("\n")
+    }
+}
+
+/// Runs the binary to its end.
+///
+/// # Panics
+/// With what it has said, when it does not end.
+#[track_caller]
+fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Ended {
+    let child = Command::new(binary())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut child = Killed(child);
+    let out = LineLog::follow("standard output", child.0.stdout.take().expect("piped"));
+    let err = LineLog::follow("standard error", child.0.stderr.take().expect("piped"));
+    err.wait_for_end();
+    out.wait_for_end();
+    let code = child.0.wait().expect("the child is ours").code();
+    Ended { code, out: out.lines(), err: err.lines() }
+}
+
+/// A child that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It has ended already, as a rule.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder with the two files.
+struct Files {
+    folder: TempDir,
+}
+
+impl Files {
+    fn new(config: &str, exporters: &str) -> Self {
+        let folder = TempDir::with_prefix("scrapegate-process-").expect("a temporary folder");
+        let files = Self { folder };
+        files.write("config.ini", config);
+        files.write("prometheus_exporters.ini", exporters);
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self) -> String {
+        self.path("config.ini").display().to_string()
+    }
+
+    #[track_caller]
+    fn check(&self) -> Ended {
+        run(["check", "--config", &self.config()])
+    }
+
+    /// Where it would listen is a free port, lest it does.
+    #[track_caller]
+    fn run(&self) -> Ended {
+        run(["run", "--config", &self.config(), "--listen", "127.0.0.1:0"])
+    }
+
+    /// Asserts that `check` and `run` refuse it, each with a line that has all of `words`.
+    #[track_caller]
+    fn assert_mistake(&self, words: &[&str]) {
+        let has_line =
+            |lines: &[String]| lines.iter().any(|line| words.iter().all(|it| line.contains(it)));
+        let checked = self.check();
+        assert_eq!(checked.code, Some(1), "{:#?}", checked.out);
+        assert!(has_line(&checked.out), "{words:?} not in {:#?}", checked.out);
+        let ran = self.run();
+        assert_eq!(ran.code, Some(78), "{:#?}", ran.err);
+        assert!(has_line(&ran.err), "{words:?} not in {:#?}", ran.err);
+        assert!(ran.out.is_empty(), "{:#?}", ran.out);
+    }
+}
+
+/// The number of the line that starts with `start`, as findings give it.
+#[track_caller]
+fn line_of(text: &str, start: &str) -> usize {
+    text.lines().position(|line| line.starts_with(start)).expect("such a line") + 1
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a new mode");
+}

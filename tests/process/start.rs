@@ -1,0 +1,131 @@
+//! Starting, and refusing to.
+
+use std::net::TcpListener;
+
+use crate::{
+    Files, line_of, run,
+    support::{pki::Pki, proxy::Proxy},
+};
+
+#[test]
+fn an_address_in_use_ends_it_with_a_message_that_names_the_address() {
+    let pki = Pki::new();
+    let files = Files::new(&pki.config_ini(""), "");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let ended = run(["run", "--config", &files.config(), "--listen", &address]);
+    assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
+    let errors = ended.errors();
+    assert!(errors.contains(&format!("cannot listen on {address}")), "{errors}");
+    assert!(errors.contains("in use"), "{errors}");
+}
+
+#[test]
+fn an_address_of_another_host_ends_it_with_a_message_too() {
+    let pki = Pki::new();
+    let files = Files::new(&pki.config_ini(""), "");
+    let ended = run(["run", "--config", &files.config(), "--listen", "192.0.2.1:3333"]);
+    assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
+    assert!(ended.errors().contains("cannot listen on 192.0.2.1:3333"), "{:#?}", ended.err);
+}
+
+#[test]
+fn a_wrong_configuration_starts_nothing_and_says_all_that_is_wrong() {
+    let pki = Pki::new();
+    let config = pki.config_ini("idel-timeout = 5\nmax-connections = 0\n");
+    let files = Files::new(&config, "[e]\nenabled = yes\nport = 0\npath = metrics\n");
+    let ended = files.run();
+    assert_eq!(ended.code, Some(78));
+    let typo = line_of(&config, "idel");
+    for (file, line, key) in [
+        ("config.ini", typo, "idel-timeout"),
+        ("config.ini", typo + 1, "max-connections"),
+        ("prometheus_exporters.ini", 3, "port"),
+        ("prometheus_exporters.ini", 4, "path"),
+    ] {
+        let place = format!("{file}:{line}: ");
+        let found = ended.err.iter().any(|it| it.contains(&place) && it.contains(key));
+        assert!(found, "{place}{key} not in {:#?}", ended.err);
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let ended = run(["run", "--config", "/nonexistent/config.ini"]);
+    assert_eq!(ended.code, Some(78));
+    assert!(ended.errors().contains("/nonexistent/config.ini"), "{:#?}", ended.err);
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_ends_with_2() {
+    for arguments in [
+        &["serve"][..],
+        &["run", "--no-such-flag"],
+        &["check", "--listen", "nonsense"],
+        &["run", "--config"],
+        &["certs"],
+    ] {
+        let ended = run(arguments.iter().copied());
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {:#?}", ended.err);
+        assert!(!ended.err.is_empty() && ended.out.is_empty(), "{arguments:?}");
+    }
+    for flag in ["--help", "--version"] {
+        let ended = run([flag]);
+        assert_eq!((ended.code, ended.err.len()), (Some(0), 0), "{flag}");
+    }
+}
+
+#[test]
+fn plain_http_is_for_loopback_addresses_only() {
+    let config = "[proxy]\ninsecure-plain-http = True\nlog-format = json\n";
+    let files = Files::new(config, "");
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        let ended = run(["run", "--config", &files.config(), "--listen", address]);
+        assert_eq!(ended.code, Some(78), "{address}: {:#?}", ended.err);
+        let errors = ended.errors();
+        assert!(errors.contains("insecure-plain-http") && errors.contains("loopback"), "{errors}");
+    }
+    let proxy = Proxy::start(config, "");
+    assert!(proxy.address().ip().is_loopback());
+    let answer = plain_get(&proxy, "/-/healthy");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[test]
+fn without_a_certificate_nothing_is_served_unless_plain_http_is_written_out() {
+    for config in ["", "[default]\n", "[proxy]\ninsecure-plain-http = False\n"] {
+        let files = Files::new(config, "");
+        let ended = files.run();
+        assert_eq!(ended.code, Some(78), "{config:?}: {:#?}", ended.err);
+        assert!(ended.errors().contains("certfile"), "{:#?}", ended.err);
+    }
+}
+
+#[test]
+fn enrolment_that_has_not_happened_is_explained() {
+    let files = Files::new("[default]\ntry-autossl = True\nautossl-folder = .\n", "");
+    files.assert_mistake(&["try-autossl", "agent.crt", "not enrolled"]);
+}
+
+#[test]
+fn the_files_of_an_enrolled_agent_are_used_as_they_are() {
+    let pki = Pki::new();
+    let files = Files::new("[default]\ntry-autossl = True\nautossl-folder = .\n", "");
+    for (from, to) in
+        [("server.pem", "agent.crt"), ("server.key", "agent.key"), ("ca.pem", "server_ca.crt")]
+    {
+        std::fs::copy(pki.path(from), files.path(to)).expect("copied");
+    }
+    let ended = files.check();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
+}
+
+fn plain_get(proxy: &Proxy, target: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(proxy.address()).expect("connected");
+    stream.set_read_timeout(Some(crate::support::PATIENCE)).expect("a timeout");
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}

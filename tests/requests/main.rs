@@ -1,0 +1,135 @@
+//! Requests as no HTTP library would send them: what each is answered, whether the connection is
+//! kept, and what of it reaches the exporter.
+
+mod forwarding;
+mod framing;
+mod heads;
+mod pipelining;
+mod routes;
+mod smuggling;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::{
+    client::{Client, Head},
+    exporter::Exporter,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
+
+/// A proxy with one exporter, `e`, that answers with the target it was asked for.
+struct Setup {
+    pki: Pki,
+    proxy: Proxy,
+    exporter: Exporter,
+}
+
+/// How a request was answered.
+#[derive(Debug)]
+struct Answer {
+    head: Head,
+    body: String,
+    /// The connection served another request afterwards.
+    kept: bool,
+    /// The requests that the exporter got meanwhile.
+    upstream: Vec<String>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        Self::with("", "")
+    }
+
+    /// With `proxy_keys` in `[proxy]` and `exporter_keys` in `[e]` and what follows it.
+    fn with(proxy_keys: &str, exporter_keys: &str) -> Self {
+        let pki = Pki::new();
+        let config = pki.config_ini(proxy_keys);
+        Self::with_config(pki, &config, exporter_keys)
+    }
+
+    fn with_config(pki: Pki, config: &str, exporter_keys: &str) -> Self {
+        let exporter = Exporter::start(|conversation| {
+            let request = conversation.read_request()?;
+            let target = request.split(' ').nth(1).expect("a target");
+            let body = format!("# {target}\n");
+            let length = body.len();
+            conversation.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}"
+            ))
+        });
+        let proxy = Proxy::start(config, &format!("{}{exporter_keys}", exporter.section("e")));
+        Self { pki, proxy, exporter }
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.proxy.address(), self.pki.client(BOTH_VERSIONS)).expect("a handshake")
+    }
+
+    /// Sends these very bytes on a connection of their own and judges what comes back.
+    #[track_caller]
+    fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
+        let before = self.exporter.requests().len();
+        let mut client = self.connect();
+        // The proxy may have answered and closed before it has seen all of it.
+        let _ = client.send(request);
+        let response = client.read_response().expect("a response");
+        assert!(response.body.is_complete(), "{response:?}");
+        let kept = is_kept(&mut client);
+        let upstream = self.exporter.requests().split_off(before);
+        let says_close = response.head.header("connection") == Some("close");
+        assert_eq!(kept, !says_close, "{response:?}");
+        Answer { body: response.body.text(), head: response.head, kept, upstream }
+    }
+
+    /// Asserts a refusal of ours that echoes nothing, and that the exporter saw nothing of it.
+    #[track_caller]
+    fn assert_refused(&self, request: impl AsRef<[u8]>, status: u16, kept: bool) -> Head {
+        let shown = String::from_utf8_lossy(request.as_ref()).chars().take(200).collect::<String>();
+        let answer = self.ask(request);
+        assert_eq!((answer.head.status, answer.kept), (status, kept), "{shown:?}: {answer:?}");
+        assert!(answer.upstream.is_empty(), "{shown:?}: {answer:?}");
+        let everything = format!("{answer:?}").to_ascii_lowercase();
+        assert!(!everything.contains("marker"), "{shown:?}: {answer:?}");
+        answer.head
+    }
+
+    /// Asserts that the exporter was asked once, and with which target.
+    #[track_caller]
+    fn assert_scraped(&self, request: impl AsRef<[u8]>, target: &str) {
+        let answer = self.ask(&request);
+        let shown = String::from_utf8_lossy(request.as_ref()).into_owned();
+        assert_eq!((answer.head.status, answer.kept), (200, true), "{shown:?}: {answer:?}");
+        assert_eq!(answer.body, format!("# {target}\n"));
+        assert_eq!(answer.upstream.len(), 1, "{shown:?}: {answer:?}");
+    }
+}
+
+/// Whether a connection serves one more request.
+fn is_kept(client: &mut Client) -> bool {
+    if client.send("GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n").is_err() {
+        return false;
+    }
+    let Ok(response) = client.read_response() else { return false };
+    assert_eq!(response.head.status, 200, "an answer to something else: {response:?}");
+    assert_eq!(response.body.text(), "healthy\n");
+    true
+}
+
+/// A scrape with these header lines beside `Host`.
+fn scrape_with(lines: &str) -> String {
+    format!("GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n{lines}\r\n")
+}
+
+/// Asserts that each request to the exporter is one that the proxy wrote itself: this target and
+/// these headers, and nothing else.
+#[track_caller]
+fn assert_canonical(exporter: &Exporter, request: &str, target: &str) {
+    let (start, timeout) =
+        request.split_once("x-prometheus-scrape-timeout-seconds: ").expect("a timeout");
+    let address = exporter.address();
+    assert_eq!(start, format!("GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n"));
+    let (seconds, end) = timeout.split_once("\r\n").expect("a line");
+    assert!(seconds.parse::<f64>().is_ok_and(|seconds| seconds > 0.0), "{request:?}");
+    assert_eq!(end, "\r\n", "{request:?}");
+}

@@ -1,0 +1,90 @@
+//! Requests sent before the one ahead of them is answered.
+
+use crate::{
+    Setup, is_kept, scrape_with,
+    support::{client::Cut, exporter::Gate},
+};
+
+#[test]
+fn a_hundred_pipelined_scrapes_are_answered_in_order_one_at_a_time() {
+    let setup = Setup::with("", "max-concurrent = 1\n");
+    let mut client = setup.connect();
+    let requests: String = (0..100)
+        .map(|it| format!("GET /prometheus?exporter=e&n={it} HTTP/1.1\r\nHost: h\r\n\r\n"))
+        .collect();
+    client.send(requests).expect("sent");
+    for number in 0..100 {
+        let response = client.read_response().expect("a response");
+        // More than one at a time would be 503.
+        assert_eq!(response.head.status, 200, "{number}: {response:?}");
+        assert_eq!(response.body.text(), format!("# /metrics?n={number}\n"));
+        assert!(response.body.is_complete());
+    }
+    assert!(is_kept(&mut client));
+    assert_eq!(setup.exporter.requests().len(), 100);
+}
+
+#[test]
+fn garbage_after_a_request_does_not_disturb_its_answer() {
+    let setup = Setup::new();
+    for garbage in ["garbage\r\n\r\n", "\0\0\0\0", "GET", "\r\nGET x y\r\n\r\n", "0\r\n\r\n"] {
+        let mut client = setup.connect();
+        client.send(format!("{}{garbage}", scrape_with(""))).expect("sent");
+        let response = client.read_response().expect("the answer to the first");
+        assert_eq!((response.head.status, response.body.text()), (200, "# /metrics\n".to_owned()));
+        assert!(response.body.is_complete());
+        if garbage == "GET" {
+            // Not garbage yet.
+            client.send(" x y\r\n\r\n").expect("sent");
+        }
+        let response = client.read_response().expect("the answer to the second");
+        assert_eq!(response.head.status, 400, "{garbage:?}: {response:?}");
+        assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
+    }
+    assert_eq!(setup.exporter.requests().len(), 5);
+}
+
+#[test]
+fn nothing_follows_a_request_that_ends_the_connection() {
+    let setup = Setup::new();
+    for (first, status) in [
+        (scrape_with("Connection: close\r\n"), 200),
+        (scrape_with("Content-Length: 5\r\n"), 400),
+        ("POST /prometheus HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 405),
+        ("GET /prometheus HTTP/1.1\r\n\r\n".to_owned(), 400),
+    ] {
+        let before = setup.exporter.requests().len();
+        let mut client = setup.connect();
+        client.send(format!("{first}{}", scrape_with(""))).expect("sent");
+        let response = client.read_response().expect("a response");
+        assert_eq!(response.head.status, status);
+        assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify), "{first:?}");
+        let upstream = setup.exporter.requests().len() - before;
+        assert_eq!(upstream, usize::from(status == 200), "{first:?}");
+    }
+}
+
+#[test]
+fn a_request_behind_a_running_scrape_waits_for_it() {
+    let pki = crate::support::pki::Pki::new();
+    let gate = Gate::default();
+    let stalls = gate.clone();
+    let exporter = crate::support::exporter::Exporter::start(move |conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1\n")?;
+        stalls.wait();
+        conversation.send("2\n")
+    });
+    let proxy = crate::support::proxy::Proxy::start(&pki.config_ini(""), &exporter.section("e"));
+    let config = pki.client(crate::support::pki::BOTH_VERSIONS);
+    let mut client =
+        crate::support::client::Client::connect(proxy.address(), config).expect("a handshake");
+    client.send(scrape_with("").repeat(2)).expect("sent");
+    let head = client.read_head().expect("the first head");
+    assert_eq!(exporter.requests().len(), 1);
+    gate.open();
+    assert!(client.read_body(&head).is_complete());
+    let second = client.read_response().expect("the second");
+    assert!(second.body.is_complete());
+    assert_eq!(exporter.requests().len(), 2);
+}

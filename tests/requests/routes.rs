@@ -1,0 +1,172 @@
+//! Which path and which name means what.
+
+use crate::{Setup, is_kept, support::pki::Pki};
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+#[test]
+fn health_and_readiness_are_answered_without_an_exporter() {
+    let setup = Setup::new();
+    for (target, body) in [("/-/healthy", "healthy\n"), ("/-/ready", "ready\n")] {
+        let answer = setup.ask(get(target));
+        assert_eq!((answer.head.status, answer.body.as_str(), answer.kept), (200, body, true));
+        assert!(answer.upstream.is_empty());
+    }
+}
+
+#[test]
+fn the_list_has_the_enabled_exporters_as_json_in_file_order() {
+    let more = "\n[zebra]\nenabled = yes\nport = 1\npath = /metrics\n\
+                \n[off]\nenabled = no\nport = 1\npath = /metrics\n\
+                \n[a \"quoted\" \\ name]\nenabled = yes\nport = 1\npath = /metrics\n\
+                \n[B\u{e4}r]\nenabled = yes\nport = 1\npath = /metrics\n";
+    let setup = Setup::with("", more);
+    for target in ["/prometheus", "/prometheus?", "/prometheus?other=x"] {
+        let answer = setup.ask(get(target));
+        assert_eq!((answer.head.status, answer.kept), (200, true));
+        assert_eq!(answer.head.header("content-type"), Some("application/json"));
+        let names: Vec<String> = serde_json::from_str(&answer.body).expect("a list of names");
+        assert_eq!(names, ["e", "zebra", "a \"quoted\" \\ name", "B\u{e4}r"]);
+    }
+    // A disabled exporter is as good as absent.
+    let answer = setup.ask(get("/prometheus?exporter=off"));
+    assert_eq!((answer.head.status, answer.body.as_str()), (404, "Unknown exporter"));
+}
+
+#[test]
+fn head_is_answered_like_get_without_a_body() {
+    let setup = Setup::new();
+    let mut client = setup.connect();
+    for target in
+        ["/prometheus", "/-/healthy", "/prometheus?exporter=e", "/nothing", "/prometheus?exporter="]
+    {
+        client.send(get(target)).expect("sent");
+        let with_body = client.read_response().expect("a response");
+        client.send(get(target).replacen("GET", "HEAD", 1)).expect("sent");
+        let head = client.read_head().expect("a head");
+        assert_eq!(head.status, with_body.head.status, "{target}");
+        for name in ["content-type", "content-length"] {
+            assert_eq!(head.header(name), with_body.head.header(name), "{target}");
+        }
+        // The next answer begins right here.
+        assert!(is_kept(&mut client), "{target}");
+    }
+    let requests = setup.exporter.requests();
+    assert!(requests[1].starts_with("HEAD /metrics HTTP/1.1\r\n"), "{requests:?}");
+    assert_eq!(setup.proxy.wait_for_scrape("e")["outcome"], "complete");
+}
+
+#[test]
+fn without_prometheus_there_is_no_such_path_but_the_proxy_is_healthy() {
+    let pki = Pki::new();
+    let config = format!("{}\n[prometheus]\nenabled = False\n", pki.config_ini(""));
+    let setup = Setup::with_config(pki, &config, "");
+    for target in ["/prometheus", "/prometheus?exporter=e", "/prometheus?exporter=other"] {
+        setup.assert_refused(get(target), 404, true);
+    }
+    assert_eq!(setup.ask(get("/-/healthy")).head.status, 200);
+}
+
+#[test]
+fn a_path_matches_byte_for_byte_or_not_at_all() {
+    let setup = Setup::new();
+    for path in [
+        "/",
+        "//prometheus",
+        "/prometheus/",
+        "/Prometheus",
+        "/%70rometheus",
+        "/prometheus/../x",
+        "/x/../prometheus",
+        "/./prometheus",
+        "/prometheus;a",
+        "/prometheus%00",
+        "/prometheus%3Fexporter=e",
+        "/prometheus%20",
+        "/prometheusx",
+        "/metrics",
+        "/-/healthy/",
+        "/-/reload",
+        "/-//ready",
+        "/marker",
+        "/..%2fprometheus",
+        "/prometheus\\",
+    ] {
+        setup.assert_refused(get(&format!("{path}?exporter=e")), 404, true);
+    }
+}
+
+#[test]
+fn an_unknown_exporter_is_called_so_in_the_agents_words() {
+    let setup = Setup::new();
+    for name in ["marker", "E", "e%20", "%20e", "ee", "e%2525", "e+", "%2Fe"] {
+        let answer = setup.ask(get(&format!("/prometheus?exporter={name}")));
+        assert_eq!((answer.head.status, answer.kept), (404, true), "{name}");
+        assert_eq!(answer.body, "Unknown exporter", "{name}");
+        assert!(answer.upstream.is_empty());
+    }
+    setup.assert_scraped(get("/prometheus?exporter=%65"), "/metrics");
+}
+
+#[test]
+fn a_name_is_never_a_path() {
+    let setup = Setup::new();
+    for name in [
+        "..%2f..%2fetc%2fpasswd",
+        "../../etc",
+        "e/../../",
+        "e%2f..",
+        "e\\",
+        "e%5c..",
+        "file:///etc",
+        ".",
+    ] {
+        let answer = setup.ask(get(&format!("/prometheus?exporter={name}")));
+        assert!([400, 404].contains(&answer.head.status), "{name}: {answer:?}");
+        assert!(answer.kept && answer.upstream.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn an_exporter_parameter_that_is_empty_repeated_or_malformed_is_a_bad_request() {
+    let setup = Setup::new();
+    let long = format!("exporter={}", "m".repeat(129));
+    for query in [
+        "exporter=",
+        "exporter",
+        "exporter=&exporter=e",
+        "exporter=e&exporter=e",
+        "exporter=e&exporter=marker",
+        "exporter=marker&a=b&exporter=e",
+        "exporter=e&e%78porter=e",
+        "exporter=e&exporter",
+        "exporter=%",
+        "exporter=%4",
+        "exporter=%zz",
+        "exporter=e%",
+        "exporter=%ff",
+        "exporter=%c3%28",
+        "exporter=%ed%a0%80",
+        "exporter=e&x=%",
+        "exporter=e&%zz=1",
+        &long,
+    ] {
+        setup.assert_refused(get(&format!("/prometheus?{query}")), 400, true);
+    }
+}
+
+#[test]
+fn control_characters_in_a_name_reach_neither_exporter_nor_log() {
+    let setup = Setup::new();
+    for name in ["e%00", "e%0d%0aX:1", "e%0a", "e%09", "%1b%5b31me", "e%7f", "e%c2%85"] {
+        setup.assert_refused(get(&format!("/prometheus?exporter={name}")), 400, true);
+    }
+    let refused = setup.proxy.log_lines().len();
+    assert!(refused >= 7, "one record each");
+    for line in setup.proxy.log_lines() {
+        assert!(!line.contains("X:1") && !line.contains('\u{1b}'), "{line}");
+        assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
+    }
+}

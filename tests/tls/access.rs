@@ -1,0 +1,160 @@
+//! What a client is asked for beside a certificate of the right CA.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls::ClientConfig;
+
+use crate::{
+    Setup,
+    support::{
+        client::{Client, Cut, Response},
+        pki::{BOTH_VERSIONS, Pki},
+    },
+};
+
+/// A proxy that asks for a user and a password.
+fn with_password(pki: &Pki, auth: &str, proxy_keys: &str) -> Setup {
+    let config = pki.config_ini(proxy_keys);
+    Setup::with_config(&config.replacen("[default]\n", &format!("[default]\nauth = {auth}\n"), 1))
+}
+
+fn connect(setup: &Setup, config: Arc<ClientConfig>) -> Client {
+    Client::connect(setup.address(), config).expect("a handshake")
+}
+
+fn scrape_as(client: &mut Client, credentials: &str) -> Response {
+    let token = STANDARD.encode(credentials);
+    client
+        .send(format!(
+            "GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\nAuthorization: Basic {token}\r\n\r\n"
+        ))
+        .expect("sent");
+    client.read_response().expect("a response")
+}
+
+#[test]
+fn a_client_that_is_not_on_the_list_is_forbidden_everything() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "client-allow = CN=somebody-else, DNS:*.example.org\n");
+    for target in ["/prometheus?exporter=e", "/prometheus", "/-/healthy", "/nothing"] {
+        let mut client = connect(&setup, pki.client(BOTH_VERSIONS));
+        let response = client.get(target);
+        assert_eq!(response.head.status, 403, "{response:?}");
+        assert_eq!(response.head.header("connection"), Some("close"));
+        let text = "client certificate is not on client-allow";
+        assert_eq!((response.head.reason.as_str(), response.body.text().trim_end()), (text, text));
+        assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
+    }
+    assert_eq!(setup.exporter.connections(), 0);
+}
+
+#[test]
+fn a_client_is_let_in_by_any_of_its_names() {
+    let pki = Pki::new();
+    for allow in ["CN=scraper", "CN=s*", "DNS:*.example", "CN=other, DNS:scraper.example"] {
+        let setup = Setup::new(&pki, &format!("client-allow = {allow}\n"));
+        setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    }
+}
+
+#[test]
+fn who_does_not_give_the_password_is_asked_for_it_and_may_try_again() {
+    let pki = Pki::new();
+    let setup = with_password(&pki, "user:pass:word", "");
+    let mut client = connect(&setup, pki.client(BOTH_VERSIONS));
+    let response = client.get("/prometheus?exporter=e");
+    assert_eq!(response.head.status, 401, "{response:?}");
+    let challenge = response.head.header("www-authenticate").expect("a challenge");
+    assert!(challenge.starts_with("Basic realm="), "{challenge}");
+    for wrong in ["user:pass", "user:pass:word2", "User:pass:word", "user", ":", ""] {
+        let response = scrape_as(&mut client, wrong);
+        assert_eq!(response.head.status, 401, "{wrong}");
+        assert!(response.head.header("www-authenticate").is_some());
+    }
+    assert_eq!(client.get("/-/healthy").head.status, 401);
+    assert_eq!(setup.exporter.connections(), 0);
+    let response = scrape_as(&mut client, "user:pass:word");
+    assert_eq!((response.head.status, response.body.bytes), (200, 100), "{response:?}");
+    assert_does_not_log(&setup, "pass:word");
+}
+
+#[test]
+fn the_password_may_be_a_bcrypt_hash() {
+    let pki = Pki::new();
+    let hash = bcrypt::hash("secret", 4).expect("a hash");
+    let setup = with_password(&pki, &format!("user:{hash}"), "");
+    let mut client = connect(&setup, pki.client(BOTH_VERSIONS));
+    for (credentials, status) in [
+        ("user:wrong", 401),
+        ("user:secret", 200),
+        ("user:secret", 200),
+        ("user:wrong", 401),
+        ("other:secret", 401),
+        // The hash is no password.
+        (&format!("user:{hash}"), 401),
+    ] {
+        let response = scrape_as(&mut client, credentials);
+        assert_eq!(response.head.status, status, "{credentials}");
+    }
+    assert_does_not_log(&setup, &hash);
+    assert_does_not_log(&setup, "secret");
+}
+
+#[test]
+fn a_password_is_no_substitute_for_a_certificate() {
+    let pki = Pki::new();
+    let setup = with_password(&pki, "user:word", "");
+    let alert = rustls::AlertDescription::CertificateRequired;
+    setup.assert_refuses(pki.stranger(BOTH_VERSIONS), alert);
+    let setup = with_password(&pki, "user:word", "client-allow = CN=somebody-else\n");
+    let mut client = connect(&setup, pki.client(BOTH_VERSIONS));
+    assert_eq!(scrape_as(&mut client, "user:word").head.status, 403);
+}
+
+#[test]
+fn without_client_certificates_the_password_still_counts() {
+    let pki = Pki::new();
+    let setup = with_password(&pki, "user:word", "client-auth = none\n");
+    let mut client = connect(&setup, pki.stranger(BOTH_VERSIONS));
+    assert_eq!(client.get("/prometheus?exporter=e").head.status, 401);
+    assert_eq!(scrape_as(&mut client, "user:word").head.status, 200);
+    assert_eq!(setup.proxy.wait_for_scrape("e")["client"], "-");
+    setup.proxy.wait_for_log("a warning about the open door", |record| {
+        record["level"] == "WARN"
+            && record["fields"]["message"].as_str().is_some_and(|it| it.contains("let in"))
+    });
+}
+
+#[test]
+fn the_record_of_a_scrape_says_who_asked() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    let record = setup.proxy.wait_for_scrape("e");
+    assert_eq!(record["client"], "scraper");
+    assert_eq!((&record["outcome"], &record["status"]), (&"complete".into(), &200.into()));
+    assert!(record["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")));
+}
+
+#[test]
+fn a_name_with_control_characters_is_escaped_in_the_log() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    let hostile = crate::forge::credentials(
+        pki.ca(),
+        |params| {
+            params.distinguished_name.push(rcgen::DnType::CommonName, "a\u{1b}[31m\nb\u{202e}")
+        },
+        &[],
+    );
+    setup.assert_lets_in(pki.client_with(BOTH_VERSIONS, hostile.chain, &hostile.key));
+    let record = setup.proxy.wait_for_scrape("e");
+    assert_eq!(record["client"], "a\\u{1b}[31m\\nb\\u{202e}");
+}
+
+#[track_caller]
+fn assert_does_not_log(setup: &Setup, secret: &str) {
+    let lines = setup.proxy.log_lines();
+    assert!(!lines.iter().any(|line| line.contains(secret)), "{lines:#?}");
+}

@@ -1,0 +1,216 @@
+//! Each way in which a client certificate can be wrong, with the alert that says so.
+
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rustls::AlertDescription;
+
+use crate::{
+    Setup,
+    forge::{self, Authority, Credentials},
+    support::pki::{BOTH_VERSIONS, Pki},
+};
+
+/// The name of the CA of [`Pki`].
+const CA_NAME: &str = "scrapegate test CA";
+
+/// Asserts that `forged` is refused with `alert` in both versions, and that the proxy goes on.
+#[track_caller]
+fn assert_refused(pki: &Pki, setup: &Setup, forged: &Credentials, alert: AlertDescription) {
+    for &version in BOTH_VERSIONS {
+        let config = pki.client_with(&[version], forged.chain.clone(), &forged.key);
+        setup.assert_refuses(config, alert);
+    }
+    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+}
+
+/// The same with a proxy of its own.
+#[track_caller]
+fn assert_refused_by(pki: &Pki, forged: &Credentials, alert: AlertDescription) {
+    assert_refused(pki, &Setup::new(pki, ""), forged, alert);
+}
+
+/// Asserts that `shown` is let in with both versions.
+#[track_caller]
+fn assert_let_in(pki: &Pki, setup: &Setup, shown: &Credentials) {
+    for &version in BOTH_VERSIONS {
+        setup.assert_lets_in(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+    }
+}
+
+/// A CA as its own client, with a key that may be another's.
+fn as_client(authority: &Authority, key: &KeyPair) -> Credentials {
+    let key = KeyPair::from_pem(&key.serialize_pem()).expect("a key again");
+    Credentials { chain: vec![authority.der().clone()], key }
+}
+
+/// A proxy that trusts `ca` in place of the CA of `pki`.
+fn trusting(pki: &Pki, ca: &str) -> Setup {
+    let file = pki.path("other-ca.pem");
+    std::fs::write(&file, ca).expect("written");
+    let trusted = pki.path("ca.pem").display().to_string();
+    Setup::with_config(&pki.config_ini("").replace(&trusted, &file.display().to_string()))
+}
+
+#[test]
+fn a_client_without_a_certificate_is_told_that_one_is_required() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    for &version in BOTH_VERSIONS {
+        let alert = AlertDescription::CertificateRequired;
+        setup.assert_refuses(pki.stranger(&[version]), alert);
+    }
+    let record = setup.proxy.wait_for_log("the end of a handshake", |record| {
+        record["fields"]["message"] == "TLS handshake ended"
+    });
+    assert!(record["fields"]["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")));
+    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+}
+
+#[test]
+fn the_certificate_of_another_ca_is_of_an_unknown_ca() {
+    let pki = Pki::new();
+    let other = forge::authority("another CA", forge::new_key(), -1..100);
+    let forged = forge::credentials(&other, |_| {}, &[&other]);
+    assert_refused_by(&pki, &forged, AlertDescription::UnknownCA);
+}
+
+#[test]
+fn the_certificate_of_another_ca_with_the_same_name_is_not_taken_for_ours() {
+    let pki = Pki::new();
+    let other = forge::authority(CA_NAME, forge::new_key(), -1..100);
+    let forged = forge::credentials(&other, |_| {}, &[&other]);
+    let setup = Setup::new(&pki, "");
+    for &version in BOTH_VERSIONS {
+        let config = pki.client_with(&[version], forged.chain.clone(), &forged.key);
+        let alert = crate::refusal(setup.address(), config);
+        // A signature that does not fit its issuer, or no issuer whose signature fits.
+        let expected = [AlertDescription::UnknownCA, AlertDescription::DecryptError];
+        assert!(expected.contains(&alert), "{alert:?}");
+    }
+    assert_eq!(setup.exporter.connections(), 0);
+}
+
+#[test]
+fn an_expired_certificate_is_called_expired() {
+    let pki = Pki::new();
+    let forged = forge::credentials(
+        pki.ca(),
+        |params| {
+            params.not_before = forge::in_days(-10);
+            params.not_after = forge::in_days(-1);
+        },
+        &[],
+    );
+    assert_refused_by(&pki, &forged, AlertDescription::CertificateExpired);
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_called_expired() {
+    let pki = Pki::new();
+    let forged = forge::credentials(pki.ca(), |params| params.not_before = forge::in_days(1), &[]);
+    assert_refused_by(&pki, &forged, AlertDescription::CertificateExpired);
+}
+
+#[test]
+fn a_certificate_for_servers_only_is_unsupported() {
+    let pki = Pki::new();
+    let forged = forge::credentials(
+        pki.ca(),
+        |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth],
+        &[],
+    );
+    assert_refused_by(&pki, &forged, AlertDescription::UnsupportedCertificate);
+}
+
+#[test]
+fn a_certificate_that_its_owner_signed_is_of_an_unknown_ca() {
+    let pki = Pki::new();
+    assert_refused_by(&pki, &forge::self_signed(), AlertDescription::UnknownCA);
+}
+
+#[test]
+fn a_chain_needs_its_intermediate() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    let intermediate = forge::intermediate(pki.ca(), 7);
+    let missing = forge::credentials(&intermediate, |_| {}, &[]);
+    assert_refused_by(&pki, &missing, AlertDescription::UnknownCA);
+    assert_let_in(&pki, &setup, &forge::credentials(&intermediate, |_| {}, &[&intermediate]));
+}
+
+#[test]
+fn a_client_must_have_the_key_of_the_certificate_that_it_shows() {
+    let pki = Pki::new();
+    let mut forged = forge::credentials(pki.ca(), |_| {}, &[]);
+    forged.key = forge::new_key();
+    assert_refused_by(&pki, &forged, AlertDescription::DecryptError);
+}
+
+#[test]
+fn a_certificate_without_names_or_usages_is_let_in_as_the_agents_own_are() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    let bare = |params: &mut rcgen::CertificateParams| {
+        params.extended_key_usages.clear();
+        params.key_usages.clear();
+        params.use_authority_key_identifier_extension = false;
+    };
+    assert_let_in(&pki, &setup, &forge::credentials(pki.ca(), bare, &[]));
+}
+
+#[test]
+fn the_ca_certificate_is_a_client_certificate_too() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    assert_let_in(&pki, &setup, &as_client(pki.ca(), pki.ca().key()));
+    assert_eq!(setup.proxy.wait_for_scrape("e")["client"], CA_NAME);
+}
+
+#[test]
+fn an_rsa_ca_certificate_is_a_client_certificate_too() {
+    let pki = Pki::new();
+    let key = || KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key");
+    let ca = forge::authority("RSA CA", key(), -1..100);
+    let setup = trusting(&pki, &ca.pem());
+    assert_let_in(&pki, &setup, &as_client(&ca, ca.key()));
+    for &version in BOTH_VERSIONS {
+        let wrong_key = pki.client_with(&[version], vec![ca.der().clone()], &key());
+        assert_eq!(crate::refusal(setup.address(), wrong_key), AlertDescription::DecryptError);
+    }
+}
+
+#[test]
+fn another_ca_certificate_with_the_same_name_is_no_client_certificate() {
+    let pki = Pki::new();
+    let other = forge::authority(CA_NAME, forge::new_key(), -1..100);
+    // Not `unknown_ca`: webpki looks at nothing else of a CA that is no anchor itself.
+    let alert = AlertDescription::CertificateUnknown;
+    assert_refused_by(&pki, &as_client(&other, other.key()), alert);
+}
+
+#[test]
+fn another_ca_certificate_with_the_same_name_and_key_is_no_client_certificate() {
+    let pki = Pki::new();
+    let same_key = KeyPair::from_pem(&pki.ca().key().serialize_pem()).expect("a key again");
+    let other = forge::authority(CA_NAME, same_key, -1..100);
+    // Not `unknown_ca`: webpki looks at nothing else of a CA that is no anchor itself.
+    let alert = AlertDescription::CertificateUnknown;
+    assert_refused_by(&pki, &as_client(&other, other.key()), alert);
+}
+
+#[test]
+fn the_ca_certificate_without_its_key_opens_nothing() {
+    let pki = Pki::new();
+    let forged = as_client(pki.ca(), &forge::new_key());
+    assert_refused_by(&pki, &forged, AlertDescription::DecryptError);
+}
+
+#[test]
+fn an_expired_ca_certificate_is_no_client_certificate() {
+    let pki = Pki::new();
+    for days in [-10..-1, 1..10] {
+        let ca = forge::authority("a CA out of its time", forge::new_key(), days);
+        let setup = trusting(&pki, &format!("{}{}", ca.pem(), pki.ca().pem()));
+        let alert = AlertDescription::CertificateExpired;
+        assert_refused(&pki, &setup, &as_client(&ca, ca.key()), alert);
+    }
+}

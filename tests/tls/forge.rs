@@ -1,0 +1,108 @@
+//! Certificates with one thing or other wrong.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber,
+};
+use rustls::pki_types::CertificateDer;
+use time::{Duration, OffsetDateTime};
+
+/// A CA, or a part of a chain.
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// What a client shows, and the key it signs with.
+pub(crate) struct Credentials {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: KeyPair,
+}
+
+/// A client's certificate by `issuer`, with one thing changed; `rest` is the rest of the chain.
+pub(crate) fn credentials(
+    issuer: &Issuer<'_, KeyPair>,
+    change: impl FnOnce(&mut CertificateParams),
+    rest: &[&Authority],
+) -> Credentials {
+    let mut params = client_params();
+    change(&mut params);
+    let key = new_key();
+    let leaf = params.signed_by(&key, issuer).expect("a certificate");
+    let mut chain = vec![leaf.der().clone()];
+    chain.extend(rest.iter().map(|authority| authority.der().clone()));
+    Credentials { chain, key }
+}
+
+/// A client's certificate that it signed itself.
+pub(crate) fn self_signed() -> Credentials {
+    let key = new_key();
+    let leaf = client_params().self_signed(&key).expect("a certificate");
+    Credentials { chain: vec![leaf.der().clone()], key }
+}
+
+/// A CA of its own.
+pub(crate) fn authority(name: &str, key: KeyPair, days: std::ops::Range<i64>) -> Authority {
+    let mut params = authority_params(name);
+    params.not_before = in_days(days.start);
+    params.not_after = in_days(days.end);
+    Authority::self_signed(params, key).expect("a CA certificate")
+}
+
+/// A CA below `issuer`.
+pub(crate) fn intermediate(issuer: &Issuer<'_, KeyPair>, serial: u64) -> Authority {
+    let mut params = authority_params("intermediate");
+    params.serial_number = Some(SerialNumber::from(serial));
+    params.use_authority_key_identifier_extension = true;
+    Authority::signed_by(params, new_key(), issuer).expect("a CA certificate")
+}
+
+/// A CRL of `issuer` in PEM form, good on these days counted from now.
+pub(crate) fn revocation_list(
+    issuer: &Issuer<'_, KeyPair>,
+    serials: &[u64],
+    days: std::ops::Range<i64>,
+) -> String {
+    let revoked_certs = serials
+        .iter()
+        .map(|&serial| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: in_days(-1),
+            reason_code: None,
+            invalidity_date: None,
+        })
+        .collect();
+    let params = CertificateRevocationListParams {
+        this_update: in_days(days.start),
+        next_update: in_days(days.end),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs,
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).and_then(|list| list.pem()).expect("a CRL")
+}
+
+/// So many days from now.
+pub(crate) fn in_days(days: i64) -> OffsetDateTime {
+    OffsetDateTime::now_utc() + Duration::days(days)
+}
+
+pub(crate) fn new_key() -> KeyPair {
+    KeyPair::generate().expect("a key")
+}
+
+fn client_params() -> CertificateParams {
+    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    params.distinguished_name.push(DnType::CommonName, "forged");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}

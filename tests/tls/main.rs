@@ -1,0 +1,89 @@
+//! Who is let in, and how the others are told: TLS towards scrapers, with alerts and not with
+//! words of HTTP.
+//!
+//! Not here: renegotiation, which no client library at hand offers, and RSA keys below 2048 bits,
+//! which aws-lc-rs does not make.
+
+mod access;
+mod client_certificates;
+mod forge;
+mod hello;
+mod revocation;
+mod server_side;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use rustls::{AlertDescription, ClientConfig};
+
+use support::{
+    body::Body,
+    client::Client,
+    exporter::{Exporter, Framing},
+    pki::Pki,
+    proxy::Proxy,
+};
+
+/// A proxy with one exporter, `e`, of a hundred bytes.
+struct Setup {
+    proxy: Proxy,
+    exporter: Exporter,
+}
+
+impl Setup {
+    /// With `proxy_keys` in `[proxy]`.
+    fn new(pki: &Pki, proxy_keys: &str) -> Self {
+        Self::with_config(&pki.config_ini(proxy_keys))
+    }
+
+    fn with_config(config_ini: &str) -> Self {
+        let exporter = Exporter::start(|conversation| {
+            conversation.read_request()?;
+            conversation.answer("", Framing::ContentLength, Body::text(100))
+        });
+        let proxy = Proxy::start(config_ini, &exporter.section("e"));
+        Self { proxy, exporter }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.proxy.address()
+    }
+
+    /// Asserts that a scrape succeeds.
+    #[track_caller]
+    fn assert_lets_in(&self, config: Arc<ClientConfig>) {
+        let mut client = Client::connect(self.address(), config).expect("a handshake");
+        let response = client.get("/prometheus?exporter=e");
+        assert_eq!(response.head.status, 200, "{response:?}");
+        assert!(response.body.is_complete(), "{response:?}");
+        assert_eq!(response.body.bytes, 100);
+    }
+
+    /// Asserts that the connection ends with `alert` and without a byte of HTTP.
+    #[track_caller]
+    fn assert_refuses(&self, config: Arc<ClientConfig>, alert: AlertDescription) {
+        assert_eq!(refusal(self.address(), config), alert);
+        assert_eq!(self.exporter.connections(), 0);
+    }
+}
+
+/// The alert with which a connection ends before anything is answered.
+#[track_caller]
+fn refusal(address: SocketAddr, config: Arc<ClientConfig>) -> AlertDescription {
+    let error = match Client::connect(address, config) {
+        Err(error) => error,
+        // In TLS 1.3 the client is done before it is judged, and may have sent its request.
+        Ok(mut client) => client
+            .send_get("/prometheus?exporter=e")
+            .and_then(|()| client.read_head().map(|head| panic!("answered with {head:?}")))
+            .expect_err("panics else"),
+    };
+    alert_in(&error).unwrap_or_else(|| panic!("no alert: {error:?}"))
+}
+
+fn alert_in(error: &io::Error) -> Option<AlertDescription> {
+    let error = error.get_ref()?.downcast_ref()?;
+    if let rustls::Error::AlertReceived(alert) = error { Some(*alert) } else { None }
+}

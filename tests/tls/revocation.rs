@@ -1,0 +1,105 @@
+//! `client-crl`: who is on a list is refused, and who is on no valid list of its issuer, too.
+
+use rustls::AlertDescription;
+
+use crate::{
+    Setup,
+    forge::{self, Credentials},
+    support::pki::{BOTH_VERSIONS, Pki},
+};
+
+const REVOKED: u64 = 0x1001;
+const GOOD: u64 = 0x1002;
+/// A list that holds today.
+const CURRENT: std::ops::Range<i64> = -1..100;
+
+fn with_lists(pki: &Pki, lists: &str) -> Setup {
+    let file = pki.path("lists.pem");
+    std::fs::write(&file, lists).expect("written");
+    Setup::new(pki, &format!("client-crl = {}\n", file.display()))
+}
+
+fn with_serial(pki: &Pki, serial: u64) -> Credentials {
+    forge::credentials(pki.ca(), |params| params.serial_number = Some(serial.into()), &[])
+}
+
+#[track_caller]
+fn assert_refused(pki: &Pki, setup: &Setup, shown: &Credentials, alert: AlertDescription) {
+    for &version in BOTH_VERSIONS {
+        setup.assert_refuses(pki.client_with(&[version], shown.chain.clone(), &shown.key), alert);
+    }
+}
+
+#[track_caller]
+fn assert_let_in(pki: &Pki, setup: &Setup, shown: &Credentials) {
+    for &version in BOTH_VERSIONS {
+        setup.assert_lets_in(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+    }
+}
+
+#[test]
+fn a_certificate_on_the_list_is_revoked_and_another_is_not() {
+    let pki = Pki::new();
+    let setup = with_lists(&pki, &forge::revocation_list(pki.ca(), &[REVOKED], CURRENT));
+    let alert = AlertDescription::CertificateRevoked;
+    assert_refused(&pki, &setup, &with_serial(&pki, REVOKED), alert);
+    assert_let_in(&pki, &setup, &with_serial(&pki, GOOD));
+    // The anchor is on no list of its own.
+    let ca = pki.client_with(BOTH_VERSIONS, vec![pki.ca().der().clone()], pki.ca().key());
+    setup.assert_lets_in(ca);
+}
+
+#[test]
+fn a_list_past_its_next_update_vouches_for_nobody() {
+    let pki = Pki::new();
+    let setup = with_lists(&pki, &forge::revocation_list(pki.ca(), &[], -10..-1));
+    assert_refused(&pki, &setup, &with_serial(&pki, GOOD), AlertDescription::UnknownCA);
+    setup.proxy.wait_for_log("a warning about the list", |record| {
+        record["level"] == "WARN"
+            && record["fields"]["message"].as_str().is_some_and(|it| it.contains("nextUpdate"))
+    });
+}
+
+#[test]
+fn a_list_of_another_issuer_vouches_for_nobody() {
+    let pki = Pki::new();
+    let other = forge::authority("another CA", forge::new_key(), CURRENT);
+    let setup = with_lists(&pki, &forge::revocation_list(&other, &[], CURRENT));
+    assert_refused(&pki, &setup, &with_serial(&pki, GOOD), AlertDescription::UnknownCA);
+}
+
+#[test]
+fn a_forged_list_of_our_issuer_vouches_for_nobody() {
+    let pki = Pki::new();
+    // The name is right and the signature is not.
+    let impostor = forge::authority("scrapegate test CA", forge::new_key(), CURRENT);
+    let setup = with_lists(&pki, &forge::revocation_list(&impostor, &[], CURRENT));
+    assert_refused(&pki, &setup, &with_serial(&pki, GOOD), AlertDescription::HandshakeFailure);
+}
+
+#[test]
+fn a_revoked_intermediate_takes_its_certificates_with_it() {
+    let pki = Pki::new();
+    let revoked = forge::intermediate(pki.ca(), REVOKED);
+    let good = forge::intermediate(pki.ca(), GOOD);
+    let lists = [
+        forge::revocation_list(pki.ca(), &[REVOKED], CURRENT),
+        forge::revocation_list(&revoked, &[], CURRENT),
+        forge::revocation_list(&good, &[], CURRENT),
+    ];
+    let setup = with_lists(&pki, &lists[..2].concat());
+    let below_revoked = forge::credentials(&revoked, |_| {}, &[&revoked]);
+    let alert = AlertDescription::CertificateRevoked;
+    assert_refused(&pki, &setup, &below_revoked, alert);
+    let setup = with_lists(&pki, &[&lists[0][..], &lists[2]].concat());
+    assert_let_in(&pki, &setup, &forge::credentials(&good, |_| {}, &[&good]));
+}
+
+#[test]
+fn every_certificate_of_a_chain_needs_a_list_of_its_issuer() {
+    let pki = Pki::new();
+    let intermediate = forge::intermediate(pki.ca(), GOOD);
+    let setup = with_lists(&pki, &forge::revocation_list(pki.ca(), &[], CURRENT));
+    let below = forge::credentials(&intermediate, |_| {}, &[&intermediate]);
+    assert_refused(&pki, &setup, &below, AlertDescription::UnknownCA);
+}
