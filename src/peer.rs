@@ -72,7 +72,7 @@ impl ClientIdentity {
         }
         let name = identity.common_name.as_ref().or(identity.dns.first()).or(identity.uris.first());
         identity.label = match name {
-            Some(name) => name.replace(char::is_control, "\u{fffd}"),
+            Some(name) => name.escape_debug().to_string(),
             None => format!("sha256:{}", hex(&identity.spki_sha256)),
         };
         Some(identity)
