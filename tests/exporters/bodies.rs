@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::{
     stage::{Case, Expected, Stage, Then, assert_control, assert_cut, by_case, raw, run, target},
-    support::{body::Body, exporter::Framing},
+    support::{
+        body::Body,
+        exporter::{Framing, Gate},
+    },
 };
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -248,7 +251,7 @@ fn u19_an_endless_body_ends_at_max_body_with_memory_flat() {
 
 #[test]
 fn the_first_bytes_are_not_held_back() {
-    let gate = crate::support::exporter::Gate::default();
+    let gate = Gate::default();
     let go_on = gate.clone();
     let stage = Stage::new(
         "",
