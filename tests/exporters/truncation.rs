@@ -2,17 +2,19 @@
 
 use std::{
     fmt::Write as _,
-    io::Read,
+    io::{self, Read},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
+
+use rustls::version::{TLS12, TLS13};
 
 use crate::{
     stage::{Action, Stage, Then, assert_control, assert_cut, by_case, outcome, raw, target},
     support::{
         body::Body,
         client::{Client, Cut, End, Response},
-        exporter::{Conversation, Exporter, Framing, Gate},
+        exporter::{Exporter, Framing, Gate},
         pki::Pki,
     },
 };
@@ -52,6 +54,16 @@ impl Answer {
         Self { framing, bytes: bytes.into_bytes(), head, body: body.to_vec() }
     }
 
+    /// Whether its first `cut` bytes have a byte of the body among them.
+    fn has_data_at(&self, cut: usize) -> bool {
+        let chunk_size = if let Framing::Chunked(size) = self.framing {
+            format!("{:x}\r\n", size.min(self.body.len())).len()
+        } else {
+            0
+        };
+        cut > self.head + chunk_size
+    }
+
     /// Whether its first `cut` bytes and a FIN are a whole answer.
     fn is_whole_at(&self, cut: usize) -> bool {
         self.framing == Framing::UntilClose && cut > self.head && self.bytes[cut - 1] == b'\n'
@@ -64,20 +76,55 @@ struct Death<'a> {
     cut: usize,
     name: &'static str,
     then: Then,
+    /// Opened when the scraper has the head: then a clean refusal is no longer possible.
+    gate: Option<Gate>,
 }
 
-impl Death<'_> {
+impl<'a> Death<'a> {
+    /// All there are at one place: at once, and after the scraper has the head.
+    fn all(answer: &'a Answer, cut: usize) -> Vec<Self> {
+        let at_once = NAMES.map(|(name, then)| Self { answer, cut, name, then, gate: None });
+        let mut deaths = Vec::from(at_once);
+        if answer.has_data_at(cut) {
+            let later = NAMES.map(|(name, then)| {
+                let gate = Some(Gate::default());
+                Self { answer, cut, name, then, gate }
+            });
+            deaths.extend(later);
+        }
+        deaths
+    }
+
     fn action(&self) -> Action {
-        raw(&self.answer.bytes[..self.cut], self.then)
+        let (bytes, gate) = (self.answer.bytes[..self.cut].to_vec(), self.gate.clone());
+        let end = raw("", self.then);
+        Box::new(move |it| {
+            it.send(&bytes)?;
+            if let Some(gate) = &gate {
+                gate.wait();
+            }
+            end(it)
+        })
+    }
+
+    /// What the scraper has of it.
+    fn suffer(&self, client: &mut Client) -> io::Result<Response> {
+        let head = client.read_head()?;
+        if let Some(gate) = &self.gate {
+            gate.open();
+        }
+        let body = client.read_body(&head);
+        Ok(Response { head, body })
     }
 
     fn story(&self) -> String {
-        let Self { answer, cut, then, .. } = self;
+        let Self { answer, cut, then, gate, .. } = self;
         let last = String::from_utf8_lossy(&answer.bytes[cut.saturating_sub(20)..*cut]);
-        format!("{:?} cut after {cut} bytes, at {last:?}, then {then:?}", answer.framing)
+        let when = if gate.is_some() { "after the head" } else { "at once" };
+        format!("{:?} cut after {cut} bytes, at {last:?}, then {then:?} {when}", answer.framing)
     }
 
-    fn judge(&self, received: std::io::Result<Response>) {
+    fn judge(&self, received: io::Result<Response>) {
         let story = self.story();
         let response = match received {
             Ok(response) => response,
@@ -90,7 +137,7 @@ impl Death<'_> {
             return;
         }
         let too_late = if self.then == Then::Stall { 504 } else { 502 };
-        if head.status == too_late {
+        if head.status == too_late && self.gate.is_none() {
             // Nothing of the body had been passed on: a proper answer of the proxy's own.
             assert!(body.is_complete(), "{story}: {response:?}");
             return;
@@ -116,15 +163,17 @@ fn assert_never_whole(deaths: &[Death<'_>], keys: &str) {
 
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(|| {
+        for number in 0..CLIENTS {
+            let version = if number % 2 == 0 { &TLS13 } else { &TLS12 };
+            let (stage, next) = (&stage, &next);
+            scope.spawn(move || {
                 let mut client: Option<Client> = None;
                 loop {
                     let case = next.fetch_add(1, Ordering::Relaxed);
                     let Some(death) = deaths.get(case) else { return };
-                    let connection = client.get_or_insert_with(|| stage.client());
+                    let connection = client.get_or_insert_with(|| stage.client_of(&[version]));
                     connection.send_get(&target(death.name, case)).expect("sent");
-                    let received = connection.read_response();
+                    let received = death.suffer(connection);
                     if !received.as_ref().is_ok_and(|response| response.body.is_complete()) {
                         client = None;
                     }
@@ -140,6 +189,10 @@ fn assert_never_whole(deaths: &[Death<'_>], keys: &str) {
     let wholes = deaths.iter().filter(|it| it.then == Then::Fin && it.answer.is_whole_at(it.cut));
     let complete = records.iter().filter(|record| outcome(record) == "complete");
     assert_eq!(complete.count(), wholes.count() + 2, "no outcome is complete that was not");
+    let has_head = records.iter().filter(|record| record["status"] == 200);
+    let aborted = has_head.filter(|record| outcome(record) != "complete").count();
+    let late = deaths.iter().filter(|death| death.gate.is_some()).count();
+    assert!(late * 4 > deaths.len() && aborted >= late, "{aborted} aborts, {late} after the head");
     for record in &records {
         let words: &[&str] = match record["exporter"].as_str() {
             Some("fin") => &["complete", "exporter_closed", "exporter_cut_short", "integrity"],
@@ -154,11 +207,10 @@ fn assert_never_whole(deaths: &[Death<'_>], keys: &str) {
 #[test]
 fn a_small_answer_cut_at_any_byte_is_never_whole() {
     let answers = FRAMINGS.map(|it| Answer::new(it, b"a 1\nb 22\nc{d=\"e\"} 333\n"));
-    let deaths: Vec<Death<'_>> = answers
-        .iter()
-        .flat_map(|answer| (0..answer.bytes.len()).map(move |cut| (answer, cut)))
-        .flat_map(|(answer, cut)| NAMES.map(|(name, then)| Death { answer, cut, name, then }))
-        .collect();
+    let mut deaths = Vec::new();
+    for answer in &answers {
+        deaths.extend((0..answer.bytes.len()).flat_map(|cut| Death::all(answer, cut)));
+    }
     assert!(deaths.len() > 500, "only {} cuts", deaths.len());
     assert_never_whole(&deaths, "timeout = 0.5\nconnect-timeout = 0.5\nmax-concurrent = 64\n");
 }
@@ -176,34 +228,9 @@ fn a_body_of_300_kb_cut_anywhere_is_never_whole() {
     for answer in &answers {
         let from_the_end = (1..8).map(|before| answer.bytes.len() - before);
         let cuts = places.iter().map(|place| answer.head + place).chain(from_the_end);
-        for cut in cuts {
-            deaths.extend(NAMES.map(|(name, then)| Death { answer, cut, name, then }));
-        }
+        deaths.extend(cuts.flat_map(|cut| Death::all(answer, cut)));
     }
     assert_never_whole(&deaths, "timeout = 1\nmax-concurrent = 64\n");
-}
-
-#[test]
-fn a_reset_after_the_scraper_has_read_so_far_aborts() {
-    for framing in FRAMINGS {
-        let answer = Answer::new(framing, b"a 1\nb 22\nc{d=\"e\"} 333\n");
-        let cut = answer.bytes.len() - 8;
-        let gate = Gate::default();
-        let (go_on, start) = (gate.clone(), answer.bytes[..cut].to_vec());
-        let stage = Stage::new("", move |it: &mut Conversation| {
-            it.read_request()?;
-            it.send(&start)?;
-            go_on.wait();
-            it.reset_at_end()
-        });
-        let mut client = stage.client();
-        client.send_get("/prometheus?exporter=x").expect("sent");
-        let head = client.read_head().expect("a head");
-        gate.open();
-        let body = client.read_body(&head);
-        assert_cut(&format!("{framing:?}"), &body.end);
-        assert_eq!(stage.only_outcome(), "exporter_reset");
-    }
 }
 
 #[test]
