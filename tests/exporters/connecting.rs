@@ -287,3 +287,27 @@ fn one_scrape_more_than_max_concurrent_is_503() {
     }
     assert_control(&mut client, "x");
 }
+
+#[test]
+fn a_slot_of_max_concurrent_is_free_when_the_scraper_has_the_last_byte() {
+    let whole = |framing: &str| format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
+    let stage = Stage::new(
+        "max-concurrent = 1\n",
+        by_case(vec![
+            raw(whole("Content-Length: 4\r\n") + "a 1\n", Then::Fin),
+            raw(whole("Transfer-Encoding: chunked\r\n") + "4\r\na 1\n\r\n0\r\n\r\n", Then::Fin),
+            raw(whole("") + "a 1\n", Then::Fin),
+            raw("", Then::Fin),
+        ]),
+    );
+    // Two connections live on two threads of the proxy; what one has finished, the other must see.
+    let mut clients = [stage.client(), stage.client()];
+    for scrape in 0..400 {
+        let case = scrape % 4;
+        let response = clients[scrape / 4 % 2].get(&target("x", case));
+        let status = if case == 3 { 502 } else { 200 };
+        assert_eq!(response.head.status, status, "scrape {scrape}: {response:?}");
+        let response = clients[1 - scrape / 4 % 2].get(&target("x", case));
+        assert_eq!(response.head.status, status, "scrape {scrape}: {response:?}");
+    }
+}
