@@ -97,7 +97,7 @@ fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
         let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![action]));
         assert_control(&mut stage.client(), "x");
         let fds = stage.proxy.open_fds();
-        for leaves in ALL {
+        for (gone, leaves) in ALL.into_iter().enumerate() {
             let mut client = stage.client_of(versions);
             client.send_get(&target("x", 0)).expect("sent");
             reports.begun.recv_timeout(PATIENCE).expect("a request");
@@ -105,6 +105,8 @@ fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
             let rest = leaves.act(client);
             assert_ended_soon(&format!("{leaves:?}"), left, &reports);
             drop(rest);
+            // A scrape that is logged has given its slot back.
+            stage.scrapes(gone + 2);
         }
         // The only slot of `max-concurrent` is free again.
         assert_control(&mut stage.client(), "x");
