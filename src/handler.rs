@@ -145,7 +145,8 @@ async fn scrape(
     );
     let permit = exporter.try_acquire();
     let no_permit = permit.is_none();
-    let mut scrape = Scrape::begin(Arc::clone(exporter), Arc::clone(peer), permit);
+    let begun = request.arrival.into_std();
+    let mut scrape = Scrape::begin(Arc::clone(exporter), Arc::clone(peer), permit, begun);
     let first_bytes = if is_draining(service) {
         Err(Refusal::Draining)
     } else if no_permit {

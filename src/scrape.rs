@@ -113,10 +113,15 @@ impl fmt::Debug for Scrape {
 }
 
 impl Scrape {
-    /// Starts the accounting.
+    /// Starts the accounting. `begun` is the arrival of the request, where the deadline's clock
+    /// starts too.
     #[must_use]
-    pub fn begin(exporter: Arc<Exporter>, peer: Arc<Peer>, permit: Option<ScrapePermit>) -> Self {
-        let begun = Instant::now();
+    pub fn begin(
+        exporter: Arc<Exporter>,
+        peer: Arc<Peer>,
+        permit: Option<ScrapePermit>,
+        begun: Instant,
+    ) -> Self {
         Self {
             exporter,
             peer,
