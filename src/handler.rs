@@ -148,7 +148,8 @@ async fn scrape(
     );
     let permit = exporter.try_acquire();
     let no_permit = permit.is_none();
-    let scrape = Scrape::begin(Arc::clone(exporter), Arc::clone(peer), permit);
+    let begun = request.arrival.into_std();
+    let scrape = Scrape::begin(Arc::clone(exporter), Arc::clone(peer), permit, begun);
     let awaiting = Awaiting { scrape: Some(scrape), activity };
     let first_bytes = if is_draining(service) {
         Err(Refusal::Draining)

@@ -281,8 +281,9 @@ impl Body for RelayBody {
 
 impl Drop for RelayBody {
     fn drop(&mut self) {
-        if let Some(scrape) = self.scrape.take() {
+        if let Some(mut scrape) = self.scrape.take() {
             if self.is_end_stream() {
+                scrape.exporter_is_done();
                 // Not over before the last byte is handed to the socket.
                 self.activity.deliver(scrape);
             } else {

@@ -105,7 +105,7 @@ impl PhaseClock {
 pub struct Scrape {
     exporter: Arc<Exporter>,
     peer: Arc<Peer>,
-    _permit: Option<ScrapePermit>,
+    permit: Option<ScrapePermit>,
     begun: Instant,
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
@@ -125,14 +125,19 @@ impl fmt::Debug for Scrape {
 }
 
 impl Scrape {
-    /// Starts the accounting.
+    /// Starts the accounting. `begun` is the arrival of the request, where the deadline's clock
+    /// starts too.
     #[must_use]
-    pub fn begin(exporter: Arc<Exporter>, peer: Arc<Peer>, permit: Option<ScrapePermit>) -> Self {
-        let begun = Instant::now();
+    pub fn begin(
+        exporter: Arc<Exporter>,
+        peer: Arc<Peer>,
+        permit: Option<ScrapePermit>,
+        begun: Instant,
+    ) -> Self {
         Self {
             exporter,
             peer,
-            _permit: permit,
+            permit,
             begun,
             status: None,
             first_byte: None,
@@ -155,6 +160,14 @@ impl Scrape {
         self.bytes += count;
     }
 
+    /// Gives the exporter's slot back before the end: the exporter has delivered all it had.
+    ///
+    /// Not later: a scraper that has the last byte may ask again over another connection, and
+    /// that request may be looked at before this task runs on.
+    pub fn exporter_is_done(&mut self) {
+        self.permit = None;
+    }
+
     /// Ends it with a synthetic response.
     pub fn refuse(self, refusal: &Refusal) {
         let verdict = refusal.verdict();
@@ -173,7 +186,9 @@ impl Scrape {
         self.log(outcome, cause);
     }
 
-    fn log(&self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
+    /// Whoever reads the record finds the exporter's slot free.
+    fn log(&mut self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
+        self.permit = None;
         let status = match outcome {
             Outcome::Refused(status, ..) => Some(status),
             Outcome::Complete | Outcome::Aborted(_) => self.status,

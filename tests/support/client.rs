@@ -136,6 +136,15 @@ impl Client {
         (bytes, cut)
     }
 
+    /// Says with close_notify that nothing more will be sent.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS.
+    pub(crate) fn send_close_notify(&mut self) -> io::Result<()> {
+        self.stream.get_mut().conn.send_close_notify();
+        self.stream.get_mut().flush()
+    }
+
     /// The socket below TLS, for its options.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.stream.get_ref().sock

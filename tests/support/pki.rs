@@ -10,7 +10,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
@@ -45,6 +45,11 @@ struct Pair {
 impl Pki {
     /// Makes all of it anew.
     pub(crate) fn new() -> Self {
+        Self::with_server_until(2100)
+    }
+
+    /// The same with a server certificate that ends with this year's first day.
+    pub(crate) fn with_server_until(year: i32) -> Self {
         let mut params = CertificateParams::new([]).expect("no names to refuse");
         params.distinguished_name.push(DnType::CommonName, "scrapegate test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -53,12 +58,13 @@ impl Pki {
 
         let server_names = ["localhost", "127.0.0.1", "::1"].map(String::from);
         let server =
-            issue(&ca, "localhost", server_names.into(), ExtendedKeyUsagePurpose::ServerAuth);
+            issue(&ca, "localhost", server_names.into(), ExtendedKeyUsagePurpose::ServerAuth, year);
         let client = issue(
             &ca,
             "scraper",
             vec!["scraper.example".to_owned()],
             ExtendedKeyUsagePurpose::ClientAuth,
+            2100,
         );
 
         let folder = TempDir::with_prefix("scrapegate-pki-").expect("a temporary folder");
@@ -187,12 +193,15 @@ fn issue(
     common_name: &str,
     names: Vec<String>,
     usage: ExtendedKeyUsagePurpose,
+    until: i32,
 ) -> Pair {
     let mut params = CertificateParams::new(names).expect("names that rcgen takes");
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(until, 1, 1);
     let key = new_key();
     let certificate = params.signed_by(&key, ca).expect("a certificate");
     Pair { certificate, key }
@@ -206,8 +215,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Writes a file that only its owner may read, as the proxy demands of keys.
-fn write_private(path: &Path, text: &str) {
+/// Writes a file that only its owner may read, as the proxy demands of secrets.
+pub(crate) fn write_private(path: &Path, text: &str) {
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -1,0 +1,271 @@
+//! Bodies whose framing is broken, odd or excessive.
+
+use std::time::Duration;
+
+use crate::{
+    stage::{Case, Expected, Stage, Then, assert_control, assert_cut, by_case, raw, run, target},
+    support::{
+        body::Body,
+        exporter::{Framing, Gate},
+    },
+};
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+const GARBAGE: Expected = Expected::Refused(502, "exporter sent no valid HTTP", "exporter_garbage");
+const TOO_LARGE: Expected =
+    Expected::Refused(502, "exporter's answer is larger than max-body", "exporter_too_large");
+
+fn whole(body: impl Into<Vec<u8>>) -> Expected {
+    Expected::Whole(200, body.into())
+}
+
+/// A chunk that is more than one batch, so that the head has left before what follows it.
+fn large_chunk() -> String {
+    let line = "a_long_name_of_a_series 1234567\n";
+    let lines = 12_000;
+    format!("{:x}\r\n{}\r\n", line.len() * lines, line.repeat(lines))
+}
+
+/// Chunk framing that is none, with the words that are in its place.
+const BROKEN_CHUNKS: [&str; 13] = [
+    "zz\r\nabc\r\n",
+    "-1\r\nabc\r\n",
+    "+3\r\nabc\r\n",
+    "0x3\r\nabc\r\n",
+    " 3\r\nabc\r\n",
+    "\r\nabc\r\n",
+    "3_0\r\nabc\r\n",
+    "3\nabc\r\n",
+    "3\r\nabcX\r\n",
+    "3\r\nabcd\r\n",
+    "11111111111111111\r\nabc\r\n",
+    "10000000000000000\r\nabc\r\n",
+    "ffffffffffffffffffffffff\r\nabc\r\n",
+];
+
+#[test]
+fn u15_a_broken_chunk_after_data_aborts() {
+    let start = format!("{CHUNKED}{}", large_chunk());
+    let case = |chunk: &&'static str| -> Case {
+        let answer = format!("{start}{chunk}0\r\n\r\n");
+        (*chunk, raw(answer, Then::Fin), Expected::Aborted("exporter_garbage"))
+    };
+    run("", BROKEN_CHUNKS.iter().map(case).collect());
+}
+
+#[test]
+fn u15_a_broken_first_chunk_is_502() {
+    let case = |chunk: &&'static str| -> Case {
+        (*chunk, raw(format!("{CHUNKED}{chunk}0\r\n\r\n"), Then::Fin), GARBAGE)
+    };
+    run("", BROKEN_CHUNKS.iter().map(case).collect());
+}
+
+#[test]
+fn u17_chunk_extensions_and_trailers_are_read_over_up_to_16_kib() {
+    let large = large_chunk();
+    let flood = "x".repeat(17 * 1024);
+    let extensions = "1;name=value\r\na\r\n".repeat(4000);
+    let trailers = "X: y\r\n".repeat(4000);
+    let garbage = Expected::Aborted("exporter_garbage");
+    run(
+        "",
+        vec![
+            (
+                "some",
+                raw(format!("{CHUNKED}4;a=b;c=\"d\"\r\na 1\n\r\n0;e\r\nX: y\r\n\r\n"), Then::Fin),
+                whole("a 1\n"),
+            ),
+            (
+                "one long extension",
+                raw(format!("{CHUNKED}{large}1;{flood}\r\na\r\n0\r\n\r\n"), Then::Fin),
+                garbage.clone(),
+            ),
+            (
+                "many extensions",
+                raw(format!("{CHUNKED}{large}{extensions}0\r\n\r\n"), Then::Fin),
+                garbage.clone(),
+            ),
+            (
+                "one long trailer",
+                raw(format!("{CHUNKED}{large}0\r\nX: {flood}\r\n\r\n"), Then::Fin),
+                garbage.clone(),
+            ),
+            (
+                "many trailers",
+                raw(format!("{CHUNKED}{large}0\r\n{trailers}\r\n"), Then::Fin),
+                garbage,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn u14_bytes_beyond_the_end_of_a_body_appear_nowhere() {
+    let next = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nevil 1\n";
+    let stage = run(
+        "",
+        vec![
+            (
+                "after Content-Length",
+                raw(format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n{next}"), Then::Fin),
+                whole("a 1\n"),
+            ),
+            (
+                "after the last chunk",
+                raw(format!("{CHUNKED}4\r\na 1\n\r\n0\r\n\r\n{next}"), Then::Fin),
+                whole("a 1\n"),
+            ),
+            (
+                "after an empty body",
+                raw(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n{next}"), Then::Stall),
+                whole(""),
+            ),
+        ],
+    );
+    // Nor in a scrape that follows.
+    assert_control(&mut stage.client(), "x");
+}
+
+#[test]
+fn u22_many_chunks_of_one_byte_are_delivered() {
+    let body = b"a 1\n".repeat(50_000);
+    let chunks: String =
+        body.iter().map(|byte| format!("1\r\n{}\r\n", char::from(*byte))).collect();
+    let answer = raw(format!("{CHUNKED}{chunks}0\r\n\r\n"), Then::Fin);
+    run("timeout = 15\n", vec![("200 000 chunks", answer, whole(body))]);
+}
+
+#[test]
+fn u23_chunked_wins_over_content_length_which_is_not_passed_on() {
+    for headers in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 300\r\n",
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}\r\n4\r\na 1\n\r\n0\r\n\r\n");
+        let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
+        let mut client = stage.client();
+        let response = client.get(&target("x", 0));
+        assert_eq!(response.head.status, 200, "{response:?}");
+        assert!(response.body.is_complete(), "{response:?}");
+        assert_eq!(response.body.text(), "a 1\n");
+        assert_ne!(response.head.header("content-length"), Some("3"));
+        assert_ne!(response.head.header("content-length"), Some("300"));
+        assert_control(&mut client, "x");
+    }
+}
+
+#[test]
+fn u30_answers_in_http_1_0_and_without_a_reason_are_delivered() {
+    run(
+        "",
+        vec![
+            (
+                "HTTP/1.0 with Content-Length",
+                raw("HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\na 1\n", Then::Fin),
+                whole("a 1\n"),
+            ),
+            (
+                "HTTP/1.0 until close",
+                raw("HTTP/1.0 200 OK\r\n\r\na 1\n", Then::Fin),
+                whole("a 1\n"),
+            ),
+            (
+                "HTTP/1.0, short",
+                raw("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Then::Fin),
+                Expected::Refused(502, "exporter cut its answer short", "exporter_cut_short"),
+            ),
+            // RFC 9112 §4: the reason may be empty.
+            (
+                "an empty reason",
+                raw("HTTP/1.1 200 \r\nContent-Length: 4\r\n\r\na 1\n", Then::Fin),
+                whole("a 1\n"),
+            ),
+            (
+                "equal lengths",
+                raw(
+                    "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\na 1\n",
+                    Then::Fin,
+                ),
+                whole("a 1\n"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn empty_bodies_are_whole() {
+    run(
+        "",
+        vec![
+            (
+                "by length",
+                raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Then::Stall),
+                whole(""),
+            ),
+            ("by chunk", raw(format!("{CHUNKED}0\r\n\r\n"), Then::Stall), whole("")),
+        ],
+    );
+}
+
+#[test]
+fn u19_a_body_over_max_body_is_502_when_its_length_says_so_and_else_an_abort() {
+    let most = 200_000;
+    let body = "a 1\n".repeat(most / 4);
+    let chunked = |body: &str| format!("{CHUNKED}{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let length =
+        |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let more = format!("{body}\n");
+    run(
+        "max-body = 200000\n",
+        vec![
+            ("length, at it", raw(length(&body), Then::Fin), whole(body.as_str())),
+            ("length, over it", raw(length(&more), Then::Fin), TOO_LARGE),
+            ("chunked, at it", raw(chunked(&body), Then::Fin), whole(body.as_str())),
+            ("chunked, over it", raw(chunked(&more), Then::Fin), Expected::Aborted("too_large")),
+            (
+                "until close, over it",
+                raw(format!("HTTP/1.1 200 OK\r\n\r\n{more}"), Then::Fin),
+                Expected::Aborted("too_large"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn u19_an_endless_body_ends_at_max_body_with_memory_flat() {
+    let stage = Stage::new(
+        "max-body = 20MB\ntimeout = 15\n",
+        by_case(vec![Box::new(|it| it.answer("", Framing::Chunked(4096), Body::text(u64::MAX)))]),
+    );
+    assert_control(&mut stage.client(), "x");
+    let before = stage.proxy.peak_rss_kib();
+    let response = stage.client().get(&target("x", 0));
+    assert_eq!(response.head.status, 200, "{response:?}");
+    assert_cut("endless", &response.body.end);
+    let received = response.body.bytes;
+    assert!((19_000_000..=20_000_000).contains(&received), "{received} bytes");
+    let grown = stage.proxy.peak_rss_kib() - before;
+    assert!(grown < 8 * 1024, "the peak memory grew by {grown} KiB");
+}
+
+#[test]
+fn the_first_bytes_are_not_held_back() {
+    let gate = Gate::default();
+    let go_on = gate.clone();
+    let stage = Stage::new(
+        "",
+        by_case(vec![Box::new(move |it| {
+            it.send(format!("{CHUNKED}1\r\na\r\n"))?;
+            go_on.wait();
+            it.send("3\r\n 1\n\r\n0\r\n\r\n")
+        })]),
+    );
+    let mut client = stage.client();
+    client.send_get(&target("x", 0)).expect("sent");
+    client.socket().set_read_timeout(Some(Duration::from_secs(4))).expect("a socket");
+    let head = client.read_head().expect("a head while the exporter waits");
+    gate.open();
+    let body = client.read_body(&head);
+    assert!(body.is_complete() && body.text() == "a 1\n", "{body:?}");
+}

@@ -1,0 +1,313 @@
+//! The way to the exporter: addresses, sockets, TLS, and how many at a time.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    stage::{
+        CONTROL, Stage, Then, assert_control, assert_on_time, assert_refused, by_case, raw, target,
+    },
+    support::{
+        client::{Client, Response},
+        exporter::{Conversation, Exporter, Gate},
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::Proxy,
+    },
+};
+
+/// A port on which nobody listens, and nobody else can.
+struct DeadPort(Socket);
+
+impl DeadPort {
+    fn new() -> Self {
+        Self::at((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port")
+    }
+
+    /// Nothing when somebody has it.
+    fn at(address: SocketAddr) -> Option<Self> {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket.bind(&address.into()).ok().map(|()| Self(socket))
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().ok().and_then(|it| it.as_socket()).expect("bound")
+    }
+
+    fn port(&self) -> u16 {
+        self.address().port()
+    }
+}
+
+fn section(name: &str, keys: &str) -> String {
+    format!("\n[{name}]\nenabled = True\npath = /metrics\n{keys}")
+}
+
+/// Scrapes each of the sections twice over one connection and expects the same refusal.
+fn assert_refusals(pki: &Pki, cases: &[(&str, String, u16, &str, &str)]) -> Vec<Duration> {
+    let exporters: String = cases.iter().map(|(name, keys, ..)| section(name, keys)).collect();
+    let proxy = Proxy::start(&pki.config_ini(""), &exporters);
+    let mut client =
+        Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    let mut took = Vec::new();
+    for (name, _, status, reason, word) in cases {
+        for _ in 0..2 {
+            let sent = Instant::now();
+            let response = client.get(&format!("/prometheus?exporter={name}"));
+            took.push(sent.elapsed());
+            assert_refused(name, &response, *status, reason);
+        }
+        assert_eq!(proxy.wait_for_scrape(name)["outcome"], *word, "{name}");
+    }
+    took
+}
+
+#[test]
+fn u01_an_exporter_that_cannot_be_reached_is_502() {
+    let dead = DeadPort::new();
+    let port = dead.port();
+    assert_refusals(
+        &Pki::new(),
+        &[
+            (
+                "refused",
+                format!("host = 127.0.0.1\nport = {port}\n"),
+                502,
+                "exporter refused the connection",
+                "exporter_refused",
+            ),
+            (
+                "refused-as-localhost",
+                format!("port = {port}\n"),
+                502,
+                "exporter refused the connection",
+                "exporter_refused",
+            ),
+            (
+                "no-socket",
+                "socket = /nonexistent/exporter.sock\n".to_owned(),
+                502,
+                "exporter's socket does not exist",
+                "exporter_no_socket",
+            ),
+            (
+                "no-host",
+                "host = no-such-host.invalid\nport = 9100\nconnect-timeout = 10\n\
+                 timeout = 10\n"
+                    .to_owned(),
+                502,
+                "exporter's host name was not found",
+                "exporter_name_lookup",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn u02_an_exporter_that_takes_no_connection_is_504_at_connect_timeout() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+    socket.listen(0).expect("a listener");
+    let full = DeadPort(socket);
+    // Fills the queue of what nobody accepts.
+    let waiting: Vec<TcpStream> = std::iter::from_fn(|| {
+        TcpStream::connect_timeout(&full.address(), Duration::from_millis(100)).ok()
+    })
+    .take(100)
+    .collect();
+    assert!(waiting.len() < 100, "the queue has no end");
+    let took = assert_refusals(
+        &Pki::new(),
+        &[(
+            "full",
+            format!("host = 127.0.0.1\nport = {}\nconnect-timeout = 0.4\n", full.port()),
+            504,
+            "exporter did not take the connection in time",
+            "exporter_connect_timeout",
+        )],
+    );
+    assert_on_time("full", took[0], Duration::from_millis(400));
+}
+
+#[test]
+fn u03_a_reset_on_accept_is_502() {
+    let exporter = Exporter::start(|it: &mut Conversation| it.reset_at_end());
+    let stage = Stage::before(Pki::new(), exporter, "", &[("x", "")]);
+    let mut client = stage.client();
+    for _ in 0..10 {
+        let response = client.get("/prometheus?exporter=x");
+        assert_refused("reset", &response, 502, "exporter reset the connection");
+    }
+    assert_eq!(stage.exporter.connections(), 10, "it is not tried again");
+}
+
+/// An exporter on one loopback address, and on the other one its port without a listener.
+fn on_one_loopback_address(is_ipv6: bool) -> (Exporter, DeadPort) {
+    for _ in 0..100 {
+        let script = by_case(Vec::new());
+        let (exporter, other) = if is_ipv6 {
+            (Exporter::start_on_ipv6(script), IpAddr::from(Ipv4Addr::LOCALHOST))
+        } else {
+            (Exporter::start(script), IpAddr::from(Ipv6Addr::LOCALHOST))
+        };
+        // Some connection of this machine may have the port there.
+        if let Some(dead) = DeadPort::at((other, exporter.address().port()).into()) {
+            return (exporter, dead);
+        }
+    }
+    panic!("no port is free on both addresses");
+}
+
+#[test]
+fn localhost_is_either_loopback_address() {
+    for is_ipv6 in [true, false] {
+        let (_exporter, dead) = on_one_loopback_address(is_ipv6);
+        let pki = Pki::new();
+        let proxy = Proxy::start(
+            &pki.config_ini(""),
+            &(section("default-host", &format!("port = {}\n", dead.port()))
+                + &section("named", &format!("host = LocalHost\nport = {}\n", dead.port()))),
+        );
+        let mut client =
+            Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+        assert_control(&mut client, "default-host");
+        assert_control(&mut client, "named");
+    }
+}
+
+#[test]
+fn an_exporter_on_a_unix_socket_is_scraped() {
+    let exporter = Exporter::start_on_unix_socket(by_case(Vec::new()));
+    let stage = Stage::before(Pki::new(), exporter, "", &[("x", "")]);
+    assert_control(&mut stage.client(), "x");
+    assert!(stage.exporter.requests()[0].contains("\r\nhost: localhost\r\n"));
+}
+
+#[test]
+fn u41_an_exporter_that_fails_the_tls_handshake_is_502() {
+    let pki = Pki::new();
+    let (trusted, expired) = (Pki::new(), Pki::with_server_until(2020));
+    let sound = Exporter::start_tls(&trusted, by_case(Vec::new()));
+    let late = Exporter::start_tls(&expired, by_case(Vec::new()));
+    let plain = Exporter::start(|it: &mut Conversation| it.send("HTTP/1.1 400 no TLS\r\n\r\n"));
+    let mute = Exporter::start(|it: &mut Conversation| {
+        it.wait_until_closed();
+        Ok(())
+    });
+    let closing = Exporter::start(|it: &mut Conversation| it.end());
+    let keys = |exporter: &Exporter, ca: &Pki, name: &str| {
+        format!(
+            "method = https\nhost = 127.0.0.1\nport = {}\nca-file = {}\nserver-name = {name}\n\
+             connect-timeout = 0.5\n",
+            exporter.address().port(),
+            ca.path("ca.pem").display()
+        )
+    };
+    let failed =
+        |name, keys| (name, keys, 502, "exporter failed the TLS handshake", "exporter_tls");
+    let took = assert_refusals(
+        &pki,
+        &[
+            (
+                "mute",
+                keys(&mute, &trusted, "localhost"),
+                504,
+                "exporter did not take the connection in time",
+                "exporter_connect_timeout",
+            ),
+            failed("another-ca", keys(&sound, &pki, "localhost")),
+            failed("wrong-name", keys(&sound, &trusted, "exporter.example")),
+            failed("expired", keys(&late, &expired, "localhost")),
+            failed("plain", keys(&plain, &trusted, "localhost")),
+            failed("closing", keys(&closing, &trusted, "localhost")),
+        ],
+    );
+    assert_on_time("mute", took[0], Duration::from_millis(500));
+    assert!(sound.requests().is_empty() && late.requests().is_empty(), "nothing was asked");
+
+    // The same exporters are scraped when they may be.
+    let exporters = section("sound", &keys(&sound, &trusted, "localhost"))
+        + &section("named", &keys(&sound, &trusted, "127.0.0.1"))
+        + &section(
+            "skipped",
+            &format!(
+                "method = https\nhost = 127.0.0.1\nport = {}\ninsecure-skip-verify = True\n",
+                late.address().port()
+            ),
+        );
+    let proxy = Proxy::start(&pki.config_ini(""), &exporters);
+    let mut client =
+        Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    for name in ["sound", "named", "skipped"] {
+        assert_control(&mut client, name);
+    }
+}
+
+#[test]
+fn one_scrape_more_than_max_concurrent_is_503() {
+    let gate = Gate::default();
+    let go_on = gate.clone();
+    let stage = Stage::with_names(
+        &[("x", "max-concurrent = 2\n"), ("other", "")],
+        by_case(vec![
+            Box::new(move |it| {
+                go_on.wait();
+                it.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{CONTROL}"))
+            }),
+            raw("", Then::Stall),
+        ]),
+    );
+    let mut running = [stage.client(), stage.client()];
+    for (scrapes, client) in running.iter_mut().enumerate() {
+        client.send_get(&target("x", 0)).expect("sent");
+        // The slot is taken before the exporter is asked.
+        let limit = Instant::now() + crate::support::PATIENCE;
+        while stage.exporter.requests().len() <= scrapes {
+            assert!(Instant::now() < limit, "the exporter is not asked");
+            std::thread::yield_now();
+        }
+    }
+    let mut client = stage.client();
+    let response = client.get(&target("x", 0));
+    assert_refused("one more", &response, 503, "too many scrapes of this exporter");
+    assert_eq!(response.head.header("retry-after"), Some("1"));
+    assert_eq!(stage.exporter.connections(), 2);
+    assert_control(&mut client, "other");
+
+    gate.open();
+    for client in &mut running {
+        let Response { head, body } = client.read_response().expect("an answer");
+        assert!(head.status == 200 && body.is_complete(), "{head:?}");
+        // Its slot is free with its last byte.
+        assert_control(client, "x");
+    }
+    assert_control(&mut client, "x");
+}
+
+#[test]
+fn a_slot_of_max_concurrent_is_free_when_the_scraper_has_the_last_byte() {
+    let whole = |framing: &str| format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
+    let stage = Stage::new(
+        "max-concurrent = 1\n",
+        by_case(vec![
+            raw(whole("Content-Length: 4\r\n") + "a 1\n", Then::Fin),
+            raw(whole("Transfer-Encoding: chunked\r\n") + "4\r\na 1\n\r\n0\r\n\r\n", Then::Fin),
+            raw(whole("") + "a 1\n", Then::Fin),
+            raw("", Then::Fin),
+        ]),
+    );
+    // Two connections live on two threads of the proxy; what one has finished, the other must see.
+    let mut clients = [stage.client(), stage.client()];
+    for scrape in 0..400 {
+        let case = scrape % 4;
+        let response = clients[scrape / 4 % 2].get(&target("x", case));
+        let status = if case == 3 { 502 } else { 200 };
+        assert_eq!(response.head.status, status, "scrape {scrape}: {response:?}");
+        let response = clients[1 - scrape / 4 % 2].get(&target("x", case));
+        assert_eq!(response.head.status, status, "scrape {scrape}: {response:?}");
+    }
+}

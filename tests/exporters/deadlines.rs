@@ -1,0 +1,248 @@
+//! The deadline of a scrape, three times: before the head, in the body, and with a scraper that
+//! does not read. The clock starts with the request; whoever stalls, it is over on time.
+
+use std::{
+    io::Read,
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    stage::{
+        Action, SLACK, Stage, Then, assert_control, assert_cut, assert_on_time, assert_refused,
+        by_case, drip, outcome, raw, target,
+    },
+    support::{
+        PATIENCE,
+        body::Body,
+        client::Client,
+        exporter::{Conversation, Exporter, Framing},
+        pki::Pki,
+    },
+};
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+const MIB: u64 = 1 << 20;
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Sends a request with the header in which Prometheus says how long it waits.
+fn send_with_scrape_timeout(client: &mut Client, target: &str, seconds: &str) {
+    let name = "X-Prometheus-Scrape-Timeout-Seconds";
+    client
+        .send(format!("GET {target} HTTP/1.1\r\nHost: proxy\r\n{name}: {seconds}\r\n\r\n"))
+        .expect("sent");
+}
+
+#[test]
+fn the_scrapers_own_timeout_less_the_offset_shortens_the_deadline() {
+    let stall = || raw("", Then::Stall);
+    let stage = Stage::new("timeout = 1\n", by_case(vec![stall()]));
+    let mut client = stage.client();
+    // The offset is 0.25 s.
+    for (header, due) in [("0.75", 500), ("0.3", 100), ("30", 1000), ("-1", 1000)] {
+        let sent = Instant::now();
+        send_with_scrape_timeout(&mut client, &target("x", 0), header);
+        let response = client.read_response().expect("an answer");
+        assert_on_time(header, sent.elapsed(), ms(due));
+        assert_refused(header, &response, 504, "exporter sent no first byte in time");
+    }
+    assert_control(&mut client, "x");
+}
+
+#[test]
+fn scrape_timeout_offset_is_taken_off_the_scrapers_timeout() {
+    let exporter = Exporter::start(by_case(vec![raw("", Then::Stall)]));
+    let pki = Pki::new();
+    let stage = Stage::before(pki, exporter, "scrape-timeout-offset = 0.6\n", &[("x", "")]);
+    let mut client = stage.client();
+    let sent = Instant::now();
+    send_with_scrape_timeout(&mut client, &target("x", 0), "1");
+    let response = client.read_response().expect("an answer");
+    assert_on_time("offset", sent.elapsed(), ms(400));
+    assert_eq!(response.head.status, 504, "{response:?}");
+}
+
+#[test]
+fn u20_u21_a_deadline_in_the_body_aborts_instead_of_ending() {
+    let after_a_mib: Action = Box::new(|it| {
+        it.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 2 * MIB))?;
+        let mut half = Body::text(MIB);
+        let mut bytes = Vec::new();
+        half.read_to_end(&mut bytes)?;
+        it.send(bytes)?;
+        it.wait_until_closed();
+        Ok(())
+    });
+    let endless = |framing| -> Action {
+        Box::new(move |it: &mut Conversation| it.answer("", framing, Body::text(1 << 50)))
+    };
+    let cases: Vec<(&str, Action, &str)> = vec![
+        ("a stall", raw(format!("{CHUNKED}4\r\na 1\n\r\n"), Then::Stall), "deadline_exporter"),
+        (
+            "a stall with one byte missing",
+            raw("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\na 1\n", Then::Stall),
+            "deadline_exporter",
+        ),
+        (
+            "a stall before the end",
+            raw("HTTP/1.1 200 OK\r\n\r\na 1\n", Then::Stall),
+            "deadline_exporter",
+        ),
+        ("a stall after 1 MiB", after_a_mib, "deadline_exporter"),
+        ("a drip", drip(CHUNKED, "1\r\n\n\r\n", ms(20)), "deadline_exporter"),
+        ("endless and fast, in chunks", endless(Framing::Chunked(4096)), ""),
+        ("endless and fast, until close", endless(Framing::UntilClose), ""),
+        ("endless and fast, by length", endless(Framing::ContentLength), ""),
+    ];
+    let due = ms(500);
+    let mut stories = Vec::new();
+    let mut actions = Vec::new();
+    for (story, action, word) in cases {
+        stories.push((story, word));
+        actions.push(action);
+    }
+    let stage = Stage::new("timeout = 0.5\n", by_case(actions));
+    for (case, (story, _)) in stories.iter().enumerate() {
+        let mut client = stage.client();
+        let sent = Instant::now();
+        let response = client.get(&target("x", case));
+        assert_on_time(story, sent.elapsed(), due);
+        assert_eq!(response.head.status, 200, "{story}: {response:?}");
+        assert_cut(story, &response.body.end);
+        assert!(response.body.bytes >= 4, "{story}: {response:?}");
+    }
+    let scrapes = stage.scrapes(stories.len());
+    for (record, (story, word)) in scrapes.iter().zip(&stories) {
+        let word_in_log = outcome(record);
+        // Whom a fast exporter's scrape waits for at that moment is chance.
+        let is_right = if word.is_empty() {
+            word_in_log.starts_with("deadline_")
+        } else {
+            word_in_log == *word
+        };
+        assert!(is_right, "{story}: {record}");
+        let seconds = record["seconds"].as_f64().expect("a number");
+        assert!(seconds >= due.as_secs_f64() - 0.001, "{story}: {record}");
+    }
+    assert_control(&mut stage.client(), "x");
+}
+
+/// Sends a large body and reports when the proxy ended the connection.
+fn until_closed(framing: Framing, closed: Sender<Instant>) -> Action {
+    Box::new(move |it| {
+        // Fails when the proxy has ended the connection; until then it blocks.
+        let _ = it.answer("", framing, Body::text(64 * MIB));
+        let at = it.wait_until_closed();
+        // The test may be over.
+        let _ = closed.send(at);
+        Ok(())
+    })
+}
+
+/// Waits for the reset without reading, which would make room for more.
+fn wait_for_reset(client: &Client) -> Instant {
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        if client.socket().take_error().expect("a socket").is_some() {
+            return Instant::now();
+        }
+        assert!(Instant::now() < limit, "the proxy keeps a scraper that does not read");
+        thread::sleep(ms(2));
+    }
+}
+
+fn recv(closed: &Receiver<Instant>) -> Instant {
+    closed.recv_timeout(PATIENCE).expect("the exporter's connection is ended")
+}
+
+/// A scraper reads the head and nothing more; it and the exporter are let go of when it is due.
+fn assert_ended_without_a_reader(stall_timeout: &str, timeout: &str, due: Duration, word: &str) {
+    for framing in [Framing::Chunked(4096), Framing::ContentLength, Framing::UntilClose] {
+        let (sender, closed) = mpsc::channel();
+        let stage = Stage::before(
+            Pki::new(),
+            Exporter::start(by_case(vec![until_closed(framing, sender)])),
+            &format!("stall-timeout = {stall_timeout}\n"),
+            &[("x", &format!("timeout = {timeout}\n"))],
+        );
+        assert_control(&mut stage.client(), "x");
+        let (fds, rss) = (stage.proxy.open_fds(), stage.proxy.peak_rss_kib());
+
+        let mut client = stage.client();
+        let sent = Instant::now();
+        client.send_get(&target("x", 0)).expect("sent");
+        let head = client.read_head().expect("a head");
+        assert_eq!(head.status, 200, "{head:?}");
+        let reset = wait_for_reset(&client);
+        let upstream = recv(&closed);
+        let story = format!("{framing:?}, not read");
+        assert_on_time(&story, reset - sent, due);
+        assert_on_time(&format!("{story}, exporter"), upstream - sent, due);
+
+        // What is left in the scraper's kernel is no whole message either.
+        assert_cut(&story, &client.read_body(&head).end);
+        let scrapes = stage.scrapes(2);
+        assert_eq!(outcome(&scrapes[1]), word);
+        let grown = stage.proxy.peak_rss_kib() - rss;
+        assert!(grown < 8 * 1024, "{story}: the peak memory grew by {grown} KiB");
+        assert_control(&mut stage.client(), "x");
+        drop(client);
+        stage.assert_at_rest(fds);
+    }
+}
+
+#[test]
+fn d01_a_scraper_that_does_not_read_is_ended_at_the_deadline() {
+    assert_ended_without_a_reader("10", "1", ms(1000), "deadline_scraper");
+}
+
+#[test]
+fn d01_a_scraper_that_does_not_read_is_ended_at_the_stall_timeout_when_that_is_earlier() {
+    assert_ended_without_a_reader("0.8", "15", ms(800), "scraper_stalled");
+}
+
+#[test]
+fn d02_a_scraper_that_reads_in_drops_is_ended_at_the_deadline() {
+    let (sender, closed) = mpsc::channel();
+    let action = until_closed(Framing::Chunked(4096), sender);
+    let stage = Stage::new("timeout = 1\n", by_case(vec![action]));
+    let mut client = stage.client();
+    let sent = Instant::now();
+    client.send_get(&target("x", 0)).expect("sent");
+    client.read_head().expect("a head");
+    let mut socket = client.socket();
+    let upstream = loop {
+        // Bytes below TLS: that the socket takes a few more is all that counts.
+        let mut drop = [0; 512];
+        let _ = socket.read(&mut drop);
+        if let Ok(at) = closed.recv_timeout(ms(20)) {
+            break at;
+        }
+        assert!(sent.elapsed() < PATIENCE, "the proxy keeps a scraper that reads in drops");
+    };
+    assert_on_time("drops", upstream - sent, ms(1000));
+    assert_eq!(stage.only_outcome(), "deadline_scraper");
+}
+
+#[test]
+fn scrapes_of_others_go_on_while_a_scraper_does_not_read() {
+    let (sender, closed) = mpsc::channel();
+    let action = until_closed(Framing::Chunked(4096), sender);
+    let stage = Stage::new("timeout = 1.5\n", by_case(vec![action]));
+    let mut lazy = stage.client();
+    lazy.send_get(&target("x", 0)).expect("sent");
+    lazy.read_head().expect("a head");
+    let mut client = stage.client();
+    let mut scrapes = 0;
+    while closed.try_recv().is_err() {
+        let sent = Instant::now();
+        assert_control(&mut client, "x");
+        assert!(sent.elapsed() < SLACK, "a control scrape took {:?}", sent.elapsed());
+        scrapes += 1;
+    }
+    assert!(scrapes > 10, "only {scrapes} scrapes");
+}

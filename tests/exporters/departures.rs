@@ -1,0 +1,151 @@
+//! A scraper that goes away ends the exporter's connection within 100 ms.
+
+use std::{
+    io,
+    net::Shutdown,
+    sync::mpsc::{self, Receiver, Sender},
+    time::{Duration, Instant},
+};
+
+use rustls::version::{TLS12, TLS13};
+use socket2::SockRef;
+
+use crate::{
+    stage::{Action, OVER_RUN, SLACK, Stage, assert_control, by_case, outcome, target},
+    support::{
+        PATIENCE,
+        body::Body,
+        client::Client,
+        exporter::{Conversation, Framing},
+    },
+};
+
+/// How a scraper goes.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    /// RST.
+    Reset,
+    /// Its socket is closed.
+    Close,
+    /// FIN, and it would still read.
+    HalfClose,
+    /// close_notify and FIN, and it would still read.
+    CloseNotify,
+}
+
+const ALL: [Leaves; 4] = [Leaves::Reset, Leaves::Close, Leaves::HalfClose, Leaves::CloseNotify];
+
+impl Leaves {
+    /// Does it; what is left of the scraper's side comes back.
+    fn act(self, mut client: Client) -> Option<Client> {
+        match self {
+            Self::Reset => {
+                let socket = SockRef::from(client.socket());
+                socket.set_linger(Some(Duration::ZERO)).expect("an option");
+                None
+            }
+            Self::Close => None,
+            Self::HalfClose => {
+                client.socket().shutdown(Shutdown::Write).expect("an open socket");
+                Some(client)
+            }
+            Self::CloseNotify => {
+                client.send_close_notify().expect("an open socket");
+                client.socket().shutdown(Shutdown::Write).expect("an open socket");
+                Some(client)
+            }
+        }
+    }
+}
+
+/// Reports the request, or the first bytes of the answer; then the end.
+struct Reports {
+    begun: Receiver<()>,
+    closed: Receiver<Instant>,
+}
+
+fn reporting(
+    act: impl Fn(&mut Conversation, &Sender<()>) -> io::Result<()> + Send + Sync + 'static,
+) -> (Action, Reports) {
+    let (begin, begun) = mpsc::channel();
+    let (close, closed) = mpsc::channel();
+    let action: Action = Box::new(move |it| {
+        // An error is the end that is waited for.
+        let _ = act(it, &begin);
+        let at = it.wait_until_closed();
+        // The test may be over.
+        let _ = close.send(at);
+        Ok(())
+    });
+    (action, Reports { begun, closed })
+}
+
+fn assert_ended_soon(story: &str, left: Instant, reports: &Reports) {
+    let closed = reports.closed.recv_timeout(PATIENCE).expect("the exporter's connection ends");
+    let took = closed.saturating_duration_since(left);
+    assert!(took <= OVER_RUN + SLACK, "{story}: {took:?} after the scraper");
+}
+
+#[test]
+fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
+    for versions in [&[&TLS13], &[&TLS12]] {
+        let (action, reports) = reporting(|_, begin| {
+            // The test may be over.
+            let _ = begin.send(());
+            Ok(())
+        });
+        let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![action]));
+        assert_control(&mut stage.client(), "x");
+        let fds = stage.proxy.open_fds();
+        for (gone, leaves) in ALL.into_iter().enumerate() {
+            let mut client = stage.client_of(versions);
+            client.send_get(&target("x", 0)).expect("sent");
+            reports.begun.recv_timeout(PATIENCE).expect("a request");
+            let left = Instant::now();
+            let rest = leaves.act(client);
+            assert_ended_soon(&format!("{leaves:?}"), left, &reports);
+            drop(rest);
+            // A scrape that is logged has given its slot back.
+            stage.scrapes(gone + 2);
+        }
+        // The only slot of `max-concurrent` is free again.
+        assert_control(&mut stage.client(), "x");
+        let scrapes = stage.scrapes(ALL.len() + 2);
+        for record in &scrapes[1..=ALL.len()] {
+            assert_eq!(outcome(record), "scraper_gone", "{record}");
+        }
+        stage.assert_at_rest(fds);
+    }
+}
+
+#[test]
+fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
+    let (slow, slow_reports) = reporting(|it, _| {
+        it.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    });
+    let (fast, fast_reports) =
+        reporting(|it, _| it.answer("", Framing::Chunked(4096), Body::text(u64::MAX)));
+    let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![slow, fast]));
+    assert_control(&mut stage.client(), "x");
+    let fds = stage.proxy.open_fds();
+    for (case, reports) in [(0, &slow_reports), (1, &fast_reports)] {
+        for leaves in ALL {
+            let mut client = stage.client();
+            client.send_get(&target("x", case)).expect("sent");
+            client.read_head().expect("a head");
+            let left = Instant::now();
+            let rest = leaves.act(client);
+            // One that still reads takes a fast body in, as a program does that waits for its end.
+            let reader = rest.map(|mut client| std::thread::spawn(move || client.read_to_end()));
+            assert_ended_soon(&format!("{leaves:?}, case {case}"), left, reports);
+            if let Some(reader) = reader {
+                reader.join().expect("it reads to the end");
+            }
+        }
+    }
+    assert_control(&mut stage.client(), "x");
+    for record in &stage.scrapes(2 * ALL.len() + 2)[1..=2 * ALL.len()] {
+        assert_eq!(outcome(record), "scraper_gone", "{record}");
+    }
+    stage.assert_at_rest(fds);
+}

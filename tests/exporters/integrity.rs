@@ -1,0 +1,122 @@
+//! `integrity`: a well-framed body that is not whole, told by its last bytes.
+
+use crate::{
+    stage::{Action, Case, Expected, Stage, Then, assert_cut, by_case, raw, run, target},
+    support::exporter::Framing,
+};
+
+const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
+
+/// A 200 with these header lines.
+fn answer(headers: &str, framing: Framing, body: &str) -> Action {
+    let head = format!("HTTP/1.1 200 OK\r\n{headers}{}\r\n", framing.header(body.len() as u64));
+    let body = match framing {
+        Framing::Chunked(_) => format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+        Framing::ContentLength | Framing::UntilClose => body.to_owned(),
+    };
+    raw(head + &body, Then::Fin)
+}
+
+/// Enough for several batches.
+fn long(end: &str) -> String {
+    "a_long_name_of_a_series 1234567\n".repeat(12_000) + end
+}
+
+const CUT_SHORT: Expected =
+    Expected::Refused(502, "exporter cut its answer short", "exporter_cut_short");
+
+fn whole(body: &str) -> Expected {
+    Expected::Whole(200, body.into())
+}
+
+#[test]
+fn openmetrics_without_its_end_marker_is_refused_or_aborted() {
+    let (length, chunked, close) =
+        (Framing::ContentLength, Framing::Chunked(0), Framing::UntilClose);
+    let ends = ["", "# EOF", "# EOF\n\n", "# eof\n", "# EOF\r\n"];
+    let mut cases: Vec<Case> = Vec::new();
+    for end in ends {
+        let (short, long) = (format!("a 1\n{end}"), long(end));
+        cases.extend([
+            ("short, length", answer(OPENMETRICS, length, &short), CUT_SHORT),
+            ("long, length", answer(OPENMETRICS, length, &long), Expected::Aborted("integrity")),
+            ("long, chunked", answer(OPENMETRICS, chunked, &long), Expected::Aborted("integrity")),
+            ("long, close", answer(OPENMETRICS, close, &long), Expected::Aborted("integrity")),
+        ]);
+    }
+    for framing in [length, chunked, close] {
+        let (short, long) = ("a 1\n# EOF\n", long("# EOF\n"));
+        cases.push(("short and whole", answer(OPENMETRICS, framing, short), whole(short)));
+        cases.push(("long and whole", answer(OPENMETRICS, framing, &long), whole(&long)));
+    }
+    run("", cases);
+}
+
+#[test]
+fn a_short_chunked_openmetrics_body_without_its_end_marker_is_not_whole() {
+    // Head and data may leave before the last chunk is here: then it is an abort, else a 502.
+    let body = "7\r\na 1\nb 2\r\n0\r\n\r\n";
+    let head = format!("HTTP/1.1 200 OK\r\n{OPENMETRICS}Transfer-Encoding: chunked\r\n\r\n");
+    let stage = Stage::new("", by_case(vec![raw(head + body, Then::Fin)]));
+    let response = stage.client().get(&target("x", 0));
+    if response.head.status == 200 {
+        assert_cut("chunked", &response.body.end);
+    } else {
+        assert_eq!(response.head.status, 502, "{response:?}");
+    }
+    assert_ne!(stage.only_outcome(), "complete");
+}
+
+#[test]
+fn the_last_byte_of_a_content_length_does_not_leave_before_it_is_judged() {
+    let body = long("");
+    let length = body.len() as u64;
+    let stage = Stage::new("", by_case(vec![answer(OPENMETRICS, Framing::ContentLength, &body)]));
+    let response = stage.client().get(&target("x", 0));
+    assert_eq!(response.head.header("content-length"), Some(length.to_string().as_str()));
+    assert!(response.body.bytes < length, "{response:?}");
+    assert_cut("length", &response.body.end);
+}
+
+#[test]
+fn a_body_that_ends_with_the_connection_ends_with_a_newline() {
+    let close = Framing::UntilClose;
+    let (cut, sound) = (long("a_long_na"), long(""));
+    run(
+        "",
+        vec![
+            ("sound", answer("", close, "a 1\n"), whole("a 1\n")),
+            ("sound and long", answer("", close, &sound), whole(&sound)),
+            ("nothing at all", answer("", close, ""), CUT_SHORT),
+            ("cut", answer("", close, &cut), Expected::Aborted("integrity")),
+        ],
+    );
+}
+
+#[test]
+fn framing_alone_says_where_other_bodies_end() {
+    let gzip = "Content-Encoding: gzip\r\n";
+    let encoded = format!("{gzip}{OPENMETRICS}");
+    let mut cases: Vec<Case> = Vec::new();
+    for framing in [Framing::ContentLength, Framing::Chunked(0), Framing::UntilClose] {
+        cases.push(("gzip", answer(gzip, framing, "\x1f no text"), whole("\x1f no text")));
+        cases.push(("gzip of OpenMetrics", answer(&encoded, framing, "\x1f"), whole("\x1f")));
+    }
+    for framing in [Framing::ContentLength, Framing::Chunked(0)] {
+        cases.push(("text without a newline", answer("", framing, "a 1"), whole("a 1")));
+    }
+    run("", cases);
+}
+
+#[test]
+fn with_integrity_transport_the_last_bytes_are_not_judged() {
+    let body = long("a_long_na");
+    let mut cases: Vec<Case> = Vec::new();
+    for framing in [Framing::ContentLength, Framing::Chunked(0), Framing::UntilClose] {
+        for headers in ["", OPENMETRICS] {
+            cases.push(("short", answer(headers, framing, "a 12"), whole("a 12")));
+            cases.push(("long", answer(headers, framing, &body), whole(&body)));
+        }
+    }
+    run("integrity = transport\n", cases);
+}

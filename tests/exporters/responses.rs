@@ -1,0 +1,132 @@
+//! What of an exporter's answer reaches the scraper: status, body, and the listed headers.
+
+use crate::{
+    stage::{Action, Case, Expected, Stage, Then, assert_control, by_case, raw, run, target},
+    support::client::Head,
+};
+
+/// The headers of `head` without those of the proxy's own, sorted.
+fn passed_on(head: &Head) -> Vec<(&str, &str)> {
+    let mut headers: Vec<_> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| *name != "date")
+        .collect();
+    headers.sort_unstable();
+    headers
+}
+
+#[test]
+fn u36_only_the_listed_headers_reach_the_scraper() {
+    let long = "x".repeat(10 * 1024);
+    let answer = format!(
+        "HTTP/1.1 200 Fine\r\n\
+         Server: exporter/1.0\r\n\
+         Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+         Connection: X-Hop, Content-Type\r\n\
+         Keep-Alive: timeout=5\r\n\
+         X-Hop: 1\r\n\
+         X-Long: {long}\r\n\
+         Set-Cookie: a=b\r\n\
+         Set-Cookie: c=d\r\n\
+         WWW-Authenticate: Basic\r\n\
+         Access-Control-Allow-Origin: *\r\n\
+         Strict-Transport-Security: max-age=1\r\n\
+         Location: http://192.0.2.1/\r\n\
+         Trailer: X-Trailer\r\n\
+         Upgrade: h2c\r\n\
+         Alt-Svc: h3=\":443\"\r\n\
+         Content-Type: text/plain; version=0.0.4\r\n\
+         Content-Encoding: identity\r\n\
+         Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+         ETag: \"x\"\r\n\
+         Vary: Accept-Encoding\r\n\
+         Retry-After: 7\r\n\
+         Content-Length: 4\r\n\r\na 1\n"
+    );
+    let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
+    let response = stage.client().get(&target("x", 0));
+    assert!(response.body.is_complete() && response.body.text() == "a 1\n", "{response:?}");
+    assert_eq!(
+        passed_on(&response.head),
+        [
+            ("content-encoding", "identity"),
+            ("content-length", "4"),
+            ("content-type", "text/plain; version=0.0.4"),
+            ("etag", "\"x\""),
+            ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("retry-after", "7"),
+            ("vary", "Accept-Encoding"),
+        ]
+    );
+    let date = response.head.header("date").expect("a date of the proxy's own");
+    assert!(!date.contains("1994"), "{date}");
+}
+
+#[test]
+fn u23_trailers_do_not_reach_the_scraper() {
+    let answer = "HTTP/1.1 200 OK\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n\
+                  4\r\na 1\n\r\n0\r\nX: 1\r\nContent-Length: 3\r\n\r\n";
+    let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
+    let mut client = stage.client();
+    let response = client.get(&target("x", 0));
+    // The strict reader takes no trailer.
+    assert!(response.body.is_complete() && response.body.text() == "a 1\n", "{response:?}");
+    assert_eq!(response.head.header("trailer"), None);
+    assert_control(&mut client, "x");
+}
+
+#[test]
+fn u35_an_exporters_own_error_is_passed_on_with_its_body() {
+    let statuses = [400, 401, 403, 404, 429, 500, 502, 503, 599];
+    let action = |status: &u16| -> Action {
+        raw(
+            format!(
+                "HTTP/1.1 {status} Sorry\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+                 Set-Cookie: a=b\r\nContent-Type: text/html\r\nContent-Length: 7\r\n\r\nsorry!\n"
+            ),
+            Then::Fin,
+        )
+    };
+    let stage = Stage::new("", by_case(statuses.iter().map(action).collect()));
+    let mut client = stage.client();
+    for (case, status) in statuses.into_iter().enumerate() {
+        let response = client.get(&target("x", case));
+        assert_eq!(response.head.status, status);
+        assert!(response.body.is_complete() && response.body.text() == "sorry!\n", "{response:?}");
+        assert_eq!(
+            passed_on(&response.head),
+            [("content-length", "7"), ("content-type", "text/html")]
+        );
+    }
+    for (record, status) in stage.scrapes(statuses.len()).iter().zip(statuses) {
+        assert_eq!(record["status"], status, "{record}");
+        assert_eq!(record["outcome"], "complete", "{record}");
+    }
+}
+
+#[test]
+fn u35_an_exporters_own_error_is_never_whole_when_it_is_cut() {
+    let answer = "HTTP/1.1 500 Sorry\r\nContent-Length: 8\r\n\r\nsorry!\n";
+    let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
+    let response = stage.client().get(&target("x", 0));
+    if response.head.status == 500 {
+        crate::stage::assert_cut("500", &response.body.end);
+    } else {
+        assert_eq!(response.head.status, 502, "{response:?}");
+    }
+    assert_eq!(stage.only_outcome(), "exporter_cut_short");
+}
+
+#[test]
+fn u38_a_body_of_another_type_is_passed_on() {
+    let html = "<html>no metrics</html>";
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 23\r\n\r\n{html}");
+    let cases: Vec<Case> =
+        vec![("html", raw(answer, Then::Fin), Expected::Whole(200, html.into()))];
+    let stage = run("", cases);
+    let response = stage.client().get(&target("x", 0));
+    assert_eq!(response.head.header("content-type"), Some("text/html"));
+}

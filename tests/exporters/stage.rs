@@ -1,0 +1,286 @@
+//! What the cases share: one proxy before one exporter, whose answer the request chooses.
+
+use std::{
+    cell::Cell,
+    io, thread,
+    time::{Duration, Instant},
+};
+
+use rustls::SupportedProtocolVersion;
+use serde_json::Value;
+
+use crate::support::{
+    client::{Client, Cut, End, Response},
+    exporter::{Conversation, Exporter, Script},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
+
+/// The body of the control scrape.
+pub(crate) const CONTROL: &str = "up 1\n";
+
+/// What a wall clock on a busy machine may add to the 100 ms by which a deadline may be over-run.
+pub(crate) const SLACK: Duration = Duration::from_millis(400);
+
+/// By how much a deadline may be over-run.
+pub(crate) const OVER_RUN: Duration = Duration::from_millis(100);
+
+/// One proxy, and one exporter behind it under one or more names.
+pub(crate) struct Stage {
+    pub(crate) pki: Pki,
+    pub(crate) exporter: Exporter,
+    pub(crate) proxy: Proxy,
+}
+
+impl Stage {
+    /// An exporter under the name `x`, with these keys in its section.
+    pub(crate) fn new(keys: &str, script: impl Script) -> Self {
+        Self::with_names(&[("x", keys)], script)
+    }
+
+    /// The same exporter under several names, each with its own keys.
+    pub(crate) fn with_names(sections: &[(&str, &str)], script: impl Script) -> Self {
+        Self::before(Pki::new(), Exporter::start(script), "", sections)
+    }
+
+    /// The proxy before an exporter that runs already.
+    pub(crate) fn before(
+        pki: Pki,
+        exporter: Exporter,
+        proxy_keys: &str,
+        sections: &[(&str, &str)],
+    ) -> Self {
+        let exporters: String =
+            sections.iter().map(|(name, keys)| exporter.section(name) + keys).collect();
+        let proxy = Proxy::start(&pki.config_ini(proxy_keys), &exporters);
+        Self { pki, exporter, proxy }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client_of(BOTH_VERSIONS)
+    }
+
+    pub(crate) fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Client {
+        Client::connect(self.proxy.address(), self.pki.client(versions)).expect("a handshake")
+    }
+
+    /// The records of scrapes, in the order they ended, once there are `count`.
+    pub(crate) fn scrapes(&self, count: usize) -> Vec<Value> {
+        let seen = Cell::new(0);
+        self.proxy.wait_for_log(&format!("{count} scrapes"), |record| {
+            seen.set(seen.get() + usize::from(is_scrape(record)));
+            seen.get() == count
+        });
+        let lines = self.proxy.log_lines();
+        let records = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+        records.filter(is_scrape).map(|mut record: Value| record["fields"].take()).collect()
+    }
+
+    /// The outcome of the one scrape there was.
+    pub(crate) fn only_outcome(&self) -> String {
+        let scrapes = self.scrapes(1);
+        assert_eq!(scrapes.len(), 1, "{scrapes:?}");
+        outcome(&scrapes[0]).to_owned()
+    }
+
+    /// Waits until the proxy has `most` descriptors at most.
+    pub(crate) fn assert_at_rest(&self, most: usize) {
+        let limit = Instant::now() + Duration::from_secs(5);
+        loop {
+            let open = self.proxy.open_fds();
+            if open <= most {
+                return;
+            }
+            assert!(Instant::now() < limit, "{open} descriptors are open, {most} were before");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn is_scrape(record: &Value) -> bool {
+    record["fields"]["message"] == "scrape"
+}
+
+/// The outcome in the record of a scrape.
+pub(crate) fn outcome(record: &Value) -> &str {
+    record["outcome"].as_str().unwrap_or_else(|| panic!("no outcome in {record}"))
+}
+
+/// What an exporter does once it has read the request.
+pub(crate) type Action = Box<dyn Fn(&mut Conversation) -> io::Result<()> + Send + Sync>;
+
+/// What follows the bytes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The end, as a program does it that is done.
+    Fin,
+    /// A reset.
+    Rst,
+    /// Nothing, until the proxy ends the connection.
+    Stall,
+}
+
+/// Sends these very bytes, and then.
+pub(crate) fn raw(bytes: impl Into<Vec<u8>>, then: Then) -> Action {
+    let bytes = bytes.into();
+    Box::new(move |it| {
+        it.send(&bytes)?;
+        match then {
+            Then::Fin => it.end(),
+            Then::Rst => it.reset_at_end(),
+            Then::Stall => {
+                it.wait_until_closed();
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Sends the parts of a head or body one after the other, `pause` apart, again and again.
+pub(crate) fn drip(start: &'static str, piece: &'static str, pause: Duration) -> Action {
+    Box::new(move |it| {
+        it.send(start)?;
+        loop {
+            it.send(piece)?;
+            thread::sleep(pause);
+        }
+    })
+}
+
+/// Does what the parameter `case` of the request asks for; without it, answers with [`CONTROL`].
+pub(crate) fn by_case(actions: Vec<Action>) -> impl Script {
+    move |it: &mut Conversation| {
+        let request = it.read_request()?;
+        match case_of(&request) {
+            Some(case) => actions[case](it),
+            None => control(it),
+        }
+    }
+}
+
+fn control(it: &mut Conversation) -> io::Result<()> {
+    it.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{CONTROL}", CONTROL.len()))
+}
+
+fn case_of(request: &str) -> Option<usize> {
+    let (_, rest) = request.split_once("case=")?;
+    rest.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The target of a scrape of `exporter` that runs the action `case`.
+pub(crate) fn target(exporter: &str, case: usize) -> String {
+    format!("/prometheus?exporter={exporter}&case={case}")
+}
+
+/// What has to come of a case.
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    /// A status of the proxy's own with its reason phrase, and the word in the log.
+    Refused(u16, &'static str, &'static str),
+    /// A 200 that never becomes complete, and the word in the log.
+    Aborted(&'static str),
+    /// The exporter's status and this whole body.
+    Whole(u16, Vec<u8>),
+}
+
+impl Expected {
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Refused(_, _, word) | Self::Aborted(word) => word,
+            Self::Whole(..) => "complete",
+        }
+    }
+}
+
+/// A story, what the exporter does in it, and what has to come of it.
+pub(crate) type Case = (&'static str, Action, Expected);
+
+/// Runs the cases one after the other, over one connection as long as it lives, before one proxy.
+///
+/// Each has to end as expected and be logged once; a connection that had no abort has to go on
+/// with the next case; in the end a control scrape works and no descriptor is left over.
+pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
+    let mut actions = Vec::new();
+    let mut stories = Vec::new();
+    for (story, action, expected) in cases {
+        actions.push(action);
+        stories.push((story, expected));
+    }
+    let stage = Stage::new(keys, by_case(actions));
+    let mut client = stage.client();
+    assert_control(&mut client, "x");
+    let at_rest = stage.proxy.open_fds();
+
+    for (case, (story, expected)) in stories.iter().enumerate() {
+        client.send_get(&target("x", case)).expect("the connection is open");
+        let response = client.read_response().unwrap_or_else(|error| panic!("{story}: {error}"));
+        assert_expected(story, &response, expected);
+        if matches!(expected, Expected::Aborted(_)) {
+            client = stage.client();
+        }
+    }
+    assert_control(&mut client, "x");
+
+    let records = stage.scrapes(stories.len() + 2);
+    assert_eq!(records.len(), stories.len() + 2, "one record a scrape");
+    for (record, (story, expected)) in records[1..].iter().zip(&stories) {
+        assert_eq!(outcome(record), expected.outcome(), "{story}: {record}");
+    }
+    assert_eq!(stage.exporter.connections(), stories.len() + 2, "one connection a scrape");
+    stage.assert_at_rest(at_rest);
+    stage
+}
+
+fn assert_expected(story: &str, response: &Response, expected: &Expected) {
+    let Response { head, body } = response;
+    match expected {
+        Expected::Refused(status, reason, _) => {
+            assert_refused(story, response, *status, reason);
+        }
+        Expected::Aborted(_) => {
+            assert_eq!(head.status, 200, "{story}: {response:?}");
+            assert_cut(story, &body.end);
+        }
+        Expected::Whole(status, bytes) => {
+            assert_eq!(head.status, *status, "{story}: {response:?}");
+            assert!(body.is_complete(), "{story}: {response:?}");
+            assert_eq!(body.bytes, bytes.len() as u64, "{story}");
+            let kept = &bytes[..body.start.len()];
+            assert!(body.start == kept, "{story}: {response:?}");
+        }
+    }
+}
+
+/// A refusal with this status and reason phrase, which is its body too, on a connection that is
+/// kept.
+pub(crate) fn assert_refused(story: &str, response: &Response, status: u16, reason: &str) {
+    let Response { head, body } = response;
+    assert_eq!((head.status, head.reason.as_str()), (status, reason), "{story}: {response:?}");
+    assert!(body.is_complete(), "{story}: {response:?}");
+    assert_eq!(body.text(), format!("{reason}\n"), "{story}");
+    assert_eq!(head.header("content-type"), Some("text/plain; charset=utf-8"), "{story}");
+    assert_eq!(head.header("connection"), None, "{story}");
+}
+
+/// The message is not whole, and the connection's end does not say so either.
+pub(crate) fn assert_cut(story: &str, end: &End) {
+    assert!(
+        matches!(end, End::Incomplete(Cut::Reset | Cut::NoCloseNotify)),
+        "{story}: it ended as {end:?}"
+    );
+}
+
+/// A scrape without a fault over this connection.
+pub(crate) fn assert_control(client: &mut Client, exporter: &str) {
+    let response = client.get(&format!("/prometheus?exporter={exporter}"));
+    assert_eq!(response.head.status, 200, "{response:?}");
+    assert!(response.body.is_complete(), "{response:?}");
+    assert_eq!(response.body.text(), CONTROL);
+}
+
+/// Not before `due`, and hardly later.
+pub(crate) fn assert_on_time(story: &str, took: Duration, due: Duration) {
+    assert!(took >= due, "{story}: after {took:?}, {due:?} had been granted");
+    let latest = due + OVER_RUN + SLACK;
+    assert!(took <= latest, "{story}: after {took:?}, at most {latest:?} is right");
+}
