@@ -43,7 +43,7 @@ const MAX_HEAD: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How much of it is read and thrown away in that time.
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// How a connection ended.
 #[derive(Debug)]

@@ -22,8 +22,11 @@ fn long(end: &str) -> String {
     "a_long_name_of_a_series 1234567\n".repeat(12_000) + end
 }
 
-const CUT_SHORT: Expected =
-    Expected::Refused(502, "exporter cut its answer short", "exporter_cut_short");
+const NO_MARKER: Expected =
+    Expected::Refused(502, "exporter's answer lacks the final # EOF", "exporter_integrity");
+
+const NO_NEWLINE: Expected =
+    Expected::Refused(502, "exporter's answer lacks the final newline", "exporter_integrity");
 
 fn whole(body: &str) -> Expected {
     Expected::Whole(200, body.into())
@@ -38,7 +41,7 @@ fn openmetrics_without_its_end_marker_is_refused_or_aborted() {
     for end in ends {
         let (short, long) = (format!("a 1\n{end}"), long(end));
         cases.extend([
-            ("short, length", answer(OPENMETRICS, length, &short), CUT_SHORT),
+            ("short, length", answer(OPENMETRICS, length, &short), NO_MARKER),
             ("long, length", answer(OPENMETRICS, length, &long), Expected::Aborted("integrity")),
             ("long, chunked", answer(OPENMETRICS, chunked, &long), Expected::Aborted("integrity")),
             ("long, close", answer(OPENMETRICS, close, &long), Expected::Aborted("integrity")),
@@ -87,8 +90,24 @@ fn a_body_that_ends_with_the_connection_ends_with_a_newline() {
         vec![
             ("sound", answer("", close, "a 1\n"), whole("a 1\n")),
             ("sound and long", answer("", close, &sound), whole(&sound)),
-            ("nothing at all", answer("", close, ""), CUT_SHORT),
+            ("nothing at all", answer("", close, ""), NO_NEWLINE),
             ("cut", answer("", close, &cut), Expected::Aborted("integrity")),
+        ],
+    );
+}
+
+#[test]
+fn an_error_page_of_the_exporters_is_passed_on_whatever_its_last_bytes() {
+    let page = |headers: &str, body: &str| {
+        raw(format!("HTTP/1.1 500 Oops\r\n{headers}\r\n{body}"), Then::Fin)
+    };
+    let whole = |body: &str| Expected::Whole(500, body.into());
+    run(
+        "",
+        vec![
+            ("no newline", page("", "out of order"), whole("out of order")),
+            ("no marker", page(OPENMETRICS, "a 1\n"), whole("a 1\n")),
+            ("empty", page("", ""), whole("")),
         ],
     );
 }

@@ -195,7 +195,13 @@ fn assert_never_whole(deaths: &[Death<'_>], keys: &str) {
     assert!(late * 4 > deaths.len() && aborted >= late, "{aborted} aborts, {late} after the head");
     for record in &records {
         let words: &[&str] = match record["exporter"].as_str() {
-            Some("fin") => &["complete", "exporter_closed", "exporter_cut_short", "integrity"],
+            Some("fin") => &[
+                "complete",
+                "exporter_closed",
+                "exporter_cut_short",
+                "exporter_integrity",
+                "integrity",
+            ],
             Some("rst") => &["exporter_reset"],
             _ => &["exporter_first_byte_timeout", "deadline_exporter"],
         };
