@@ -17,7 +17,7 @@ use crate::{
         ClientAuth, Config, Credentials, ExporterConfig, Finding, Findings, Security, Sourced,
         TlsFiles,
     },
-    exporter::{Authorization, Exporter, Exporters, ScrapeRules},
+    exporter::{Authorization, Exporter, Exporters},
     tls::{self, Clients, validity},
 };
 
@@ -223,15 +223,7 @@ impl Loader {
             tls,
             config.path.clone(),
             authorization,
-            ScrapeRules {
-                interval: config.interval.as_duration(),
-                timeout: config.timeout,
-                connect_timeout: config.connect_timeout,
-                max_concurrent: config.max_concurrent,
-                max_body: config.max_body,
-                forward_params: config.forward_params,
-                integrity: config.integrity,
-            },
+            config.rules.clone(),
         ))
     }
 

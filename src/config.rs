@@ -35,7 +35,7 @@ pub use crate::{
 };
 use crate::{
     deadline::Budget,
-    exporter::{ExporterName, ExporterPath, Integrity, Target},
+    exporter::{ExporterName, ExporterPath, ScrapeRules, Target},
 };
 
 /// Which files to read, and what the command line overrides.
@@ -173,20 +173,8 @@ pub struct ExporterConfig {
     pub path: ExporterPath,
     /// `username` and `password-file`, or `bearer-token-file`.
     pub credentials: Option<Credentials>,
-    /// `interval`.
-    pub interval: Budget,
-    /// `timeout`, at most `interval`.
-    pub timeout: Budget,
-    /// `connect-timeout`, at most `timeout`.
-    pub connect_timeout: Budget,
-    /// `max-concurrent`.
-    pub max_concurrent: NonZeroU32,
-    /// `max-body`, in bytes.
-    pub max_body: Option<u64>,
-    /// `forward-params`.
-    pub forward_params: bool,
-    /// `integrity`.
-    pub integrity: Integrity,
+    /// `interval` to `integrity`.
+    pub rules: ScrapeRules,
 }
 
 /// `method = https`: files and names, not read yet.

@@ -9,7 +9,6 @@ use std::{
     num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
 use hyper::http::uri::PathAndQuery;
@@ -202,18 +201,8 @@ pub struct Exporter {
     pub path: ExporterPath,
     /// Credentials towards the exporter.
     pub authorization: Option<Authorization>,
-    /// The period at which it is expected to be scraped. Starts nothing by itself.
-    pub interval: Duration,
-    /// The whole scrape, from the arrival of the request to the last byte.
-    pub timeout: Budget,
-    /// Name look-up, TCP connect and TLS handshake towards the exporter, within `timeout`.
-    pub connect_timeout: Budget,
-    /// Largest body passed on, in bytes.
-    pub max_body: Option<u64>,
-    /// Whether the scraper's other query parameters go on to the exporter.
-    pub forward_params: bool,
-    /// When a body counts as whole.
-    pub integrity: Integrity,
+    /// How it is scraped.
+    pub rules: ScrapeRules,
     slots: Arc<Semaphore>,
 }
 
@@ -223,22 +212,22 @@ pub struct ScrapePermit {
     _permit: OwnedSemaphorePermit,
 }
 
-/// The settings of an [`Exporter`] that have defaults or rules across keys.
+/// How an exporter is scraped.
 #[derive(Clone, Debug)]
 pub struct ScrapeRules {
-    /// See [`Exporter::interval`].
-    pub interval: Duration,
-    /// See [`Exporter::timeout`].
+    /// The period at which it is expected to be scraped. Starts nothing by itself.
+    pub interval: Budget,
+    /// The whole scrape, from the arrival of the request to the last byte; at most `interval`.
     pub timeout: Budget,
-    /// See [`Exporter::connect_timeout`].
+    /// Name look-up, TCP connect and TLS handshake towards the exporter; at most `timeout`.
     pub connect_timeout: Budget,
     /// Scrapes at the same time; one more is answered 503.
     pub max_concurrent: NonZeroU32,
-    /// See [`Exporter::max_body`].
+    /// Largest body passed on, in bytes.
     pub max_body: Option<u64>,
-    /// See [`Exporter::forward_params`].
+    /// Whether the scraper's other query parameters go on to the exporter.
     pub forward_params: bool,
-    /// See [`Exporter::integrity`].
+    /// When a body counts as whole.
     pub integrity: Integrity,
 }
 
@@ -262,12 +251,7 @@ impl Exporter {
             tls,
             path,
             authorization,
-            interval: rules.interval,
-            timeout: rules.timeout,
-            connect_timeout: rules.connect_timeout,
-            max_body: rules.max_body,
-            forward_params: rules.forward_params,
-            integrity: rules.integrity,
+            rules,
             slots: Arc::new(Semaphore::new(slots)),
         }
     }

@@ -142,7 +142,7 @@ async fn scrape(
     let exporter = request.exporter;
     let deadline = Deadline::of_scrape(
         request.arrival,
-        exporter.timeout,
+        exporter.rules.timeout,
         request.head.headers.get(SCRAPE_TIMEOUT_HEADER),
         service.scrape_timeout_offset,
     );

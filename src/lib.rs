@@ -44,7 +44,7 @@
 //! | [`exporter`], [`deadline`] | domain types |
 //! | [`error`], [`respond`] | causes with blame, the one status, synthetic responses |
 //! | [`config`] | INI text → raw values with their line → typed; all mistakes at once |
-//! | [`assets`], [`file`] | every file the configuration names, read and checked |
+//! | [`assets`], [`mod@file`] | every file the configuration names, read and checked |
 //! | [`pki`] | certificates for `certs` and `demo` |
 //! | [`workers`] | a single-threaded runtime a core; each connection stays on one |
 //! | [`shutdown`], [`telemetry`] | stages and signals; logs |

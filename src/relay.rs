@@ -123,11 +123,11 @@ impl RelayBody {
         Self {
             complete: matches!(head.framing, Framing::Bodiless),
             unsent: head.framing.length(),
-            tail: TailCheck::new(exporter.integrity, head),
+            tail: TailCheck::new(exporter.rules.integrity, head),
             coalescer: Coalescer::default(),
             upstream,
             received: 0,
-            max_body: exporter.max_body,
+            max_body: exporter.rules.max_body,
             primed: VecDeque::new(),
             scrape: None,
             activity,

@@ -144,7 +144,7 @@ fn check(
     }
     let framing =
         if bodiless { Framing::Bodiless } else { framing(head.version, &head.headers, &incoming)? };
-    if let (Some(length), Some(most)) = (framing.length(), exporter.max_body)
+    if let (Some(length), Some(most)) = (framing.length(), exporter.rules.max_body)
         && length > most
     {
         return Err(UpstreamError::TooLarge);

@@ -71,8 +71,8 @@ fn exporters(all: &[ExporterConfig], out: &mut dyn Write) -> io::Result<()> {
             exporter.name.value.to_string(),
             if exporter.enabled { "yes" } else { "no" }.to_owned(),
             format!("{scheme}://{}{path}", exporter.target),
-            exporter.interval.to_string(),
-            exporter.timeout.to_string(),
+            exporter.rules.interval.to_string(),
+            exporter.rules.timeout.to_string(),
         ]
     });
     table(["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT"], rows, out)

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     deadline::Budget,
-    exporter::{ExporterName, ExporterPath, Integrity, Target},
+    exporter::{ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
 };
 
 /// The section whose keys hold for all others that do not have them.
@@ -80,13 +80,15 @@ fn exporter(
         target: target?,
         path: path?,
         credentials: credentials?,
-        interval: times.interval,
-        timeout: times.timeout,
-        connect_timeout: times.connect_timeout,
-        max_concurrent: values.max_concurrent?,
-        max_body: values.max_body?.map(|sourced| sourced.value),
-        forward_params: values.forward_params?,
-        integrity: values.integrity?,
+        rules: ScrapeRules {
+            interval: times.interval,
+            timeout: times.timeout,
+            connect_timeout: times.connect_timeout,
+            max_concurrent: values.max_concurrent?,
+            max_body: values.max_body?.map(|sourced| sourced.value),
+            forward_params: values.forward_params?,
+            integrity: values.integrity?,
+        },
     })
 }
 

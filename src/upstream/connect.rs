@@ -44,7 +44,7 @@ pub(super) async fn connect(
     exporter: &Exporter,
     deadline: Deadline,
 ) -> Result<Stream, UpstreamError> {
-    let budget = exporter.connect_timeout;
+    let budget = exporter.rules.connect_timeout;
     let until = Deadline::after(Instant::now(), budget);
     match timeout_at(until.min(deadline).instant(), establish(exporter)).await {
         Ok(outcome) => outcome,

@@ -26,7 +26,7 @@ pub(super) fn build(
     left: Duration,
 ) -> Result<Request<Empty<Bytes>>, UpstreamError> {
     let mut target = exporter.path.as_str().to_owned();
-    if exporter.forward_params && !forwarded.is_empty() {
+    if exporter.rules.forward_params && !forwarded.is_empty() {
         target.push(if target.contains('?') { '&' } else { '?' });
         target.push_str(forwarded);
     }

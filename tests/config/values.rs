@@ -64,11 +64,11 @@ fn the_defaults_are_those_of_the_manual() {
     };
     assert_eq!(exporter.target.to_string(), "localhost:9100");
     assert!(exporter.enabled && exporter.tls.is_none() && exporter.credentials.is_none());
-    let times = [exporter.interval, exporter.timeout, exporter.connect_timeout];
+    let times = [exporter.rules.interval, exporter.rules.timeout, exporter.rules.connect_timeout];
     let seconds = times.map(|budget| budget.as_duration().as_secs());
     assert_eq!(seconds, [15, 15, 1]);
-    assert_eq!((exporter.max_concurrent.get(), exporter.max_body), (4, None));
-    assert!(exporter.forward_params && exporter.integrity == Integrity::Strict);
+    assert_eq!((exporter.rules.max_concurrent.get(), exporter.rules.max_body), (4, None));
+    assert!(exporter.rules.forward_params && exporter.rules.integrity == Integrity::Strict);
 }
 
 #[test]
@@ -151,11 +151,11 @@ fn every_key_of_the_exporters_file_is_heard() {
     assert_eq!(node.name.value.as_str(), "Node Exporter/1 ü");
     assert_eq!(node.name.origin.line, Some(8));
     assert_eq!(node.target.to_string(), "[::1]:9100");
-    let times = [node.interval, node.timeout, node.connect_timeout];
+    let times = [node.rules.interval, node.rules.timeout, node.rules.connect_timeout];
     let millis = times.map(|budget| budget.as_duration().as_millis());
     assert_eq!(millis, [30_000, 29_500, 500]);
-    assert_eq!((node.max_concurrent.get(), node.max_body), (2, Some(64 << 20)));
-    assert!(!node.forward_params && node.integrity == Integrity::Transport);
+    assert_eq!((node.rules.max_concurrent.get(), node.rules.max_body), (2, Some(64 << 20)));
+    assert!(!node.rules.forward_params && node.rules.integrity == Integrity::Transport);
     let tls = node.tls.as_ref().expect("https was configured");
     assert_eq!(tls.ca.as_ref().map(|ca| &ca.value), Some(&in_fixtures("exporters/tls/ca.crt")));
     assert_eq!(tls.server_name.to_str(), "node.example");
