@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     deadline::Deadline,
     error::Abort,
-    scrape::{Outcome, Scrape, Side},
+    scrape::{AbortCause, Outcome, Scrape, Side},
 };
 
 /// The lengths of a connection's clocks.
@@ -58,7 +58,8 @@ struct State {
     last_read: [u8; 3],
     /// A response said `Connection: close` to a client that may not have sent everything.
     refused_early: bool,
-    /// A scrape whose last bytes are on their way to the socket.
+    /// A scrape whose last bytes are on their way to the socket. One at a time: hyper goes on to a
+    /// pipelined request only after the flush.
     delivering: Option<Scrape>,
     ended: Option<Ending>,
     reset_on_close: bool,
@@ -137,20 +138,6 @@ impl Activity {
     #[must_use]
     pub fn has_backlog(&self) -> bool {
         self.state().backlog
-    }
-
-    /// Why a scrape that is dropped now was aborted, given whom it waited for.
-    #[must_use]
-    pub fn abort_cause(&self, waiting_for: Side) -> Abort {
-        match self.state().ended {
-            Some(Ending::Deadline) => match waiting_for {
-                Side::Exporter => Abort::DeadlineExporter,
-                Side::Scraper => Abort::DeadlineScraper,
-            },
-            Some(Ending::Stall) => Abort::ScraperStalled,
-            Some(Ending::Shutdown) => Abort::Shutdown,
-            Some(Ending::Header | Ending::Idle) | None => Abort::ScraperGone,
-        }
     }
 
     // What the stream reports.
@@ -248,9 +235,21 @@ impl Activity {
         state.reset_on_close |= matches!(state.phase, Phase::Relaying { .. } | Phase::Responding);
         let undelivered = state.delivering.take();
         drop(state);
-        if let Some(scrape) = undelivered {
-            let cause = self.abort_cause(Side::Scraper);
-            scrape.finish(Outcome::Aborted(cause));
+        // Asks why, and is told by what was set above.
+        drop(undelivered);
+    }
+}
+
+impl AbortCause for Activity {
+    fn abort_cause(&self, waiting_for: Side) -> Abort {
+        match self.state().ended {
+            Some(Ending::Deadline) => match waiting_for {
+                Side::Exporter => Abort::DeadlineExporter,
+                Side::Scraper => Abort::DeadlineScraper,
+            },
+            Some(Ending::Stall) => Abort::ScraperStalled,
+            Some(Ending::Shutdown) => Abort::Shutdown,
+            Some(Ending::Header | Ending::Idle) | None => Abort::ScraperGone,
         }
     }
 }

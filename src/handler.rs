@@ -1,6 +1,6 @@
 //! One request: route, find the exporter, set the deadline, fetch, relay.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use hyper::{Request, Response, StatusCode, body::Incoming, http::request::Parts};
 use tokio::{
@@ -18,7 +18,7 @@ use crate::{
     relay::{self, RelayBody, ResponseBody},
     respond,
     route::{self, Route},
-    scrape::{Outcome, Scrape, Side},
+    scrape::{AbortCause, Scrape},
     shutdown::Stage,
     upstream::{self, UpstreamHead},
 };
@@ -148,9 +148,13 @@ async fn scrape(
     );
     let permit = exporter.try_acquire();
     let no_permit = permit.is_none();
-    let begun = request.arrival.into_std();
-    let scrape = Scrape::begin(Arc::clone(exporter), Arc::clone(peer), permit, begun);
-    let awaiting = Awaiting { scrape: Some(scrape), activity };
+    let mut scrape = Scrape::begin(
+        Arc::clone(exporter),
+        Arc::clone(peer),
+        permit,
+        request.arrival.into_std(),
+        Arc::downgrade(activity) as Weak<dyn AbortCause>,
+    );
     let first_bytes = if is_draining(service) {
         Err(Refusal::Draining)
     } else if no_permit {
@@ -158,42 +162,16 @@ async fn scrape(
     } else {
         first_bytes(request, deadline, activity).await.map_err(Refusal::from)
     };
-    let scrape = awaiting.over();
     match first_bytes {
         Ok((head, mut body)) => {
-            if let Some(mut scrape) = scrape {
-                scrape.first_byte(head.status);
-                body.account_to(scrape);
-            }
+            scrape.first_byte(head.status);
+            body.account_to(scrape);
             let response = relay::response_head(&head, ResponseBody::relay(body));
             Ok(Answer::Relayed(response, deadline))
         }
         Err(refusal) => {
-            if let Some(scrape) = scrape {
-                scrape.refuse(&refusal);
-            }
+            scrape.refuse(&refusal);
             Err(refusal)
-        }
-    }
-}
-
-/// A scrape whose exporter is awaited. Dropped in that state, as when the connection ends, it says
-/// why.
-struct Awaiting<'a> {
-    scrape: Option<Scrape>,
-    activity: &'a Activity,
-}
-
-impl Awaiting<'_> {
-    fn over(mut self) -> Option<Scrape> {
-        self.scrape.take()
-    }
-}
-
-impl Drop for Awaiting<'_> {
-    fn drop(&mut self) {
-        if let Some(scrape) = self.scrape.take() {
-            scrape.finish(Outcome::Aborted(self.activity.abort_cause(Side::Exporter)));
         }
     }
 }

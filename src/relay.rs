@@ -282,13 +282,11 @@ impl Body for RelayBody {
 impl Drop for RelayBody {
     fn drop(&mut self) {
         if let Some(mut scrape) = self.scrape.take() {
+            // Else it was aborted, and the connection knows why.
             if self.is_end_stream() {
                 scrape.exporter_is_done();
                 // Not over before the last byte is handed to the socket.
                 self.activity.deliver(scrape);
-            } else {
-                let waited_for = scrape.clock.waiting_for();
-                scrape.finish(Outcome::Aborted(self.activity.abort_cause(waited_for)));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -100,12 +100,20 @@ impl PhaseClock {
     }
 }
 
+/// Says why a scrape that is dropped unfinished was aborted: the connection that it came on.
+pub trait AbortCause: fmt::Debug + Send + Sync {
+    /// Why, given whom the scrape waited for.
+    fn abort_cause(&self, waiting_for: Side) -> Abort;
+}
+
 /// One scrape from the arrival of its request to its outcome. Logged once, also when dropped
-/// unfinished, as happens to the body or the handler of a scraper that went away.
+/// unfinished, as happens with the handler or the body of a connection that ended.
 pub struct Scrape {
     exporter: Arc<Exporter>,
     peer: Arc<Peer>,
     permit: Option<ScrapePermit>,
+    /// Weak, because the connection holds the scrape whose last bytes it delivers.
+    connection: Weak<dyn AbortCause>,
     begun: Instant,
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
@@ -133,11 +141,13 @@ impl Scrape {
         peer: Arc<Peer>,
         permit: Option<ScrapePermit>,
         begun: Instant,
+        connection: Weak<dyn AbortCause>,
     ) -> Self {
         Self {
             exporter,
             peer,
             permit,
+            connection,
             begun,
             status: None,
             first_byte: None,
@@ -228,8 +238,13 @@ impl Scrape {
 impl Drop for Scrape {
     fn drop(&mut self) {
         if !self.finished {
+            let waiting_for = self.clock.waiting_for();
+            let connection = self.connection.upgrade();
+            // A connection that is gone without a word was the scraper's to end.
+            let abort = connection
+                .map_or(Abort::ScraperGone, |connection| connection.abort_cause(waiting_for));
             self.clock.resume();
-            self.log(Outcome::Aborted(Abort::ScraperGone), None);
+            self.log(Outcome::Aborted(abort), None);
         }
     }
 }

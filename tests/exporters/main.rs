@@ -11,6 +11,7 @@ mod connecting;
 mod deadlines;
 mod departures;
 mod integrity;
+mod pipelining;
 mod refusals;
 mod requests;
 mod responses;

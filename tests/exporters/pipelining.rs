@@ -1,0 +1,70 @@
+//! Scrapes that a scraper asks for all at once, and reads late.
+
+use std::{thread, time::Duration};
+
+use crate::{
+    stage::outcome,
+    support::{
+        PATIENCE,
+        body::{Body, Kind},
+        client::Client,
+        exporter::{Exporter, Framing},
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::Proxy,
+    },
+};
+
+const SCRAPES: usize = 60;
+const BODY: u64 = 100_000;
+
+/// Waits until the proxy has stopped asking the exporter, because the scraper does not read.
+fn wait_until_stuck(exporter: &Exporter) {
+    let pause = Duration::from_millis(20);
+    let (mut last, mut unchanged, mut waited) = (0, 0, Duration::ZERO);
+    while last == 0 || unchanged < 15 {
+        assert!(waited < PATIENCE, "the proxy asks for ever");
+        thread::sleep(pause);
+        waited += pause;
+        let now = exporter.connections();
+        unchanged = if now == last { unchanged + 1 } else { 0 };
+        last = now;
+    }
+    assert!(last < SCRAPES, "nothing made the proxy wait");
+}
+
+/// A response that the socket has not taken yet must not be mixed up with the next one, in bytes or
+/// in records.
+#[test]
+fn pipelined_scrapes_that_are_read_late_arrive_whole_and_are_counted_once_each() {
+    let pki = Pki::new();
+    let exporter = Exporter::start(|conversation| {
+        conversation.read_request()?;
+        conversation.answer("", Framing::ContentLength, Body::text(BODY))
+    });
+    let proxy = Proxy::start(&pki.config_ini(""), &exporter.section("e"));
+    for round in 1..=2 {
+        let mut client =
+            Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+        let request = "GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n\r\n";
+        client.send(request.repeat(SCRAPES)).expect("sent");
+        if round == 1 {
+            wait_until_stuck(&exporter);
+        }
+        for number in 0..SCRAPES {
+            let response = client.read_response().expect("a response");
+            assert!(response.body.is_complete(), "{number}: {response:?}");
+            assert_eq!(response.body.sha256, Body::sha256(Kind::Text, BODY), "{number}");
+        }
+        // After the last record: this request is the next on the same connection.
+        assert_eq!(client.get("/-/healthy").head.status, 200);
+        let records: Vec<_> = proxy
+            .log_lines()
+            .iter()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .map(|record| record["fields"].clone())
+            .filter(|fields| fields["message"] == "scrape")
+            .collect();
+        assert_eq!(records.len(), round * SCRAPES);
+        assert!(records.iter().all(|record| outcome(record) == "complete"), "{records:#?}");
+    }
+}
