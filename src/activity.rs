@@ -38,6 +38,8 @@ pub enum Ending {
     Deadline,
     /// The drain is over.
     Shutdown,
+    /// hyper has let go of it with bytes of a response left.
+    Unflushed,
 }
 
 /// See the module's documentation.
@@ -249,7 +251,7 @@ impl AbortCause for Activity {
             },
             Some(Ending::Stall) => Abort::ScraperStalled,
             Some(Ending::Shutdown) => Abort::Shutdown,
-            Some(Ending::Header | Ending::Idle) | None => Abort::ScraperGone,
+            Some(Ending::Header | Ending::Idle | Ending::Unflushed) | None => Abort::ScraperGone,
         }
     }
 }

@@ -251,7 +251,6 @@ pub fn survey(sources: &Sources) -> (Option<Config>, Findings) {
             keys::check_exporters(document, findings);
             exporters::read(document, findings)
         })
-        .and_then(std::convert::identity)
     });
     let config =
         config.ok().map(|config| Config { exporters: exporters.unwrap_or_default(), ..config });

@@ -119,7 +119,7 @@ where
     };
     if matches!(closed, Closed::Normally) && activity.owes_bytes() {
         // hyper lets go of a connection whose request asked for an upgrade without flushing it.
-        activity.end(Ending::Shutdown);
+        activity.end(Ending::Unflushed);
     } else if matches!(closed, Closed::Normally) || client_may_still_send {
         say_goodbye(connection.into_parts().io.into_inner(), client_may_still_send && !draining)
             .await;
@@ -174,4 +174,110 @@ where
     };
     // Whether the client is done or not, the connection is over.
     let _ = timeout(LINGER, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use bytes::Bytes;
+    use hyper::body::Frame;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::{
+        activity::Timeouts,
+        deadline::{Budget, Deadline},
+    };
+
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    /// A body that says something once, and then again each time it is asked, or never.
+    struct Talking {
+        again: bool,
+        said: bool,
+    }
+
+    impl Body for Talking {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.said && !self.again {
+                return Poll::Pending;
+            }
+            self.said = true;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 10_000])))))
+        }
+    }
+
+    /// Drives one scrape with this body over a pipe that holds 64 KiB, and says how and after how
+    /// long the connection ended.
+    async fn driven(
+        body: impl Fn() -> Talking + Unpin,
+        client: impl AsyncFnOnce(DuplexStream),
+    ) -> (Closed, Duration) {
+        let timeouts = Timeouts {
+            header: Duration::from_secs(3),
+            idle: Duration::from_secs(7),
+            stall: Duration::from_secs(60),
+        };
+        let activity = Arc::new(Activity::new(timeouts));
+        let (server, mut scraper) = duplex(64 * 1024);
+        let (_stage, stage) = watch::channel(Stage::Serving);
+        let stream = Downstream::new(server, Arc::clone(&activity));
+        let begun = Instant::now();
+        let answering = Arc::clone(&activity);
+        let driving = drive(stream, activity, stage, move |_| {
+            let deadline = Deadline::after(Instant::now(), Budget::new(DEADLINE).unwrap());
+            answering.request_arrived();
+            answering.relaying(deadline);
+            let response = Response::new(body());
+            Box::pin(async { Ok(response) })
+        });
+        let (closed, ()) = tokio::join!(async { (driving.await, begun.elapsed()) }, async {
+            scraper.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+            client(scraper).await;
+        });
+        closed
+    }
+
+    fn assert_at_deadline((closed, after): (Closed, Duration)) {
+        assert!(matches!(closed, Closed::By(Ending::Deadline)), "{closed:?}");
+        // The timer's resolution.
+        assert!(after >= DEADLINE && after < DEADLINE + Duration::from_millis(2), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exporter_that_falls_silent_is_ended_at_the_deadline() {
+        let read_all = async |mut scraper: DuplexStream| {
+            let mut all = Vec::new();
+            scraper.read_to_end(&mut all).await.unwrap();
+            assert!(all.len() > 10_000 && !all.ends_with(b"0\r\n\r\n"));
+        };
+        assert_at_deadline(driven(|| Talking { again: false, said: false }, read_all).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scraper_that_does_not_read_is_ended_at_the_deadline() {
+        let read_nothing = async |scraper: DuplexStream| {
+            tokio::time::sleep(DEADLINE * 2).await;
+            drop(scraper);
+        };
+        assert_at_deadline(driven(|| Talking { again: true, said: false }, read_nothing).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scraper_that_reads_a_little_now_and_then_is_ended_at_the_deadline() {
+        let drip = async |mut scraper: DuplexStream| {
+            let mut some = [0; 1000];
+            while scraper.read(&mut some).await.unwrap() > 0 {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        };
+        assert_at_deadline(driven(|| Talking { again: true, said: false }, drip).await);
+    }
 }

@@ -4,11 +4,9 @@
 //! one-line response; an [`Abort`] comes after it and can only end the connection. What a client
 //! reads (constant words) and what the log says (`Display` and the source chain) are two messages.
 
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 
 use hyper::StatusCode;
-
-use crate::deadline::Budget;
 
 /// Who caused it: where to look first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +96,15 @@ pub enum UpstreamError {
     /// The host name has no address.
     #[error("exporter's host name was not found")]
     NameLookup(#[source] io::Error),
+    /// No descriptor, or no memory, for one more connection: nothing of the exporter's doing.
+    #[error("no resources for a connection to the exporter")]
+    NoResources(#[source] io::Error),
     /// Any other failure to connect.
     #[error("exporter is unreachable")]
     Unreachable(#[source] io::Error),
-    /// No connection, or no TLS handshake, within `connect-timeout`.
-    #[error("exporter did not take the connection within {0}")]
-    ConnectTimeout(Budget),
+    /// No connection, or no TLS handshake, within `connect-timeout` or before the deadline.
+    #[error("exporter did not take the connection within {:.3} s", .0.as_secs_f64())]
+    ConnectTimeout(Duration),
     /// Its certificate is not trusted, has the wrong name, or it speaks no TLS.
     #[error("exporter failed the TLS handshake")]
     Tls(#[source] io::Error),
@@ -202,7 +203,9 @@ impl Refusal {
             | Self::UnknownExporter
             | Self::NotAllowed
             | Self::Unauthorized => Blame::Downstream,
-            Self::TooManyScrapes | Self::Draining => Blame::Proxy,
+            Self::TooManyScrapes
+            | Self::Draining
+            | Self::Upstream(UpstreamError::NoResources(_)) => Blame::Proxy,
             Self::Upstream(_) => Blame::Upstream,
         }
     }
@@ -253,6 +256,9 @@ impl UpstreamError {
             Self::Refused(_) => (BAD, "exporter refused the connection"),
             Self::NoSocket(_) => (BAD, "exporter's socket does not exist"),
             Self::NameLookup(_) => (BAD, "exporter's host name was not found"),
+            Self::NoResources(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "proxy is out of file descriptors or memory")
+            }
             Self::Unreachable(_) => (BAD, "exporter is unreachable"),
             Self::ConnectTimeout(_) => (LATE, "exporter did not take the connection in time"),
             Self::Tls(_) => (BAD, "exporter failed the TLS handshake"),
@@ -280,6 +286,7 @@ impl UpstreamError {
             Self::Refused(_) => "exporter_refused",
             Self::NoSocket(_) => "exporter_no_socket",
             Self::NameLookup(_) => "exporter_name_lookup",
+            Self::NoResources(_) => "no_resources",
             Self::Unreachable(_) => "exporter_unreachable",
             Self::ConnectTimeout(_) => "exporter_connect_timeout",
             Self::Tls(_) => "exporter_tls",

@@ -107,7 +107,7 @@ async fn answer(
 /// Logs a request that never became a scrape, with the exporter's name if it asked for one.
 fn refused(peer: &Peer, refusal: Refusal, asked_for: Option<&ExporterName>) -> Refusal {
     tracing::info!(
-        exporter = asked_for.map(ExporterName::as_str),
+        exporter = asked_for.map(|name| name.as_str().escape_debug().to_string()),
         reason = refusal.label(),
         status = refusal.verdict().status.as_u16(),
         client = peer.client(),

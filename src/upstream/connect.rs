@@ -44,13 +44,11 @@ pub(super) async fn connect(
     exporter: &Exporter,
     deadline: Deadline,
 ) -> Result<Stream, UpstreamError> {
-    let budget = exporter.rules.connect_timeout;
-    let until = Deadline::after(Instant::now(), budget);
-    match timeout_at(until.min(deadline).instant(), establish(exporter)).await {
-        Ok(outcome) => outcome,
-        Err(_) if deadline < until => Err(UpstreamError::FirstByteTimeout),
-        Err(_) => Err(UpstreamError::ConnectTimeout(budget)),
-    }
+    let begun = Instant::now();
+    let until = Deadline::after(begun, exporter.rules.connect_timeout).min(deadline);
+    timeout_at(until.instant(), establish(exporter))
+        .await
+        .map_err(|_| UpstreamError::ConnectTimeout(begun.elapsed()))?
 }
 
 async fn establish(exporter: &Exporter) -> Result<Stream, UpstreamError> {
@@ -92,8 +90,14 @@ async fn unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream> {
 }
 
 fn connect_error(error: io::Error) -> UpstreamError {
+    /// `ENFILE` and `EMFILE` on every Unix; std has no kinds for them.
+    const NO_RESOURCES: [i32; 2] = [23, 24];
     let kind = error.kind();
-    if kind == io::ErrorKind::ConnectionRefused {
+    if error.raw_os_error().is_some_and(|code| cfg!(unix) && NO_RESOURCES.contains(&code))
+        || kind == io::ErrorKind::OutOfMemory
+    {
+        UpstreamError::NoResources(error)
+    } else if kind == io::ErrorKind::ConnectionRefused {
         UpstreamError::Refused(error)
     } else if kind == io::ErrorKind::ConnectionReset {
         UpstreamError::Reset(error.into())

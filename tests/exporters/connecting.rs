@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::version::{TLS12, TLS13};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -185,6 +186,41 @@ fn an_exporter_on_a_unix_socket_is_scraped() {
     let stage = Stage::before(Pki::new(), exporter, "", &[("x", "")]);
     assert_control(&mut stage.client(), "x");
     assert!(stage.exporter.requests()[0].contains("\r\nhost: localhost\r\n"));
+}
+
+#[test]
+fn an_exporter_that_wants_a_client_certificate_gets_the_configured_one() {
+    for version in [&TLS12, &TLS13] {
+        let (pki, exporters_ca) = (Pki::new(), Pki::new());
+        let tls = exporters_ca.server_for_clients(&[version]);
+        let exporter = Exporter::start_tls_with(&exporters_ca, tls, |it: &mut Conversation| {
+            it.read_request()?;
+            it.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n")
+        });
+        let shows = |of: &Pki, name: &str| {
+            format!(
+                "{}cert-file = {}\nkey-file = {}\n",
+                exporter.section(name),
+                of.path("client.pem").display(),
+                of.path("client.key").display()
+            )
+        };
+        let sections = shows(&exporters_ca, "right")
+            + &shows(&pki, "of-another-ca")
+            + &exporter.section("none");
+        let proxy = Proxy::start(&pki.config_ini(""), &sections);
+        let mut client =
+            Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+        let response = client.get("/prometheus?exporter=right");
+        assert_eq!((response.head.status, response.body.text().as_str()), (200, "a 1\n"));
+        for name in ["of-another-ca", "none"] {
+            let response = client.get(&format!("/prometheus?exporter={name}"));
+            let said = (response.head.status, response.head.reason.as_str());
+            assert_eq!(said, (502, "exporter failed the TLS handshake"), "{name}, {version:?}");
+            assert_eq!(proxy.wait_for_scrape(name)["outcome"], "exporter_tls");
+        }
+        assert_eq!(exporter.requests().len(), 1);
+    }
 }
 
 #[test]

@@ -59,12 +59,15 @@ fn mistakes_of_both_files_and_of_the_certificates_come_at_once() {
     let pki = Pki::new();
     let config = pki.config_ini("client-crl = missing.pem\n");
     let files = Files::new(&config, "[e]\nenabled = yes\nport = 1\npath = /m\nca-file = x\n");
-    // What the files say and what they name are two steps; each step reports all it finds.
-    files.assert_mistake(&["ca-file"]);
-    let secret = "[e]\nenabled = yes\nport = 1\npath = /m\nbearer-token-file = absent\n";
+    files.assert_mistake(&["prometheus_exporters.ini:5", "ca-file"]);
+    files.assert_mistake(&["config.ini", "client-crl", "missing.pem"]);
+    // A section that is wrong does not hide what the others name.
+    let secret =
+        "[e]\nenabled = yes\nport = 1\npath = /m\nbearer-token-file = absent\n[f]\nport = 0\n";
     files.write("prometheus_exporters.ini", secret);
     files.assert_mistake(&["config.ini", "client-crl", "missing.pem"]);
     files.assert_mistake(&["prometheus_exporters.ini:5", "bearer-token-file", "absent"]);
+    files.assert_mistake(&["prometheus_exporters.ini:7", "port"]);
 }
 
 #[test]

@@ -194,6 +194,56 @@ fn a_request_sent_behind_a_running_scrape_is_not_begun_in_the_drain() {
 }
 
 #[test]
+fn a_request_whose_head_ends_in_the_drain_is_told_to_come_again() {
+    for target in ["/prometheus?exporter=e", "/-/ready"] {
+        let mut setup = Setup::new("");
+        let mut client = setup.connect();
+        client.send(format!("GET {target} HTTP/1.1\r\nHo")).expect("sent");
+        // Keeps the drain open until the rest is sent, and shows that the start was read.
+        let running = setup.begin_scrapes();
+        setup.proxy.signal("TERM");
+        setup.wait_until_draining();
+        client.send("st: h\r\n\r\n").expect("sent");
+        let response = client.read_response().expect("a response");
+        let said = (response.head.status, response.head.reason.as_str());
+        assert_eq!(said, (503, "shutting down"), "{target}");
+        assert_eq!(response.head.header("retry-after"), Some("1"));
+        assert_eq!(response.head.header("connection"), Some("close"));
+        setup.gate.open();
+        for (mut client, head) in running {
+            assert!(client.read_body(&head).is_complete());
+        }
+        assert_eq!(setup.proxy.wait_exit().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_scrape_that_still_waits_for_its_exporter_is_aborted_as_shut_down() {
+    let pki = Pki::new();
+    let (asked, asks) = std::sync::mpsc::channel();
+    let exporter = Exporter::start(move |conversation| {
+        conversation.read_request()?;
+        asked.send(()).expect("the test waits");
+        conversation.wait_until_closed();
+        Ok(())
+    });
+    let mut proxy = Proxy::start(&pki.config_ini(""), &exporter.section("silent"));
+    let mut client =
+        Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    client.send_get("/prometheus?exporter=silent").expect("sent");
+    asks.recv().expect("the exporter is asked");
+    proxy.signal("TERM");
+    proxy.wait_for_log("the drain", |record| record["fields"]["message"] == "draining");
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    let lines = proxy.log_lines();
+    let records: Vec<_> =
+        lines.iter().filter(|line| line.contains("\"message\":\"scrape\"")).collect();
+    assert_eq!(records.len(), 1, "{lines:#?}");
+    assert!(records[0].contains("\"outcome\":\"shutdown\""), "{records:?}");
+}
+
+#[test]
 fn a_hang_up_does_not_end_it() {
     let setup = Setup::new("");
     setup.gate.open();

@@ -57,9 +57,13 @@ impl Exporter {
 
     /// On 127.0.0.1 with the server certificate of `pki`.
     pub(crate) fn start_tls(pki: &Pki, script: impl Script) -> Self {
+        Self::start_tls_with(pki, pki.server(), script)
+    }
+
+    /// The same with this TLS server in place of the usual one.
+    pub(crate) fn start_tls_with(pki: &Pki, tls: Arc<ServerConfig>, script: impl Script) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let tls = pki.server();
         let place = Place::Tls(address, pki.path("ca.pem"));
         Self::serve(place, script, move || Wire::tls(listener.accept()?.0, tls.clone()))
     }

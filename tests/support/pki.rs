@@ -17,6 +17,7 @@ use rustls::{
     client::ResolvesClientCert,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer},
+    server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use tempfile::TempDir;
@@ -144,10 +145,28 @@ impl Pki {
 
     /// The server side of an `https` exporter; it asks for no client certificate.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.server_that(BOTH_VERSIONS, Arc::new(NoClientAuth))
+    }
+
+    /// The server side of an `https` exporter that lets in only who shows a certificate of this CA.
+    pub(crate) fn server_for_clients(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let roots = Arc::new(self.roots());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+        self.server_that(versions, verifier.expect("a CA certificate"))
+    }
+
+    fn server_that(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Arc<ServerConfig> {
         let config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(BOTH_VERSIONS)
+            .with_protocol_versions(versions)
             .expect("versions that rustls has")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(
                 vec![self.server.certificate.der().clone()],
                 self.server.private_key(),
