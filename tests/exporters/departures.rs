@@ -96,6 +96,8 @@ fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
         });
         let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![action]));
         assert_control(&mut stage.client(), "x");
+        // Its record is there before those of other connections.
+        stage.scrapes(1);
         let fds = stage.proxy.open_fds();
         for (gone, leaves) in ALL.into_iter().enumerate() {
             let mut client = stage.client_of(versions);
@@ -127,6 +129,8 @@ fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
         reporting(|it, _| it.answer("", Framing::Chunked(4096), Body::text(u64::MAX)));
     let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![slow, fast]));
     assert_control(&mut stage.client(), "x");
+    // Its record is there before those of other connections.
+    stage.scrapes(1);
     let fds = stage.proxy.open_fds();
     for (case, reports) in [(0, &slow_reports), (1, &fast_reports)] {
         for leaves in ALL {
