@@ -36,8 +36,8 @@ use crate::{
 /// Largest head that is accepted, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Bytes asked for in one read. The read buffer is the larger part of what a scrape holds, and
-/// has to stay in the L2 cache together with the batch it is copied into.
+/// Bytes asked for in one read. hyper holds a buffer of this size for as long as the scrape lasts,
+/// also while the scraper does not read.
 const READ_SIZE: usize = 64 * 1024;
 
 type Connection = http1::Connection<TokioIo<Stream>, Empty<Bytes>>;

@@ -95,16 +95,8 @@ impl Pki {
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ClientConfig> {
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(versions)
-            .expect("a version that rustls has")
-            .with_root_certificates(self.roots())
-            .with_client_auth_cert(
-                vec![self.client.certificate.der().clone()],
-                self.client.private_key(),
-            )
-            .expect("the key belongs to the certificate");
-        Arc::new(config)
+        let chain = vec![self.client.certificate.der().clone()];
+        self.client_with(versions, chain, &self.client.key)
     }
 
     /// The CA, to issue what a test needs beside these pairs.
