@@ -20,7 +20,7 @@ use crate::{
     route::{self, Route},
     scrape::{AbortCause, Scrape},
     shutdown::Stage,
-    upstream::{self, UpstreamHead},
+    upstream::{self, Connector, UpstreamHead},
 };
 
 /// What all requests share.
@@ -30,6 +30,8 @@ pub struct Service {
     pub exporters: Option<Exporters>,
     /// Who may ask.
     pub access: Access,
+    /// How exporters are reached.
+    pub connector: Connector,
     /// What a scrape has to be ready before Prometheus gives up on it.
     pub scrape_timeout_offset: std::time::Duration,
     /// How far a shutdown is.
@@ -90,7 +92,9 @@ async fn answer(
             let Some(exporter) = exporters.get(&exporter) else {
                 return Err(refused(peer, Refusal::UnknownExporter, Some(&exporter)));
             };
-            let request = ScrapeRequest { exporter, head, forwarded: &forwarded, arrival };
+            let connector = &service.connector;
+            let request =
+                ScrapeRequest { connector, exporter, head, forwarded: &forwarded, arrival };
             scrape(service, peer, activity, &request).await
         }
         (Ok(Route::List), Some(exporters)) => Ok(Answer::Own(list(exporters))),
@@ -127,6 +131,7 @@ fn list(exporters: &Exporters) -> Response<ResponseBody> {
 }
 
 struct ScrapeRequest<'a> {
+    connector: &'a Connector,
     exporter: &'a Arc<Exporter>,
     head: &'a Parts,
     forwarded: &'a str,
@@ -182,8 +187,8 @@ async fn first_bytes(
     deadline: Deadline,
     activity: &Arc<Activity>,
 ) -> Result<(UpstreamHead, RelayBody), UpstreamError> {
-    let ScrapeRequest { exporter, head, forwarded, .. } = request;
-    let (head, body) = upstream::fetch(exporter, head, forwarded, deadline).await?;
+    let ScrapeRequest { connector, exporter, head, forwarded, .. } = request;
+    let (head, body) = upstream::fetch(connector, exporter, head, forwarded, deadline).await?;
     let mut body = RelayBody::new(&head, body, exporter, Arc::clone(activity));
     match timeout_at(deadline.instant(), body.prime()).await {
         Ok(Ok(())) => Ok((head, body)),

@@ -8,20 +8,20 @@ mod headers;
 mod integrity;
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 
-pub use self::{coalesce::BATCH, headers::response_head};
-use self::{
-    coalesce::{Coalescer, Next},
-    integrity::TailCheck,
+use self::coalesce::Coalescer;
+pub use self::{
+    coalesce::{BATCH, Batch},
+    headers::response_head,
+    integrity::{TailCheck, is_openmetrics},
 };
 use crate::{
     activity::Activity,
@@ -56,15 +56,17 @@ impl ResponseBody {
 }
 
 impl Body for ResponseBody {
-    type Data = Bytes;
+    type Data = Batch;
     type Error = Abort;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+    ) -> Poll<Option<Result<Frame<Batch>, Abort>>> {
         match &mut self.0 {
-            Kind::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Fixed(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes.into()))))
+            }
             Kind::Relay(body) => Pin::new(&mut **body).poll_frame(cx),
         }
     }
@@ -105,8 +107,8 @@ pub struct RelayBody {
     max_body: Option<u64>,
     /// The exporter's message is complete and sound.
     complete: bool,
-    /// The first batches, at most two.
-    primed: VecDeque<Bytes>,
+    /// The first batch, until it is passed on.
+    primed: Option<Batch>,
     scrape: Option<Scrape>,
     activity: Arc<Activity>,
 }
@@ -128,7 +130,7 @@ impl RelayBody {
             upstream,
             received: 0,
             max_body: exporter.rules.max_body,
-            primed: VecDeque::new(),
+            primed: None,
             scrape: None,
             activity,
         }
@@ -144,8 +146,7 @@ impl RelayBody {
     /// # Errors
     /// The body ended badly before its first byte could be passed on.
     pub async fn prime(&mut self) -> Result<(), Abort> {
-        let first = poll_fn(|cx| self.poll_batch(cx)).await?;
-        self.primed.extend(first);
+        self.primed = poll_fn(|cx| self.poll_batch(cx)).await?;
         if !self.complete && self.coalescer.is_empty() {
             poll_fn(|cx| Poll::Ready(self.look_behind(cx))).await?;
         }
@@ -158,7 +159,7 @@ impl RelayBody {
     }
 
     /// The next batch: everything the exporter has sent by now, at most [`BATCH`] bytes.
-    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Batch>, Abort>> {
         loop {
             if self.complete {
                 return Poll::Ready(Ok(self.coalescer.rest()));
@@ -169,9 +170,7 @@ impl RelayBody {
             match self.upstream.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
                     self.inspect(&data)?;
-                    if let Next::PassOn(data) = self.coalescer.push(data) {
-                        return Poll::Ready(Ok(Some(data)));
-                    }
+                    self.coalescer.push(data);
                 }
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(abort)),
                 Poll::Ready(None) => self.end_of_message()?,
@@ -194,9 +193,7 @@ impl RelayBody {
             Poll::Ready(Some(data)) => {
                 let data = data?;
                 self.inspect(&data)?;
-                if let Next::PassOn(data) = self.coalescer.push(data) {
-                    self.primed.push_back(data);
-                }
+                self.coalescer.push(data);
                 Ok(())
             }
         }
@@ -219,13 +216,14 @@ impl RelayBody {
         Ok(())
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
-        if let Some(batch) = self.primed.pop_front() {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch, Abort>>> {
+        if let Some(batch) = self.primed.take() {
             return Poll::Ready(Some(Ok(batch)));
         }
         // Bytes that the socket did not take yet are in the TLS buffer: reading on would only pile
         // up more. The connection's flush, which is polled next, wakes this task.
         if self.activity.has_backlog() {
+            self.upstream.release();
             self.coalescer.release();
             return Poll::Pending;
         }
@@ -234,13 +232,13 @@ impl RelayBody {
 }
 
 impl Body for RelayBody {
-    type Data = Bytes;
+    type Data = Batch;
     type Error = Abort;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+    ) -> Poll<Option<Result<Frame<Batch>, Abort>>> {
         let this = &mut *self;
         if let Some(scrape) = &mut this.scrape {
             scrape.clock.resume();
@@ -252,7 +250,7 @@ impl Body for RelayBody {
         }
         match ready!(next) {
             Some(Ok(data)) => {
-                let length = data.len() as u64;
+                let length = data.remaining() as u64;
                 this.unsent = this.unsent.map(|unsent| unsent.saturating_sub(length));
                 if let Some(scrape) = &mut this.scrape {
                     scrape.add_bytes(length);
@@ -271,7 +269,7 @@ impl Body for RelayBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.complete && self.primed.is_empty() && self.coalescer.is_empty()
+        self.complete && self.primed.is_none() && self.coalescer.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {

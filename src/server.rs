@@ -4,6 +4,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, watch},
     time::timeout,
@@ -21,6 +22,7 @@ use crate::{
     scrape::Chain,
     shutdown::Stage,
     tls::handshake,
+    upstream::Connector,
     workers::Workers,
 };
 
@@ -126,6 +128,7 @@ impl Server {
                 service: Arc::new(Service {
                     exporters: assets.exporters,
                     access: assets.access,
+                    connector: Connector::Network,
                     scrape_timeout_offset: config.scrape_timeout_offset,
                     stage: reached,
                 }),
@@ -255,12 +258,24 @@ async fn serve_requests<S: Scraper>(
     shared: &Shared,
 ) {
     stream.transport().report_to(Arc::clone(&activity));
-    let peer = Arc::new(Peer { address, identity });
-    let service = Arc::clone(&shared.service);
+    serve_stream(stream, Peer { address, identity }, activity, &shared.service).await;
+}
+
+/// Answers the requests that come on `stream` until it is over, and logs what ended it. The stream
+/// may be any; of a socket, [`Transport`] tells `activity` what it takes.
+///
+/// Dropping the future closes the connection at once; a scrape in flight is aborted.
+pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Peer,
+    activity: Arc<Activity>,
+    service: &Arc<Service>,
+) {
+    let (address, peer) = (peer.address, Arc::new(peer));
     let stage = service.stage.clone();
     let stream = Downstream::new(stream, Arc::clone(&activity));
     let closed = drive(stream, Arc::clone(&activity), stage, |request| {
-        let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
+        let (service, peer) = (Arc::clone(service), Arc::clone(&peer));
         let activity = Arc::clone(&activity);
         Box::pin(async move { Ok(handle(service, peer, activity, request).await) })
     })
@@ -291,7 +306,7 @@ async fn serve_requests<S: Scraper>(
 }
 
 /// The two kinds of stream there are from a scraper.
-trait Scraper: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {
+trait Scraper: AsyncRead + AsyncWrite + Unpin {
     fn transport(&mut self) -> &mut Transport;
 }
 

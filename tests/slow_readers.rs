@@ -68,6 +68,13 @@ fn a_scraper_that_stops_reading_a_chunked_body_costs_a_bounded_piece_of_memory()
 }
 
 #[test]
+fn a_scraper_that_stops_reading_small_chunks_costs_a_bounded_piece_of_memory() {
+    // More of them than one vectored write takes, and some too small to be passed on where they lie.
+    assert_bounded(Framing::Chunked(2048));
+    assert_bounded(Framing::Chunked(100));
+}
+
+#[test]
 fn a_scraper_that_stops_reading_a_body_with_content_length_costs_a_bounded_piece_of_memory() {
     assert_bounded(Framing::ContentLength);
 }

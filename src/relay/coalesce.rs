@@ -1,4 +1,6 @@
-//! Small frames into few: one copy here saves a TLS record and a system call for each.
+//! Many small frames into few batches: each batch costs one TLS write and few system calls.
+
+use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -6,71 +8,141 @@ use bytes::{Buf, Bytes, BytesMut};
 /// exactly ten full TLS records of 16 KiB.
 pub const BATCH: usize = 10 * 16 * 1024 - 9;
 
-/// Frames from this size on are passed on as they are when nothing is waiting before them.
-const LARGE: usize = 16 * 1024;
+/// Most slices in one batch. hyper hands 64 to one vectored write, and has three of its own: the
+/// head, a chunk's header and its end. Frames beyond are copied, so that batches are full all the
+/// same: of batches that are not, hyper would queue several.
+const MAX_SLICES: usize = 61;
 
-/// What to do with a frame that was pushed.
-#[derive(Debug)]
-pub(super) enum Next {
-    /// It is large and nothing is before it: pass it on untouched.
-    PassOn(Bytes),
-    /// It is kept here; look at [`Coalescer::full`] before the next one.
-    Kept,
+/// Frames from this size on are passed on where they lie; a copy of a smaller one costs less than
+/// a slice of its own.
+const SHARED: usize = 1024;
+
+/// Bytes on their way to the scraper: slices of what was read from the exporter, not copied.
+#[derive(Debug, Default)]
+pub struct Batch {
+    slices: VecDeque<Bytes>,
+    length: usize,
 }
 
-/// Gathers small frames. Holds at most [`BATCH`] bytes and one frame.
+impl Batch {
+    fn push(&mut self, slice: Bytes) {
+        self.length += slice.len();
+        self.slices.push_back(slice);
+    }
+}
+
+impl From<Bytes> for Batch {
+    fn from(bytes: Bytes) -> Self {
+        Self { length: bytes.len(), slices: VecDeque::from([bytes]) }
+    }
+}
+
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.length
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.slices.front().map_or(&[], Bytes::as_ref)
+    }
+
+    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (place, slice) in into.iter_mut().zip(&self.slices) {
+            *place = IoSlice::new(slice);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.length, "advanced past the end of a batch");
+        self.length -= count;
+        while let Some(front) = self.slices.front_mut() {
+            if front.len() > count {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.slices.pop_front();
+        }
+    }
+}
+
+/// Gathers frames into batches. Holds at most [`BATCH`] bytes and one frame.
 #[derive(Debug, Default)]
 pub(super) struct Coalescer {
-    batch: BytesMut,
+    batch: Batch,
+    /// The end of the batch, copied from frames too small to be slices.
+    copied: BytesMut,
     /// What of the last frame did not fit into the batch.
     overflow: Bytes,
 }
 
 impl Coalescer {
-    pub(super) fn push(&mut self, frame: Bytes) -> Next {
+    /// Takes a frame. Look at [`Coalescer::full`] before the next one.
+    pub(super) fn push(&mut self, frame: Bytes) {
         debug_assert!(self.overflow.is_empty(), "a full batch must leave first");
-        if self.batch.is_empty() && frame.len() >= LARGE {
-            return Next::PassOn(frame);
-        }
         self.overflow = frame;
         self.top_up();
-        Next::Kept
     }
 
     /// A full batch, if there is one.
-    pub(super) fn full(&mut self) -> Option<Bytes> {
+    pub(super) fn full(&mut self) -> Option<Batch> {
         self.top_up();
-        (self.batch.len() == BATCH).then(|| self.batch.split().freeze())
+        self.is_full().then(|| self.take())
     }
 
     /// What is here, full or not.
-    pub(super) fn rest(&mut self) -> Option<Bytes> {
+    pub(super) fn rest(&mut self) -> Option<Batch> {
         self.top_up();
-        (!self.batch.is_empty()).then(|| self.batch.split().freeze())
+        (self.length() > 0).then(|| self.take())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.batch.is_empty() && self.overflow.is_empty()
+        self.length() == 0 && self.overflow.is_empty()
     }
 
-    /// Gives the buffer back while the scraper does not read.
+    /// Gives back memory that is not in use, while the scraper does not read.
     pub(super) fn release(&mut self) {
-        if self.batch.is_empty() {
-            self.batch = BytesMut::new();
+        if self.copied.is_empty() {
+            self.copied = BytesMut::new();
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.batch.length + self.copied.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.length() == BATCH
+    }
+
+    fn take(&mut self) -> Batch {
+        self.seal_copied();
+        std::mem::take(&mut self.batch)
+    }
+
+    fn seal_copied(&mut self) {
+        if !self.copied.is_empty() {
+            self.batch.push(self.copied.split().freeze());
         }
     }
 
     fn top_up(&mut self) {
-        if self.overflow.is_empty() {
+        if self.overflow.is_empty() || self.is_full() {
             return;
         }
-        if self.batch.is_empty() {
-            // Reclaims the last batch's memory if the connection is done with it.
-            self.batch.reserve(BATCH);
+        let fits = self.overflow.len().min(BATCH - self.length());
+        let frame = self.overflow.split_to(fits);
+        if frame.len() < SHARED || self.batch.slices.len() + 3 > MAX_SLICES {
+            // All that the batch can take, so that it does not grow by doubling.
+            self.copied.reserve(BATCH - self.length());
+            self.copied.extend_from_slice(&frame);
+        } else {
+            self.seal_copied();
+            self.batch.push(frame);
         }
-        let fits = self.overflow.len().min(BATCH - self.batch.len());
-        self.batch.extend_from_slice(&self.overflow[..fits]);
-        self.overflow.advance(fits);
         if self.overflow.is_empty() {
             // Lets go of the read buffer that the frame is a part of.
             self.overflow = Bytes::new();
@@ -82,39 +154,60 @@ impl Coalescer {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_large_frame_passes_untouched_when_nothing_is_before_it() {
-        let mut coalescer = Coalescer::default();
-        let large = Bytes::from(vec![1; LARGE]);
-        assert!(matches!(coalescer.push(large.clone()), Next::PassOn(same) if same == large));
-        assert!(coalescer.is_empty());
+    /// All of it, read as hyper reads: by vectored slices, a part at a time.
+    fn contents(mut batch: Batch) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut step = 1;
+        while batch.has_remaining() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = batch.chunks_vectored(&mut slices);
+            let flat: Vec<u8> =
+                slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+            assert_eq!(flat.len(), batch.remaining(), "all slices fit into one vectored write");
+            assert!(flat.starts_with(batch.chunk()) && !batch.chunk().is_empty());
+            let taken = step.min(flat.len());
+            all.extend_from_slice(&flat[..taken]);
+            batch.advance(taken);
+            step = step * 3 + 1;
+        }
+        all
+    }
 
-        assert!(matches!(coalescer.push(Bytes::from_static(b"x")), Next::Kept));
-        assert!(matches!(coalescer.push(large), Next::Kept));
-        assert_eq!(coalescer.rest().map(|rest| rest.len()), Some(LARGE + 1));
+    #[test]
+    fn a_large_frame_is_passed_on_where_it_lies() {
+        let mut coalescer = Coalescer::default();
+        let large = Bytes::from(vec![1; SHARED]);
+        coalescer.push(large.clone());
+        let batch = coalescer.rest().expect("a batch");
+        assert_eq!(batch.chunk().as_ptr(), large.as_ptr());
+        assert!(coalescer.is_empty() && coalescer.rest().is_none());
     }
 
     #[test]
     fn small_frames_leave_as_full_batches_in_order() {
-        let mut coalescer = Coalescer::default();
-        let (mut pushed, mut popped) = (Vec::new(), Vec::new());
-        let mut full = 0;
-        for i in 0..800_u32 {
-            let frame: Vec<u8> = (0..(i * 7) % 5000).map(|j| (i ^ j).to_le_bytes()[0]).collect();
-            pushed.extend_from_slice(&frame);
-            if let Next::PassOn(data) = coalescer.push(frame.into()) {
-                popped.extend_from_slice(&data);
+        for largest in [10, 1500, 5000, 300_000] {
+            let mut coalescer = Coalescer::default();
+            let (mut pushed, mut popped) = (Vec::new(), Vec::new());
+            let mut batches = 0;
+            let mut number = 0_u32;
+            while pushed.len() < 1_000_000 {
+                number += 1;
+                let length = number.wrapping_mul(2_654_435_761) % largest + 1;
+                let frame: Vec<u8> = (0..length).map(|at| (number ^ at).to_le_bytes()[0]).collect();
+                pushed.extend_from_slice(&frame);
+                coalescer.push(frame.into());
+                while let Some(batch) = coalescer.full() {
+                    assert_eq!(batch.remaining(), BATCH);
+                    assert!(batch.slices.len() <= MAX_SLICES, "{}", batch.slices.len());
+                    batches += 1;
+                    popped.extend(contents(batch));
+                }
             }
-            while let Some(batch) = coalescer.full() {
-                assert_eq!(batch.len(), BATCH);
-                full += 1;
-                popped.extend_from_slice(&batch);
-            }
+            popped.extend(coalescer.rest().map(contents).unwrap_or_default());
+            assert!(batches >= 4, "only {batches} full batches");
+            assert!(pushed == popped, "bytes were lost, doubled or moved");
+            assert!(coalescer.is_empty());
         }
-        popped.extend_from_slice(&coalescer.rest().unwrap_or_default());
-        assert!(full >= 4, "only {full} full batches");
-        assert!(pushed == popped, "bytes were lost, doubled or moved");
-        assert!(coalescer.is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use hyper::{
     },
 };
 
-use crate::upstream::{Framing, UpstreamHead};
+use crate::upstream::{Framing, UpstreamHead, content_length};
 
 /// All that is passed on. `Content-Length` is not here: hyper writes it from the body's size, so
 /// that it cannot disagree with the body.
@@ -32,11 +32,7 @@ pub fn response_head<B>(head: &UpstreamHead, body: B) -> Response<B> {
 
 /// The length that the answer to `HEAD` announces for `GET`: one number, and no other framing.
 fn announced_length(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let (Some(only), None) = (lengths.next(), lengths.next()) else {
-        return None;
-    };
-    let length: u64 = only.to_str().ok()?.parse().ok()?;
+    let length = content_length(headers).ok()??;
     (!headers.contains_key(TRANSFER_ENCODING)).then(|| length.into())
 }
 

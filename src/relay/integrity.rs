@@ -15,7 +15,7 @@ const EOF_MARKER: &[u8] = b"# EOF\n";
 
 /// Keeps the last bytes of a body and judges them at its end.
 #[derive(Debug)]
-pub(super) struct TailCheck {
+pub struct TailCheck {
     rule: Rule,
     tail: [u8; EOF_MARKER.len()],
     seen: usize,
@@ -32,7 +32,9 @@ enum Rule {
 }
 
 impl TailCheck {
-    pub(super) fn new(integrity: Integrity, head: &UpstreamHead) -> Self {
+    /// By the exporter's `integrity`, for the body that follows `head`.
+    #[must_use]
+    pub fn new(integrity: Integrity, head: &UpstreamHead) -> Self {
         // Of other answers Prometheus looks at the status alone.
         let rule = if integrity == Integrity::Transport
             || !head.status.is_success()
@@ -50,7 +52,8 @@ impl TailCheck {
         Self { rule, tail: [0; EOF_MARKER.len()], seen: 0 }
     }
 
-    pub(super) fn update(&mut self, data: &[u8]) {
+    /// The next bytes of the body.
+    pub fn update(&mut self, data: &[u8]) {
         if self.rule == Rule::Framing {
             return;
         }
@@ -64,7 +67,11 @@ impl TailCheck {
         self.seen = keep.min(self.seen.saturating_add(data.len()));
     }
 
-    pub(super) fn verdict(&self) -> Result<(), IntegrityFault> {
+    /// Whether all that came by now may be a whole body.
+    ///
+    /// # Errors
+    /// What its last bytes lack.
+    pub fn verdict(&self) -> Result<(), IntegrityFault> {
         let tail = &self.tail[self.tail.len() - self.seen..];
         match self.rule {
             Rule::Framing => Ok(()),
@@ -83,7 +90,9 @@ fn is_encoded(headers: &HeaderMap) -> bool {
         .any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
-fn is_openmetrics(headers: &HeaderMap) -> bool {
+/// Whether `Content-Type` says OpenMetrics.
+#[must_use]
+pub fn is_openmetrics(headers: &HeaderMap) -> bool {
     const MEDIA_TYPE: &[u8] = b"application/openmetrics-text";
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         let essence = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default();

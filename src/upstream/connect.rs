@@ -1,6 +1,7 @@
 //! TCP, Unix socket or TLS: a connection to an exporter within its `connect-timeout`.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -30,51 +31,112 @@ const STAGGER: Duration = Duration::from_millis(100);
 #[cfg(unix)]
 const FULL_BACKLOG: Duration = Duration::from_millis(10);
 
-/// A connection to an exporter, in the three forms there are.
+/// A connection to an exporter.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub struct Stream(Kind);
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
     Tls(Box<TlsStream<Stream>>),
+    Other(Box<dyn AnyStream>),
 }
 
-/// Connects, with TLS if the exporter wants it, within `connect-timeout` and before `deadline`.
-pub(super) async fn connect(
-    exporter: &Exporter,
-    deadline: Deadline,
-) -> Result<Stream, UpstreamError> {
-    let begun = Instant::now();
-    let until = Deadline::after(begun, exporter.rules.connect_timeout).min(deadline);
-    timeout_at(until.instant(), establish(exporter))
-        .await
-        .map_err(|_| UpstreamError::ConnectTimeout(begun.elapsed()))?
+/// What [`Stream::other`] takes: any stream of bytes.
+pub trait AnyStream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> AnyStream for S {}
+
+impl Stream {
+    /// A stream that is no socket, such as one in memory.
+    #[must_use]
+    pub fn other(stream: impl AnyStream + 'static) -> Self {
+        Self(Kind::Other(Box::new(stream)))
+    }
 }
 
-async fn establish(exporter: &Exporter) -> Result<Stream, UpstreamError> {
-    let plain = match &exporter.target {
+/// What takes the place of the network in [`Connector::Other`].
+pub type MakeStream = dyn Fn(&Exporter) -> io::Result<Stream> + Send + Sync;
+
+/// How exporters are reached.
+#[derive(Clone, Default)]
+pub enum Connector {
+    /// Over the network or a Unix socket, where their target says.
+    #[default]
+    Network,
+    /// Over streams that this makes, so that a whole scrape runs without a socket: in benchmarks,
+    /// count gates and fuzz targets. All else is as with the network, TLS included.
+    Other(Arc<MakeStream>),
+}
+
+impl Connector {
+    /// Connects to exporters with `make`; its errors count as failed connects.
+    #[must_use]
+    pub fn other(make: impl Fn(&Exporter) -> io::Result<Stream> + Send + Sync + 'static) -> Self {
+        Self::Other(Arc::new(make))
+    }
+
+    /// Connects, with TLS if the exporter wants it, within `connect-timeout` and before
+    /// `deadline`. Dropping the future gives the attempt up.
+    ///
+    /// # Errors
+    /// Whatever kept it from a connection, or [`UpstreamError::ConnectTimeout`].
+    pub async fn connect(
+        &self,
+        exporter: &Exporter,
+        deadline: Deadline,
+    ) -> Result<Stream, UpstreamError> {
+        let begun = Instant::now();
+        let until = Deadline::after(begun, exporter.rules.connect_timeout).min(deadline);
+        timeout_at(until.instant(), self.establish(exporter))
+            .await
+            .map_err(|_| UpstreamError::ConnectTimeout(begun.elapsed()))?
+    }
+
+    async fn establish(&self, exporter: &Exporter) -> Result<Stream, UpstreamError> {
+        let plain = match self {
+            Self::Network => network(&exporter.target).await?,
+            Self::Other(make) => make(exporter).map_err(connect_error)?,
+        };
+        let Some(tls) = &exporter.tls else {
+            return Ok(plain);
+        };
+        TlsConnector::from(Arc::clone(&tls.config))
+            .connect(tls.server_name.clone(), plain)
+            .await
+            .map(|stream| Stream(Kind::Tls(Box::new(stream))))
+            .map_err(UpstreamError::Tls)
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Network => "Network",
+            Self::Other(_) => "Other(…)",
+        })
+    }
+}
+
+async fn network(target: &Target) -> Result<Stream, UpstreamError> {
+    let kind = match target {
         Target::Tcp { host, port } => {
             let addresses = addresses(host, port.get()).await.map_err(UpstreamError::NameLookup)?;
             let stream = race(&addresses).await.map_err(connect_error)?;
             // Without it small writes wait for the peer's delayed acknowledgement, 40 ms.
             stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
-            Stream::Tcp(stream)
+            Kind::Tcp(stream)
         }
         #[cfg(unix)]
-        Target::Unix(path) => Stream::Unix(unix(path).await.map_err(connect_error)?),
+        Target::Unix(path) => Kind::Unix(unix(path).await.map_err(connect_error)?),
         #[cfg(not(unix))]
         Target::Unix(_) => {
             return Err(UpstreamError::NoSocket(io::ErrorKind::Unsupported.into()));
         }
     };
-    let Some(tls) = &exporter.tls else {
-        return Ok(plain);
-    };
-    TlsConnector::from(Arc::clone(&tls.config))
-        .connect(tls.server_name.clone(), plain)
-        .await
-        .map(|stream| Stream::Tls(Box::new(stream)))
-        .map_err(UpstreamError::Tls)
+    Ok(Stream(kind))
 }
 
 /// Connects to a Unix socket. A full backlog is `EAGAIN` there, and nothing tells when it is no
@@ -177,11 +239,12 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(unix)]
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Other(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -192,29 +255,32 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(unix)]
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Other(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(unix)]
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(unix)]
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

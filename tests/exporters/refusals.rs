@@ -177,7 +177,7 @@ fn u33_interim_answers_are_read_over_and_are_no_answer() {
                         it.send(hello.repeat(1000))?;
                     }
                 }),
-                LATE,
+                TOO_LARGE_A_HEAD,
             ),
         ],
     );

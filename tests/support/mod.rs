@@ -4,6 +4,8 @@
 //! client::Client  ──TLS──▶  proxy::Proxy (the binary)  ──TCP, TLS, Unix──▶  exporter::Exporter
 //! ```
 //!
+//! [`memory`] has the proxy's own code without sockets, in the test's process.
+//!
 //! Everything blocks and runs on threads, so that a test reads from top to bottom. Whatever is
 //! waited for ends in a panic with the log after [`PATIENCE`]; nothing sleeps to become ready.
 #![allow(dead_code, reason = "each test target uses its own part of what they share")]
@@ -12,6 +14,7 @@ pub(crate) mod body;
 pub(crate) mod client;
 pub(crate) mod exporter;
 pub(crate) mod log;
+pub(crate) mod memory;
 pub(crate) mod pki;
 pub(crate) mod proxy;
 

@@ -1,0 +1,134 @@
+//! The body of an exporter's answer, in the pieces in which it arrives.
+
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
+
+use super::{
+    Framing, Stream,
+    chunked::{Broken, Chunked},
+    fault,
+};
+use crate::error::Abort;
+
+/// Bytes of a read buffer, the head's included. A read asks for what is left of it.
+pub(super) const READ_SIZE: usize = 64 * 1024;
+
+/// A rest of a buffer smaller than this is not read into: many small reads would cost more than a
+/// new buffer.
+const SMALLEST_READ: usize = 16 * 1024;
+
+/// A body with the connection that it arrives on. Dropping it closes the connection: there is one
+/// connection a scrape, so that no leftover byte of one answer can reach the next.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    stream: Stream,
+    decoder: Decoder,
+    /// What was read and is not taken apart yet.
+    unread: Bytes,
+    /// Room for what is read next.
+    room: BytesMut,
+}
+
+#[derive(Debug)]
+enum Decoder {
+    Chunked(Chunked),
+    /// Bytes that are to come.
+    Length(u64),
+    UntilClose,
+    Ended,
+    /// The message is cut short or broken, for good.
+    Failed(Abort),
+}
+
+impl UpstreamBody {
+    /// A body of which `unread` came together with the head.
+    pub(super) fn new(stream: Stream, framing: Framing, unread: Bytes) -> Self {
+        let decoder = match framing {
+            Framing::Bodiless => Decoder::Ended,
+            Framing::Chunked => Decoder::Chunked(Chunked::new()),
+            Framing::Length(length) => Decoder::Length(length),
+            Framing::UntilClose => Decoder::UntilClose,
+        };
+        Self { stream, decoder, unread, room: BytesMut::new() }
+    }
+
+    /// The next bytes, never none; `None` after a complete message.
+    ///
+    /// # Errors
+    /// The message is cut short or broken; from then on the same error follows.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
+        loop {
+            if let Decoder::Failed(abort) = self.decoder {
+                return Poll::Ready(Some(Err(abort)));
+            }
+            match self.decode() {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(None) if self.is_end() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(Broken) => {
+                    self.decoder = Decoder::Failed(Abort::ExporterGarbage);
+                    continue;
+                }
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if matches!(self.decoder, Decoder::UntilClose) => {
+                    self.decoder = Decoder::Ended;
+                }
+                Ok(0) => self.decoder = Decoder::Failed(Abort::ExporterCutShort),
+                Ok(_) => {}
+                Err(error) => self.decoder = Decoder::Failed(fault::in_body(&error)),
+            }
+        }
+    }
+
+    /// Whether the message is complete: what the head promised has been given out, or, in a
+    /// chunked body, the last chunk has been seen.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        match &self.decoder {
+            Decoder::Chunked(chunked) => chunked.is_done(),
+            Decoder::Length(left) => *left == 0,
+            Decoder::UntilClose | Decoder::Failed(_) => false,
+            Decoder::Ended => true,
+        }
+    }
+
+    /// Gives back the memory that waits for the next read.
+    pub fn release(&mut self) {
+        self.room = BytesMut::new();
+    }
+
+    fn decode(&mut self) -> Result<Option<Bytes>, Broken> {
+        let data = match &mut self.decoder {
+            Decoder::Chunked(chunked) => return chunked.next(&mut self.unread),
+            Decoder::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(self.unread.len());
+                // Lossless: a length in memory.
+                *left -= count as u64;
+                self.unread.split_to(count)
+            }
+            Decoder::UntilClose => std::mem::take(&mut self.unread),
+            Decoder::Ended | Decoder::Failed(_) => return Ok(None),
+        };
+        Ok((!data.is_empty()).then_some(data))
+    }
+
+    /// Reads once, when all that was read before has been taken apart.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Lets go of the buffer, which can be read into again when nobody else holds a part of it.
+        self.unread = Bytes::new();
+        if self.room.capacity() < SMALLEST_READ {
+            self.room.reserve(READ_SIZE);
+        }
+        let count = ready!(pin!(self.stream.read_buf(&mut self.room)).poll(cx))?;
+        self.unread = self.room.split().freeze();
+        Poll::Ready(Ok(count))
+    }
+}

@@ -1,0 +1,303 @@
+//! The chunked coding (RFC 9112 §7.1) from an exporter, taken apart without a copy.
+
+use bytes::{Buf, Bytes};
+
+/// Most bytes of chunk extensions in one body, and of its trailers.
+const MAX_NOISE: usize = 16 * 1024;
+
+/// Most digits of a chunk's size: all that 64 bits have.
+const MAX_DIGITS: usize = 16;
+
+/// Most digits and blanks of a chunk's size. Some servers fill up with blanks, to eight in all.
+const MAX_SIZE: usize = 64;
+
+/// Most trailer fields.
+const MAX_TRAILERS: usize = 100;
+
+/// The framing is not that of RFC 9112.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Broken;
+
+/// Where in the coding the next byte stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the first digit of a size.
+    Start,
+    /// Behind a digit; the size so far.
+    Size(u64),
+    /// In the white space that some exporters put behind the size.
+    Space(u64),
+    /// In an extension, which is skipped.
+    Extension(u64),
+    /// Between the CR and the LF of the size's line.
+    SizeLf(u64),
+    /// In the data, with this many bytes to come; never 0.
+    Data(u64),
+    DataCr,
+    DataLf,
+    /// At the beginning of a trailer's line or of the last line, which is empty.
+    LineStart,
+    Trailer,
+    TrailerLf,
+    /// Between the CR and the LF of the last line.
+    LastLf,
+    Done,
+    /// Not RFC 9112; whatever follows is not either.
+    Broken,
+}
+
+/// Takes a chunked body apart, in whatever pieces it arrives.
+#[derive(Debug)]
+pub(super) struct Chunked {
+    state: State,
+    /// Digits and blanks of this chunk's size so far.
+    size: usize,
+    /// Bytes of extensions so far.
+    extensions: usize,
+    /// The trailers so far, to be judged at their end and dropped.
+    trailers: Vec<u8>,
+}
+
+impl Chunked {
+    pub(super) fn new() -> Self {
+        Self { state: State::Start, size: 0, extensions: 0, trailers: Vec::new() }
+    }
+
+    /// Whether the last chunk and all behind it have been seen: the body is whole.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The next data in `input`, which shares its memory; `None` when all of `input` is used up,
+    /// or the body is whole and the rest of `input` is none of it.
+    ///
+    /// # Errors
+    /// [`Broken`], from then on always.
+    pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Broken> {
+        let mut used = 0;
+        if self.state == State::Broken {
+            return Err(Broken);
+        }
+        for &byte in input.iter() {
+            if matches!(self.state, State::Data(_) | State::Done) {
+                break;
+            }
+            self.state = self.step(byte).inspect_err(|Broken| self.state = State::Broken)?;
+            used += 1;
+        }
+        input.advance(used);
+        let State::Data(left) = self.state else {
+            return Ok(None);
+        };
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+        if count == 0 {
+            return Ok(None);
+        }
+        // Lossless: a length in memory.
+        let left = left - count as u64;
+        self.state = if left == 0 { State::DataCr } else { State::Data(left) };
+        Ok(Some(input.split_to(count)))
+    }
+
+    /// Takes one byte of framing.
+    fn step(&mut self, byte: u8) -> Result<State, Broken> {
+        let next = match (self.state, byte) {
+            (State::Start, _) => {
+                self.size = 1;
+                State::Size(digit(byte)?)
+            }
+            (State::Size(size) | State::Space(size) | State::Extension(size), b'\r') => {
+                State::SizeLf(size)
+            }
+            (State::Size(size) | State::Space(size), b' ' | b'\t') => {
+                self.size = bounded(self.size + 1, MAX_SIZE)?;
+                State::Space(size)
+            }
+            (State::Size(size) | State::Space(size), b';') => State::Extension(size),
+            (State::Size(size), _) => {
+                self.size = bounded(self.size + 1, MAX_DIGITS)?;
+                let shifted = size.checked_mul(16).ok_or(Broken)?;
+                State::Size(shifted + digit(byte)?)
+            }
+            (State::Extension(size), _) if byte != b'\n' => {
+                self.extensions = bounded(self.extensions + 1, MAX_NOISE)?;
+                State::Extension(size)
+            }
+            (State::SizeLf(0), b'\n') => State::LineStart,
+            (State::SizeLf(size), b'\n') => State::Data(size),
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Start,
+            (State::LineStart, b'\r') => State::LastLf,
+            (State::Trailer, b'\r') => State::TrailerLf,
+            (State::LineStart | State::Trailer, _) => State::Trailer,
+            (State::TrailerLf, b'\n') => State::LineStart,
+            (State::LastLf, b'\n') => State::Done,
+            (
+                State::Space(_)
+                | State::Extension(_)
+                | State::SizeLf(_)
+                | State::Data(_)
+                | State::DataCr
+                | State::DataLf
+                | State::TrailerLf
+                | State::LastLf
+                | State::Done
+                | State::Broken,
+                _,
+            ) => return Err(Broken),
+        };
+        if matches!(
+            self.state,
+            State::LineStart | State::Trailer | State::TrailerLf | State::LastLf
+        ) {
+            self.keep_trailer(byte)?;
+        }
+        if next == State::Done {
+            self.judge_trailers()?;
+        }
+        Ok(next)
+    }
+
+    fn keep_trailer(&mut self, byte: u8) -> Result<(), Broken> {
+        if self.trailers.len() == MAX_NOISE {
+            return Err(Broken);
+        }
+        self.trailers.push(byte);
+        Ok(())
+    }
+
+    /// They are not passed on, but what is no trailer says that something else went wrong.
+    fn judge_trailers(&mut self) -> Result<(), Broken> {
+        let trailers = std::mem::take(&mut self.trailers);
+        let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
+        match httparse::parse_headers(&trailers, &mut fields) {
+            Ok(httparse::Status::Complete((length, _))) if length == trailers.len() => Ok(()),
+            Ok(_) | Err(_) => Err(Broken),
+        }
+    }
+}
+
+fn bounded(count: usize, most: usize) -> Result<usize, Broken> {
+    if count > most { Err(Broken) } else { Ok(count) }
+}
+
+fn digit(byte: u8) -> Result<u64, Broken> {
+    char::from(byte).to_digit(16).map(u64::from).ok_or(Broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The body and whether it is whole; fed in pieces of this size.
+    fn decoded(input: &[u8], piece: usize) -> Result<(Vec<u8>, bool), Broken> {
+        let mut chunked = Chunked::new();
+        let mut body = Vec::new();
+        for piece in input.chunks(piece) {
+            let mut piece = Bytes::copy_from_slice(piece);
+            while let Some(data) = chunked.next(&mut piece)? {
+                assert!(!data.is_empty());
+                body.extend_from_slice(&data);
+            }
+            assert!(piece.is_empty() || chunked.is_done(), "{piece:?} is left");
+        }
+        Ok((body, chunked.is_done()))
+    }
+
+    /// The same however it is cut into pieces.
+    fn in_any_pieces(input: &[u8]) -> Result<(Vec<u8>, bool), Broken> {
+        let whole = decoded(input, input.len().max(1));
+        for piece in 1..input.len() {
+            assert_eq!(decoded(input, piece), whole, "in pieces of {piece}");
+        }
+        whole
+    }
+
+    #[test]
+    fn chunks_extensions_white_space_and_trailers_are_taken_apart() {
+        let input = b"4\r\nWiki\r\n0A ;a=\"b\"\r\n0123456789\r\nb\t \r\nhello world\r\n\
+            000\r\nExpires: never\r\nB:\r\n\r\nrest";
+        let body = b"Wiki0123456789hello world".to_vec();
+        assert_eq!(in_any_pieces(input), Ok((body, true)));
+        assert_eq!(in_any_pieces(b"0\r\n\r\n"), Ok((Vec::new(), true)));
+    }
+
+    #[test]
+    fn what_is_cut_anywhere_is_not_whole() {
+        let input = b"4\r\nWiki\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n";
+        for cut in 0..input.len() {
+            let (body, whole) = in_any_pieces(&input[..cut]).expect("no error before the cut");
+            assert!(!whole && b"Wikiabc".starts_with(&body), "cut at {cut}");
+        }
+        assert_eq!(in_any_pieces(input), Ok((b"Wikiabc".to_vec(), true)));
+    }
+
+    #[test]
+    fn bad_framing_is_an_error() {
+        for input in [
+            b"zz\r\n" as &[u8],
+            b"-1\r\n",
+            b"+1\r\n",
+            b"0x4\r\nWiki\r\n",
+            b"\r\n",
+            b";a\r\n",
+            b" 4\r\nWiki\r\n",
+            b"4 4\r\n",
+            b"4\nWiki\r\n",
+            b"4\r\r\n",
+            b"4\r\nWikiX\r\n",
+            b"4\r\nWiki\n",
+            b"4\r\nWiki\rX",
+            b"4;a\nWiki",
+            b"10000000000000000\r\n",
+            b"11111111111111111\r\n",
+            b"0\r\n\rX",
+            b"0\r\nA: b\rX",
+            b"0\r\nno trailer\r\n\r\n",
+            b"0\r\nA\0: b\r\n\r\n",
+            b"0\r\nfoo 1\r\n\r\n",
+        ] {
+            assert_eq!(in_any_pieces(input), Err(Broken), "{}", input.escape_ascii());
+        }
+        assert!(in_any_pieces(b"ffffffffffffffff\r\nx").is_ok(), "the largest size there is");
+    }
+
+    #[test]
+    fn what_is_broken_stays_broken() {
+        let mut chunked = Chunked::new();
+        for piece in [b"0\r\nno trailer\r\n\r" as &[u8], b"\n", b"\n", b"0\r\n\r\n"] {
+            let decoded = chunked.next(&mut Bytes::from_static(piece));
+            assert_eq!(
+                decoded.is_err(),
+                !piece.starts_with(b"0\r\nno"),
+                "{}",
+                piece.escape_ascii()
+            );
+            assert!(!chunked.is_done());
+        }
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_bounded() {
+        let noise = |length| "x".repeat(length);
+        let extension = |length| format!("0;{}\r\n\r\n", noise(length)).into_bytes();
+        assert_eq!(decoded(&extension(MAX_NOISE), 1000), Ok((Vec::new(), true)));
+        assert_eq!(decoded(&extension(MAX_NOISE + 1), 1000), Err(Broken));
+        let padded = |digits: usize, blanks: usize| {
+            format!("{:0digits$}{}\r\nx\r\n0\r\n\r\n", 1, " ".repeat(blanks)).into_bytes()
+        };
+        assert_eq!(decoded(&padded(16, 48), 1000), Ok((b"x".to_vec(), true)));
+        assert_eq!(decoded(&padded(17, 0), 1000), Err(Broken));
+        assert_eq!(decoded(&padded(16, 49), 1000), Err(Broken));
+        // Over many chunks together.
+        let spread = format!("1;{}\r\nx\r\n", noise(1000)).repeat(17);
+        assert_eq!(decoded(spread.as_bytes(), 1000), Err(Broken));
+
+        let trailer = |length| format!("0\r\na:{}\r\n\r\n", noise(length)).into_bytes();
+        assert_eq!(decoded(&trailer(MAX_NOISE - 6), 1000), Ok((Vec::new(), true)));
+        assert_eq!(decoded(&trailer(MAX_NOISE - 5), 1000), Err(Broken));
+        let many = |count: usize| format!("0\r\n{}\r\n", "a:\r\n".repeat(count)).into_bytes();
+        assert_eq!(decoded(&many(MAX_TRAILERS), 1000), Ok((Vec::new(), true)));
+        assert_eq!(decoded(&many(MAX_TRAILERS + 1), 1000), Err(Broken));
+    }
+}
