@@ -52,11 +52,7 @@ pub struct CertificateFile {
 /// error.
 #[must_use]
 pub fn load(config: &Config) -> (Option<Assets>, Findings) {
-    let mut loader = Loader {
-        reader: Reader::default(),
-        now: OffsetDateTime::now_utc(),
-        certificates: Vec::new(),
-    };
+    let mut loader = Loader::new();
     let tls = match &config.security {
         Security::InsecurePlainHttp => Some(None),
         Security::Tls(files) => loader.server(config.tls_level, files).map(Some),
@@ -76,6 +72,16 @@ pub fn load(config: &Config) -> (Option<Assets>, Findings) {
     (assets, findings)
 }
 
+/// Reads the files of one exporter alone, enabled or not. The second value has every finding; the
+/// first is there when none of them is an error.
+#[must_use]
+pub fn exporter(config: &ExporterConfig) -> (Option<Exporter>, Findings) {
+    let mut loader = Loader::new();
+    let exporter = loader.exporter(config);
+    let findings = loader.reader.findings;
+    (exporter.filter(|_| !findings.has_errors()), findings)
+}
+
 struct Loader {
     reader: Reader,
     now: OffsetDateTime,
@@ -83,6 +89,10 @@ struct Loader {
 }
 
 impl Loader {
+    fn new() -> Self {
+        Self { reader: Reader::default(), now: OffsetDateTime::now_utc(), certificates: Vec::new() }
+    }
+
     fn report(&mut self, finding: Finding) {
         self.reader.findings.push(finding);
     }

@@ -3,7 +3,10 @@
 mod certs;
 mod check;
 mod demo;
+mod figures;
+mod probe;
 mod run;
+mod throwaway;
 
 use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -44,17 +47,33 @@ enum Command {
     Demo(demo::Args),
     /// Make a CA, a server pair and a client pair.
     Certs(certs::Args),
+    /// Scrape an exporter by itself: how long it takes, what its answer is made of, whether it got
+    /// slower. Ends as a monitoring plugin does, with 0, 1, 2 or 3.
+    Probe(probe::Args),
 }
 
 /// Which files to read.
 #[derive(Clone, Debug, Args)]
-struct FileArgs {
+struct PathArgs {
     /// config.ini [default: the agent's folder, /etc/openitcockpit-agent on Linux]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The exporters file, in place of `[prometheus] exporters`
     #[arg(long, value_name = "FILE")]
     exporters: Option<PathBuf>,
+}
+
+impl PathArgs {
+    fn sources(&self) -> Sources {
+        Sources { config: self.config.clone(), exporters: self.exporters.clone(), listen: None }
+    }
+}
+
+/// Which files to read, and where to listen.
+#[derive(Clone, Debug, Args)]
+struct FileArgs {
+    #[command(flatten)]
+    paths: PathArgs,
     /// Where to listen, in place of `[default] address` and `port`; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
@@ -62,11 +81,7 @@ struct FileArgs {
 
 impl FileArgs {
     fn sources(&self) -> Sources {
-        Sources {
-            config: self.config.clone(),
-            exporters: self.exporters.clone(),
-            listen: self.listen,
-        }
+        Sources { listen: self.listen, ..self.paths.sources() }
     }
 }
 
@@ -110,6 +125,7 @@ pub fn main() -> ExitCode {
             }
         },
         Some(Command::Certs(args)) => done(certs::run(&args, &mut out), certs::Error::exit_code),
+        Some(Command::Probe(args)) => probe::run(&args, &mut out),
     }
 }
 

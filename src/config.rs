@@ -230,8 +230,7 @@ pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
 #[must_use]
 pub fn survey(sources: &Sources) -> (Option<Config>, Findings) {
     let mut all = Findings::default();
-    let default = || default_folder().join("config.ini");
-    let file = Arc::new(sources.config.clone().unwrap_or_else(default));
+    let file = Arc::new(config_file(sources));
     let daemon = with_document(&file, SectionNames::IgnoreCase, &mut all, |document, findings| {
         keys::check_daemon(document, findings);
         daemon::read(document, sources, findings)
@@ -245,17 +244,51 @@ pub fn survey(sources: &Sources) -> (Option<Config>, Findings) {
         }
         Err(reported) => (Err(reported), sources.exporters.clone()),
     };
-    let exporters = file.map_or(Ok(Vec::new()), |file| {
-        let file = Arc::new(file);
-        with_document(&file, SectionNames::ByteForByte, &mut all, |document, findings| {
-            keys::check_exporters(document, findings);
-            exporters::read(document, findings)
-        })
-    });
+    let exporters = file.map_or(Ok(Vec::new()), |file| read_exporters(file, &mut all));
     let config =
         config.ok().map(|config| Config { exporters: exporters.unwrap_or_default(), ..config });
     debug_assert!(config.is_some() || all.has_errors(), "{all}");
     (config, all)
+}
+
+/// The sections of the exporters file, for looking at one exporter where nothing is served.
+///
+/// Only those that are right: the findings have what is wrong with the others. `config.ini` is read
+/// only without [`Sources::exporters`], for the file's path; its own mistakes are reported where
+/// they hide that.
+#[must_use]
+pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
+    let mut all = Findings::default();
+    let file = sources.exporters.clone().or_else(|| {
+        let file = Arc::new(config_file(sources));
+        let mut mistakes = Findings::default();
+        let named =
+            with_document(&file, SectionNames::IgnoreCase, &mut mistakes, |document, findings| {
+                daemon::read(document, sources, findings).exporters
+            });
+        match named {
+            Ok(Some(path)) => return Some(path),
+            Ok(None) => {
+                let message = "[prometheus] enabled is False, so it names no exporters";
+                all.push(Finding::error(Origin::of_file(&file), message));
+            }
+            Err(Reported) => all.extend(mistakes),
+        }
+        None
+    });
+    let exporters = file.and_then(|file| read_exporters(file, &mut all).ok());
+    (exporters.unwrap_or_default(), all)
+}
+
+fn config_file(sources: &Sources) -> PathBuf {
+    sources.config.clone().unwrap_or_else(|| default_folder().join("config.ini"))
+}
+
+fn read_exporters(file: PathBuf, all: &mut Findings) -> Result<Vec<ExporterConfig>, Reported> {
+    with_document(&Arc::new(file), SectionNames::ByteForByte, all, |document, findings| {
+        keys::check_exporters(document, findings);
+        exporters::read(document, findings)
+    })
 }
 
 /// Reads `file` and has `interpret` look at it; adds what was found, by line.

@@ -42,10 +42,11 @@
 //! | [`relay`] | [`relay::RelayBody`]: coalescing, integrity, header filter |
 //! | [`scrape`], [`peer`] | the accounting of one scrape; who is at the other end |
 //! | [`exporter`], [`deadline`] | domain types |
+//! | [`exposition`] | pure: what an answer is made of, found out while it streams by, for `probe` |
 //! | [`error`], [`respond`] | causes with blame, the one status, synthetic responses |
 //! | [`config`] | INI text → raw values with their line → typed; all mistakes at once |
 //! | [`assets`], [`mod@file`] | every file the configuration names, read and checked |
-//! | [`pki`] | certificates for `certs` and `demo` |
+//! | [`pki`] | certificates for `certs`, `demo` and `probe` |
 //! | [`workers`] | a single-threaded runtime a core; each connection stays on one |
 //! | [`shutdown`], [`telemetry`] | stages and signals; logs |
 //!
@@ -68,6 +69,7 @@ pub mod connection;
 pub mod deadline;
 pub mod error;
 pub mod exporter;
+pub mod exposition;
 pub mod file;
 pub mod handler;
 pub mod peer;

@@ -132,6 +132,26 @@ fn every_word_that_the_log_has_for_an_outcome_is_explained() {
 }
 
 #[test]
+fn every_option_of_probe_has_its_row_and_every_row_its_option() {
+    let readme = repository("README.md");
+    let help = scrapegate(Path::new("."), &["probe", "--help"]);
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let options: BTreeSet<_> = help
+        .lines()
+        .filter_map(|line| line.trim_start().split("--").nth(1).filter(|_| line.contains("  -")))
+        .map(|rest| {
+            let name = rest.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).next();
+            format!("--{}", name.unwrap_or_default())
+        })
+        .filter(|option| option != "--help")
+        .collect();
+    assert!(options.len() > 8, "{options:?}");
+    let rows = first_cells(&readme, "## Look at one exporter");
+    let rows: BTreeSet<_> = rows.into_iter().map(str::to_owned).collect();
+    assert_eq!(rows, options);
+}
+
+#[test]
 fn the_links_of_the_readme_lead_somewhere() {
     let readme = repository("README.md");
     let anchors: Vec<String> = readme

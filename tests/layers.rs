@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 /// Lowest first. Modules of one layer do not know each other.
 const LAYERS: [&[&str]; 10] = [
-    &["deadline", "file", "pki", "shutdown", "workers"],
+    &["deadline", "exposition", "file", "pki", "shutdown", "workers"],
     &["error", "exporter"],
     &["peer", "route"],
     &["access", "scrape", "upstream"],

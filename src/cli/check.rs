@@ -7,7 +7,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{complain, exit, run::load};
+use super::{complain, exit, figures::table, run::load};
 use crate::{
     assets::Assets,
     config::{Config, ExporterConfig, Sources},
@@ -76,22 +76,4 @@ fn exporters(all: &[ExporterConfig], out: &mut dyn Write) -> io::Result<()> {
         ]
     });
     table(["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT"], rows, out)
-}
-
-/// Columns as wide as their widest cell; the last one ends with its text.
-fn table<const N: usize>(
-    head: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    for row in &rows {
-        let line: String =
-            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  ")).collect();
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
 }

@@ -2,6 +2,8 @@
 
 mod certificates;
 mod check;
+mod probe;
+mod probe_compare;
 mod shutdown;
 mod start;
 

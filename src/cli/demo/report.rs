@@ -4,11 +4,13 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use super::{EXPORTER, scrape::Figures};
-use crate::cli::certs::Curl;
+use crate::cli::{
+    certs::Curl,
+    figures::{Grouped, Length, Size},
+};
 
 /// What is running, said before the scrape.
 #[derive(Debug)]
@@ -92,53 +94,10 @@ Press Ctrl-C to stop and to remove the files.
     }
 }
 
-/// Digits in groups of three: `100 000`.
-struct Grouped(u64);
-
-impl fmt::Display for Grouped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                f.write_str(" ")?;
-            }
-            write!(f, "{digit}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Bytes with a decimal unit: `9.4 MB`.
-struct Size(f64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not 1000, which would come out as `1000.0 kB`.
-        match self.0 {
-            bytes if bytes < 999.5 => write!(f, "{bytes:.0} bytes"),
-            bytes if bytes < 999.95e3 => write!(f, "{:.1} kB", bytes / 1e3),
-            bytes if bytes < 999.95e6 => write!(f, "{:.1} MB", bytes / 1e6),
-            bytes => write!(f, "{:.1} GB", bytes / 1e9),
-        }
-    }
-}
-
-/// A length of time: `3.1 ms`, `1.25 s`.
-struct Length(Duration);
-
-impl fmt::Display for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs_f64();
-        if seconds < 0.999_95 {
-            write!(f, "{:.1} ms", seconds * 1e3)
-        } else {
-            write!(f, "{seconds:.2} s")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -182,17 +141,5 @@ mod tests {
             assert!(text.lines().any(|said| said == line), "{line}\n{text}");
         }
         assert!(text.lines().count() <= 32, "{text}");
-    }
-
-    #[test]
-    fn numbers_are_easy_on_the_eye() {
-        assert_eq!(Grouped(0).to_string(), "0");
-        assert_eq!(Grouped(999).to_string(), "999");
-        assert_eq!(Grouped(1_234_567).to_string(), "1 234 567");
-        assert_eq!(Size(46.0).to_string(), "46 bytes");
-        assert_eq!(Size(999_950.0).to_string(), "1.0 MB");
-        assert_eq!(Size(2.5e9).to_string(), "2.5 GB");
-        assert_eq!(Length(Duration::from_micros(999_960)).to_string(), "1.00 s");
-        assert_eq!(Length(Duration::from_micros(420)).to_string(), "0.4 ms");
     }
 }

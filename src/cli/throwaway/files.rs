@@ -1,4 +1,4 @@
-//! The demo's private folder, from which `scrapegate run -c` could run too.
+//! A private folder with all that a proxy needs, from which `scrapegate run -c` could run too.
 
 use std::{
     io,
@@ -8,11 +8,15 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{DEFAULT_LISTEN, EXPORTER};
+use super::Certificates;
 use crate::{
     cli::certs::{CA_CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY, SERVER_CERTIFICATE, SERVER_KEY},
-    pki::{self, Access, Authority, Existing, Pair},
+    pki::{self, Access, Existing},
 };
+
+/// What stands in the file for a port that the system chooses, which is for the command line: in a
+/// file, port 0 is a mistake.
+const ANY_PORT: u16 = 3333;
 
 const CONFIG: &str = "config.ini";
 const EXPORTERS: &str = "prometheus_exporters.ini";
@@ -20,19 +24,17 @@ const EXPORTERS: &str = "prometheus_exporters.ini";
 /// Certificates and both INI files in a folder that only its owner can enter. Dropped, it is
 /// removed with all that is in it.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(in crate::cli) struct Files {
     folder: TempDir,
 }
 
 impl Files {
     /// Writes everything to a new folder in `parent`.
-    pub(super) fn write(
+    pub(in crate::cli) fn write(
         parent: &Path,
-        authority: &Authority,
-        server: &Pair,
-        client: &Pair,
+        certificates: &Certificates,
         listen: SocketAddr,
-        exporter: SocketAddr,
+        exporters_ini: &str,
     ) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("scrapegate-");
@@ -44,29 +46,30 @@ impl Files {
             let path = files.folder().join(name);
             pki::write(&path, contents.as_bytes(), access, Existing::Keep)
         };
+        let Certificates { authority, server, client } = certificates;
         // The CA's key stays in memory: nobody can sign with it once the demo is over.
         write(CA_CERTIFICATE, &authority.pair().certificate_pem, Access::Public)?;
         write(SERVER_CERTIFICATE, &server.certificate_pem, Access::Public)?;
         write(SERVER_KEY, &server.key_pem, Access::Private)?;
         write(CLIENT_CERTIFICATE, &client.certificate_pem, Access::Public)?;
         write(CLIENT_KEY, &client.key_pem, Access::Private)?;
-        write(EXPORTERS, &exporters_ini(exporter), Access::Public)?;
+        write(EXPORTERS, exporters_ini, Access::Public)?;
         write(CONFIG, &config_ini(listen), Access::Public)?;
         Ok(files)
     }
 
     /// Its absolute path.
-    pub(super) fn folder(&self) -> &Path {
+    pub(in crate::cli) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// The file for `scrapegate run -c`.
-    pub(super) fn config(&self) -> PathBuf {
+    pub(in crate::cli) fn config(&self) -> PathBuf {
         self.folder().join(CONFIG)
     }
 
     /// Removes it, and says so if that fails.
-    pub(super) fn remove(self) -> io::Result<()> {
+    pub(in crate::cli) fn remove(self) -> io::Result<()> {
         self.folder.close()
     }
 }
@@ -74,7 +77,7 @@ impl Files {
 fn config_ini(listen: SocketAddr) -> String {
     format!(
         "\
-# Written by `scrapegate demo`, which removes it when it ends.
+# Written by scrapegate, which removes it when it ends.
 
 [default]
 address = {address}
@@ -89,43 +92,20 @@ exporters = {EXPORTERS}
 client-ca = {CA_CERTIFICATE}
 ",
         address = listen.ip(),
-        // Port 0 asks for a free one, which is for the command line: in a file it is a mistake.
-        port = if listen.port() == 0 { DEFAULT_LISTEN.port() } else { listen.port() },
-    )
-}
-
-fn exporters_ini(exporter: SocketAddr) -> String {
-    format!(
-        "\
-# Written by `scrapegate demo`, which removes it when it ends.
-
-[{EXPORTER}]
-enabled = True
-method = http
-host = {host}
-port = {port}
-path = /metrics
-interval = 60
-timeout = 60
-",
-        host = exporter.ip(),
-        port = exporter.port(),
+        port = if listen.port() == 0 { ANY_PORT } else { listen.port() },
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::Validity;
 
     #[test]
     fn the_folder_is_private_and_has_no_ca_key() {
         let parent = tempfile::tempdir().expect("a temporary folder");
-        let authority = Authority::generate("CA", Validity::OneDay).expect("a CA");
-        let pair = authority.client_pair("client").expect("a pair");
         let address = SocketAddr::from(([127, 0, 0, 1], 9100));
-        let files = Files::write(parent.path(), &authority, &pair, &pair, address, address)
-            .expect("written");
+        let certificates = Certificates::generate("test", address.ip()).expect("certificates");
+        let files = Files::write(parent.path(), &certificates, address, "").expect("written");
         let mut names: Vec<_> = std::fs::read_dir(files.folder())
             .expect("the folder")
             .map(|entry| entry.expect("an entry").file_name())

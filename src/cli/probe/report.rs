@@ -1,0 +1,257 @@
+//! What `probe` found, for people and for programs.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    compare::{Comparison, Summary, Times, seconds},
+    escape::Escaped,
+    measurement::{Anatomy, Family, Largest, Measurement, Runs},
+    verdict::{Verdict, faults},
+};
+use crate::{
+    cli::figures::{Grouped, Size, table},
+    exposition::{MAX_FAMILIES, MAX_LINE},
+};
+
+/// How many times the slowest scrape a `timeout` should be.
+const HEADROOM: f64 = 3.0;
+
+/// The `timeout` to configure, in whole seconds: three times the slowest scrape, at least one.
+fn suggested_timeout(measurement: &Measurement) -> f64 {
+    let all = [Some(&measurement.direct), measurement.through_proxy.as_ref()];
+    let slowest = all.into_iter().flatten().map(|runs| Summary::of(&runs.total_seconds).max);
+    (HEADROOM * slowest.fold(0.0, f64::max)).ceil().max(1.0)
+}
+
+pub(super) fn plain(
+    measurement: &Measurement,
+    comparison: Option<&Comparison>,
+    top: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let Measurement { exporter, target, timeout_seconds, interval_seconds, .. } = measurement;
+    let disabled = if measurement.enabled { "" } else { ", which is not enabled" };
+    writeln!(out, "{} at {}{disabled}\n", Escaped(exporter), Escaped(target))?;
+    times("", &measurement.direct, out)?;
+    if let Some(proxied) = &measurement.through_proxy {
+        times("proxied ", proxied, out)?;
+    }
+    if let Some(overheads) = measurement.overheads() {
+        let overhead = Summary::of(&overheads).median;
+        row("overhead", &signed(overhead), out)?;
+    }
+    let suggested = suggested_timeout(measurement);
+    let beyond = if suggested > *interval_seconds {
+        format!(", with an interval of at least that, now {interval_seconds} s")
+    } else {
+        String::new()
+    };
+    row("timeout", &format!("{timeout_seconds} s; {suggested} s would do{beyond}"), out)?;
+    anatomy(&measurement.answer, out)?;
+    let faults = faults(measurement);
+    row("sound", if faults.is_empty() { "yes" } else { "no" }, out)?;
+    for fault in faults {
+        row("", &fault, out)?;
+    }
+    for problem in &measurement.answer.problems {
+        let (line, what) = (problem.line, &problem.problem);
+        writeln!(out, "    line {line}: {what}: {}", Escaped(&problem.excerpt))?;
+    }
+    families("LARGEST FAMILIES", Largest::Bytes, &measurement.answer, top, out)?;
+    families("MOST SERIES", Largest::Series, &measurement.answer, top, out)?;
+    if let Some(comparison) = comparison {
+        compared(comparison, top, out)?;
+    }
+    writeln!(out)
+}
+
+fn row(label: &str, value: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "  {label:<20}{value}")
+}
+
+fn times(prefix: &str, runs: &Runs, out: &mut dyn Write) -> io::Result<()> {
+    row(&format!("{prefix}first byte"), &spread(&runs.first_byte_seconds), out)?;
+    row(&format!("{prefix}total"), &spread(&runs.total_seconds), out)
+}
+
+fn spread(times: &[f64]) -> String {
+    let Summary { runs, median, min, max, spread } = Summary::of(times);
+    if runs == 1 {
+        return seconds(median).to_string();
+    }
+    let (min, max, spread) = (seconds(min), seconds(max), seconds(spread));
+    format!("{}, median of {runs} from {min} to {max}, spread {spread}", seconds(median))
+}
+
+fn signed(time: f64) -> String {
+    let sign = if time < 0.0 { "-" } else { "+" };
+    format!("{sign}{}", seconds(time.abs()))
+}
+
+fn anatomy(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
+    let mut size = Size(answer.bytes.unwrap_or(answer.wire_bytes) as f64).to_string();
+    match (&answer.content_encoding, answer.gzip_bytes) {
+        (Some(coding), _) => {
+            size.push_str(&format!(
+                ", {} as {} on the wire",
+                Size(answer.wire_bytes as f64),
+                Escaped(coding)
+            ));
+        }
+        (None, Some(gzip)) => {
+            size.push_str(&format!("; gzip would leave about {}", Size(gzip as f64)));
+        }
+        (None, None) => {}
+    }
+    row("size", &size, out)?;
+    let families = Grouped(answer.family_count);
+    row("samples", &format!("{} in {families} families", Grouped(answer.samples)), out)?;
+    if let Some(longest) = answer.longest_line {
+        let length = Size(longest.bytes as f64);
+        row("longest line", &format!("{length}, line {}", longest.line), out)?;
+    }
+    let content_type = answer.content_type.as_deref().unwrap_or("no Content-Type");
+    row("format", &Escaped(content_type).to_string(), out)?;
+    row("ends", &answer.end, out)?;
+    if let Some(looked_at) = answer.looked_at {
+        let looked_at = Size(looked_at as f64);
+        row("not all looked at", &format!("only the first {looked_at}"), out)?;
+    }
+    if let Some(series) = answer.beyond_series {
+        let series = Grouped(series);
+        row("not told apart", &format!("{series} samples beyond {MAX_FAMILIES} families"), out)?;
+    }
+    if answer.cut_lines > 0 {
+        let lines = Grouped(answer.cut_lines);
+        row("not read whole", &format!("{lines} lines over {MAX_LINE} bytes"), out)?;
+    }
+    Ok(())
+}
+
+fn families(
+    heading: &str,
+    by: Largest,
+    answer: &Anatomy,
+    top: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let largest = answer.largest(by, top);
+    if largest.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let whole = answer.bytes.unwrap_or_default().max(1) as f64;
+    let rows = largest.into_iter().map(|Family { name, kind, series, bytes }| {
+        [
+            shortened(name),
+            Escaped(kind).to_string(),
+            series.to_string(),
+            bytes.to_string(),
+            format!("{:.1} %", *bytes as f64 / whole * 100.0),
+        ]
+    });
+    table([heading, "TYPE", "SERIES", "BYTES", "SHARE"], rows, out)
+}
+
+/// A name that leaves room for the other columns.
+fn shortened(name: &str) -> String {
+    const MOST: usize = 80;
+    let escaped = Escaped(name).to_string();
+    if escaped.chars().count() <= MOST {
+        return escaped;
+    }
+    let start: String = escaped.chars().take(MOST - 1).collect();
+    start + "…"
+}
+
+fn compared(comparison: &Comparison, top: usize, out: &mut dyn Write) -> io::Result<()> {
+    let taken = Escaped(&comparison.baseline_taken);
+    let version = Escaped(&comparison.baseline_scrapegate);
+    writeln!(out, "\nCOMPARED with {taken}, scrapegate {version}")?;
+    compared_times("", &comparison.direct, out)?;
+    if let Some(proxied) = &comparison.through_proxy {
+        compared_times("proxied ", proxied, out)?;
+    }
+    if let Some((before, after)) = comparison.overhead {
+        row("overhead", &format!("{} → {}", signed(before), signed(after)), out)?;
+    }
+    if let Some(bytes) = comparison.bytes {
+        row("size", &bytes.told(|bytes| Size(bytes as f64)), out)?;
+    }
+    row("samples", &comparison.series.told(Grouped), out)?;
+    row("families", &comparison.families.told(Grouped), out)?;
+    names("new families", &comparison.new_families, top, out)?;
+    names("gone families", &comparison.gone_families, top, out)?;
+    for moved in comparison.moved_families.iter().take(top) {
+        let (before, after) = (Grouped(moved.before), Grouped(moved.after));
+        row("", &format!("{}: {before} → {after} series", shortened(&moved.name)), out)?;
+    }
+    for remark in &comparison.remarks {
+        row("note", remark, out)?;
+    }
+    Ok(())
+}
+
+fn compared_times(prefix: &str, times: &Times, out: &mut dyn Write) -> io::Result<()> {
+    row(&format!("{prefix}first byte"), &times.first_byte.to_string(), out)?;
+    row(&format!("{prefix}total"), &times.total.to_string(), out)
+}
+
+fn names(label: &str, names: &[String], top: usize, out: &mut dyn Write) -> io::Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<_> = names.iter().take(top).map(|name| shortened(name)).collect();
+    let left = names.len() - shown.len();
+    let more = if left > 0 { format!(" and {left} more") } else { String::new() };
+    row(label, &format!("{}{more}", shown.join(", ")), out)
+}
+
+/// The measurement as it is saved, but of the families only the largest, and what follows from it.
+pub(super) fn json(
+    measurement: Option<&Measurement>,
+    comparison: Option<&Comparison>,
+    verdict: &Verdict,
+    top: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut document = Map::new();
+    document.insert("state".to_owned(), verdict.state.label().into());
+    document.insert("exit_code".to_owned(), verdict.state.exit_code().into());
+    document.insert("summary".to_owned(), verdict.summary.clone().into());
+    if let Some(measurement) = measurement {
+        let mut measured = serde_json::to_value(measurement)?;
+        let largest = |by| -> Result<Value, serde_json::Error> {
+            serde_json::to_value(measurement.answer.largest(by, top))
+        };
+        if let Some(answer) = measured.get_mut("answer").and_then(Value::as_object_mut) {
+            answer.remove("families");
+            answer.insert("largest_families".to_owned(), largest(Largest::Bytes)?);
+            answer.insert("families_with_most_series".to_owned(), largest(Largest::Series)?);
+        }
+        let summary = |runs: &Runs| {
+            json!({
+                "first_byte": Summary::of(&runs.first_byte_seconds),
+                "total": Summary::of(&runs.total_seconds),
+            })
+        };
+        document.insert("direct".to_owned(), summary(&measurement.direct));
+        if let Some(proxied) = &measurement.through_proxy {
+            document.insert("through_proxy".to_owned(), summary(proxied));
+        }
+        if let Some(overheads) = measurement.overheads() {
+            document.insert("overhead".to_owned(), serde_json::to_value(Summary::of(&overheads))?);
+        }
+        let timeout = suggested_timeout(measurement);
+        document.insert("suggested_timeout_seconds".to_owned(), timeout.into());
+        document.insert("faults".to_owned(), faults(measurement).into());
+        document.insert("measurement".to_owned(), measured);
+    }
+    if let Some(comparison) = comparison {
+        document.insert("comparison".to_owned(), serde_json::to_value(comparison)?);
+    }
+    serde_json::to_writer_pretty(&mut *out, &Value::Object(document))?;
+    writeln!(out)
+}

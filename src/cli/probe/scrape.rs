@@ -1,0 +1,174 @@
+//! One scrape by the proxy's own client, told as a scraper would see it.
+
+use std::{future::poll_fn, time::Duration};
+
+use bytes::Bytes;
+use hyper::{
+    Request, StatusCode,
+    header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, USER_AGENT},
+    http::request::Parts,
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    deadline::Deadline,
+    error::{Abort, UpstreamError},
+    exporter::Exporter,
+    relay::TailCheck,
+    upstream::{self, Connector, UpstreamBody, UpstreamHead},
+};
+
+/// What Prometheus 2.42 accepts, so that the exporter answers as it answers Prometheus.
+const ACCEPTED: HeaderValue = HeaderValue::from_static(
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+     text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+);
+
+/// Whether the exporter may compress its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// `Accept-Encoding: gzip`, as Prometheus sends it.
+    Gzip,
+    /// No `Accept-Encoding`.
+    None,
+}
+
+/// The head of the request, of which the exporter sees three headers.
+pub(super) fn request(compression: Compression) -> Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.headers.insert(ACCEPT, ACCEPTED);
+    let agent = HeaderValue::from_static(concat!("scrapegate/", env!("CARGO_PKG_VERSION")));
+    parts.headers.insert(USER_AGENT, agent);
+    match compression {
+        Compression::Gzip => {
+            parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        Compression::None => {}
+    }
+    parts
+}
+
+/// Why a scrape is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// No head, or one without metrics.
+    #[error(transparent)]
+    NoAnswer(#[from] UpstreamError),
+    /// Anything but a success.
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    /// The body ended badly.
+    #[error("the answer is not whole after {bytes} bytes and {}: {cause}", Seconds(*after))]
+    Incomplete { bytes: u64, after: Duration, cause: Abort },
+    /// What is inside of the framing is broken.
+    #[error("the answer cannot be decompressed")]
+    Gzip(#[source] std::io::Error),
+}
+
+struct Seconds(Duration);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.3} s", self.0.as_secs_f64())
+    }
+}
+
+/// How long a complete scrape took, from before the connect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// To the first byte of the body; of an empty one, to the head.
+    pub(super) first_byte: Duration,
+    /// To the end of the body.
+    pub(super) total: Duration,
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: UpstreamHead,
+    body: UpstreamBody,
+    tail: TailCheck,
+    max_body: Option<u64>,
+    begun: Instant,
+    limit: Instant,
+    first_byte: Duration,
+    bytes: u64,
+}
+
+impl Answer {
+    /// Connects, asks and awaits the head.
+    ///
+    /// # Errors
+    /// Those of [`upstream::fetch`], and any status but 2xx.
+    pub(super) async fn open(exporter: &Exporter, request: &Parts) -> Result<Self, Failure> {
+        let begun = Instant::now();
+        let deadline = Deadline::after(begun, exporter.rules.timeout);
+        let (head, body) =
+            upstream::fetch(&Connector::Network, exporter, request, "", deadline).await?;
+        if !head.status.is_success() {
+            return Err(Failure::Status(head.status));
+        }
+        Ok(Self {
+            tail: TailCheck::new(exporter.rules.integrity, &head),
+            head,
+            body,
+            max_body: exporter.rules.max_body,
+            begun,
+            limit: deadline.instant(),
+            first_byte: begun.elapsed(),
+            bytes: 0,
+        })
+    }
+
+    /// The next bytes of the body; `None` after a whole one.
+    ///
+    /// # Errors
+    /// As the proxy would abort it.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let data = poll_fn(|cx| self.body.poll_data(cx));
+        let data = match timeout_at(self.limit, data).await {
+            Ok(data) => data.transpose().map_err(|cause| self.incomplete(cause))?,
+            Err(_) => return Err(self.incomplete(Abort::DeadlineExporter)),
+        };
+        match &data {
+            Some(data) => {
+                if self.bytes == 0 {
+                    self.first_byte = self.begun.elapsed();
+                }
+                self.bytes += data.len() as u64;
+                self.tail.update(data);
+                if self.max_body.is_some_and(|most| self.bytes > most) {
+                    return Err(self.incomplete(Abort::TooLarge));
+                }
+            }
+            None => {
+                let verdict = self.tail.verdict();
+                verdict.map_err(|fault| self.incomplete(Abort::Integrity(fault)))?;
+            }
+        }
+        Ok(data)
+    }
+
+    /// Moves the deadline: this long the exporter was kept waiting, and is not to blame.
+    pub(super) fn grant(&mut self, time: Duration) {
+        self.limit += time;
+    }
+
+    fn incomplete(&self, cause: Abort) -> Failure {
+        Failure::Incomplete { bytes: self.bytes, after: self.begun.elapsed(), cause }
+    }
+
+    fn timing(&self) -> Timing {
+        Timing { first_byte: self.first_byte, total: self.begun.elapsed() }
+    }
+}
+
+/// Scrapes once and looks at nothing but the clock.
+///
+/// # Errors
+/// When the scrape is not complete.
+pub(super) async fn time(exporter: &Exporter, request: &Parts) -> Result<Timing, Failure> {
+    let mut answer = Answer::open(exporter, request).await?;
+    while answer.next().await?.is_some() {}
+    Ok(answer.timing())
+}

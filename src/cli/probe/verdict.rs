@@ -1,0 +1,239 @@
+//! A measurement as a monitoring plugin ends: a state, one line, and performance data.
+
+use std::fmt;
+
+use super::{
+    compare::{Comparison, Summary, seconds},
+    escape::Escaped,
+    measurement::Measurement,
+};
+use crate::cli::figures::{Grouped, Size};
+
+/// From this part of the exporter's `timeout` on, a scrape is slow.
+const SLOW: f64 = 0.8;
+
+/// The four states that monitoring plugins know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Ok,
+    Warning,
+    Critical,
+    Unknown,
+}
+
+impl State {
+    pub(super) fn exit_code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// How `probe` ends: its exit code, and its last line.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    pub(super) state: State,
+    pub(super) summary: String,
+    perfdata: Vec<String>,
+}
+
+impl Verdict {
+    /// There is no measurement.
+    pub(super) fn without_measurement(
+        state: State,
+        exporter: &str,
+        why: impl fmt::Display,
+    ) -> Self {
+        // Findings are one a line, and this is to be one line.
+        let why = why.to_string().replace('\n', "; ");
+        let summary = format!("{}: {}", Escaped(exporter), Escaped(&why));
+        Self { state, summary, perfdata: Vec::new() }
+    }
+
+    /// There is one.
+    pub(super) fn of(measurement: &Measurement, comparison: Option<&Comparison>) -> Self {
+        let total = Summary::of(&measurement.direct.total_seconds);
+        let mut reasons: Vec<String> = comparison
+            .iter()
+            .flat_map(|comparison| comparison.slower())
+            .map(|(what, change)| format!("{what} {change}"))
+            .collect();
+        if total.max > SLOW * measurement.timeout_seconds {
+            let part = total.max / measurement.timeout_seconds * 100.0;
+            reasons.push(format!("takes {part:.0} % of its timeout"));
+        }
+        reasons.extend(faults(measurement));
+        let state = if reasons.is_empty() { State::Ok } else { State::Warning };
+        let answer = &measurement.answer;
+        let mut summary = format!("{}: ", Escaped(&measurement.exporter));
+        for reason in reasons {
+            summary.push_str(&reason);
+            summary.push_str("; ");
+        }
+        let size = Size(answer.bytes.unwrap_or(answer.wire_bytes) as f64);
+        let samples = Grouped(answer.samples);
+        let time = seconds(total.median);
+        summary.push_str(&match answer.looked_at {
+            None => format!("{samples} samples, {size} in {time}"),
+            Some(looked_at) => {
+                let (part, all) = (Size(looked_at as f64), Size(answer.wire_bytes as f64));
+                format!("{all} in {time}, of which only the first {part} were looked at")
+            }
+        });
+        Self { state, summary, perfdata: perfdata(measurement, comparison) }
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// `PROBE OK - NAME: … | 'time'=0.012s;4;5;0;5 …`, in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What follows the first bar is performance data, whoever wrote it.
+        let summary = self.summary.replace('|', "\u{a6}");
+        write!(f, "PROBE {} - {summary}", self.state.label())?;
+        if !self.perfdata.is_empty() {
+            write!(f, " | {}", self.perfdata.join(" "))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with the answer itself.
+pub(super) fn faults(measurement: &Measurement) -> Vec<String> {
+    let answer = &measurement.answer;
+    let mut faults = Vec::new();
+    if answer.bytes.is_none() {
+        let coding = answer.content_encoding.as_deref().unwrap_or_default();
+        faults.push(format!("in the coding `{}`, which was not asked for", Escaped(coding)));
+    }
+    let media_type = answer.content_type.as_deref().map(|value| {
+        let essence = value.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase()
+    });
+    match media_type.as_deref() {
+        Some("text/plain") => {}
+        Some(_) if answer.openmetrics => {}
+        Some(other) => faults.push(format!("Content-Type `{}` is none of metrics", Escaped(other))),
+        None => faults.push("no Content-Type".to_owned()),
+    }
+    if let Some(first) = answer.problems.first() {
+        let (count, line) = (answer.problem_count, first.line);
+        let noun = if count == 1 { "problem" } else { "problems" };
+        faults.push(format!("{count} {noun} in the text, line {line}: {}", first.problem));
+    }
+    faults
+}
+
+/// `'label'=value[UOM];warn;crit;min;max`, as the plugins' guidelines have it.
+fn perfdata(measurement: &Measurement, comparison: Option<&Comparison>) -> Vec<String> {
+    let answer = &measurement.answer;
+    let timeout = measurement.timeout_seconds;
+    let median = |times: &[f64]| Summary::of(times).median;
+    let mut data = vec![
+        format!(
+            "'time'={:.6}s;{};{timeout};0;{timeout}",
+            median(&measurement.direct.total_seconds),
+            SLOW * timeout
+        ),
+        format!(
+            "'first_byte'={:.6}s;;;0;{timeout}",
+            median(&measurement.direct.first_byte_seconds)
+        ),
+        format!("'wire_size'={}B;;;0;", answer.wire_bytes),
+    ];
+    // What is known of a part only would be a dent in every graph.
+    if answer.looked_at.is_none() {
+        let sizes = [("size", answer.bytes), ("gzip_size", answer.gzip_bytes)];
+        for (label, bytes) in sizes {
+            data.extend(bytes.map(|bytes| format!("'{label}'={bytes}B;;;0;")));
+        }
+        data.push(format!("'samples'={};;;0;", answer.samples));
+        data.push(format!("'families'={};;;0;", answer.family_count));
+    }
+    data.push(format!("'problems'={};0;;0;", answer.problem_count));
+    if let Some(proxied) = &measurement.through_proxy {
+        data.push(format!("'proxy_time'={:.6}s;;;0;", median(&proxied.total_seconds)));
+        data.push(format!("'proxy_first_byte'={:.6}s;;;0;", median(&proxied.first_byte_seconds)));
+    }
+    if let Some(overheads) = measurement.overheads() {
+        data.push(format!("'proxy_overhead'={:.6}s;;;;", median(&overheads)));
+    }
+    if let Some(comparison) = comparison {
+        let tolerance = comparison.tolerance_percent;
+        data.push(format!("'slower'={:.1}%;{tolerance};;;", comparison.direct.total.percent));
+        if let Some(proxied) = &comparison.through_proxy {
+            data.push(format!("'proxy_slower'={:.1}%;{tolerance};;;", proxied.total.percent));
+        }
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::probe::measurement::{Anatomy, Runs};
+
+    fn measurement(total: f64) -> Measurement {
+        let times = Runs { first_byte_seconds: vec![total / 2.0], total_seconds: vec![total] };
+        Measurement {
+            version: Measurement::VERSION,
+            scrapegate: String::new(),
+            taken: String::new(),
+            exporter: "a|b".to_owned(),
+            target: String::new(),
+            enabled: true,
+            interval_seconds: 15.0,
+            timeout_seconds: 5.0,
+            direct: times,
+            through_proxy: None,
+            answer: Anatomy {
+                content_type: Some("Text/Plain; version=0.0.4".to_owned()),
+                wire_bytes: 10,
+                bytes: Some(10),
+                ..Anatomy::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_scrape_that_takes_most_of_its_timeout_is_a_warning() {
+        for (total, state) in [(3.9, State::Ok), (4.1, State::Warning)] {
+            let verdict = Verdict::of(&measurement(total), None);
+            assert_eq!(verdict.state, state, "{verdict}");
+        }
+    }
+
+    #[test]
+    fn nothing_before_the_performance_data_looks_like_its_beginning() {
+        let line = Verdict::of(&measurement(4.5), None).to_string();
+        assert_eq!(
+            line,
+            "PROBE WARNING - a\u{a6}b: takes 90 % of its timeout; 0 samples, 10 bytes in 4.50 s | \
+             'time'=4.500000s;4;5;0;5 'first_byte'=2.250000s;;;0;5 'wire_size'=10B;;;0; \
+             'size'=10B;;;0; 'samples'=0;;;0; 'families'=0;;;0; 'problems'=0;0;;0;"
+        );
+        let why = "first\nsecond | third";
+        let verdict = Verdict::without_measurement(State::Critical, "e", why).to_string();
+        assert_eq!(verdict, "PROBE CRITICAL - e: first; second \u{a6} third");
+    }
+    #[test]
+    fn of_an_answer_that_was_looked_at_in_part_only_its_size_is_performance_data() {
+        let mut measured = measurement(1.0);
+        measured.answer.wire_bytes = 4_000_000;
+        measured.answer.looked_at = Some(500_000);
+        let line = Verdict::of(&measured, None).to_string();
+        assert!(line.contains("4.0 MB in 1.00 s, of which only the first 500.0 kB were looked at"));
+        assert!(line.contains("'wire_size'=4000000B") && !line.contains("'samples'"), "{line}");
+    }
+}

@@ -1,0 +1,155 @@
+//! The families of a text, as many as there is room for.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Beyond, Family, Fault, Kind, MAX_FAMILIES, MAX_NAME};
+
+/// All that a sample's name may have behind its family's.
+const SUFFIXES: [&[u8]; 8] =
+    [b"_bucket", b"_sum", b"_count", b"_total", b"_created", b"_gsum", b"_gcount", b"_info"];
+
+impl Kind {
+    /// Whether a family of this kind has samples with `suffix` behind its name.
+    fn has_suffix(self, suffix: &[u8]) -> bool {
+        let suffixes: &[&[u8]] = match self {
+            Self::Counter => &[b"_total", b"_created"],
+            Self::Histogram => &[b"_bucket", b"_sum", b"_count", b"_created"],
+            Self::GaugeHistogram => &[b"_bucket", b"_gsum", b"_gcount"],
+            Self::Summary => &[b"_sum", b"_count", b"_created"],
+            Self::Info => &[b"_info"],
+            Self::Gauge | Self::StateSet | Self::Untyped => &[],
+        };
+        suffixes.contains(&suffix)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Arc<[u8]>,
+    kind: Option<Kind>,
+    has_help: bool,
+    series: u64,
+    bytes: u64,
+}
+
+impl Entry {
+    fn owns(&self, sample: &[u8]) -> bool {
+        sample.strip_prefix(&*self.name).is_some_and(|suffix| {
+            suffix.is_empty() || self.kind.is_some_and(|kind| kind.has_suffix(suffix))
+        })
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    entries: Vec<Entry>,
+    by_name: HashMap<Arc<[u8]>, usize>,
+    /// The family of the line before: as a rule also that of the next one.
+    current: Option<usize>,
+    beyond: Option<Beyond>,
+}
+
+impl Table {
+    /// A line about a family that says nothing about its type.
+    pub(super) fn comment(&mut self, name: &[u8], bytes: u64) {
+        match self.entry(name) {
+            Some(entry) => entry.bytes += bytes,
+            None => self.beyond().bytes += bytes,
+        }
+    }
+
+    /// `# HELP`.
+    pub(super) fn help(&mut self, name: &[u8], bytes: u64) -> Result<(), Fault> {
+        let Some(entry) = self.entry(name) else {
+            self.beyond().bytes += bytes;
+            return Ok(());
+        };
+        entry.bytes += bytes;
+        if std::mem::replace(&mut entry.has_help, true) {
+            return Err(Fault::SecondHelp);
+        }
+        Ok(())
+    }
+
+    /// `# TYPE`. Of two the first holds.
+    pub(super) fn declare(&mut self, name: &[u8], kind: Kind, bytes: u64) -> Result<(), Fault> {
+        let Some(entry) = self.entry(name) else {
+            self.beyond().bytes += bytes;
+            return Ok(());
+        };
+        entry.bytes += bytes;
+        if entry.kind.is_some() {
+            return Err(Fault::SecondType);
+        }
+        entry.kind = Some(kind);
+        if entry.series > 0 { Err(Fault::LateType) } else { Ok(()) }
+    }
+
+    /// A sample, by its own name.
+    pub(super) fn sample(&mut self, name: &[u8], bytes: u64) {
+        match self.owner(name) {
+            Some(index) => {
+                self.current = Some(index);
+                let entry = &mut self.entries[index];
+                entry.series += 1;
+                entry.bytes += bytes;
+            }
+            None => {
+                let beyond = self.beyond();
+                beyond.series += 1;
+                beyond.bytes += bytes;
+            }
+        }
+    }
+
+    /// All families in the order of their first lines, and what the others come to.
+    pub(super) fn into_families(self) -> (Vec<Family>, Option<Beyond>) {
+        let families = self.entries.into_iter().map(|entry| Family {
+            name: String::from_utf8_lossy(&entry.name).into_owned(),
+            kind: entry.kind.unwrap_or(Kind::Untyped),
+            series: entry.series,
+            bytes: entry.bytes,
+        });
+        (families.collect(), self.beyond)
+    }
+
+    fn owner(&mut self, sample: &[u8]) -> Option<usize> {
+        if let Some(index) = self.current
+            && self.entries[index].owns(sample)
+        {
+            return Some(index);
+        }
+        if let Some(&index) = self.by_name.get(sample) {
+            return Some(index);
+        }
+        let declared = SUFFIXES.iter().find_map(|suffix| {
+            let &index = self.by_name.get(sample.strip_suffix(*suffix)?)?;
+            self.entries[index].owns(sample).then_some(index)
+        });
+        declared.or_else(|| self.add(sample))
+    }
+
+    /// The family of that very name, new or not, if there is room for it.
+    fn entry(&mut self, name: &[u8]) -> Option<&mut Entry> {
+        let found = self.by_name.get(name).copied();
+        let index = found.or_else(|| self.add(name))?;
+        self.current = Some(index);
+        self.entries.get_mut(index)
+    }
+
+    fn add(&mut self, name: &[u8]) -> Option<usize> {
+        let index = self.entries.len();
+        if index == MAX_FAMILIES || name.len() > MAX_NAME {
+            return None;
+        }
+        let name: Arc<[u8]> = name.into();
+        self.by_name.insert(Arc::clone(&name), index);
+        self.entries.push(Entry { name, kind: None, has_help: false, series: 0, bytes: 0 });
+        Some(index)
+    }
+
+    fn beyond(&mut self) -> &mut Beyond {
+        self.beyond.get_or_insert_default()
+    }
+}
