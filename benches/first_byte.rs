@@ -1,0 +1,80 @@
+//! How long a scraper waits for the first byte: from sending its request to having the first bytes
+//! of the response, over loopback with mutual TLS 1.3.
+//!
+//! `kept alive` asks again and again over one connection, as Prometheus does; `new connection`
+//! adds TCP connect and handshake, which a first scrape pays. `straight` asks the exporter without
+//! a proxy and without TLS: the part that is not the proxy's.
+//!
+//! Not shown: the exporter answers at once, which real ones do not; a network; a busy host. The
+//! scraper and the exporter share the machine with the proxy. That the proxy waits for the first
+//! bytes of the body before it sends the head is by intent, and is part of what is measured.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkId, Criterion};
+use support::{
+    loopback,
+    message::{Framing, Message},
+    scripted::{
+        body::Kind,
+        pki::{BOTH_VERSIONS, Pki},
+    },
+};
+
+const SIZES: [(usize, &str); 3] = [(500, "500 B"), (20_000, "20 kB"), (1 << 20, "1 MiB")];
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let pki = Pki::new();
+    let client = pki.client(&BOTH_VERSIONS[..1]);
+    let mut group = criterion.benchmark_group("first byte");
+    for (size, name) in SIZES {
+        let message = Message::new(Kind::Text, Framing::Chunked(4096), size);
+        let length = message.length;
+        let exporter = loopback::exporter(message);
+        let proxy = loopback::Proxy::start(&pki, exporter);
+
+        let mut scraper = loopback::Scraper::connect(proxy.address(), &client);
+        group.bench_function(BenchmarkId::new("kept alive", name), |bencher| {
+            bencher.iter_custom(|count| (0..count).map(|_| scraper.scrape(length).first_byte).sum())
+        });
+        drop(scraper);
+        group.bench_function(BenchmarkId::new("new connection", name), |bencher| {
+            bencher.iter_custom(|count| {
+                (0..count)
+                    .map(|_| {
+                        let begun = Instant::now();
+                        let mut scraper = loopback::Scraper::connect(proxy.address(), &client);
+                        begun.elapsed() + scraper.scrape(length).first_byte
+                    })
+                    .sum()
+            })
+        });
+        group.bench_function(BenchmarkId::new("straight", name), |bencher| {
+            bencher.iter_custom(|count| (0..count).map(|_| straight(exporter)).sum())
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}
+
+/// The same from the exporter itself.
+fn straight(exporter: SocketAddr) -> Duration {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(exporter).expect("a connection");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    let mut piece = vec![0; 64 * 1024];
+    assert!(stream.read(&mut piece).expect("an answer") > 0, "no answer");
+    let first_byte = begun.elapsed();
+    while stream.read(&mut piece).expect("the rest") > 0 {}
+    first_byte
+}

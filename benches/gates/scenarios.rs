@@ -1,0 +1,124 @@
+//! What is counted: pieces of work that can be done any number of times.
+//!
+//! A count is the difference between many times and few, so that nothing counts that is done once:
+//! start-up, lazy tables, the first buffers.
+
+use std::hint::black_box;
+
+use hyper::header::HeaderValue;
+use tokio::time::Instant;
+
+use crate::support::{
+    inputs::{
+        Files, LONG_TARGET, TARGET, deadline, find_exporter, find_route, request, rewrite,
+        upstream_head,
+    },
+    memory::Pace,
+    message::{Framing, Message},
+    scrape::Rig,
+    scripted::body::Kind,
+};
+
+/// Bytes of a small scrape: a small node_exporter's, compressed.
+pub(crate) const SMALL: usize = 20_000;
+
+/// A body on its way: what it looks like, how it is framed, and what counts call it.
+pub(crate) type Relayed = (&'static str, Kind, Framing);
+
+/// The bodies that are relayed.
+pub(crate) const RELAYED: [Relayed; 4] = [
+    ("text, chunked 4 KiB", Kind::Text, Framing::Chunked(4096)),
+    ("gzip, chunked 2 KiB", Kind::Opaque, Framing::Chunked(2048)),
+    ("text, Content-Length", Kind::Text, Framing::Length),
+    ("text, until close", Kind::Text, Framing::UntilClose),
+];
+
+/// One piece of work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    /// What is counted for, and per how much.
+    pub(crate) name: &'static str,
+    work: Work,
+    /// Few times and many.
+    pub(crate) times: (usize, usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// One scrape of so many MiB.
+    Relay(Relayed),
+    /// So many scrapes of 20 kB, each over a connection of its own.
+    SmallScrapes,
+    RewriteHeads,
+    FindRoutes,
+    ParseQueries,
+    ReadTimeouts,
+    /// Loads both INI files, with so many exporters.
+    LoadFiles(usize),
+}
+
+/// All of them.
+pub(crate) const SCENARIOS: [Scenario; 11] = [
+    Scenario { name: "per MiB of text, chunked 4 KiB", work: Work::Relay(RELAYED[0]), times: MIB },
+    Scenario { name: "per MiB of gzip, chunked 2 KiB", work: Work::Relay(RELAYED[1]), times: MIB },
+    Scenario { name: "per MiB of text, Content-Length", work: Work::Relay(RELAYED[2]), times: MIB },
+    Scenario { name: "per MiB of text, until close", work: Work::Relay(RELAYED[3]), times: MIB },
+    Scenario { name: "per scrape of 20 kB", work: Work::SmallScrapes, times: (20, 60) },
+    Scenario { name: "per header rewrite", work: Work::RewriteHeads, times: CALLS },
+    Scenario { name: "per route", work: Work::FindRoutes, times: CALLS },
+    Scenario { name: "per long query", work: Work::ParseQueries, times: CALLS },
+    Scenario { name: "per timeout header", work: Work::ReadTimeouts, times: CALLS },
+    Scenario { name: "per config.ini", work: Work::LoadFiles(1), times: (10, 30) },
+    Scenario { name: "per 1000 exporters", work: Work::LoadFiles(1000), times: (1, 3) },
+];
+
+const MIB: (usize, usize) = (4, 12);
+const CALLS: (usize, usize) = (500, 1500);
+
+impl Scenario {
+    /// The scenario of that name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        SCENARIOS.into_iter().find(|scenario| scenario.name == name)
+    }
+
+    /// Makes what it needs, and gives what does it that many times.
+    pub(crate) fn prepare(self, times: usize) -> Box<dyn Fn()> {
+        match self.work {
+            Work::Relay((_, kind, framing)) => {
+                let rig = Rig::new(Message::new(kind, framing, times << 20), Pace::AtOnce);
+                Box::new(move || rig.scrape())
+            }
+            Work::SmallScrapes => {
+                let message = Message::new(Kind::Opaque, Framing::Chunked(2048), SMALL);
+                let rig = Rig::new(message, Pace::AtOnce);
+                Box::new(move || repeat(times, || rig.scrape()))
+            }
+            Work::RewriteHeads => {
+                let head = upstream_head();
+                Box::new(move || repeat(times, || rewrite(black_box(&head))))
+            }
+            Work::FindRoutes => {
+                let head = request(TARGET);
+                Box::new(move || repeat(times, || find_route(black_box(&head))))
+            }
+            Work::ParseQueries => {
+                let target = request(LONG_TARGET).uri;
+                Box::new(move || repeat(times, || find_exporter(black_box(&target))))
+            }
+            Work::ReadTimeouts => {
+                let (now, header) = (Instant::now(), HeaderValue::from_static("10.000000"));
+                Box::new(move || repeat(times, || deadline(now, black_box(&header))))
+            }
+            Work::LoadFiles(exporters) => {
+                let files = Files::with_exporters(exporters);
+                Box::new(move || repeat(times, || files.load()))
+            }
+        }
+    }
+}
+
+fn repeat<T>(times: usize, work: impl Fn() -> T) {
+    for _ in 0..times {
+        black_box(work());
+    }
+}

@@ -1,0 +1,65 @@
+//! What reads text: both INI files, the target of a request, the header with Prometheus' timeout,
+//! and the rewriting of an exporter's head.
+//!
+//! The INI files are read from disk, so from the page cache, and checked in full; certificates and
+//! other files that they name are not opened. The parsing of heads is in `relay`.
+//!
+//! Not shown: files with mistakes, which happen once; what is built of the configuration. A warm
+//! loop over one input flatters branch prediction and caches. These run once a start (INI) or once
+//! a scrape (all others); next to the relay they are small, and are here to stay so.
+
+mod support;
+
+use std::{hint::black_box, time::Duration};
+
+use criterion::{Criterion, Throughput};
+use hyper::header::HeaderValue;
+use support::inputs::{
+    Files, LONG_TARGET, TARGET, deadline, find_exporter, find_route, request, rewrite,
+    upstream_head,
+};
+use tokio::time::Instant;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+
+    let mut group = criterion.benchmark_group("INI files");
+    for (name, exporters) in
+        [("config.ini and one exporter", 1), ("config.ini and 1000 exporters", 1000)]
+    {
+        let files = Files::with_exporters(exporters);
+        group.throughput(Throughput::Bytes(files.bytes()));
+        group.bench_function(name, |bencher| bencher.iter(|| files.load()));
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("request");
+    for (name, target) in [("route, usual target", TARGET), ("route, long query", LONG_TARGET)] {
+        let head = request(target);
+        group.throughput(Throughput::Bytes(target.len() as u64));
+        group.bench_function(name, |bencher| bencher.iter(|| find_route(black_box(&head))));
+    }
+    let uri = request(LONG_TARGET).uri;
+    group.throughput(Throughput::Bytes(LONG_TARGET.len() as u64));
+    group.bench_function("query alone, long", |bencher| {
+        bencher.iter(|| find_exporter(black_box(&uri)));
+    });
+    let (arrival, header) = (Instant::now(), HeaderValue::from_static("10.000000"));
+    group.throughput(Throughput::Bytes(header.len() as u64));
+    group.bench_function("X-Prometheus-Scrape-Timeout-Seconds", |bencher| {
+        bencher.iter(|| deadline(arrival, black_box(&header)));
+    });
+    group.finish();
+
+    let head = upstream_head();
+    let bytes: usize =
+        head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut group = criterion.benchmark_group("response");
+    group.throughput(Throughput::Bytes(bytes as u64));
+    group.bench_function("header rewrite", |bencher| bencher.iter(|| rewrite(black_box(&head))));
+    group.finish();
+    criterion.final_summary();
+}

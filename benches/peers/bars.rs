@@ -1,0 +1,168 @@
+//! The bars that scrapegate has set itself: ratios of medians within one run.
+
+use crate::{
+    figures::{Figure, Figures},
+    memory,
+    rounds::DIRECT,
+};
+
+const OURS: &str = "scrapegate";
+
+/// Whom scrapegate is measured against.
+#[derive(Clone, Copy, Debug)]
+enum Against {
+    /// The lowest of nginx, haproxy, caddy and exporter_exporter.
+    BestPeer,
+    Peer(&'static str),
+    /// Nobody: the figure itself.
+    Absolute,
+    /// What it adds to a scrape of the exporter itself.
+    AboveDirect,
+}
+
+struct Bar {
+    title: &'static str,
+    workload: &'static str,
+    figure: Figure,
+    limits: &'static [(Against, f64)],
+}
+
+const BARS: &[Bar] = &[
+    Bar {
+        title: "CPU per GB, 4 KiB chunks, 1 connection",
+        workload: "chunked-1",
+        figure: Figure::CpuPerGigabyte,
+        limits: &[
+            (Against::BestPeer, 0.52),
+            (Against::Peer("exporter_exporter"), 0.33),
+            (Against::Peer("floor"), 1.10),
+        ],
+    },
+    Bar {
+        title: "the same, exporter ahead of the proxy",
+        workload: "ahead-1",
+        figure: Figure::CpuPerGigabyte,
+        limits: &[
+            (Against::BestPeer, 0.52),
+            (Against::Peer("exporter_exporter"), 0.33),
+            (Against::Peer("floor"), 1.10),
+        ],
+    },
+    Bar {
+        title: "the same, 8 connections",
+        workload: "chunked-8",
+        figure: Figure::CpuPerGigabyte,
+        limits: &[(Against::BestPeer, 0.58), (Against::Peer("floor"), 1.20)],
+    },
+    Bar {
+        title: "CPU per GB, gzip in 2 KiB chunks",
+        workload: "gzip-1",
+        figure: Figure::CpuPerGigabyte,
+        limits: &[(Against::BestPeer, 0.60)],
+    },
+    Bar {
+        title: "CPU per GB, Content-Length",
+        workload: "length-1",
+        figure: Figure::CpuPerGigabyte,
+        limits: &[(Against::BestPeer, 0.60), (Against::Peer("floor"), 1.15)],
+    },
+    Bar {
+        title: "CPU per GB, exporter over https",
+        workload: "https-1",
+        figure: Figure::CpuPerGigabyte,
+        limits: &[(Against::BestPeer, 0.85)],
+    },
+    Bar {
+        title: "CPU per request, 20 kB, kept connection",
+        workload: "small-kept",
+        figure: Figure::CpuPerScrape,
+        limits: &[(Against::Peer("nginx-reconnect"), 0.80)],
+    },
+    Bar {
+        title: "CPU per request, new connection each",
+        workload: "small-new",
+        figure: Figure::CpuPerScrape,
+        limits: &[(Against::Peer("nginx"), 0.35), (Against::Peer("caddy"), 0.60)],
+    },
+    Bar {
+        title: "median time of a 10 MiB scrape, 1 connection",
+        workload: "chunked-1",
+        figure: Figure::MedianTime,
+        limits: &[(Against::BestPeer, 0.80)],
+    },
+    Bar {
+        title: "time to first byte, 10 MiB, in ms above a direct scrape",
+        workload: "chunked-1",
+        figure: Figure::FirstByte,
+        limits: &[(Against::AboveDirect, 1.0)],
+    },
+    Bar {
+        title: "peak memory idle, MiB",
+        workload: memory::IDLE,
+        figure: Figure::PeakMemory,
+        limits: &[(Against::Absolute, 12.0)],
+    },
+    Bar {
+        title: "peak memory of a 100 MiB scrape, MiB",
+        workload: memory::LARGE,
+        figure: Figure::PeakMemory,
+        limits: &[(Against::Absolute, 16.0)],
+    },
+    Bar {
+        title: "peak memory with 256 slow readers of 200 MB, MiB",
+        workload: memory::STALLED,
+        figure: Figure::PeakMemory,
+        limits: &[(Against::Absolute, 12.0 + 256.0 * 0.3)],
+    },
+    Bar {
+        title: "start to listening, ms",
+        workload: memory::START,
+        figure: Figure::Start,
+        limits: &[(Against::Absolute, 50.0)],
+    },
+];
+
+/// A bar with what was measured.
+pub(crate) struct Verdict {
+    pub(crate) title: &'static str,
+    /// Such as `best peer (haproxy)`.
+    pub(crate) against: String,
+    pub(crate) limit: f64,
+    /// The ratio, or the figure itself.
+    pub(crate) value: f64,
+}
+
+impl Verdict {
+    pub(crate) fn met(&self) -> bool {
+        self.value <= self.limit
+    }
+}
+
+/// Judges every bar whose figures were measured.
+pub(crate) fn judge(figures: &Figures) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for bar in BARS {
+        let median = |peer| figures.median(bar.workload, peer, bar.figure);
+        let Some(ours) = median(OURS) else {
+            continue;
+        };
+        for &(against, limit) in bar.limits {
+            let judged = match against {
+                Against::Absolute => Some(("absolute".to_owned(), ours)),
+                Against::AboveDirect => {
+                    median(DIRECT).map(|direct| ("above direct".to_owned(), ours - direct))
+                }
+                Against::Peer(peer) => median(peer).map(|theirs| (peer.to_owned(), ours / theirs)),
+                Against::BestPeer => ["nginx", "haproxy", "caddy", "exporter_exporter"]
+                    .into_iter()
+                    .filter_map(|peer| Some((peer, median(peer)?)))
+                    .min_by(|one, other| one.1.total_cmp(&other.1))
+                    .map(|(peer, theirs)| (format!("best peer ({peer})"), ours / theirs)),
+            };
+            if let Some((against, value)) = judged {
+                verdicts.push(Verdict { title: bar.title, against, limit, value });
+            }
+        }
+    }
+    verdicts
+}

@@ -1,0 +1,106 @@
+//! One CA, one server pair and one client pair (ECDSA P-256) for everyone.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use scrapegate::pki::{self, Access, Authority, Existing, Validity};
+
+use crate::Result;
+
+/// The files that all proxies use, in one folder.
+pub(crate) struct Credentials {
+    folder: PathBuf,
+}
+
+impl Credentials {
+    /// Writes `ca.pem`, `server.pem`, `server.key`, `server-both.pem` (haproxy wants certificate
+    /// and key in one file), `client.pem` and `client.key`.
+    pub(crate) fn generate(folder: &Path) -> Result<Self> {
+        let authority = Authority::generate("scrapegate bench", Validity::OneDay)?;
+        let server = authority.server_pair(&["localhost".into(), "127.0.0.1".into()])?;
+        let client = authority.client_pair("scraper")?;
+        let both = format!("{}{}", server.certificate_pem, server.key_pem);
+        for (file, text, access) in [
+            ("ca.pem", &authority.pair().certificate_pem, Access::Public),
+            ("server.pem", &server.certificate_pem, Access::Public),
+            ("server.key", &server.key_pem, Access::Private),
+            ("server-both.pem", &both, Access::Private),
+            ("client.pem", &client.certificate_pem, Access::Public),
+            ("client.key", &client.key_pem, Access::Private),
+        ] {
+            pki::write(&folder.join(file), text.as_bytes(), access, Existing::Keep)?;
+        }
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Those that [`Credentials::generate`] has written.
+    pub(crate) fn read(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Where they are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A scraper with a client certificate that offers TLS 1.3 with AES-128-GCM and no resumption,
+    /// so that every peer does the same work.
+    pub(crate) fn scraper(&self) -> Result<Arc<ClientConfig>> {
+        let mut config = ClientConfig::builder_with_provider(aes_128())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(self.chain("client.pem")?, self.key("client.key")?)?;
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+
+    /// The floor's side: client certificates required, no resumption.
+    pub(crate) fn floor(&self) -> Result<Arc<ServerConfig>> {
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), aes_128())
+                .build()?;
+        let mut config = ServerConfig::builder_with_provider(aes_128())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain("server.pem")?, self.key("server.key")?)?;
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// The exporter's side of https: no client certificates, whatever cipher the proxy prefers.
+    pub(crate) fn exporter(&self) -> Result<Arc<ServerConfig>> {
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(self.chain("server.pem")?, self.key("server.key")?)?;
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.folder.join("ca.pem"))?)?;
+        Ok(roots)
+    }
+
+    fn chain(&self, file: &str) -> Result<Vec<CertificateDer<'static>>> {
+        Ok(vec![CertificateDer::from_pem_file(self.folder.join(file))?])
+    }
+
+    fn key(&self, file: &str) -> Result<PrivateKeyDer<'static>> {
+        Ok(PrivateKeyDer::from_pem_file(self.folder.join(file))?)
+    }
+}
+
+fn aes_128() -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    Arc::new(provider)
+}

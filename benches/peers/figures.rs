@@ -1,0 +1,106 @@
+//! What was measured, and the medians of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::scraper::Scraped;
+
+/// A number of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Figure {
+    /// Processor seconds, user and system, for each 10^9 bytes of body.
+    CpuPerGigabyte,
+    /// Processor microseconds for each scrape.
+    CpuPerScrape,
+    /// 10^6 bytes of body each second.
+    Throughput,
+    /// Milliseconds of a scrape, the median of a round.
+    MedianTime,
+    /// Milliseconds of a scrape, the 99th percentile of a round.
+    P99Time,
+    /// Milliseconds to the first byte of the body, the median of a round.
+    FirstByte,
+    /// MiB of resident memory, all processes, at its peak.
+    PeakMemory,
+    /// Milliseconds from the start to the first accepted connection.
+    Start,
+}
+
+impl Figure {
+    /// Its key in the JSON.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::CpuPerGigabyte => "cpu_seconds_per_gigabyte",
+            Self::CpuPerScrape => "cpu_microseconds_per_scrape",
+            Self::Throughput => "megabytes_per_second",
+            Self::MedianTime => "median_milliseconds",
+            Self::P99Time => "p99_milliseconds",
+            Self::FirstByte => "first_byte_milliseconds",
+            Self::PeakMemory => "peak_mebibytes",
+            Self::Start => "start_milliseconds",
+        }
+    }
+}
+
+/// One round of one workload through one peer.
+pub(crate) struct Round {
+    pub(crate) cpu: Duration,
+    pub(crate) wall: Duration,
+    pub(crate) scrapes: Vec<Scraped>,
+}
+
+/// Everything measured: a number for each round.
+#[derive(Default)]
+pub(crate) struct Figures {
+    values: BTreeMap<(String, String, Figure), Vec<f64>>,
+}
+
+impl Figures {
+    pub(crate) fn add(&mut self, workload: &str, peer: &str, figure: Figure, value: f64) {
+        self.values.entry((workload.to_owned(), peer.to_owned(), figure)).or_default().push(value);
+    }
+
+    pub(crate) fn add_round(&mut self, workload: &str, peer: &str, round: &Round) {
+        let count = round.scrapes.len() as f64;
+        let bytes: u64 = round.scrapes.iter().map(|scrape| scrape.bytes).sum();
+        let cpu = round.cpu.as_secs_f64();
+        let times = sorted(round.scrapes.iter().map(|scrape| milliseconds(scrape.total)));
+        let first = sorted(round.scrapes.iter().map(|scrape| milliseconds(scrape.first_byte)));
+        let mut add = |figure, value| self.add(workload, peer, figure, value);
+        add(Figure::CpuPerGigabyte, cpu / bytes as f64 * 1e9);
+        add(Figure::CpuPerScrape, cpu / count * 1e6);
+        add(Figure::Throughput, bytes as f64 / round.wall.as_secs_f64() / 1e6);
+        add(Figure::MedianTime, quantile(&times, 0.5));
+        add(Figure::P99Time, quantile(&times, 0.99));
+        add(Figure::FirstByte, quantile(&first, 0.5));
+    }
+
+    /// The median over the rounds.
+    pub(crate) fn median(&self, workload: &str, peer: &str, figure: Figure) -> Option<f64> {
+        let values = self.values.get(&(workload.to_owned(), peer.to_owned(), figure))?;
+        Some(quantile(&sorted(values.iter().copied()), 0.5))
+    }
+
+    /// All numbers, in the order of workload, peer, figure.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &str, Figure, &[f64])> {
+        self.values.iter().map(|((workload, peer, figure), values)| {
+            (workload.as_str(), peer.as_str(), *figure, values.as_slice())
+        })
+    }
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Of a sorted list that is not empty; the median of an even number is the mean of the middle two.
+fn quantile(sorted: &[f64], at: f64) -> f64 {
+    let position = (sorted.len() - 1) as f64 * at;
+    let (below, above) = (position.floor() as usize, position.ceil() as usize);
+    sorted[below] + (sorted[above] - sorted[below]) * (position - position.floor())
+}

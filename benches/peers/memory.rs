@@ -1,0 +1,83 @@
+//! Peaks of memory, and the time to start: each with processes of its own.
+
+use std::{thread, time::Duration};
+
+use crate::{
+    Result,
+    credentials::Credentials,
+    exporter::Exporter,
+    figures::{Figure, Figures, milliseconds},
+    peer::Peer,
+    scraper::Scraper,
+    workload::source,
+};
+
+/// Scrapers that stop reading.
+const SLOW_READERS: usize = 256;
+
+/// Long enough for every buffer between exporter and scraper to fill.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// How often each is started.
+const STARTS: usize = 9;
+
+/// Names of the rows.
+pub(crate) const IDLE: &str = "memory-idle";
+pub(crate) const LARGE: &str = "memory-100m";
+pub(crate) const STALLED: &str = "memory-stalled";
+pub(crate) const START: &str = "start";
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Peak memory: after the start, after a scrape of 100 MiB, and with many slow readers.
+pub(crate) fn measure(
+    peers: &[Peer],
+    exporter: &Exporter,
+    credentials: &Credentials,
+    figures: &mut Figures,
+) -> Result<()> {
+    let tls = credentials.scraper()?;
+    for peer in peers {
+        eprintln!("memory of {}", peer.name());
+        let mut add = |row, bytes: u64| {
+            figures.add(row, peer.name(), Figure::PeakMemory, bytes as f64 / MIB);
+        };
+        let running = peer.start(exporter, credentials)?;
+        thread::sleep(Duration::from_millis(500));
+        add(IDLE, running.processes.peak_memory()?);
+
+        let path = peer.path(source("chunked-100m"));
+        Scraper::connect(running.address, Some(&tls))?.scrape(&path)?;
+        add(LARGE, running.processes.peak_memory()?);
+        drop(running);
+
+        let running = peer.start(exporter, credentials)?;
+        let path = peer.path(source("stalled-200m"));
+        let mut stalled = Vec::with_capacity(SLOW_READERS);
+        for _ in 0..SLOW_READERS {
+            let mut scraper = Scraper::connect(running.address, Some(&tls))?;
+            scraper.ask(&path)?;
+            stalled.push(scraper);
+        }
+        thread::sleep(SETTLE);
+        add(STALLED, running.processes.peak_memory()?);
+    }
+    Ok(())
+}
+
+/// From the start of the program to its first accepted connection.
+pub(crate) fn time_starts(
+    peers: &[Peer],
+    exporter: &Exporter,
+    credentials: &Credentials,
+    figures: &mut Figures,
+) -> Result<()> {
+    for _ in 0..STARTS {
+        for peer in peers {
+            let running = peer.start(exporter, credentials)?;
+            let started_in = milliseconds(running.processes.started_in);
+            figures.add(START, peer.name(), Figure::Start, started_in);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! A proxy's processes: started, measured, ended.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpStream},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    time::clock_getcpuclockid,
+    unistd::Pid,
+};
+
+use crate::Result;
+
+/// All processes of one proxy: a process group. Dropping it kills them.
+pub(crate) struct Processes {
+    leader: Child,
+    group: Pid,
+    /// From the start to the first connection that was accepted.
+    pub(crate) started_in: Duration,
+}
+
+impl Processes {
+    /// Starts `command` and waits until it accepts connections at `address`.
+    pub(crate) fn start(mut command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
+        let output = File::create(log)?;
+        let begun = Instant::now();
+        let leader = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()?;
+        let group = Pid::from_raw(leader.id().cast_signed());
+        let mut processes = Self { leader, group, started_in: Duration::ZERO };
+        while TcpStream::connect(address).is_err() {
+            let ended = processes.leader.try_wait()?.is_some();
+            if ended || begun.elapsed() > Duration::from_secs(10) {
+                let log = fs::read_to_string(log).unwrap_or_default();
+                return Err(format!("{command:?} does not listen: {log}").into());
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        processes.started_in = begun.elapsed();
+        Ok(processes)
+    }
+
+    /// Processor time that they have used, user and system, ended threads included.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let mut sum = Duration::ZERO;
+        for pid in self.pids()? {
+            sum += Duration::from(clock_getcpuclockid(pid)?.now()?);
+        }
+        Ok(sum)
+    }
+
+    /// The sum of their peaks of resident memory, in bytes. Pages that they share are counted for
+    /// each.
+    pub(crate) fn peak_memory(&self) -> Result<u64> {
+        let mut sum = 0;
+        for pid in self.pids()? {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let peak = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
+                .ok_or("a process without VmHWM")?;
+            sum += peak.trim().parse::<u64>()? * 1024;
+        }
+        Ok(sum)
+    }
+
+    fn pids(&self) -> Result<Vec<Pid>> {
+        let mut pids = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
+            else {
+                continue;
+            };
+            // A process that has ended meanwhile is none of ours: ours live as long as this.
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+                continue;
+            };
+            // `pid (name) state ppid pgrp …`; the name may hold anything.
+            let after_name = stat.rsplit(')').next().unwrap_or_default();
+            let group = after_name.split_whitespace().nth(2).and_then(|group| group.parse().ok());
+            if group == Some(self.group.as_raw()) {
+                pids.push(Pid::from_raw(pid));
+            }
+        }
+        Ok(pids)
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        // Fails when they have ended by themselves.
+        let _ = killpg(self.group, Signal::SIGKILL);
+        let _ = self.leader.wait();
+    }
+}

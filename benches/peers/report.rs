@@ -1,0 +1,142 @@
+//! The figures as Markdown tables and as JSON.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::{
+    bars::Verdict,
+    figures::{Figure, Figures},
+    memory,
+    peer::Peer,
+    rounds::DIRECT,
+    workload::{Unit, WORKLOADS},
+};
+
+/// All tables.
+pub(crate) fn tables(peers: &[Peer], figures: &Figures) -> String {
+    let names: Vec<&str> = peers.iter().map(Peer::name).collect();
+    let with_direct: Vec<&str> = names.iter().copied().chain([DIRECT]).collect();
+    let bulk: Vec<Row> = rows(Some(Unit::PerGigabyte));
+    let requests: Vec<Row> = rows(Some(Unit::PerRequest));
+    let all: Vec<Row> = rows(None);
+    let memory = [
+        (memory::IDLE, "after the start"),
+        (memory::LARGE, "after a 100 MiB scrape"),
+        (memory::STALLED, "256 slow readers of 200 MB"),
+    ];
+    let start = [(memory::START, "to listening")];
+    let mut text = machine();
+    for peer in peers {
+        let _ = writeln!(text, "- {}: {}", peer.name(), peer.version);
+    }
+    let mut table = |title, figure, rows: &[Row], peers: &[&str]| {
+        text.push_str(&one_table(title, figure, rows, peers, figures));
+    };
+    table("CPU seconds per GB", Figure::CpuPerGigabyte, &bulk, &names);
+    table("CPU µs per scrape", Figure::CpuPerScrape, &requests, &names);
+    table("Throughput, MB/s", Figure::Throughput, &bulk, &with_direct);
+    table("Median time of a scrape, ms", Figure::MedianTime, &all, &with_direct);
+    table("99th percentile, ms", Figure::P99Time, &all, &with_direct);
+    table("Time to first byte, ms", Figure::FirstByte, &all, &with_direct);
+    table("Peak memory, MiB", Figure::PeakMemory, &memory, &names);
+    table("Start, ms", Figure::Start, &start, &names);
+    text
+}
+
+/// What of the machine moves the ratios.
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu_info = read("/proc/cpuinfo");
+    let model =
+        cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let vector_aes = if cpu_info.contains(" vaes") { "with" } else { "without" };
+    format!(
+        "- machine: {cores} cores, {}, {vector_aes} VAES; Linux {}, TCP congestion control {}\n",
+        model.unwrap_or("unknown processor"),
+        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/sys/net/ipv4/tcp_congestion_control").trim(),
+    )
+}
+
+type Row = (&'static str, &'static str);
+
+fn rows(unit: Option<Unit>) -> Vec<Row> {
+    WORKLOADS
+        .iter()
+        .filter(|workload| unit.is_none_or(|unit| workload.unit == unit))
+        .map(|workload| (workload.name, workload.title))
+        .collect()
+}
+
+fn one_table(
+    title: &str,
+    figure: Figure,
+    rows: &[Row],
+    peers: &[&str],
+    figures: &Figures,
+) -> String {
+    let mut lines = String::new();
+    for (workload, row) in rows {
+        let cells: Vec<Option<f64>> =
+            peers.iter().map(|peer| figures.median(workload, peer, figure)).collect();
+        if cells.iter().any(Option::is_some) {
+            let cells = cells
+                .into_iter()
+                .map(|cell| cell.map_or_else(|| "-".to_owned(), significant))
+                .collect::<Vec<_>>();
+            let _ = writeln!(lines, "| {row} | {} |", cells.join(" | "));
+        }
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    let header = peers.join(" | ");
+    format!("\n| {title} | {header} |\n|---|{}\n{lines}", "---|".repeat(peers.len()))
+}
+
+/// Three significant digits.
+fn significant(value: f64) -> String {
+    let digits = 2 - value.abs().max(0.01).log10().floor() as i32;
+    format!("{value:.*}", usize::try_from(digits).unwrap_or(0))
+}
+
+/// The bars, met and missed.
+pub(crate) fn verdicts(verdicts: &[Verdict]) -> String {
+    let mut text = String::from("\n| bar | against | at most | is | |\n|---|---|---|---|---|\n");
+    for verdict in verdicts {
+        let word = if verdict.met() { "met" } else { "MISSED" };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {word} |",
+            verdict.title,
+            verdict.against,
+            verdict.limit,
+            significant(verdict.value)
+        );
+    }
+    text
+}
+
+/// Every number of every round, and the verdicts.
+pub(crate) fn json(peers: &[Peer], figures: &Figures, verdicts: &[Verdict]) -> String {
+    let versions: serde_json::Map<String, serde_json::Value> =
+        peers.iter().map(|peer| (peer.name().to_owned(), peer.version.clone().into())).collect();
+    let figures: Vec<_> = figures
+        .all()
+        .map(|(workload, peer, figure, values)| {
+            json!({"workload": workload, "peer": peer, "figure": figure.key(), "rounds": values})
+        })
+        .collect();
+    let verdicts: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| {
+            json!({
+                "bar": verdict.title, "against": verdict.against, "at_most": verdict.limit,
+                "is": verdict.value, "met": verdict.met(),
+            })
+        })
+        .collect();
+    format!("{:#}\n", json!({"peers": versions, "figures": figures, "bars": verdicts}))
+}

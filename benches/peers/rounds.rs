@@ -1,0 +1,125 @@
+//! The same scrapes through each peer in turn.
+
+use std::{net::SocketAddr, sync::Arc, thread, time::Instant};
+
+use rustls::ClientConfig;
+
+use crate::{
+    Result,
+    credentials::Credentials,
+    exporter::Exporter,
+    figures::{Figures, Round},
+    peer::{Peer, Running},
+    scraper::{Scraped, Scraper},
+    workload::{WORKLOADS, Workload, source},
+};
+
+/// The name under which scrapes of the exporter itself are listed, in plain HTTP.
+pub(crate) const DIRECT: &str = "direct";
+
+/// Runs all wanted workloads: round by round, and in each round peer after peer, so that what the
+/// machine does beside hits all alike. The first round warms up and is thrown away.
+pub(crate) fn run(
+    peers: &[Peer],
+    exporter: &Exporter,
+    credentials: &Credentials,
+    rounds: usize,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Figures> {
+    let tls = credentials.scraper()?;
+    let mut running = Vec::new();
+    for peer in peers {
+        running.push((peer, peer.start(exporter, credentials)?));
+    }
+    let mut figures = Figures::default();
+    for workload in WORKLOADS.iter().filter(|workload| wanted(workload.name)) {
+        eprintln!("{}: {} rounds", workload.title, rounds);
+        let mut failed = Vec::new();
+        for round in 0..=rounds {
+            // Each round begins with another peer.
+            let first = round % running.len().max(1);
+            for (peer, running) in running[first..].iter().chain(&running[..first]) {
+                if !peer.takes_part_in(workload) || failed.contains(&peer.name()) {
+                    continue;
+                }
+                match through(peer, running, workload, &tls) {
+                    Ok(measured) if round > 0 => {
+                        figures.add_round(workload.name, peer.name(), &measured);
+                    }
+                    Ok(_) => {}
+                    Err(error) if peer.is_ours() => {
+                        return Err(format!("{}: {}: {error}", peer.name(), workload.name).into());
+                    }
+                    Err(error) => {
+                        eprintln!("FAILED: {} is left out of this: {error}", peer.name());
+                        failed.push(peer.name());
+                    }
+                }
+            }
+            let measured = directly(exporter, workload)?;
+            if round > 0 {
+                figures.add_round(workload.name, DIRECT, &measured);
+            }
+        }
+    }
+    Ok(figures)
+}
+
+fn through(
+    peer: &Peer,
+    running: &Running,
+    workload: &Workload,
+    tls: &Arc<ClientConfig>,
+) -> Result<Round> {
+    let path = peer.path(source(workload.source));
+    let before = running.processes.cpu_time()?;
+    let begun = Instant::now();
+    let scrapes = scrape_all(running.address, Some(tls), &path, workload)?;
+    let wall = begun.elapsed();
+    let cpu = running.processes.cpu_time()? - before;
+    Ok(Round { cpu, wall, scrapes })
+}
+
+fn directly(exporter: &Exporter, workload: &Workload) -> Result<Round> {
+    let source = source(workload.source);
+    let begun = Instant::now();
+    // In plain HTTP also where the proxies find https.
+    let scrapes = scrape_all(exporter.http, None, &format!("/{}", source.name), workload)?;
+    Ok(Round { cpu: std::time::Duration::ZERO, wall: begun.elapsed(), scrapes })
+}
+
+fn scrape_all(
+    address: SocketAddr,
+    tls: Option<&Arc<ClientConfig>>,
+    path: &str,
+    workload: &Workload,
+) -> Result<Vec<Scraped>> {
+    let each = workload.scrapes / workload.connections;
+    let expected = source(workload.source).length;
+    thread::scope(|scope| {
+        let connections: Vec<_> = (0..workload.connections)
+            .map(|_| {
+                scope.spawn(move || -> Result<Vec<Scraped>> {
+                    let mut scraper = Scraper::connect(address, tls)?;
+                    let mut scrapes = Vec::with_capacity(each);
+                    for index in 0..each {
+                        if workload.reconnect && index > 0 {
+                            scraper = Scraper::connect(address, tls)?;
+                        }
+                        let scraped = scraper.scrape(path)?;
+                        if scraped.bytes != expected {
+                            return Err(format!("{} of {expected} bytes", scraped.bytes).into());
+                        }
+                        scrapes.push(scraped);
+                    }
+                    Ok(scrapes)
+                })
+            })
+            .collect();
+        let mut all = Vec::with_capacity(workload.scrapes);
+        for connection in connections {
+            all.extend(connection.join().map_err(|_| "a scraper panicked")??);
+        }
+        Ok(all)
+    })
+}

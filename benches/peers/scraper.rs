@@ -1,0 +1,200 @@
+//! A blocking scraper that reads whole answers, checks their length, and keeps the time.
+
+use std::{
+    io::{self, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+
+use crate::Result;
+
+/// Bytes of one read from the socket and of one read from TLS.
+const BUFFER: usize = 256 * 1024;
+
+/// How one scrape went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scraped {
+    /// From the request to the first byte of the body.
+    pub(crate) first_byte: Duration,
+    /// From the request to the last byte.
+    pub(crate) total: Duration,
+    /// Bytes of the body without its framing.
+    pub(crate) bytes: u64,
+}
+
+/// A connection to a proxy, or to the exporter itself.
+pub(crate) struct Scraper {
+    stream: Box<dyn Stream>,
+    buffer: Vec<u8>,
+}
+
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
+/// rustls asks its stream for 4 KiB at a time; this one has more ready.
+struct Buffered(BufReader<TcpStream>);
+
+impl Read for Buffered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Buffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
+}
+
+impl Scraper {
+    /// Connects and, with a configuration, shakes hands.
+    pub(crate) fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let mut socket = Buffered(BufReader::with_capacity(BUFFER, socket));
+        let stream: Box<dyn Stream> = match tls {
+            None => Box::new(socket),
+            Some(config) => {
+                let name = ServerName::try_from("localhost")?;
+                let mut connection = ClientConnection::new(Arc::clone(config), name)?;
+                while connection.is_handshaking() {
+                    connection.complete_io(&mut socket)?;
+                }
+                Box::new(StreamOwned::new(connection, socket))
+            }
+        };
+        Ok(Self { stream, buffer: vec![0; BUFFER] })
+    }
+
+    /// Asks for `path` and reads the answer to its end.
+    ///
+    /// # Errors
+    /// Also when the answer is no 200, or ends early.
+    pub(crate) fn scrape(&mut self, path: &str) -> Result<Scraped> {
+        let begun = Instant::now();
+        let mut answer = self.ask(path)?;
+        let first_byte = begun.elapsed();
+        while !answer.done() {
+            let count = self.read()?;
+            answer.take(&self.buffer[..count])?;
+        }
+        Ok(Scraped { first_byte, total: begun.elapsed(), bytes: answer.bytes })
+    }
+
+    /// Asks for `path`, reads the first bytes of the body, and no more.
+    pub(crate) fn ask(&mut self, path: &str) -> Result<Answer> {
+        // Without the last one Go's client asks for gzip itself, and takes it off.
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\
+             Accept-Encoding: gzip\r\n\r\n"
+        );
+        self.stream.write_all(request.as_bytes())?;
+        let mut head = Vec::new();
+        let end = loop {
+            let count = self.read()?;
+            head.extend_from_slice(&self.buffer[..count]);
+            if let Some(at) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+        };
+        let mut answer = Answer::new(std::str::from_utf8(&head[..end])?)?;
+        answer.take(&head[end..])?;
+        while answer.bytes == 0 && !answer.done() {
+            let count = self.read()?;
+            answer.take(&self.buffer[..count])?;
+        }
+        Ok(answer)
+    }
+
+    fn read(&mut self) -> Result<usize> {
+        match self.stream.read(&mut self.buffer)? {
+            0 => Err("the answer was cut short".into()),
+            count => Ok(count),
+        }
+    }
+}
+
+/// Counts a body's bytes and finds its end.
+pub(crate) struct Answer {
+    framing: Framing,
+    bytes: u64,
+}
+
+enum Framing {
+    Length {
+        left: u64,
+    },
+    /// Hexadecimal digits of a size so far.
+    ChunkSize(u64),
+    /// Bytes of the chunk and its CR LF that are to come, and whether it is the last.
+    Chunk {
+        left: u64,
+        last: bool,
+    },
+    Done,
+}
+
+impl Answer {
+    fn new(head: &str) -> Result<Self> {
+        if !head.starts_with("HTTP/1.1 200") {
+            return Err(head.lines().next().unwrap_or_default().into());
+        }
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        });
+        let framing = length.map_or(Framing::ChunkSize(0), |left| Framing::Length { left });
+        Ok(Self { framing, bytes: 0 })
+    }
+
+    fn done(&self) -> bool {
+        matches!(self.framing, Framing::Done | Framing::Length { left: 0 })
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while let [first, rest @ ..] = bytes {
+            match &mut self.framing {
+                Framing::Done => return Err("bytes behind the answer".into()),
+                Framing::Length { left } => {
+                    self.bytes += bytes.len() as u64;
+                    *left =
+                        left.checked_sub(bytes.len() as u64).ok_or("a body that is too long")?;
+                    return Ok(());
+                }
+                Framing::ChunkSize(size) => {
+                    match first {
+                        b'\r' => {}
+                        b'\n' => {
+                            let (size, last) = (*size, *size == 0);
+                            self.framing = Framing::Chunk { left: size + 2, last };
+                        }
+                        digit => {
+                            let digit = char::from(*digit).to_digit(16).ok_or("no chunk size")?;
+                            *size = *size * 16 + u64::from(digit);
+                        }
+                    }
+                    bytes = rest;
+                }
+                Framing::Chunk { left, last } => {
+                    let count = bytes.len().min(usize::try_from(*left)?);
+                    // The last two bytes are CR LF.
+                    self.bytes += (count as u64).min(left.saturating_sub(2));
+                    *left -= count as u64;
+                    if *left == 0 {
+                        self.framing = if *last { Framing::Done } else { Framing::ChunkSize(0) };
+                    }
+                    bytes = &bytes[count..];
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! What is scraped, and how.
+
+use std::time::Duration;
+
+/// How the exporter delimits its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Chunks of this many bytes.
+    Chunked(usize),
+    /// `Content-Length`.
+    Length,
+}
+
+/// How the exporter hands its bytes to its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// One call for each chunk, as Go's net/http does.
+    ByChunk,
+    /// This many bytes a call: an exporter that is always ahead of the proxy.
+    Bytes(usize),
+    /// One call for each chunk, and a pause after it.
+    Trickle(Duration),
+}
+
+/// One kind of body that the exporter has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    /// The exporter's path without its slash, and its name to the proxies.
+    pub(crate) name: &'static str,
+    /// Bytes of the body, without framing.
+    pub(crate) length: u64,
+    pub(crate) framing: Framing,
+    pub(crate) writes: Writes,
+    /// With `Content-Encoding: gzip` and bytes that look like it.
+    pub(crate) gzip: bool,
+    /// Served over TLS.
+    pub(crate) https: bool,
+}
+
+const MIB: u64 = 1024 * 1024;
+
+const BASE: Source = Source {
+    name: "",
+    length: 10 * MIB,
+    framing: Framing::Chunked(4096),
+    writes: Writes::ByChunk,
+    gzip: false,
+    https: false,
+};
+
+/// All bodies.
+pub(crate) const SOURCES: &[Source] = &[
+    Source { name: "chunked-10m", ..BASE },
+    Source { name: "chunked-100m", length: 100 * MIB, ..BASE },
+    Source { name: "ahead-10m", writes: Writes::Bytes(256 * 1024), ..BASE },
+    Source { name: "gzip-10m", framing: Framing::Chunked(2048), gzip: true, ..BASE },
+    Source {
+        name: "length-10m",
+        framing: Framing::Length,
+        writes: Writes::Bytes(64 * 1024),
+        ..BASE
+    },
+    Source { name: "https-10m", https: true, ..BASE },
+    Source { name: "small", length: 20_000, ..BASE },
+    Source {
+        name: "trickle",
+        length: 400 * 1024,
+        framing: Framing::Chunked(1024),
+        writes: Writes::Trickle(Duration::from_micros(2500)),
+        ..BASE
+    },
+    Source { name: "stalled-200m", length: 200 * MIB, ..BASE },
+];
+
+/// The source of this name.
+///
+/// # Panics
+/// There is none.
+pub(crate) fn source(name: &str) -> &'static Source {
+    SOURCES.iter().find(|source| source.name == name).expect("workloads name sources that exist")
+}
+
+/// Which column of the table matters for a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Processor time for each byte.
+    PerGigabyte,
+    /// Processor time for each scrape.
+    PerRequest,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) connections: usize,
+    /// Scrapes in one round, all connections together.
+    pub(crate) scrapes: usize,
+    /// A new connection with a full handshake for each scrape.
+    pub(crate) reconnect: bool,
+    pub(crate) unit: Unit,
+}
+
+const BULK: Workload = Workload {
+    name: "",
+    title: "",
+    source: "",
+    connections: 1,
+    scrapes: 80,
+    reconnect: false,
+    unit: Unit::PerGigabyte,
+};
+
+const REQUESTS: Workload =
+    Workload { source: "small", scrapes: 2000, unit: Unit::PerRequest, ..BULK };
+
+/// All rows.
+pub(crate) const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "chunked-1",
+        title: "10 MiB in 4 KiB chunks, 1 connection",
+        source: "chunked-10m",
+        ..BULK
+    },
+    Workload {
+        name: "chunked-8",
+        title: "10 MiB in 4 KiB chunks, 8 connections",
+        source: "chunked-10m",
+        connections: 8,
+        ..BULK
+    },
+    Workload {
+        name: "large-1",
+        title: "100 MiB in 4 KiB chunks, 1 connection",
+        source: "chunked-100m",
+        scrapes: 4,
+        ..BULK
+    },
+    Workload {
+        name: "large-8",
+        title: "100 MiB in 4 KiB chunks, 8 connections",
+        source: "chunked-100m",
+        connections: 8,
+        scrapes: 8,
+        ..BULK
+    },
+    Workload {
+        name: "ahead-1",
+        title: "10 MiB in 4 KiB chunks, written 256 KiB at a time, 1 connection",
+        source: "ahead-10m",
+        ..BULK
+    },
+    Workload {
+        name: "gzip-1",
+        title: "10 MiB of gzip in 2 KiB chunks, 1 connection",
+        source: "gzip-10m",
+        ..BULK
+    },
+    Workload {
+        name: "length-1",
+        title: "10 MiB with Content-Length, 1 connection",
+        source: "length-10m",
+        ..BULK
+    },
+    Workload {
+        name: "https-1",
+        title: "10 MiB in 4 KiB chunks from an https exporter, 1 connection",
+        source: "https-10m",
+        ..BULK
+    },
+    Workload { name: "small-kept", title: "20 kB on a kept connection", ..REQUESTS },
+    Workload {
+        name: "small-new",
+        title: "20 kB on a new connection each",
+        scrapes: 400,
+        reconnect: true,
+        ..REQUESTS
+    },
+    Workload {
+        name: "trickle",
+        title: "400 chunks of 1 KiB, 2.5 ms apart",
+        source: "trickle",
+        scrapes: 1,
+        ..REQUESTS
+    },
+];

@@ -1,0 +1,80 @@
+//! The way of a body through the proxy: each way in which exporters frame it, text and compressed,
+//! small to large.
+//!
+//! `memory` runs everything from the request's first byte to the response's last on one thread,
+//! over plain HTTP between streams in memory. It shows the cost of the proxy's own code, parsing,
+//! coalescing and integrity, and of hyper's framing. `loopback` is the whole server on real sockets
+//! with mutual TLS 1.3 and kept-alive connections.
+//!
+//! Not shown: `memory` has no system calls, no encryption and no waiting, and an exporter whose
+//! bytes are always in the cache. `loopback` times the three together on one machine: the exporter,
+//! the proxy and a scraper that decrypts; where cores are few they take turns. It says how long a
+//! scrape takes, not what it costs the proxy; nothing here shows many scrapes at once, a slow
+//! network or a slow scraper. Wall-clock times of a shared machine move by tens of percent: what
+//! must not move is counted by `gates`.
+
+mod support;
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use support::{
+    loopback,
+    memory::Pace,
+    message::{Framing, Message},
+    scrape::Rig,
+    scripted::{
+        body::Kind,
+        pki::{BOTH_VERSIONS, Pki},
+    },
+};
+
+const KINDS: [(Kind, &str); 2] = [(Kind::Text, "text"), (Kind::Opaque, "gzip")];
+const FRAMINGS: [Framing; 4] =
+    [Framing::Chunked(4096), Framing::Chunked(2048), Framing::Length, Framing::UntilClose];
+const SIZES: [(usize, &str); 3] = [(20_000, "20 kB"), (1 << 20, "1 MiB"), (10 << 20, "10 MiB")];
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(20)
+        .configure_from_args();
+    over_memory(&mut criterion);
+    over_loopback(&mut criterion);
+    criterion.final_summary();
+}
+
+/// Each message with its name and the bytes that its body has.
+fn messages() -> impl Iterator<Item = (BenchmarkId, Message)> {
+    KINDS.into_iter().flat_map(|(kind, kind_name)| {
+        FRAMINGS.into_iter().flat_map(move |framing| {
+            SIZES.into_iter().map(move |(size, size_name)| {
+                let name = format!("{kind_name}, {}", framing.label());
+                (BenchmarkId::new(name, size_name), Message::new(kind, framing, size))
+            })
+        })
+    })
+}
+
+fn over_memory(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("relay, memory");
+    for (id, message) in messages() {
+        group.throughput(Throughput::Bytes(message.length as u64));
+        let rig = Rig::new(message, Pace::AtOnce);
+        group.bench_function(id, |bencher| bencher.iter(|| rig.scrape()));
+    }
+}
+
+fn over_loopback(criterion: &mut Criterion) {
+    let pki = Pki::new();
+    let client = pki.client(&BOTH_VERSIONS[..1]);
+    let mut group = criterion.benchmark_group("relay, loopback, TLS 1.3");
+    for (id, message) in messages() {
+        let length = message.length;
+        group.throughput(Throughput::Bytes(length as u64));
+        let proxy = loopback::Proxy::start(&pki, loopback::exporter(message));
+        let mut scraper = loopback::Scraper::connect(proxy.address(), &client);
+        group.bench_function(id, |bencher| bencher.iter(|| scraper.scrape(length)));
+    }
+}

@@ -1,0 +1,194 @@
+//! The proxy between two threads on real sockets of 127.0.0.1, in this process.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned, pki_types::ServerName};
+use scrapegate::{
+    assets::{self, Assets},
+    config::{self, Config, Sources},
+    server::{Handle, Server},
+};
+use tempfile::TempDir;
+
+use super::{message::Message, scripted::pki::Pki};
+
+/// How the last bytes of a chunked response look.
+const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// An exporter that answers each connection with the same message, as fast as it can.
+///
+/// Its thread ends with the process.
+pub(crate) fn exporter(message: Message) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // The proxy may have gone away; the scraper sees that.
+            let _ = answer(stream, &message);
+        }
+    });
+    address
+}
+
+fn answer(mut stream: TcpStream, message: &Message) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut request, mut length) = ([0; 4096], 0);
+    while !request[..length].ends_with(b"\r\n\r\n") {
+        match stream.read(&mut request[length..])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => length += count,
+        }
+    }
+    message.pieces().try_for_each(|piece| stream.write_all(piece))
+}
+
+/// A configuration with the exporter `n`, and what it names.
+pub(crate) struct Loaded {
+    config: Config,
+    assets: Assets,
+    files: TempDir,
+}
+
+impl Loaded {
+    /// The proxy's TLS server.
+    pub(crate) fn tls(self) -> Arc<ServerConfig> {
+        self.assets.tls.expect("the configuration is not for plain HTTP")
+    }
+}
+
+/// A configuration with one worker, the certificates of `pki`, and the exporter `n` on this port.
+///
+/// # Panics
+/// When something is wrong with it.
+pub(crate) fn load(pki: &Pki, port: u16) -> Loaded {
+    let files = TempDir::with_prefix("scrapegate-bench-").expect("a temporary folder");
+    let config = files.path().join("config.ini");
+    let exporters = files.path().join("prometheus_exporters.ini");
+    std::fs::write(&config, pki.config_ini("worker-threads = 1\n")).expect("written");
+    let section = format!(
+        "[n]\nenabled = True\nmethod = http\nhost = 127.0.0.1\nport = {port}\npath = /metrics\n"
+    );
+    std::fs::write(&exporters, section).expect("written");
+    let sources = Sources {
+        config: Some(config),
+        exporters: Some(exporters),
+        listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
+    };
+    let (config, findings) = config::load(&sources);
+    let config = config.unwrap_or_else(|| panic!("{findings}"));
+    let (assets, findings) = assets::load(&config);
+    let assets = assets.unwrap_or_else(|| panic!("{findings}"));
+    Loaded { config, assets, files }
+}
+
+/// A running proxy with one worker in front of the exporter `n`.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+    _files: TempDir,
+}
+
+impl Proxy {
+    /// Starts it with the certificates of `pki`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub(crate) fn start(pki: &Pki, exporter: SocketAddr) -> Self {
+        let Loaded { config, assets, files } = load(pki, exporter.port());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let server = {
+            let _inside = runtime.enter();
+            Server::bind(&config, assets).expect("a server")
+        };
+        let (address, handle) = (server.address(), server.handle());
+        let thread = Some(thread::spawn(move || runtime.block_on(server.run())));
+        Self { address, handle, thread, _files: files }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // One stage further each time: drain, then abort what is left.
+        self.handle.shut_down();
+        self.handle.shut_down();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the proxy was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One connection of a scraper, which reads all it gets and looks only for the end.
+pub(crate) struct Scraper {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    piece: Vec<u8>,
+}
+
+/// What came of a scrape.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scraped {
+    /// From the request to the first bytes of the response.
+    pub(crate) first_byte: Duration,
+}
+
+impl Scraper {
+    /// Connects, with the handshake.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let mut socket = TcpStream::connect(address).expect("a connection");
+        socket.set_nodelay(true).expect("TCP_NODELAY");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a configuration");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket).expect("a handshake");
+        }
+        Self { stream: StreamOwned::new(tls, socket), piece: vec![0; 256 * 1024] }
+    }
+
+    /// One scrape whose body has `length` bytes.
+    ///
+    /// # Panics
+    /// When the response is another one, or ends too early.
+    pub(crate) fn scrape(&mut self, length: usize) -> Scraped {
+        let begun = Instant::now();
+        self.stream.write_all(REQUEST).expect("a request sent");
+        let first = self.read();
+        let first_byte = begun.elapsed();
+        let head = self.piece[..first].windows(4).position(|end| end == b"\r\n\r\n");
+        let head = head.expect("the head with the first bytes") + 4;
+        assert!(self.piece.starts_with(b"HTTP/1.1 200 "), "another status");
+        let chunked = self.piece[..head].windows(7).any(|word| word == b"chunked");
+
+        let mut got = first - head;
+        let mut last = self.piece[head..first].to_vec();
+        while if chunked { !last.ends_with(LAST_CHUNK) } else { got < length } {
+            let count = self.read();
+            got += count;
+            last.extend_from_slice(&self.piece[count.saturating_sub(LAST_CHUNK.len())..count]);
+            last.drain(..last.len().saturating_sub(LAST_CHUNK.len()));
+        }
+        assert!(got >= length, "{got} of {length} bytes");
+        Scraped { first_byte }
+    }
+
+    fn read(&mut self) -> usize {
+        let count = self.stream.read(&mut self.piece).expect("more of the response");
+        assert!(count > 0, "the response ended too early");
+        count
+    }
+}

@@ -1,0 +1,230 @@
+//! Both ends of a scrape as streams in memory, over plain HTTP.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::message::Message;
+
+/// What went through a stream. Each call would be a system call on a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    /// Reads that gave bytes or said that there are no more.
+    pub(crate) reads: AtomicUsize,
+    /// Writes that took bytes.
+    pub(crate) writes: AtomicUsize,
+    /// Bytes written.
+    pub(crate) written: AtomicUsize,
+}
+
+impl Calls {
+    pub(crate) fn count_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_write(&self, bytes: usize) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn written(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether an exporter's answer is all there, or comes with pauses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Each read is filled.
+    AtOnce,
+    /// After so many bytes one read finds nothing, and wakes the reader at once.
+    Bursts(usize),
+}
+
+/// The proxy's end of a connection to an exporter, which answers when it has read a request.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    message: Message,
+    pace: Pace,
+    calls: Arc<Calls>,
+    /// What is left of the piece that is being read.
+    piece: Bytes,
+    next_piece: usize,
+    left_of_burst: usize,
+    asked: bool,
+    reader: Option<Waker>,
+}
+
+impl Exporter {
+    pub(crate) fn new(message: Message, pace: Pace, calls: Arc<Calls>) -> Self {
+        Self {
+            message,
+            pace,
+            calls,
+            piece: Bytes::new(),
+            next_piece: 0,
+            left_of_burst: burst(pace),
+            asked: false,
+            reader: None,
+        }
+    }
+
+    fn refill(&mut self) {
+        let Message { head, block, repeats, tail, .. } = &self.message;
+        self.piece = if self.next_piece == 0 {
+            head.clone()
+        } else if self.next_piece <= *repeats {
+            block.clone()
+        } else if self.next_piece == *repeats + 1 {
+            tail.clone()
+        } else {
+            return;
+        };
+        self.next_piece += 1;
+    }
+}
+
+fn burst(pace: Pace) -> usize {
+    match pace {
+        Pace::AtOnce => usize::MAX,
+        Pace::Bursts(bytes) => bytes,
+    }
+}
+
+impl AsyncRead for Exporter {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.asked {
+            this.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if this.left_of_burst == 0 {
+            this.left_of_burst = burst(this.pace);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.calls.count_read();
+        while buf.remaining() > 0 && this.left_of_burst > 0 {
+            if this.piece.is_empty() {
+                this.refill();
+            }
+            let count = this.piece.len().min(buf.remaining()).min(this.left_of_burst);
+            if count == 0 {
+                break;
+            }
+            buf.put_slice(&this.piece[..count]);
+            this.piece.advance(count);
+            this.left_of_burst -= count;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Exporter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.calls.count_write(buf.len());
+        // The proxy sends a request in one write.
+        self.asked |= buf.ends_with(b"\r\n\r\n");
+        if let Some(reader) = self.reader.take().filter(|_| self.asked) {
+            reader.wake();
+        }
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The proxy's end of a connection from a scraper, which asks once and takes everything.
+#[derive(Debug)]
+pub(crate) struct Scraper {
+    request: &'static [u8],
+    calls: Arc<Calls>,
+}
+
+impl Scraper {
+    pub(crate) fn new(request: &'static [u8], calls: Arc<Calls>) -> Self {
+        Self { request, calls }
+    }
+}
+
+impl AsyncRead for Scraper {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.request.is_empty() {
+            // Nothing more comes: the request said `Connection: close`.
+            return Poll::Pending;
+        }
+        let (now, later) = self.request.split_at(self.request.len().min(buf.remaining()));
+        buf.put_slice(now);
+        self.request = later;
+        self.calls.count_read();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Scraper {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.calls.count_write(buf.len());
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes = bufs.iter().map(|buf| buf.len()).sum();
+        self.calls.count_write(bytes);
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

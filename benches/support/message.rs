@@ -1,0 +1,98 @@
+//! An exporter's answers, ready to be sent.
+
+use std::io::Read;
+
+use bytes::Bytes;
+
+use super::scripted::body::{Body, Kind};
+
+/// Most bytes of a body that are kept; a longer body repeats them. They stay in the second-level
+/// cache, so that no benchmark measures the memory of the exporter.
+const BLOCK: usize = 64 * 1024;
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Chunks of so many bytes.
+    Chunked(usize),
+    /// `Content-Length`.
+    Length,
+    /// The end of the connection.
+    UntilClose,
+}
+
+impl Framing {
+    /// A name for tables and reports.
+    pub(crate) fn label(self) -> String {
+        match self {
+            Self::Chunked(size) => format!("chunked {} KiB", size / 1024),
+            Self::Length => "Content-Length".to_owned(),
+            Self::UntilClose => "until close".to_owned(),
+        }
+    }
+}
+
+/// A whole answer as an exporter sends it. Clones share their bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// Head, then the block again and again, then what ends the message.
+    pub(crate) head: Bytes,
+    pub(crate) block: Bytes,
+    pub(crate) repeats: usize,
+    pub(crate) tail: Bytes,
+    /// Bytes of the body without its framing.
+    pub(crate) length: usize,
+}
+
+impl Message {
+    /// An answer of `length` bytes, rounded down to whole blocks of 64 KiB above that.
+    pub(crate) fn new(kind: Kind, framing: Framing, length: usize) -> Self {
+        let repeats = (length / BLOCK).max(1);
+        let body_of_block = if repeats == 1 { length.min(BLOCK) } else { BLOCK };
+        let length = body_of_block * repeats;
+        let mut body = vec![0; body_of_block];
+        let whole = u64::try_from(body.len()).expect("a length");
+        Body::new(kind, whole).read_exact(&mut body).expect("a body of that length");
+
+        let mut head = "HTTP/1.1 200 OK\r\n".to_owned();
+        head += match kind {
+            Kind::Text => "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n",
+            Kind::Opaque => "Content-Type: text/plain; version=0.0.4\r\nContent-Encoding: gzip\r\n",
+        };
+        let (block, tail) = match framing {
+            Framing::Chunked(size) => {
+                head += "Transfer-Encoding: chunked\r\n";
+                (chunks(&body, size), "0\r\n\r\n")
+            }
+            Framing::Length => {
+                head += &format!("Content-Length: {length}\r\n");
+                (body, "")
+            }
+            Framing::UntilClose => (body, ""),
+        };
+        head += "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nConnection: close\r\n\r\n";
+        Self {
+            head: head.into(),
+            block: block.into(),
+            repeats,
+            tail: Bytes::from_static(tail.as_bytes()),
+            length,
+        }
+    }
+
+    /// Its bytes, piece by piece.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        let blocks = std::iter::repeat_n(&self.block, self.repeats);
+        std::iter::once(&self.head).chain(blocks).chain(std::iter::once(&self.tail))
+    }
+}
+
+fn chunks(body: &[u8], size: usize) -> Vec<u8> {
+    let mut framed = Vec::new();
+    for chunk in body.chunks(size) {
+        framed.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        framed.extend_from_slice(chunk);
+        framed.extend_from_slice(b"\r\n");
+    }
+    framed
+}
