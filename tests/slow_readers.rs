@@ -15,7 +15,7 @@ use support::{
     proxy::Proxy,
 };
 
-const READERS: u64 = 64;
+const READERS: u64 = 128;
 const BODY: u64 = 200_000_000;
 /// SPEC §4: at most 0.3 MiB a scrape.
 const KIB_A_SCRAPE: u64 = 3 * 1024 / 10;
@@ -42,7 +42,7 @@ fn assert_bounded(framing: Framing) {
         conversation.answer("", framing, Body::text(BODY))
     });
     let section =
-        exporter.section("large") + "interval = 300\ntimeout = 300\nmax-concurrent = 99\n";
+        exporter.section("large") + "interval = 300\ntimeout = 300\nmax-concurrent = 999\n";
     let proxy = Proxy::start(&pki.config_ini("stall-timeout = 300\n"), &section);
     let connect = || {
         let mut client =

@@ -125,7 +125,8 @@ impl Coalescer {
 
     fn seal_copied(&mut self) {
         if !self.copied.is_empty() {
-            self.batch.push(self.copied.split().freeze());
+            // Not split off: an empty rest would keep the memory from being freed with the batch.
+            self.batch.push(std::mem::take(&mut self.copied).freeze());
         }
     }
 
