@@ -10,6 +10,7 @@ mod chunked;
 mod connect;
 mod fault;
 mod head;
+mod pace;
 mod request;
 
 use bytes::Bytes;

@@ -17,6 +17,10 @@ const MAX_SLICES: usize = 61;
 /// a slice of its own.
 const SHARED: usize = 1024;
 
+/// A block for copied frames that several batches may share, in bytes. What is shared is freed with
+/// the last of them only.
+const SMALL_BLOCK: usize = 4 * 1024;
+
 /// Bytes on their way to the scraper: slices of what was read from the exporter, not copied.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -75,6 +79,10 @@ pub(super) struct Coalescer {
     batch: Batch,
     /// The end of the batch, copied from frames too small to be slices.
     copied: BytesMut,
+    /// How many bytes of small frames stand at the end of the batch.
+    copied_small: usize,
+    /// How many there were the last time, before a slice or the batch's end.
+    usual_copy: usize,
     /// What of the last frame did not fit into the batch.
     overflow: Bytes,
 }
@@ -124,10 +132,17 @@ impl Coalescer {
     }
 
     fn seal_copied(&mut self) {
-        if !self.copied.is_empty() {
-            // Not split off: an empty rest would keep the memory from being freed with the batch.
-            self.batch.push(std::mem::take(&mut self.copied).freeze());
+        if self.copied.is_empty() {
+            return;
         }
+        self.usual_copy = std::mem::take(&mut self.copied_small);
+        let sealed = if self.copied.capacity() > SMALL_BLOCK {
+            // Not split off: the rest would keep all of it from being freed with the batch.
+            std::mem::take(&mut self.copied)
+        } else {
+            self.copied.split()
+        };
+        self.batch.push(sealed.freeze());
     }
 
     fn top_up(&mut self) {
@@ -136,10 +151,18 @@ impl Coalescer {
         }
         let fits = self.overflow.len().min(BATCH - self.length());
         let frame = self.overflow.split_to(fits);
-        if frame.len() < SHARED || self.batch.slices.len() + 3 > MAX_SLICES {
-            // All that the batch can take, so that it does not grow by doubling.
-            self.copied.reserve(BATCH - self.length());
+        let all_slices_used = self.batch.slices.len() + 3 > MAX_SLICES;
+        if frame.len() < SHARED || all_slices_used {
+            if self.copied.capacity() - self.copied.len() < frame.len() {
+                let left = BATCH - self.length();
+                // Enough, so that it does not grow by doubling.
+                let room = if all_slices_used { left } else { self.usual_copy.max(SMALL_BLOCK) };
+                self.copied.reserve(room.min(left));
+            }
             self.copied.extend_from_slice(&frame);
+            if !all_slices_used {
+                self.copied_small += frame.len();
+            }
         } else {
             self.seal_copied();
             self.batch.push(frame);

@@ -14,6 +14,7 @@ use super::{
     Framing, Stream,
     chunked::{Broken, Chunked},
     fault,
+    pace::Pace,
 };
 use crate::error::Abort;
 
@@ -34,6 +35,7 @@ pub struct UpstreamBody {
     unread: Bytes,
     /// Room for what is read next.
     room: BytesMut,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl UpstreamBody {
             Framing::Length(length) => Decoder::Length(length),
             Framing::UntilClose => Decoder::UntilClose,
         };
-        Self { stream, decoder, unread, room: BytesMut::new() }
+        Self { stream, decoder, unread, room: BytesMut::new(), pace: Pace::default() }
     }
 
     /// The next bytes, never none; `None` after a complete message.
@@ -127,7 +129,14 @@ impl UpstreamBody {
         if self.room.capacity() < SMALLEST_READ {
             self.room.reserve(READ_SIZE);
         }
-        let count = ready!(pin!(self.stream.read_buf(&mut self.room)).poll(cx))?;
+        let Poll::Ready(outcome) = pin!(self.stream.read_buf(&mut self.room)).poll(cx) else {
+            if let Some(socket) = self.stream.tcp() {
+                self.pace.empty(socket, cx);
+            }
+            return Poll::Pending;
+        };
+        let count = outcome?;
+        self.pace.received(count);
         self.unread = self.room.split().freeze();
         Poll::Ready(Ok(count))
     }

@@ -55,6 +55,17 @@ impl Stream {
     pub fn other(stream: impl AnyStream + 'static) -> Self {
         Self(Kind::Other(Box::new(stream)))
     }
+
+    /// The TCP socket below everything else, if that is what is there.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match &self.0 {
+            Kind::Tcp(stream) => Some(stream),
+            Kind::Tls(stream) => stream.get_ref().0.tcp(),
+            #[cfg(unix)]
+            Kind::Unix(_) => None,
+            Kind::Other(_) => None,
+        }
+    }
 }
 
 /// What takes the place of the network in [`Connector::Other`].

@@ -1,12 +1,15 @@
 //! Bodies whose framing is broken, odd or excessive.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use crate::{
     stage::{Case, Expected, Stage, Then, assert_control, assert_cut, by_case, raw, run, target},
     support::{
         body::Body,
-        exporter::{Framing, Gate},
+        client::Client,
+        exporter::{Conversation, Exporter, Framing, Gate},
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::Proxy,
     },
 };
 
@@ -268,4 +271,42 @@ fn the_first_bytes_are_not_held_back() {
     gate.open();
     let body = client.read_body(&head);
     assert!(body.is_complete() && body.text() == "a 1\n", "{body:?}");
+}
+
+/// The proxy lets the kernel gather what a fast exporter writes; a rest must not wait for more.
+#[test]
+fn the_last_bytes_before_a_pause_of_a_fast_exporter_arrive_all_the_same() {
+    const FAST: u64 = 1024 * 1024;
+    const REST: u64 = 100;
+    for tls in [false, true] {
+        let pki = Pki::new();
+        let arrived = Gate::default();
+        let seen = arrived.clone();
+        let script = move |conversation: &mut Conversation| {
+            conversation.read_request()?;
+            let length = FAST + REST + 1;
+            conversation.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"))?;
+            for _ in 0..FAST / 2048 {
+                conversation.send([b'#'; 2048])?;
+                // So that the proxy keeps up.
+                thread::sleep(Duration::from_micros(50));
+            }
+            conversation.send([b'#'; REST as usize])?;
+            seen.wait();
+            conversation.send("\n")
+        };
+        let exporter =
+            if tls { Exporter::start_tls(&pki, script) } else { Exporter::start(script) };
+        let proxy = Proxy::start(&pki.config_ini(""), &exporter.section("pausing"));
+        let mut client =
+            Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+        client.send_get("/prometheus?exporter=pausing").expect("the request is sent");
+        let mut head = client.read_head().expect("a response head");
+        assert_eq!(head.header("content-length"), Some("1048677"));
+        head.headers = vec![("content-length".to_owned(), (FAST + REST).to_string())];
+        assert!(client.read_body(&head).is_complete(), "TLS: {tls}");
+        arrived.open();
+        head.headers = vec![("content-length".to_owned(), "1".to_owned())];
+        assert!(client.read_body(&head).is_complete());
+    }
 }
