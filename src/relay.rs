@@ -174,7 +174,8 @@ impl RelayBody {
                 }
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(abort)),
                 Poll::Ready(None) => self.end_of_message()?,
-                // The exporter is dry: what is here goes on now, nothing is held back.
+                // The exporter is dry: what is here goes on now. What may wait for more waits in the
+                // kernel (`upstream::pace`).
                 Poll::Pending => {
                     return match self.coalescer.rest() {
                         Some(batch) => Poll::Ready(Ok(Some(batch))),
