@@ -22,7 +22,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
-use scrapegate::tls::{Clients, TlsLevel, handshake, provider, server_config};
+use scrapegate::tls::{Clients, TlsLevel, handshake, provider, server_tls};
 use support::{scrape::runtime, tls::Scraper};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ fn both_sides(new_key: &dyn Fn() -> KeyPair) -> (Arc<ServerConfig>, Arc<ClientCo
 
     let (chain, key) = issue(ExtendedKeyUsagePurpose::ServerAuth);
     let clients = Clients::Require { anchors: vec![anchor.clone()], crls: Vec::new() };
-    let server = server_config(TlsLevel::Modern, chain, &key, clients).expect("a TLS server");
+    let server = server_tls(TlsLevel::Modern, chain, &key, clients).expect("a TLS server").config;
 
     let (chain, key) = issue(ExtendedKeyUsagePurpose::ClientAuth);
     let mut roots = RootCertStore::empty();

@@ -148,6 +148,13 @@ impl Access {
         Self { allow, basic: basic.map(Basic::new) }
     }
 
+    /// Whether `client` may ask at all, whatever its password.
+    #[must_use]
+    pub fn allows(&self, client: Option<&ClientIdentity>) -> bool {
+        self.allow.is_empty()
+            || client.is_some_and(|client| self.allow.iter().any(|rule| rule.matches(client)))
+    }
+
     /// Checks one request.
     ///
     /// # Errors
@@ -158,9 +165,7 @@ impl Access {
         client: Option<&ClientIdentity>,
         headers: &HeaderMap,
     ) -> Result<(), Refusal> {
-        let allowed = self.allow.is_empty()
-            || client.is_some_and(|client| self.allow.iter().any(|rule| rule.matches(client)));
-        if !allowed {
+        if !self.allows(client) {
             return Err(Refusal::NotAllowed);
         }
         match &self.basic {

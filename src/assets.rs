@@ -4,10 +4,10 @@
 mod pem;
 mod upstream_tls;
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use hyper::header::HeaderValue;
-use rustls::{ServerConfig, pki_types::CertificateDer};
+use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use self::pem::Reader;
@@ -18,7 +18,7 @@ use crate::{
         TlsFiles,
     },
     exporter::{Authorization, Exporter, Exporters},
-    tls::{self, Clients, validity},
+    tls::{self, Clients, ServerTls, validity},
 };
 
 /// A certificate this close to its end is warned about.
@@ -28,7 +28,7 @@ const EXPIRES_SOON: time::Duration = time::Duration::days(14);
 #[derive(Debug)]
 pub struct Assets {
     /// TLS towards scrapers; absent with `insecure-plain-http`.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// The enabled exporters; absent when `[prometheus] enabled = False`.
     pub exporters: Option<Exporters>,
     /// Who may ask.
@@ -97,7 +97,7 @@ impl Loader {
         self.reader.findings.push(finding);
     }
 
-    fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<Arc<ServerConfig>> {
+    fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<ServerTls> {
         if files.enrolled && !files.certificate.value.exists() {
             let missing = format!(
                 "try-autossl is on, but {} does not exist: this host is not enrolled, and this \
@@ -115,8 +115,8 @@ impl Loader {
         self.server_validity(&files.certificate, &chain);
         let (key, clients) = (key?, clients?);
         self.key_matches(files, &chain, &key);
-        match tls::server_config(level, chain, &key, clients) {
-            Ok(config) => Some(config),
+        match tls::server_tls(level, chain, &key, clients) {
+            Ok(tls) => Some(tls),
             Err(error) => {
                 let culprit = match (&error, &files.clients) {
                     (tls::ServerConfigError::Key(_), _) => &files.key,

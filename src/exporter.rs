@@ -291,6 +291,19 @@ impl Exporters {
         self.in_order.len()
     }
 
+    /// Lets exporters that were there before, with the same `max-concurrent`, go on counting the
+    /// scrapes in flight. Meant for exporters that nobody else has yet; others stay as they are.
+    pub fn keep_slots_of(&mut self, before: &Self) {
+        for exporter in &mut self.in_order {
+            let Some(old) = before.get(&exporter.name) else { continue };
+            if old.rules.max_concurrent == exporter.rules.max_concurrent
+                && let Some(new) = Arc::get_mut(exporter)
+            {
+                new.slots = Arc::clone(&old.slots);
+            }
+        }
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,16 +1,26 @@
 //! The composition root: binds, puts the parts together, runs until the shutdown is over.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+mod open;
+mod state;
 
-use rustls::ServerConfig;
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 use tokio_rustls::server::TlsStream;
 
+use self::{open::OpenConnections, state::State};
 use crate::{
     accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
     activity::{Activity, Ending, Timeouts},
@@ -18,11 +28,10 @@ use crate::{
     config::{Config, Limits},
     connection::{Closed, Downstream, Transport, drive},
     handler::{Service, handle},
-    peer::{ClientIdentity, Peer},
+    peer::Peer,
     scrape::Chain,
     shutdown::Stage,
     tls::handshake,
-    upstream::Connector,
     workers::Workers,
 };
 
@@ -63,25 +72,45 @@ pub struct Server {
     address: SocketAddr,
     admission: Arc<Admission>,
     shared: Arc<Shared>,
-    stage: watch::Sender<Stage>,
-    hurry: Arc<Notify>,
-    drain_timeout: Duration,
+    /// Listeners that take the place of the one before.
+    listeners: mpsc::UnboundedReceiver<TcpListener>,
+    handle: Handle,
+    stage: watch::Receiver<Stage>,
 }
 
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
-    tls: Option<Arc<ServerConfig>>,
-    service: Arc<Service>,
-    limits: Limits,
+    state: watch::Sender<Arc<State>>,
+    connections: Arc<OpenConnections>,
 }
 
-/// Ends a running [`Server`] stage by stage. Clones end the same server.
+impl Shared {
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.borrow())
+    }
+}
+
+/// Changes a running [`Server`], and ends it stage by stage. Clones are of the same server.
 #[derive(Clone, Debug)]
 pub struct Handle {
+    shared: Arc<Shared>,
+    /// Where it was told to listen, which is not the real address with port 0.
+    listen: Arc<Mutex<SocketAddr>>,
+    listener: mpsc::UnboundedSender<TcpListener>,
     stage: watch::Sender<Stage>,
     /// Ends the drain. The server alone hears it: it counts what is left before it aborts it.
     hurry: Arc<Notify>,
+}
+
+/// What a reload changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Where it listens now, if that is new.
+    pub listens_anew: Option<SocketAddr>,
+    /// Open connections that are no longer welcome. Idle ones close at once, the others behind the
+    /// scrape they are at.
+    pub dismissed: usize,
 }
 
 impl Handle {
@@ -98,6 +127,36 @@ impl Handle {
             self.hurry.notify_one();
         }
     }
+
+    /// Goes on with another configuration, wholly or not at all: new connections and new requests
+    /// go by it, scrapes in flight keep what they began with. A new address is listened on before
+    /// the old one is let go.
+    ///
+    /// `worker-threads` and the caps on connections stay as they were at the start.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`]: the new address cannot be listened on, and nothing has changed.
+    pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, StartError> {
+        let mut listen_now = self.listen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listens_anew = None;
+        if config.listen != *listen_now {
+            let (listener, address) = listen(config.listen)?;
+            listens_anew = Some(address);
+            *listen_now = config.listen;
+            // A server that is gone needs no listener.
+            let _ = self.listener.send(listener);
+        }
+        let before = self.shared.state();
+        let state = Arc::new(before.next(config, assets));
+        self.shared.state.send_replace(Arc::clone(&state));
+        // From plain HTTP to TLS, and back: nobody stays.
+        let is_same_protocol = before.tls.is_some() == state.tls.is_some();
+        let dismissed = self
+            .shared
+            .connections
+            .dismiss(|peer, chain| is_same_protocol && state.welcomes(peer, chain));
+        Ok(Reloaded { listens_anew, dismissed })
+    }
 }
 
 impl Server {
@@ -106,91 +165,105 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn bind(config: &Config, assets: Assets) -> Result<Self, StartError> {
-        let address = config.listen;
-        let cannot_listen = |source| StartError::Listen { address, source };
-        let listener = listen(address).map_err(cannot_listen)?;
-        let address = listener.local_addr().map_err(cannot_listen)?;
+        let (listener, address) = listen(config.listen)?;
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
-        let limits = config.limits.clone();
+        let state = Arc::new(State::new(config, assets, reached.clone()));
+        let shared =
+            Arc::new(Shared { state: watch::Sender::new(state), connections: Arc::default() });
+        let (sender, listeners) = mpsc::unbounded_channel();
         Ok(Self {
             listener,
             workers,
             address,
             admission: Admission::new(
-                limits.max_connections,
-                limits.max_connections_per_ip,
-                limits.max_handshakes,
+                config.limits.max_connections,
+                config.limits.max_connections_per_ip,
+                config.limits.max_handshakes,
             ),
-            drain_timeout: limits.drain_timeout.as_duration(),
-            shared: Arc::new(Shared {
-                tls: assets.tls,
-                service: Arc::new(Service {
-                    exporters: assets.exporters,
-                    access: assets.access,
-                    connector: Connector::Network,
-                    scrape_timeout_offset: config.scrape_timeout_offset,
-                    stage: reached,
-                }),
-                limits,
-            }),
-            stage,
-            hurry: Arc::default(),
+            shared: Arc::clone(&shared),
+            listeners,
+            handle: Handle {
+                shared,
+                listen: Arc::new(Mutex::new(config.listen)),
+                listener: sender,
+                stage,
+                hurry: Arc::default(),
+            },
+            stage: reached,
         })
     }
 
-    /// The address it listens on, with the real port.
+    /// The address it listens on at first, with the real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What shuts it down.
+    /// What changes it and shuts it down.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { stage: self.stage.clone(), hurry: Arc::clone(&self.hurry) }
+        self.handle.clone()
     }
 
     /// Accepts and serves until [`Handle::shut_down`]; then finishes the scrapes in flight for at
     /// most `drain-timeout`, aborts what is left, and returns.
     pub async fn run(self) {
-        let Self { listener, workers, admission, shared, stage, hurry, drain_timeout, .. } = self;
-        let service_stage = shared.service.stage.clone();
+        let Self { mut listener, workers, admission, shared, mut listeners, handle, stage, .. } =
+            self;
         let start = |stream: TcpStream, address, ticket| {
             let shared = Arc::clone(&shared);
             // Here, because the workers do not start them in the order of their arrival, and the
             // oldest is the first to give way.
-            let tls = shared.tls.clone().map(|config| (config, admission.handshake()));
+            let state = shared.state();
+            let permit = state.tls.is_some().then(|| admission.handshake());
             // Out of the acceptor's runtime, and inside the worker's own.
             match stream.into_std() {
                 Ok(stream) => workers.spawn(move || async move {
                     match TcpStream::from_std(stream) {
-                        Ok(stream) => serve(stream, address, ticket, tls, shared).await,
+                        Ok(stream) => {
+                            serve(stream, address, ticket, permit, state, shared).await;
+                        }
                         Err(error) => tracing::error!(%error, "cannot serve a connection"),
                     }
                 }),
                 Err(error) => tracing::error!(%error, "cannot serve a connection"),
             }
         };
-        accept_loop(listener, Arc::clone(&admission), service_stage, start).await;
+        loop {
+            tokio::select! {
+                () = accept_loop(listener, Arc::clone(&admission), stage.clone(), &start) => break,
+                Some(next) = listeners.recv() => listener = next,
+            }
+        }
+        shared.connections.reach(Stage::Draining);
+        let drain_timeout = shared.state().limits.drain_timeout.as_duration();
 
         let in_flight = admission.open_connections();
         tracing::info!(connections = in_flight, "draining");
         let drained = tokio::select! {
             drained = timeout(drain_timeout, admission.all_closed()) => drained.is_ok(),
-            () = hurry.notified() => false,
+            () = handle.hurry.notified() => false,
         };
         if !drained {
             let left = admission.open_connections();
             tracing::warn!(connections = left, "drain ended: aborting what is left");
-            stage.send_replace(Stage::Ended);
+            handle.stage.send_replace(Stage::Ended);
+            shared.connections.reach(Stage::Ended);
             admission.all_closed().await;
         }
         tracing::info!("stopped");
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens, and says where: with the real port.
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    try_listen(address)
+        .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restart finds connections of its predecessor in TIME-WAIT.
     #[cfg(unix)]
@@ -204,33 +277,36 @@ async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     _ticket: Ticket,
-    tls: Option<(Arc<ServerConfig>, (HandshakePermit, impl Future<Output = Evicted>))>,
+    permit: Option<(HandshakePermit, impl Future<Output = Evicted>)>,
+    state: Arc<State>,
     shared: Arc<Shared>,
 ) {
-    if let Err(error) = set_options(&stream, shared.limits.stall_timeout.as_duration()) {
+    if let Err(error) = set_options(&stream, state.limits.stall_timeout.as_duration()) {
         tracing::debug!(peer = %address, %error, "connection lost");
         return;
     }
     let transport = Transport::new(stream);
-    let Some((config, (permit, evicted))) = tls else {
-        let activity = new_activity(&shared.limits);
-        serve_requests(transport, address, None, activity, &shared).await;
+    let (Some(tls), Some((permit, evicted))) = (&state.tls, permit) else {
+        let peer = Peer { address, identity: None };
+        serve_requests(transport, peer, Vec::new(), state, &shared).await;
         return;
     };
-    let limit = shared.limits.handshake_timeout.as_duration();
+    let limit = state.limits.handshake_timeout.as_duration();
     let shaken = tokio::select! {
-        shaken = handshake(transport, &config, limit) => shaken,
+        shaken = handshake(transport, &tls.config, limit) => shaken,
         evicted = evicted => {
             tracing::info!(peer = %address, reason = %evicted, "TLS handshake ended");
             return;
         }
-        () = drain_begins(&shared) => return,
+        () = drain_begins(&state) => return,
     };
     drop(permit);
     match shaken {
         Ok((stream, identity)) => {
-            let activity = new_activity(&shared.limits);
-            serve_requests(stream, address, identity, activity, &shared).await;
+            let chain = stream.get_ref().1.peer_certificates();
+            let chain = chain.map(|chain| chain.iter().map(|der| der.clone().into_owned()));
+            let chain = chain.map(Iterator::collect).unwrap_or_default();
+            serve_requests(stream, Peer { address, identity }, chain, state, &shared).await;
         }
         Err(error) => {
             tracing::info!(peer = %address, reason = Chain(&error).to_string(), "TLS handshake ended");
@@ -238,8 +314,8 @@ async fn serve(
     }
 }
 
-async fn drain_begins(shared: &Shared) {
-    Stage::after(&mut shared.service.stage.clone(), false).await;
+async fn drain_begins(state: &State) {
+    Stage::after(&mut state.service.stage.clone(), false).await;
 }
 
 fn new_activity(limits: &Limits) -> Arc<Activity> {
@@ -252,13 +328,23 @@ fn new_activity(limits: &Limits) -> Arc<Activity> {
 
 async fn serve_requests<S: Scraper>(
     mut stream: S,
-    address: SocketAddr,
-    identity: Option<ClientIdentity>,
-    activity: Arc<Activity>,
+    peer: Peer,
+    chain: Vec<CertificateDer<'static>>,
+    state: Arc<State>,
     shared: &Shared,
 ) {
+    let activity = new_activity(&state.limits);
     stream.transport().report_to(Arc::clone(&activity));
-    serve_stream(stream, Peer { address, identity }, activity, &shared.service).await;
+    let peer = Arc::new(peer);
+    let (_place, stage) = shared.connections.add(Arc::clone(&peer), chain);
+    // From here on a reload finds the connection; one since its handshake did not.
+    if !Arc::ptr_eq(&state, &shared.state()) {
+        let state = shared.state();
+        shared.connections.dismiss(|peer, chain| state.welcomes(peer, chain));
+    }
+    drop(state);
+    answer_requests(stream, peer, activity, stage, || Arc::clone(&shared.state.borrow().service))
+        .await;
 }
 
 /// Answers the requests that come on `stream` until it is over, and logs what ended it. The stream
@@ -271,11 +357,22 @@ pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     activity: Arc<Activity>,
     service: &Arc<Service>,
 ) {
-    let (address, peer) = (peer.address, Arc::new(peer));
     let stage = service.stage.clone();
+    answer_requests(stream, Arc::new(peer), activity, stage, || Arc::clone(service)).await;
+}
+
+/// Each request goes by the `service` of its time.
+async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Arc<Peer>,
+    activity: Arc<Activity>,
+    stage: watch::Receiver<Stage>,
+    service: impl Fn() -> Arc<Service> + Unpin,
+) {
+    let address = peer.address;
     let stream = Downstream::new(stream, Arc::clone(&activity));
     let closed = drive(stream, Arc::clone(&activity), stage, |request| {
-        let (service, peer) = (Arc::clone(service), Arc::clone(&peer));
+        let (service, peer) = (service(), Arc::clone(&peer));
         let activity = Arc::clone(&activity);
         Box::pin(async move { Ok(handle(service, peer, activity, request).await) })
     })

@@ -77,6 +77,16 @@ pub enum ServerConfigError {
     Tls(#[source] rustls::Error),
 }
 
+/// A TLS server, and what its clients' certificates are judged by.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// For handshakes.
+    pub config: Arc<ServerConfig>,
+    /// For connections that are open when the rules change; absent when no certificate is asked
+    /// for.
+    pub clients: Option<Arc<ClientVerifier>>,
+}
+
 /// Builds the TLS server.
 ///
 /// No session is stored and no ticket is sent: a resumed session would skip the check of the
@@ -85,24 +95,27 @@ pub enum ServerConfigError {
 /// # Errors
 /// See [`ServerConfigError`]. Whether key and certificate belong together is
 /// [`server_key_matches`]'s to say.
-pub fn server_config(
+pub fn server_tls(
     level: TlsLevel,
     chain: Vec<CertificateDer<'static>>,
     key: &PrivateKeyDer<'static>,
     clients: Clients,
-) -> Result<Arc<ServerConfig>, ServerConfigError> {
+) -> Result<ServerTls, ServerConfigError> {
     let provider = provider();
     let key =
         provider.key_provider.load_private_key(key.clone_key()).map_err(ServerConfigError::Key)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(level.versions())
         .map_err(ServerConfigError::Tls)?;
-    let builder = match clients {
+    let clients = match clients {
         Clients::Require { anchors, crls } => {
-            let verifier = ClientVerifier::new(anchors, crls, provider)?;
-            builder.with_client_cert_verifier(Arc::new(verifier))
+            Some(Arc::new(ClientVerifier::new(anchors, crls, provider)?))
         }
-        Clients::Anyone => builder.with_no_client_auth(),
+        Clients::Anyone => None,
+    };
+    let builder = match &clients {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier) as _),
+        None => builder.with_no_client_auth(),
     };
     // Not `with_single_cert`: webpki parses no X.509 version 1, which is what `openssl x509 -req`
     // makes when it is given no extensions, and such agent certificates exist.
@@ -112,7 +125,7 @@ pub fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Ok(ServerTls { config: Arc::new(config), clients })
 }
 
 /// The same certificate for every client, whatever name it asks for.

@@ -59,7 +59,7 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// The proxy's TLS server.
     pub(crate) fn tls(self) -> Arc<ServerConfig> {
-        self.assets.tls.expect("the configuration is not for plain HTTP")
+        self.assets.tls.expect("the configuration is not for plain HTTP").config
     }
 }
 

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, sync::mpsc, task::spawn_blocking};
 
 use super::{FileArgs, VerbosityArgs, complain, exit};
 use crate::{
     assets::{self, Assets},
     config::{self, Config, Findings, Severity, Sources},
     scrape::Chain,
-    server::Server,
+    server::{Handle, Reloaded, Server},
     shutdown::{Request, Signals},
     telemetry,
 };
@@ -47,7 +47,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     }
     // Accepts, waits for signals and drains; the workers have runtimes of their own.
     match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(&config, assets)),
+        Ok(runtime) => runtime.block_on(serve(config, assets, args.files.sources())),
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
             exit::SYSTEM.into()
@@ -55,7 +55,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-async fn serve(config: &Config, assets: Assets) -> ExitCode {
+async fn serve(config: Config, assets: Assets, sources: Sources) -> ExitCode {
     // Before the port is open: a signal that comes early must find its handler.
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -65,7 +65,7 @@ async fn serve(config: &Config, assets: Assets) -> ExitCode {
         }
     };
     let exporters = assets.exporters.as_ref().map_or(0, |exporters| exporters.len());
-    let server = match Server::bind(config, assets) {
+    let server = match Server::bind(&config, assets) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(error = %Chain(&error), "cannot start");
@@ -79,15 +79,77 @@ async fn serve(config: &Config, assets: Assets) -> ExitCode {
         "listening"
     );
     let handle = server.handle();
+    let (reload, wanted) = mpsc::channel(1);
+    let mut reloading = std::pin::pin!(reload_each_time(wanted, &handle, config, &sources));
     let mut running = std::pin::pin!(server.run());
     loop {
         tokio::select! {
             () = &mut running => return ExitCode::SUCCESS,
+            () = &mut reloading => {}
             request = signals.next() => match request {
                 Request::ShutDown => handle.shut_down(),
-                // Better said than ended by the signal's default action.
-                Request::Reload => tracing::warn!("this version cannot reload: restart it"),
+                // When one waits already, it will see this change too.
+                Request::Reload => drop(reload.try_send(())),
             },
         }
     }
+}
+
+/// Reads all files again each time it is `wanted`, and goes on with them if nothing is wrong.
+async fn reload_each_time(
+    mut wanted: mpsc::Receiver<()>,
+    handle: &Handle,
+    mut current: Config,
+    sources: &Sources,
+) {
+    while let Some(()) = wanted.recv().await {
+        // Files can be slow; connections are accepted meanwhile.
+        let again = sources.clone();
+        let Ok((loaded, findings)) = spawn_blocking(move || load(&again)).await else {
+            tracing::error!("reload failed, the configuration in use stays");
+            continue;
+        };
+        for finding in findings.iter() {
+            match finding.severity {
+                Severity::Error => tracing::error!(at = %finding.origin, "{}", finding.message),
+                Severity::Warning => tracing::warn!(at = %finding.origin, "{}", finding.message),
+            }
+        }
+        let Some((config, assets)) = loaded else {
+            tracing::error!("reload refused, the configuration in use stays");
+            continue;
+        };
+        let exporters = assets.exporters.as_ref().map_or(0, |exporters| exporters.len());
+        match handle.reload(&config, assets) {
+            Ok(Reloaded { listens_anew, dismissed }) => {
+                for key in needs_restart(&current, &config) {
+                    tracing::warn!(key, "a change of this key takes a restart");
+                }
+                if let Some(address) = listens_anew {
+                    tracing::info!(%address, "listening");
+                }
+                tracing::info!(exporters, dismissed, "reloaded");
+                current = config;
+            }
+            Err(error) => tracing::error!(
+                error = %Chain(&error),
+                "reload refused, the configuration in use stays"
+            ),
+        }
+    }
+}
+
+/// Keys that are looked at when the process starts, and are others now.
+fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
+    let (old, new) = (&before.limits, &now.limits);
+    [
+        ("worker-threads", before.worker_threads != now.worker_threads),
+        ("log-format", before.log_format != now.log_format),
+        ("max-connections", old.max_connections != new.max_connections),
+        ("max-connections-per-ip", old.max_connections_per_ip != new.max_connections_per_ip),
+        ("max-handshakes", old.max_handshakes != new.max_handshakes),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
 }

@@ -65,6 +65,17 @@ impl ClientVerifier {
         Ok(Self { subjects: subjects(&anchors), anchors, webpki: builder.build()? })
     }
 
+    /// Whether a client that shows these certificates would be let in at `now`.
+    #[must_use]
+    pub fn verifies(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> bool {
+        self.verify_client_cert(end_entity, intermediates, now).is_ok()
+    }
+
     fn is_anchor(&self, certificate: &CertificateDer<'_>) -> bool {
         self.anchors.iter().any(|anchor| anchor.as_ref() == certificate.as_ref())
     }

@@ -43,12 +43,26 @@ impl Proxy {
         Self::start_beneath(&[], config_ini, exporters_ini)
     }
 
+    /// The same on the address and port of `config_ini`.
+    pub(crate) fn start_where_told(config_ini: &str, exporters_ini: &str) -> Self {
+        Self::start_with(&[], config_ini, exporters_ini, &[])
+    }
+
     /// The same beneath a wrapper that runs the command it is given as its only child, such as
     /// `strace`.
     pub(crate) fn start_beneath(
         wrapper: &[OsString],
         config_ini: &str,
         exporters_ini: &str,
+    ) -> Self {
+        Self::start_with(wrapper, config_ini, exporters_ini, &["--listen", "127.0.0.1:0"])
+    }
+
+    fn start_with(
+        wrapper: &[OsString],
+        config_ini: &str,
+        exporters_ini: &str,
+        arguments: &[&str],
     ) -> Self {
         let folder = TempDir::with_prefix("scrapegate-test-").expect("a temporary folder");
         let config = folder.path().join("config.ini");
@@ -63,7 +77,7 @@ impl Proxy {
             .arg("run")
             .arg("--config")
             .arg(&config)
-            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -95,7 +109,7 @@ impl Proxy {
     }
 
     /// Waits for a record, past or to come, that `wanted` accepts.
-    pub(crate) fn wait_for_log(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for_log(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         self.log.wait_for(what, |line| serde_json::from_str(line).ok().filter(|it| wanted(it)))
     }
 

@@ -1,0 +1,61 @@
+//! What one reading of the files gave, and the change from one to the next.
+
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tokio::sync::watch;
+
+use crate::{
+    assets::Assets,
+    config::{Config, Limits},
+    handler::Service,
+    peer::Peer,
+    shutdown::Stage,
+    tls::ServerTls,
+    upstream::Connector,
+};
+
+/// What new connections and new requests go by. A scrape keeps the one it began with.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) tls: Option<ServerTls>,
+    pub(super) service: Arc<Service>,
+    pub(super) limits: Limits,
+}
+
+impl State {
+    pub(super) fn new(config: &Config, assets: Assets, stage: watch::Receiver<Stage>) -> Self {
+        Self {
+            tls: assets.tls,
+            service: Arc::new(Service {
+                exporters: assets.exporters,
+                access: assets.access,
+                connector: Connector::Network,
+                scrape_timeout_offset: config.scrape_timeout_offset,
+                stage,
+            }),
+            limits: config.limits.clone(),
+        }
+    }
+
+    /// The state after this one. Exporters that stay keep counting their scrapes in flight.
+    pub(super) fn next(&self, config: &Config, mut assets: Assets) -> Self {
+        if let (Some(exporters), Some(before)) = (&mut assets.exporters, &self.service.exporters) {
+            exporters.keep_slots_of(before);
+        }
+        Self::new(config, assets, self.service.stage.clone())
+    }
+
+    /// Whether a connection with this peer, who showed `chain`, would be let in now.
+    pub(super) fn welcomes(&self, peer: &Peer, chain: &[CertificateDer<'static>]) -> bool {
+        let let_in = match (&self.tls, chain.split_first()) {
+            // Plain HTTP, or TLS that asks for no certificate.
+            (None, _) | (Some(ServerTls { clients: None, .. }), _) => true,
+            (Some(ServerTls { clients: Some(_), .. }), None) => false,
+            (Some(ServerTls { clients: Some(verifier), .. }), Some((leaf, rest))) => {
+                verifier.verifies(leaf, rest, UnixTime::now())
+            }
+        };
+        let_in && self.service.access.allows(peer.identity.as_ref())
+    }
+}

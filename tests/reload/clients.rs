@@ -1,0 +1,119 @@
+//! Clients that are no longer welcome leave the connections that they have.
+
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::ClientConfig;
+
+use super::{DONE, assert_status, exporter, forge, reload, write};
+use crate::support::{
+    client::{Client, Cut},
+    exporter::{Exporter, Gate},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
+
+const REVOKED: u64 = 0x2001;
+const GOOD: u64 = 0x2002;
+
+fn client(pki: &Pki, serial: u64) -> Arc<ClientConfig> {
+    let change = |params: &mut rcgen::CertificateParams| {
+        params.serial_number = Some(serial.into());
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("client-{serial:x}"));
+    };
+    let shown = forge::credentials(pki.ca(), change, &[]);
+    pki.client_with(BOTH_VERSIONS, shown.chain, &shown.key)
+}
+
+fn connect(proxy: &Proxy, config: Arc<ClientConfig>) -> Client {
+    Client::connect(proxy.address(), config).expect("a handshake")
+}
+
+/// Asserts that the proxy ends the connection in order within a second of `since`.
+#[track_caller]
+fn assert_ends(client: &mut Client, since: Instant) {
+    let (bytes, cut) = client.read_to_end();
+    assert!(bytes.is_empty(), "{}", bytes.escape_ascii());
+    assert!(matches!(cut, Cut::CloseNotify), "{cut:?}");
+    let late = since.elapsed();
+    assert!(late < Duration::from_secs(1), "{late:?} after the reload");
+}
+
+fn list(pki: &Pki, serials: &[u64]) {
+    let list = forge::revocation_list(pki.ca(), serials, -1..100);
+    fs::write(pki.path("list.pem"), list).expect("written");
+}
+
+#[test]
+fn a_revoked_client_leaves_its_idle_connection_and_others_stay() {
+    let pki = Pki::new();
+    list(&pki, &[]);
+    let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
+    let proxy = Proxy::start(&config, &exporter(100).section("e"));
+    let mut revoked = connect(&proxy, client(&pki, REVOKED));
+    let mut good = connect(&proxy, client(&pki, GOOD));
+    for client in [&mut revoked, &mut good] {
+        assert_status(client, "e", 502);
+    }
+    list(&pki, &[REVOKED]);
+    let since = Instant::now();
+    reload(&proxy, DONE, 1);
+    assert_ends(&mut revoked, since);
+    assert_status(&mut good, "e", 502);
+}
+
+#[test]
+fn a_revoked_client_keeps_the_scrape_in_flight_and_nothing_behind_it() {
+    let pki = Pki::new();
+    list(&pki, &[]);
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let slow = Exporter::start(move |conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ")?;
+        opened.wait();
+        conversation.send("1\n")
+    });
+    let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
+    let proxy = Proxy::start(&config, &slow.section("slow"));
+    let mut revoked = connect(&proxy, client(&pki, REVOKED));
+    revoked.send_get("/prometheus?exporter=slow").expect("the request is sent");
+    let head = revoked.read_head().expect("a head");
+    list(&pki, &[REVOKED]);
+    reload(&proxy, DONE, 1);
+    gate.open();
+    let body = revoked.read_body(&head);
+    assert!(body.is_complete(), "{body:?}");
+    assert_ends(&mut revoked, Instant::now());
+}
+
+#[test]
+fn a_client_that_is_allowed_no_longer_leaves() {
+    let pki = Pki::new();
+    let proxy = Proxy::start(&pki.config_ini(""), &exporter(100).section("e"));
+    let mut one = connect(&proxy, client(&pki, REVOKED));
+    let mut two = connect(&proxy, client(&pki, GOOD));
+    for client in [&mut one, &mut two] {
+        assert_status(client, "e", 502);
+    }
+    write(&proxy, "config.ini", &pki.config_ini(&format!("client-allow = CN=client-{GOOD:x}\n")));
+    let since = Instant::now();
+    reload(&proxy, DONE, 1);
+    assert_ends(&mut one, since);
+    assert_status(&mut two, "e", 502);
+}
+
+#[test]
+fn a_client_of_a_ca_that_is_trusted_no_longer_leaves() {
+    let (old, new) = (Pki::new(), Pki::new());
+    let proxy = Proxy::start(&old.config_ini(""), &exporter(100).section("e"));
+    let mut client = connect(&proxy, client(&old, GOOD));
+    assert_status(&mut client, "e", 502);
+    write(&proxy, "config.ini", &new.config_ini(""));
+    let since = Instant::now();
+    reload(&proxy, DONE, 1);
+    assert_ends(&mut client, since);
+}

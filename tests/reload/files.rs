@@ -1,0 +1,205 @@
+//! What is in the files afterwards, and what is not.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::symlink,
+};
+
+use super::{DONE, REFUSED, assert_status, connect, exporter, reload, write};
+use crate::support::{
+    client::Client,
+    exporter::{Exporter, Gate},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
+
+const EXPORTERS: &str = "prometheus_exporters.ini";
+
+#[test]
+fn exporters_come_go_and_move_without_a_new_connection() {
+    let pki = Pki::new();
+    let (one, two) = (exporter(100), exporter(200));
+    let proxy = Proxy::start(&pki.config_ini(""), &(one.section("stays") + &one.section("goes")));
+    let mut client = connect(&pki, &proxy);
+    assert_status(&mut client, "stays", 200);
+    assert_status(&mut client, "comes", 404);
+
+    write(&proxy, EXPORTERS, &(two.section("stays") + &two.section("comes")));
+    assert_status(&mut client, "goes", 200);
+    reload(&proxy, DONE, 1);
+    for (name, status) in [("stays", 200), ("comes", 200), ("goes", 404)] {
+        assert_status(&mut client, name, status);
+    }
+    assert_eq!(two.connections(), 2, "both are the other exporter now");
+}
+
+#[test]
+fn a_mistake_anywhere_changes_nothing_and_is_named() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let config = pki.config_ini("");
+    let proxy = Proxy::start(&config, &one.section("before"));
+    let mut client = connect(&pki, &proxy);
+    let good = one.section("after");
+    for (count, (file, text)) in [
+        (EXPORTERS, good.clone() + "[half\n"),
+        (EXPORTERS, good.clone() + "[empty]\nenabled = true\nport = 0\n"),
+        ("config.ini", config.replace("server.pem", "none.pem")),
+        ("config.ini", "[default]\n".to_owned()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        write(&proxy, "config.ini", &config);
+        write(&proxy, EXPORTERS, &good);
+        write(&proxy, file, &text);
+        reload(&proxy, REFUSED, count + 1);
+        assert_status(&mut client, "before", 200);
+        assert_status(&mut client, "after", 404);
+        assert_status(&mut connect(&pki, &proxy), "before", 200);
+        proxy.wait_for_log("the place of the mistake", |record| {
+            let at = record["fields"]["at"].as_str().unwrap_or_default();
+            record["level"] == "ERROR" && at.contains(file)
+        });
+    }
+    write(&proxy, "config.ini", &config);
+    reload(&proxy, DONE, 1);
+    assert_status(&mut client, "after", 200);
+}
+
+#[test]
+fn a_scrape_in_flight_keeps_the_exporter_it_began_with_and_its_slot() {
+    let pki = Pki::new();
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let slow = Exporter::start(move |conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ")?;
+        opened.wait();
+        conversation.send("1\n")
+    });
+    let section = slow.section("slow") + "max-concurrent = 1\n";
+    let proxy = Proxy::start(&pki.config_ini(""), &section);
+    let mut client = connect(&pki, &proxy);
+    client.send_get("/prometheus?exporter=slow").expect("the request is sent");
+    let head = client.read_head().expect("a head");
+
+    write(&proxy, EXPORTERS, &(exporter(100).section("new") + &section));
+    reload(&proxy, DONE, 1);
+    assert_status(&mut connect(&pki, &proxy), "slow", 503);
+    write(&proxy, EXPORTERS, &exporter(100).section("new"));
+    reload(&proxy, DONE, 2);
+    assert_status(&mut connect(&pki, &proxy), "slow", 404);
+    gate.open();
+    let body = client.read_body(&head);
+    assert!(body.is_complete(), "{body:?}");
+    assert_eq!(body.text(), "a 1\n");
+    assert_status(&mut client, "slow", 404);
+}
+
+#[test]
+fn a_new_server_certificate_is_shown_to_new_connections() {
+    let (old, new) = (Pki::new(), Pki::new());
+    let one = exporter(100);
+    let proxy = Proxy::start(&old.config_ini(""), &one.section("e"));
+    let mut kept = connect(&old, &proxy);
+    assert_status(&mut kept, "e", 200);
+
+    // A pair that does not belong together is half of a change, as when two files are written one
+    // after the other.
+    let config = old.config_ini("");
+    let path = |pki: &Pki, file| pki.path(file).display().to_string();
+    let half = config.replace(&path(&old, "server.pem"), &path(&new, "server.pem"));
+    write(&proxy, "config.ini", &half);
+    reload(&proxy, REFUSED, 1);
+    assert_status(&mut connect(&old, &proxy), "e", 200);
+
+    write(&proxy, "config.ini", &new.config_ini(""));
+    reload(&proxy, DONE, 1);
+    assert_status(&mut connect(&new, &proxy), "e", 200);
+    assert!(Client::connect(proxy.address(), old.client(BOTH_VERSIONS)).is_err());
+}
+
+#[test]
+fn a_file_behind_a_symbolic_link_is_found_where_the_link_leads_now() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let proxy = Proxy::start(&pki.config_ini(""), &one.section("before"));
+    let folder = proxy.folder();
+    fs::write(folder.join("next.ini"), one.section("after")).expect("written");
+    symlink("next.ini", folder.join("link")).expect("a link");
+    // At once, as certificate managers do.
+    fs::rename(folder.join("link"), folder.join(EXPORTERS)).expect("renamed");
+    reload(&proxy, DONE, 1);
+    assert_status(&mut connect(&pki, &proxy), "after", 200);
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+#[test]
+fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let on = |port: u16| {
+        let default = format!("[default]\naddress = 127.0.0.1\nport = {port}\n");
+        pki.config_ini("").replace("[default]\n", &default)
+    };
+    let (first, second) = (free_port(), free_port());
+    let proxy = Proxy::start_where_told(&on(first), &one.section("e"));
+    assert_eq!(proxy.address().port(), first);
+    let mut kept = connect(&pki, &proxy);
+    assert_status(&mut kept, "e", 200);
+
+    // Taken: nothing changes.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    write(&proxy, "config.ini", &on(taken.local_addr().expect("an address").port()));
+    write(&proxy, EXPORTERS, &one.section("other"));
+    reload(&proxy, REFUSED, 1);
+    assert_status(&mut connect(&pki, &proxy), "e", 200);
+
+    write(&proxy, "config.ini", &on(second));
+    reload(&proxy, DONE, 1);
+    let mut moved = proxy.address();
+    moved.set_port(second);
+    let mut client = Client::connect(moved, pki.client(BOTH_VERSIONS)).expect("a handshake");
+    assert_status(&mut client, "other", 200);
+    assert_status(&mut kept, "other", 200);
+    assert!(TcpStream::connect(proxy.address()).is_err(), "the old address still listens");
+}
+
+#[test]
+fn many_signals_at_once_end_in_the_last_state() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let proxy = Proxy::start(&pki.config_ini(""), &one.section("e0"));
+    for round in 1..30 {
+        write(&proxy, EXPORTERS, &one.section(&format!("e{round}")));
+        proxy.signal("HUP");
+    }
+    write(&proxy, EXPORTERS, &one.section("last"));
+    proxy.signal("HUP");
+    let mut client = connect(&pki, &proxy);
+    let limit = std::time::Instant::now() + crate::support::PATIENCE;
+    while client.get("/prometheus?exporter=last").head.status != 200 {
+        assert!(std::time::Instant::now() < limit, "the last change is not taken over");
+    }
+}
+
+#[test]
+fn keys_that_take_a_restart_are_named() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let proxy = Proxy::start(&pki.config_ini(""), &one.section("e"));
+    write(&proxy, "config.ini", &pki.config_ini("worker-threads = 1\nmax-connections = 99\n"));
+    reload(&proxy, DONE, 1);
+    for key in ["worker-threads", "max-connections"] {
+        proxy.wait_for_log(key, |record| {
+            record["level"] == "WARN" && record["fields"]["key"] == key
+        });
+    }
+}
