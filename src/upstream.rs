@@ -105,7 +105,8 @@ pub async fn exchange(
 }
 
 async fn ask(stream: &mut Stream, request: &[u8]) -> Result<(Head, Bytes), UpstreamError> {
-    stream.write_all(request).await.map_err(fault::before_head)?;
+    let sent = stream.send_at_once(request);
+    stream.write_all(&request[sent..]).await.map_err(fault::before_head)?;
     stream.flush().await.map_err(fault::before_head)?;
     head::read(stream).await
 }

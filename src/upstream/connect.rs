@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -54,6 +55,19 @@ impl Stream {
     #[must_use]
     pub fn other(stream: impl AnyStream + 'static) -> Self {
         Self(Kind::Other(Box::new(stream)))
+    }
+
+    /// Sends what the socket takes at once; the rest is left to the caller, errors too.
+    ///
+    /// For the first bytes on a new connection: the runtime has not heard yet that it is writable,
+    /// and would wait for that.
+    pub(super) fn send_at_once(&self, bytes: &[u8]) -> usize {
+        match &self.0 {
+            Kind::Tcp(stream) => SockRef::from(stream).send(bytes).unwrap_or(0),
+            #[cfg(unix)]
+            Kind::Unix(_) => 0,
+            Kind::Tls(_) | Kind::Other(_) => 0,
+        }
     }
 
     /// The TCP socket below everything else, if that is what is there.
@@ -203,7 +217,7 @@ async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut failure = None;
     loop {
         match untried.next() {
-            Some(&address) => attempts.push(Box::pin(TcpStream::connect(address))),
+            Some(&address) => attempts.push(Box::pin(connect(address))),
             None if attempts.is_empty() => {
                 return Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()));
             }
@@ -218,6 +232,48 @@ async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
             () = sleep(STAGGER), if untried.len() > 0 => {}
         }
     }
+}
+
+/// Connects to one address.
+///
+/// On this host the connection is there when the call returns. Then nothing waits for it, which
+/// saves the runtime a timer for `connect-timeout` and a wake-up of its own.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = nonblocking(Domain::for_address(address))?;
+    match socket.connect(&address.into()) {
+        Err(error) if !is_in_progress(&error) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let is_there = socket.peer_addr().is_ok();
+    let stream = TcpStream::from_std(socket.into())?;
+    if !is_there {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
+}
+
+#[cfg(target_os = "linux")]
+fn nonblocking(domain: Domain) -> io::Result<Socket> {
+    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nonblocking(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// `EINPROGRESS` on Unix, `WSAEWOULDBLOCK` on Windows.
+fn is_in_progress(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let in_progress = error.raw_os_error() == Some(libc::EINPROGRESS);
+    #[cfg(not(unix))]
+    let in_progress = error.kind() == io::ErrorKind::WouldBlock;
+    in_progress
 }
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
