@@ -4,11 +4,12 @@ mod open;
 mod state;
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustls::pki_types::CertificateDer;
@@ -16,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
@@ -31,7 +32,7 @@ use crate::{
     peer::Peer,
     scrape::Chain,
     shutdown::Stage,
-    tls::handshake,
+    tls::{handshake, wall_clock},
     workers::Workers,
 };
 
@@ -230,9 +231,11 @@ impl Server {
                 Err(error) => tracing::error!(%error, "cannot serve a connection"),
             }
         };
+        let mut watching = std::pin::pin!(dismiss_expired(&shared));
         loop {
             tokio::select! {
                 () = accept_loop(listener, Arc::clone(&admission), stage.clone(), &start) => break,
+                never = &mut watching => match never {},
                 Some(next) = listeners.recv() => listener = next,
             }
         }
@@ -254,6 +257,25 @@ impl Server {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Ends connections when their client certificates do, by the wall clock: also when it is set.
+///
+/// Certificates are valid for whole seconds, so it looks when one has begun (RFC 5280 §4.1.2.5).
+async fn dismiss_expired(shared: &Shared) -> Infallible {
+    loop {
+        let now = wall_clock();
+        let state = shared.state();
+        shared.connections.dismiss_expired(now, |peer, chain| state.welcomes(peer, chain));
+        drop(state);
+        sleep(to_next_second(SystemTime::now())).await;
+    }
+}
+
+/// How long until the wall clock shows another second.
+fn to_next_second(now: SystemTime) -> Duration {
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(1) - Duration::from_nanos(since_1970.subsec_nanos().into())
 }
 
 /// Listens, and says where: with the real port.

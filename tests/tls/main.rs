@@ -6,6 +6,7 @@
 
 mod access;
 mod client_certificates;
+mod expiry;
 mod forge;
 mod hello;
 mod revocation;
