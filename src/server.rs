@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Limits},
     connection::{Closed, Downstream, Transport, drive},
     handler::{Service, handle},
-    peer::Peer,
+    peer::{ANY_PEER, Peer},
     scrape::Chain,
     shutdown::Stage,
     tls::{handshake, wall_clock},
@@ -225,10 +225,14 @@ impl Server {
                         Ok(stream) => {
                             serve(stream, address, ticket, permit, state, shared).await;
                         }
-                        Err(error) => tracing::error!(%error, "cannot serve a connection"),
+                        Err(error) => {
+                            tracing::error!(target: ANY_PEER, %error, "cannot serve a connection")
+                        }
                     }
                 }),
-                Err(error) => tracing::error!(%error, "cannot serve a connection"),
+                Err(error) => {
+                    tracing::error!(target: ANY_PEER, %error, "cannot serve a connection")
+                }
             }
         };
         let mut watching = std::pin::pin!(dismiss_expired(&shared));
@@ -304,7 +308,7 @@ async fn serve(
     shared: Arc<Shared>,
 ) {
     if let Err(error) = set_options(&stream, state.limits.stall_timeout.as_duration()) {
-        tracing::debug!(peer = %address, %error, "connection lost");
+        tracing::debug!(target: ANY_PEER, peer = %address, %error, "connection lost");
         return;
     }
     let transport = Transport::new(stream);
@@ -315,11 +319,10 @@ async fn serve(
     };
     let limit = state.limits.handshake_timeout.as_duration();
     let shaken = tokio::select! {
-        shaken = handshake(transport, &tls.config, limit) => shaken,
-        evicted = evicted => {
-            tracing::info!(peer = %address, reason = %evicted, "TLS handshake ended");
-            return;
+        shaken = handshake(transport, &tls.config, limit) => {
+            shaken.map_err(|error| Chain(&error).to_string())
         }
+        evicted = evicted => Err(evicted.to_string()),
         () = drain_begins(&state) => return,
     };
     drop(permit);
@@ -330,8 +333,8 @@ async fn serve(
             let chain = chain.map(Iterator::collect).unwrap_or_default();
             serve_requests(stream, Peer { address, identity }, chain, state, &shared).await;
         }
-        Err(error) => {
-            tracing::info!(peer = %address, reason = Chain(&error).to_string(), "TLS handshake ended");
+        Err(reason) => {
+            tracing::info!(target: ANY_PEER, peer = %address, reason, "TLS handshake ended");
         }
     }
 }
@@ -403,6 +406,7 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
         Closed::Normally => {}
         // A scrape that ends by its deadline, a stall or a shutdown has its own record.
         Closed::By(Ending::Header) => tracing::info!(
+            target: ANY_PEER,
             peer = %address,
             client = peer.client(),
             reason = "no complete request head within header-timeout",
@@ -413,6 +417,7 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
         }
         // An aborted scrape has its own record; what is left is a request hyper could not read.
         Closed::Failed(error) if error.is_parse() || error.is_parse_too_large() => tracing::info!(
+            target: ANY_PEER,
             peer = %address,
             client = peer.client(),
             reason = Chain(&error).to_string(),
