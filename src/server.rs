@@ -1,5 +1,6 @@
 //! The composition root: binds, puts the parts together, runs until the shutdown is over.
 
+mod descriptors;
 mod open;
 mod state;
 
@@ -21,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use self::{open::OpenConnections, state::State};
+use self::{descriptors::affordable, open::OpenConnections, state::State};
 use crate::{
     accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
     activity::{Activity, Ending, Timeouts},
@@ -172,13 +173,14 @@ impl Server {
         let state = Arc::new(State::new(config, assets, reached.clone()));
         let shared =
             Arc::new(Shared { state: watch::Sender::new(state), connections: Arc::default() });
+        let max_connections = affordable(config.limits.max_connections, workers.count());
         let (sender, listeners) = mpsc::unbounded_channel();
         Ok(Self {
             listener,
             workers,
             address,
             admission: Admission::new(
-                config.limits.max_connections,
+                max_connections,
                 config.limits.max_connections_per_ip,
                 config.limits.max_handshakes,
             ),

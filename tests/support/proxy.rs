@@ -136,6 +136,27 @@ impl Proxy {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the proxy runs").count()
     }
 
+    /// How many files it may have open.
+    pub(crate) fn open_files_limit(&self) -> usize {
+        let limits =
+            fs::read_to_string(format!("/proc/{}/limits", self.pid)).expect("the proxy runs");
+        limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next())
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_else(|| panic!("no limit in:\n{limits}"))
+    }
+
+    /// Lets it have so many files open, from now on.
+    pub(crate) fn limit_open_files(&self, most: usize) {
+        let limited = Command::new("prlimit")
+            .arg(format!("--pid={}", self.pid))
+            .arg(format!("--nofile={most}"))
+            .status()
+            .expect("prlimit runs");
+        assert!(limited.success(), "the limit of {most} open files was not set");
+    }
+
     /// The CPU time it has used since its start, in user space and in the kernel.
     pub(crate) fn cpu_time(&self) -> Duration {
         /// Linux counts it in hundredths of a second for every program (`USER_HZ`).
