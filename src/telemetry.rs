@@ -2,7 +2,10 @@
 
 mod floods;
 
-use std::io::IsTerminal;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::IsTerminal,
+};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -53,5 +56,26 @@ pub fn start(format: LogFormat, verbosity: Verbosity) -> Floods {
     if let Some(mistake) = mistake {
         tracing::warn!(mistake, "{LEVEL_VARIABLE} is ignored");
     }
+    log_panics();
     floods
+}
+
+/// From now on a panic is a record like any other, with its backtrace if `RUST_BACKTRACE` asks for
+/// one.
+///
+/// What panics on a worker is one connection, which ends; the others and the process go on.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let cause = payload.downcast_ref::<&str>().copied();
+        let cause = cause.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let backtrace = Backtrace::capture();
+        let is_captured = backtrace.status() == BacktraceStatus::Captured;
+        tracing::error!(
+            at = panic.location().map(ToString::to_string),
+            cause,
+            backtrace = is_captured.then(|| backtrace.to_string()),
+            "panicked"
+        );
+    }));
 }
