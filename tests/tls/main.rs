@@ -1,14 +1,15 @@
 //! Who is let in, and how the others are told: TLS towards scrapers, with alerts and not with
 //! words of HTTP.
 //!
-//! Not here: renegotiation, which no client library at hand offers, and RSA keys below 2048 bits,
-//! which aws-lc-rs does not make.
+//! Not here: RSA keys below 2048 bits, which aws-lc-rs does not sign with; OpenSSL does, in
+//! `tests/real`.
 
 mod access;
 mod client_certificates;
 mod expiry;
 mod forge;
 mod hello;
+mod renegotiation;
 mod revocation;
 mod server_side;
 
