@@ -26,6 +26,7 @@ fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
     socket.into()
 }
 
+/// T32
 #[test]
 fn the_oldest_unfinished_handshake_gives_way_to_a_new_client() {
     let setup = Setup::new("max-handshakes = 3\nhandshake-timeout = 60\n");
@@ -58,6 +59,7 @@ fn a_flood_of_silent_connections_keeps_nobody_out() {
     assert!(left <= 8, "{left} handshakes are pending");
 }
 
+/// D09
 #[test]
 fn one_connection_more_than_the_most_waits_for_another_to_leave() {
     let setup = Setup::new("max-connections = 2\n");
@@ -80,6 +82,7 @@ fn one_connection_more_than_the_most_waits_for_another_to_leave() {
     assert_scrapes(&mut second);
 }
 
+/// D10
 #[test]
 fn an_address_has_its_own_most_and_takes_no_place_of_another() {
     let setup = Setup::new("max-connections-per-ip = 2\n");
@@ -109,6 +112,7 @@ fn an_address_has_its_own_most_and_takes_no_place_of_another() {
     assert_scrapes(&mut again);
 }
 
+/// D08
 #[test]
 fn an_idle_connection_costs_little_memory_and_gives_it_back() {
     const MANY: u64 = 200;

@@ -7,7 +7,8 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -136,6 +137,23 @@ impl Proxy {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the proxy runs").count()
     }
 
+    /// Waits until it has `most` descriptors open at most, as it had before what is over now.
+    ///
+    /// # Panics
+    /// When it has more after 5 s.
+    #[track_caller]
+    pub(crate) fn assert_at_rest(&self, most: usize) {
+        let limit = Instant::now() + Duration::from_secs(5);
+        loop {
+            let open = self.open_fds();
+            if open <= most {
+                return;
+            }
+            assert!(Instant::now() < limit, "{open} descriptors are open, {most} were before");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// How many files it may have open.
     pub(crate) fn open_files_limit(&self) -> usize {
         let limits =
@@ -212,7 +230,7 @@ impl Drop for Proxy {
         // Failures mean that it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
+        if thread::panicking() {
             print_log(&self.log.lines());
         }
     }

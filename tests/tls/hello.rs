@@ -114,6 +114,7 @@ fn fatal_alert(answer: &[u8]) -> Option<u8> {
     }
 }
 
+/// T30
 #[test]
 fn plain_http_gets_at_most_an_alert_and_no_page() {
     let pki = Pki::new();
@@ -140,6 +141,7 @@ fn plain_http_gets_at_most_an_alert_and_no_page() {
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
 }
 
+/// T22
 #[test]
 fn old_versions_are_refused_by_name() {
     let pki = Pki::new();
@@ -156,6 +158,7 @@ fn old_versions_are_refused_by_name() {
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
 }
 
+/// T23
 #[test]
 fn weak_suites_alone_are_refused() {
     let pki = Pki::new();
@@ -221,6 +224,7 @@ fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
     }
 }
 
+/// T33
 #[test]
 fn a_hello_in_records_of_one_byte_is_answered() {
     let pki = Pki::new();
