@@ -17,9 +17,9 @@ use rustls::{
 
 use crate::{
     Setup,
-    hello::{self, ALERT, HANDSHAKE, TLS_1_2},
     support::{
         PATIENCE,
+        hello::{ALERT, ECDHE_ECDSA_AES_128_GCM, HANDSHAKE, TLS_1_2, client_hello},
         pki::{BOTH_VERSIONS, Pki},
     },
 };
@@ -109,8 +109,7 @@ impl Records {
 
     /// Asks for so many new handshakes at once.
     fn ask_anew(&mut self, times: usize) -> io::Result<()> {
-        let suites = [hello::ECDHE_ECDSA_AES_128_GCM];
-        let hello = hello::client_hello(TLS_1_2, &suites, None);
+        let hello = client_hello(TLS_1_2, &[ECDHE_ECDSA_AES_128_GCM], None);
         let message = &hello[5..];
         let all: Vec<u8> = (0..times).flat_map(|_| self.sealed(HANDSHAKE, message)).collect();
         self.socket.write_all(&all)
