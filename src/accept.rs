@@ -11,7 +11,7 @@ use tokio::{
 };
 
 pub use self::admission::{Admission, Evicted, HandshakePermit, Ticket};
-use crate::shutdown::Stage;
+use crate::{peer::ANY_PEER, shutdown::Stage};
 
 /// First pause after an error that will not go away at once.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
@@ -47,18 +47,24 @@ pub async fn accept_loop(
                 match admission.admit(address.ip(), permit) {
                     Some(ticket) => start(stream, address, ticket),
                     None => tracing::warn!(
+                        target: ANY_PEER,
                         peer = %address,
                         "connection closed: max-connections-per-ip is reached"
                     ),
                 }
             }
             Err(error) if concerns_one_connection(&error) => {
-                tracing::debug!(%error, "connection lost before it was accepted");
+                tracing::debug!(target: ANY_PEER, %error, "connection lost before it was accepted");
             }
             // Out of descriptors or memory, as a rule. The connection stays in the backlog, so
             // trying again at once would spin; it comes back by itself.
             Err(error) => {
-                tracing::error!(%error, pause_seconds = pause.as_secs_f64(), "cannot accept");
+                tracing::error!(
+                    target: ANY_PEER,
+                    %error,
+                    pause_seconds = pause.as_secs_f64(),
+                    "cannot accept"
+                );
                 tokio::select! {
                     _ = Stage::after(&mut stage, false) => return,
                     () = sleep(pause) => {}

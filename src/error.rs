@@ -245,7 +245,8 @@ impl UpstreamError {
             | Abort::DeadlineScraper
             | Abort::ScraperStalled
             | Abort::ScraperGone
-            | Abort::Shutdown => Self::CutShort,
+            | Abort::Shutdown
+            | Abort::Panicked => Self::CutShort,
         }
     }
 
@@ -338,6 +339,9 @@ pub enum Abort {
     /// The drain ended before the scrape did.
     #[error("proxy shut down")]
     Shutdown,
+    /// A mistake in scrapegate, which ends the connection and no other.
+    #[error("proxy panicked")]
+    Panicked,
 }
 
 /// What `integrity = strict` missed at the end of a body.
@@ -370,7 +374,7 @@ impl Abort {
             | Self::Integrity(_)
             | Self::DeadlineExporter => Blame::Upstream,
             Self::DeadlineScraper | Self::ScraperStalled | Self::ScraperGone => Blame::Downstream,
-            Self::Shutdown => Blame::Proxy,
+            Self::Shutdown | Self::Panicked => Blame::Proxy,
         }
     }
 
@@ -388,6 +392,7 @@ impl Abort {
             Self::ScraperStalled => "scraper_stalled",
             Self::ScraperGone => "scraper_gone",
             Self::Shutdown => "shutdown",
+            Self::Panicked => "panicked",
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     deadline::{Deadline, SCRAPE_TIMEOUT_HEADER},
     error::{Afterwards, Refusal, UpstreamError},
     exporter::{Exporter, ExporterName, Exporters},
-    peer::Peer,
+    peer::{ANY_PEER, Peer},
     relay::{self, RelayBody, ResponseBody},
     respond,
     route::{self, Route},
@@ -111,6 +111,7 @@ async fn answer(
 /// Logs a request that never became a scrape, with the exporter's name if it asked for one.
 fn refused(peer: &Peer, refusal: Refusal, asked_for: Option<&ExporterName>) -> Refusal {
     tracing::info!(
+        target: ANY_PEER,
         exporter = asked_for.map(|name| name.as_str().escape_debug().to_string()),
         reason = refusal.label(),
         status = refusal.verdict().status.as_u16(),

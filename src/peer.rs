@@ -6,6 +6,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
+/// The log target of records that whoever connects can cause as often as it likes. Of each kind,
+/// few a second are written ([`crate::telemetry`]).
+pub(crate) const ANY_PEER: &str = "scrapegate::peer";
+
 /// The scraper's address and, with TLS, who it proved to be.
 #[derive(Debug)]
 pub struct Peer {

@@ -239,10 +239,12 @@ impl Drop for Scrape {
     fn drop(&mut self) {
         if !self.finished {
             let waiting_for = self.clock.waiting_for();
-            let connection = self.connection.upgrade();
-            // A connection that is gone without a word was the scraper's to end.
-            let abort = connection
-                .map_or(Abort::ScraperGone, |connection| connection.abort_cause(waiting_for));
+            let abort = match self.connection.upgrade() {
+                _ if std::thread::panicking() => Abort::Panicked,
+                Some(connection) => connection.abort_cause(waiting_for),
+                // A connection that is gone without a word was the scraper's to end.
+                None => Abort::ScraperGone,
+            };
             self.clock.resume();
             self.log(Outcome::Aborted(abort), None);
         }

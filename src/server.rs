@@ -1,14 +1,16 @@
 //! The composition root: binds, puts the parts together, runs until the shutdown is over.
 
+mod descriptors;
 mod open;
 mod state;
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustls::pki_types::CertificateDer;
@@ -16,11 +18,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
-use self::{open::OpenConnections, state::State};
+use self::{descriptors::affordable, open::OpenConnections, state::State};
 use crate::{
     accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
     activity::{Activity, Ending, Timeouts},
@@ -28,10 +30,10 @@ use crate::{
     config::{Config, Limits},
     connection::{Closed, Downstream, Transport, drive},
     handler::{Service, handle},
-    peer::Peer,
+    peer::{ANY_PEER, Peer},
     scrape::Chain,
     shutdown::Stage,
-    tls::handshake,
+    tls::{handshake, wall_clock},
     workers::Workers,
 };
 
@@ -171,13 +173,14 @@ impl Server {
         let state = Arc::new(State::new(config, assets, reached.clone()));
         let shared =
             Arc::new(Shared { state: watch::Sender::new(state), connections: Arc::default() });
+        let max_connections = affordable(config.limits.max_connections, workers.count());
         let (sender, listeners) = mpsc::unbounded_channel();
         Ok(Self {
             listener,
             workers,
             address,
             admission: Admission::new(
-                config.limits.max_connections,
+                max_connections,
                 config.limits.max_connections_per_ip,
                 config.limits.max_handshakes,
             ),
@@ -224,15 +227,21 @@ impl Server {
                         Ok(stream) => {
                             serve(stream, address, ticket, permit, state, shared).await;
                         }
-                        Err(error) => tracing::error!(%error, "cannot serve a connection"),
+                        Err(error) => {
+                            tracing::error!(target: ANY_PEER, %error, "cannot serve a connection")
+                        }
                     }
                 }),
-                Err(error) => tracing::error!(%error, "cannot serve a connection"),
+                Err(error) => {
+                    tracing::error!(target: ANY_PEER, %error, "cannot serve a connection")
+                }
             }
         };
+        let mut watching = std::pin::pin!(dismiss_expired(&shared));
         loop {
             tokio::select! {
                 () = accept_loop(listener, Arc::clone(&admission), stage.clone(), &start) => break,
+                never = &mut watching => match never {},
                 Some(next) = listeners.recv() => listener = next,
             }
         }
@@ -254,6 +263,25 @@ impl Server {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Ends connections when their client certificates do, by the wall clock: also when it is set.
+///
+/// Certificates are valid for whole seconds, so it looks when one has begun (RFC 5280 §4.1.2.5).
+async fn dismiss_expired(shared: &Shared) -> Infallible {
+    loop {
+        let now = wall_clock();
+        let state = shared.state();
+        shared.connections.dismiss_expired(now, |peer, chain| state.welcomes(peer, chain));
+        drop(state);
+        sleep(to_next_second(SystemTime::now())).await;
+    }
+}
+
+/// How long until the wall clock shows another second.
+fn to_next_second(now: SystemTime) -> Duration {
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(1) - Duration::from_nanos(since_1970.subsec_nanos().into())
 }
 
 /// Listens, and says where: with the real port.
@@ -282,7 +310,7 @@ async fn serve(
     shared: Arc<Shared>,
 ) {
     if let Err(error) = set_options(&stream, state.limits.stall_timeout.as_duration()) {
-        tracing::debug!(peer = %address, %error, "connection lost");
+        tracing::debug!(target: ANY_PEER, peer = %address, %error, "connection lost");
         return;
     }
     let transport = Transport::new(stream);
@@ -293,11 +321,10 @@ async fn serve(
     };
     let limit = state.limits.handshake_timeout.as_duration();
     let shaken = tokio::select! {
-        shaken = handshake(transport, &tls.config, limit) => shaken,
-        evicted = evicted => {
-            tracing::info!(peer = %address, reason = %evicted, "TLS handshake ended");
-            return;
+        shaken = handshake(transport, &tls.config, limit) => {
+            shaken.map_err(|error| Chain(&error).to_string())
         }
+        evicted = evicted => Err(evicted.to_string()),
         () = drain_begins(&state) => return,
     };
     drop(permit);
@@ -308,8 +335,8 @@ async fn serve(
             let chain = chain.map(Iterator::collect).unwrap_or_default();
             serve_requests(stream, Peer { address, identity }, chain, state, &shared).await;
         }
-        Err(error) => {
-            tracing::info!(peer = %address, reason = Chain(&error).to_string(), "TLS handshake ended");
+        Err(reason) => {
+            tracing::info!(target: ANY_PEER, peer = %address, reason, "TLS handshake ended");
         }
     }
 }
@@ -381,6 +408,7 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
         Closed::Normally => {}
         // A scrape that ends by its deadline, a stall or a shutdown has its own record.
         Closed::By(Ending::Header) => tracing::info!(
+            target: ANY_PEER,
             peer = %address,
             client = peer.client(),
             reason = "no complete request head within header-timeout",
@@ -391,6 +419,7 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
         }
         // An aborted scrape has its own record; what is left is a request hyper could not read.
         Closed::Failed(error) if error.is_parse() || error.is_parse_too_large() => tracing::info!(
+            target: ANY_PEER,
             peer = %address,
             client = peer.client(),
             reason = Chain(&error).to_string(),

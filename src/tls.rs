@@ -16,7 +16,7 @@ use rustls::{
 };
 
 pub use self::{
-    certificate::{server_key_matches, validity},
+    certificate::{server_key_matches, validity, wall_clock},
     client_verifier::{ClientVerifier, VerifierError},
     handshake::{HandshakeError, handshake},
 };

@@ -65,6 +65,12 @@ impl Workers {
         (0..count.get()).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
     }
 
+    /// How many threads there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Runs a task on the worker that has the fewest.
     ///
     /// The task is made there, inside its runtime: sockets belong to the runtime they are made in.

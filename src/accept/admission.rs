@@ -49,7 +49,8 @@ pub struct HandshakePermit {
 pub struct Evicted;
 
 impl Admission {
-    /// The three caps of `[proxy]`.
+    /// The three caps of `[proxy]`. Unfinished handshakes have half of the connections at most (but
+    /// two can begin at once): whoever says nothing must not keep out who has a certificate.
     #[must_use]
     pub fn new(connections: NonZeroU32, per_ip: NonZeroU32, handshakes: NonZeroU32) -> Arc<Self> {
         let as_usize = |cap: NonZeroU32| usize::try_from(cap.get()).unwrap_or(usize::MAX);
@@ -58,7 +59,7 @@ impl Admission {
             connections: Arc::new(Semaphore::new(most_connections)),
             most_connections,
             per_ip: per_ip.get(),
-            handshakes: as_usize(handshakes),
+            handshakes: as_usize(handshakes).min((most_connections / 2).max(2)),
             state: Mutex::default(),
         })
     }

@@ -41,13 +41,22 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         complain(findings);
         return exit::CONFIGURATION.into();
     };
-    telemetry::start(config.log_format, args.verbosity.verbosity());
+    let floods = telemetry::start(config.log_format, args.verbosity.verbosity());
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
         tracing::warn!(at = %finding.origin, "{}", finding.message);
     }
     // Accepts, waits for signals and drains; the workers have runtimes of their own.
     match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(config, assets, args.files.sources())),
+        Ok(runtime) => {
+            let code = runtime.block_on(async {
+                tokio::select! {
+                    code = serve(config, assets, args.files.sources()) => code,
+                    never = floods.report_each_second() => match never {},
+                }
+            });
+            floods.report();
+            code
+        }
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
             exit::SYSTEM.into()

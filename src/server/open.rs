@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 
-use crate::{peer::Peer, shutdown::Stage};
+use crate::{peer::Peer, shutdown::Stage, tls};
 
 /// See the module's documentation. One lock a connection, at its beginning and its end: nothing of
 /// this is on the way of a scrape.
@@ -28,7 +29,49 @@ struct Entry {
     peer: Arc<Peer>,
     /// The certificates it showed.
     chain: Vec<CertificateDer<'static>>,
+    /// The end of the first certificate to expire, in seconds since 1970.
+    valid_until: Option<i64>,
     stage: watch::Sender<Stage>,
+}
+
+impl Entry {
+    /// Goes to the next stage if it serves; says whether it did.
+    fn drain(&self, why: Dismissal) -> bool {
+        let drained = self.stage.send_if_modified(|stage| {
+            let serving = *stage == Stage::Serving;
+            if serving {
+                *stage = Stage::Draining;
+            }
+            serving
+        });
+        if drained {
+            tracing::info!(
+                peer = %self.peer.address,
+                client = self.peer.client(),
+                reason = %why,
+                "no longer welcome: the connection ends"
+            );
+        }
+        drained
+    }
+}
+
+/// Why a connection is no longer welcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dismissal {
+    /// The rules have changed.
+    Reload,
+    /// A certificate that it showed has expired.
+    Expiry,
+}
+
+impl fmt::Display for Dismissal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reload => "reload",
+            Self::Expiry => "its certificate has expired",
+        })
+    }
 }
 
 /// A connection's place among them, until it is dropped.
@@ -53,7 +96,8 @@ impl OpenConnections {
         let (stage, reached) = watch::channel(open.stage);
         let number = open.next;
         open.next += 1;
-        open.all.insert(number, Entry { peer, chain, stage });
+        let valid_until = first_end(&chain, i64::MIN);
+        open.all.insert(number, Entry { peer, chain, valid_until, stage });
         (Place { connections: Arc::clone(self), number }, reached)
     }
 
@@ -74,25 +118,33 @@ impl OpenConnections {
     ) -> usize {
         let open = self.open();
         let unwelcome = open.all.values().filter(|entry| !is_welcome(&entry.peer, &entry.chain));
-        unwelcome
-            .filter(|entry| {
-                entry.stage.send_if_modified(|stage| {
-                    let serving = *stage == Stage::Serving;
-                    if serving {
-                        *stage = Stage::Draining;
-                    }
-                    serving
-                })
-            })
-            .inspect(|entry| {
-                tracing::info!(
-                    peer = %entry.peer.address,
-                    client = entry.peer.client(),
-                    "no longer welcome: the connection ends"
-                );
-            })
-            .count()
+        unwelcome.filter(|entry| entry.drain(Dismissal::Reload)).count()
     }
+
+    /// The same for those of which a certificate has expired by `now`. The others are not asked
+    /// about: that takes signatures to be checked.
+    pub(super) fn dismiss_expired(
+        &self,
+        now: UnixTime,
+        is_welcome: impl Fn(&Peer, &[CertificateDer<'static>]) -> bool,
+    ) {
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        for entry in self.open().all.values_mut() {
+            if entry.valid_until.is_some_and(|end| end < seconds) {
+                // A certificate that the way to the anchor can do without may expire unnoticed.
+                if !is_welcome(&entry.peer, &entry.chain) {
+                    entry.drain(Dismissal::Expiry);
+                }
+                entry.valid_until = first_end(&entry.chain, seconds);
+            }
+        }
+    }
+}
+
+/// The first end of validity among these certificates that is not before `from`.
+fn first_end(chain: &[CertificateDer<'_>], from: i64) -> Option<i64> {
+    let ends = chain.iter().filter_map(|certificate| tls::validity(certificate));
+    ends.map(|(_, end)| end).filter(|end| *end >= from).min()
 }
 
 impl Drop for Place {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     handler::Service,
     peer::Peer,
     shutdown::Stage,
-    tls::ServerTls,
+    tls::{ServerTls, wall_clock},
     upstream::Connector,
 };
 
@@ -53,7 +53,7 @@ impl State {
             (None, _) | (Some(ServerTls { clients: None, .. }), _) => true,
             (Some(ServerTls { clients: Some(_), .. }), None) => false,
             (Some(ServerTls { clients: Some(verifier), .. }), Some((leaf, rest))) => {
-                verifier.verifies(leaf, rest, UnixTime::now())
+                verifier.verifies(leaf, rest, wall_clock())
             }
         };
         let_in && self.service.access.allows(peer.identity.as_ref())

@@ -1,7 +1,21 @@
 //! What a certificate says about itself.
 
-use rustls::{pki_types::CertificateDer, sign::SigningKey};
+use std::time::SystemTime;
+
+use rustls::{
+    pki_types::{CertificateDer, UnixTime},
+    sign::SigningKey,
+};
 use x509_parser::parse_x509_certificate;
+
+/// What the wall clock shows, by which certificates are valid or not.
+///
+/// Not `UnixTime::now`, which panics when the clock stands before 1970: here it shows 1970 then.
+#[must_use]
+pub fn wall_clock() -> UnixTime {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UnixTime::since_unix_epoch(since_1970.unwrap_or_default())
+}
 
 /// From when to when a certificate is valid, both included, in seconds since 1970.
 #[must_use]

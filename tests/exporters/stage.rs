@@ -1,10 +1,6 @@
 //! What the cases share: one proxy before one exporter, whose answer the request chooses.
 
-use std::{
-    cell::Cell,
-    io, thread,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, io, thread, time::Duration};
 
 use rustls::SupportedProtocolVersion;
 use serde_json::Value;
@@ -84,16 +80,9 @@ impl Stage {
     }
 
     /// Waits until the proxy has `most` descriptors at most.
+    #[track_caller]
     pub(crate) fn assert_at_rest(&self, most: usize) {
-        let limit = Instant::now() + Duration::from_secs(5);
-        loop {
-            let open = self.proxy.open_fds();
-            if open <= most {
-                return;
-            }
-            assert!(Instant::now() < limit, "{open} descriptors are open, {most} were before");
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.proxy.assert_at_rest(most);
     }
 }
 

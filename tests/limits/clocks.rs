@@ -30,6 +30,7 @@ fn drip(bytes: &[u8], mut send: impl FnMut(&[u8]) -> std::io::Result<()>) {
     }
 }
 
+/// T32
 #[test]
 fn a_handshake_that_does_not_begin_ends_at_its_timeout() {
     let setup = Setup::new("handshake-timeout = 0.5\n");
@@ -47,6 +48,7 @@ fn a_handshake_that_does_not_begin_ends_at_its_timeout() {
     });
 }
 
+/// T33
 #[test]
 fn a_handshake_byte_by_byte_ends_at_the_same_timeout() {
     let setup = Setup::new("handshake-timeout = 0.5\n");

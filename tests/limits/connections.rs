@@ -1,13 +1,11 @@
 //! Caps on connections and handshakes, and what an idle connection costs.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    collections::VecDeque,
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
-
-use socket2::{Domain, Socket, Type};
 
 use crate::{
     Setup, assert_scrapes, is_open,
@@ -18,14 +16,7 @@ use crate::{
 /// How long something is watched that must not happen.
 const WHILE: Duration = Duration::from_millis(500);
 
-/// A connection to `address` from another address of this host.
-fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from((source, 0)).into()).expect("bound");
-    socket.connect(&address.into()).expect("connected");
-    socket.into()
-}
-
+/// T32
 #[test]
 fn the_oldest_unfinished_handshake_gives_way_to_a_new_client() {
     let setup = Setup::new("max-handshakes = 3\nhandshake-timeout = 60\n");
@@ -58,6 +49,67 @@ fn a_flood_of_silent_connections_keeps_nobody_out() {
     assert!(left <= 8, "{left} handshakes are pending");
 }
 
+/// T32
+#[test]
+fn ten_thousand_silent_connections_disturb_nobody() {
+    /// More than may be pending, and than one address may have.
+    const KEPT: usize = 600;
+    let setup = Setup::new("handshake-timeout = 60\n");
+    let mut client = setup.connect();
+    assert_scrapes(&mut client);
+    let fds = setup.proxy.open_fds();
+    // Brings the proxy to its working set.
+    drop((0..KEPT).map(|_| setup.connect_silently_from_elsewhere()).collect::<Vec<_>>());
+    setup.proxy.assert_at_rest(fds);
+    let rss = setup.proxy.rss_kib();
+    let mut silent = VecDeque::new();
+    for number in 1..=10_000 {
+        silent.push_back(setup.connect_silently_from_elsewhere());
+        if silent.len() > KEPT {
+            silent.pop_front();
+        }
+        if number % 500 == 0 {
+            assert_scrapes(&mut client);
+            setup.assert_serves_a_new_client();
+        }
+    }
+    // Those that are pending; the others were evicted.
+    setup.proxy.assert_at_rest(fds + 256);
+    drop(silent);
+    setup.proxy.assert_at_rest(fds);
+    let grown = setup.proxy.rss_kib().saturating_sub(rss);
+    assert!(grown < 8 * 1024, "{grown} KiB more than before");
+    assert_scrapes(&mut client);
+}
+
+/// D10
+#[test]
+fn five_thousand_connections_of_one_address_have_no_more_than_its_share() {
+    const MOST: usize = 100;
+    let setup =
+        Setup::new("handshake-timeout = 60\nmax-handshakes = 2000\nmax-connections-per-ip = 100\n");
+    let mut client = setup.connect();
+    assert_scrapes(&mut client);
+    let fds = setup.proxy.open_fds();
+    let mut silent: Vec<_> = (1..MOST).map(|_| setup.connect_silently()).collect();
+    for _ in 0..49 {
+        let mut refused: Vec<_> = (0..100).map(|_| setup.connect_silently()).collect();
+        for stream in &mut refused {
+            assert_eq!(wait_for_end(stream).0, b"");
+        }
+        assert_scrapes(&mut client);
+    }
+    assert!(silent.iter().all(is_open));
+    assert!(setup.proxy.open_fds() <= fds + MOST);
+    // A place that is left is taken by the next.
+    drop(silent.pop());
+    setup.proxy.assert_at_rest(fds + MOST - 2);
+    setup.assert_serves_a_new_client();
+    drop(silent);
+    setup.proxy.assert_at_rest(fds);
+}
+
+/// D09
 #[test]
 fn one_connection_more_than_the_most_waits_for_another_to_leave() {
     let setup = Setup::new("max-connections = 2\n");
@@ -80,6 +132,7 @@ fn one_connection_more_than_the_most_waits_for_another_to_leave() {
     assert_scrapes(&mut second);
 }
 
+/// D10
 #[test]
 fn an_address_has_its_own_most_and_takes_no_place_of_another() {
     let setup = Setup::new("max-connections-per-ip = 2\n");
@@ -89,8 +142,7 @@ fn an_address_has_its_own_most_and_takes_no_place_of_another() {
         assert_eq!(wait_for_end(stream).0, b"");
     }
     assert_scrapes(&mut second);
-    // All of 127.0.0.0/8 is this host.
-    let stream = connect_from(Ipv4Addr::new(127, 0, 0, 2), setup.proxy.address());
+    let stream = setup.connect_silently_from_elsewhere();
     let config = setup.pki.client(BOTH_VERSIONS);
     let mut other = Client::over(stream, config.clone()).expect("a handshake");
     assert_scrapes(&mut other);
@@ -109,6 +161,7 @@ fn an_address_has_its_own_most_and_takes_no_place_of_another() {
     assert_scrapes(&mut again);
 }
 
+/// D08
 #[test]
 fn an_idle_connection_costs_little_memory_and_gives_it_back() {
     const MANY: u64 = 200;
@@ -128,9 +181,5 @@ fn an_idle_connection_costs_little_memory_and_gives_it_back() {
     let with_all = setup.proxy.open_fds();
     drop(idle);
     drop(warm);
-    let gone = Instant::now();
-    while setup.proxy.open_fds() as u64 > with_all as u64 - MANY {
-        assert!(gone.elapsed() < Duration::from_secs(5), "{} descriptors", setup.proxy.open_fds());
-        thread::sleep(Duration::from_millis(20));
-    }
+    setup.proxy.assert_at_rest(with_all - usize::try_from(MANY).expect("few"));
 }

@@ -1,28 +1,56 @@
-//! Out of file descriptors: neither spin nor exit.
+//! File descriptors: enough for whoever is let in, and neither spin nor exit without.
 
 use std::{
     net::TcpStream,
     time::{Duration, Instant},
 };
 
-use crate::{Setup, assert_scrapes};
+use crate::{
+    Setup, assert_scrapes,
+    support::{
+        client::Client,
+        exporter::{Exporter, Gate},
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::Proxy,
+    },
+};
 
-/// Starts a command with few descriptors. Not by `exec`: the harness looks for a child.
-const FEW: &[&str] = &["sh", "-c", r#"ulimit -n 40; "$@"; exit $?"#, "sh"];
+/// Starts a command with this limit on open files, and none above it. Not by `exec`: the harness
+/// looks for a child.
+fn limited(most: &str) -> [String; 4] {
+    ["sh", "-c", &format!(r#"ulimit {most}; "$@"; exit $?"#), "sh"].map(String::from)
+}
 
-/// More connections than there are descriptors for.
-fn exhaust(setup: &Setup) -> Vec<TcpStream> {
-    let silent = (0..60).map(|_| setup.connect_silently()).collect();
+fn beneath(wrapper: &[String], proxy_keys: &str) -> Setup {
+    Setup::beneath(&wrapper.iter().map(String::as_str).collect::<Vec<_>>(), proxy_keys)
+}
+
+/// To which `max-connections` was lowered.
+#[track_caller]
+fn lowered_to(proxy: &Proxy) -> u64 {
+    let record = proxy.wait_for_log("a warning about the limit", |record| {
+        record["level"] == "WARN" && record["fields"]["lowered_to"].is_u64()
+    });
+    record["fields"]["lowered_to"].as_u64().expect("a number")
+}
+
+/// Takes all descriptors away but those that are open and `more`, and connects more often than
+/// that.
+fn exhaust(setup: &Setup, more: usize) -> Vec<TcpStream> {
+    let most = setup.proxy.open_fds() + more;
+    setup.proxy.limit_open_files(most);
+    let silent = (0..2 * most).map(|_| setup.connect_silently()).collect();
     setup.proxy.wait_for_log("a record that it cannot accept", |record| {
         record["fields"]["message"] == "cannot accept"
     });
     silent
 }
 
+/// D11
 #[test]
 fn without_descriptors_it_waits_at_rest_and_goes_on_by_itself() {
-    let setup = Setup::beneath(FEW, "handshake-timeout = 60\n");
-    let silent = exhaust(&setup);
+    let setup = Setup::new("handshake-timeout = 60\n");
+    let silent = exhaust(&setup, 20);
     let (before, begun) = (setup.proxy.cpu_time(), Instant::now());
     std::thread::sleep(Duration::from_secs(2));
     let (used, watched) = (setup.proxy.cpu_time() - before, begun.elapsed());
@@ -35,20 +63,86 @@ fn without_descriptors_it_waits_at_rest_and_goes_on_by_itself() {
     setup.assert_serves_a_new_client();
 }
 
+/// D11
 #[test]
 fn silent_connections_that_took_all_descriptors_are_over_at_their_timeout() {
-    let setup = Setup::beneath(FEW, "handshake-timeout = 0.5\n");
-    let _silent = exhaust(&setup);
+    let setup = Setup::new("handshake-timeout = 0.5\n");
+    let _silent = exhaust(&setup, 20);
     // The client waits in the backlog until there is a descriptor for it.
     setup.assert_serves_a_new_client();
 }
 
+/// D11
 #[test]
-#[ignore = "no descriptor is kept for exporters yet: the scrape is answered 502 (CASES D11, P14)"]
-fn without_descriptors_who_is_in_is_still_served() {
-    let setup = Setup::beneath(FEW, "handshake-timeout = 60\n");
+fn with_few_descriptors_silent_connections_keep_neither_a_client_nor_its_exporter_out() {
+    let setup = beneath(&limited("-n 64"), "worker-threads = 1\nhandshake-timeout = 60\n");
+    let most = lowered_to(&setup.proxy);
+    assert!((4..32).contains(&most), "{most}");
     let mut client = setup.connect();
     assert_scrapes(&mut client);
-    let _silent = exhaust(&setup);
+    let _silent: Vec<_> = (0..200).map(|_| setup.connect_silently()).collect();
     assert_scrapes(&mut client);
+    setup.assert_serves_a_new_client();
+    let lines = setup.proxy.log_lines();
+    assert!(!lines.iter().any(|line| line.contains("cannot accept")), "{lines:#?}");
+}
+
+/// D11, P14
+#[test]
+fn every_connection_that_is_let_in_has_a_descriptor_for_its_exporter() {
+    let pki = Pki::new();
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let exporter = Exporter::start(move |conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ")?;
+        waits.wait();
+        conversation.send("1\n")
+    });
+    let proxy = Proxy::start_beneath(
+        &limited("-n 64").map(Into::into),
+        &pki.config_ini("worker-threads = 1\n"),
+        &(exporter.section("e") + "max-concurrent = 100\n"),
+    );
+    let connect = || Client::connect(proxy.address(), pki.client(BOTH_VERSIONS));
+    let scrapes: Vec<_> = (0..lowered_to(&proxy))
+        .map(|_| {
+            let mut client = connect().expect("a handshake");
+            client.send_get("/prometheus?exporter=e").expect("sent");
+            let head = client.read_head().expect("a head");
+            assert_eq!(head.status, 200, "{head:?}");
+            (client, head)
+        })
+        .collect();
+    // One more waits in the backlog, and is served when there is room.
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| connect().expect("a handshake").get("/prometheus?exporter=e"));
+        gate.open();
+        for (mut client, head) in scrapes {
+            let body = client.read_body(&head);
+            assert!(body.is_complete(), "{body:?}");
+        }
+        let response = late.join().expect("no panic");
+        assert!(response.body.is_complete(), "{response:?}");
+    });
+}
+
+/// P14
+#[test]
+fn max_connections_is_lowered_to_what_the_limit_on_open_files_allows() {
+    let setup = beneath(&limited("-n 1024"), "max-connections = 4096\n");
+    let most = lowered_to(&setup.proxy);
+    assert!((300..512).contains(&most), "{most}");
+    assert_eq!(setup.proxy.open_files_limit(), 1024);
+    setup.assert_serves_a_new_client();
+}
+
+/// P14
+#[test]
+fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
+    let setup = beneath(&limited("-S -n 64; ulimit -H -n 4096"), "max-connections = 500\n");
+    assert_eq!(setup.proxy.open_files_limit(), 4096);
+    setup.assert_serves_a_new_client();
+    let lines = setup.proxy.log_lines();
+    assert!(!lines.iter().any(|line| line.contains("lowered")), "{lines:#?}");
 }

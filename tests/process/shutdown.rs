@@ -101,6 +101,7 @@ impl Setup {
     }
 }
 
+/// P01
 #[test]
 fn an_idle_proxy_ends_at_once_with_0() {
     for signal in ["TERM", "INT"] {
@@ -123,6 +124,7 @@ fn an_idle_proxy_ends_at_once_with_0() {
     }
 }
 
+/// P02
 #[test]
 fn running_scrapes_are_finished_while_nobody_else_is_let_in() {
     let mut setup = Setup::new("");
@@ -147,6 +149,7 @@ fn running_scrapes_are_finished_while_nobody_else_is_let_in() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
+/// P03
 #[test]
 fn a_second_signal_aborts_what_still_runs() {
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
@@ -159,6 +162,7 @@ fn a_second_signal_aborts_what_still_runs() {
     }
 }
 
+/// P03
 #[test]
 fn the_end_of_the_drain_aborts_what_still_runs() {
     let mut setup = Setup::new("drain-timeout = 0.5\n");

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::ClientConfig;
+use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 
 use super::{DONE, assert_status, exporter, forge, reload, write};
 use crate::support::{
@@ -20,12 +20,20 @@ const REVOKED: u64 = 0x2001;
 const GOOD: u64 = 0x2002;
 
 fn client(pki: &Pki, serial: u64) -> Arc<ClientConfig> {
+    client_of(pki, serial, BOTH_VERSIONS)
+}
+
+fn client_of(
+    pki: &Pki,
+    serial: u64,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let change = |params: &mut rcgen::CertificateParams| {
         params.serial_number = Some(serial.into());
         params.distinguished_name.push(rcgen::DnType::CommonName, format!("client-{serial:x}"));
     };
     let shown = forge::credentials(pki.ca(), change, &[]);
-    pki.client_with(BOTH_VERSIONS, shown.chain, &shown.key)
+    pki.client_with(versions, shown.chain, &shown.key)
 }
 
 fn connect(proxy: &Proxy, config: Arc<ClientConfig>) -> Client {
@@ -47,6 +55,7 @@ fn list(pki: &Pki, serials: &[u64]) {
     fs::write(pki.path("list.pem"), list).expect("written");
 }
 
+/// T36
 #[test]
 fn a_revoked_client_leaves_its_idle_connection_and_others_stay() {
     let pki = Pki::new();
@@ -65,6 +74,7 @@ fn a_revoked_client_leaves_its_idle_connection_and_others_stay() {
     assert_status(&mut good, "e", 502);
 }
 
+/// T36
 #[test]
 fn a_revoked_client_keeps_the_scrape_in_flight_and_nothing_behind_it() {
     let pki = Pki::new();
@@ -88,6 +98,72 @@ fn a_revoked_client_keeps_the_scrape_in_flight_and_nothing_behind_it() {
     let body = revoked.read_body(&head);
     assert!(body.is_complete(), "{body:?}");
     assert_ends(&mut revoked, Instant::now());
+}
+
+/// T36
+#[test]
+fn a_revoked_client_is_told_with_the_answer_that_it_waits_for() {
+    let pki = Pki::new();
+    for &version in BOTH_VERSIONS {
+        list(&pki, &[]);
+        let gate = Gate::default();
+        let opened = gate.clone();
+        let (asked, asks) = std::sync::mpsc::channel();
+        let slow = Exporter::start(move |conversation| {
+            conversation.read_request()?;
+            asked.send(()).expect("the test waits");
+            opened.wait();
+            conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n")
+        });
+        let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
+        let proxy = Proxy::start(&config, &slow.section("slow"));
+        let mut revoked = connect(&proxy, client_of(&pki, REVOKED, &[version]));
+        // The second one waits behind the first, and is never begun.
+        let request = "GET /prometheus?exporter=slow HTTP/1.1\r\nHost: h\r\n\r\n";
+        revoked.send(request.repeat(2)).expect("the requests are sent");
+        asks.recv().expect("the exporter is asked");
+        list(&pki, &[REVOKED]);
+        reload(&proxy, DONE, 1);
+        gate.open();
+        let response = revoked.read_response().expect("a response");
+        assert_eq!(response.head.header("connection"), Some("close"), "{version:?}");
+        assert!(response.body.is_complete(), "{response:?}");
+        assert_ends(&mut revoked, Instant::now());
+        assert_eq!(slow.connections(), 1);
+    }
+}
+
+/// T35
+#[test]
+fn who_comes_again_after_a_reload_or_a_restart_shakes_hands_in_full() {
+    let pki = Pki::new();
+    let exporter = exporter(100);
+    let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
+    for version in BOTH_VERSIONS {
+        // What a server hands out to come again with is kept here, between connections.
+        let with_memory = client_of(&pki, GOOD, &[version]);
+        let come = |proxy: &Proxy| {
+            let mut client = connect(proxy, with_memory.clone());
+            assert_status(&mut client, "e", 200);
+            assert_eq!(client.tls().handshake_kind(), Some(HandshakeKind::Full), "{version:?}");
+        };
+        list(&pki, &[]);
+        let proxy = Proxy::start(&config, &exporter.section("e"));
+        come(&proxy);
+        list(&pki, &[REVOKED]);
+        reload(&proxy, DONE, 1);
+        come(&proxy);
+        drop(proxy);
+        let proxy = Proxy::start(&config, &exporter.section("e"));
+        come(&proxy);
+        list(&pki, &[GOOD]);
+        reload(&proxy, DONE, 1);
+        let mut refused = Client::connect(proxy.address(), with_memory.clone());
+        let answered = refused.as_mut().is_ok_and(|client| {
+            client.send_get("/prometheus").and_then(|()| client.read_head()).is_ok()
+        });
+        assert!(!answered, "{version:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -136,6 +137,44 @@ impl Proxy {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the proxy runs").count()
     }
 
+    /// Waits until it has `most` descriptors open at most, as it had before what is over now.
+    ///
+    /// # Panics
+    /// When it has more after 5 s.
+    #[track_caller]
+    pub(crate) fn assert_at_rest(&self, most: usize) {
+        let limit = Instant::now() + Duration::from_secs(5);
+        loop {
+            let open = self.open_fds();
+            if open <= most {
+                return;
+            }
+            assert!(Instant::now() < limit, "{open} descriptors are open, {most} were before");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How many files it may have open.
+    pub(crate) fn open_files_limit(&self) -> usize {
+        let limits =
+            fs::read_to_string(format!("/proc/{}/limits", self.pid)).expect("the proxy runs");
+        limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next())
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_else(|| panic!("no limit in:\n{limits}"))
+    }
+
+    /// Lets it have so many files open, from now on.
+    pub(crate) fn limit_open_files(&self, most: usize) {
+        let limited = Command::new("prlimit")
+            .arg(format!("--pid={}", self.pid))
+            .arg(format!("--nofile={most}"))
+            .status()
+            .expect("prlimit runs");
+        assert!(limited.success(), "the limit of {most} open files was not set");
+    }
+
     /// The CPU time it has used since its start, in user space and in the kernel.
     pub(crate) fn cpu_time(&self) -> Duration {
         /// Linux counts it in hundredths of a second for every program (`USER_HZ`).
@@ -191,7 +230,7 @@ impl Drop for Proxy {
         // Failures mean that it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
+        if thread::panicking() {
             print_log(&self.log.lines());
         }
     }

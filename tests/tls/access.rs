@@ -33,12 +33,15 @@ fn scrape_as(client: &mut Client, credentials: &str) -> Response {
     client.read_response().expect("a response")
 }
 
+/// T16
 #[test]
 fn a_client_that_is_not_on_the_list_is_forbidden_everything() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "client-allow = CN=somebody-else, DNS:*.example.org\n");
-    for target in ["/prometheus?exporter=e", "/prometheus", "/-/healthy", "/nothing"] {
-        let mut client = connect(&setup, pki.client(BOTH_VERSIONS));
+    let targets = ["/prometheus?exporter=e", "/prometheus", "/-/healthy", "/nothing"];
+    let cases = BOTH_VERSIONS.iter().flat_map(|version| targets.map(|target| (version, target)));
+    for (&version, target) in cases {
+        let mut client = connect(&setup, pki.client(&[version]));
         let response = client.get(target);
         assert_eq!(response.head.status, 403, "{response:?}");
         assert_eq!(response.head.header("connection"), Some("close"));
@@ -46,6 +49,10 @@ fn a_client_that_is_not_on_the_list_is_forbidden_everything() {
         assert_eq!((response.head.reason.as_str(), response.body.text().trim_end()), (text, text));
         assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
     }
+    setup.proxy.assert_at_rest(setup.at_rest);
+    let lines = setup.proxy.log_lines();
+    let refused = lines.iter().filter(|line| line.contains("\"reason\":\"not_allowed\"")).count();
+    assert_eq!(refused, BOTH_VERSIONS.len() * targets.len(), "{lines:#?}");
     assert_eq!(setup.exporter.connections(), 0);
 }
 

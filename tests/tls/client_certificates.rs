@@ -50,6 +50,7 @@ fn trusting(pki: &Pki, ca: &str) -> Setup {
     Setup::with_config(&pki.config_ini("").replace(&trusted, &file.display().to_string()))
 }
 
+/// T01
 #[test]
 fn a_client_without_a_certificate_is_told_that_one_is_required() {
     let pki = Pki::new();
@@ -65,6 +66,7 @@ fn a_client_without_a_certificate_is_told_that_one_is_required() {
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
 }
 
+/// T02
 #[test]
 fn the_certificate_of_another_ca_is_of_an_unknown_ca() {
     let pki = Pki::new();
@@ -73,6 +75,7 @@ fn the_certificate_of_another_ca_is_of_an_unknown_ca() {
     assert_refused_by(&pki, &forged, AlertDescription::UnknownCA);
 }
 
+/// T02
 #[test]
 fn the_certificate_of_another_ca_with_the_same_name_is_not_taken_for_ours() {
     let pki = Pki::new();
@@ -89,6 +92,7 @@ fn the_certificate_of_another_ca_with_the_same_name_is_not_taken_for_ours() {
     assert_eq!(setup.exporter.connections(), 0);
 }
 
+/// T04
 #[test]
 fn an_expired_certificate_is_called_expired() {
     let pki = Pki::new();
@@ -103,6 +107,7 @@ fn an_expired_certificate_is_called_expired() {
     assert_refused_by(&pki, &forged, AlertDescription::CertificateExpired);
 }
 
+/// T05
 #[test]
 fn a_certificate_that_is_not_valid_yet_is_called_expired() {
     let pki = Pki::new();
@@ -110,6 +115,7 @@ fn a_certificate_that_is_not_valid_yet_is_called_expired() {
     assert_refused_by(&pki, &forged, AlertDescription::CertificateExpired);
 }
 
+/// T06
 #[test]
 fn a_certificate_for_servers_only_is_unsupported() {
     let pki = Pki::new();
@@ -121,12 +127,14 @@ fn a_certificate_for_servers_only_is_unsupported() {
     assert_refused_by(&pki, &forged, AlertDescription::UnsupportedCertificate);
 }
 
+/// T08
 #[test]
 fn a_certificate_that_its_owner_signed_is_of_an_unknown_ca() {
     let pki = Pki::new();
     assert_refused_by(&pki, &forge::self_signed(), AlertDescription::UnknownCA);
 }
 
+/// T10
 #[test]
 fn a_chain_needs_its_intermediate() {
     let pki = Pki::new();
@@ -137,6 +145,7 @@ fn a_chain_needs_its_intermediate() {
     assert_let_in(&pki, &setup, &forge::credentials(&intermediate, |_| {}, &[&intermediate]));
 }
 
+/// T18
 #[test]
 fn a_client_must_have_the_key_of_the_certificate_that_it_shows() {
     let pki = Pki::new();
@@ -197,6 +206,7 @@ fn another_ca_certificate_with_the_same_name_and_key_is_no_client_certificate() 
     assert_refused_by(&pki, &as_client(&other, other.key()), alert);
 }
 
+/// T18
 #[test]
 fn the_ca_certificate_without_its_key_opens_nothing() {
     let pki = Pki::new();

@@ -55,6 +55,14 @@ pub(crate) fn intermediate(issuer: &Issuer<'_, KeyPair>, serial: u64) -> Authori
     Authority::signed_by(params, new_key(), issuer).expect("a CA certificate")
 }
 
+/// What a CA below another is made of that expires then.
+pub(crate) fn authority_until(end: OffsetDateTime) -> CertificateParams {
+    let mut params = authority_params("intermediate");
+    params.use_authority_key_identifier_extension = true;
+    params.not_after = end;
+    params
+}
+
 /// A CRL of `issuer` in PEM form, good on these days counted from now.
 pub(crate) fn revocation_list(
     issuer: &Issuer<'_, KeyPair>,

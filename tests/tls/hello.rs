@@ -10,60 +10,19 @@ use crate::{
     Setup,
     support::{
         PATIENCE,
+        hello::{
+            AES_128_GCM, ALERT, ECDHE_ECDSA_AES_128_GCM, HANDSHAKE, KEY_EXCHANGE_MODES,
+            PRE_SHARED_KEY, SESSION_TICKET, TLS_1_2, TLS_1_3, client_hello, hello_with, record,
+            with_length_2,
+        },
         pki::{BOTH_VERSIONS, Pki},
     },
 };
 
-const TLS_1_2: u16 = 0x0303;
-const ECDHE_ECDSA_AES_128_GCM: u16 = 0xc02b;
-
-const HANDSHAKE: u8 = 22;
-const ALERT: u8 = 21;
-
 const HANDSHAKE_FAILURE: u8 = 40;
+const ILLEGAL_PARAMETER: u8 = 47;
+const DECODE_ERROR: u8 = 50;
 const PROTOCOL_VERSION: u8 = 70;
-
-/// A ClientHello in one record, of `version`, with these suites and, if any, this server name.
-fn client_hello(version: u16, suites: &[u16], server_name: Option<&[u8]>) -> Vec<u8> {
-    let mut extensions = Vec::new();
-    let mut extension = |kind: u16, value: &[u8]| {
-        extensions.extend(kind.to_be_bytes());
-        extensions.extend(with_length_2(value));
-    };
-    if let Some(name) = server_name {
-        let entry = [&[0], &with_length_2(name)[..]].concat();
-        extension(0, &with_length_2(&entry));
-    }
-    // x25519 and P-256.
-    extension(10, &with_length_2(&[0x00, 0x1d, 0x00, 0x17]));
-    // Uncompressed points.
-    extension(11, &[1, 0]);
-    // ECDSA P-256 with SHA-256, RSA-PSS and PKCS #1.
-    extension(13, &with_length_2(&[0x04, 0x03, 0x08, 0x04, 0x04, 0x01]));
-    // Extended master secret.
-    extension(23, &[]);
-
-    let suites: Vec<u8> = suites.iter().flat_map(|suite| suite.to_be_bytes()).collect();
-    let mut body = version.to_be_bytes().to_vec();
-    body.extend([7; 32]);
-    // No session; one compression method, none.
-    body.push(0);
-    body.extend(with_length_2(&suites));
-    body.extend([1, 0]);
-    body.extend(with_length_2(&extensions));
-
-    let length = u16::try_from(body.len()).expect("short").to_be_bytes();
-    record(&[&[1, 0], &length[..], &body].concat())
-}
-
-fn record(payload: &[u8]) -> Vec<u8> {
-    [&[HANDSHAKE, 3, 1], &with_length_2(payload)[..]].concat()
-}
-
-fn with_length_2(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).expect("short").to_be_bytes();
-    [&length, bytes].concat()
-}
 
 /// What comes back, to the first record's end or the connection's.
 fn first_answer(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
@@ -87,6 +46,7 @@ fn fatal_alert(answer: &[u8]) -> Option<u8> {
     }
 }
 
+/// T30
 #[test]
 fn plain_http_gets_at_most_an_alert_and_no_page() {
     let pki = Pki::new();
@@ -113,6 +73,7 @@ fn plain_http_gets_at_most_an_alert_and_no_page() {
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
 }
 
+/// T22
 #[test]
 fn old_versions_are_refused_by_name() {
     let pki = Pki::new();
@@ -129,6 +90,7 @@ fn old_versions_are_refused_by_name() {
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
 }
 
+/// T23
 #[test]
 fn weak_suites_alone_are_refused() {
     let pki = Pki::new();
@@ -151,30 +113,50 @@ fn weak_suites_alone_are_refused() {
     assert_eq!(first_answer(&setup, &good)[0], HANDSHAKE);
 }
 
+/// T27
 #[test]
 fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
-    let ask = |name: &[u8]| {
-        first_answer(&setup, &client_hello(TLS_1_2, &[ECDHE_ECDSA_AES_128_GCM], Some(name)))
-    };
-    for name in [&b"localhost"[..], b"wrong-name.example", b"127.0.0.1"] {
-        let answer = ask(name);
-        assert_eq!(answer.first(), Some(&HANDSHAKE), "{name:?}: {answer:?}");
-    }
-    for name in
-        [&b"marker\0.example"[..], b"marker\x1b[31m", "märker".as_bytes(), b"", &[b'm'; 255]]
-    {
-        let answer = ask(name);
-        assert!(fatal_alert(&answer).is_some(), "{name:?}: {answer:?}");
+    for (version, suite) in [(TLS_1_2, ECDHE_ECDSA_AES_128_GCM), (TLS_1_3, AES_128_GCM)] {
+        let ask =
+            |name: Option<&[u8]>| first_answer(&setup, &client_hello(version, &[suite], name));
+        let labels = [&[b'w'; 63][..]; 4].join(&b'.');
+        for name in [
+            None,
+            Some(&b"localhost"[..]),
+            Some(b"wrong-name.example"),
+            Some(b"127.0.0.1"),
+            // 253 bytes, the longest name there can be.
+            Some(&labels[2..]),
+        ] {
+            let answer = ask(name);
+            assert_eq!(answer.first(), Some(&HANDSHAKE), "{version:#x} {name:?}: {answer:?}");
+        }
+        for name in [
+            &b"marker\0.example"[..],
+            b"marker\x1b[31m",
+            b"marker:443",
+            "märker".as_bytes(),
+            b"",
+            &[b'm'; 255],
+            &[b"marker"[..].to_vec(), labels].concat(),
+        ] {
+            let answer = ask(Some(name));
+            let alert = fatal_alert(&answer);
+            let is_right = matches!(alert, Some(DECODE_ERROR | ILLEGAL_PARAMETER));
+            assert!(is_right, "{version:#x} {name:?}: {answer:?}");
+        }
     }
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
     setup.proxy.wait_for_scrape("e");
     for line in setup.proxy.log_lines() {
-        assert!(!["marker", "märker", "mmmm"].iter().any(|name| line.contains(name)), "{line}");
+        let names = ["marker", "märker", "mmmm", "wrong-name", "wwww"];
+        assert!(!names.iter().any(|name| line.contains(name)), "{line}");
     }
 }
 
+/// T33
 #[test]
 fn a_hello_in_records_of_one_byte_is_answered() {
     let pki = Pki::new();
@@ -205,5 +187,51 @@ fn a_hello_without_an_end_is_refused_long_before_its_time_is_over() {
     }
     assert!(sent < 8 * 1024 * 1024, "{sent} bytes were taken");
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+}
+
+/// The session and the kinds of extension in a ServerHello.
+#[track_caller]
+fn server_hello(answer: &[u8]) -> (&[u8], Vec<u16>) {
+    // Record, message type and length, version, random.
+    let (start, rest) = answer.split_at(5 + 4 + 2 + 32);
+    assert_eq!((start[0], start[5]), (HANDSHAKE, 2), "{answer:?}");
+    let message = usize::from(u16::from_be_bytes([start[7], start[8]]));
+    let rest = &rest[..message - 2 - 32];
+    let (session, rest) = rest[1..].split_at(usize::from(rest[0]));
+    // Suite, compression, length of the extensions.
+    let mut extensions = rest.get(2 + 1 + 2..).unwrap_or_default();
+    let mut kinds = Vec::new();
+    while let [a, b, c, d, rest @ ..] = extensions {
+        kinds.push(u16::from_be_bytes([*a, *b]));
+        extensions = &rest[usize::from(u16::from_be_bytes([*c, *d]))..];
+    }
+    (session, kinds)
+}
+
+/// T35
+#[test]
+fn a_session_that_a_client_claims_to_have_is_not_resumed() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    let session = [9; 32];
+    let ticket = vec![8; 200];
+    for (name, more) in
+        [("by its name", vec![]), ("by ticket", vec![(SESSION_TICKET, ticket.clone())])]
+    {
+        let hello = hello_with(TLS_1_2, &[ECDHE_ECDSA_AES_128_GCM], &session, &more);
+        let answer = first_answer(&setup, &hello);
+        let (taken_up, extensions) = server_hello(&answer);
+        assert_ne!(taken_up, session, "{name}");
+        assert!(!extensions.contains(&SESSION_TICKET), "{name}: {extensions:?}");
+    }
+    // An identity with its age, and a binder (RFC 8446 §4.2.11).
+    let identity = [&with_length_2(&ticket)[..], &[0; 4]].concat();
+    let binder = [&[32][..], &[7; 32]].concat();
+    let key = [with_length_2(&identity), with_length_2(&binder)].concat();
+    let more = [(KEY_EXCHANGE_MODES, vec![1, 1]), (PRE_SHARED_KEY, key)];
+    let answer = first_answer(&setup, &hello_with(TLS_1_3, &[AES_128_GCM], &session, &more));
+    let (_, extensions) = server_hello(&answer);
+    assert!(!extensions.contains(&PRE_SHARED_KEY), "{extensions:?}");
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
 }

@@ -1,20 +1,24 @@
 //! Who is let in, and how the others are told: TLS towards scrapers, with alerts and not with
 //! words of HTTP.
 //!
-//! Not here: renegotiation, which no client library at hand offers, and RSA keys below 2048 bits,
-//! which aws-lc-rs does not make.
+//! The numbers (`T04`) are those of the list of hostile cases that the project keeps.
+//!
+//! Not here: RSA keys below 2048 bits, which aws-lc-rs does not sign with; OpenSSL does, in
+//! `tests/real`.
 
 mod access;
 mod client_certificates;
+mod expiry;
 mod forge;
 mod hello;
+mod renegotiation;
 mod revocation;
 mod server_side;
 
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{cell::Cell, io, net::SocketAddr, sync::Arc};
 
 use rustls::{AlertDescription, ClientConfig};
 
@@ -30,6 +34,10 @@ use support::{
 struct Setup {
     proxy: Proxy,
     exporter: Exporter,
+    /// Descriptors that it has open when nobody is there.
+    at_rest: usize,
+    /// Handshakes that [`Setup::assert_refuses`] has seen refused.
+    refused: Cell<usize>,
 }
 
 impl Setup {
@@ -44,7 +52,8 @@ impl Setup {
             conversation.answer("", Framing::ContentLength, Body::text(100))
         });
         let proxy = Proxy::start(config_ini, &exporter.section("e"));
-        Self { proxy, exporter }
+        let at_rest = proxy.open_fds();
+        Self { proxy, exporter, at_rest, refused: Cell::default() }
     }
 
     fn address(&self) -> SocketAddr {
@@ -61,11 +70,24 @@ impl Setup {
         assert_eq!(response.body.bytes, 100);
     }
 
-    /// Asserts that the connection ends with `alert` and without a byte of HTTP.
+    /// Asserts that the connection ends with `alert` and without a byte of HTTP, that this is
+    /// logged once, and that nothing is left of it.
     #[track_caller]
     fn assert_refuses(&self, config: Arc<ClientConfig>, alert: AlertDescription) {
+        let asked = self.exporter.connections();
         assert_eq!(refusal(self.address(), config), alert);
-        assert_eq!(self.exporter.connections(), 0);
+        assert_eq!(self.exporter.connections(), asked);
+        self.refused.set(self.refused.get() + 1);
+        let (seen, refused) = (Cell::new(0), self.refused.get());
+        let is_refusal = |line: &str| line.contains("TLS handshake ended");
+        self.proxy.wait_for_log(&format!("{refused} refused handshakes"), |record| {
+            seen.set(seen.get() + usize::from(is_refusal(&record.to_string())));
+            seen.get() == refused
+        });
+        self.proxy.assert_at_rest(self.at_rest);
+        let lines = self.proxy.log_lines();
+        let records = lines.iter().filter(|line| is_refusal(line)).count();
+        assert_eq!(records, refused, "{lines:#?}");
     }
 }
 

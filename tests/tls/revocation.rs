@@ -37,6 +37,7 @@ fn assert_let_in(pki: &Pki, setup: &Setup, shown: &Credentials) {
     }
 }
 
+/// T12
 #[test]
 fn a_certificate_on_the_list_is_revoked_and_another_is_not() {
     let pki = Pki::new();
@@ -49,6 +50,7 @@ fn a_certificate_on_the_list_is_revoked_and_another_is_not() {
     setup.assert_lets_in(ca);
 }
 
+/// T15
 #[test]
 fn a_list_past_its_next_update_vouches_for_nobody() {
     let pki = Pki::new();
@@ -60,6 +62,7 @@ fn a_list_past_its_next_update_vouches_for_nobody() {
     });
 }
 
+/// T14
 #[test]
 fn a_list_of_another_issuer_vouches_for_nobody() {
     let pki = Pki::new();
@@ -68,6 +71,7 @@ fn a_list_of_another_issuer_vouches_for_nobody() {
     assert_refused(&pki, &setup, &with_serial(&pki, GOOD), AlertDescription::UnknownCA);
 }
 
+/// T14
 #[test]
 fn a_forged_list_of_our_issuer_vouches_for_nobody() {
     let pki = Pki::new();
@@ -77,6 +81,7 @@ fn a_forged_list_of_our_issuer_vouches_for_nobody() {
     assert_refused(&pki, &setup, &with_serial(&pki, GOOD), AlertDescription::HandshakeFailure);
 }
 
+/// T13
 #[test]
 fn a_revoked_intermediate_takes_its_certificates_with_it() {
     let pki = Pki::new();
@@ -95,6 +100,7 @@ fn a_revoked_intermediate_takes_its_certificates_with_it() {
     assert_let_in(&pki, &setup, &forge::credentials(&good, |_| {}, &[&good]));
 }
 
+/// T14
 #[test]
 fn every_certificate_of_a_chain_needs_a_list_of_its_issuer() {
     let pki = Pki::new();

@@ -77,6 +77,7 @@ fn an_rsa_server_certificate_serves_both_versions() {
     }
 }
 
+/// T35
 #[test]
 fn no_session_is_resumed() {
     let pki = Pki::new();
@@ -93,6 +94,7 @@ fn no_session_is_resumed() {
     }
 }
 
+/// T29
 #[test]
 fn http_1_1_is_chosen_also_when_the_client_names_no_protocol() {
     let pki = Pki::new();
@@ -117,6 +119,7 @@ fn a_client_that_speaks_only_http_2_is_refused_in_the_handshake() {
     setup.assert_refuses(h2_only, AlertDescription::NoApplicationProtocol);
 }
 
+/// T27
 #[test]
 fn a_client_that_names_no_host_is_served() {
     let pki = Pki::new();

@@ -1,0 +1,174 @@
+//! A certificate that expires while its client is connected: the connection ends with it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::{ClientConfig, SupportedProtocolVersion};
+use time::OffsetDateTime;
+
+use crate::{
+    Setup,
+    forge::{self, Authority, Credentials},
+    support::{
+        client::{Client, Cut},
+        exporter::{Exporter, Gate},
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::Proxy,
+    },
+};
+
+/// How long the certificates last: long enough for a handshake on a busy machine.
+const VALID_FOR: Duration = Duration::from_secs(4);
+
+/// How much later than its certificate a connection may end, on a busy machine.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// When certificates made now expire, to the second, and that moment on the test's clock: they are
+/// valid to the end of that second.
+fn end_of_validity() -> (OffsetDateTime, Instant) {
+    let (now, wall) = (Instant::now(), OffsetDateTime::now_utc());
+    let end = (wall + VALID_FOR).replace_nanosecond(0).expect("0 is in range");
+    let left = end + Duration::from_secs(1) - wall;
+    (end, now + Duration::try_from(left).expect("it is to come"))
+}
+
+/// A client's certificate that ends then.
+fn until(pki: &Pki, end: OffsetDateTime) -> Credentials {
+    forge::credentials(pki.ca(), |params| params.not_after = end, &[])
+}
+
+fn config(
+    pki: &Pki,
+    version: &'static SupportedProtocolVersion,
+    shown: &Credentials,
+) -> Arc<ClientConfig> {
+    pki.client_with(&[version], shown.chain.clone(), &shown.key)
+}
+
+/// A connection over which a scrape has succeeded.
+#[track_caller]
+fn connect(setup: &Setup, config: Arc<ClientConfig>) -> Client {
+    let mut client = Client::connect(setup.address(), config).expect("a handshake");
+    assert_eq!(client.get("/prometheus?exporter=e").head.status, 200);
+    client
+}
+
+/// Asserts that an idle connection is ended in order, and when.
+#[track_caller]
+fn assert_ends_at(client: &mut Client, end: Instant) {
+    assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
+    let now = Instant::now();
+    assert!(now >= end, "{:?} early", end - now);
+    assert!(now < end + SLACK, "{:?} late", now - end);
+}
+
+/// T37
+#[test]
+fn an_idle_connection_ends_when_its_certificate_does() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    let mut others = connect(&setup, pki.client(BOTH_VERSIONS));
+    let (end, at) = end_of_validity();
+    let shown = until(&pki, end);
+    let clients =
+        BOTH_VERSIONS.iter().map(|version| connect(&setup, config(&pki, version, &shown)));
+    for mut client in clients.collect::<Vec<_>>() {
+        assert_ends_at(&mut client, at);
+    }
+    assert_eq!(others.get("/prometheus?exporter=e").head.status, 200);
+    for version in BOTH_VERSIONS {
+        let alert = crate::refusal(setup.address(), config(&pki, version, &shown));
+        assert_eq!(alert, rustls::AlertDescription::CertificateExpired);
+    }
+    let record = setup.proxy.wait_for_log("why it ended", |record| {
+        record["fields"]["message"] == "no longer welcome: the connection ends"
+    });
+    assert_eq!(record["fields"]["reason"], "its certificate has expired");
+    assert_eq!(record["fields"]["client"], "forged");
+}
+
+/// T37
+#[test]
+fn a_scrape_in_flight_is_finished_and_nothing_behind_it_is_begun() {
+    let pki = Pki::new();
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let exporter = Exporter::start(move |conversation| {
+        let request = conversation.read_request()?;
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ";
+        if request.contains("begun") {
+            conversation.send(head)?;
+            opened.wait();
+        } else {
+            opened.wait();
+            conversation.send(head)?;
+        }
+        conversation.send("1\n")
+    });
+    let section = exporter.section("e") + "max-concurrent = 9\n";
+    let proxy = Proxy::start(&pki.config_ini(""), &section);
+    let (end, at) = end_of_validity();
+    let shown = until(&pki, end);
+    let mut clients: Vec<_> = BOTH_VERSIONS
+        .iter()
+        .flat_map(|version| [("begun", version), ("waiting", version)])
+        .map(|(case, version)| {
+            let config = config(&pki, version, &shown);
+            let mut client = Client::connect(proxy.address(), config).expect("a handshake");
+            let request = format!("GET /prometheus?exporter=e&{case} HTTP/1.1\r\nHost: h\r\n\r\n");
+            client.send(request.repeat(2)).expect("sent");
+            let head = (case == "begun").then(|| client.read_head().expect("a head"));
+            (client, head)
+        })
+        .collect();
+    let mut expired = 0;
+    proxy.wait_for_log("the end of each certificate", |record| {
+        expired += usize::from(record["fields"]["reason"] == "its certificate has expired");
+        expired == clients.len()
+    });
+    assert!(Instant::now() >= at, "{:?} early", at - Instant::now());
+    gate.open();
+    for (client, begun) in &mut clients {
+        let head = match begun.take() {
+            Some(head) => head,
+            None => {
+                let head = client.read_head().expect("a head");
+                assert_eq!(head.header("connection"), Some("close"), "{head:?}");
+                head
+            }
+        };
+        assert_eq!(head.status, 200, "{head:?}");
+        let body = client.read_body(&head);
+        assert!(body.is_complete(), "{body:?}");
+        assert_eq!(body.text(), "a 1\n");
+        assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
+    }
+    assert_eq!(exporter.connections(), clients.len());
+}
+
+/// T37
+#[test]
+fn a_certificate_of_the_chain_ends_the_connection_too_unless_it_was_not_needed() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    let (end, at) = end_of_validity();
+    let intermediate = |issuer: &Authority| {
+        let key = forge::new_key();
+        Authority::signed_by(forge::authority_until(end), key, issuer).expect("a CA certificate")
+    };
+    let ours = intermediate(pki.ca());
+    let other = forge::authority("another CA", forge::new_key(), -1..100);
+    let beside = intermediate(&other);
+    let mut kept = connect(
+        &setup,
+        config(&pki, BOTH_VERSIONS[0], &forge::credentials(pki.ca(), |_| {}, &[&beside])),
+    );
+    let mut ended = connect(
+        &setup,
+        config(&pki, BOTH_VERSIONS[0], &forge::credentials(&ours, |_| {}, &[&ours])),
+    );
+    assert_ends_at(&mut ended, at);
+    assert_eq!(kept.get("/prometheus?exporter=e").head.status, 200);
+}
