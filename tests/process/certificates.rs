@@ -2,8 +2,7 @@
 
 use std::{fs, time::Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use time::{Duration, OffsetDateTime};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 
 use crate::{
     Files, line_of, run, set_mode,
@@ -21,18 +20,6 @@ fn assert_mistake(pki: &Pki, key: &str, words: &str) {
     let config = pki.config_ini("");
     let place = format!("config.ini:{}: ", line_of(&config, key));
     Files::new(&config, "").assert_mistake(&[&place, key, words]);
-}
-
-/// A server pair in place of the one of `pki`, valid for these days from now.
-fn replace_server(pki: &Pki, days: std::ops::Range<i64>) {
-    let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.not_before = OffsetDateTime::now_utc() + Duration::days(days.start);
-    params.not_after = OffsetDateTime::now_utc() + Duration::days(days.end);
-    let key = KeyPair::generate().expect("a key");
-    let certificate = params.signed_by(&key, pki.ca()).expect("a certificate");
-    fs::write(pki.path("server.pem"), certificate.pem()).expect("written");
-    fs::write(pki.path("server.key"), key.serialize_pem()).expect("written");
 }
 
 #[test]
@@ -56,16 +43,16 @@ fn a_key_that_everyone_can_read_is_refused_and_one_for_a_group_is_not() {
 #[test]
 fn a_server_certificate_out_of_its_time_is_refused() {
     let pki = Pki::new();
-    replace_server(&pki, -10..-1);
+    pki.replace_server(-10..-1);
     assert_mistake(&pki, "certfile", "expired on");
-    replace_server(&pki, 1..10);
+    pki.replace_server(1..10);
     assert_mistake(&pki, "certfile", "is not valid before");
 }
 
 #[test]
 fn a_server_certificate_that_expires_soon_is_warned_about() {
     let pki = Pki::new();
-    replace_server(&pki, -10..2);
+    pki.replace_server(-10..2);
     let ended = Files::new(&pki.config_ini(""), "").check();
     assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
     let warned = ended.out.iter().any(|line| line.contains("certfile") && line.contains("soon"));
@@ -87,23 +74,6 @@ fn a_ca_bundle_needs_a_certificate_and_none_that_cannot_be_read() {
         fs::write(pki.path("ca.pem"), bundle).expect("written");
         assert_mistake(&pki, "client-ca", words);
     }
-}
-
-#[test]
-fn files_that_are_missing_or_no_files_are_named() {
-    let pki = Pki::new();
-    for (file, key) in
-        [("server.pem", "certfile"), ("server.key", "keyfile"), ("ca.pem", "client-ca")]
-    {
-        let (path, kept) = (pki.path(file), pki.path("kept"));
-        fs::rename(&path, &kept).expect("renamed");
-        assert_mistake(&pki, key, file);
-        fs::create_dir(&path).expect("a folder in its place");
-        assert_mistake(&pki, key, file);
-        fs::remove_dir(&path).expect("removed");
-        fs::rename(&kept, &path).expect("renamed back");
-    }
-    assert_eq!(Files::new(&pki.config_ini(""), "").check().code, Some(0));
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(crate) mod client;
 pub(crate) mod exporter;
 pub(crate) mod log;
 pub(crate) mod memory;
+pub(crate) mod odd_file;
 pub(crate) mod pki;
 pub(crate) mod proxy;
 
