@@ -108,6 +108,14 @@ fn nobody_is_told_to_go_on_with_a_body() {
         "Expect: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n",
         "Expect: 100-continue, x\r\nTransfer-Encoding: chunked\r\n",
         "Expect:\t100-continue\r\nContent-Length: 5\r\n",
+        "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n",
+        "Expect: y 100-continue\r\nContent-Length: 5\r\n",
+        "Expect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 5\r\n",
+        "Expect:\r\n 100-continue\r\nContent-Length: 5\r\n",
+        "Expect : 100-continue\r\nContent-Length: 5\r\n",
+        "Expect: 100-continue;q=1\r\n",
+        "Expect: 200-ok\r\n",
+        "Expect:\r\n",
     ] {
         // `assert_refused` reads the first response, so a 100 would show.
         setup.assert_refused(scrape_with(lines), 400, false);

@@ -121,6 +121,8 @@ fn only_http_1_1_is_spoken_because_a_cut_could_not_be_told_in_1_0() {
         let answer = String::from_utf8(answer).expect("text");
         assert!(answer.starts_with("HTTP/1.0 505 "), "{answer}");
         assert_eq!(end, Cut::CloseNotify);
+        drop(client);
+        setup.assert_one_more_refusal();
     }
     assert_eq!(setup.exporter.connections(), 0);
     for version in ["HTTP/1.2", "HTTP/0.9", "HTTP/2.0", "HTTP/1.1x", "http/1.1", "HTTP/1.", ""] {
