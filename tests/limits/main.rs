@@ -6,6 +6,7 @@
 mod clocks;
 mod connections;
 mod descriptors;
+mod slowloris;
 
 #[path = "../support/mod.rs"]
 mod support;
