@@ -151,8 +151,11 @@ impl Pki {
     }
 
     /// The server side of an `https` exporter; it asks for no client certificate.
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        self.server_that(BOTH_VERSIONS, Arc::new(NoClientAuth))
+    pub(crate) fn server(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        self.server_that(versions, Arc::new(NoClientAuth))
     }
 
     /// The server side of an `https` exporter that lets in only who shows a certificate of this CA.
