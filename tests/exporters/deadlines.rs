@@ -37,6 +37,7 @@ fn send_with_scrape_timeout(client: &mut Client, target: &str, seconds: &str) {
         .expect("sent");
 }
 
+/// H42.
 #[test]
 fn the_scrapers_own_timeout_less_the_offset_shortens_the_deadline() {
     let stall = || raw("", Then::Stall);

@@ -210,6 +210,7 @@ fn assert_never_whole(deaths: &[Death<'_>], keys: &str) {
     stage.assert_at_rest(at_rest);
 }
 
+/// U11, U12, U13, U27.
 #[test]
 fn a_small_answer_cut_at_any_byte_is_never_whole() {
     let answers = FRAMINGS.map(|it| Answer::new(it, b"a 1\nb 22\nc{d=\"e\"} 333\n"));
@@ -221,6 +222,7 @@ fn a_small_answer_cut_at_any_byte_is_never_whole() {
     assert_never_whole(&deaths, "timeout = 0.5\nconnect-timeout = 0.5\nmax-concurrent = 64\n");
 }
 
+/// U11, U12, U13, U27.
 #[test]
 fn a_body_of_300_kb_cut_anywhere_is_never_whole() {
     let body = body_of_300_kb();

@@ -61,6 +61,7 @@ fn a_handshake_byte_by_byte_ends_at_the_same_timeout() {
     assert_lasted(ended - begun, HALF_A_SECOND);
 }
 
+/// H02.
 #[test]
 fn a_first_request_that_does_not_come_ends_the_connection() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -69,6 +70,7 @@ fn a_first_request_that_does_not_come_ends_the_connection() {
     assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
 }
 
+/// H01.
 #[test]
 fn a_first_request_byte_by_byte_ends_at_the_same_timeout() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -78,6 +80,7 @@ fn a_first_request_byte_by_byte_ends_at_the_same_timeout() {
     assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
 }
 
+/// H01.
 #[test]
 fn endless_headers_end_at_the_same_timeout() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -88,6 +91,7 @@ fn endless_headers_end_at_the_same_timeout() {
     assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
 }
 
+/// H01.
 #[test]
 fn a_later_request_has_its_timeout_from_its_first_byte() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -103,6 +107,7 @@ fn a_later_request_has_its_timeout_from_its_first_byte() {
     }
 }
 
+/// H01.
 #[test]
 fn the_start_of_a_request_sent_with_the_one_before_is_timed_too() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -114,6 +119,7 @@ fn the_start_of_a_request_sent_with_the_one_before_is_timed_too() {
     assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
 }
 
+/// H02.
 #[test]
 fn a_connection_without_requests_ends_at_the_idle_timeout() {
     let setup = Setup::new("header-timeout = 60\nidle-timeout = 0.5\n");

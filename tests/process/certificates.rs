@@ -22,6 +22,7 @@ fn assert_mistake(pki: &Pki, key: &str, words: &str) {
     Files::new(&config, "").assert_mistake(&[&place, key, words]);
 }
 
+/// C27.
 #[test]
 fn a_key_of_another_certificate_is_refused() {
     let pki = Pki::new();
@@ -30,6 +31,7 @@ fn a_key_of_another_certificate_is_refused() {
     assert_mistake(&pki, "keyfile", "does not belong to the certificate");
 }
 
+/// C30.
 #[test]
 fn a_key_that_everyone_can_read_is_refused_and_one_for_a_group_is_not() {
     let pki = Pki::new();
@@ -40,6 +42,7 @@ fn a_key_that_everyone_can_read_is_refused_and_one_for_a_group_is_not() {
     assert_eq!(files.check().code, Some(0));
 }
 
+/// C28.
 #[test]
 fn a_server_certificate_out_of_its_time_is_refused() {
     let pki = Pki::new();
@@ -59,6 +62,7 @@ fn a_server_certificate_that_expires_soon_is_warned_about() {
     assert!(warned, "{:#?}", ended.out);
 }
 
+/// C31.
 #[test]
 fn a_ca_bundle_needs_a_certificate_and_none_that_cannot_be_read() {
     let pki = Pki::new();

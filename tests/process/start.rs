@@ -9,6 +9,7 @@ use crate::{
 
 const PLAIN_HTTP: &str = "[proxy]\ninsecure-plain-http = True\nlog-format = json\n";
 
+/// C26.
 #[test]
 fn an_address_in_use_ends_it_with_a_message_that_names_the_address() {
     let pki = Pki::new();
@@ -22,6 +23,7 @@ fn an_address_in_use_ends_it_with_a_message_that_names_the_address() {
     assert!(errors.contains("in use"), "{errors}");
 }
 
+/// C26.
 #[test]
 fn an_address_of_another_host_ends_it_with_a_message_too() {
     let pki = Pki::new();
@@ -85,6 +87,7 @@ fn without_an_enabled_exporter_it_starts_with_a_warning_and_lists_none() {
     }
 }
 
+/// C01.
 #[test]
 fn a_missing_configuration_is_named() {
     let ended = run(["run", "--config", "/nonexistent/config.ini"]);

@@ -2,6 +2,7 @@
 
 use crate::{Setup, assert_canonical, scrape_with};
 
+/// H43.
 #[test]
 fn hop_by_hop_headers_and_what_they_name_do_not_go_on() {
     let setup = Setup::new();
@@ -21,6 +22,7 @@ fn hop_by_hop_headers_and_what_they_name_do_not_go_on() {
     }
 }
 
+/// H44.
 #[test]
 fn secrets_conditions_and_origins_do_not_go_on() {
     let setup = Setup::new();
@@ -54,6 +56,7 @@ fn what_the_scraper_accepts_and_is_called_goes_on() {
     }
 }
 
+/// H41.
 #[test]
 fn the_other_parameters_go_on_as_they_came() {
     let setup = Setup::new();
@@ -86,6 +89,7 @@ fn thousands_of_parameters_go_on_in_their_order_and_ten_thousand_are_too_long_a_
     setup.assert_refused(get(&format!("{many}&exporter=marker")), 400, true);
 }
 
+/// H41.
 #[test]
 fn parameters_stay_here_when_they_are_not_to_be_forwarded() {
     let setup = Setup::with("", "forward-params = False\n");
@@ -93,6 +97,7 @@ fn parameters_stay_here_when_they_are_not_to_be_forwarded() {
     setup.assert_scraped(request, "/metrics");
 }
 
+/// H42.
 #[test]
 fn only_a_finite_positive_scrape_timeout_is_taken_at_its_word() {
     let setup = Setup::with("", "timeout = 5\n");

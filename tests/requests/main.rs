@@ -1,5 +1,8 @@
 //! Requests as no HTTP library would send them: what each is answered, whether the connection is
 //! kept, and what of it reaches the exporter.
+//!
+//! The numbers (`H27`) are those of the list of hostile cases that the project keeps, here and in
+//! the other tests.
 
 mod forwarding;
 mod framing;

@@ -5,6 +5,7 @@ use crate::{
     support::{client::Cut, exporter::Gate},
 };
 
+/// H27.
 #[test]
 fn a_hundred_pipelined_scrapes_are_answered_in_order_one_at_a_time() {
     let setup = Setup::with("", "max-concurrent = 1\n");
@@ -50,6 +51,7 @@ fn a_pipeline_longer_than_all_buffers_is_answered_in_order_and_in_bounded_memory
     assert!(grown < 8 * 1024, "the peak memory grew by {grown} KiB");
 }
 
+/// H28.
 #[test]
 fn garbage_after_a_request_does_not_disturb_its_answer() {
     let setup = Setup::new();
@@ -70,6 +72,7 @@ fn garbage_after_a_request_does_not_disturb_its_answer() {
     assert_eq!(setup.exporter.requests().len(), 5);
 }
 
+/// H28.
 #[test]
 fn nothing_follows_a_request_that_ends_the_connection() {
     let setup = Setup::new();
@@ -90,6 +93,7 @@ fn nothing_follows_a_request_that_ends_the_connection() {
     }
 }
 
+/// H27.
 #[test]
 fn a_request_behind_a_running_scrape_waits_for_it() {
     let pki = crate::support::pki::Pki::new();

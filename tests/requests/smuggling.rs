@@ -292,6 +292,7 @@ fn no_transfer_coding_in_an_odd_place_hides_a_request() {
     }
 }
 
+/// H20.
 #[test]
 fn no_odd_byte_in_a_transfer_coding_hides_a_request() {
     let target = Target::new();
@@ -311,6 +312,7 @@ fn no_disguise_of_a_content_length_hides_a_request() {
     }
 }
 
+/// H22.
 #[test]
 fn no_odd_byte_in_a_content_length_hides_a_request() {
     let target = Target::new();
