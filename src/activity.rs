@@ -36,6 +36,8 @@ pub enum Ending {
     Stall,
     /// The scrape's deadline.
     Deadline,
+    /// The scraper closed the connection on a scrape.
+    Left,
     /// The drain is over.
     Shutdown,
     /// hyper has let go of it with bytes of a response left.
@@ -54,6 +56,8 @@ struct State {
     phase: Phase,
     /// Since when the socket takes nothing.
     blocked_since: Option<Instant>,
+    /// When the scraper was seen to have closed the connection on a scrape.
+    left: Option<Instant>,
     /// The TLS buffer holds bytes that the socket did not take.
     backlog: bool,
     /// The last bytes read, which say whether a head ended with them.
@@ -90,6 +94,7 @@ impl Activity {
             state: Mutex::new(State {
                 phase: Phase::Head { since: Instant::now() },
                 blocked_since: None,
+                left: None,
                 backlog: false,
                 last_read: [0; 3],
                 refused_early: false,
@@ -156,6 +161,17 @@ impl Activity {
         }
     }
 
+    /// Whether an exporter is being asked, or its answer is on its way.
+    #[must_use]
+    pub fn is_scraping(&self) -> bool {
+        matches!(self.state().phase, Phase::Handling | Phase::Relaying { .. })
+    }
+
+    /// The scraper's side of the stream has ended, or failed, while it is being answered.
+    pub fn scraper_left(&self) {
+        self.state().left.get_or_insert_with(Instant::now);
+    }
+
     /// Bytes are left in the TLS buffer.
     pub fn write_blocked(&self) {
         self.state().backlog = true;
@@ -212,7 +228,8 @@ impl Activity {
             Phase::Relaying { deadline } => Some((deadline.instant(), Ending::Deadline)),
         };
         let stall = state.blocked_since.map(|since| (since + self.timeouts.stall, Ending::Stall));
-        [phase, stall].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let left = state.left.map(|at| (at, Ending::Left));
+        [phase, stall, left].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// The clock that has run out at `now`.
@@ -251,7 +268,9 @@ impl AbortCause for Activity {
             },
             Some(Ending::Stall) => Abort::ScraperStalled,
             Some(Ending::Shutdown) => Abort::Shutdown,
-            Some(Ending::Header | Ending::Idle | Ending::Unflushed) | None => Abort::ScraperGone,
+            Some(Ending::Header | Ending::Idle | Ending::Left | Ending::Unflushed) | None => {
+                Abort::ScraperGone
+            }
         }
     }
 }

@@ -219,20 +219,21 @@ impl Loader {
     }
 
     fn exporter(&mut self, config: &ExporterConfig) -> Option<Exporter> {
+        // Both, so that the mistakes of the one do not hide those of the other.
         let authorization = match &config.credentials {
-            None => None,
-            Some(credentials) => Some(self.authorization(credentials)?),
+            None => Some(None),
+            Some(credentials) => self.authorization(credentials).map(Some),
         };
         let tls = match &config.tls {
-            None => None,
-            Some(tls) => Some(upstream_tls::load(&mut self.reader, config, tls)?),
+            None => Some(None),
+            Some(tls) => upstream_tls::load(&mut self.reader, config, tls).map(Some),
         };
         Some(Exporter::new(
             config.name.value.clone(),
             config.target.clone(),
-            tls,
+            tls?,
             config.path.clone(),
-            authorization,
+            authorization?,
             config.rules.clone(),
         ))
     }

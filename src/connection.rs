@@ -280,4 +280,17 @@ mod tests {
         };
         assert_at_deadline(driven(|| Talking { again: true, said: false }, drip).await);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scraper_that_leaves_is_noticed_at_once_behind_a_further_request_too() {
+        let after = Duration::from_secs(2);
+        let leave = async |mut scraper: DuplexStream| {
+            scraper.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+            tokio::time::sleep(after).await;
+        };
+        let (closed, ended) = driven(|| Talking { again: false, said: false }, leave).await;
+        assert!(matches!(closed, Closed::By(Ending::Left)), "{closed:?}");
+        // The timer's resolution.
+        assert!(ended >= after && ended < after + Duration::from_millis(2), "{ended:?}");
+    }
 }

@@ -171,6 +171,9 @@ async fn scrape(
     match first_bytes {
         Ok((head, mut body)) => {
             scrape.first_byte(head.status);
+            if head.length_ignored {
+                scrape.length_ignored();
+            }
             body.account_to(scrape);
             let response = relay::response_head(&head, ResponseBody::relay(body));
             Ok(Answer::Relayed(response, deadline))

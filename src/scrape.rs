@@ -118,6 +118,7 @@ pub struct Scrape {
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
     bytes: u64,
+    length_ignored: bool,
     finished: bool,
     /// Where its time goes.
     pub clock: PhaseClock,
@@ -152,6 +153,7 @@ impl Scrape {
             status: None,
             first_byte: None,
             bytes: 0,
+            length_ignored: false,
             finished: false,
             clock: PhaseClock::start(begun),
         }
@@ -163,6 +165,11 @@ impl Scrape {
         self.first_byte = Some(self.begun.elapsed());
         self.clock.resume();
         self.clock.wait_for(Side::Scraper);
+    }
+
+    /// The exporter sent a `Content-Length` that counts nothing: a sign of a broken or hostile one.
+    pub fn length_ignored(&mut self) {
+        self.length_ignored = true;
     }
 
     /// Bytes of the body passed on.
@@ -221,6 +228,7 @@ impl Scrape {
                     first_byte_seconds = self.first_byte.map(seconds),
                     exporter_seconds = seconds(self.clock.exporter),
                     network_seconds = seconds(self.clock.scraper),
+                    content_length = self.length_ignored.then_some("ignored"),
                     client = self.peer.client(),
                     peer = %self.peer.address,
                     cause,

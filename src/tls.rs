@@ -138,13 +138,21 @@ impl ResolvesServerCert for OneCertificate {
     }
 }
 
-/// The names of `anchors`, as the server tells them to clients.
+/// Most bytes of CA names in a handshake, where no message can have more than 64 KiB.
+const MAX_SUBJECTS: usize = 16 * 1024;
+
+/// The names of `anchors`, as the server tells them to clients. None at all if they are too many:
+/// a client that is told none shows the certificate it has (RFC 8446 §4.2.4, RFC 5246 §7.4.4),
+/// and one that misses its CA in the list shows none.
 fn subjects(anchors: &[CertificateDer<'static>]) -> Vec<DistinguishedName> {
-    anchors
+    let names: Vec<DistinguishedName> = anchors
         .iter()
         .filter_map(|anchor| {
             let (_, certificate) = x509_parser::parse_x509_certificate(anchor).ok()?;
             Some(DistinguishedName::from(certificate.subject().as_raw().to_vec()))
         })
-        .collect()
+        .collect();
+    // Each has its length in two bytes before it.
+    let length: usize = names.iter().map(|name| name.as_ref().len() + 2).sum();
+    if length > MAX_SUBJECTS { Vec::new() } else { names }
 }

@@ -64,6 +64,8 @@ pub struct UpstreamHead {
     pub headers: HeaderMap,
     /// How the body ends.
     pub framing: Framing,
+    /// It has a `Content-Length` beside `chunked`, which counts nothing (RFC 9112 §6.3, item 3).
+    pub length_ignored: bool,
 }
 
 /// Connects to the exporter, sends it the scraper's request and awaits the head.
@@ -132,7 +134,8 @@ fn check(head: Head, exporter: &Exporter, bodiless: bool) -> Result<UpstreamHead
     {
         return Err(UpstreamError::TooLarge);
     }
-    Ok(UpstreamHead { status, headers: head.headers, framing })
+    let length_ignored = framing == Framing::Chunked && head.headers.contains_key(CONTENT_LENGTH);
+    Ok(UpstreamHead { status, headers: head.headers, framing, length_ignored })
 }
 
 /// One `chunked` or no coding at all (RFC 9112 §6.1). Beside it `Content-Length` counts nothing.

@@ -1,4 +1,18 @@
 //! What the two files may say, and what is said about their mistakes.
+//!
+//! Where the cases of the project's list are, as far as they are about the text of the files:
+//!
+//! | case | fixtures and tests |
+//! |---|---|
+//! | C03 | `empty`, `comments-only`, `all-disabled` |
+//! | C08, C10 | `broken-lines`, `ten-mistakes` |
+//! | C11 | `blank-values`, `missing`, `broken-lines` |
+//! | C12, C13 | `broken-lines`, `ten-mistakes`, `names` |
+//! | C15 | `unknown-keys`, `mistyped-proxy`, `mistyped-plain-http` |
+//! | C17 | `inline-comments` |
+//! | C19 | `every-key`, `invisible`, `backslashes_are_taken_as_they_are` |
+//! | C21, C22 | `times`, `values`, `what_is_no_length_of_time_is_refused_at_each_key` |
+//! | C25 | `values`, `invisible`, `lines_may_end_in_crlf_but_not_in_cr` |
 
 #[path = "config/fixtures.rs"]
 mod fixtures;

@@ -2,11 +2,14 @@
 
 mod support;
 
-use std::io;
+use std::{io, time::Duration};
 
 use scrapegate::upstream::{Connector, Stream};
-use support::memory::Proxy;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use support::{PATIENCE, memory::Proxy};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::Instant,
+};
 
 const REQUEST: &[u8] =
     b"GET /prometheus?exporter=n&a=b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
@@ -55,4 +58,76 @@ async fn a_stream_that_cannot_be_made_is_a_failed_connect() {
     let answer = scraped(connector).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert!(answer.contains("refused"), "{answer}");
+}
+
+/// The budget of a scrape of `memory::exporter`, and what the runtime's timer adds at most.
+const DUE: std::ops::RangeInclusive<Duration> =
+    PATIENCE..=PATIENCE.saturating_add(Duration::from_millis(2));
+
+/// Reaches an exporter that sends `answer` and falls silent.
+fn silent_after(answer: &'static str) -> Connector {
+    Connector::other(move |_| {
+        let (proxy, mut exporter) = duplex(1000);
+        tokio::spawn(async move {
+            exporter.write_all(answer.as_bytes()).await.expect("an answer sent");
+            // Open until the proxy ends it.
+            let _ = exporter.read_to_end(&mut Vec::new()).await;
+        });
+        Ok(Stream::other(proxy))
+    })
+}
+
+/// I8, before the head.
+#[tokio::test(start_paused = true)]
+async fn without_a_first_byte_it_is_504_at_the_deadline_to_the_millisecond() {
+    for answer in ["", "HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"] {
+        let begun = Instant::now();
+        let response = scraped(silent_after(answer)).await;
+        assert!(response.starts_with("HTTP/1.1 504 "), "{response}");
+        assert!(DUE.contains(&begun.elapsed()), "{answer:?}: {:?}", begun.elapsed());
+    }
+}
+
+/// I8, in the body.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_is_aborted_at_the_deadline_to_the_millisecond() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\na 1\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\na 1\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\na 1\n",
+    ] {
+        let begun = Instant::now();
+        let response = scraped(silent_after(answer)).await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+        assert!(!response.ends_with("0\r\n\r\n"), "{response}");
+        assert!(DUE.contains(&begun.elapsed()), "{answer:?}: {:?}", begun.elapsed());
+    }
+}
+
+/// I8, with a scraper that reads the head and nothing more.
+#[tokio::test(start_paused = true)]
+async fn a_scraper_that_does_not_read_is_ended_at_the_deadline_to_the_millisecond() {
+    let connector = Connector::other(|_| {
+        let (proxy, mut exporter) = duplex(1000);
+        tokio::spawn(async move {
+            let body = "a_metric 1\n".repeat(10_000);
+            // Fails when the proxy ends it.
+            let _ = exporter.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{body}").as_bytes()).await;
+        });
+        Ok(Stream::other(proxy))
+    });
+    let (stream, mut scraper) = duplex(1000);
+    let proxy = Proxy::new(connector);
+    let begun = Instant::now();
+    let (ended, ()) = tokio::join!(
+        async {
+            proxy.serve(stream).await;
+            begun.elapsed()
+        },
+        async {
+            scraper.write_all(REQUEST).await.expect("a request sent");
+            scraper.read_exact(&mut [0; 100]).await.expect("the start of an answer");
+        }
+    );
+    assert!(DUE.contains(&ended), "{ended:?}");
 }

@@ -21,6 +21,12 @@ pub(super) fn load(
     exporter: &ExporterConfig,
     tls: &UpstreamTlsConfig,
 ) -> Option<UpstreamTls> {
+    // All files, so that a mistake in one does not hide that in another.
+    let roots = (!tls.skip_verify).then(|| roots(reader, exporter, tls));
+    let client_pair = tls
+        .client_pair
+        .as_ref()
+        .map(|(certificate, key)| (reader.certificates(certificate), reader.key(key), key));
     let provider = provider();
     let builder = match ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -31,15 +37,16 @@ pub(super) fn load(
             return None;
         }
     };
-    let builder = if tls.skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-    } else {
-        builder.with_root_certificates(roots(reader, exporter, tls)?)
+    let builder = match roots {
+        Some(roots) => builder.with_root_certificates(roots?),
+        None => {
+            let any = Arc::new(AnyCertificate(provider));
+            builder.dangerous().with_custom_certificate_verifier(any)
+        }
     };
-    let mut config = match &tls.client_pair {
+    let mut config = match client_pair {
         None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let (chain, private_key) = (reader.certificates(certificate), reader.key(key));
+        Some((chain, private_key, key)) => {
             match builder.with_client_auth_cert(chain?, private_key?) {
                 Ok(config) => config,
                 Err(error) => {

@@ -101,18 +101,58 @@ impl AsyncWrite for Transport {
     }
 }
 
+/// Most bytes that are read behind a request that is being answered.
+const MOST_AHEAD: usize = 16 * 1024;
+
 /// What hyper reads and writes: the TLS stream, or in plain HTTP the transport itself.
 #[derive(Debug)]
 pub struct Downstream<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// hyper waits for bytes, so it will see the end of the stream itself.
+    hyper_waits: bool,
+    /// What was read while hyper did not.
+    ahead: Vec<u8>,
 }
 
 impl<S> Downstream<S> {
     /// Wraps the stream that hyper is to see.
     #[must_use]
     pub fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self { stream, activity, hyper_waits: false, ahead: Vec::new() }
+    }
+
+    /// Hands over what was read ahead.
+    fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..count]);
+        self.ahead.drain(..count);
+        if self.ahead.is_empty() {
+            self.ahead = Vec::new();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Downstream<S> {
+    /// Looks whether the scraper that is being answered has left. As long as hyper holds the bytes
+    /// of a further request it does not read, and would find out by a failed write only.
+    ///
+    /// Whoever sent more than [`MOST_AHEAD`] bytes behind the request is not looked at.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) {
+        if self.hyper_waits || !self.activity.is_scraping() {
+            return;
+        }
+        let mut piece = [0; 1024];
+        while self.ahead.len() < MOST_AHEAD {
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
+                    self.ahead.extend_from_slice(piece.filled());
+                }
+                Poll::Ready(Ok(()) | Err(_)) => return self.activity.scraper_left(),
+            }
+        }
     }
 }
 
@@ -123,7 +163,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = if self.ahead.is_empty() {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        } else {
+            self.take_ahead(buf);
+            Poll::Ready(Ok(()))
+        };
+        self.hyper_waits = read.is_pending();
         if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
             self.activity.bytes_read(bytes);
         }
@@ -131,7 +177,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -140,6 +186,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
         let taken = Pin::new(&mut self.stream).poll_write(cx, buf);
         if taken.is_pending() {
             self.activity.write_blocked();
+            self.look_ahead(cx);
         }
         taken
     }
@@ -152,6 +199,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
         let taken = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         if taken.is_pending() {
             self.activity.write_blocked();
+            self.look_ahead(cx);
         }
         taken
     }
@@ -168,6 +216,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
             Poll::Ready(Ok(())) => self.activity.flushed(),
             Poll::Ready(Err(_)) => {}
         }
+        self.look_ahead(cx);
         flushed
     }
 

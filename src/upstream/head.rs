@@ -76,6 +76,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, UpstreamError> {
         Err(httparse::Error::TooManyHeaders) => return Err(UpstreamError::HeadTooLarge),
         Err(error) => return Err(UpstreamError::Garbage(error.into())),
     };
+    // httparse does without, RFC 9112 §4 does not: only what follows the space may be empty.
+    if bytes.get("HTTP/1.1 200".len()) != Some(&b' ') {
+        return Err(UpstreamError::Garbage("no space after the status".into()));
+    }
     let garbage = |error: hyper::http::Error| UpstreamError::Garbage(error.into());
     // Both are there in a head that is complete.
     let status = StatusCode::from_u16(response.code.unwrap_or_default());

@@ -1,4 +1,5 @@
-//! What is, and is not, a file that can be read.
+//! What is, and is not, a file that can be read (C01; `tests/process/files.rs` has the files that
+//! these name).
 
 use std::{fs, path::Path, time::Instant};
 
@@ -107,6 +108,7 @@ mod what_is_no_file {
     }
 }
 
+/// C01.
 #[test]
 fn more_than_a_mebibyte_is_too_large_and_a_mebibyte_is_not() {
     let mut text = GOOD_CONFIG.to_owned();
@@ -117,6 +119,7 @@ fn more_than_a_mebibyte_is_too_large_and_a_mebibyte_is_not() {
     bad(&text, GOOD_EXPORTERS, too_large);
 }
 
+/// C04.
 #[test]
 fn a_byte_that_is_not_utf_8_is_named_by_its_offset() {
     let expected = "exporters.ini:2: error: not UTF-8: the byte at offset 5 begins no character\n";
@@ -125,6 +128,7 @@ fn a_byte_that_is_not_utf_8_is_named_by_its_offset() {
     bad(GOOD_CONFIG, b"\xff\xfe[\0n\0]\0", utf16);
 }
 
+/// C05.
 #[test]
 fn one_byte_order_mark_is_skipped_and_a_second_is_an_error() {
     let config = good(&format!("\u{feff}{GOOD_CONFIG}"), &format!("\u{feff}{GOOD_EXPORTERS}"));
@@ -136,6 +140,7 @@ fn one_byte_order_mark_is_skipped_and_a_second_is_an_error() {
     );
 }
 
+/// C07.
 #[test]
 fn lines_may_end_in_crlf_but_not_in_cr() {
     let crlf = |text: &str| text.replace('\n', "\r\n");

@@ -250,3 +250,52 @@ fn ten_mistakes_are_ten_findings() {
     assert_eq!(lines.len(), 10, "{findings}");
     assert!(lines.is_sorted_by(|a, b| a < b), "{lines:?}");
 }
+
+/// C19.
+#[test]
+fn backslashes_are_taken_as_they_are() {
+    for path in [r"/m\x000d\x000aX:y", r"/\0", r"/C:\new", r"/\n\r\t", r"/\u{0}", r"/a\\b", r"/\"] {
+        let exporters = GOOD_EXPORTERS.replace("/metrics", path);
+        let config = good(GOOD_CONFIG, &exporters);
+        assert_eq!(config.exporters[0].path.as_str(), path);
+    }
+    let socket = GOOD_EXPORTERS.replace("port = 9100", r"socket = /C:\new\0\x0041");
+    let target = &good(GOOD_CONFIG, &socket).exporters[0].target;
+    assert_eq!(*target, Target::Unix(Path::new(r"/C:\new\0\x0041").to_owned()));
+}
+
+/// C21.
+#[test]
+fn what_is_no_length_of_time_is_refused_at_each_key() {
+    for key in ["interval", "timeout", "connect-timeout"] {
+        for value in [
+            "0",
+            "0.0",
+            "-5",
+            "-0",
+            "+5",
+            "1e9",
+            "5 parsecs",
+            "5s",
+            "NaN",
+            "nan",
+            "inf",
+            "infinity",
+            "99999999999999999999",
+            "86401",
+            "0x5",
+            "1_0",
+            "1,5",
+            ".",
+            "5 .",
+            "\u{661}",
+            "True",
+        ] {
+            let (config, findings) =
+                load(GOOD_CONFIG, format!("{GOOD_EXPORTERS}{key} = {value}\n"));
+            let place = format!("exporters.ini:5: [node] {key}: error: ");
+            let found = rendered(&findings);
+            assert!(config.is_none() && found.starts_with(&place), "{key} = {value}: {found}");
+        }
+    }
+}

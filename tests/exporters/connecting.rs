@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// A port on which nobody listens, and nobody else can.
-struct DeadPort(Socket);
+pub(crate) struct DeadPort(Socket);
 
 impl DeadPort {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::at((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port")
     }
 
@@ -39,12 +39,33 @@ impl DeadPort {
         self.0.local_addr().ok().and_then(|it| it.as_socket()).expect("bound")
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.address().port()
     }
 }
 
-fn section(name: &str, keys: &str) -> String {
+/// A port where somebody listens and nobody accepts, with a queue that is full.
+pub(crate) struct FullPort(DeadPort, #[expect(dead_code, reason = "they wait")] Vec<TcpStream>);
+
+impl FullPort {
+    pub(crate) fn new() -> Self {
+        let full = DeadPort::new();
+        full.0.listen(0).expect("a listener");
+        let waiting: Vec<TcpStream> = std::iter::from_fn(|| {
+            TcpStream::connect_timeout(&full.address(), Duration::from_millis(100)).ok()
+        })
+        .take(100)
+        .collect();
+        assert!(waiting.len() < 100, "the queue has no end");
+        Self(full, waiting)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.0.port()
+    }
+}
+
+pub(crate) fn section(name: &str, keys: &str) -> String {
     format!("\n[{name}]\nenabled = True\npath = /metrics\n{keys}")
 }
 
@@ -110,17 +131,7 @@ fn u01_an_exporter_that_cannot_be_reached_is_502() {
 
 #[test]
 fn u02_an_exporter_that_takes_no_connection_is_504_at_connect_timeout() {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
-    socket.listen(0).expect("a listener");
-    let full = DeadPort(socket);
-    // Fills the queue of what nobody accepts.
-    let waiting: Vec<TcpStream> = std::iter::from_fn(|| {
-        TcpStream::connect_timeout(&full.address(), Duration::from_millis(100)).ok()
-    })
-    .take(100)
-    .collect();
-    assert!(waiting.len() < 100, "the queue has no end");
+    let full = FullPort::new();
     let took = assert_refusals(
         &Pki::new(),
         &[(

@@ -80,6 +80,16 @@ fn reporting(
     (action, Reports { begun, closed })
 }
 
+fn request(case: usize) -> String {
+    format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", target("x", case))
+}
+
+/// What has come behind a request while it is answered: nothing, a further one, and more of them
+/// than hyper reads at once. It holds those unread, and would not see the end of the connection.
+fn behind() -> [String; 3] {
+    [String::new(), request(0), request(0).repeat(200)]
+}
+
 fn assert_ended_soon(story: &str, left: Instant, reports: &Reports) {
     let closed = reports.closed.recv_timeout(PATIENCE).expect("the exporter's connection ends");
     let took = closed.saturating_duration_since(left);
@@ -99,23 +109,32 @@ fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
         // Its record is there before those of other connections.
         stage.scrapes(1);
         let fds = stage.proxy.open_fds();
-        for (gone, leaves) in ALL.into_iter().enumerate() {
-            let mut client = stage.client_of(versions);
-            client.send_get(&target("x", 0)).expect("sent");
-            reports.begun.recv_timeout(PATIENCE).expect("a request");
-            let left = Instant::now();
-            let rest = leaves.act(client);
-            assert_ended_soon(&format!("{leaves:?}"), left, &reports);
-            drop(rest);
-            // A scrape that is logged has given its slot back.
-            stage.scrapes(gone + 2);
+        let mut gone = 0;
+        for behind in behind() {
+            for leaves in ALL {
+                let mut client = stage.client_of(versions);
+                client.send(request(0) + &behind).expect("sent");
+                reports.begun.recv_timeout(PATIENCE).expect("a request");
+                let left = Instant::now();
+                let rest = leaves.act(client);
+                assert_ended_soon(
+                    &format!("{leaves:?}, {} bytes behind it", behind.len()),
+                    left,
+                    &reports,
+                );
+                drop(rest);
+                gone += 1;
+                // A scrape that is logged has given its slot back.
+                stage.scrapes(gone + 1);
+            }
         }
         // The only slot of `max-concurrent` is free again.
         assert_control(&mut stage.client(), "x");
-        let scrapes = stage.scrapes(ALL.len() + 2);
-        for record in &scrapes[1..=ALL.len()] {
+        let scrapes = stage.scrapes(gone + 2);
+        for record in &scrapes[1..=gone] {
             assert_eq!(outcome(record), "scraper_gone", "{record}");
         }
+        assert_eq!(stage.exporter.connections(), gone + 2, "what was behind is never asked");
         stage.assert_at_rest(fds);
     }
 }
@@ -132,23 +151,31 @@ fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
     // Its record is there before those of other connections.
     stage.scrapes(1);
     let fds = stage.proxy.open_fds();
-    for (case, reports) in [(0, &slow_reports), (1, &fast_reports)] {
+    let mut gone = 0;
+    let fast_or_slow = [(0, &slow_reports), (1, &fast_reports)];
+    for (behind, (case, reports)) in
+        behind().iter().flat_map(|behind| fast_or_slow.map(|it| (behind, it)))
+    {
         for leaves in ALL {
             let mut client = stage.client();
-            client.send_get(&target("x", case)).expect("sent");
+            client.send(request(case) + behind).expect("sent");
             client.read_head().expect("a head");
             let left = Instant::now();
             let rest = leaves.act(client);
             // One that still reads takes a fast body in, as a program does that waits for its end.
             let reader = rest.map(|mut client| std::thread::spawn(move || client.read_to_end()));
-            assert_ended_soon(&format!("{leaves:?}, case {case}"), left, reports);
+            let story = format!("{leaves:?}, case {case}, {} bytes behind it", behind.len());
+            assert_ended_soon(&story, left, reports);
             if let Some(reader) = reader {
                 reader.join().expect("it reads to the end");
             }
+            gone += 1;
+            // A scrape that is logged has given its slot back.
+            stage.scrapes(gone + 1);
         }
     }
     assert_control(&mut stage.client(), "x");
-    for record in &stage.scrapes(2 * ALL.len() + 2)[1..=2 * ALL.len()] {
+    for record in &stage.scrapes(gone + 2)[1..=gone] {
         assert_eq!(outcome(record), "scraper_gone", "{record}");
     }
     stage.assert_at_rest(fds);

@@ -81,6 +81,7 @@ fn the_last_byte_of_a_content_length_does_not_leave_before_it_is_judged() {
     assert_cut("length", &response.body.end);
 }
 
+/// U27.
 #[test]
 fn a_body_that_ends_with_the_connection_ends_with_a_newline() {
     let close = Framing::UntilClose;

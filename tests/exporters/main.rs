@@ -10,6 +10,7 @@ mod bodies;
 mod connecting;
 mod deadlines;
 mod departures;
+mod errors;
 mod integrity;
 mod pipelining;
 mod refusals;

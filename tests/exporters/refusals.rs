@@ -64,6 +64,10 @@ fn u07_what_is_not_http_is_502() {
             "HTTP/2 200 OK\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1  200 OK\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 \r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\x0b\r\n\r\n1\r\na\r\n0\r\n\r\n",
             "HTTP/1.1 200 O\0K\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\nX y: 1\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 1\r\n\r\nx",
@@ -124,6 +128,10 @@ fn u25_a_transfer_coding_other_than_one_chunked_is_502() {
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\
                  Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\na\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked;q=1\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked,\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: \"chunked\"\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\r\na\n",
             ],
         ),
     );

@@ -70,6 +70,7 @@ const NOT_FOR_THE_EXPORTER: &str = "\
     Transfer-Encodin: chunked\r\n\
     X-Own: 1\r\n";
 
+/// H43, H44.
 #[test]
 fn only_the_listed_headers_reach_the_exporter() {
     let stage = Stage::new("timeout = 5\n", by_case(Vec::new()));

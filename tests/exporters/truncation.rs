@@ -210,6 +210,7 @@ fn assert_never_whole(deaths: &[Death<'_>], keys: &str) {
     stage.assert_at_rest(at_rest);
 }
 
+/// U11, U12, U13, U27.
 #[test]
 fn a_small_answer_cut_at_any_byte_is_never_whole() {
     let answers = FRAMINGS.map(|it| Answer::new(it, b"a 1\nb 22\nc{d=\"e\"} 333\n"));
@@ -221,6 +222,7 @@ fn a_small_answer_cut_at_any_byte_is_never_whole() {
     assert_never_whole(&deaths, "timeout = 0.5\nconnect-timeout = 0.5\nmax-concurrent = 64\n");
 }
 
+/// U11, U12, U13, U27.
 #[test]
 fn a_body_of_300_kb_cut_anywhere_is_never_whole() {
     let body = body_of_300_kb();
@@ -240,14 +242,17 @@ fn a_body_of_300_kb_cut_anywhere_is_never_whole() {
 }
 
 #[test]
-fn a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() {
+fn u28_a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() {
     let body = body_of_300_kb();
-    for (case, with_close_notify) in [(0, true), (1, false)] {
+    let cases = [(&TLS12, 0), (&TLS12, 1), (&TLS13, 0), (&TLS13, 1)];
+    for (version, case) in cases {
+        let with_close_notify = case == 0;
         let pki = Pki::new();
         let answer = Answer::new(Framing::UntilClose, &body).bytes;
         let ends = raw(answer.clone(), Then::Fin);
         let is_cut: Action = Box::new(move |it| it.send(&answer).and_then(|()| it.cut()));
-        let exporter = Exporter::start_tls(&pki, by_case(vec![ends, is_cut]));
+        let script = by_case(vec![ends, is_cut]);
+        let exporter = Exporter::start_tls_with(&pki, pki.server(&[version]), script);
         let stage = Stage::before(pki, exporter, "", &[("x", "")]);
         let response = stage.client().get(&target("x", case));
         assert_eq!(response.head.status, 200, "{response:?}");

@@ -63,6 +63,7 @@ fn a_handshake_byte_by_byte_ends_at_the_same_timeout() {
     assert_lasted(ended - begun, HALF_A_SECOND);
 }
 
+/// H02.
 #[test]
 fn a_first_request_that_does_not_come_ends_the_connection() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -71,6 +72,7 @@ fn a_first_request_that_does_not_come_ends_the_connection() {
     assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
 }
 
+/// H01.
 #[test]
 fn a_first_request_byte_by_byte_ends_at_the_same_timeout() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -80,6 +82,7 @@ fn a_first_request_byte_by_byte_ends_at_the_same_timeout() {
     assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
 }
 
+/// H01.
 #[test]
 fn endless_headers_end_at_the_same_timeout() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -90,6 +93,7 @@ fn endless_headers_end_at_the_same_timeout() {
     assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
 }
 
+/// H01.
 #[test]
 fn a_later_request_has_its_timeout_from_its_first_byte() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -105,6 +109,7 @@ fn a_later_request_has_its_timeout_from_its_first_byte() {
     }
 }
 
+/// H01.
 #[test]
 fn the_start_of_a_request_sent_with_the_one_before_is_timed_too() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
@@ -116,6 +121,7 @@ fn the_start_of_a_request_sent_with_the_one_before_is_timed_too() {
     assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
 }
 
+/// H02.
 #[test]
 fn a_connection_without_requests_ends_at_the_idle_timeout() {
     let setup = Setup::new("header-timeout = 60\nidle-timeout = 0.5\n");

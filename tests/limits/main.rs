@@ -8,6 +8,7 @@ mod connections;
 mod descriptors;
 mod floods;
 mod handshakes;
+mod slowloris;
 
 #[path = "../support/mod.rs"]
 mod support;

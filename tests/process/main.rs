@@ -2,6 +2,7 @@
 
 mod certificates;
 mod check;
+mod files;
 mod probe;
 mod probe_compare;
 mod shutdown;
@@ -12,7 +13,7 @@ mod support;
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -40,7 +41,13 @@ impl Ended {
 /// With what it has said, when it does not end.
 #[track_caller]
 fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Ended {
-    let child = Command::new(binary())
+    run_command(&binary(), arguments)
+}
+
+/// The same with another program, which may start the binary.
+#[track_caller]
+fn run_command<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Ended {
+    let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -102,6 +109,26 @@ impl Files {
     #[track_caller]
     fn run(&self) -> Ended {
         run(["run", "--config", &self.config(), "--listen", "127.0.0.1:0"])
+    }
+
+    /// Runs a command on them as somebody whom file modes and ports concern: root may do anything.
+    #[track_caller]
+    fn run_as_nobody(&self, command: &[&str]) -> Ended {
+        let config = self.config();
+        let command = [command, &["--config", &config]].concat();
+        let is_root = fs::metadata(&config).expect("it is there").uid() == 0;
+        if !is_root {
+            return run(command);
+        }
+        set_mode(self.folder.path(), 0o755);
+        // Where it was built may be out of reach.
+        let copy = self.path("scrapegate");
+        if !copy.exists() {
+            fs::copy(binary(), &copy).expect("copied");
+        }
+        let copy = copy.display().to_string();
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", &copy];
+        run_command("setpriv".as_ref(), [&nobody[..], &command].concat())
     }
 
     /// Asserts that `check` and `run` refuse it, each with a line that has all of `words`.

@@ -7,6 +7,9 @@ use crate::{
     support::{pki::Pki, proxy::Proxy},
 };
 
+const PLAIN_HTTP: &str = "[proxy]\ninsecure-plain-http = True\nlog-format = json\n";
+
+/// C26.
 #[test]
 fn an_address_in_use_ends_it_with_a_message_that_names_the_address() {
     let pki = Pki::new();
@@ -20,6 +23,7 @@ fn an_address_in_use_ends_it_with_a_message_that_names_the_address() {
     assert!(errors.contains("in use"), "{errors}");
 }
 
+/// C26.
 #[test]
 fn an_address_of_another_host_ends_it_with_a_message_too() {
     let pki = Pki::new();
@@ -27,6 +31,25 @@ fn an_address_of_another_host_ends_it_with_a_message_too() {
     let ended = run(["run", "--config", &files.config(), "--listen", "192.0.2.1:3333"]);
     assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
     assert!(ended.errors().contains("cannot listen on 192.0.2.1:3333"), "{:#?}", ended.err);
+}
+
+/// C26.
+#[test]
+fn a_port_that_takes_privileges_ends_it_with_a_message_too() {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if first.is_ok_and(|first| matches!(first.trim(), "0" | "1")) {
+        #[expect(clippy::print_stderr, reason = "whoever reads the log should know")]
+        {
+            eprintln!("SKIPPED: no port takes privileges on this host");
+        }
+        return;
+    }
+    let files = Files::new(PLAIN_HTTP, "");
+    let ended = files.run_as_nobody(&["run", "--listen", "127.0.0.1:1"]);
+    assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
+    let errors = ended.errors();
+    assert!(errors.contains("cannot listen on 127.0.0.1:1"), "{errors}");
+    assert!(errors.contains("Permission denied"), "{errors}");
 }
 
 #[test]
@@ -49,6 +72,22 @@ fn a_wrong_configuration_starts_nothing_and_says_all_that_is_wrong() {
     }
 }
 
+/// C03.
+#[test]
+fn without_an_enabled_exporter_it_starts_with_a_warning_and_lists_none() {
+    let disabled = "[off]\nenabled = no\nport = 1\npath = /metrics\n";
+    for exporters in ["", "# nothing\n; yet\n\n", disabled] {
+        let proxy = Proxy::start(PLAIN_HTTP, exporters);
+        proxy.wait_for_log("a warning", |record| {
+            record["level"] == "WARN" && record["fields"]["message"] == "no exporter is enabled"
+        });
+        let answer = plain_get(&proxy, "/prometheus");
+        assert!(answer.ends_with("\r\n\r\n[]"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+}
+
+/// C01.
 #[test]
 fn a_missing_configuration_is_named() {
     let ended = run(["run", "--config", "/nonexistent/config.ini"]);
@@ -77,15 +116,14 @@ fn a_command_line_that_makes_no_sense_ends_with_2() {
 
 #[test]
 fn plain_http_is_for_loopback_addresses_only() {
-    let config = "[proxy]\ninsecure-plain-http = True\nlog-format = json\n";
-    let files = Files::new(config, "");
+    let files = Files::new(PLAIN_HTTP, "");
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let ended = run(["run", "--config", &files.config(), "--listen", address]);
         assert_eq!(ended.code, Some(78), "{address}: {:#?}", ended.err);
         let errors = ended.errors();
         assert!(errors.contains("insecure-plain-http") && errors.contains("loopback"), "{errors}");
     }
-    let proxy = Proxy::start(config, "");
+    let proxy = Proxy::start(PLAIN_HTTP, "");
     assert!(proxy.address().ip().is_loopback());
     let answer = plain_get(&proxy, "/-/healthy");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");

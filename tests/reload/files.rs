@@ -1,15 +1,16 @@
 //! What is in the files afterwards, and what is not.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     net::{TcpListener, TcpStream},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
 };
 
 use super::{DONE, REFUSED, assert_status, connect, exporter, reload, write};
 use crate::support::{
     client::Client,
     exporter::{Exporter, Gate},
+    odd_file::OddFile,
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
@@ -98,6 +99,7 @@ fn a_scrape_in_flight_keeps_the_exporter_it_began_with_and_its_slot() {
     assert_status(&mut client, "slow", 404);
 }
 
+/// C27 on reload.
 #[test]
 fn a_new_server_certificate_is_shown_to_new_connections() {
     let (old, new) = (Pki::new(), Pki::new());
@@ -121,6 +123,52 @@ fn a_new_server_certificate_is_shown_to_new_connections() {
     assert!(Client::connect(proxy.address(), old.client(BOTH_VERSIONS)).is_err());
 }
 
+/// C28 on reload.
+#[test]
+fn a_server_certificate_out_of_its_time_is_refused_and_the_old_one_is_shown_on() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let proxy = Proxy::start(&pki.config_ini(""), &one.section("e"));
+    for (count, (days, words)) in
+        [(-10..-1, "expired on"), (1..10, "is not valid before")].into_iter().enumerate()
+    {
+        pki.replace_server(days);
+        reload(&proxy, REFUSED, count + 1);
+        proxy.wait_for_log(words, |record| {
+            let at = record["fields"]["at"].as_str().unwrap_or_default();
+            let message = record["fields"]["message"].as_str().unwrap_or_default();
+            record["level"] == "ERROR" && at.contains("certfile") && message.contains(words)
+        });
+        assert_status(&mut connect(&pki, &proxy), "e", 200);
+    }
+    pki.replace_server(-1..100);
+    reload(&proxy, DONE, 1);
+    assert_status(&mut connect(&pki, &proxy), "e", 200);
+}
+
+/// C01 on reload.
+#[test]
+fn what_is_no_file_is_refused_without_hanging_and_what_was_read_serves_on() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let proxy = Proxy::start(&pki.config_ini(""), &one.section("e"));
+    let mut refused = 0;
+    for file in [proxy.folder().join(EXPORTERS), pki.path("ca.pem"), pki.path("server.key")] {
+        let kept = fs::read(&file).expect("readable");
+        for kind in OddFile::ALL {
+            kind.put(&file);
+            refused += 1;
+            reload(&proxy, REFUSED, refused);
+            assert_status(&mut connect(&pki, &proxy), "e", 200);
+        }
+        OddFile::Missing.put(&file);
+        fs::write(&file, kept).expect("written back");
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a new mode");
+    }
+    reload(&proxy, DONE, 1);
+    assert_status(&mut connect(&pki, &proxy), "e", 200);
+}
+
 #[test]
 fn a_file_behind_a_symbolic_link_is_found_where_the_link_leads_now() {
     let pki = Pki::new();
@@ -141,6 +189,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// C26 on reload.
 #[test]
 fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
     let pki = Pki::new();
@@ -155,12 +204,16 @@ fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
     let mut kept = connect(&pki, &proxy);
     assert_status(&mut kept, "e", 200);
 
-    // Taken: nothing changes.
+    // Taken, or of another host: nothing changes.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    write(&proxy, "config.ini", &on(taken.local_addr().expect("an address").port()));
+    let is_taken = on(taken.local_addr().expect("an address").port());
+    let is_elsewhere = on(second).replace("127.0.0.1", "192.0.2.1");
     write(&proxy, EXPORTERS, &one.section("other"));
-    reload(&proxy, REFUSED, 1);
-    assert_status(&mut connect(&pki, &proxy), "e", 200);
+    for (count, config) in [is_taken, is_elsewhere].into_iter().enumerate() {
+        write(&proxy, "config.ini", &config);
+        reload(&proxy, REFUSED, count + 1);
+        assert_status(&mut connect(&pki, &proxy), "e", 200);
+    }
 
     write(&proxy, "config.ini", &on(second));
     reload(&proxy, DONE, 1);

@@ -2,6 +2,7 @@
 
 use crate::{Setup, assert_canonical, scrape_with};
 
+/// H43.
 #[test]
 fn hop_by_hop_headers_and_what_they_name_do_not_go_on() {
     let setup = Setup::new();
@@ -21,6 +22,7 @@ fn hop_by_hop_headers_and_what_they_name_do_not_go_on() {
     }
 }
 
+/// H44.
 #[test]
 fn secrets_conditions_and_origins_do_not_go_on() {
     let setup = Setup::new();
@@ -54,6 +56,7 @@ fn what_the_scraper_accepts_and_is_called_goes_on() {
     }
 }
 
+/// H41.
 #[test]
 fn the_other_parameters_go_on_as_they_came() {
     let setup = Setup::new();
@@ -69,14 +72,24 @@ fn the_other_parameters_go_on_as_they_came() {
         let request = format!("GET /prometheus?{query} HTTP/1.1\r\nHost: h\r\n\r\n");
         setup.assert_scraped(request, target);
     }
-    let numbers: Vec<String> = (0..3000).map(|it| format!("a={it}")).collect();
-    let request = format!(
-        "GET /prometheus?exporter=e&{} HTTP/1.1\r\nHost: h\r\n\r\n",
-        numbers[..1500].join("&")
-    );
-    setup.assert_scraped(request, &format!("/metrics?{}", numbers[..1500].join("&")));
 }
 
+/// H41: as many as the head of 16 KiB has room for, and no more.
+#[test]
+fn thousands_of_parameters_go_on_in_their_order_and_ten_thousand_are_too_long_a_head() {
+    let setup = Setup::new();
+    let get =
+        |many: &str| format!("GET /prometheus?{many}&exporter=e&last HTTP/1.1\r\nHost: h\r\n\r\n");
+    let many = (0..2000).map(|it| format!("a={it}")).collect::<Vec<_>>().join("&");
+    setup.assert_scraped(get(&many), &format!("/metrics?{many}&last"));
+    let many = vec!["x"; 8000].join("&");
+    setup.assert_scraped(get(&many), &format!("/metrics?{many}&last"));
+    setup.assert_refused(get(&vec!["x"; 10_000].join("&")), 431, false);
+    // A repeated `exporter` among them is found wherever it stands.
+    setup.assert_refused(get(&format!("{many}&exporter=marker")), 400, true);
+}
+
+/// H41.
 #[test]
 fn parameters_stay_here_when_they_are_not_to_be_forwarded() {
     let setup = Setup::with("", "forward-params = False\n");
@@ -84,6 +97,7 @@ fn parameters_stay_here_when_they_are_not_to_be_forwarded() {
     setup.assert_scraped(request, "/metrics");
 }
 
+/// H42.
 #[test]
 fn only_a_finite_positive_scrape_timeout_is_taken_at_its_word() {
     let setup = Setup::with("", "timeout = 5\n");

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Setup, scrape_with, support::client::Cut};
 
+/// H03, H05.
 #[test]
 fn a_body_is_refused_without_being_read() {
     let setup = Setup::new();
@@ -23,6 +24,7 @@ fn a_body_is_refused_without_being_read() {
     }
 }
 
+/// H04.
 #[test]
 fn a_slow_body_is_not_waited_for() {
     let setup = Setup::new();
@@ -36,12 +38,14 @@ fn a_slow_body_is_not_waited_for() {
     assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
 }
 
+/// H06.
 #[test]
 fn a_content_length_of_zero_is_no_body() {
     let setup = Setup::new();
     setup.assert_scraped(scrape_with("Content-Length: 0\r\n"), "/metrics");
 }
 
+/// H22.
 #[test]
 fn a_content_length_that_is_no_single_number_is_refused() {
     let setup = Setup::new();
@@ -83,6 +87,7 @@ fn a_content_length_that_is_no_single_number_is_refused() {
     }
 }
 
+/// H19.
 #[test]
 fn a_length_beside_chunks_is_refused_in_either_order() {
     let setup = Setup::new();
@@ -97,6 +102,7 @@ fn a_length_beside_chunks_is_refused_in_either_order() {
     }
 }
 
+/// H29.
 #[test]
 fn nobody_is_told_to_go_on_with_a_body() {
     let setup = Setup::new();
@@ -108,12 +114,21 @@ fn nobody_is_told_to_go_on_with_a_body() {
         "Expect: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n",
         "Expect: 100-continue, x\r\nTransfer-Encoding: chunked\r\n",
         "Expect:\t100-continue\r\nContent-Length: 5\r\n",
+        "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n",
+        "Expect: y 100-continue\r\nContent-Length: 5\r\n",
+        "Expect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 5\r\n",
+        "Expect:\r\n 100-continue\r\nContent-Length: 5\r\n",
+        "Expect : 100-continue\r\nContent-Length: 5\r\n",
+        "Expect: 100-continue;q=1\r\n",
+        "Expect: 200-ok\r\n",
+        "Expect:\r\n",
     ] {
         // `assert_refused` reads the first response, so a 100 would show.
         setup.assert_refused(scrape_with(lines), 400, false);
     }
 }
 
+/// H24.
 #[test]
 fn broken_chunks_are_not_looked_at() {
     let setup = Setup::new();

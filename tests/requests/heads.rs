@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{Setup, assert_canonical, scrape_with, support::client::Cut};
 
+/// H07.
 #[test]
 fn a_head_larger_than_16_kib_is_refused_without_reading_on() {
     let setup = Setup::new();
@@ -15,6 +16,7 @@ fn a_head_larger_than_16_kib_is_refused_without_reading_on() {
     setup.assert_scraped(scrape_with(&format!("X: {}\r\n", "a".repeat(15 * 1024))), "/metrics");
 }
 
+/// H08.
 #[test]
 fn more_than_a_hundred_headers_are_refused() {
     let setup = Setup::new();
@@ -30,6 +32,7 @@ fn more_than_a_hundred_headers_are_refused() {
     setup.assert_refused(scrape_with(&lines(10_000)), 431, false);
 }
 
+/// H09.
 #[test]
 fn a_target_is_as_long_as_the_head_allows() {
     let setup = Setup::new();
@@ -46,6 +49,7 @@ fn a_target_is_as_long_as_the_head_allows() {
     assert!(!answer.kept && answer.upstream.is_empty());
 }
 
+/// H10, H11.
 #[test]
 fn there_must_be_exactly_one_host() {
     let setup = Setup::new();
@@ -69,6 +73,7 @@ fn there_must_be_exactly_one_host() {
     }
 }
 
+/// H13.
 #[test]
 fn an_absolute_target_must_name_the_host_and_routes_nothing() {
     let setup = Setup::new();
@@ -87,6 +92,7 @@ fn an_absolute_target_must_name_the_host_and_routes_nothing() {
     setup.assert_refused(request, 404, true);
 }
 
+/// H15, H16.
 #[test]
 fn methods_other_than_get_and_head_are_refused_with_what_is_allowed() {
     let setup = Setup::new();
@@ -109,6 +115,7 @@ fn methods_other_than_get_and_head_are_refused_with_what_is_allowed() {
     }
 }
 
+/// H31.
 #[test]
 fn only_http_1_1_is_spoken_because_a_cut_could_not_be_told_in_1_0() {
     let setup = Setup::new();
@@ -121,6 +128,8 @@ fn only_http_1_1_is_spoken_because_a_cut_could_not_be_told_in_1_0() {
         let answer = String::from_utf8(answer).expect("text");
         assert!(answer.starts_with("HTTP/1.0 505 "), "{answer}");
         assert_eq!(end, Cut::CloseNotify);
+        drop(client);
+        setup.assert_one_more_refusal();
     }
     assert_eq!(setup.exporter.connections(), 0);
     for version in ["HTTP/1.2", "HTTP/0.9", "HTTP/2.0", "HTTP/1.1x", "http/1.1", "HTTP/1.", ""] {
@@ -133,6 +142,7 @@ fn only_http_1_1_is_spoken_because_a_cut_could_not_be_told_in_1_0() {
     assert_eq!(client.read_to_end().0, b"");
 }
 
+/// H17.
 #[test]
 fn an_upgrade_is_ignored() {
     let setup = Setup::new();
@@ -150,6 +160,7 @@ fn an_upgrade_is_ignored() {
     }
 }
 
+/// H26.
 #[test]
 fn bytes_that_no_head_may_have_are_refused() {
     let setup = Setup::new();
@@ -188,6 +199,7 @@ fn bytes_that_no_head_may_have_are_refused() {
     }
 }
 
+/// H26.
 #[test]
 fn bare_line_feeds_smuggle_nothing() {
     let setup = Setup::new();

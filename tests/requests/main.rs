@@ -1,5 +1,8 @@
 //! Requests as no HTTP library would send them: what each is answered, whether the connection is
 //! kept, and what of it reaches the exporter.
+//!
+//! The numbers (`H27`) are those of the list of hostile cases that the project keeps, here and in
+//! the other tests.
 
 mod forwarding;
 mod framing;
@@ -10,6 +13,10 @@ mod smuggling;
 
 #[path = "../support/mod.rs"]
 mod support;
+
+use std::cell::Cell;
+
+use serde_json::Value;
 
 use support::{
     client::{Client, Head},
@@ -23,6 +30,9 @@ struct Setup {
     pki: Pki,
     proxy: Proxy,
     exporter: Exporter,
+    connections: Cell<usize>,
+    /// Requests that were refused: each has one record in the log, and no more.
+    refusals: Cell<usize>,
 }
 
 /// How a request was answered.
@@ -59,11 +69,15 @@ impl Setup {
             ))
         });
         let proxy = Proxy::start(config, &format!("{}{exporter_keys}", exporter.section("e")));
-        Self { pki, proxy, exporter }
+        let (connections, refusals) = (Cell::new(0), Cell::new(0));
+        Self { pki, proxy, exporter, connections, refusals }
     }
 
+    /// Every other connection speaks TLS 1.2.
     fn connect(&self) -> Client {
-        Client::connect(self.proxy.address(), self.pki.client(BOTH_VERSIONS)).expect("a handshake")
+        let number = self.connections.replace(self.connections.get() + 1);
+        let version = BOTH_VERSIONS[number % 2];
+        Client::connect(self.proxy.address(), self.pki.client(&[version])).expect("a handshake")
     }
 
     /// Sends these very bytes on a connection of their own and judges what comes back.
@@ -76,16 +90,47 @@ impl Setup {
         let response = client.read_response().expect("a response");
         assert!(response.body.is_complete(), "{response:?}");
         let kept = is_kept(&mut client);
+        drop(client);
         let upstream = self.exporter.requests().split_off(before);
         let says_close = response.head.header("connection") == Some("close");
         assert_eq!(kept, !says_close, "{response:?}");
+        if response.head.status >= 400 {
+            self.assert_one_more_refusal();
+        }
         Answer { body: response.body.text(), head: response.head, kept, upstream }
+    }
+
+    /// Asserts that one request more than before has its record, which has nothing of the request
+    /// but the name of an exporter.
+    #[track_caller]
+    fn assert_one_more_refusal(&self) {
+        self.refusals.set(self.refusals.get() + 1);
+        self.assert_refusals_are_logged();
+    }
+
+    #[track_caller]
+    fn assert_refusals_are_logged(&self) {
+        let (expected, found) = (self.refusals.get(), Cell::new(0));
+        let is_refusal = |record: &Value| record["fields"]["message"] == "request refused";
+        self.proxy.wait_for_log(&format!("{expected} refusals"), |record| {
+            found.set(found.get() + usize::from(is_refusal(record)));
+            found.get() == expected
+        });
+        let lines = self.proxy.log_lines();
+        let records = lines.iter().map(|line| serde_json::from_str(line).expect("a record"));
+        let refusals: Vec<Value> = records.filter(is_refusal).collect();
+        assert_eq!(refusals.len(), expected, "{refusals:#?}");
+        for mut record in refusals {
+            record["fields"]["exporter"].take();
+            let record = record.to_string().to_ascii_lowercase();
+            assert!(!record.contains("marker"), "{record}");
+        }
     }
 
     /// Asserts a refusal of ours that echoes nothing, and that the exporter saw nothing of it.
     #[track_caller]
     fn assert_refused(&self, request: impl AsRef<[u8]>, status: u16, kept: bool) -> Head {
-        let shown = String::from_utf8_lossy(request.as_ref()).chars().take(200).collect::<String>();
+        let shown = shown(request.as_ref());
         let answer = self.ask(request);
         assert_eq!((answer.head.status, answer.kept), (status, kept), "{shown:?}: {answer:?}");
         assert!(answer.upstream.is_empty(), "{shown:?}: {answer:?}");
@@ -98,11 +143,16 @@ impl Setup {
     #[track_caller]
     fn assert_scraped(&self, request: impl AsRef<[u8]>, target: &str) {
         let answer = self.ask(&request);
-        let shown = String::from_utf8_lossy(request.as_ref()).into_owned();
+        let shown = shown(request.as_ref());
         assert_eq!((answer.head.status, answer.kept), (200, true), "{shown:?}: {answer:?}");
         assert_eq!(answer.body, format!("# {target}\n"));
         assert_eq!(answer.upstream.len(), 1, "{shown:?}: {answer:?}");
     }
+}
+
+/// The beginning of a request, for messages.
+fn shown(request: &[u8]) -> String {
+    String::from_utf8_lossy(request).chars().take(200).collect()
 }
 
 /// Whether a connection serves one more request.

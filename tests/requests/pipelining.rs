@@ -5,6 +5,7 @@ use crate::{
     support::{client::Cut, exporter::Gate},
 };
 
+/// H27.
 #[test]
 fn a_hundred_pipelined_scrapes_are_answered_in_order_one_at_a_time() {
     let setup = Setup::with("", "max-concurrent = 1\n");
@@ -24,6 +25,33 @@ fn a_hundred_pipelined_scrapes_are_answered_in_order_one_at_a_time() {
     assert_eq!(setup.exporter.requests().len(), 100);
 }
 
+/// H27: its memory does not grow with what waits.
+#[test]
+fn a_pipeline_longer_than_all_buffers_is_answered_in_order_and_in_bounded_memory() {
+    const MANY: usize = 5000;
+    let setup = Setup::with("", "max-concurrent = 1\n");
+    let mut clients = [setup.connect(), setup.connect()];
+    assert!(clients.iter_mut().all(is_kept));
+    let before = setup.proxy.peak_rss_kib();
+    for mut client in clients {
+        let requests: String = (0..MANY)
+            .map(|it| format!("GET /prometheus?exporter=other&n={it} HTTP/1.1\r\nHost: h\r\n\r\n"))
+            .collect();
+        let requests = requests.replace("other&n=4999 ", "e&n=4999 ");
+        // More than the proxy reads ahead, and less than the kernel keeps for it.
+        client.send(requests).expect("sent");
+        for number in 0..MANY - 1 {
+            let response = client.read_response().expect("a response");
+            assert_eq!(response.head.status, 404, "{number}: {response:?}");
+        }
+        let last = client.read_response().expect("a response");
+        assert_eq!(last.body.text(), format!("# /metrics?n={}\n", MANY - 1));
+    }
+    let grown = setup.proxy.peak_rss_kib() - before;
+    assert!(grown < 8 * 1024, "the peak memory grew by {grown} KiB");
+}
+
+/// H28.
 #[test]
 fn garbage_after_a_request_does_not_disturb_its_answer() {
     let setup = Setup::new();
@@ -44,6 +72,7 @@ fn garbage_after_a_request_does_not_disturb_its_answer() {
     assert_eq!(setup.exporter.requests().len(), 5);
 }
 
+/// H28.
 #[test]
 fn nothing_follows_a_request_that_ends_the_connection() {
     let setup = Setup::new();
@@ -64,6 +93,7 @@ fn nothing_follows_a_request_that_ends_the_connection() {
     }
 }
 
+/// H27.
 #[test]
 fn a_request_behind_a_running_scrape_waits_for_it() {
     let pki = crate::support::pki::Pki::new();

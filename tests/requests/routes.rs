@@ -69,6 +69,7 @@ fn without_prometheus_there_is_no_such_path_but_the_proxy_is_healthy() {
     assert_eq!(setup.ask(get("/-/healthy")).head.status, 200);
 }
 
+/// H33.
 #[test]
 fn a_path_matches_byte_for_byte_or_not_at_all() {
     let setup = Setup::new();
@@ -98,6 +99,7 @@ fn a_path_matches_byte_for_byte_or_not_at_all() {
     }
 }
 
+/// H36.
 #[test]
 fn an_unknown_exporter_is_called_so_in_the_agents_words() {
     let setup = Setup::new();
@@ -110,6 +112,7 @@ fn an_unknown_exporter_is_called_so_in_the_agents_words() {
     setup.assert_scraped(get("/prometheus?exporter=%65"), "/metrics");
 }
 
+/// H37.
 #[test]
 fn a_name_is_never_a_path() {
     let setup = Setup::new();
@@ -129,6 +132,7 @@ fn a_name_is_never_a_path() {
     }
 }
 
+/// H34, H35.
 #[test]
 fn an_exporter_parameter_that_is_empty_repeated_or_malformed_is_a_bad_request() {
     let setup = Setup::new();
@@ -157,6 +161,7 @@ fn an_exporter_parameter_that_is_empty_repeated_or_malformed_is_a_bad_request() 
     }
 }
 
+/// H39.
 #[test]
 fn control_characters_in_a_name_reach_neither_exporter_nor_log() {
     let setup = Setup::new();

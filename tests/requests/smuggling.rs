@@ -1,7 +1,13 @@
 //! Two readers that disagree about where a request ends: there is one reader here, so whatever is
 //! hidden in a body never becomes a request.
 
-use crate::{Setup, assert_canonical, support::client::Client};
+use std::{
+    cell::Cell,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{Setup, assert_canonical, scrape_with, support::client::Client};
 
 /// Published ways to hide `Transfer-Encoding: chunked` from one of two readers.
 const DISGUISES: &[&str] = &[
@@ -61,6 +67,78 @@ const DISGUISES: &[&str] = &[
     "TE: chunked",
     "Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked",
     "Foo: bar\r\n\rTransfer-Encoding: chunked",
+    "Transfer-Encoding: cow chunked bar",
+    "Transfer-Encoding x: chunked",
+    "Transfer-Encoding\n: chunked",
+    "Transfer-Encoding:\n chunked",
+    "Transfer-Encoding\r: chunked",
+    "Transfer-Encoding:chunked\r\n\t",
+    "Transfer-Encoding: \tchunked\t",
+    "Transfer-Encoding:\u{b}chunked\u{c}",
+    "Transfer-Encoding: chunked\r",
+    "Transfer-Encoding: chunked\n",
+    "Transfer-Encoding: chunked\u{feff}",
+    "\u{feff}Transfer-Encoding: chunked",
+    "Transf\u{e9}r-Encoding: chunked",
+    "Tr\u{430}nsfer-Encoding: chunked",
+    "=?iso-8859-1?B?VHJhbnNmZXItRW5jb2Rpbmc=?=: chunked",
+    "Transfer-Encoding: =?iso-8859-1?B?Y2h1bmtlZA==?=",
+    "Transfer-Encoding: %63hunked",
+    "Transfer-Encoding: chunked%0d%0a",
+    "Transfer-Encoding: chunked\\",
+    "Transfer\\-Encoding: chunked",
+    "Transfer-Encoding: [chunked]",
+    "Transfer-Encoding: {chunked}",
+    "Transfer-Encoding: chunked; q=0",
+    "Transfer-Encoding: chunked;q=0, identity",
+    "Transfer-Encoding: identity, identity",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding:",
+    "Transfer-Encoding:\r\nTransfer-Encoding: chunked",
+    "X-Transfer-Encoding: chunked",
+    "Transfer-Encoding2: chunked",
+    "Transfer--Encoding: chunked",
+    "Transfer-Encoding;: chunked",
+    "\tTransfer-Encoding: chunked",
+    " Transfer-Encoding: chunked",
+    "Trailer: Transfer-Encoding",
+    "Upgrade: Transfer-Encoding\r\nConnection: upgrade\r\nTransfer-Encoding: chunked",
+    "Connection: close, Content-Length\r\nTransfer-Encoding: chunked",
+];
+
+/// Published ways to hide a `Content-Length`, beside those with odd bytes.
+const LENGTHS: &[&str] = &[
+    "Content-Length: 0\r\nContent-Length: 60",
+    "Content-Length: 60\r\nContent-Length: 0",
+    "Content-Length: 0, 60",
+    "Content-Length: 60, 0",
+    "Content-Length: 0\r\n , 60",
+    "Content-Length:\r\n 60",
+    "Content-Length:\n60",
+    "Content-Length\r\n: 60",
+    "Content_Length: 60",
+    "Content Length: 60",
+    "ContentLength: 60",
+    "Content-Length-: 60",
+    "X: a\nContent-Length: 60",
+    "X: a\rContent-Length: 60",
+    "Content-Length: 0x3c",
+    "Content-Length: 6e1",
+    "Content-Length: 60.0",
+    "Content-Length: +60",
+    "Content-Length: -60",
+    "Content-Length: 00060",
+    "Content-Length: 6\u{660}",
+    "Content-Length: \"60\"",
+    "Content-Length: 60;",
+    "Content-Length: 60 0",
+    "Content-Length: 18446744073709551676",
+    "Connection: Content-Length\r\nContent-Length: 60",
+    "Expect: 100-continue\r\nContent-Length: 60",
+    "Expect: y 100-continue\r\nContent-Length: 60",
+    "Expect:\r\n 100-continue\r\nContent-Length: 60",
+    "Expect:\n 100-continue\r\nContent-Length: 60",
+    "Expect : 100-continue\r\nContent-Length: 60",
+    "X: a\nExpect: 100-continue\r\nContent-Length: 60",
 ];
 
 /// Bytes that some reader trims, ends a line at or takes for part of a name.
@@ -87,6 +165,52 @@ fn with_odd_bytes() -> Vec<Vec<u8>> {
             ]
         })
         .collect()
+}
+
+/// A proxy, and what it holds before the attacks.
+struct Target {
+    setup: Setup,
+    attacks: Cell<usize>,
+    descriptors: usize,
+    rss_kib: u64,
+}
+
+impl Target {
+    fn new() -> Self {
+        let setup = Setup::with("header-timeout = 2\n", "");
+        for _ in 0..4 {
+            assert_one_request(&setup, &attack(b"", b"X: a"));
+        }
+        let (descriptors, rss_kib) = (setup.proxy.open_fds(), setup.proxy.rss_kib());
+        Self { setup, attacks: Cell::new(4), descriptors, rss_kib }
+    }
+
+    /// See [`assert_one_request`].
+    fn suffer(&self, attack: &[u8]) {
+        assert_one_request(&self.setup, attack);
+        self.attacks.set(self.attacks.get() + 1);
+    }
+}
+
+impl Drop for Target {
+    /// Asserts one record of each attack, a control scrape, and that nothing is left over.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        // Each ended in one 400: its own, or that of what followed it.
+        self.setup.refusals.set(self.attacks.get());
+        self.setup.assert_refusals_are_logged();
+        self.setup.assert_scraped(scrape_with(""), "/metrics");
+        let proxy = &self.setup.proxy;
+        let limit = Instant::now() + Duration::from_secs(5);
+        while proxy.open_fds() > self.descriptors {
+            assert!(Instant::now() < limit, "{} descriptors are open", proxy.open_fds());
+            thread::yield_now();
+        }
+        let grown = proxy.rss_kib().saturating_sub(self.rss_kib);
+        assert!(grown < 8 * 1024, "the memory grew by {grown} KiB");
+    }
 }
 
 /// A scrape that carries `lines` and, where its body would be, another scrape.
@@ -127,35 +251,71 @@ fn assert_one_request(setup: &Setup, attack: &[u8]) {
     }
 }
 
+/// H19, H20: each disguise alone, beside a `Content-Length`, and at either end of the head.
 #[test]
 fn no_disguise_of_a_transfer_coding_hides_a_request() {
-    let setup = Setup::with("header-timeout = 2\n", "");
+    let target = Target::new();
     for disguise in DISGUISES {
         for extra in
             ["", "\r\nContent-Length: 0", "\r\nContent-Length: 5", "\r\nContent-Length: 60"]
         {
             let lines = format!("{disguise}{extra}");
-            assert_one_request(&setup, &attack(b"", lines.as_bytes()));
+            target.suffer(&attack(b"", lines.as_bytes()));
         }
-        assert_one_request(&setup, &attack(b"Content-Length: 5\r\n", disguise.as_bytes()));
+        target.suffer(&attack(b"Content-Length: 5\r\n", disguise.as_bytes()));
         // As the first header line, above `Host`.
         let first = format!("{disguise}\r\n");
-        assert_one_request(&setup, &attack(first.as_bytes(), b"X: a"));
+        target.suffer(&attack(first.as_bytes(), b"X: a"));
     }
 }
 
+/// H20: also where a line of the head may begin or end otherwise.
+#[test]
+fn no_transfer_coding_in_an_odd_place_hides_a_request() {
+    let target = Target::new();
+    let body = "\r\n\r\n0\r\n\r\nGET /prometheus?exporter=e&smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
+    let get = "GET /prometheus?exporter=e&first HTTP/1.1";
+    for head in [
+        format!("{get}\rTransfer-Encoding: chunked\r\nHost: h"),
+        format!("{get}\nTransfer-Encoding: chunked\r\nHost: h"),
+        format!("{get}\r\n\rTransfer-Encoding: chunked\r\nHost: h"),
+        format!("{get}\r\n\tTransfer-Encoding: chunked\r\nHost: h"),
+        format!("{get} Transfer-Encoding: chunked\r\nHost: h"),
+        format!("{get}\r\nHost: h\rTransfer-Encoding: chunked"),
+        format!("{get}\r\nHost: h\nTransfer-Encoding: chunked"),
+        format!("{get}\r\nHost: h\n\rTransfer-Encoding: chunked"),
+        format!("{get}\r\nHost: h\r\n Transfer-Encoding: chunked"),
+        format!("\r\n{get}\r\nHost: h\r\nTransfer-Encoding: chunked"),
+        format!("\n\n{get}\nHost: h\nTransfer-Encoding: chunked"),
+    ] {
+        target.suffer(format!("{head}{body}").as_bytes());
+    }
+}
+
+/// H20.
 #[test]
 fn no_odd_byte_in_a_transfer_coding_hides_a_request() {
-    let setup = Setup::with("header-timeout = 2\n", "");
+    let target = Target::new();
     for lines in with_odd_bytes() {
-        assert_one_request(&setup, &attack(b"", &lines));
-        assert_one_request(&setup, &attack(b"Content-Length: 5\r\n", &lines));
+        target.suffer(&attack(b"", &lines));
+        target.suffer(&attack(b"Content-Length: 5\r\n", &lines));
     }
 }
 
+/// H22, H29.
+#[test]
+fn no_disguise_of_a_content_length_hides_a_request() {
+    let target = Target::new();
+    for lines in LENGTHS {
+        target.suffer(&attack(b"", lines.as_bytes()));
+        target.suffer(&attack(b"Transfer-Encoding: chunked\r\n", lines.as_bytes()));
+    }
+}
+
+/// H22.
 #[test]
 fn no_odd_byte_in_a_content_length_hides_a_request() {
-    let setup = Setup::with("header-timeout = 2\n", "");
+    let target = Target::new();
     for odd in ODD_BYTES.chunks(1) {
         for lines in [
             [odd, b"Content-Length: 5"].concat(),
@@ -166,7 +326,7 @@ fn no_odd_byte_in_a_content_length_hides_a_request() {
             [b"Content-Length: 0", odd, b"5"].concat(),
             [b"Content", odd, b"Length: 5"].concat(),
         ] {
-            assert_one_request(&setup, &attack(b"", &lines));
+            target.suffer(&attack(b"", &lines));
         }
     }
 }

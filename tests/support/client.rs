@@ -1,9 +1,12 @@
 //! A scraper that speaks raw bytes over TLS and judges strictly what comes back.
 
 use std::{
+    fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
+    thread,
+    time::Instant,
 };
 
 use aws_lc_rs::digest;
@@ -148,6 +151,29 @@ impl Client {
     /// The socket below TLS, for its options.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.stream.get_ref().sock
+    }
+
+    /// Waits until the proxy has read all that was sent, as the kernel tells.
+    ///
+    /// # Panics
+    /// When it has not after [`PATIENCE`].
+    pub(crate) fn wait_until_read(&self) {
+        let port = self.socket().local_addr().expect("connected").port();
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            // proc(5): local and remote address, state, and the two queues `sent:received`.
+            let table = fs::read_to_string("/proc/net/tcp").expect("the kernel lists sockets");
+            let row = table.lines().find_map(|line| {
+                let mut fields = line.split_whitespace().skip(2);
+                let is_its_end = fields.next()?.ends_with(&format!(":{port:04X}"));
+                is_its_end.then(|| fields.nth(1)).flatten()
+            });
+            if row.is_none_or(|queues| queues.ends_with(":00000000")) {
+                return;
+            }
+            assert!(Instant::now() < limit, "the proxy does not read");
+            thread::yield_now();
+        }
     }
 
     /// What the two sides agreed on.

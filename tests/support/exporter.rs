@@ -17,7 +17,11 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
 use tempfile::TempDir;
 
-use super::{PATIENCE, body::Body, pki::Pki};
+use super::{
+    PATIENCE,
+    body::Body,
+    pki::{BOTH_VERSIONS, Pki},
+};
 
 /// Longest request head that an exporter reads.
 const MAX_HEAD: usize = 64 * 1024;
@@ -57,7 +61,7 @@ impl Exporter {
 
     /// On 127.0.0.1 with the server certificate of `pki`.
     pub(crate) fn start_tls(pki: &Pki, script: impl Script) -> Self {
-        Self::start_tls_with(pki, pki.server(), script)
+        Self::start_tls_with(pki, pki.server(BOTH_VERSIONS), script)
     }
 
     /// The same with this TLS server in place of the usual one.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    ops::Range,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,6 +22,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tempfile::TempDir;
+use time::{Duration, OffsetDateTime};
 
 /// Both versions that the proxy speaks.
 pub(crate) const BOTH_VERSIONS: &[&SupportedProtocolVersion] =
@@ -73,6 +75,19 @@ impl Pki {
         server.write(folder.path(), "server");
         client.write(folder.path(), "client");
         Self { folder, ca, server, client }
+    }
+
+    /// Puts another server pair in place of the one in the files, valid on these days counted from
+    /// now.
+    pub(crate) fn replace_server(&self, days: Range<i64>) {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = OffsetDateTime::now_utc() + Duration::days(days.start);
+        params.not_after = OffsetDateTime::now_utc() + Duration::days(days.end);
+        let key = new_key();
+        let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
+        fs::write(self.path("server.pem"), certificate.pem()).expect("written");
+        fs::write(self.path("server.key"), key.serialize_pem()).expect("written");
     }
 
     /// The path of one of its files.
@@ -136,8 +151,11 @@ impl Pki {
     }
 
     /// The server side of an `https` exporter; it asks for no client certificate.
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        self.server_that(BOTH_VERSIONS, Arc::new(NoClientAuth))
+    pub(crate) fn server(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        self.server_that(versions, Arc::new(NoClientAuth))
     }
 
     /// The server side of an `https` exporter that lets in only who shows a certificate of this CA.

@@ -1,0 +1,336 @@
+//! Every refusal there is: in constant words whoever asks, and with one record that repeats nothing
+//! of what either side sent and no secret (the invariants I5 and I7).
+
+use std::{collections::BTreeSet, sync::mpsc, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    connecting::{DeadPort, FullPort, section},
+    stage::{Action, Then, by_case, drip, raw, target},
+    support::{
+        PATIENCE,
+        client::Client,
+        exporter::{Conversation, Exporter},
+        pki::{BOTH_VERSIONS, Pki, write_private},
+        proxy::Proxy,
+    },
+};
+
+/// `prometheus:hunter2`, with which the proxy lets in.
+const PASSWORD: &str = "Authorization: Basic cHJvbWV0aGV1czpodW50ZXIy\r\n";
+
+const SECRETS: [&str; 3] = ["hunter2", "cHJvbWV0aGV1czpodW50ZXIy", "open-sesame"];
+
+/// Those that are provoked elsewhere: answered in HTTP/1.0 (`tests/requests/heads.rs`), by a lack
+/// of descriptors, and by another configuration (`tests/tls/access.rs`).
+const ELSEWHERE: [&str; 3] = ["http_version", "no_resources", "not_allowed"];
+
+/// A word of the log, what the scraper is told, and a request that it is told so; `MARKER` in it is
+/// another word each time.
+type Refusal = (&'static str, u16, &'static str, String);
+
+/// What the request itself brings about.
+fn by_request() -> Vec<Refusal> {
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n{PASSWORD}");
+    vec![
+        (
+            "bad_host",
+            400,
+            "bad Host header",
+            format!("GET /prometheus HTTP/1.1\r\nHost: MARKER/\r\n{PASSWORD}"),
+        ),
+        (
+            "request_body",
+            400,
+            "request body not allowed",
+            get("/MARKER") + "Content-Length: 6\r\nExpect: MARKER\r\n",
+        ),
+        (
+            "method",
+            405,
+            "Method Not Allowed",
+            format!("MARKER /prometheus HTTP/1.1\r\nHost: h\r\n{PASSWORD}"),
+        ),
+        ("unknown_path", 404, "Not Found", get("/MARKER?MARKER")),
+        ("exporter_parameter", 400, "bad exporter parameter", get("/prometheus?exporter=%MARKER")),
+        (
+            "query",
+            400,
+            "bad percent-escape in the query",
+            get("/prometheus?exporter=x&MARKER=%MARKER"),
+        ),
+        ("unknown_exporter", 404, "Unknown exporter", get("/prometheus?exporter=MARKER")),
+        (
+            "unauthorized",
+            401,
+            "Unauthorized",
+            "GET /MARKER HTTP/1.1\r\nHost: h\r\nAuthorization: Basic MARKER\r\n".to_owned(),
+        ),
+    ]
+}
+
+/// What the exporter `x` does for each case, and what it is called.
+fn by_answer() -> Vec<(&'static str, u16, &'static str, Action)> {
+    let ok = |rest: &str| format!("HTTP/1.1 200 OK\r\n{rest}");
+    let refused = |label, reason, answer: String| {
+        (label, 502, reason, raw(answer.replace("MARKER", "marker"), Then::Fin))
+    };
+    vec![
+        ("exporter_reset", 502, "exporter reset the connection", raw("", Then::Rst)),
+        (
+            "exporter_closed",
+            502,
+            "exporter closed the connection without an answer",
+            raw(ok("X: marker\r\n"), Then::Fin),
+        ),
+        refused("exporter_garbage", "exporter sent no valid HTTP", "MARKER MARKER\r\n\r\n".into()),
+        (
+            "exporter_head_too_large",
+            502,
+            "exporter sent too large a head",
+            raw(ok(&format!("X: {}", "marker".repeat(4000))), Then::Fin),
+        ),
+        refused(
+            "exporter_transfer_coding",
+            "exporter sent an unsupported transfer coding",
+            ok("Transfer-Encoding: MARKER\r\n\r\n"),
+        ),
+        refused(
+            "exporter_redirect",
+            "exporter answered with a redirect",
+            "HTTP/1.1 302 MARKER\r\nLocation: http://MARKER/\r\n\r\n".into(),
+        ),
+        refused(
+            "exporter_no_metrics",
+            "exporter answered without metrics",
+            "HTTP/1.1 204 MARKER\r\n\r\n".into(),
+        ),
+        refused("exporter_integrity", "exporter's answer lacks the final newline", ok("\r\n")),
+        refused(
+            "exporter_integrity",
+            "exporter's answer lacks the final # EOF",
+            ok("Content-Type: application/openmetrics-text\r\nContent-Length: 6\r\n\r\nMARKER"),
+        ),
+        refused(
+            "exporter_cut_short",
+            "exporter cut its answer short",
+            ok("Content-Length: 6\r\n\r\n"),
+        ),
+        refused(
+            "exporter_too_large",
+            "exporter's answer is larger than max-body",
+            ok("Content-Length: 1001\r\n\r\nMARKER"),
+        ),
+        (
+            "exporter_first_byte_timeout",
+            504,
+            "exporter sent no first byte in time",
+            drip("HTTP/1.1 200 OK\r\nX: ", "marker", Duration::from_millis(50)),
+        ),
+    ]
+}
+
+/// Exporters that cannot be asked, as long as this lives.
+struct Unreachable {
+    dead: DeadPort,
+    full: FullPort,
+    plain: Exporter,
+}
+
+impl Unreachable {
+    fn new() -> Self {
+        let plain = |it: &mut Conversation| it.send("HTTP/1.1 400 marker\r\n\r\n");
+        Self { dead: DeadPort::new(), full: FullPort::new(), plain: Exporter::start(plain) }
+    }
+
+    /// The name of each is its word in the log.
+    fn all(&self) -> Vec<(&'static str, u16, &'static str, String)> {
+        let on = |port: u16| format!("host = 127.0.0.1\nport = {port}\n");
+        vec![
+            ("exporter_refused", 502, "exporter refused the connection", on(self.dead.port())),
+            (
+                "exporter_no_socket",
+                502,
+                "exporter's socket does not exist",
+                "socket = /nonexistent/marker.sock\n".to_owned(),
+            ),
+            (
+                "exporter_name_lookup",
+                502,
+                "exporter's host name was not found",
+                "host = marker.invalid\nport = 1\nconnect-timeout = 10\ntimeout = 10\n".to_owned(),
+            ),
+            (
+                "exporter_unreachable",
+                502,
+                "exporter is unreachable",
+                // No TCP connection goes to a broadcast address.
+                "host = 255.255.255.255\nport = 1\n".to_owned(),
+            ),
+            (
+                "exporter_connect_timeout",
+                504,
+                "exporter did not take the connection in time",
+                on(self.full.port()) + "connect-timeout = 0.2\n",
+            ),
+            (
+                "exporter_tls",
+                502,
+                "exporter failed the TLS handshake",
+                on(self.plain.address().port()) + "method = https\ninsecure-skip-verify = True\n",
+            ),
+        ]
+    }
+}
+
+/// Whether it is about a scrape or a refused request.
+fn is_about_a_request(record: &Value) -> bool {
+    let message = &record["fields"]["message"];
+    message == "scrape" || message == "request refused"
+}
+
+/// The fields of all records about requests.
+fn records(proxy: &Proxy) -> Vec<Value> {
+    let lines = proxy.log_lines();
+    let all = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect("a record"));
+    all.filter(is_about_a_request).map(|mut record| record["fields"].take()).collect()
+}
+
+fn wait_for_records(proxy: &Proxy, count: usize) {
+    let mut seen = 0;
+    proxy.wait_for_log(&format!("{count} records of requests"), |record| {
+        seen += usize::from(is_about_a_request(record));
+        seen == count
+    });
+}
+
+/// The word for what happened.
+fn word(record: &Value) -> &str {
+    record["outcome"].as_str().or_else(|| record["reason"].as_str()).unwrap_or_default()
+}
+
+/// Asks `requests` in turn and asserts the same answer to each, to the byte but for the date, and a
+/// record more with its word.
+#[track_caller]
+fn assert_constant(proxy: &Proxy, clients: &mut Clients, pki: &Pki, refusal: &Refusal) {
+    let (label, status, reason, request) = refusal;
+    let mut first = None;
+    for (round, client) in clients.iter_mut().enumerate() {
+        let before = records(proxy).len();
+        let marker = format!("marker{round}");
+        let request = format!("{request}X-MARKER: MARKER\r\n\r\n").replace("MARKER", &marker);
+        let open = client.get_or_insert_with(|| connect(proxy, pki, round));
+        open.send(request).expect("sent");
+        let mut response = open.read_response().expect("a response");
+        assert!(response.body.is_complete(), "{label}: {response:?}");
+        let body = response.body.text();
+        let expected =
+            if *reason == "Unknown exporter" { (*reason).into() } else { format!("{reason}\n") };
+        let said = (response.head.status, response.head.reason.as_str(), body.as_str());
+        assert_eq!(said, (*status, *reason, expected.as_str()), "{label}");
+        response.head.headers.retain(|(name, _)| name != "date");
+        let headers = response.head.headers.clone();
+        assert!(headers.iter().all(|(_, value)| !value.contains("marker")), "{headers:?}");
+        if headers.iter().any(|(name, _)| name == "connection") {
+            *client = None;
+        }
+        assert_eq!(first.get_or_insert_with(|| headers.clone()), &headers, "{label}");
+
+        wait_for_records(proxy, before + 1);
+        let mut record = records(proxy).pop().expect("there is one");
+        assert_eq!(word(&record), *label, "{record}");
+        record["exporter"].take();
+        assert!(!record.to_string().contains("marker"), "{record}");
+        assert_eq!(records(proxy).len(), before + 1, "{label}: one record each");
+    }
+}
+
+/// Two scrapers, as long as their connections are kept.
+type Clients = [Option<Client>; 2];
+
+/// The first speaks TLS 1.3, the second 1.2.
+fn connect(proxy: &Proxy, pki: &Pki, round: usize) -> Client {
+    Client::connect(proxy.address(), pki.client(&[BOTH_VERSIONS[round]])).expect("a handshake")
+}
+
+/// The words of all refusals that the source has.
+fn words() -> BTreeSet<&'static str> {
+    let source = include_str!("../../src/error.rs");
+    let functions = source.split("fn label(").skip(1);
+    let bodies = functions.filter_map(|rest| rest.split("\n    }\n").next());
+    bodies
+        // Those of the blame come before them, those of aborts after them.
+        .filter(|body| body.contains("Self::Method =>") || body.contains("Self::NoSocket("))
+        .flat_map(|body| body.split('"').skip(1).step_by(2))
+        .collect()
+}
+
+#[test]
+fn every_refusal_has_constant_words_and_one_record_without_a_secret() {
+    let pki = Pki::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let token = folder.path().join("token");
+    write_private(&token, "open-sesame\n");
+    let token = format!("bearer-token-file = {}\n", token.display());
+
+    let (unreachable, answers) = (Unreachable::new(), by_answer());
+    let mut refusals = by_request();
+    let mut actions = Vec::new();
+    let get = |target: &str| format!("GET {target}&MARKER HTTP/1.1\r\nHost: h\r\n{PASSWORD}");
+    for (case, (label, status, reason, action)) in answers.into_iter().enumerate() {
+        refusals.push((label, status, reason, get(&target("x", case))));
+        actions.push(action);
+    }
+    let (begin, begun) = mpsc::channel();
+    let stall = actions.len();
+    actions.push(Box::new(move |it| {
+        // The test may be over.
+        let _ = begin.send(());
+        it.wait_until_closed();
+        Ok(())
+    }));
+    let exporter = Exporter::start(by_case(actions));
+    let mut exporters = exporter.section("x") + &token + "max-body = 1000\ntimeout = 0.5\n";
+    exporters += &(exporter.section("busy") + "max-concurrent = 1\n");
+    for (name, status, reason, keys) in unreachable.all() {
+        exporters += &(section(name, &keys) + &token);
+        refusals.push((name, status, reason, get(&format!("/prometheus?exporter={name}"))));
+    }
+    let config =
+        pki.config_ini("").replace("[default]\n", "[default]\nauth = prometheus:hunter2\n");
+    let proxy = Proxy::start(&config, &exporters);
+    let mut clients = Clients::default();
+    for refusal in &refusals {
+        assert_constant(&proxy, &mut clients, &pki, refusal);
+    }
+
+    // While another scrape has the only slot.
+    let mut busy = connect(&proxy, &pki, 0);
+    busy.send(get(&target("busy", stall)) + "\r\n").expect("sent");
+    begun.recv_timeout(PATIENCE).expect("the exporter is asked");
+    let reason = "too many scrapes of this exporter";
+    let refusal = ("too_many_scrapes", 503, reason, get("/prometheus?exporter=busy"));
+    assert_constant(&proxy, &mut clients, &pki, &refusal);
+    refusals.push(refusal);
+
+    // The rest of a head that has begun comes when the proxy shuts down.
+    for (round, client) in clients.iter_mut().enumerate() {
+        let fresh = client.insert(connect(&proxy, &pki, round));
+        fresh.send("GET /prometheus?exporter=x HTTP/1.1\r\nHo").expect("sent");
+        fresh.wait_until_read();
+    }
+    proxy.signal("TERM");
+    proxy.wait_for_log("the drain", |record| record["fields"]["message"] == "draining");
+    let refusal = ("draining", 503, "shutting down", format!("st: h\r\n{PASSWORD}"));
+    assert_constant(&proxy, &mut clients, &pki, &refusal);
+    refusals.push(refusal);
+
+    let provoked: BTreeSet<_> =
+        refusals.iter().map(|(label, ..)| *label).chain(ELSEWHERE).collect();
+    assert_eq!(provoked, words(), "each word is provoked here or elsewhere");
+    let log = proxy.log_lines().concat();
+    for secret in SECRETS {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
