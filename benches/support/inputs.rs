@@ -121,7 +121,12 @@ pub(crate) fn upstream_head() -> UpstreamHead {
     .into_iter()
     .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
     .collect();
-    UpstreamHead { status: StatusCode::OK, headers, framing: Framing::Chunked }
+    UpstreamHead {
+        status: StatusCode::OK,
+        headers,
+        framing: Framing::Chunked,
+        length_ignored: false,
+    }
 }
 
 /// The head that a scraper gets.

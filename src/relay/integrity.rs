@@ -119,7 +119,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        let head = UpstreamHead { status: StatusCode::OK, headers, framing };
+        let head = UpstreamHead { status: StatusCode::OK, headers, framing, length_ignored: false };
         let mut check = TailCheck::new(integrity, &head);
         for piece in body.as_bytes().chunks(split) {
             check.update(piece);
