@@ -187,7 +187,8 @@ pub(crate) type Case = (&'static str, Action, Expected);
 /// Runs the cases one after the other, over one connection as long as it lives, before one proxy.
 ///
 /// Each has to end as expected and be logged once; a connection that had no abort has to go on
-/// with the next case; in the end a control scrape works and no descriptor is left over.
+/// with the next case; in the end a control scrape works, and neither descriptors nor memory are
+/// left over.
 pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     let mut actions = Vec::new();
     let mut stories = Vec::new();
@@ -198,7 +199,7 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     let stage = Stage::new(keys, by_case(actions));
     let mut client = stage.client();
     assert_control(&mut client, "x");
-    let at_rest = stage.proxy.open_fds();
+    let (at_rest, rss) = (stage.proxy.open_fds(), stage.proxy.rss_kib());
 
     for (case, (story, expected)) in stories.iter().enumerate() {
         client.send_get(&target("x", case)).expect("the connection is open");
@@ -217,6 +218,8 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     }
     assert_eq!(stage.exporter.connections(), stories.len() + 2, "one connection a scrape");
     stage.assert_at_rest(at_rest);
+    let grown = stage.proxy.rss_kib().saturating_sub(rss);
+    assert!(grown < 8 * 1024, "the memory grew by {grown} KiB");
     stage
 }
 
