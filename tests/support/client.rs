@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
     thread,
     time::Instant,
@@ -11,11 +11,23 @@ use std::{
 
 use aws_lc_rs::digest;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, body::hex, exporter::is_timeout};
 
 /// How much of a body is kept to look at.
 const KEPT: usize = 64 * 1024;
+
+/// A connection to `address` from another address of this host.
+///
+/// # Errors
+/// Those of the socket.
+pub(crate) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
+}
 
 /// One TLS connection to the proxy. It reads only when it is asked to.
 pub(crate) struct Client {
@@ -99,6 +111,20 @@ impl Client {
     /// When the proxy neither sends nor ends it for [`PATIENCE`].
     pub(crate) fn read_body(&mut self, head: &Head) -> Received {
         Received::read(&mut self.stream, head)
+    }
+
+    /// Reads what is there, at most so many bytes, and waits for it when there is nothing.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS; [`io::ErrorKind::UnexpectedEof`] at the end.
+    pub(crate) fn read_some(&mut self, most: usize) -> io::Result<usize> {
+        match self.stream.fill_buf()?.len().min(most) {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                self.stream.consume(count);
+                Ok(count)
+            }
+        }
     }
 
     /// Reads until the connection ends; how it ended is the second value.

@@ -116,8 +116,8 @@ impl<'a> Case<'a> {
 fn play(stage: &Stage, cases: &[Case<'_>]) -> Tally {
     let next = AtomicUsize::new(0);
     let client = |number: usize| {
-        let (version, mut tally) =
-            (if number % 2 == 0 { &TLS13 } else { &TLS12 }, Tally::default());
+        let version = if number.is_multiple_of(2) { &TLS13 } else { &TLS12 };
+        let mut tally = Tally::default();
         let mut client: Option<Client> = None;
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -154,6 +154,7 @@ fn over_tls_a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_o
 
     let tally = play(&stage, &cases);
 
+    tally.conclude("over TLS", LEAST);
     assert_control(&mut control, "rest");
     let records = stage.scrapes(cases.len() + 2);
     assert_eq!(records.len(), cases.len() + 2, "one record a scrape");
@@ -163,7 +164,6 @@ fn over_tls_a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_o
         let words = NAMES.iter().find(|(name, ..)| record["exporter"] == *name);
         assert!(words.is_some_and(|(.., words)| words.contains(&outcome(record))), "{record}");
     }
-    tally.conclude("over TLS", LEAST);
     stage.assert_at_rest(at_rest);
 }
 
