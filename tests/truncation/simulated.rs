@@ -108,6 +108,7 @@ fn assert_nothing_is_held_back(death: &Death<'_>, received: Option<&Response>) {
     }
 }
 
+/// U11, U12, U13, U21, U27.
 #[test]
 fn a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_one_in_time() {
     let answers = Answer::all();

@@ -142,6 +142,7 @@ fn play(stage: &Stage, cases: &[Case<'_>]) -> Tally {
     tally
 }
 
+/// U11, U12, U13, U21, U27.
 #[test]
 fn over_tls_a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_one() {
     let answers = Answer::all();
@@ -174,13 +175,16 @@ fn long_answer(framing: Framing) -> Answer {
 }
 
 #[test]
-fn a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() {
+fn u28_a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() {
     let answer = long_answer(Framing::UntilClose).bytes;
-    for (case, with_close_notify) in [(0, true), (1, false)] {
+    let cases = [(&TLS12, 0), (&TLS12, 1), (&TLS13, 0), (&TLS13, 1)];
+    for (version, case) in cases {
+        let with_close_notify = case == 0;
         let pki = Pki::new();
         let (ends, cut) = (raw(&answer[..], Then::Fin), answer.clone());
         let is_cut: Action = Box::new(move |it| it.send(&cut).and_then(|()| it.cut()));
-        let exporter = Exporter::start_tls(&pki, by_case(vec![ends, is_cut]));
+        let script = by_case(vec![ends, is_cut]);
+        let exporter = Exporter::start_tls_with(&pki, pki.server(&[version]), script);
         let stage = Stage::before(pki, exporter, "", &[("x", "")]);
         let response = stage.client().get(&target("x", case));
         assert_eq!(response.head.status, 200, "{response:?}");
@@ -198,7 +202,7 @@ fn a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() {
 #[test]
 fn a_framed_body_over_tls_is_whole_without_close_notify() {
     let pki = Pki::new();
-    let framings = [Framing::ContentLength, Framing::Chunked(4096)];
+    let framings = [Framing::ContentLength, Framing::Chunked(10_000)];
     let actions = framings.map(|framing| {
         let answer = long_answer(framing).bytes;
         let action: Action = Box::new(move |it| it.send(&answer).and_then(|()| it.cut()));
