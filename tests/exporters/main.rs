@@ -17,4 +17,3 @@ mod refusals;
 mod requests;
 mod responses;
 mod stage;
-mod truncation;

@@ -15,15 +15,14 @@ mod support;
 
 use std::{
     io::{self, Read},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Socket, Type};
 use support::{
     PATIENCE,
     body::Body,
-    client::Client,
+    client::{Client, connect_from},
     exporter::{Exporter, Framing},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
@@ -74,11 +73,9 @@ impl Setup {
     /// The same from another address of this host, which all of 127.0.0.0/8 is.
     #[track_caller]
     fn connect_silently_from_elsewhere(&self) -> TcpStream {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("bound");
-        socket.connect(&self.proxy.address().into()).expect("connected");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        socket.into()
+        let stream = connect_from([127, 0, 0, 2].into(), self.proxy.address()).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
     }
 
     #[track_caller]

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
     thread,
     time::Instant,
@@ -11,11 +11,23 @@ use std::{
 
 use aws_lc_rs::digest;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, body::hex, exporter::is_timeout};
 
 /// How much of a body is kept to look at.
 const KEPT: usize = 64 * 1024;
+
+/// A connection to `address` from another address of this host.
+///
+/// # Errors
+/// Those of the socket.
+pub(crate) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
+}
 
 /// One TLS connection to the proxy. It reads only when it is asked to.
 pub(crate) struct Client {
@@ -82,9 +94,7 @@ impl Client {
     /// # Errors
     /// When the head does not come, or is none.
     pub(crate) fn read_response(&mut self) -> io::Result<Response> {
-        let head = self.read_head()?;
-        let body = self.read_body(&head);
-        Ok(Response { head, body })
+        Response::read(&mut self.stream)
     }
 
     /// Reads the head of a response and nothing of its body.
@@ -92,22 +102,7 @@ impl Client {
     /// # Errors
     /// When it does not come, or is none.
     pub(crate) fn read_head(&mut self) -> io::Result<Head> {
-        let status_line = self.read_line()?;
-        let rest = status_line.strip_prefix("HTTP/1.1 ").ok_or_else(|| no_http(&status_line))?;
-        let (status, reason) = rest.split_once(' ').ok_or_else(|| no_http(&status_line))?;
-        let mut head = Head {
-            status: status.parse().map_err(|_| no_http(&status_line))?,
-            reason: reason.to_owned(),
-            headers: Vec::new(),
-        };
-        loop {
-            let line = self.read_line()?;
-            if line.is_empty() {
-                return Ok(head);
-            }
-            let (name, value) = line.split_once(':').ok_or_else(|| no_http(&line))?;
-            head.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
+        Head::read(&mut self.stream)
     }
 
     /// Reads the body that `head` announces, to its end or as far as it comes.
@@ -115,18 +110,21 @@ impl Client {
     /// # Panics
     /// When the proxy neither sends nor ends it for [`PATIENCE`].
     pub(crate) fn read_body(&mut self, head: &Head) -> Received {
-        let mut sink = Sink::default();
-        let ended = match (head.header("transfer-encoding"), head.header("content-length")) {
-            (Some("chunked"), None) => self.read_chunks(&mut sink),
-            (None, Some(length)) => match length.parse() {
-                Ok(length) => self.read_exactly(length, &mut sink),
-                Err(_) => Err(Cut::BadFraming(format!("Content-Length: {length}"))),
-            },
-            (encoding, length) => Err(Cut::BadFraming(format!(
-                "Transfer-Encoding: {encoding:?}, Content-Length: {length:?}"
-            ))),
-        };
-        sink.received(ended)
+        Received::read(&mut self.stream, head)
+    }
+
+    /// Reads what is there, at most so many bytes, and waits for it when there is nothing.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS; [`io::ErrorKind::UnexpectedEof`] at the end.
+    pub(crate) fn read_some(&mut self, most: usize) -> io::Result<usize> {
+        match self.stream.fill_buf()?.len().min(most) {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                self.stream.consume(count);
+                Ok(count)
+            }
+        }
     }
 
     /// Reads until the connection ends; how it ended is the second value.
@@ -180,52 +178,6 @@ impl Client {
     pub(crate) fn tls(&self) -> &ClientConnection {
         &self.stream.get_ref().conn
     }
-
-    fn read_chunks(&mut self, sink: &mut Sink) -> Result<(), Cut> {
-        loop {
-            let line = self.read_line()?;
-            let is_hex = line.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let size = u64::from_str_radix(&line, 16).ok().filter(|_| is_hex);
-            let Some(size) = size else {
-                return Err(Cut::BadFraming(format!("chunk size {line:?}")));
-            };
-            self.read_exactly(size, sink)?;
-            let line = self.read_line()?;
-            if !line.is_empty() {
-                return Err(Cut::BadFraming(format!("{line:?} after a chunk")));
-            }
-            if size == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn read_exactly(&mut self, mut left: u64, sink: &mut Sink) -> Result<(), Cut> {
-        while left > 0 {
-            let piece = self.stream.fill_buf()?;
-            if piece.is_empty() {
-                return Err(Cut::CloseNotify);
-            }
-            let n = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            sink.take(&piece[..n]);
-            self.stream.consume(n);
-            left -= n as u64;
-        }
-        Ok(())
-    }
-
-    /// A line without its CR LF, which it must have.
-    fn read_line(&mut self) -> io::Result<String> {
-        let mut line = Vec::new();
-        (&mut self.stream).take(KEPT as u64).read_until(b'\n', &mut line)?;
-        match line.strip_suffix(b"\r\n") {
-            Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
-            None if line.ends_with(b"\n") || line.len() == KEPT => {
-                Err(no_http(&String::from_utf8_lossy(&line)))
-            }
-            None => Err(Ended.into()),
-        }
-    }
 }
 
 /// A response's status line and headers.
@@ -238,6 +190,25 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    fn read(stream: &mut impl BufRead) -> io::Result<Self> {
+        let status_line = read_line(stream)?;
+        let rest = status_line.strip_prefix("HTTP/1.1 ").ok_or_else(|| no_http(&status_line))?;
+        let (status, reason) = rest.split_once(' ').ok_or_else(|| no_http(&status_line))?;
+        let mut head = Self {
+            status: status.parse().map_err(|_| no_http(&status_line))?,
+            reason: reason.to_owned(),
+            headers: Vec::new(),
+        };
+        loop {
+            let line = read_line(stream)?;
+            if line.is_empty() {
+                return Ok(head);
+            }
+            let (name, value) = line.split_once(':').ok_or_else(|| no_http(&line))?;
+            head.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+
     /// The value of a header, by its name in lower case.
     ///
     /// # Panics
@@ -257,6 +228,18 @@ pub(crate) struct Response {
     pub(crate) body: Received,
 }
 
+impl Response {
+    /// Reads a response from any stream, its body as far as it comes.
+    ///
+    /// # Errors
+    /// When its head does not come, or is none.
+    pub(crate) fn read(stream: &mut impl BufRead) -> io::Result<Self> {
+        let head = Head::read(stream)?;
+        let body = Received::read(stream, &head);
+        Ok(Self { head, body })
+    }
+}
+
 /// What came of a body.
 pub(crate) struct Received {
     pub(crate) bytes: u64,
@@ -268,6 +251,21 @@ pub(crate) struct Received {
 }
 
 impl Received {
+    fn read(stream: &mut impl BufRead, head: &Head) -> Self {
+        let mut sink = Sink::default();
+        let ended = match (head.header("transfer-encoding"), head.header("content-length")) {
+            (Some("chunked"), None) => read_chunks(stream, &mut sink),
+            (None, Some(length)) => match length.parse() {
+                Ok(length) => read_exactly(stream, length, &mut sink),
+                Err(_) => Err(Cut::BadFraming(format!("Content-Length: {length}"))),
+            },
+            (encoding, length) => Err(Cut::BadFraming(format!(
+                "Transfer-Encoding: {encoding:?}, Content-Length: {length:?}"
+            ))),
+        };
+        sink.received(ended)
+    }
+
     /// Whether the peer said that this is the whole.
     pub(crate) fn is_complete(&self) -> bool {
         self.end == End::Complete
@@ -343,6 +341,52 @@ impl std::error::Error for Ended {}
 impl From<Ended> for io::Error {
     fn from(ended: Ended) -> Self {
         Self::other(ended)
+    }
+}
+
+fn read_chunks(stream: &mut impl BufRead, sink: &mut Sink) -> Result<(), Cut> {
+    loop {
+        let line = read_line(stream)?;
+        let is_hex = line.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let size = u64::from_str_radix(&line, 16).ok().filter(|_| is_hex);
+        let Some(size) = size else {
+            return Err(Cut::BadFraming(format!("chunk size {line:?}")));
+        };
+        read_exactly(stream, size, sink)?;
+        let line = read_line(stream)?;
+        if !line.is_empty() {
+            return Err(Cut::BadFraming(format!("{line:?} after a chunk")));
+        }
+        if size == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn read_exactly(stream: &mut impl BufRead, mut left: u64, sink: &mut Sink) -> Result<(), Cut> {
+    while left > 0 {
+        let piece = stream.fill_buf()?;
+        if piece.is_empty() {
+            return Err(Cut::CloseNotify);
+        }
+        let n = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        sink.take(&piece[..n]);
+        stream.consume(n);
+        left -= n as u64;
+    }
+    Ok(())
+}
+
+/// A line without its CR LF, which it must have.
+fn read_line(stream: &mut impl BufRead) -> io::Result<String> {
+    let mut line = Vec::new();
+    stream.take(KEPT as u64).read_until(b'\n', &mut line)?;
+    match line.strip_suffix(b"\r\n") {
+        Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
+        None if line.ends_with(b"\n") || line.len() == KEPT => {
+            Err(no_http(&String::from_utf8_lossy(&line)))
+        }
+        None => Err(Ended.into()),
     }
 }
 

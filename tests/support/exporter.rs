@@ -310,12 +310,16 @@ impl Conversation {
     /// # Errors
     /// Those of the socket; a Unix socket has no reset.
     pub(crate) fn reset_at_end(&mut self) -> io::Result<()> {
-        let stream = match &self.wire {
-            Wire::Tcp(stream) => stream,
-            Wire::Tls(stream) => &stream.sock,
-            Wire::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
-        };
-        SockRef::from(stream).set_linger(Some(Duration::ZERO))
+        self.wire.tcp_socket()?.set_linger(Some(Duration::ZERO))
+    }
+
+    /// Bounds what the kernel takes of this side before the proxy has read it, to about so many
+    /// bytes. Otherwise that grows to megabytes.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn bound_send_buffer(&mut self, bytes: usize) -> io::Result<()> {
+        self.wire.tcp_socket()?.set_send_buffer_size(bytes)
     }
 
     /// Sends nothing until the proxy ends the connection; says when it did.
@@ -377,6 +381,14 @@ impl Wire {
         stream.set_read_timeout(Some(PATIENCE))?;
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
         Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
+    }
+
+    fn tcp_socket(&self) -> io::Result<SockRef<'_>> {
+        match self {
+            Self::Tcp(stream) => Ok(SockRef::from(stream)),
+            Self::Tls(stream) => Ok(SockRef::from(&stream.sock)),
+            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn stream(&mut self) -> &mut dyn ReadWrite {

@@ -124,12 +124,17 @@ impl Proxy {
 
     /// Resident memory at this moment, in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
-        self.status_kib("VmRSS:")
+        self.status("VmRSS:")
     }
 
     /// The largest resident memory since its start, in KiB.
     pub(crate) fn peak_rss_kib(&self) -> u64 {
-        self.status_kib("VmHWM:")
+        self.status("VmHWM:")
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> u64 {
+        self.status("Threads:")
     }
 
     /// How many file descriptors it has open.
@@ -211,13 +216,13 @@ impl Proxy {
         self.child.wait().expect("the child is ours")
     }
 
-    fn status_kib(&self, key: &str) -> u64 {
+    /// A number of `/proc/PID/status`; of memory, in KiB.
+    fn status(&self, key: &str) -> u64 {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the proxy runs");
         status
             .lines()
-            .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB"))
-            .and_then(|number| number.parse().ok())
+            .find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
             .unwrap_or_else(|| panic!("no {key} in:\n{status}"))
     }
 }

@@ -1,0 +1,287 @@
+//! Those who attack: each force on threads of its own, until the siege is over.
+
+use std::{
+    io::{self, Write},
+    net::{Ipv4Addr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::Scope,
+    time::Duration,
+};
+
+use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
+
+use crate::{
+    forge,
+    fortress::{ENDLESS, Fortress, GOOD, RESET, STALLED, target},
+    support::{
+        client::{Client, connect_from},
+        pki::{BOTH_VERSIONS, Pki},
+    },
+    time::Siege,
+};
+
+const STALLED_HANDSHAKES: usize = 2000;
+/// As long as the proxy gives to a handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Each with 250 connections: half of what one address may have.
+const STALLED_SOURCES: usize = 8;
+
+const BAD_HANDSHAKES: f64 = 300.0;
+/// For each of three kinds.
+const BAD_THREADS: usize = 2;
+
+const SLOW_READERS: usize = 500;
+const SLOW_THREADS: usize = 4;
+const SLOW_PAUSE: Duration = Duration::from_secs(2);
+const SLOW_BYTES: usize = 4096;
+/// The timeout of their exporter, after which they begin again.
+const SLOW_TIMEOUT: f64 = 15.0;
+
+const SLOWLORISES: usize = 200;
+/// In which a head has to be complete, and the beat that notices that it was too late.
+const SLOWLORIS: f64 = 7.0;
+
+const RELOAD: Duration = Duration::from_secs(1);
+
+/// What came of a force by now.
+#[derive(Debug)]
+pub(crate) struct Force {
+    pub(crate) name: &'static str,
+    /// What it is to do in a second.
+    pub(crate) rate: f64,
+    /// How often it did it.
+    pub(crate) done: AtomicUsize,
+    /// For those who ask: answers that they took for whole, and that were not.
+    pub(crate) deceived: Option<AtomicUsize>,
+}
+
+impl Force {
+    fn new(name: &'static str, rate: f64) -> Self {
+        Self { name, rate, done: AtomicUsize::new(0), deceived: None }
+    }
+
+    fn count(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Something that one after the other is kept up by a thread.
+struct Keeping<'a> {
+    siege: &'a Siege,
+    force: &'a Force,
+    count: usize,
+    /// In which each is visited once.
+    round: Duration,
+}
+
+impl Keeping<'_> {
+    /// Makes `count` of them, and makes those anew that fail to hold out.
+    fn keep<T>(
+        &self,
+        make: impl Fn(usize) -> io::Result<T>,
+        hold: impl Fn(&mut T) -> io::Result<()>,
+    ) {
+        let mut all: Vec<Option<T>> = (0..self.count).map(|_| None).collect();
+        let each = self.round.div_f64(self.count as f64);
+        for (number, _) in self.siege.beat(each).enumerate() {
+            let place = &mut all[number % self.count];
+            if place.as_mut().is_none_or(|it| hold(it).is_err()) {
+                // What the proxy refuses, or has no room for, is tried again in the next round.
+                *place = make(number).ok();
+                if place.is_some() {
+                    self.force.count();
+                }
+            }
+        }
+    }
+}
+
+/// For those that are renewed each time.
+fn give_up<T>(_: &mut T) -> io::Result<()> {
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Sends them all.
+pub(crate) fn send<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    fortress: &'env Fortress,
+    siege: &'env Siege,
+) -> Vec<Arc<Force>> {
+    vec![
+        stalled_handshakes(scope, fortress, siege),
+        bad_handshakes(scope, fortress, siege),
+        slow_readers(scope, fortress, siege),
+        slowlorises(scope, fortress, siege),
+        broken_exporters(scope, fortress, siege),
+        reloads(scope, fortress, siege),
+    ]
+}
+
+fn stalled_handshakes<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    fortress: &'env Fortress,
+    siege: &'env Siege,
+) -> Arc<Force> {
+    let rate = STALLED_HANDSHAKES as f64 / HANDSHAKE.as_secs_f64();
+    let force = Arc::new(Force::new("stalled handshakes", rate));
+    let counted = Arc::clone(&force);
+    let hello = client_hello(fortress.pki.client(BOTH_VERSIONS));
+    scope.spawn(move || {
+        let (count, round) = (STALLED_HANDSHAKES, HANDSHAKE);
+        let make = |number: usize| {
+            let mut stream = connect_from(source(1, number % STALLED_SOURCES), fortress.address())?;
+            if number.is_multiple_of(2) {
+                stream.write_all(&hello[..hello.len() / 2])?;
+            }
+            Ok(stream)
+        };
+        Keeping { siege, force: &counted, count, round }.keep(make, give_up::<TcpStream>);
+    });
+    force
+}
+
+fn bad_handshakes<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    fortress: &'env Fortress,
+    siege: &'env Siege,
+) -> Arc<Force> {
+    let force = Arc::new(Force::new("bad handshakes", BAD_HANDSHAKES));
+    let stranger = fortress.pki.stranger(BOTH_VERSIONS);
+    let foreign = forge::credentials(Pki::new().ca(), |_| (), &[]);
+    let foreign = fortress.pki.client_with(BOTH_VERSIONS, foreign.chain, &foreign.key);
+    let round = Duration::from_secs_f64(3.0 * BAD_THREADS as f64 / BAD_HANDSHAKES);
+    for thread in 0..BAD_THREADS {
+        for config in [Some(&stranger), Some(&foreign), None] {
+            let (config, force) = (config.cloned(), Arc::clone(&force));
+            scope.spawn(move || {
+                let make = |_| {
+                    let mut stream = connect_from(source(2, thread), fortress.address())?;
+                    match &config {
+                        // In TLS 1.3 the verdict comes with the first read, in 1.2 before.
+                        Some(config) => {
+                            if let Ok(mut client) = Client::over(stream, Arc::clone(config)) {
+                                client.read_to_end();
+                            }
+                        }
+                        None => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")?,
+                    }
+                    Ok(())
+                };
+                Keeping { siege, force: &force, count: 1, round }.keep(make, give_up::<()>);
+            });
+        }
+    }
+    force
+}
+
+fn slow_readers<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    fortress: &'env Fortress,
+    siege: &'env Siege,
+) -> Arc<Force> {
+    let force = Arc::new(Force::new("slow readers", SLOW_READERS as f64 / SLOW_TIMEOUT));
+    for thread in 0..SLOW_THREADS {
+        let force = Arc::clone(&force);
+        scope.spawn(move || {
+            let (count, round) = (SLOW_READERS / SLOW_THREADS, SLOW_PAUSE);
+            let make = |_| {
+                let mut client = authenticated(fortress, source(3, thread))?;
+                client.send_get(&target(ENDLESS))?;
+                client.read_head()?;
+                Ok(client)
+            };
+            let hold = |client: &mut Client| client.read_some(SLOW_BYTES).map(drop);
+            Keeping { siege, force: &force, count, round }.keep(make, hold);
+        });
+    }
+    force
+}
+
+fn slowlorises<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    fortress: &'env Fortress,
+    siege: &'env Siege,
+) -> Arc<Force> {
+    let force = Arc::new(Force::new("slowlorises", SLOWLORISES as f64 / SLOWLORIS));
+    let counted = Arc::clone(&force);
+    scope.spawn(move || {
+        let (count, round) = (SLOWLORISES, Duration::from_secs(1));
+        let make = |_| {
+            let mut client = authenticated(fortress, source(4, 0))?;
+            client.send(format!("GET {} HTTP/1.1\r\nX-Slow: ", target(GOOD)))?;
+            Ok(client)
+        };
+        let hold = |client: &mut Client| client.send("x");
+        Keeping { siege, force: &counted, count, round }.keep(make, hold);
+    });
+    force
+}
+
+fn broken_exporters<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    fortress: &'env Fortress,
+    siege: &'env Siege,
+) -> Arc<Force> {
+    // The stalled one takes its timeout of two seconds.
+    let force = Force::new("scrapes of broken exporters", 0.5 + 5.0);
+    let force = Arc::new(Force { deceived: Some(AtomicUsize::new(0)), ..force });
+    for (exporter, period) in [(STALLED, 2.0), (RESET, 0.2)] {
+        let force = Arc::clone(&force);
+        scope.spawn(move || {
+            for _ in siege.beat(Duration::from_secs_f64(period)) {
+                let response = authenticated(fortress, source(5, 0)).and_then(|mut client| {
+                    client.send_get(&target(exporter))?;
+                    client.read_response()
+                });
+                let is_whole = response.is_ok_and(|response| {
+                    response.head.status == 200 && response.body.is_complete()
+                });
+                force.count();
+                if let Some(deceived) = force.deceived.as_ref().filter(|_| is_whole) {
+                    deceived.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    force
+}
+
+fn reloads<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    fortress: &'env Fortress,
+    siege: &'env Siege,
+) -> Arc<Force> {
+    let force = Arc::new(Force::new("reloads", 1.0));
+    let counted = Arc::clone(&force);
+    scope.spawn(move || {
+        for (number, _) in siege.beat(RELOAD).enumerate() {
+            fortress.reload(number);
+            counted.count();
+        }
+    });
+    force
+}
+
+/// A client with the right certificate.
+fn authenticated(fortress: &Fortress, source: Ipv4Addr) -> io::Result<Client> {
+    let stream = connect_from(source, fortress.address())?;
+    Client::over(stream, fortress.pki.client(BOTH_VERSIONS))
+}
+
+/// An address of this host for one force. The scrapers have 127.0.0.1 for themselves.
+fn source(force: u8, number: usize) -> Ipv4Addr {
+    let number = u8::try_from(number).expect("few addresses a force");
+    Ipv4Addr::new(127, 0, force, number + 1)
+}
+
+/// The first flight of a handshake.
+fn client_hello(config: Arc<ClientConfig>) -> Vec<u8> {
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut tls = ClientConnection::new(config, name).expect("a configuration that works");
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).expect("into memory");
+    hello
+}

@@ -1,0 +1,197 @@
+//! What is besieged: the proxy, its files, and the exporters behind it.
+
+use std::{
+    ffi::OsString,
+    fs,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    body::Body,
+    client::Client,
+    exporter::{Conversation, Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
+
+/// Length of the body that the scrapers ask for, in bytes.
+pub(crate) const CONTROL: u64 = 20_000;
+
+/// What the kernel holds of each endless body on the exporter's side, about, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Time in which everything has to be as before.
+pub(crate) const REST: Duration = Duration::from_secs(5);
+
+/// By how much memory may differ from before, in KiB.
+const SPARE_KIB: u64 = 8 * 1024;
+
+/// The names of the exporters: one that works, and three that do not.
+pub(crate) const GOOD: &str = "good";
+pub(crate) const ENDLESS: &str = "endless";
+pub(crate) const STALLED: &str = "stalled";
+pub(crate) const RESET: &str = "reset";
+
+/// What the proxy holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holdings {
+    pub(crate) descriptors: u64,
+    pub(crate) threads: u64,
+    pub(crate) rss_kib: u64,
+}
+
+/// The proxy and all behind it.
+pub(crate) struct Fortress {
+    pub(crate) pki: Pki,
+    pub(crate) proxy: Proxy,
+    allocator: Allocator,
+    sections: String,
+    _exporters: [Exporter; 4],
+}
+
+/// How the allocator of the proxy goes about memory that is free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Allocator {
+    /// As it always does: glibc keeps what small pieces, that each thread holds back, lie behind.
+    Usual,
+    /// It holds nothing back and has large pieces from the system, so that what is resident is
+    /// what is in use.
+    Exact,
+}
+
+impl Allocator {
+    /// A command that runs another as its child.
+    fn wrapper(self) -> Vec<OsString> {
+        const EXACT: &str = "export GLIBC_TUNABLES=\
+            glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=16384; \"$@\"; exit $?";
+        match self {
+            Self::Usual => Vec::new(),
+            Self::Exact => ["sh", "-c", EXACT, "sh"].map(OsString::from).into(),
+        }
+    }
+}
+
+impl Fortress {
+    pub(crate) fn start(allocator: Allocator) -> Self {
+        let pki = Pki::new();
+        let good = Exporter::start(|it| {
+            it.read_request()?;
+            it.answer("", Framing::Chunked(4096), Body::text(CONTROL))
+        });
+        let endless = Exporter::start(|it| {
+            it.read_request()?;
+            it.bound_send_buffer(SEND_BUFFER)?;
+            begin_chunked(it)?;
+            let chunk = chunk();
+            loop {
+                it.send(&chunk)?;
+            }
+        });
+        let stalled = Exporter::start(|it| {
+            it.read_request()?;
+            begin_chunked(it)?;
+            it.wait_until_closed();
+            Ok(())
+        });
+        let reset = Exporter::start(|it| {
+            it.read_request()?;
+            begin_chunked(it)?;
+            it.send(chunk())?;
+            it.reset_at_end()
+        });
+        let sections = [
+            good.section(GOOD),
+            endless.section(ENDLESS) + "timeout = 15\nmax-concurrent = 1000\n",
+            stalled.section(STALLED) + "timeout = 2\n",
+            reset.section(RESET),
+        ]
+        .concat();
+        let proxy = Proxy::start_beneath(&allocator.wrapper(), &pki.config_ini(""), &sections);
+        Self { pki, proxy, allocator, sections, _exporters: [good, endless, stalled, reset] }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.proxy.address()
+    }
+
+    /// Changes the files, one time in three to what cannot be used, and says so to the proxy.
+    pub(crate) fn reload(&self, number: usize) {
+        let change = match number % 3 {
+            0 => "",
+            1 => "\n[another]\nenabled = True\nport = 1\npath = /metrics\n",
+            _ => "\n[broken]\nenabled = True\nprot = 1\n",
+        };
+        let folder = self.proxy.folder();
+        let new = folder.join("new");
+        // Whole or not at all, as editors and configuration management do it.
+        fs::write(&new, format!("{}{change}", self.sections))
+            .and_then(|()| fs::rename(&new, folder.join("prometheus_exporters.ini")))
+            .expect("the folder is ours");
+        self.proxy.signal("HUP");
+    }
+
+    /// How many reloads were taken over by now, and how many refused.
+    pub(crate) fn reloads(&self) -> (usize, usize) {
+        let lines = self.proxy.log_lines();
+        let count = |message: &str| lines.iter().filter(|line| line.contains(message)).count();
+        (count("\"message\":\"reloaded"), count("\"message\":\"reload refused"))
+    }
+
+    /// What the proxy holds once it has served and reloaded, and nobody is connected.
+    pub(crate) fn settled(&self) -> Holdings {
+        for _ in 0..100 {
+            let mut client = Client::connect(self.address(), self.pki.client(BOTH_VERSIONS))
+                .expect("a handshake");
+            assert!(client.get(&target(GOOD)).body.is_complete(), "a scrape in peace");
+        }
+        self.reload(0);
+        self.proxy.wait_for_log("a reload", |record| record["fields"]["message"] == "reloaded");
+        thread::sleep(Duration::from_secs(1));
+        self.holdings()
+    }
+
+    fn holdings(&self) -> Holdings {
+        Holdings {
+            descriptors: self.proxy.open_fds() as u64,
+            threads: self.proxy.threads(),
+            rss_kib: self.proxy.rss_kib(),
+        }
+    }
+
+    /// What it holds as soon as that is as `before`, or [`REST`] after `ended`.
+    pub(crate) fn at_rest_again(&self, before: &Holdings, ended: Instant) -> Holdings {
+        loop {
+            let now = self.holdings();
+            if self.is_at_rest(before, &now) || ended.elapsed() >= REST {
+                return now;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether it holds what it held `before`. Memory counts where it tells what is in use.
+    pub(crate) fn is_at_rest(&self, before: &Holdings, now: &Holdings) -> bool {
+        let memory_is_as_before = match self.allocator {
+            Allocator::Usual => true,
+            Allocator::Exact => now.rss_kib <= before.rss_kib + SPARE_KIB,
+        };
+        memory_is_as_before
+            && now.descriptors <= before.descriptors
+            && now.threads <= before.threads
+    }
+}
+
+/// Where the proxy has an exporter.
+pub(crate) fn target(exporter: &str) -> String {
+    format!("/prometheus?exporter={exporter}")
+}
+
+fn begin_chunked(it: &mut Conversation) -> std::io::Result<()> {
+    it.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nup 1\r\n1\r\n\n\r\n")
+}
+
+fn chunk() -> Vec<u8> {
+    format!("10000\r\n{}\r\n", "a_line 1\n".repeat(8000).split_at(0x10000).0).into_bytes()
+}

@@ -1,0 +1,179 @@
+//! A siege: all that hostile peers do, at once, while two scrapers go on scraping.
+//!
+//! ```sh
+//! cargo bench --bench siege                     # a minute; exit code 1 when a bound is missed
+//! cargo bench --bench siege -- --seconds 20     # as CI does it
+//! ```
+//!
+//! The real binary runs as a child with the limits that it has by default. Against it stand, each
+//! from addresses of its own in 127.0.0.0/8:
+//!
+//! - 2 000 connections that say nothing, or half a ClientHello, renewed in time; the proxy keeps the
+//!   newest `max-handshakes` of them;
+//! - 300 bad handshakes a second: a foreign CA, no certificate, bytes that are no TLS;
+//! - 500 slow readers of a body without an end;
+//! - 200 authenticated connections that send one byte of a header a second;
+//! - a `SIGHUP` a second, with files that change, one time in three for the worse;
+//! - an exporter that stalls and one that resets in mid-body, scraped all the time.
+//!
+//! A scrape each 100 ms over a new connection and one over a kept connection have to succeed each
+//! time and fast, memory has to stay bounded, and when all have left, everything has to be as before.
+//!
+//! There are two sieges, each of half the time. The first is of the proxy as it is. glibc keeps the
+//! memory that it once needed, because each thread holds small freed pieces back and the large ones
+//! lie below them. So the second is of a proxy whose allocator is told to keep nothing
+//! (`GLIBC_TUNABLES`): what is resident there when all have left is what is in use.
+//!
+//! # What it does not show
+//!
+//! Besiegers, exporters and proxy share one machine's cores: the times of the scrapes hold what the
+//! besiegers themselves cost, and on a busy machine what its other programs do. How late the
+//! machine wakes a thread that only sleeps is in the table too.
+//!
+//! The kernel's memory is not counted. For a reader that is slow, an exporter's send buffer fills up
+//! too, and by itself grows to megabytes (`tcp_wmem`): 500 of them took a machine with 24 GiB to the
+//! end of its `tcp_mem`, where every connection suffers. A low `max-concurrent` is what bounds that;
+//! here the exporter has a small buffer, so that the siege is of the proxy.
+
+#![expect(clippy::print_stdout, reason = "a report for people")]
+
+mod besiegers;
+#[path = "../../tests/tls/forge.rs"]
+#[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]
+mod forge;
+mod fortress;
+mod report;
+mod scrapers;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod time;
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use self::{
+    besiegers::Force,
+    fortress::{Allocator, Fortress, Holdings},
+    report::Report,
+    scrapers::Scraper,
+    time::Siege,
+};
+
+/// Descriptors that this process and the proxy each need.
+const DESCRIPTORS: u64 = 8192;
+
+/// How often the proxy's memory is looked at.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Lays siege to scrapegate, and tells what it held.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How long, both sieges together
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(10..))]
+    seconds: u64,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(why) = raise_limit() {
+        println!("{why}");
+        return ExitCode::FAILURE;
+    }
+    let length = Duration::from_secs(args.seconds) / 2;
+    let sieges =
+        [Allocator::Usual, Allocator::Exact].map(|allocator| Course::of(allocator, length));
+    let report = Report::new(&sieges);
+    print!("{report}");
+    if report.is_kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One siege, and what it came to.
+struct Course {
+    allocator: Allocator,
+    length: Duration,
+    before: Holdings,
+    forces: Vec<Arc<Force>>,
+    scrapers: [Arc<Scraper>; 2],
+    glances: Glances,
+    /// Reloads that were taken over, and refused.
+    reloads: (usize, usize),
+    /// Processor time of the proxy.
+    cpu: Duration,
+    /// Lines of its log.
+    lines: usize,
+    /// What it holds when all have left, whether that is as before, and how long after that.
+    after: Holdings,
+    is_at_rest: bool,
+    rested: Duration,
+}
+
+impl Course {
+    fn of(allocator: Allocator, length: Duration) -> Self {
+        let fortress = Fortress::start(allocator);
+        let before = fortress.settled();
+        let siege = Siege::begin(length);
+        let (forces, scrapers, glances) = thread::scope(|scope| {
+            let forces = besiegers::send(scope, &fortress, &siege);
+            let scrapers = scrapers::send(scope, &fortress, &siege);
+            (forces, scrapers, Glances::until_over(&fortress, &siege))
+        });
+        let ended = Instant::now();
+        let after = fortress.at_rest_again(&before, ended);
+        Self {
+            allocator,
+            length,
+            before,
+            forces,
+            scrapers,
+            glances,
+            reloads: fortress.reloads(),
+            cpu: fortress.proxy.cpu_time(),
+            lines: fortress.proxy.log_lines().len(),
+            after,
+            is_at_rest: fortress.is_at_rest(&before, &after),
+            rested: ended.elapsed(),
+        }
+    }
+}
+
+/// What was seen now and then.
+#[derive(Default)]
+struct Glances {
+    /// The largest resident memory of the proxy, in KiB.
+    rss_kib: u64,
+    /// How late each glance was, shortest first.
+    lateness: Vec<Duration>,
+}
+
+impl Glances {
+    fn until_over(fortress: &Fortress, siege: &Siege) -> Self {
+        let mut seen = Self::default();
+        let begun = Instant::now();
+        for (number, _) in siege.beat(GLANCE).enumerate() {
+            let due = GLANCE * u32::try_from(number).unwrap_or(u32::MAX);
+            seen.lateness.push(begun.elapsed().saturating_sub(due));
+            seen.rss_kib = seen.rss_kib.max(fortress.proxy.rss_kib());
+        }
+        seen.lateness.sort_unstable();
+        seen
+    }
+}
+
+/// Lifts the soft limit on open descriptors to the hard one, for the proxy too, which inherits it.
+fn raise_limit() -> Result<(), String> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| error.to_string())?;
+    if hard < DESCRIPTORS {
+        return Err(format!("{DESCRIPTORS} descriptors are needed, `ulimit -Hn` allows {hard}"));
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(|error| error.to_string())
+}

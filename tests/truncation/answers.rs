@@ -1,0 +1,206 @@
+//! Answers of exporters as bytes, and what of them is a whole message: the oracle.
+
+use std::{
+    io::{Read, Write as _},
+    ops::Range,
+};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use scrapegate::relay::BATCH;
+
+use crate::{
+    stage::Then,
+    support::{body::Body, exporter::Framing},
+};
+
+/// Payload of a TLS record, and what the proxy asks for in one read.
+const RECORD: usize = 16 * 1024;
+const READ: usize = 64 * 1024;
+
+/// Answers up to this length are cut at each of their bytes.
+const SHORT: usize = 2000;
+
+/// A body, and what its head says about it.
+struct Source {
+    name: &'static str,
+    status: u16,
+    /// Complete header lines.
+    headers: &'static str,
+    body: Vec<u8>,
+    /// Bytes of a chunk, in the chunked coding.
+    chunk: usize,
+    /// Behind the size of each chunk.
+    extension: &'static str,
+    /// Complete lines behind the last chunk.
+    trailers: &'static str,
+    /// How the body has to end to be whole, however it is framed.
+    marker: &'static [u8],
+    /// The same where only the end of the connection says that it ended.
+    marker_until_close: &'static [u8],
+}
+
+impl Source {
+    /// Text that Prometheus reads line by line.
+    fn text(name: &'static str, body: Vec<u8>) -> Self {
+        Self {
+            name,
+            status: 200,
+            headers: "Content-Type: text/plain; version=0.0.4\r\n",
+            body,
+            chunk: 4096,
+            extension: "",
+            trailers: "",
+            marker: b"",
+            marker_until_close: b"\n",
+        }
+    }
+
+    fn all() -> Vec<Self> {
+        const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
+        let lines = b"a 1\nb 22\nc{d=\"e\"} 333\n".to_vec();
+        let openmetrics = [&text(700)[..], b"# EOF\n"].concat();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(&text(60_000)).expect("into memory");
+        vec![
+            Self { chunk: 7, ..Self::text("empty", Vec::new()) },
+            Self { chunk: 3, ..Self::text("one line", b"up 1\n".to_vec()) },
+            Self { chunk: 7, ..Self::text("three lines", lines) },
+            Self { chunk: RECORD, ..Self::text("16 KiB, one record", text(RECORD)) },
+            Self { chunk: 2048, ..Self::text("64 KiB, one read", text(READ)) },
+            Self::text("one batch", text(BATCH)),
+            Self { chunk: 10_000, ..Self::text("300 kB", text(300_000)) },
+            Self {
+                headers: OPENMETRICS,
+                chunk: 100,
+                marker: b"# EOF\n",
+                marker_until_close: b"# EOF\n",
+                ..Self::text("OpenMetrics", openmetrics)
+            },
+            Self {
+                headers: "Content-Encoding: gzip\r\n",
+                marker_until_close: b"",
+                ..Self::text("gzip", gzip.finish().expect("into memory"))
+            },
+            Self { chunk: 1, ..Self::text("chunks of one byte", text(300)) },
+            Self {
+                chunk: 100,
+                extension: " ;name=\"a value\";b",
+                trailers: "Expires: never\r\nX-Checksum: 0123456789\r\n",
+                ..Self::text("extensions and trailers", text(1000))
+            },
+            Self {
+                status: 500,
+                chunk: 10,
+                marker_until_close: b"",
+                ..Self::text("an exporter's own 500", b"cannot read the metrics".to_vec())
+            },
+        ]
+    }
+}
+
+fn text(length: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    Body::text(length as u64).read_to_end(&mut body).expect("a body never fails");
+    body
+}
+
+/// An answer in one framing, as bytes.
+pub(crate) struct Answer {
+    pub(crate) name: &'static str,
+    pub(crate) status: u16,
+    pub(crate) framing: Framing,
+    pub(crate) bytes: Bytes,
+    /// Where its head ends.
+    pub(crate) head: usize,
+    /// The body without framing.
+    pub(crate) body: Vec<u8>,
+    /// Where the pieces of the body stand in `bytes`.
+    data: Vec<Range<usize>>,
+    marker: &'static [u8],
+}
+
+impl Answer {
+    /// Each body in each framing.
+    pub(crate) fn all() -> Vec<Self> {
+        let framed = |source: &Source| {
+            [Framing::ContentLength, Framing::Chunked(source.chunk), Framing::UntilClose]
+                .map(|framing| Self::new(source, framing))
+        };
+        Source::all().iter().flat_map(framed).collect()
+    }
+
+    fn new(source: &Source, framing: Framing) -> Self {
+        let Source { name, status, headers, body, extension, trailers, .. } = source;
+        let framing_header = framing.header(body.len() as u64);
+        let mut bytes =
+            format!("HTTP/1.1 {status} So\r\n{headers}{framing_header}\r\n").into_bytes();
+        let head = bytes.len();
+        let mut data = Vec::new();
+        match framing {
+            Framing::ContentLength | Framing::UntilClose => {
+                bytes.extend_from_slice(body);
+                data.push(head..bytes.len());
+            }
+            Framing::Chunked(size) => {
+                for chunk in body.chunks(size) {
+                    bytes.extend(format!("{:x}{extension}\r\n", chunk.len()).bytes());
+                    data.push(bytes.len()..bytes.len() + chunk.len());
+                    bytes.extend_from_slice(chunk);
+                    bytes.extend_from_slice(b"\r\n");
+                }
+                bytes.extend(format!("0{extension}\r\n{trailers}\r\n").bytes());
+            }
+        }
+        let marker = match framing {
+            Framing::UntilClose => source.marker_until_close,
+            Framing::ContentLength | Framing::Chunked(_) => source.marker,
+        };
+        let (bytes, body, status) = (bytes.into(), body.clone(), *status);
+        Self { name, status, framing, bytes, head, body, data, marker }
+    }
+
+    /// Whether an exporter that sends the first `cut` bytes and then dies so has delivered a whole
+    /// message (RFC 9112 §6.3, and `integrity = strict` where the framing says too little).
+    pub(crate) fn is_whole(&self, cut: usize, then: Then) -> bool {
+        let is_framed = match self.framing {
+            Framing::ContentLength | Framing::Chunked(_) => cut == self.bytes.len(),
+            Framing::UntilClose => cut >= self.head && then == Then::Fin,
+        };
+        is_framed && self.delivered(cut).ends_with(self.marker)
+    }
+
+    /// The part of the body that is among the first `cut` bytes.
+    pub(crate) fn delivered(&self, cut: usize) -> &[u8] {
+        let length = self.data.iter().map(|piece| cut.clamp(piece.start, piece.end) - piece.start);
+        &self.body[..length.sum()]
+    }
+
+    /// Where to cut: at each byte of a short answer; in a long one at each byte outside the body,
+    /// around the edges of whatever the proxy gathers the body in, at places in between, and at
+    /// the end.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        let all = self.bytes.len();
+        if all <= SHORT {
+            return (0..=all).collect();
+        }
+        let mut edges = vec![self.head + BATCH, self.head, all];
+        edges.extend((RECORD..all).step_by(RECORD));
+        edges.extend((self.head + RECORD..all).step_by(RECORD));
+        let around = edges.iter().flat_map(|edge| edge - 3..=edge + 3);
+        let outside = (0..=all).filter(|at| !self.data.iter().any(|piece| piece.contains(at)));
+        let between = (self.head..all).step_by(all / 100);
+        let mut places: Vec<_> = around.chain(outside).chain(between).collect();
+        places.retain(|place| *place <= all);
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// At most about so many of [`Answer::places`], the last ones always among them.
+    pub(crate) fn some_places(&self, most: usize) -> Vec<usize> {
+        let places = self.places();
+        let (start, end) = places.split_at(places.len() - 6);
+        start.iter().step_by(start.len().div_ceil(most)).chain(end).copied().collect()
+    }
+}

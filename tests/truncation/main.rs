@@ -1,0 +1,17 @@
+//! A scraper has a whole answer if and only if the exporter delivered a whole one in time.
+//!
+//! Exporters die at every byte of head and framing and at many of the body; `simulated` has more
+//! than a hundred thousand deaths in memory, `sockets` thousands before the real binary. Both print
+//! what they counted.
+
+#[path = "../exporters/stage.rs"]
+#[expect(dead_code, reason = "shared with the tests of exporters, which need more of it")]
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod deaths;
+mod simulated;
+mod sockets;
+mod streams;

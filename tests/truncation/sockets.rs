@@ -1,0 +1,218 @@
+//! Deaths on real sockets, before the real binary and over TLS to the scraper.
+
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use rustls::version::{TLS12, TLS13};
+
+use crate::{
+    answers::Answer,
+    deaths::{Death, ENDS, Moment, Reader, Tally},
+    stage::{Action, Stage, Then, assert_control, assert_cut, by_case, outcome, raw, target},
+    support::{
+        client::{Client, Response},
+        exporter::{Exporter, Framing, Gate},
+        pki::Pki,
+    },
+};
+
+/// Deaths that there have to be.
+const LEAST: usize = 5_000;
+
+/// Places at which an answer is cut.
+const PLACES: usize = 32;
+
+/// Clients at the same time: most of the time of a stalled scrape is waiting.
+const CLIENTS: usize = 48;
+
+/// How long a slow scraper leaves the body alone. The socket buffers fill up meanwhile.
+const SLOW: Duration = Duration::from_millis(3);
+
+/// Names of the exporter, and what has to be said of its scrapes. Only those that never end by
+/// themselves get little time.
+const NAMES: [(&str, &str, &[&str]); 4] = [
+    (
+        "fin",
+        UNHURRIED,
+        &["complete", "exporter_closed", "exporter_cut_short", "exporter_integrity", "integrity"],
+    ),
+    ("rst", UNHURRIED, &["complete", "exporter_reset"]),
+    ("stall", HURRIED, &["exporter_first_byte_timeout", "deadline_exporter"]),
+    ("rest", UNHURRIED, &["complete"]),
+];
+const UNHURRIED: &str = "timeout = 60\ninterval = 60\nmax-concurrent = 64\n";
+const HURRIED: &str = "timeout = 0.5\nconnect-timeout = 0.5\nmax-concurrent = 64\n";
+
+/// A death with what its two ends need.
+struct Case<'a> {
+    death: Death<'a>,
+    /// Opened when the scraper has the head: then a clean refusal is no longer possible.
+    gate: Option<Gate>,
+}
+
+impl<'a> Case<'a> {
+    /// All there are of this answer.
+    fn all(answer: &'a Answer) -> Vec<Self> {
+        let mut cases = Vec::new();
+        for (number, cut) in answer.some_places(PLACES).into_iter().enumerate() {
+            for then in ENDS {
+                // A reset takes with it what the proxy has not read yet.
+                if then == Then::Rst && answer.is_whole(cut, then) && answer.bytes.len() > 16_384 {
+                    continue;
+                }
+                let reader = if number % 2 == 0 { Reader::Fast } else { Reader::Slow };
+                let at_once = Death { answer, cut, then, moment: Moment::AtOnce, reader };
+                cases.push(Self { death: at_once, gate: None });
+                if !answer.delivered(cut).is_empty() {
+                    let death = Death { moment: Moment::Later, ..at_once };
+                    cases.push(Self { death, gate: Some(Gate::default()) });
+                }
+            }
+        }
+        cases
+    }
+
+    fn name(&self) -> &'static str {
+        match self.death.then {
+            Then::Fin => "fin",
+            Then::Rst => "rst",
+            Then::Stall if self.death.is_whole() => "rest",
+            Then::Stall => "stall",
+        }
+    }
+
+    fn action(&self) -> Action {
+        let (bytes, gate) = (self.death.answer.bytes.slice(..self.death.cut), self.gate.clone());
+        let end = raw("", self.death.then);
+        Box::new(move |it| {
+            it.send(&bytes)?;
+            if let Some(gate) = &gate {
+                gate.wait();
+            }
+            end(it)
+        })
+    }
+
+    /// What the scraper has of it.
+    fn suffer(&self, client: &mut Client) -> io::Result<Response> {
+        let head = client.read_head();
+        if let Some(gate) = &self.gate {
+            gate.open();
+        }
+        let head = head?;
+        if self.death.reader == Reader::Slow {
+            thread::sleep(SLOW);
+        }
+        let body = client.read_body(&head);
+        Ok(Response { head, body })
+    }
+}
+
+/// Lets the exporter die in all these ways.
+fn play(stage: &Stage, cases: &[Case<'_>]) -> Tally {
+    let next = AtomicUsize::new(0);
+    let client = |number: usize| {
+        let version = if number.is_multiple_of(2) { &TLS13 } else { &TLS12 };
+        let mut tally = Tally::default();
+        let mut client: Option<Client> = None;
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(number) else { return tally };
+            let connection = client.get_or_insert_with(|| stage.client_of(&[version]));
+            connection.send_get(&target(case.name(), number)).expect("sent");
+            let received = case.suffer(connection);
+            if !received.as_ref().is_ok_and(|response| response.body.is_complete()) {
+                client = None;
+            }
+            tally.count(&case.death, received);
+        }
+    };
+    let mut tally = Tally::default();
+    thread::scope(|scope| {
+        let client = &client;
+        let clients: Vec<_> = (0..CLIENTS).map(|it| scope.spawn(move || client(it))).collect();
+        for client in clients {
+            tally.add(client.join().expect("a client that did not panic"));
+        }
+    });
+    tally
+}
+
+/// U11, U12, U13, U21, U27.
+#[test]
+fn over_tls_a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_one() {
+    let answers = Answer::all();
+    let cases: Vec<_> = answers.iter().flat_map(Case::all).collect();
+    let sections = NAMES.map(|(name, keys, _)| (name, keys));
+    let stage = Stage::with_names(&sections, by_case(cases.iter().map(Case::action).collect()));
+    let mut control = stage.client();
+    assert_control(&mut control, "rest");
+    let at_rest = stage.proxy.open_fds();
+
+    let tally = play(&stage, &cases);
+
+    tally.conclude("over TLS", LEAST);
+    assert_control(&mut control, "rest");
+    let records = stage.scrapes(cases.len() + 2);
+    assert_eq!(records.len(), cases.len() + 2, "one record a scrape");
+    let complete = records.iter().filter(|record| outcome(record) == "complete");
+    assert_eq!(complete.count(), tally.whole() + 2, "whole to the log and to scrapers");
+    for record in &records {
+        let words = NAMES.iter().find(|(name, ..)| record["exporter"] == *name);
+        assert!(words.is_some_and(|(.., words)| words.contains(&outcome(record))), "{record}");
+    }
+    stage.assert_at_rest(at_rest);
+}
+
+/// 300 kB of text.
+fn long_answer(framing: Framing) -> Answer {
+    let is_it = |answer: &Answer| answer.name == "300 kB" && answer.framing == framing;
+    Answer::all().into_iter().find(is_it).expect("such an answer")
+}
+
+#[test]
+fn u28_a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() {
+    let answer = long_answer(Framing::UntilClose).bytes;
+    let cases = [(&TLS12, 0), (&TLS12, 1), (&TLS13, 0), (&TLS13, 1)];
+    for (version, case) in cases {
+        let with_close_notify = case == 0;
+        let pki = Pki::new();
+        let (ends, cut) = (raw(&answer[..], Then::Fin), answer.clone());
+        let is_cut: Action = Box::new(move |it| it.send(&cut).and_then(|()| it.cut()));
+        let script = by_case(vec![ends, is_cut]);
+        let exporter = Exporter::start_tls_with(&pki, pki.server(&[version]), script);
+        let stage = Stage::before(pki, exporter, "", &[("x", "")]);
+        let response = stage.client().get(&target("x", case));
+        assert_eq!(response.head.status, 200, "{response:?}");
+        if with_close_notify {
+            assert!(response.body.is_complete(), "{response:?}");
+            assert_eq!(response.body.bytes, 300_000);
+            assert_eq!(stage.only_outcome(), "complete");
+        } else {
+            assert_cut("no close_notify", &response.body.end);
+            assert_eq!(stage.only_outcome(), "exporter_cut_short");
+        }
+    }
+}
+
+#[test]
+fn a_framed_body_over_tls_is_whole_without_close_notify() {
+    let pki = Pki::new();
+    let framings = [Framing::ContentLength, Framing::Chunked(10_000)];
+    let actions = framings.map(|framing| {
+        let answer = long_answer(framing).bytes;
+        let action: Action = Box::new(move |it| it.send(&answer).and_then(|()| it.cut()));
+        action
+    });
+    let exporter = Exporter::start_tls(&pki, by_case(actions.into()));
+    let stage = Stage::before(pki, exporter, "", &[("x", "")]);
+    let mut client = stage.client();
+    for case in 0..framings.len() {
+        let response = client.get(&target("x", case));
+        assert!(response.body.is_complete() && response.body.bytes == 300_000, "{response:?}");
+    }
+}
