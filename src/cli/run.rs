@@ -115,6 +115,7 @@ async fn reload_each_time(
         // Files can be slow; connections are accepted meanwhile.
         let again = sources.clone();
         let Ok((loaded, findings)) = spawn_blocking(move || load(&again)).await else {
+            handle.metrics().reload_failed();
             tracing::error!("reload failed, the configuration in use stays");
             continue;
         };
@@ -125,6 +126,7 @@ async fn reload_each_time(
             }
         }
         let Some((config, assets)) = loaded else {
+            handle.metrics().reload_failed();
             tracing::error!("reload refused, the configuration in use stays");
             continue;
         };
@@ -140,10 +142,13 @@ async fn reload_each_time(
                 tracing::info!(exporters, dismissed, "reloaded");
                 current = config;
             }
-            Err(error) => tracing::error!(
-                error = %Chain(&error),
-                "reload refused, the configuration in use stays"
-            ),
+            Err(error) => {
+                handle.metrics().reload_failed();
+                tracing::error!(
+                    error = %Chain(&error),
+                    "reload refused, the configuration in use stays"
+                );
+            }
         }
     }
 }
