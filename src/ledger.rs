@@ -87,12 +87,13 @@ pub struct Entry {
     pub ended: SystemTime,
 }
 
-/// Counts and durations: how many values lie below each bound, their number and their sum.
+/// How many values lie below each of some bounds, their number and their sum.
 #[derive(Clone, Debug)]
 pub struct Distribution {
-    /// An upper bound, and the number of values up to it and above the bound before.
+    /// An upper bound, and the number of values up to it and above the bound before. The last
+    /// bound is infinite.
     pub buckets: Vec<(f64, u64)>,
-    /// The number of all values, those above the last bound included.
+    /// The number of all values.
     pub count: u64,
     /// Their sum, in seconds.
     pub sum: f64,
@@ -100,7 +101,8 @@ pub struct Distribution {
 
 impl Distribution {
     fn new(bounds: &[f64]) -> Self {
-        Self { buckets: bounds.iter().map(|&bound| (bound, 0)).collect(), count: 0, sum: 0.0 }
+        let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+        Self { buckets: bounds.map(|bound| (bound, 0)).collect(), count: 0, sum: 0.0 }
     }
 
     fn add(&mut self, value: Duration) {
@@ -246,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_on_a_bound_lies_below_it_and_one_above_all_is_only_counted() {
+    fn a_value_on_a_bound_lies_below_it() {
         let mut distribution = Distribution::new(&[1.0, 2.0]);
         for seconds in [1, 2, 3] {
             distribution.add(SECOND * seconds);
         }
-        assert_eq!(distribution.buckets, [(1.0, 1), (2.0, 1)]);
+        assert_eq!(distribution.buckets, [(1.0, 1), (2.0, 1), (f64::INFINITY, 1)]);
         assert_eq!((distribution.count, distribution.sum), (3, 6.0));
     }
 

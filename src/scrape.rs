@@ -169,6 +169,8 @@ impl Scrape {
         self.status = Some(status);
         self.first_byte = Some(self.begun.elapsed());
         self.clock.resume();
+        // Also a body that is here already comes to it, and does not wait.
+        self.clock.spent.add(Wait::ReadWait, Duration::ZERO);
         self.clock.wait_for(Wait::WriteWait);
     }
 

@@ -1,6 +1,11 @@
 //! `/metrics`: what scrapegate counts about itself, compared with what both peers saw.
 
+mod cases;
 mod ledger;
+mod page;
+mod phases;
+mod reload;
+mod setup;
 
 #[path = "../tls/forge.rs"]
 #[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]

@@ -94,7 +94,7 @@ impl Samples {
         client: &mut Client,
         headers: &str,
         what: &str,
-        wanted: impl Fn(&Self) -> bool,
+        mut wanted: impl FnMut(&Self) -> bool,
     ) -> Self {
         let deadline = Instant::now() + PATIENCE;
         loop {
