@@ -216,7 +216,7 @@ impl Scrape {
         let took = self.begun.elapsed();
         self.exporter.ledger.end(Entry {
             outcome: outcome.label(),
-            truncated: matches!(outcome, Outcome::Aborted(_)),
+            truncated: matches!(outcome, Outcome::Aborted(_)) && self.status.is_some(),
             success: outcome == Outcome::Complete
                 && self.status.is_some_and(|status| status.is_success()),
             bytes: self.bytes,

@@ -96,7 +96,7 @@ impl Page {
         )?;
         out.counters(
             "scrapegate_truncated",
-            "Scrapes that were aborted after their head, by cause; part of scrapegate_scrapes_total.",
+            "Scrapes that were cut off after their head, by cause; part of scrapegate_scrapes_total.",
             None,
             self.exporters.iter().flat_map(|row| {
                 let count = |(&cause, &count)| ([row.label(), ("cause", cause)], count);

@@ -51,13 +51,14 @@ fn handshake(result: &str) -> String {
     format!("scrapegate_tls_handshakes_total{{result=\"{result}\"}}")
 }
 
-/// Answers a short body, an endless one or a stalled one.
+/// Answers a short body, an endless one, a stalled one or nothing.
 fn setup(proxy_keys: &str, keys: &str) -> Setup {
     let script = by_case(vec![
         Box::new(|it: &mut Conversation| {
             it.answer("", Framing::Chunked(4096), Body::text(u64::MAX))
         }),
         raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nup 1\n", Then::Stall),
+        raw("", Then::Stall),
     ]);
     Setup::new(proxy_keys, &[("x", keys)], script)
 }
@@ -86,7 +87,16 @@ fn a_scrape_that_its_scraper_ends_moves_one_counter() {
         let mut client = unread(&setup, "/prometheus?exporter=x&case=1");
         client.read_head().expect("a head");
     });
+    let truncated = || stalls.samples().sum("scrapegate_truncated_total{");
+    let before = truncated();
+    assert_moves(&stalls, &scrape_series("scraper_gone"), || {
+        let client = unread(&stalls, "/prometheus?exporter=x&case=2");
+        let asked = || stalls.exporter.requests().iter().any(|it| it.contains("case=2"));
+        stalls.wait_for("a request", |_| asked());
+        drop(client);
+    });
     assert_moves(&setup, &scrape_series("complete"), || unread(&setup, "/prometheus?exporter=x"));
+    assert_eq!(truncated(), before, "a scrape without a head is not cut off");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::support::{
 
 pub(crate) struct Setup {
     pub(crate) pki: Pki,
-    _exporter: Exporter,
+    pub(crate) exporter: Exporter,
     pub(crate) proxy: Proxy,
     reader: RefCell<Client>,
 }
@@ -30,7 +30,7 @@ impl Setup {
     pub(crate) fn before(pki: Pki, exporter: Exporter, proxy_keys: &str, sections: &str) -> Self {
         let proxy = Proxy::start(&pki.config_ini(proxy_keys), sections);
         let reader = connect(&pki, &proxy);
-        Self { pki, _exporter: exporter, proxy, reader: RefCell::new(reader) }
+        Self { pki, exporter, proxy, reader: RefCell::new(reader) }
     }
 
     pub(crate) fn connect(&self) -> Client {
