@@ -11,7 +11,12 @@ use tokio::{
 };
 
 pub use self::admission::{Admission, Evicted, HandshakePermit, Ticket};
-use crate::{peer::ANY_PEER, shutdown::Stage};
+use crate::{
+    error::lacks_resources,
+    metrics::{AcceptError, Metrics},
+    peer::ANY_PEER,
+    shutdown::Stage,
+};
 
 /// First pause after an error that will not go away at once.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
@@ -27,6 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub async fn accept_loop(
     listener: TcpListener,
     admission: Arc<Admission>,
+    metrics: &Metrics,
     mut stage: watch::Receiver<Stage>,
     start: impl Fn(TcpStream, SocketAddr, Ticket),
 ) {
@@ -46,19 +52,28 @@ pub async fn accept_loop(
                 pause = SHORTEST_PAUSE;
                 match admission.admit(address.ip(), permit) {
                     Some(ticket) => start(stream, address, ticket),
-                    None => tracing::warn!(
-                        target: ANY_PEER,
-                        peer = %address,
-                        "connection closed: max-connections-per-ip is reached"
-                    ),
+                    None => {
+                        metrics.not_accepted(AcceptError::PerIpLimit);
+                        tracing::warn!(
+                            target: ANY_PEER,
+                            peer = %address,
+                            "connection closed: max-connections-per-ip is reached"
+                        );
+                    }
                 }
             }
             Err(error) if concerns_one_connection(&error) => {
+                metrics.not_accepted(AcceptError::ConnectionLost);
                 tracing::debug!(target: ANY_PEER, %error, "connection lost before it was accepted");
             }
             // Out of descriptors or memory, as a rule. The connection stays in the backlog, so
             // trying again at once would spin; it comes back by itself.
             Err(error) => {
+                metrics.not_accepted(if lacks_resources(&error) {
+                    AcceptError::NoResources
+                } else {
+                    AcceptError::Other
+                });
                 tracing::error!(
                     target: ANY_PEER,
                     %error,

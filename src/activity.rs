@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::{
     deadline::Deadline,
     error::Abort,
-    scrape::{AbortCause, Outcome, Scrape, Side},
+    ledger::Wait,
+    scrape::{AbortCause, Outcome, Scrape},
 };
 
 /// The lengths of a connection's clocks.
@@ -260,11 +261,13 @@ impl Activity {
 }
 
 impl AbortCause for Activity {
-    fn abort_cause(&self, waiting_for: Side) -> Abort {
+    fn abort_cause(&self, waiting_for: Option<Wait>) -> Abort {
         match self.state().ended {
             Some(Ending::Deadline) => match waiting_for {
-                Side::Exporter => Abort::DeadlineExporter,
-                Side::Scraper => Abort::DeadlineScraper,
+                None | Some(Wait::Connect | Wait::FirstByte | Wait::ReadWait) => {
+                    Abort::DeadlineExporter
+                }
+                Some(Wait::WriteWait) => Abort::DeadlineScraper,
             },
             Some(Ending::Stall) => Abort::ScraperStalled,
             Some(Ending::Shutdown) => Abort::Shutdown,

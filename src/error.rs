@@ -4,6 +4,9 @@
 //! one-line response; an [`Abort`] comes after it and can only end the connection. What a client
 //! reads (constant words) and what the log says (`Display` and the source chain) are two messages.
 
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, io, time::Duration};
 
 use hyper::StatusCode;
@@ -83,6 +86,19 @@ pub enum Refusal {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
+
+/// The words of the refusals that come before it is known which exporter a request is for.
+pub const REJECTIONS: [&str; 9] = [
+    "http_version",
+    "bad_host",
+    "request_body",
+    "method",
+    "unknown_path",
+    "exporter_parameter",
+    "query",
+    "not_allowed",
+    "unauthorized",
+];
 
 /// What went wrong with the exporter before its head was passed on.
 #[derive(Debug, thiserror::Error)]
@@ -363,6 +379,21 @@ impl fmt::Display for IntegrityFault {
 }
 
 impl Abort {
+    /// The words of all of them.
+    pub const LABELS: [&'static str; 11] = [
+        "exporter_reset",
+        "exporter_cut_short",
+        "exporter_garbage",
+        "too_large",
+        "integrity",
+        "deadline_exporter",
+        "deadline_scraper",
+        "scraper_stalled",
+        "scraper_gone",
+        "shutdown",
+        "panicked",
+    ];
+
     /// Who caused it.
     #[must_use]
     pub fn blame(self) -> Blame {
@@ -395,4 +426,13 @@ impl Abort {
             Self::Panicked => "panicked",
         }
     }
+}
+
+/// Whether the system has no descriptor, or no memory, left for one more connection.
+#[must_use]
+pub fn lacks_resources(error: &io::Error) -> bool {
+    /// `ENFILE` and `EMFILE` on every Unix; std has no kinds for them.
+    const NO_RESOURCES: [i32; 2] = [23, 24];
+    error.raw_os_error().is_some_and(|code| cfg!(unix) && NO_RESOURCES.contains(&code))
+        || error.kind() == io::ErrorKind::OutOfMemory
 }

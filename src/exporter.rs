@@ -9,13 +9,14 @@ use std::{
     num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     sync::Arc,
+    time::Instant,
 };
 
 use hyper::http::uri::PathAndQuery;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::deadline::Budget;
+use crate::{deadline::Budget, ledger::Ledger};
 
 /// The name a scraper asks for with `?exporter=`: 1 to 128 bytes, no control characters.
 ///
@@ -203,6 +204,8 @@ pub struct Exporter {
     pub authorization: Option<Authorization>,
     /// How it is scraped.
     pub rules: ScrapeRules,
+    /// What its scrapes came to.
+    pub ledger: Arc<Ledger>,
     slots: Arc<Semaphore>,
 }
 
@@ -252,6 +255,7 @@ impl Exporter {
             path,
             authorization,
             rules,
+            ledger: Arc::new(Ledger::new(Instant::now())),
             slots: Arc::new(Semaphore::new(slots)),
         }
     }
@@ -279,6 +283,11 @@ impl Exporters {
         self.in_order.iter().map(|exporter| &exporter.name)
     }
 
+    /// All of them, in file order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Exporter>> {
+        self.in_order.iter()
+    }
+
     /// The exporter of that name, if it is enabled.
     #[must_use]
     pub fn get(&self, name: &ExporterName) -> Option<&Arc<Exporter>> {
@@ -291,14 +300,17 @@ impl Exporters {
         self.in_order.len()
     }
 
-    /// Lets exporters that were there before, with the same `max-concurrent`, go on counting the
-    /// scrapes in flight. Meant for exporters that nobody else has yet; others stay as they are.
-    pub fn keep_slots_of(&mut self, before: &Self) {
+    /// Lets exporters that were there before go on with their ledger and, with the same
+    /// `max-concurrent`, go on counting the scrapes in flight. Meant for exporters that nobody else
+    /// has yet; others stay as they are.
+    pub fn continue_from(&mut self, before: &Self) {
         for exporter in &mut self.in_order {
-            let Some(old) = before.get(&exporter.name) else { continue };
-            if old.rules.max_concurrent == exporter.rules.max_concurrent
-                && let Some(new) = Arc::get_mut(exporter)
-            {
+            let (Some(old), Some(new)) = (before.get(&exporter.name), Arc::get_mut(exporter))
+            else {
+                continue;
+            };
+            new.ledger = Arc::clone(&old.ledger);
+            if old.rules.max_concurrent == new.rules.max_concurrent {
                 new.slots = Arc::clone(&old.slots);
             }
         }

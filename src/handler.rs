@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Weak};
 
-use hyper::{Request, Response, StatusCode, body::Incoming, http::request::Parts};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, header::HeaderMap, http::request::Parts,
+};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -14,6 +16,7 @@ use crate::{
     deadline::{Deadline, SCRAPE_TIMEOUT_HEADER},
     error::{Afterwards, Refusal, UpstreamError},
     exporter::{Exporter, ExporterName, Exporters},
+    metrics::{Format, Metrics},
     peer::{ANY_PEER, Peer},
     relay::{self, RelayBody, ResponseBody},
     respond,
@@ -34,6 +37,8 @@ pub struct Service {
     pub connector: Connector,
     /// What a scrape has to be ready before Prometheus gives up on it.
     pub scrape_timeout_offset: std::time::Duration,
+    /// What is counted beside the scrapes of each exporter.
+    pub metrics: Arc<Metrics>,
     /// How far a shutdown is.
     pub stage: watch::Receiver<Stage>,
 }
@@ -90,7 +95,7 @@ async fn answer(
     match (route.await, &service.exporters) {
         (Ok(Route::Scrape { exporter, forwarded }), Some(exporters)) => {
             let Some(exporter) = exporters.get(&exporter) else {
-                return Err(refused(peer, Refusal::UnknownExporter, Some(&exporter)));
+                return Err(refused(service, peer, Refusal::UnknownExporter, Some(&exporter)));
             };
             let connector = &service.connector;
             let request =
@@ -99,17 +104,28 @@ async fn answer(
         }
         (Ok(Route::List), Some(exporters)) => Ok(Answer::Own(list(exporters))),
         (Ok(Route::Scrape { .. } | Route::List), None) => {
-            Err(refused(peer, Refusal::UnknownPath, None))
+            Err(refused(service, peer, Refusal::UnknownPath, None))
         }
+        (Ok(Route::Metrics), _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
         (Ok(Route::Healthy), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
         (Ok(Route::Ready), _) if is_draining(service) => Err(Refusal::Draining),
         (Ok(Route::Ready), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
-        (Err(refusal), _) => Err(refused(peer, refusal, None)),
+        (Err(refusal), _) => Err(refused(service, peer, refusal, None)),
     }
 }
 
-/// Logs a request that never became a scrape, with the exporter's name if it asked for one.
-fn refused(peer: &Peer, refusal: Refusal, asked_for: Option<&ExporterName>) -> Refusal {
+/// Counts and logs a request that never became a scrape, with the exporter's name if it asked for
+/// one.
+fn refused(
+    service: &Service,
+    peer: &Peer,
+    refusal: Refusal,
+    asked_for: Option<&ExporterName>,
+) -> Refusal {
+    match asked_for {
+        Some(_) => service.metrics.unknown_exporter(),
+        None => service.metrics.rejected(refusal.label()),
+    }
     tracing::info!(
         target: ANY_PEER,
         exporter = asked_for.map(|name| name.as_str().escape_debug().to_string()),
@@ -129,6 +145,12 @@ fn is_draining(service: &Service) -> bool {
 fn list(exporters: &Exporters) -> Response<ResponseBody> {
     let names: Vec<&str> = exporters.names().map(ExporterName::as_str).collect();
     respond::json(serde_json::Value::from(names).to_string())
+}
+
+fn metrics(service: &Service, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {
+    let format = Format::accepted(headers);
+    let written = service.metrics.render(service.exporters.as_ref(), format, now.into_std());
+    respond::metrics(format.content_type(), written)
 }
 
 struct ScrapeRequest<'a> {
@@ -166,7 +188,7 @@ async fn scrape(
     } else if no_permit {
         Err(Refusal::TooManyScrapes)
     } else {
-        first_bytes(request, deadline, activity).await.map_err(Refusal::from)
+        first_bytes(request, deadline, activity, &mut scrape).await.map_err(Refusal::from)
     };
     match first_bytes {
         Ok((head, mut body)) => {
@@ -190,9 +212,13 @@ async fn first_bytes(
     request: &ScrapeRequest<'_>,
     deadline: Deadline,
     activity: &Arc<Activity>,
+    scrape: &mut Scrape,
 ) -> Result<(UpstreamHead, RelayBody), UpstreamError> {
     let ScrapeRequest { connector, exporter, head, forwarded, .. } = request;
-    let (head, body) = upstream::fetch(connector, exporter, head, forwarded, deadline).await?;
+    scrape.connecting();
+    let stream = connector.connect(exporter, deadline).await?;
+    scrape.connected();
+    let (head, body) = upstream::exchange(stream, exporter, head, forwarded, deadline).await?;
     let mut body = RelayBody::new(&head, body, exporter, Arc::clone(activity));
     match timeout_at(deadline.instant(), body.prime()).await {
         Ok(Ok(())) => Ok((head, body)),

@@ -13,7 +13,7 @@
 //!  permit,     mTLS,    hyper http1,    1 route(request)                   |
 //!  back-off    evicted  every clock     2 exporters.get(name)              v  head + body
 //!              if too   of the stream   3 deadline = min(timeout, header - offset)
-//!              many        ^            4 upstream::fetch(exporter, deadline)
+//!              many        ^            4 upstream: connect, then exchange   
 //!                          +----------- 5 relay: filtered head, RelayBody, batch by batch
 //! ```
 //!
@@ -41,6 +41,7 @@
 //! | [`upstream`] | connect (TCP, Unix, TLS), send, await the head, read the body |
 //! | [`relay`] | [`relay::RelayBody`]: coalescing, integrity, header filter |
 //! | [`scrape`], [`peer`] | the accounting of one scrape; who is at the other end |
+//! | [`ledger`], [`metrics`] | what the scrapes of an exporter came to; the process, and `/metrics` |
 //! | [`exporter`], [`deadline`] | domain types |
 //! | [`exposition`] | pure: what an answer is made of, found out while it streams by, for `probe` |
 //! | [`error`], [`respond`] | causes with blame, the one status, synthetic responses |
@@ -72,6 +73,8 @@ pub mod exporter;
 pub mod exposition;
 pub mod file;
 pub mod handler;
+pub mod ledger;
+pub mod metrics;
 pub mod peer;
 pub mod pki;
 pub mod relay;

@@ -27,7 +27,8 @@ use crate::{
     activity::Activity,
     error::Abort,
     exporter::Exporter,
-    scrape::{Outcome, Scrape, Side},
+    ledger::Wait,
+    scrape::{Outcome, Scrape},
     upstream::{Framing, UpstreamBody, UpstreamHead},
 };
 
@@ -247,7 +248,11 @@ impl Body for RelayBody {
         let next = this.poll_next(cx);
         if let Some(scrape) = &mut this.scrape {
             let exporter_is_awaited = next.is_pending() && !this.activity.has_backlog();
-            scrape.clock.wait_for(if exporter_is_awaited { Side::Exporter } else { Side::Scraper });
+            scrape.clock.wait_for(if exporter_is_awaited {
+                Wait::ReadWait
+            } else {
+                Wait::WriteWait
+            });
         }
         match ready!(next) {
             Some(Ok(data)) => {

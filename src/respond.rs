@@ -58,6 +58,12 @@ pub fn json(document: impl Into<Bytes>) -> Response<ResponseBody> {
     with_type(StatusCode::OK, HeaderValue::from_static("application/json"), document.into())
 }
 
+/// Metrics of our own.
+#[must_use]
+pub fn metrics(content_type: &'static str, metrics: impl Into<Bytes>) -> Response<ResponseBody> {
+    with_type(StatusCode::OK, HeaderValue::from_static(content_type), metrics.into())
+}
+
 fn with_type(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::fixed(body));
     *response.status_mut() = status;

@@ -23,6 +23,8 @@ pub enum Route {
         /// The other parameters as they came, joined by `&`; `exporter` is taken out.
         forwarded: String,
     },
+    /// `/metrics`: what scrapegate counts about itself.
+    Metrics,
     /// `/-/healthy`.
     Healthy,
     /// `/-/ready`.
@@ -55,6 +57,7 @@ pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
 pub fn route(uri: &Uri) -> Result<Route, Refusal> {
     match uri.path() {
         "/prometheus" => prometheus(uri.query().unwrap_or_default()),
+        "/metrics" => Ok(Route::Metrics),
         "/-/healthy" => Ok(Route::Healthy),
         "/-/ready" => Ok(Route::Ready),
         _ => Err(Refusal::UnknownPath),
@@ -199,6 +202,7 @@ mod tests {
         assert_eq!(outcome("/prometheus"), Ok(Route::List));
         assert_eq!(outcome("/prometheus?"), Ok(Route::List));
         assert_eq!(outcome("/prometheus?other=1"), Ok(Route::List));
+        assert_eq!(outcome("/metrics?x=1"), Ok(Route::Metrics));
     }
 
     #[test]
@@ -235,6 +239,8 @@ mod tests {
             "/prometheus/../x",
             "/prometheus;a",
             "/prometheus%00",
+            "/metrics/",
+            "//metrics",
             "/",
             "/-/healthy/",
         ] {

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hyper::StatusCode;
@@ -11,6 +11,7 @@ use hyper::StatusCode;
 use crate::{
     error::{Abort, Blame, Refusal},
     exporter::{Exporter, ScrapePermit},
+    ledger::{self, Entry, Wait, Waits},
     peer::Peer,
 };
 
@@ -30,7 +31,7 @@ impl Outcome {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Complete => "complete",
+            Self::Complete => ledger::COMPLETE,
             Self::Refused(_, label, _) => label,
             Self::Aborted(abort) => abort.label(),
         }
@@ -49,65 +50,53 @@ impl Outcome {
     }
 }
 
-/// Whom a scrape waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The next bytes of the body.
-    Exporter,
-    /// The socket that takes no more.
-    Scraper,
-}
-
-/// Splits the time of a scrape into waiting for the exporter and waiting for the scraper.
+/// Splits the time of a scrape into its phases.
 #[derive(Debug)]
 pub struct PhaseClock {
-    exporter: Duration,
-    scraper: Duration,
-    waiting: Side,
+    spent: Waits,
+    /// `None` before the exporter is asked.
+    waiting: Option<Wait>,
     since: Instant,
 }
 
 impl PhaseClock {
     fn start(now: Instant) -> Self {
-        Self {
-            exporter: Duration::ZERO,
-            scraper: Duration::ZERO,
-            waiting: Side::Exporter,
-            since: now,
-        }
+        Self { spent: Waits::default(), waiting: None, since: now }
     }
 
-    /// The wait is over: adds it to the side that was waited for.
+    /// The wait is over: adds it to the phase that it was.
     pub fn resume(&mut self) {
         let now = Instant::now();
-        let waited = now.saturating_duration_since(self.since);
-        match self.waiting {
-            Side::Exporter => self.exporter += waited,
-            Side::Scraper => self.scraper += waited,
+        if let Some(phase) = self.waiting {
+            self.spent.add(phase, now.saturating_duration_since(self.since));
         }
         self.since = now;
     }
 
-    /// From now on `side` is waited for.
-    pub fn wait_for(&mut self, side: Side) {
-        self.waiting = side;
+    /// From now on the scrape waits in `phase`.
+    pub fn wait_for(&mut self, phase: Wait) {
+        self.waiting = Some(phase);
     }
 
-    /// Whom the scrape waits for.
+    /// What the scrape waits for; `None` before the exporter is asked.
     #[must_use]
-    pub fn waiting_for(&self) -> Side {
+    pub fn waiting_for(&self) -> Option<Wait> {
         self.waiting
+    }
+
+    fn spent_on(&self, phases: &[Wait]) -> Duration {
+        phases.iter().filter_map(|&phase| self.spent.of(phase)).sum()
     }
 }
 
 /// Says why a scrape that is dropped unfinished was aborted: the connection that it came on.
 pub trait AbortCause: fmt::Debug + Send + Sync {
-    /// Why, given whom the scrape waited for.
-    fn abort_cause(&self, waiting_for: Side) -> Abort;
+    /// Why, given what the scrape waited for.
+    fn abort_cause(&self, waiting_for: Option<Wait>) -> Abort;
 }
 
-/// One scrape from the arrival of its request to its outcome. Logged once, also when dropped
-/// unfinished, as happens with the handler or the body of a connection that ended.
+/// One scrape from the arrival of its request to its outcome. Counted and logged once, also when
+/// dropped unfinished, as happens with the handler or the body of a connection that ended.
 pub struct Scrape {
     exporter: Arc<Exporter>,
     peer: Arc<Peer>,
@@ -116,6 +105,7 @@ pub struct Scrape {
     connection: Weak<dyn AbortCause>,
     begun: Instant,
     status: Option<StatusCode>,
+    connected: Option<Duration>,
     first_byte: Option<Duration>,
     bytes: u64,
     length_ignored: bool,
@@ -144,6 +134,7 @@ impl Scrape {
         begun: Instant,
         connection: Weak<dyn AbortCause>,
     ) -> Self {
+        exporter.ledger.begin(begun);
         Self {
             exporter,
             peer,
@@ -151,6 +142,7 @@ impl Scrape {
             connection,
             begun,
             status: None,
+            connected: None,
             first_byte: None,
             bytes: 0,
             length_ignored: false,
@@ -159,12 +151,27 @@ impl Scrape {
         }
     }
 
+    /// A connection to the exporter is wanted.
+    pub fn connecting(&mut self) {
+        self.clock.resume();
+        self.clock.wait_for(Wait::Connect);
+    }
+
+    /// The connection to the exporter is there.
+    pub fn connected(&mut self) {
+        self.connected = Some(self.begun.elapsed());
+        self.clock.resume();
+        self.clock.wait_for(Wait::FirstByte);
+    }
+
     /// The head and the first bytes are here.
     pub fn first_byte(&mut self, status: StatusCode) {
         self.status = Some(status);
         self.first_byte = Some(self.begun.elapsed());
         self.clock.resume();
-        self.clock.wait_for(Side::Scraper);
+        // Also a body that is here already comes to it, and does not wait.
+        self.clock.spent.add(Wait::ReadWait, Duration::ZERO);
+        self.clock.wait_for(Wait::WriteWait);
     }
 
     /// The exporter sent a `Content-Length` that counts nothing: a sign of a broken or hostile one.
@@ -199,13 +206,30 @@ impl Scrape {
 
     fn close(mut self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
         self.finished = true;
-        self.clock.resume();
-        self.log(outcome, cause);
+        self.settle(outcome, cause);
     }
 
-    /// Whoever reads the record finds the exporter's slot free.
-    fn log(&mut self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
+    /// Whoever reads the record finds the exporter's slot free and the scrape counted.
+    fn settle(&mut self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
+        self.clock.resume();
         self.permit = None;
+        let took = self.begun.elapsed();
+        self.exporter.ledger.end(Entry {
+            outcome: outcome.label(),
+            truncated: matches!(outcome, Outcome::Aborted(_)) && self.status.is_some(),
+            success: outcome == Outcome::Complete
+                && self.status.is_some_and(|status| status.is_success()),
+            bytes: self.bytes,
+            took,
+            phases: self.clock.spent,
+            ended: SystemTime::now(),
+        });
+        self.log(outcome, took, cause);
+    }
+
+    fn log(&self, outcome: Outcome, took: Duration, cause: Option<&dyn std::error::Error>) {
+        let exporter = self.clock.spent_on(&[Wait::Connect, Wait::FirstByte, Wait::ReadWait]);
+        let network = self.clock.spent_on(&[Wait::WriteWait]);
         let status = match outcome {
             Outcome::Refused(status, ..) => Some(status),
             Outcome::Complete | Outcome::Aborted(_) => self.status,
@@ -224,10 +248,11 @@ impl Scrape {
                     blame = outcome.blame().map(Blame::label),
                     status = status.map(|status| status.as_u16()),
                     bytes = self.bytes,
-                    seconds = seconds(self.begun.elapsed()),
+                    seconds = seconds(took),
+                    connect_seconds = self.connected.map(seconds),
                     first_byte_seconds = self.first_byte.map(seconds),
-                    exporter_seconds = seconds(self.clock.exporter),
-                    network_seconds = seconds(self.clock.scraper),
+                    exporter_seconds = seconds(exporter),
+                    network_seconds = seconds(network),
                     content_length = self.length_ignored.then_some("ignored"),
                     client = self.peer.client(),
                     peer = %self.peer.address,
@@ -253,8 +278,7 @@ impl Drop for Scrape {
                 // A connection that is gone without a word was the scraper's to end.
                 None => Abort::ScraperGone,
             };
-            self.clock.resume();
-            self.log(Outcome::Aborted(abort), None);
+            self.settle(Outcome::Aborted(abort), None);
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     config::{Config, Limits},
     connection::{Closed, Downstream, Transport, drive},
     handler::{Service, handle},
+    metrics::{Handshake, Metrics, Unread},
     peer::{ANY_PEER, Peer},
     scrape::Chain,
     shutdown::Stage,
@@ -91,6 +92,10 @@ impl Shared {
     fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.borrow())
     }
+
+    fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.state.borrow().service.metrics)
+    }
 }
 
 /// Changes a running [`Server`], and ends it stage by stage. Clones are of the same server.
@@ -128,6 +133,12 @@ impl Handle {
         if !begun {
             self.hurry.notify_one();
         }
+    }
+
+    /// What the server counts, through all reloads.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.shared.metrics()
     }
 
     /// Goes on with another configuration, wholly or not at all: new connections and new requests
@@ -170,7 +181,7 @@ impl Server {
         let (listener, address) = listen(config.listen)?;
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
-        let state = Arc::new(State::new(config, assets, reached.clone()));
+        let state = Arc::new(State::new(config, assets, Arc::default(), reached.clone()));
         let shared =
             Arc::new(Shared { state: watch::Sender::new(state), connections: Arc::default() });
         let max_connections = affordable(config.limits.max_connections, workers.count());
@@ -214,6 +225,7 @@ impl Server {
     pub async fn run(self) {
         let Self { mut listener, workers, admission, shared, mut listeners, handle, stage, .. } =
             self;
+        let metrics = shared.metrics();
         let start = |stream: TcpStream, address, ticket| {
             let shared = Arc::clone(&shared);
             // Here, because the workers do not start them in the order of their arrival, and the
@@ -240,7 +252,13 @@ impl Server {
         let mut watching = std::pin::pin!(dismiss_expired(&shared));
         loop {
             tokio::select! {
-                () = accept_loop(listener, Arc::clone(&admission), stage.clone(), &start) => break,
+                () = accept_loop(
+                    listener,
+                    Arc::clone(&admission),
+                    &metrics,
+                    stage.clone(),
+                    &start,
+                ) => break,
                 never = &mut watching => match never {},
                 Some(next) = listeners.recv() => listener = next,
             }
@@ -309,6 +327,8 @@ async fn serve(
     state: Arc<State>,
     shared: Arc<Shared>,
 ) {
+    let metrics = &state.service.metrics;
+    let _counted = metrics.connection();
     if let Err(error) = set_options(&stream, state.limits.stall_timeout.as_duration()) {
         tracing::debug!(target: ANY_PEER, peer = %address, %error, "connection lost");
         return;
@@ -322,20 +342,25 @@ async fn serve(
     let limit = state.limits.handshake_timeout.as_duration();
     let shaken = tokio::select! {
         shaken = handshake(transport, &tls.config, limit) => {
-            shaken.map_err(|error| Chain(&error).to_string())
+            shaken.map_err(|error| (error.result(), Chain(&error).to_string()))
         }
-        evicted = evicted => Err(evicted.to_string()),
-        () = drain_begins(&state) => return,
+        evicted = evicted => Err((Handshake::Evicted, evicted.to_string())),
+        () = drain_begins(&state) => {
+            metrics.handshake(Handshake::Shutdown);
+            return;
+        }
     };
     drop(permit);
     match shaken {
         Ok((stream, identity)) => {
+            metrics.handshake(Handshake::Ok);
             let chain = stream.get_ref().1.peer_certificates();
             let chain = chain.map(|chain| chain.iter().map(|der| der.clone().into_owned()));
             let chain = chain.map(Iterator::collect).unwrap_or_default();
             serve_requests(stream, Peer { address, identity }, chain, state, &shared).await;
         }
-        Err(reason) => {
+        Err((result, reason)) => {
+            metrics.handshake(result);
             tracing::info!(target: ANY_PEER, peer = %address, reason, "TLS handshake ended");
         }
     }
@@ -404,6 +429,9 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
         Box::pin(async move { Ok(handle(service, peer, activity, request).await) })
     })
     .await;
+    if let Some(reason) = unread(&closed) {
+        service().metrics.unread(reason);
+    }
     match closed {
         Closed::Normally => {}
         // A scrape that ends by its deadline, a stall or a shutdown has its own record.
@@ -428,6 +456,16 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
         Closed::Failed(error) => {
             tracing::debug!(peer = %address, reason = Chain(&error).to_string(), "connection ended");
         }
+    }
+}
+
+/// Why the last request of a connection did not get as far as the handler, if there was one.
+fn unread(closed: &Closed) -> Option<Unread> {
+    match closed {
+        Closed::By(Ending::Header) => Some(Unread::HeaderTimeout),
+        Closed::Failed(error) if error.is_parse_too_large() => Some(Unread::HeadTooLarge),
+        Closed::Failed(error) if error.is_parse() => Some(Unread::Malformed),
+        Closed::Normally | Closed::By(_) | Closed::Failed(_) => None,
     }
 }
 

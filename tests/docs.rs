@@ -1,12 +1,18 @@
 //! What the README says is so: its examples load, and its tables have every key, status and word
 //! that there is, and no other.
 
+mod support;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     process::{Command, Output},
 };
+
+use scrapegate::upstream::{Connector, Stream};
+use support::memory::Proxy;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 /// A file of this repository.
 fn repository(path: &str) -> String {
@@ -176,4 +182,103 @@ fn the_links_of_the_readme_lead_somewhere() {
         }
     }
     assert!(links > 10, "{links}");
+}
+
+/// Our own metrics after one scrape: all there are.
+async fn own_metrics() -> String {
+    let (stream, mut scraper) = duplex(1000);
+    let proxy = Proxy::new(Connector::other(|_| {
+        let (proxy, mut exporter) = duplex(1000);
+        tokio::spawn(async move { exporter.write_all(b"HTTP/1.1 200 OK\r\n\r\nup 1\n").await });
+        Ok(Stream::other(proxy))
+    }));
+    let request = b"GET /prometheus?exporter=n HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let scraping = async {
+        scraper.write_all(request).await.expect("sent");
+        scraper.read_to_end(&mut Vec::new()).await.expect("an answer");
+    };
+    tokio::join!(proxy.serve(stream), scraping);
+    proxy.page()
+}
+
+/// Each family's type, and the labels of its samples but for a histogram's bounds.
+fn families(page: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let mut families = BTreeMap::new();
+    let mut name = String::new();
+    for line in page.lines() {
+        if let Some((family, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            name = family.to_owned();
+            families.insert(name.clone(), (kind.to_owned(), BTreeSet::new()));
+        } else if let Some((_, labels)) = line.split_once('{') {
+            let keys = labels.split("=\"").filter_map(|part| part.rsplit(['"', ',', '{']).next());
+            let (_, known) = families.get_mut(&name).expect("a type before the samples");
+            known.extend(keys.filter(|key| is_name(key) && *key != "le").map(str::to_owned));
+        }
+    }
+    families
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+#[tokio::test]
+async fn every_own_metric_has_its_row_with_its_type_and_labels() {
+    let readme = repository("README.md");
+    let code = |cell: &str| -> BTreeSet<String> {
+        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let rows = between(&readme, "\n## Own metrics\n", "\n#").lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+        let name = cells.next()?.trim_end_matches('`').to_owned();
+        Some((name, (cells.next()?.to_owned(), code(cells.next()?))))
+    });
+    assert_eq!(rows.collect::<BTreeMap<_, _>>(), families(&own_metrics().await));
+}
+
+#[tokio::test]
+async fn alerts_and_dashboard_ask_for_nothing_that_is_not_there() {
+    let page = own_metrics().await;
+    let series = page.lines().filter(|line| !line.starts_with('#'));
+    let mut known: BTreeSet<&str> =
+        series.filter_map(|line| line.split(['{', ' ']).next()).collect();
+    // Prose may name a histogram.
+    let families = families(&page);
+    known.extend(families.keys().map(String::as_str));
+    let dashboard = repository("packaging/grafana/scrapegate.json");
+    serde_json::from_str::<serde_json::Value>(&dashboard).expect("JSON");
+    for (file, text) in [
+        ("dashboard", dashboard),
+        ("rules", repository("packaging/prometheus/scrapegate.rules.yml")),
+        ("their cases", repository("packaging/prometheus/scrapegate.test.yml")),
+        ("README", between(&repository("README.md"), "```promql\n", "```").to_owned()),
+    ] {
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+        let asked_for: BTreeSet<&str> = words
+            .filter(|word| word.starts_with("scrapegate_") || word.starts_with("process_"))
+            .collect();
+        let missing: Vec<_> = asked_for.difference(&known).collect();
+        assert!(missing.is_empty() && !asked_for.is_empty(), "{file}: {missing:?}");
+    }
+}
+
+#[test]
+fn the_dashboard_has_no_two_panels_in_one_place() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&repository("packaging/grafana/scrapegate.json")).expect("JSON");
+    let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let title = &panel["title"];
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: its id is taken");
+        let place = |key: &str| panel["gridPos"][key].as_u64().expect("a place");
+        for x in place("x")..place("x") + place("w") {
+            assert!(x < 24, "{title} is too far to the right");
+            for y in place("y")..place("y") + place("h") {
+                assert!(taken.insert((x, y)), "{title} is upon another");
+            }
+        }
+    }
+    assert!(ids.len() > 15, "{} panels", ids.len());
 }

@@ -5,7 +5,7 @@ mod support;
 use std::{io, time::Duration};
 
 use scrapegate::upstream::{Connector, Stream};
-use support::{PATIENCE, memory::Proxy};
+use support::{PATIENCE, memory::Proxy, metrics::Samples};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::Instant,
@@ -130,4 +130,23 @@ async fn a_scraper_that_does_not_read_is_ended_at_the_deadline_to_the_millisecon
         }
     );
     assert!(DUE.contains(&ended), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_that_a_shutdown_ends_is_counted_as_such() {
+    let (stream, mut scraper) = duplex(1000);
+    let proxy = Proxy::new(silent_after("HTTP/1.1 200 OK\r\n\r\na_metric 1\n"));
+    let in_flight = "scrapegate_scrapes_in_flight{exporter=\"n\"}";
+    let scraping = async {
+        scraper.write_all(REQUEST).await.expect("a request sent");
+        scraper.read_u8().await.expect("a head");
+        assert_eq!(Samples::parse(&proxy.page()).value(in_flight), 1.0);
+        proxy.end();
+    };
+    tokio::join!(proxy.serve(stream), scraping);
+    let samples = Samples::parse(&proxy.page());
+    assert_eq!(samples.value(in_flight), 0.0);
+    assert_eq!(samples.value("scrapegate_scrapes_total{exporter=\"n\",outcome=\"shutdown\"}"), 1.0);
+    assert_eq!(samples.value("scrapegate_truncated_total{exporter=\"n\",cause=\"shutdown\"}"), 1.0);
+    assert_eq!(samples.sum("scrapegate_scrapes_total"), 1.0);
 }

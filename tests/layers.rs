@@ -4,9 +4,9 @@ use std::{collections::HashMap, fs, path::Path};
 
 /// Lowest first. Modules of one layer do not know each other.
 const LAYERS: [&[&str]; 10] = [
-    &["deadline", "exposition", "file", "pki", "shutdown", "workers"],
+    &["deadline", "exposition", "file", "ledger", "pki", "shutdown", "workers"],
     &["error", "exporter"],
-    &["peer", "route"],
+    &["metrics", "peer", "route"],
     &["access", "scrape", "upstream"],
     &["activity"],
     &["relay"],

@@ -20,7 +20,7 @@ use scrapegate::{
     workers::Workers,
 };
 use serde_json::Value;
-use support::memory::Proxy;
+use support::{memory::Proxy, metrics::Samples};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     sync::oneshot,
@@ -132,7 +132,7 @@ async fn scrape(scraper: &mut DuplexStream) {
 
 /// P16
 #[test]
-fn a_panic_ends_its_connection_only_and_is_logged_once() {
+fn a_panic_ends_its_connection_only_and_is_logged_and_counted_once() {
     let written = Written::default();
     let writer = written.clone();
     let format = tracing_subscriber::fmt().json().with_writer(move || writer.clone());
@@ -184,4 +184,10 @@ fn a_panic_ends_its_connection_only_and_is_logged_once() {
     let outcomes: Vec<_> = scrapes.iter().map(|record| record["outcome"].as_str()).collect();
     let (complete, panicked) = (Some("complete"), Some("panicked"));
     assert_eq!(outcomes, [complete, panicked, panicked, complete, complete]);
+    let samples = Samples::parse(&proxy.page());
+    let counted = |series: &str| samples.value(&format!("scrapegate_{series}\"}}"));
+    assert_eq!(counted("scrapes_total{exporter=\"n\",outcome=\"complete"), 3.0);
+    assert_eq!(counted("scrapes_total{exporter=\"n\",outcome=\"panicked"), 2.0);
+    assert_eq!(counted("truncated_total{exporter=\"n\",cause=\"panicked"), 1.0);
+    assert_eq!(counted("scrapes_in_flight{exporter=\"n"), 0.0);
 }

@@ -9,6 +9,7 @@ use super::{FileArgs, VerbosityArgs, complain, exit};
 use crate::{
     assets::{self, Assets},
     config::{self, Config, Findings, Severity, Sources},
+    exporter::ExporterName,
     scrape::Chain,
     server::{Handle, Reloaded, Server},
     shutdown::{Request, Signals},
@@ -74,6 +75,7 @@ async fn serve(config: Config, assets: Assets, sources: Sources) -> ExitCode {
         }
     };
     let exporters = assets.exporters.as_ref().map_or(0, |exporters| exporters.len());
+    let first_expiry = first_expiry(&assets);
     let server = match Server::bind(&config, assets) {
         Ok(server) => server,
         Err(error) => {
@@ -84,6 +86,8 @@ async fn serve(config: Config, assets: Assets, sources: Sources) -> ExitCode {
     tracing::info!(
         address = %server.address(),
         exporters,
+        names = names(&config, |_| true),
+        first_certificate_expires = first_expiry,
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
@@ -115,6 +119,7 @@ async fn reload_each_time(
         // Files can be slow; connections are accepted meanwhile.
         let again = sources.clone();
         let Ok((loaded, findings)) = spawn_blocking(move || load(&again)).await else {
+            handle.metrics().reload_failed();
             tracing::error!("reload failed, the configuration in use stays");
             continue;
         };
@@ -125,10 +130,12 @@ async fn reload_each_time(
             }
         }
         let Some((config, assets)) = loaded else {
+            handle.metrics().reload_failed();
             tracing::error!("reload refused, the configuration in use stays");
             continue;
         };
         let exporters = assets.exporters.as_ref().map_or(0, |exporters| exporters.len());
+        let first_expiry = first_expiry(&assets);
         match handle.reload(&config, assets) {
             Ok(Reloaded { listens_anew, dismissed }) => {
                 for key in needs_restart(&current, &config) {
@@ -137,15 +144,46 @@ async fn reload_each_time(
                 if let Some(address) = listens_anew {
                     tracing::info!(%address, "listening");
                 }
-                tracing::info!(exporters, dismissed, "reloaded");
+                tracing::info!(
+                    exporters,
+                    added = names(&config, |name| !serves(&current, name)),
+                    removed = names(&current, |name| !serves(&config, name)),
+                    dismissed,
+                    first_certificate_expires = first_expiry,
+                    "reloaded"
+                );
                 current = config;
             }
-            Err(error) => tracing::error!(
-                error = %Chain(&error),
-                "reload refused, the configuration in use stays"
-            ),
+            Err(error) => {
+                handle.metrics().reload_failed();
+                tracing::error!(
+                    error = %Chain(&error),
+                    "reload refused, the configuration in use stays"
+                );
+            }
         }
     }
+}
+
+/// The names of the enabled exporters that are `wanted`, in file order; absent when there is none.
+fn names(config: &Config, wanted: impl Fn(&ExporterName) -> bool) -> Option<String> {
+    let enabled = config.exporters.iter().filter(|exporter| exporter.enabled);
+    let names: Vec<&str> = enabled
+        .map(|exporter| &exporter.name.value)
+        .filter(|name| wanted(name))
+        .map(ExporterName::as_str)
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn serves(config: &Config, name: &ExporterName) -> bool {
+    config.exporters.iter().any(|exporter| exporter.enabled && exporter.name.value == *name)
+}
+
+/// The day on which the first certificate expires.
+fn first_expiry(assets: &Assets) -> Option<String> {
+    let first = assets.certificates.iter().map(|file| file.expires).min();
+    first.map(|expires| expires.date().to_string())
 }
 
 /// Keys that are looked at when the process starts, and are others now.

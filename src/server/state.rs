@@ -1,6 +1,6 @@
 //! What one reading of the files gave, and the change from one to the next.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -9,6 +9,7 @@ use crate::{
     assets::Assets,
     config::{Config, Limits},
     handler::Service,
+    metrics::Metrics,
     peer::Peer,
     shutdown::Stage,
     tls::{ServerTls, wall_clock},
@@ -24,7 +25,17 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(config: &Config, assets: Assets, stage: watch::Receiver<Stage>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        assets: Assets,
+        metrics: Arc<Metrics>,
+        stage: watch::Receiver<Stage>,
+    ) -> Self {
+        let certificates = assets.certificates.iter();
+        metrics.configured(
+            SystemTime::now(),
+            certificates.map(|file| (file.path.as_path(), file.expires.unix_timestamp())),
+        );
         Self {
             tls: assets.tls,
             service: Arc::new(Service {
@@ -32,18 +43,20 @@ impl State {
                 access: assets.access,
                 connector: Connector::Network,
                 scrape_timeout_offset: config.scrape_timeout_offset,
+                metrics,
                 stage,
             }),
             limits: config.limits.clone(),
         }
     }
 
-    /// The state after this one. Exporters that stay keep counting their scrapes in flight.
+    /// The state after this one. Exporters that stay go on counting.
     pub(super) fn next(&self, config: &Config, mut assets: Assets) -> Self {
         if let (Some(exporters), Some(before)) = (&mut assets.exporters, &self.service.exporters) {
-            exporters.keep_slots_of(before);
+            exporters.continue_from(before);
         }
-        Self::new(config, assets, self.service.stage.clone())
+        let Service { metrics, stage, .. } = &*self.service;
+        Self::new(config, assets, Arc::clone(metrics), stage.clone())
     }
 
     /// Whether a connection with this peer, who showed `chain`, would be let in now.

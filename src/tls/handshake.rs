@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{peer::ClientIdentity, relay::BATCH};
+use crate::{metrics, peer::ClientIdentity, relay::BATCH};
 
 /// Bytes that rustls encrypts before it wants them sent. One batch fits with its chunk framing, so
 /// that each goes out in one system call; the default of 64 KiB would end each batch in a runt
@@ -28,6 +28,23 @@ pub enum HandshakeError {
     /// Not over in time. Nothing was sent.
     #[error("TLS handshake took longer than {} s", .0.as_secs_f64())]
     TimedOut(Duration),
+}
+
+impl HandshakeError {
+    /// What it counts as.
+    #[must_use]
+    pub fn result(&self) -> metrics::Handshake {
+        let Self::Failed(error) = self else {
+            return metrics::Handshake::TimedOut;
+        };
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            None => metrics::Handshake::ConnectionLost,
+            Some(rustls::Error::NoCertificatesPresented) => metrics::Handshake::NoCertificate,
+            Some(rustls::Error::InvalidCertificate(_)) => metrics::Handshake::BadCertificate,
+            Some(rustls::Error::AlertReceived(_)) => metrics::Handshake::RefusedByClient,
+            Some(_) => metrics::Handshake::Protocol,
+        }
+    }
 }
 
 /// Shakes hands within `limit`, counted from the call.

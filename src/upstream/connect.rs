@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     deadline::Deadline,
-    error::UpstreamError,
+    error::{UpstreamError, lacks_resources},
     exporter::{Exporter, Target},
 };
 
@@ -177,12 +177,8 @@ async fn unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream> {
 }
 
 fn connect_error(error: io::Error) -> UpstreamError {
-    /// `ENFILE` and `EMFILE` on every Unix; std has no kinds for them.
-    const NO_RESOURCES: [i32; 2] = [23, 24];
     let kind = error.kind();
-    if error.raw_os_error().is_some_and(|code| cfg!(unix) && NO_RESOURCES.contains(&code))
-        || kind == io::ErrorKind::OutOfMemory
-    {
+    if lacks_resources(&error) {
         UpstreamError::NoResources(error)
     } else if kind == io::ErrorKind::ConnectionRefused {
         UpstreamError::Refused(error)

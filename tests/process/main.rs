@@ -3,11 +3,15 @@
 mod certificates;
 mod check;
 mod files;
+mod logs;
 mod probe;
 mod probe_compare;
 mod shutdown;
 mod start;
 
+#[path = "../tls/forge.rs"]
+#[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]
+mod forge;
 #[path = "../support/mod.rs"]
 mod support;
 

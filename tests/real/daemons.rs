@@ -7,6 +7,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::log::LineLog;
@@ -67,6 +68,19 @@ impl Daemon {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The `data` of an answer of Prometheus' API; `parameters` are curl's.
+    ///
+    /// # Panics
+    /// When it is no success.
+    pub(crate) fn api(&self, path: &str, parameters: &[&str]) -> Value {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        let output = curl([&["--get", &url], parameters].concat());
+        let mut answer: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{url}: {error}: {output:?}"));
+        assert_eq!(answer["status"], "success", "{url} {parameters:?}: {answer}");
+        answer["data"].take()
     }
 
     /// Kills it and waits until it is gone, and its port free.

@@ -7,6 +7,7 @@
 mod daemons;
 mod openitcockpit;
 mod openssl_pki;
+mod own_metrics;
 mod prometheus;
 mod system_calls;
 

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    daemons::{Daemon, curl},
+    daemons::Daemon,
     support::{PATIENCE, client::Client, pki::BOTH_VERSIONS, pki::Pki, proxy::Proxy},
 };
 
@@ -46,7 +46,8 @@ impl Stage {
     /// Waits until the first value of `query` is `expected`.
     fn wait_for_value(&self, query: &str, expected: impl Fn(f64) -> bool) {
         self.wait_for(query, |stage| {
-            let result = stage.api("query", &["--data-urlencode", &format!("query={query}")]);
+            let result =
+                stage.prometheus.api("query", &["--data-urlencode", &format!("query={query}")]);
             let value = result["result"][0]["value"][1].as_str();
             match value.and_then(|it| it.parse().ok()) {
                 Some(number) if expected(number) => Ok(()),
@@ -58,7 +59,7 @@ impl Stage {
     /// Waits until the target of `job` has this health and an error that contains `error`.
     fn wait_for_target(&self, job: &str, health: &str, error: &str) {
         self.wait_for(&format!("{job} {health}"), |stage| {
-            let targets = stage.api("targets", &[]);
+            let targets = stage.prometheus.api("targets", &[]);
             let target = targets["activeTargets"]
                 .as_array()
                 .and_then(|all| all.iter().find(|it| it["labels"]["job"] == job));
@@ -84,16 +85,6 @@ impl Stage {
             );
             thread::sleep(POLL);
         }
-    }
-
-    /// The `data` of an answer of Prometheus' API; `parameters` are curl's.
-    fn api(&self, path: &str, parameters: &[&str]) -> Value {
-        let url = format!("http://{}/api/v1/{path}", self.prometheus.address());
-        let output = curl([&["--get", &url], parameters].concat());
-        let mut answer: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{url}: {error}: {output:?}"));
-        assert_eq!(answer["status"], "success", "{url}: {answer}");
-        answer["data"].take()
     }
 }
 

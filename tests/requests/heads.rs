@@ -88,7 +88,7 @@ fn an_absolute_target_must_name_the_host_and_routes_nothing() {
         setup.assert_refused(get(target, host), 400, false);
     }
     let exporter = setup.exporter.address();
-    let request = get(&format!("http://{exporter}/metrics"), &exporter.to_string());
+    let request = get(&format!("http://{exporter}/elsewhere"), &exporter.to_string());
     setup.assert_refused(request, 404, true);
 }
 

@@ -87,7 +87,7 @@ fn a_path_matches_byte_for_byte_or_not_at_all() {
         "/prometheus%3Fexporter=e",
         "/prometheus%20",
         "/prometheusx",
-        "/metrics",
+        "/metrics/",
         "/-/healthy/",
         "/-/reload",
         "/-//ready",

@@ -2,8 +2,9 @@
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
+    path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use scrapegate::{
@@ -12,6 +13,7 @@ use scrapegate::{
     deadline::Budget,
     exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
     handler::Service,
+    metrics::Format,
     peer::Peer,
     server::serve_stream,
     shutdown::Stage,
@@ -46,21 +48,34 @@ pub(crate) fn exporter() -> Exporter {
 pub(crate) struct Proxy {
     service: Arc<Service>,
     /// Without it the proxy would take itself for shut down.
-    _stage: watch::Sender<Stage>,
+    stage: watch::Sender<Stage>,
 }
 
 impl Proxy {
     /// Reaches the exporter as `connector` does.
     pub(crate) fn new(connector: Connector) -> Self {
-        let (_stage, stage) = watch::channel(Stage::Serving);
+        let (sender, stage) = watch::channel(Stage::Serving);
         let service = Service {
             exporters: Some([exporter()].into_iter().collect()),
             access: Access::default(),
             connector,
             scrape_timeout_offset: Duration::ZERO,
+            metrics: Arc::default(),
             stage,
         };
-        Self { service: Arc::new(service), _stage }
+        Self { service: Arc::new(service), stage: sender }
+    }
+
+    /// Takes the shutdown to its end: what is in flight is aborted.
+    pub(crate) fn end(&self) {
+        self.stage.send_replace(Stage::Ended);
+    }
+
+    /// What it has counted, in the text format; one certificate is configured.
+    pub(crate) fn page(&self) -> String {
+        let metrics = &self.service.metrics;
+        metrics.configured(SystemTime::now(), [(Path::new("/server.pem"), 0)]);
+        metrics.render(self.service.exporters.as_ref(), Format::Text, Instant::now())
     }
 
     /// Answers what comes on `stream` until it is over.

@@ -16,6 +16,7 @@ pub(crate) mod exporter;
 pub(crate) mod hello;
 pub(crate) mod log;
 pub(crate) mod memory;
+pub(crate) mod metrics;
 pub(crate) mod odd_file;
 pub(crate) mod pki;
 pub(crate) mod proxy;

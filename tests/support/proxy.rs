@@ -35,13 +35,18 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts the binary on the two files and waits until it listens.
     ///
-    /// `config_ini` has to ask for `log-format = json` in `[proxy]`, as
-    /// [`Pki::config_ini`](super::pki::Pki::config_ini) does: the address is read from the log.
+    /// The address is read from the log. Whatever waits for a record wants `log-format = json` in
+    /// `[proxy]`, as [`Pki::config_ini`](super::pki::Pki::config_ini) has it.
     ///
     /// # Panics
     /// With the log, when the proxy ends or does not say that it listens.
     pub(crate) fn start(config_ini: &str, exporters_ini: &str) -> Self {
         Self::start_beneath(&[], config_ini, exporters_ini)
+    }
+
+    /// The same with `-d`.
+    pub(crate) fn start_talkative(config_ini: &str, exporters_ini: &str) -> Self {
+        Self::start_with(&[], config_ini, exporters_ini, &["--listen", "127.0.0.1:0", "-d"])
     }
 
     /// The same on the address and port of `config_ini`.
@@ -107,6 +112,13 @@ impl Proxy {
     /// Everything it has logged, one line a record.
     pub(crate) fn log_lines(&self) -> Vec<String> {
         self.log.lines()
+    }
+
+    /// Waits for a line, past or to come, that has all of these words.
+    pub(crate) fn wait_for_line(&self, words: &[&str]) -> String {
+        self.log.wait_for(&format!("{words:?}"), |line| {
+            words.iter().all(|word| line.contains(word)).then(|| line.to_owned())
+        })
     }
 
     /// Waits for a record, past or to come, that `wanted` accepts.
@@ -247,6 +259,9 @@ fn print_log(lines: &[String]) {
 }
 
 fn listening_address(line: &str) -> Option<SocketAddr> {
+    if let Some((_, text)) = line.split_once(" listening address=") {
+        return text.split(' ').next()?.parse().ok();
+    }
     let record: Value = serde_json::from_str(line).ok()?;
     let fields = &record["fields"];
     if fields["message"] != "listening" {

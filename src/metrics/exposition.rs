@@ -1,0 +1,346 @@
+//! The metrics as text: every name, its type, unit and labels. Encoded by prometheus-client.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{
+        DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder,
+        NoLabelSet, prometheus_text, text,
+    },
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+
+use super::{Configured, Format, Process};
+use crate::{
+    error::Abort,
+    exporter::{Exporter, ExporterName},
+    ledger::{Distribution, Entry, Figures, Wait},
+};
+
+const NO_LABELS: [(&str, &str); 0] = [];
+
+/// All numbers of one moment.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// In the order of the file.
+    pub(super) exporters: Vec<Row>,
+    pub(super) unknown_exporter: u64,
+    pub(super) connections: i64,
+    pub(super) handshakes: BTreeMap<&'static str, u64>,
+    pub(super) rejected: BTreeMap<&'static str, u64>,
+    pub(super) accept_errors: BTreeMap<&'static str, u64>,
+    pub(super) configured: Configured,
+    pub(super) process: Process,
+}
+
+/// Those of one exporter.
+#[derive(Debug)]
+pub(super) struct Row {
+    name: ExporterName,
+    overdue: bool,
+    figures: Figures,
+}
+
+impl Row {
+    pub(super) fn of(exporter: &Exporter, now: Instant) -> Self {
+        let mut figures = exporter.ledger.figures();
+        // There from the start, so that the first truncation is an increase.
+        for cause in Abort::LABELS {
+            figures.truncated.entry(cause).or_default();
+        }
+        let interval = exporter.rules.interval.as_duration();
+        Self { name: exporter.name.clone(), overdue: figures.is_overdue(interval, now), figures }
+    }
+
+    fn label(&self) -> (&'static str, &str) {
+        ("exporter", self.name.as_str())
+    }
+}
+
+impl Page {
+    pub(super) fn write(self, format: Format) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Arc::new(self)));
+        let mut written = String::new();
+        let outcome = match format {
+            Format::Text => prometheus_text::encode(&mut written, &registry),
+            Format::OpenMetrics => text::encode(&mut written, &registry),
+        };
+        debug_assert!(outcome.is_ok(), "a String takes everything");
+        written
+    }
+
+    fn scrapes(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.counters(
+            "scrapegate_scrapes",
+            "Scrapes that are over, by how they ended.",
+            None,
+            self.exporters
+                .iter()
+                .flat_map(|row| {
+                    let count = |(&outcome, &count)| ([row.label(), ("outcome", outcome)], count);
+                    row.figures.outcomes.iter().map(count)
+                })
+                // A configured exporter of that name has every other outcome.
+                .chain([(
+                    [("exporter", "unknown"), ("outcome", "unknown_exporter")],
+                    self.unknown_exporter,
+                )]),
+        )?;
+        out.counters(
+            "scrapegate_truncated",
+            "Scrapes that were cut off after their head, by cause; part of scrapegate_scrapes_total.",
+            None,
+            self.exporters.iter().flat_map(|row| {
+                let count = |(&cause, &count)| ([row.label(), ("cause", cause)], count);
+                row.figures.truncated.iter().map(count)
+            }),
+        )?;
+        out.histograms(
+            "scrapegate_scrape_duration",
+            "Time from the arrival of a scrape's request to its end.",
+            self.exporters.iter().map(|row| ([row.label()], &row.figures.durations)),
+        )?;
+        out.histograms(
+            "scrapegate_scrape_phase",
+            "What scrapes waited for: the exporter in connect, first_byte and read_wait, the scraper in write_wait.",
+            self.exporters.iter().flat_map(|row| {
+                let phases = Wait::ALL.into_iter().zip(&row.figures.phases);
+                phases.map(|(phase, times)| ([row.label(), ("phase", phase.label())], times))
+            }),
+        )?;
+        out.counters(
+            "scrapegate_response",
+            "Bytes of bodies passed on to scrapers, counted at the end of each scrape.",
+            Some(&Unit::Bytes),
+            self.exporters.iter().map(|row| ([row.label()], row.figures.bytes)),
+        )?;
+        out.gauges(
+            "scrapegate_scrapes_in_flight",
+            "Scrapes that have begun and not ended.",
+            None,
+            self.exporters.iter().map(|row| ([row.label()], row.figures.in_flight)),
+        )?;
+        out.gauges(
+            "scrapegate_exporter_overdue",
+            "Whether nobody has asked for the exporter for three of its intervals.",
+            None,
+            self.exporters.iter().map(|row| ([row.label()], u64::from(row.overdue))),
+        )
+    }
+
+    fn last_scrapes(&self, out: &mut Families<'_>) -> fmt::Result {
+        let all = |value: fn(&Entry) -> f64| {
+            self.exporters.iter().filter_map(move |row| {
+                row.figures.last.as_ref().map(|last| ([row.label()], value(last)))
+            })
+        };
+        out.gauges(
+            "scrapegate_last_scrape_timestamp",
+            "When the last scrape ended, since 1970.",
+            Some(&Unit::Seconds),
+            all(|last| since_1970(last.ended)),
+        )?;
+        out.gauges(
+            "scrapegate_last_scrape_duration",
+            "How long the last scrape took.",
+            Some(&Unit::Seconds),
+            all(|last| last.took.as_secs_f64()),
+        )?;
+        out.gauges(
+            "scrapegate_last_scrape_response",
+            "Bytes of the body that the last scrape passed on.",
+            Some(&Unit::Bytes),
+            // Exact up to 2^53.
+            all(|last| last.bytes as f64),
+        )?;
+        out.gauges(
+            "scrapegate_last_scrape_success",
+            "Whether the last scrape was complete and the exporter's status a 2xx.",
+            None,
+            all(|last| f64::from(u8::from(last.success))),
+        )
+    }
+
+    fn connections(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.gauges(
+            "scrapegate_connections",
+            "Open connections from scrapers, those in the TLS handshake included.",
+            None,
+            [(NO_LABELS, self.connections)],
+        )?;
+        for (name, help, label, counts) in [
+            (
+                "scrapegate_tls_handshakes",
+                "TLS handshakes that are over, by how they ended.",
+                "result",
+                &self.handshakes,
+            ),
+            (
+                "scrapegate_http_rejected",
+                "Requests refused before it was known which exporter they are for.",
+                "reason",
+                &self.rejected,
+            ),
+            (
+                "scrapegate_accept_errors",
+                "Connections that were not taken on.",
+                "kind",
+                &self.accept_errors,
+            ),
+        ] {
+            let counts = counts.iter().map(|(&word, &count)| ([(label, word)], count));
+            out.counters(name, help, None, counts)?;
+        }
+        Ok(())
+    }
+
+    fn configuration(&self, out: &mut Families<'_>) -> fmt::Result {
+        let Configured { last_successful, last_success, certificates } = &self.configured;
+        out.gauges(
+            "scrapegate_config_last_reload_successful",
+            "Whether the configuration was in order when it was last read.",
+            None,
+            [(NO_LABELS, u64::from(*last_successful))],
+        )?;
+        out.gauges(
+            "scrapegate_config_last_reload_success_timestamp",
+            "When a configuration was last taken into use, since 1970.",
+            Some(&Unit::Seconds),
+            [(NO_LABELS, since_1970(*last_success))],
+        )?;
+        out.gauges(
+            "scrapegate_certificate_expiry_timestamp",
+            "When the first certificate of the file expires, since 1970.",
+            Some(&Unit::Seconds),
+            certificates.iter().map(|(file, &expires)| ([("file", file.as_str())], expires)),
+        )?;
+        let mut build = out.0.encode_descriptor(
+            "scrapegate_build",
+            "The version of scrapegate.",
+            None,
+            MetricType::Info,
+        )?;
+        build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+    }
+
+    fn process(&self, out: &mut Families<'_>) -> fmt::Result {
+        let Process {
+            cpu_seconds,
+            open_fds,
+            max_fds,
+            resident_bytes,
+            virtual_bytes,
+            start_seconds,
+        } = self.process;
+        let alone = |value: Option<u64>| value.map(|value| (NO_LABELS, value));
+        out.counters(
+            "process_cpu",
+            "CPU time used, in user space and in the kernel.",
+            Some(&Unit::Seconds),
+            cpu_seconds.map(|value| (NO_LABELS, value)),
+        )?;
+        out.gauges("process_open_fds", "Open file descriptors.", None, alone(open_fds))?;
+        out.gauges("process_max_fds", "Most file descriptors allowed.", None, alone(max_fds))?;
+        out.gauges(
+            "process_resident_memory",
+            "Resident memory.",
+            Some(&Unit::Bytes),
+            alone(resident_bytes),
+        )?;
+        out.gauges(
+            "process_virtual_memory",
+            "Virtual memory.",
+            Some(&Unit::Bytes),
+            alone(virtual_bytes),
+        )?;
+        out.gauges(
+            "process_start_time",
+            "When the process started, since 1970.",
+            Some(&Unit::Seconds),
+            start_seconds.map(|value| (NO_LABELS, value)),
+        )
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Families(encoder);
+        self.scrapes(&mut out)?;
+        self.last_scrapes(&mut out)?;
+        self.connections(&mut out)?;
+        self.configuration(&mut out)?;
+        self.process(&mut out)
+    }
+}
+
+/// Writes families one after the other. One without a sample is left out.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        samples: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Counter, samples, |mut sample, value| {
+            sample.encode_counter::<NoLabelSet, V, f64>(&value, None)
+        })
+    }
+
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        samples: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Gauge, samples, |mut sample, value| {
+            sample.encode_gauge(&value)
+        })
+    }
+
+    /// Of seconds.
+    fn histograms<'a, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, &'a Distribution)>,
+    ) -> fmt::Result {
+        let unit = Some(&Unit::Seconds);
+        self.family(name, help, unit, MetricType::Histogram, samples, |mut sample, value| {
+            let Distribution { buckets, count, sum } = value;
+            sample.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
+        })
+    }
+
+    fn family<L: EncodeLabelSet, V>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        kind: MetricType,
+        samples: impl IntoIterator<Item = (L, V)>,
+        encode: impl Fn(MetricEncoder<'_>, V) -> fmt::Result,
+    ) -> fmt::Result {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
+        samples.try_for_each(|(labels, value)| encode(family.encode_family(&labels)?, value))
+    }
+}
+
+fn since_1970(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}

@@ -1,0 +1,110 @@
+//! The phases of a scrape tell a slow exporter from a slow scraper.
+
+use std::{thread, time::Duration};
+
+use crate::{
+    setup::Setup,
+    support::{
+        client::Client,
+        exporter::{Conversation, Exporter},
+        pki::Pki,
+    },
+};
+
+const PHASES: [&str; 4] = ["connect", "first_byte", "read_wait", "write_wait"];
+
+/// How long the slow ones wait.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// More bytes than all buffers on the way hold.
+const LONG: usize = 16 << 20;
+
+/// Scrapes the exporter by the name of the phase that is slow; `reads` is the scraper.
+fn assert_slow_in(phase: &str, setup: &Setup, reads: impl FnOnce(&mut Client)) {
+    let mut client = setup.connect();
+    client.send_get(&format!("/prometheus?exporter={phase}")).expect("sent");
+    reads(&mut client);
+    let series = |name: &str| format!("scrapegate_scrape_{name}{{exporter=\"{phase}\"");
+    let total = format!("{}}}", series("duration_seconds_sum"));
+    let samples = setup.wait_for("the scrape", |samples| samples.value(&total) > 0.0);
+    let spent =
+        |phase| samples.value(&format!("{},phase=\"{phase}\"}}", series("phase_seconds_sum")));
+    let (slow, whole) = (spent(phase), samples.value(&total));
+    // On a busy machine its clock starts a little after the other side's.
+    assert!(slow >= 0.8 * WAIT.as_secs_f64(), "{phase}: {slow} s of {whole} s");
+    for other in PHASES.iter().filter(|other| **other != phase) {
+        assert!(spent(other) < slow, "{phase}: {slow} s, {other}: {} s", spent(other));
+    }
+    let all: f64 = PHASES.iter().map(|phase| spent(phase)).sum();
+    assert!(all <= whole, "{phase}: the phases last {all} s, the scrape {whole} s");
+    for phase in PHASES {
+        let count = format!("{},phase=\"{phase}\"}}", series("phase_seconds_count"));
+        assert_eq!(samples.value(&count), 1.0, "{phase}");
+    }
+}
+
+fn read_all(client: &mut Client) {
+    let response = client.read_response().expect("a response");
+    assert!(response.head.status == 200 && response.body.is_complete(), "{response:?}");
+}
+
+/// Waits where its name in the request's path says, then answers.
+fn slow(it: &mut Conversation) -> std::io::Result<()> {
+    let request = it.read_request()?;
+    if request.contains("/first_byte ") {
+        thread::sleep(WAIT);
+    }
+    if request.contains("/write_wait ") {
+        // Made beforehand: on a busy machine the making of it would be what is waited for.
+        it.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n"))?;
+        return it.send(vec![b'\n'; LONG]);
+    }
+    it.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nup 1\n")?;
+    if request.contains("/read_wait ") {
+        thread::sleep(WAIT);
+    }
+    it.send("up 1\n")
+}
+
+/// The phases that the exporter's answer, or how it is read, makes slow.
+fn setup() -> Setup {
+    let exporter = Exporter::start(slow);
+    let section = |phase| exporter.section(phase).replace("/metrics", &format!("/{phase}"));
+    let sections = PHASES.map(section).concat();
+    Setup::before(Pki::new(), exporter, "", &sections)
+}
+
+#[test]
+fn an_exporter_that_is_slow_to_take_the_connection_is_told_by_connect() {
+    let pki = Pki::new();
+    let exporter = Exporter::start_tls(&pki, |it: &mut Conversation| {
+        // The handshake comes with the first read.
+        thread::sleep(WAIT);
+        it.read_request()?;
+        it.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nup 1\n")?;
+        it.send("up 1\n")
+    });
+    let keys = "interval = 60\ntimeout = 60\nconnect-timeout = 60\n";
+    let sections = exporter.section("connect") + keys;
+    let setup = Setup::before(pki, exporter, "", &sections);
+    assert_slow_in("connect", &setup, read_all);
+}
+
+#[test]
+fn an_exporter_that_is_slow_to_begin_is_told_by_first_byte() {
+    assert_slow_in("first_byte", &setup(), read_all);
+}
+
+#[test]
+fn an_exporter_that_is_slow_to_go_on_is_told_by_read_wait() {
+    assert_slow_in("read_wait", &setup(), read_all);
+}
+
+#[test]
+fn a_scraper_that_is_slow_to_read_is_told_by_write_wait() {
+    assert_slow_in("write_wait", &setup(), |client| {
+        let head = client.read_head().expect("a head");
+        thread::sleep(WAIT);
+        assert!(client.read_body(&head).is_complete());
+    });
+}
