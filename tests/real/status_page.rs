@@ -78,8 +78,7 @@ fn a_browser_shows_each_exporter_with_its_state() {
         let gone = Exporter::start(answer);
         gone.section("down")
     };
-    let interval = "interval = 0.3\ntimeout = 0.3\n";
-    let late = up.section("late").replace("timeout = ", "#timeout = ") + interval;
+    let late = up.section("late") + "interval = 0.3\ntimeout = 0.3\n";
     let sections = up.section("up")
         + &slow.section("slow")
         + &down
