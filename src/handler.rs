@@ -1,6 +1,9 @@
 //! One request: route, find the exporter, set the deadline, fetch, relay.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::SystemTime,
+};
 
 use hyper::{
     Request, Response, StatusCode, body::Incoming, header::HeaderMap, http::request::Parts,
@@ -17,6 +20,7 @@ use crate::{
     error::{Afterwards, Refusal, UpstreamError},
     exporter::{Exporter, ExporterName, Exporters},
     metrics::{Format, Metrics},
+    page,
     peer::{ANY_PEER, Peer},
     relay::{self, RelayBody, ResponseBody},
     respond,
@@ -37,6 +41,8 @@ pub struct Service {
     pub connector: Connector,
     /// What a scrape has to be ready before Prometheus gives up on it.
     pub scrape_timeout_offset: std::time::Duration,
+    /// Whether there is a status page.
+    pub status_page: bool,
     /// What is counted beside the scrapes of each exporter.
     pub metrics: Arc<Metrics>,
     /// How far a shutdown is.
@@ -107,6 +113,10 @@ async fn answer(
             Err(refused(service, peer, Refusal::UnknownPath, None))
         }
         (Ok(Route::Metrics), _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
+        (Ok(Route::Status), exporters) if service.status_page => {
+            Ok(Answer::Own(status(service, exporters.as_ref(), arrival)))
+        }
+        (Ok(Route::Status), _) => Err(refused(service, peer, Refusal::UnknownPath, None)),
         (Ok(Route::Healthy), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
         (Ok(Route::Ready), _) if is_draining(service) => Err(Refusal::Draining),
         (Ok(Route::Ready), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
@@ -151,6 +161,16 @@ fn metrics(service: &Service, headers: &HeaderMap, now: Instant) -> Response<Res
     let format = Format::accepted(headers);
     let written = service.metrics.render(service.exporters.as_ref(), format, now.into_std());
     respond::metrics(format.content_type(), written)
+}
+
+fn status(
+    service: &Service,
+    exporters: Option<&Exporters>,
+    arrival: Instant,
+) -> Response<ResponseBody> {
+    let now = page::Now { instant: arrival.into_std(), time: SystemTime::now() };
+    let exporters = exporters.into_iter().flat_map(Exporters::iter).map(AsRef::as_ref);
+    respond::page(page::status(exporters, &service.metrics.configuration(), now))
 }
 
 struct ScrapeRequest<'a> {

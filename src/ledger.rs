@@ -2,7 +2,7 @@
 //! whoever reads finds numbers that add up.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -21,6 +21,9 @@ const PHASES: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
 
 /// After so many of its intervals without a scrape an exporter is overdue.
 const OVERDUE: u32 = 3;
+
+/// How many of the last scrapes are remembered.
+pub const RECENT: usize = 40;
 
 /// What a scrape waits for. The four together are the whole of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,13 +150,20 @@ impl Figures {
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Ledger(Mutex<Figures>);
+pub struct Ledger(Mutex<Book>);
+
+#[derive(Debug)]
+struct Book {
+    figures: Figures,
+    /// The last [`RECENT`] scrapes, oldest first.
+    recent: VecDeque<Entry>,
+}
 
 impl Ledger {
     /// An exporter that is known from `now` on.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self(Mutex::new(Figures {
+        let figures = Figures {
             in_flight: 0,
             outcomes: BTreeMap::from([(COMPLETE, 0)]),
             truncated: BTreeMap::new(),
@@ -162,25 +172,26 @@ impl Ledger {
             phases: std::array::from_fn(|_| Distribution::new(&PHASES)),
             last: None,
             awaited_since: now,
-        }))
+        };
+        Self(Mutex::new(Book { figures, recent: VecDeque::new() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Figures> {
+    fn lock(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A scrape whose request arrived at `arrival`. It has to end with [`Ledger::end`].
     pub fn begin(&self, arrival: Instant) {
-        let mut figures = self.lock();
+        let Book { figures, .. } = &mut *self.lock();
         figures.in_flight += 1;
         figures.awaited_since = figures.awaited_since.max(arrival);
     }
 
     /// The scrape is over.
     pub fn end(&self, entry: Entry) {
-        let mut figures = self.lock();
+        let Book { figures, recent } = &mut *self.lock();
         let Figures { in_flight, outcomes, truncated, bytes, durations, phases, last, .. } =
-            &mut *figures;
+            figures;
         *in_flight = in_flight.saturating_sub(1);
         *outcomes.entry(entry.outcome).or_default() += 1;
         if entry.truncated {
@@ -193,13 +204,24 @@ impl Ledger {
                 distribution.add(waited);
             }
         }
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(entry.clone());
         *last = Some(entry);
     }
 
     /// All numbers at this moment.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.lock().clone()
+        self.lock().figures.clone()
+    }
+
+    /// The same, and with it the last [`RECENT`] scrapes, oldest first.
+    #[must_use]
+    pub fn overview(&self) -> (Figures, Vec<Entry>) {
+        let book = self.lock();
+        (book.figures.clone(), book.recent.iter().cloned().collect())
     }
 }
 

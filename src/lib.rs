@@ -42,6 +42,7 @@
 //! | [`relay`] | [`relay::RelayBody`]: coalescing, integrity, header filter |
 //! | [`scrape`], [`peer`] | the accounting of one scrape; who is at the other end |
 //! | [`ledger`], [`metrics`] | what the scrapes of an exporter came to; the process, and `/metrics` |
+//! | [`page`] | the status page |
 //! | [`exporter`], [`deadline`] | domain types |
 //! | [`exposition`] | pure: what an answer is made of, found out while it streams by, for `probe` |
 //! | [`error`], [`respond`] | causes with blame, the one status, synthetic responses |
@@ -75,6 +76,7 @@ pub mod file;
 pub mod handler;
 pub mod ledger;
 pub mod metrics;
+pub mod page;
 pub mod peer;
 pub mod pki;
 pub mod relay;

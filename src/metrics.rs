@@ -145,11 +145,13 @@ impl Tally {
 
 /// What the last reading of the configuration gave.
 #[derive(Clone, Debug)]
-struct Configured {
-    last_successful: bool,
-    last_success: SystemTime,
+pub struct Configured {
+    /// Whether it was in order.
+    pub last_successful: bool,
+    /// When a configuration was last taken into use.
+    pub last_success: SystemTime,
     /// When the first certificate of each file expires, in seconds since 1970.
-    certificates: BTreeMap<String, i64>,
+    pub certificates: BTreeMap<String, i64>,
 }
 
 /// Counts what the process does, from its start on, through all reloads.
@@ -247,6 +249,12 @@ impl Metrics {
         self.lock_configured().last_successful = false;
     }
 
+    /// What the last reading of the configuration gave.
+    #[must_use]
+    pub fn configuration(&self) -> Configured {
+        self.lock_configured().clone()
+    }
+
     fn lock_configured(&self) -> MutexGuard<'_, Configured> {
         self.configured.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,7 +270,7 @@ impl Metrics {
             handshakes: self.handshakes.counts(),
             rejected: self.rejected.counts(),
             accept_errors: self.accept_errors.counts(),
-            configured: self.lock_configured().clone(),
+            configured: self.configuration(),
             process: Process::now(),
         };
         page.write(format)

@@ -4,11 +4,15 @@ use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
     ext::ReasonPhrase,
-    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+        REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 
 use crate::{
     error::{Afterwards, Refusal, Verdict},
+    page,
     relay::ResponseBody,
 };
 
@@ -62,6 +66,21 @@ pub fn json(document: impl Into<Bytes>) -> Response<ResponseBody> {
 #[must_use]
 pub fn metrics(content_type: &'static str, metrics: impl Into<Bytes>) -> Response<ResponseBody> {
     with_type(StatusCode::OK, HeaderValue::from_static(content_type), metrics.into())
+}
+
+/// The status page, with what a browser may do with it.
+#[must_use]
+pub fn page(html: impl Into<Bytes>) -> Response<ResponseBody> {
+    let kind = HeaderValue::from_static("text/html; charset=utf-8");
+    let mut response = with_type(StatusCode::OK, kind, html.into());
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&page::CONTENT_SECURITY_POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn with_type(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<ResponseBody> {

@@ -25,6 +25,8 @@ pub enum Route {
     },
     /// `/metrics`: what scrapegate counts about itself.
     Metrics,
+    /// `/`: the status page.
+    Status,
     /// `/-/healthy`.
     Healthy,
     /// `/-/ready`.
@@ -57,6 +59,7 @@ pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
 pub fn route(uri: &Uri) -> Result<Route, Refusal> {
     match uri.path() {
         "/prometheus" => prometheus(uri.query().unwrap_or_default()),
+        "/" => Ok(Route::Status),
         "/metrics" => Ok(Route::Metrics),
         "/-/healthy" => Ok(Route::Healthy),
         "/-/ready" => Ok(Route::Ready),

@@ -7,7 +7,7 @@ const LAYERS: [&[&str]; 10] = [
     &["deadline", "exposition", "file", "ledger", "pki", "shutdown", "workers"],
     &["error", "exporter"],
     &["metrics", "peer", "route"],
-    &["access", "scrape", "upstream"],
+    &["access", "page", "scrape", "upstream"],
     &["activity"],
     &["relay"],
     &["accept", "connection", "respond", "tls"],

@@ -43,6 +43,7 @@ impl State {
                 access: assets.access,
                 connector: Connector::Network,
                 scrape_timeout_offset: config.scrape_timeout_offset,
+                status_page: config.status_page,
                 metrics,
                 stage,
             }),

@@ -6,6 +6,7 @@ mod page;
 mod phases;
 mod reload;
 mod setup;
+mod status;
 
 #[path = "../tls/forge.rs"]
 #[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]

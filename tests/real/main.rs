@@ -9,6 +9,7 @@ mod openitcockpit;
 mod openssl_pki;
 mod own_metrics;
 mod prometheus;
+mod status_page;
 mod system_calls;
 
 #[path = "../support/mod.rs"]

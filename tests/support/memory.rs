@@ -60,6 +60,7 @@ impl Proxy {
             access: Access::default(),
             connector,
             scrape_timeout_offset: Duration::ZERO,
+            status_page: true,
             metrics: Arc::default(),
             stage,
         };
