@@ -32,6 +32,7 @@ use tokio::{
 pub use self::io::{Downstream, Transport};
 use crate::{
     activity::{Activity, Ending},
+    metrics::Unread,
     relay::BATCH,
     shutdown::Stage,
 };
@@ -54,6 +55,19 @@ pub enum Closed {
     By(Ending),
     /// hyper gave up: broken request, lost client, aborted response.
     Failed(hyper::Error),
+}
+
+impl Closed {
+    /// Why its last request did not get as far as the handler, if there was one that did not.
+    #[must_use]
+    pub fn unread(&self) -> Option<Unread> {
+        match self {
+            Self::By(Ending::Header) => Some(Unread::HeaderTimeout),
+            Self::Failed(error) if error.is_parse_too_large() => Some(Unread::HeadTooLarge),
+            Self::Failed(error) if error.is_parse() => Some(Unread::Malformed),
+            Self::Normally | Self::By(_) | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// A boxed future, so that the connection is `Unpin` and gives its stream back at the end.

@@ -30,7 +30,7 @@ use crate::{
     config::{Config, Limits},
     connection::{Closed, Downstream, Transport, drive},
     handler::{Service, handle},
-    metrics::{Handshake, Metrics, Unread},
+    metrics::{Handshake, Metrics},
     peer::{ANY_PEER, Peer},
     scrape::Chain,
     shutdown::Stage,
@@ -429,7 +429,7 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
         Box::pin(async move { Ok(handle(service, peer, activity, request).await) })
     })
     .await;
-    if let Some(reason) = unread(&closed) {
+    if let Some(reason) = closed.unread() {
         service().metrics.unread(reason);
     }
     match closed {
@@ -456,16 +456,6 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
         Closed::Failed(error) => {
             tracing::debug!(peer = %address, reason = Chain(&error).to_string(), "connection ended");
         }
-    }
-}
-
-/// Why the last request of a connection did not get as far as the handler, if there was one.
-fn unread(closed: &Closed) -> Option<Unread> {
-    match closed {
-        Closed::By(Ending::Header) => Some(Unread::HeaderTimeout),
-        Closed::Failed(error) if error.is_parse_too_large() => Some(Unread::HeadTooLarge),
-        Closed::Failed(error) if error.is_parse() => Some(Unread::Malformed),
-        Closed::Normally | Closed::By(_) | Closed::Failed(_) => None,
     }
 }
 

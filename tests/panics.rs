@@ -12,6 +12,8 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    thread,
+    time::Instant,
 };
 
 use scrapegate::{
@@ -20,7 +22,7 @@ use scrapegate::{
     workers::Workers,
 };
 use serde_json::Value;
-use support::{memory::Proxy, metrics::Samples};
+use support::{PATIENCE, memory::Proxy, metrics::Samples};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     sync::oneshot,
@@ -180,7 +182,13 @@ fn a_panic_ends_its_connection_only_and_is_logged_and_counted_once() {
     let causes: Vec<_> = panics.iter().map(|record| record["cause"].as_str()).collect();
     assert_eq!(causes, [Some("mine in the connect"), Some("mine in the\n\u{1b}[31mbody")]);
     assert!(panics[0]["at"].as_str().is_some_and(|at| at.contains("panics.rs:")), "{panics:?}");
-    let scrapes = written.records("scrape");
+    // The scraper has the last byte before the record of it is written.
+    let limit = Instant::now() + PATIENCE;
+    let mut scrapes = written.records("scrape");
+    while scrapes.len() < 5 && Instant::now() < limit {
+        thread::yield_now();
+        scrapes = written.records("scrape");
+    }
     let outcomes: Vec<_> = scrapes.iter().map(|record| record["outcome"].as_str()).collect();
     let (complete, panicked) = (Some("complete"), Some("panicked"));
     assert_eq!(outcomes, [complete, panicked, panicked, complete, complete]);

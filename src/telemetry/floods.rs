@@ -24,7 +24,7 @@ const MOST: usize = 20;
 /// See [`MOST`]; also how often it is said how many were left out.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// Limits the records whose target is [`ANY_PEER`]. Clones are of the same.
+/// Limits the records whose target is `peer::ANY_PEER`. Clones are of the same.
 #[derive(Clone, Debug, Default)]
 pub struct Floods(Arc<Shared>);
 

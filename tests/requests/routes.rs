@@ -74,7 +74,6 @@ fn without_prometheus_there_is_no_such_path_but_the_proxy_is_healthy() {
 fn a_path_matches_byte_for_byte_or_not_at_all() {
     let setup = Setup::new();
     for path in [
-        "/",
         "//prometheus",
         "/prometheus/",
         "/Prometheus",
