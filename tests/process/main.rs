@@ -4,6 +4,7 @@ mod certificates;
 mod check;
 mod probe;
 mod probe_compare;
+mod restart;
 mod shutdown;
 mod start;
 
