@@ -33,7 +33,7 @@ use crate::{
     peer::{ANY_PEER, Peer},
     scrape::Chain,
     shutdown::Stage,
-    tls::{handshake, wall_clock},
+    tls::{Turns, handshake, wall_clock},
     workers::Workers,
 };
 
@@ -85,6 +85,7 @@ pub struct Server {
 struct Shared {
     state: watch::Sender<Arc<State>>,
     connections: Arc<OpenConnections>,
+    turns: Turns,
 }
 
 impl Shared {
@@ -171,9 +172,12 @@ impl Server {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
         let state = Arc::new(State::new(config, assets, reached.clone()));
-        let shared =
-            Arc::new(Shared { state: watch::Sender::new(state), connections: Arc::default() });
-        let max_connections = affordable(config.limits.max_connections, workers.count());
+        let shared = Arc::new(Shared {
+            state: watch::Sender::new(state),
+            connections: Arc::default(),
+            turns: Turns::new(workers.count()),
+        });
+        let max_connections = affordable(config.limits.max_connections, workers.count().get());
         let (sender, listeners) = mpsc::unbounded_channel();
         Ok(Self {
             listener,
@@ -321,7 +325,7 @@ async fn serve(
     };
     let limit = state.limits.handshake_timeout.as_duration();
     let shaken = tokio::select! {
-        shaken = handshake(transport, &tls.config, limit) => {
+        shaken = handshake(transport, &tls.config, limit, &shared.turns) => {
             shaken.map_err(|error| Chain(&error).to_string())
         }
         evicted = evicted => Err(evicted.to_string()),

@@ -14,11 +14,10 @@ mod support;
 
 use std::{
     io::{self, Read},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Socket, Type};
 use support::{
     PATIENCE,
     body::Body,
@@ -68,16 +67,6 @@ impl Setup {
         let stream = TcpStream::connect(self.proxy.address()).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
-    }
-
-    /// The same from another address of this host, which all of 127.0.0.0/8 is.
-    #[track_caller]
-    fn connect_silently_from_elsewhere(&self) -> TcpStream {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("bound");
-        socket.connect(&self.proxy.address().into()).expect("connected");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        socket.into()
     }
 
     #[track_caller]
