@@ -11,7 +11,7 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use criterion::Criterion;
 use rcgen::{
@@ -22,7 +22,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
-use scrapegate::tls::{Clients, TlsLevel, handshake, provider, server_tls};
+use scrapegate::tls::{Clients, TlsLevel, Turns, handshake, provider, server_tls};
 use support::{scrape::runtime, tls::Scraper};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,8 +54,10 @@ fn main() {
 async fn shake_hands(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> Duration {
     let scraper = Scraper::new(Arc::clone(client), b"", Arc::default());
     let time_of_client = scraper.time();
+    let turns = Turns::new(NonZeroUsize::MIN);
     let begun = std::time::Instant::now();
-    let (stream, identity) = handshake(scraper, server, PATIENCE).await.expect("a handshake");
+    let (stream, identity) =
+        handshake(scraper, server, PATIENCE, &turns).await.expect("a handshake");
     let took = begun.elapsed().saturating_sub(time_of_client());
     assert!(identity.is_some() && !stream.get_ref().1.is_handshaking(), "no client");
     took

@@ -34,7 +34,7 @@ use crate::{
     peer::{ANY_PEER, Peer},
     scrape::Chain,
     shutdown::Stage,
-    tls::{handshake, wall_clock},
+    tls::{Turns, handshake, wall_clock},
     workers::Workers,
 };
 
@@ -86,6 +86,7 @@ pub struct Server {
 struct Shared {
     state: watch::Sender<Arc<State>>,
     connections: Arc<OpenConnections>,
+    turns: Turns,
 }
 
 impl Shared {
@@ -182,9 +183,12 @@ impl Server {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
         let state = Arc::new(State::new(config, assets, Arc::default(), reached.clone()));
-        let shared =
-            Arc::new(Shared { state: watch::Sender::new(state), connections: Arc::default() });
-        let max_connections = affordable(config.limits.max_connections, workers.count());
+        let shared = Arc::new(Shared {
+            state: watch::Sender::new(state),
+            connections: Arc::default(),
+            turns: Turns::new(workers.count()),
+        });
+        let max_connections = affordable(config.limits.max_connections, workers.count().get());
         let (sender, listeners) = mpsc::unbounded_channel();
         Ok(Self {
             listener,
@@ -341,7 +345,7 @@ async fn serve(
     };
     let limit = state.limits.handshake_timeout.as_duration();
     let shaken = tokio::select! {
-        shaken = handshake(transport, &tls.config, limit) => {
+        shaken = handshake(transport, &tls.config, limit, &shared.turns) => {
             shaken.map_err(|error| (error.result(), Chain(&error).to_string()))
         }
         evicted = evicted => Err((Handshake::Evicted, evicted.to_string())),

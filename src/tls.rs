@@ -3,6 +3,7 @@
 mod certificate;
 mod client_verifier;
 mod handshake;
+mod turns;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub use self::{
     certificate::{server_key_matches, validity, wall_clock},
     client_verifier::{ClientVerifier, VerifierError},
     handshake::{HandshakeError, handshake},
+    turns::Turns,
 };
 
 /// `[default] tls-security-level`.

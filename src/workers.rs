@@ -67,8 +67,8 @@ impl Workers {
 
     /// How many threads there are.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.len()
+    pub fn count(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.0.len()).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// Runs a task on the worker that has the fewest.

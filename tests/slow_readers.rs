@@ -1,10 +1,17 @@
-//! What scrapers that stop reading cost: a bounded piece of memory each, whatever the body's size.
+//! What scrapers cost that stop reading, or read in drops: a bounded piece of memory each, whatever
+//! the body's size, and nobody else's time.
 //!
 //! Not shown here: what the kernel holds for them in its socket buffers.
 
 mod support;
 
-use std::{thread, time::Duration};
+use std::{
+    io::Read,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use support::{
     PATIENCE,
@@ -77,4 +84,61 @@ fn a_scraper_that_stops_reading_small_chunks_costs_a_bounded_piece_of_memory() {
 #[test]
 fn a_scraper_that_stops_reading_a_body_with_content_length_costs_a_bounded_piece_of_memory() {
     assert_bounded(Framing::ContentLength);
+}
+
+/// D03
+#[test]
+fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
+    const MANY: usize = 1000;
+    const MOST_KIB: u64 = 256 * 1024;
+    // Two descriptors for each of them are in this process.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
+    let pki = Pki::new();
+    let exporter = Exporter::start(|conversation| {
+        let length = if conversation.read_request()?.contains("large") { BODY } else { 10_000 };
+        conversation.answer("", Framing::Chunked(4096), Body::text(length))
+    });
+    let section = exporter.section("e") + "interval = 300\ntimeout = 300\nmax-concurrent = 2000\n";
+    let config = pki.config_ini("stall-timeout = 300\nmax-connections-per-ip = 2000\n");
+    let proxy = Proxy::start(&config, &section);
+    let connect =
+        || Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    let fds = proxy.open_fds();
+    let readers: Vec<Client> = (0..MANY)
+        .map(|_| {
+            let mut client = connect();
+            client.send_get("/prometheus?exporter=e&large").expect("the request is sent");
+            client.read_head().expect("a response head");
+            client
+        })
+        .collect();
+
+    let mut times = thread::scope(|scope| {
+        let control = scope.spawn(|| {
+            let mut control = connect();
+            let times = (0..200).map(|_| {
+                let begun = Instant::now();
+                let response = control.get("/prometheus?exporter=e");
+                assert!(response.body.is_complete(), "{response:?}");
+                begun.elapsed()
+            });
+            times.collect::<Vec<Duration>>()
+        });
+        // Bytes below TLS: that each socket takes a few more is all that counts.
+        for client in readers.iter().cycle().take_while(|_| !control.is_finished()) {
+            let read = client.socket().read(&mut [0; 2048]).expect("more of the body");
+            assert!(read > 0, "a slow reader was given up");
+            thread::sleep(Duration::from_millis(1));
+        }
+        control.join().expect("no panic")
+    });
+    times.sort();
+    let p99 = times[times.len() * 99 / 100];
+    assert!(p99 < Duration::from_millis(250), "{p99:?} for a control scrape: {times:?}");
+    let peak = proxy.peak_rss_kib();
+    assert!(peak <= MOST_KIB, "{peak} KiB");
+    drop(readers);
+    // Their exporters' threads, a thousand too, want the processor at the same time.
+    proxy.assert_at_rest_within(PATIENCE, fds);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    num::NonZeroUsize,
     pin::pin,
     sync::{
         Arc,
@@ -13,7 +14,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig};
 use scrapegate::{
-    tls::handshake,
+    tls::{Turns, handshake},
     upstream::{Connector, Stream},
 };
 use tokio::runtime::{Builder, Runtime};
@@ -93,8 +94,9 @@ impl Rig {
         let scraper = tls::Scraper::new(Arc::clone(client), REQUEST, Arc::clone(&self.scraper))
             .counting(Arc::clone(records));
         self.runtime.block_on(async {
-            let (stream, _) =
-                handshake(scraper, server, Duration::from_secs(60)).await.expect("a handshake");
+            let (turns, patience) = (Turns::new(NonZeroUsize::MIN), Duration::from_secs(60));
+            let shaken = handshake(scraper, server, patience, &turns).await;
+            let (stream, _) = shaken.expect("a handshake");
             self.counted(self.proxy.serve(stream)).await;
         });
         self.assert_complete(before);

@@ -9,6 +9,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use super::turns::Turns;
 use crate::{metrics, peer::ClientIdentity, relay::BATCH};
 
 /// Bytes that rustls encrypts before it wants them sent. One batch fits with its chunk framing, so
@@ -47,7 +48,7 @@ impl HandshakeError {
     }
 }
 
-/// Shakes hands within `limit`, counted from the call.
+/// Shakes hands within `limit`, counted from the call; the server's own work is done in `turns`.
 ///
 /// Dropping the future closes the connection.
 ///
@@ -57,11 +58,12 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     config: &Arc<ServerConfig>,
     limit: Duration,
+    turns: &Turns,
 ) -> Result<(TlsStream<S>, Option<ClientIdentity>), HandshakeError> {
     let accept = TlsAcceptor::from(Arc::clone(config))
         .accept_with(stream, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
         .into_fallible();
-    match timeout(limit, accept).await {
+    match timeout(limit, turns.take(accept)).await {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
         Ok(Err((error, stream))) => {
             let_the_alert_be_read(stream).await;

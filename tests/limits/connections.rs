@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Setup, assert_scrapes, is_open,
-    support::{PATIENCE, client::Client, pki::BOTH_VERSIONS},
+    support::{PATIENCE, client::Client, flood::connect_from_elsewhere, pki::BOTH_VERSIONS},
     wait_for_end,
 };
 
@@ -59,12 +59,12 @@ fn ten_thousand_silent_connections_disturb_nobody() {
     assert_scrapes(&mut client);
     let fds = setup.proxy.open_fds();
     // Brings the proxy to its working set.
-    drop((0..KEPT).map(|_| setup.connect_silently_from_elsewhere()).collect::<Vec<_>>());
+    drop((0..KEPT).map(|_| connect_from_elsewhere(setup.proxy.address())).collect::<Vec<_>>());
     setup.proxy.assert_at_rest(fds);
     let rss = setup.proxy.rss_kib();
     let mut silent = VecDeque::new();
     for number in 1..=10_000 {
-        silent.push_back(setup.connect_silently_from_elsewhere());
+        silent.push_back(connect_from_elsewhere(setup.proxy.address()));
         if silent.len() > KEPT {
             silent.pop_front();
         }
@@ -142,7 +142,7 @@ fn an_address_has_its_own_most_and_takes_no_place_of_another() {
         assert_eq!(wait_for_end(stream).0, b"");
     }
     assert_scrapes(&mut second);
-    let stream = setup.connect_silently_from_elsewhere();
+    let stream = connect_from_elsewhere(setup.proxy.address());
     let config = setup.pki.client(BOTH_VERSIONS);
     let mut other = Client::over(stream, config.clone()).expect("a handshake");
     assert_scrapes(&mut other);

@@ -8,7 +8,6 @@ mod connections;
 mod descriptors;
 mod floods;
 mod handshakes;
-mod slowloris;
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,7 +21,7 @@ use std::{
 use support::{
     PATIENCE,
     body::Body,
-    client::{Client, connect_from},
+    client::Client,
     exporter::{Exporter, Framing},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
@@ -66,14 +65,6 @@ impl Setup {
     #[track_caller]
     fn connect_silently(&self) -> TcpStream {
         let stream = TcpStream::connect(self.proxy.address()).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream
-    }
-
-    /// The same from another address of this host, which all of 127.0.0.0/8 is.
-    #[track_caller]
-    fn connect_silently_from_elsewhere(&self) -> TcpStream {
-        let stream = connect_from([127, 0, 0, 2].into(), self.proxy.address()).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
     }

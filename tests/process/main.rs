@@ -6,6 +6,7 @@ mod files;
 mod logs;
 mod probe;
 mod probe_compare;
+mod restart;
 mod shutdown;
 mod start;
 

@@ -16,7 +16,7 @@ use crate::support::{
     proxy::Proxy,
 };
 
-const SCRAPES: usize = 5;
+const SCRAPES: usize = 50;
 
 /// A proxy whose exporter stops in the middle of its body until the gate opens.
 struct Setup {

@@ -2,6 +2,7 @@
 
 mod clients;
 mod files;
+mod storms;
 
 #[path = "../tls/forge.rs"]
 #[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]

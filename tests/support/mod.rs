@@ -13,6 +13,7 @@
 pub(crate) mod body;
 pub(crate) mod client;
 pub(crate) mod exporter;
+pub(crate) mod flood;
 pub(crate) mod hello;
 pub(crate) mod log;
 pub(crate) mod memory;

@@ -160,13 +160,19 @@ impl Proxy {
     /// When it has more after 5 s.
     #[track_caller]
     pub(crate) fn assert_at_rest(&self, most: usize) {
-        let limit = Instant::now() + Duration::from_secs(5);
+        self.assert_at_rest_within(Duration::from_secs(5), most);
+    }
+
+    /// The same with another limit than 5 s.
+    #[track_caller]
+    pub(crate) fn assert_at_rest_within(&self, limit: Duration, most: usize) {
+        let begun = Instant::now();
         loop {
             let open = self.open_fds();
             if open <= most {
                 return;
             }
-            assert!(Instant::now() < limit, "{open} descriptors are open, {most} were before");
+            assert!(begun.elapsed() < limit, "{open} descriptors are open, {most} were before");
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,0 +1,124 @@
+//! Handshakes take turns, so that a flood of them does not keep scrapes waiting.
+//!
+//! A worker polls what is ready in the order it became so. With an RSA key a server's part of a
+//! handshake takes milliseconds of it, and behind a hundred of them each step of a scrape would
+//! wait that long a hundred times. So few are ready at a time, whatever their number.
+
+use std::{
+    future::{Future, poll_fn},
+    num::NonZeroUsize,
+    pin::pin,
+    task::Poll,
+};
+
+use tokio::{sync::Semaphore, task::yield_now};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Turns(Semaphore);
+
+impl Turns {
+    /// So many at a time: one for each processor keeps them all busy.
+    #[must_use]
+    pub fn new(at_a_time: NonZeroUsize) -> Self {
+        Self(Semaphore::new(at_a_time.get().min(Semaphore::MAX_PERMITS)))
+    }
+
+    /// Runs `work`, and has it wait for its turn before each step: each poll, as none blocks. It
+    /// has no turn while it waits for anything else, its peer above all. Cancel safe if `work` is.
+    pub async fn take<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        loop {
+            // Nobody closes the semaphore.
+            let turn = self.0.acquire().await;
+            // While tasks are ready, tokio looks for ready sockets only every 61 polls; for a task that
+            // yields it looks first.
+            yield_now().await;
+            let step = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+            drop(turn);
+            // No wait may come between: whoever has the waker may have used it by now.
+            if let Poll::Ready(output) = step {
+                return output;
+            }
+            woken().await;
+        }
+    }
+}
+
+/// Waits until the task is woken, by whatever has its waker.
+async fn woken() {
+    let mut waited = false;
+    poll_fn(|_| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{
+        cell::Cell,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_is_not_among_them_waits_for_one_of_them_at_most() {
+        let turns = Arc::new(Turns::new(NonZeroUsize::MIN));
+        let steps = Arc::new(AtomicUsize::new(0));
+        let crowd: Vec<_> = (0..100)
+            .map(|_| {
+                let (turns, steps) = (Arc::clone(&turns), Arc::clone(&steps));
+                tokio::spawn(async move {
+                    let step = async {
+                        steps.fetch_add(1, Ordering::Relaxed);
+                        yield_now().await;
+                        steps.fetch_add(1, Ordering::Relaxed);
+                    };
+                    turns.take(step).await;
+                })
+            })
+            .collect();
+        // All of them have come to their first wait.
+        yield_now().await;
+        let mut before = steps.load(Ordering::Relaxed);
+        while before < 200 {
+            yield_now().await;
+            let now = steps.load(Ordering::Relaxed);
+            assert!(now - before <= 1, "{} steps before one of another's", now - before);
+            before = now;
+        }
+        for task in crowd {
+            task.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_something_else_has_no_turn() {
+        let turns = Turns::new(NonZeroUsize::MIN);
+        let (answer, question) = oneshot::channel();
+        let done = Cell::new(false);
+        tokio::join!(
+            async {
+                turns.take(question).await.unwrap();
+                assert!(done.get());
+            },
+            async {
+                turns.take(async { done.set(true) }).await;
+                answer.send(()).unwrap();
+            },
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! What a flood of handshakes with an RSA-4096 certificate, the dearest there is, does to scrapes.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+
+use crate::support::{
+    body::Body,
+    client::Client,
+    exporter::{Exporter, Framing},
+    flood,
+    hello::{AES_128_GCM, ECDHE_RSA_AES_128_GCM, TLS_1_2, TLS_1_3, client_hello},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
+
+const A_SECOND: u32 = 500;
+const LASTS: Duration = Duration::from_secs(5);
+
+/// The median, the 99th percentile and the longest, in milliseconds.
+fn spread(mut times: Vec<Duration>) -> [f64; 3] {
+    times.sort();
+    let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)];
+    [at(50), at(99), at(100)].map(|time| time.as_secs_f64() * 1e3)
+}
+
+/// How long scrapes over a connection that is open take, one after the other, while `beside` lasts.
+fn scrapes(client: &mut Client, beside: impl Fn() -> bool) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while beside() || times.len() < 100 {
+        let begun = Instant::now();
+        let response = client.get("/prometheus?exporter=e");
+        assert!(response.body.is_complete(), "{response:?}");
+        times.push(begun.elapsed());
+        thread::sleep(Duration::from_millis(5));
+    }
+    times
+}
+
+/// D14
+#[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are worth reading in the log of a passed run too"
+)]
+fn a_flood_of_dear_handshakes_fails_no_scrape() {
+    let pki = Pki::new();
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096).expect("a key");
+    let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let certificate = params.signed_by(&key, pki.ca()).expect("a certificate");
+    // In place of the server pair: the key file keeps its mode.
+    std::fs::write(pki.path("server.pem"), certificate.pem()).expect("written");
+    std::fs::write(pki.path("server.key"), key.serialize_pem()).expect("written");
+    let exporter = Exporter::start(|conversation| {
+        conversation.read_request()?;
+        conversation.answer("", Framing::ContentLength, Body::text(20_000))
+    });
+    let proxy = Proxy::start(&pki.config_ini(""), &exporter.section("e"));
+    let mut client =
+        Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    let alone = spread(scrapes(&mut client, || false));
+    let hellos = [
+        client_hello(TLS_1_2, &[ECDHE_RSA_AES_128_GCM], None),
+        client_hello(TLS_1_3, &[AES_128_GCM], None),
+    ];
+    let (address, cpu) = (proxy.address(), proxy.cpu_time());
+    let (times, sent) = thread::scope(|scope| {
+        let flood = scope.spawn(|| flood::of_hellos(address, &hellos, A_SECOND, LASTS));
+        let times = scrapes(&mut client, || !flood.is_finished());
+        (times, flood.join().expect("no panic"))
+    });
+    let (cpu, count) = (proxy.cpu_time() - cpu, times.len());
+    let beside = spread(times);
+    println!(
+        "{sent} hellos in {LASTS:?}, {cpu:?} of CPU; a scrape in ms (median, p99, longest): \
+         alone {alone:.1?}, beside them {beside:.1?} ({count} scrapes)"
+    );
+    assert!(sent > 200, "{sent} handshakes are no flood");
+}
