@@ -55,6 +55,9 @@ pub enum Refusal {
     /// Neither `GET` nor `HEAD`.
     #[error("the request's method is not allowed")]
     Method,
+    /// Not `POST`, where only that will do.
+    #[error("the request's method is not POST")]
+    NotPost,
     /// No such path, compared byte for byte.
     #[error("no such path")]
     UnknownPath,
@@ -79,6 +82,9 @@ pub enum Refusal {
     /// The proxy is shutting down.
     #[error("draining")]
     Draining,
+    /// What is in the files is not fit to run on, and what was in use stays.
+    #[error("reload refused")]
+    ReloadRefused,
     /// The exporter did not do its part.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -169,6 +175,7 @@ impl Refusal {
             Self::BadHost => (StatusCode::BAD_REQUEST, "bad Host header", Close),
             Self::RequestBody => (StatusCode::BAD_REQUEST, "request body not allowed", Close),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Close),
+            Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Keep),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "Not Found", Keep),
             Self::ExporterParameter => (StatusCode::BAD_REQUEST, "bad exporter parameter", Keep),
             Self::Query => (StatusCode::BAD_REQUEST, "bad percent-escape in the query", Keep),
@@ -181,6 +188,9 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes of this exporter", Keep)
             }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down", Close),
+            Self::ReloadRefused => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "reload refused: see the log", Keep)
+            }
             Self::Upstream(error) => {
                 let (status, reason) = error.status();
                 (status, reason, Keep)
@@ -197,6 +207,7 @@ impl Refusal {
             | Self::BadHost
             | Self::RequestBody
             | Self::Method
+            | Self::NotPost
             | Self::UnknownPath
             | Self::ExporterParameter
             | Self::Query
@@ -205,6 +216,7 @@ impl Refusal {
             | Self::Unauthorized => Blame::Downstream,
             Self::TooManyScrapes
             | Self::Draining
+            | Self::ReloadRefused
             | Self::Upstream(UpstreamError::NoResources(_)) => Blame::Proxy,
             Self::Upstream(_) => Blame::Upstream,
         }
@@ -217,7 +229,7 @@ impl Refusal {
             Self::Version => "http_version",
             Self::BadHost => "bad_host",
             Self::RequestBody => "request_body",
-            Self::Method => "method",
+            Self::Method | Self::NotPost => "method",
             Self::UnknownPath => "unknown_path",
             Self::ExporterParameter => "exporter_parameter",
             Self::Query => "query",
@@ -226,6 +238,7 @@ impl Refusal {
             Self::Unauthorized => "unauthorized",
             Self::TooManyScrapes => "too_many_scrapes",
             Self::Draining => "draining",
+            Self::ReloadRefused => "reload_refused",
             Self::Upstream(error) => error.label(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use hyper::{Request, Response, StatusCode, body::Incoming, http::request::Parts};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, http::request::Parts};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -20,6 +20,7 @@ use crate::{
     route::{self, Route},
     scrape::{AbortCause, Scrape},
     shutdown::Stage,
+    trigger::Trigger,
     upstream::{self, Connector, UpstreamHead},
 };
 
@@ -34,6 +35,8 @@ pub struct Service {
     pub connector: Connector,
     /// What a scrape has to be ready before Prometheus gives up on it.
     pub scrape_timeout_offset: std::time::Duration,
+    /// What reloads; absent without `http-reload = True`.
+    pub reload: Option<Trigger>,
     /// How far a shutdown is.
     pub stage: watch::Receiver<Stage>,
 }
@@ -104,7 +107,22 @@ async fn answer(
         (Ok(Route::Healthy), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
         (Ok(Route::Ready), _) if is_draining(service) => Err(Refusal::Draining),
         (Ok(Route::Ready), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
+        (Ok(Route::Reload), _) => match reload(service, &head.method).await {
+            Ok(()) => Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n"))),
+            Err(refusal) => Err(refused(peer, refusal, None)),
+        },
         (Err(refusal), _) => Err(refused(peer, refusal, None)),
+    }
+}
+
+/// Waits for a reload that begins now or later.
+async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
+    match &service.reload {
+        None => Err(Refusal::UnknownPath),
+        Some(_) if method != Method::POST => Err(Refusal::NotPost),
+        Some(_) if is_draining(service) => Err(Refusal::Draining),
+        Some(trigger) if trigger.reload().await.successful => Ok(()),
+        Some(_) => Err(Refusal::ReloadRefused),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The composition root: binds, puts the parts together, runs until the shutdown is over.
 
 mod descriptors;
+mod listen;
 mod open;
 mod state;
 
@@ -16,13 +17,19 @@ use std::{
 use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::{Notify, mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
-use self::{descriptors::affordable, open::OpenConnections, state::State};
+pub use self::listen::StartError;
+use self::{
+    descriptors::affordable,
+    listen::{Listening, listen, take_over},
+    open::OpenConnections,
+    state::State,
+};
 use crate::{
     accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
     activity::{Activity, Ending, Timeouts},
@@ -34,11 +41,9 @@ use crate::{
     scrape::Chain,
     shutdown::Stage,
     tls::{handshake, wall_clock},
-    workers::Workers,
+    trigger::Trigger,
+    workers::{Pulse, Workers},
 };
-
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// This long after the stall timeout the kernel gives a scraper up that does not acknowledge what
 /// it was sent. It bounds what a host that vanished can hold.
@@ -49,22 +54,6 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// that stopped reading would also fill a send buffer, which grows to megabytes.
 #[cfg(target_os = "linux")]
 const MOST_UNSENT: u32 = 256 * 1024;
-
-/// Why a server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address is in use, is not this host's, or needs privileges.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The worker threads cannot be started.
-    #[error("cannot start the worker threads")]
-    Workers(#[source] io::Error),
-}
 
 /// A server that listens and does not accept yet.
 #[derive(Debug)]
@@ -97,9 +86,9 @@ impl Shared {
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
-    /// Where it was told to listen, which is not the real address with port 0.
-    listen: Arc<Mutex<SocketAddr>>,
+    listening: Arc<Mutex<Listening>>,
     listener: mpsc::UnboundedSender<TcpListener>,
+    pulse: Pulse,
     stage: watch::Sender<Stage>,
     /// Ends the drain. The server alone hears it: it counts what is left before it aborts it.
     hurry: Arc<Notify>,
@@ -134,17 +123,20 @@ impl Handle {
     /// go by it, scrapes in flight keep what they began with. A new address is listened on before
     /// the old one is let go.
     ///
-    /// `worker-threads` and the caps on connections stay as they were at the start.
+    /// `worker-threads` and the caps on connections stay as they were at the start, and so does
+    /// the address of a socket that was given.
     ///
     /// # Errors
     /// [`StartError::Listen`]: the new address cannot be listened on, and nothing has changed.
     pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, StartError> {
-        let mut listen_now = self.listen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listens_anew = None;
-        if config.listen != *listen_now {
+        if let Listening::Where(listens_now) = &mut *listening
+            && config.listen != *listens_now
+        {
             let (listener, address) = listen(config.listen)?;
             listens_anew = Some(address);
-            *listen_now = config.listen;
+            *listens_now = config.listen;
             // A server that is gone needs no listener.
             let _ = self.listener.send(listener);
         }
@@ -159,6 +151,36 @@ impl Handle {
             .dismiss(|peer, chain| is_same_protocol && state.welcomes(peer, chain));
         Ok(Reloaded { listens_anew, dismissed })
     }
+
+    /// What asks for reloads; whoever reads the files waits on it.
+    #[must_use]
+    pub fn trigger(&self) -> Trigger {
+        self.shared.state().trigger.clone()
+    }
+
+    /// Whether it listens on a socket that it was given.
+    #[must_use]
+    pub fn was_given_its_socket(&self) -> bool {
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) == Listening::OnGiven
+    }
+
+    /// How many exporters are enabled.
+    #[must_use]
+    pub fn exporters(&self) -> usize {
+        self.shared.state().service.exporters.as_ref().map_or(0, |exporters| exporters.len())
+    }
+
+    /// How many connections are open, unfinished handshakes aside.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.count()
+    }
+
+    /// What shows whether the workers do their work.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
 }
 
 impl Server {
@@ -167,17 +189,37 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn bind(config: &Config, assets: Assets) -> Result<Self, StartError> {
-        let (listener, address) = listen(config.listen)?;
+        let listener = listen(config.listen)?;
+        Self::new(config, assets, listener, Listening::Where(config.listen))
+    }
+
+    /// The same on a socket that listens already, whatever address is configured.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn on(
+        listener: std::net::TcpListener,
+        config: &Config,
+        assets: Assets,
+    ) -> Result<Self, StartError> {
+        Self::new(config, assets, take_over(listener)?, Listening::OnGiven)
+    }
+
+    fn new(
+        config: &Config,
+        assets: Assets,
+        (listener, address): (TcpListener, SocketAddr),
+        listening: Listening,
+    ) -> Result<Self, StartError> {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
-        let state = Arc::new(State::new(config, assets, reached.clone()));
+        let state = Arc::new(State::new(config, assets, Trigger::default(), reached.clone()));
         let shared =
             Arc::new(Shared { state: watch::Sender::new(state), connections: Arc::default() });
         let max_connections = affordable(config.limits.max_connections, workers.count());
         let (sender, listeners) = mpsc::unbounded_channel();
         Ok(Self {
             listener,
-            workers,
             address,
             admission: Admission::new(
                 max_connections,
@@ -188,12 +230,14 @@ impl Server {
             listeners,
             handle: Handle {
                 shared,
-                listen: Arc::new(Mutex::new(config.listen)),
+                listening: Arc::new(Mutex::new(listening)),
                 listener: sender,
+                pulse: workers.pulse(),
                 stage,
                 hurry: Arc::default(),
             },
             stage: reached,
+            workers,
         })
     }
 
@@ -282,22 +326,6 @@ async fn dismiss_expired(shared: &Shared) -> Infallible {
 fn to_next_second(now: SystemTime) -> Duration {
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Duration::from_secs(1) - Duration::from_nanos(since_1970.subsec_nanos().into())
-}
-
-/// Listens, and says where: with the real port.
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    try_listen(address)
-        .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
-        .map_err(|source| StartError::Listen { address, source })
-}
-
-fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart finds connections of its predecessor in TIME-WAIT.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// One connection from accept to close.

@@ -12,6 +12,7 @@ use crate::{
     peer::Peer,
     shutdown::Stage,
     tls::{ServerTls, wall_clock},
+    trigger::Trigger,
     upstream::Connector,
 };
 
@@ -21,10 +22,16 @@ pub(super) struct State {
     pub(super) tls: Option<ServerTls>,
     pub(super) service: Arc<Service>,
     pub(super) limits: Limits,
+    pub(super) trigger: Trigger,
 }
 
 impl State {
-    pub(super) fn new(config: &Config, assets: Assets, stage: watch::Receiver<Stage>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        assets: Assets,
+        trigger: Trigger,
+        stage: watch::Receiver<Stage>,
+    ) -> Self {
         Self {
             tls: assets.tls,
             service: Arc::new(Service {
@@ -32,9 +39,11 @@ impl State {
                 access: assets.access,
                 connector: Connector::Network,
                 scrape_timeout_offset: config.scrape_timeout_offset,
+                reload: config.http_reload.then(|| trigger.clone()),
                 stage,
             }),
             limits: config.limits.clone(),
+            trigger,
         }
     }
 
@@ -43,7 +52,7 @@ impl State {
         if let (Some(exporters), Some(before)) = (&mut assets.exporters, &self.service.exporters) {
             exporters.keep_slots_of(before);
         }
-        Self::new(config, assets, self.service.stage.clone())
+        Self::new(config, assets, self.trigger.clone(), self.service.stage.clone())
     }
 
     /// Whether a connection with this peer, who showed `chain`, would be let in now.

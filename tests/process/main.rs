@@ -5,6 +5,7 @@ mod check;
 mod files;
 mod probe;
 mod probe_compare;
+mod service;
 mod shutdown;
 mod start;
 

@@ -58,6 +58,7 @@ impl Proxy {
             access: Access::default(),
             connector,
             scrape_timeout_offset: Duration::ZERO,
+            reload: None,
             stage,
         };
         Self { service: Arc::new(service), _stage }
