@@ -2,6 +2,7 @@
 
 mod certificates;
 mod check;
+mod drains;
 mod files;
 mod probe;
 mod probe_compare;
