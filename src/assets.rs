@@ -18,6 +18,7 @@ use crate::{
         TlsFiles,
     },
     exporter::{Authorization, Exporter, Exporters},
+    file::Files,
     tls::{self, Clients, ServerTls, validity},
 };
 
@@ -49,10 +50,10 @@ pub struct CertificateFile {
 }
 
 /// Reads all files. The second value has every finding; the first is there when none of them is an
-/// error.
+/// error. What was read is added to `files`.
 #[must_use]
-pub fn load(config: &Config) -> (Option<Assets>, Findings) {
-    let mut loader = Loader::new();
+pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
+    let mut loader = Loader::new(files);
     let tls = match &config.security {
         Security::InsecurePlainHttp => Some(None),
         Security::Tls(files) => loader.server(config.tls_level, files).map(Some),
@@ -76,21 +77,26 @@ pub fn load(config: &Config) -> (Option<Assets>, Findings) {
 /// first is there when none of them is an error.
 #[must_use]
 pub fn exporter(config: &ExporterConfig) -> (Option<Exporter>, Findings) {
-    let mut loader = Loader::new();
+    let mut files = Files::default();
+    let mut loader = Loader::new(&mut files);
     let exporter = loader.exporter(config);
     let findings = loader.reader.findings;
     (exporter.filter(|_| !findings.has_errors()), findings)
 }
 
-struct Loader {
-    reader: Reader,
+struct Loader<'a> {
+    reader: Reader<'a>,
     now: OffsetDateTime,
     certificates: Vec<CertificateFile>,
 }
 
-impl Loader {
-    fn new() -> Self {
-        Self { reader: Reader::default(), now: OffsetDateTime::now_utc(), certificates: Vec::new() }
+impl<'a> Loader<'a> {
+    fn new(files: &'a mut Files) -> Self {
+        Self {
+            reader: Reader::new(files),
+            now: OffsetDateTime::now_utc(),
+            certificates: Vec::new(),
+        }
     }
 
     fn report(&mut self, finding: Finding) {
@@ -98,7 +104,7 @@ impl Loader {
     }
 
     fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<ServerTls> {
-        if files.enrolled && !files.certificate.value.exists() {
+        if files.enrolled && self.reader.is_missing(&files.certificate) {
             let missing = format!(
                 "try-autossl is on, but {} does not exist: this host is not enrolled, and this \
                  version cannot enrol. Put the agent's agent.crt, agent.key and server_ca.crt \

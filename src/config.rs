@@ -36,6 +36,7 @@ pub use crate::{
 use crate::{
     deadline::Budget,
     exporter::{ExporterName, ExporterPath, ScrapeRules, Target},
+    file::Files,
 };
 
 /// Which files to read, and what the command line overrides.
@@ -221,17 +222,20 @@ pub fn default_folder() -> &'static Path {
 /// The second value has every finding; the first is there when none of them is an error.
 #[must_use]
 pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
-    let (config, findings) = survey(sources);
+    let (config, findings) = survey(sources, &mut Files::default());
     (config.filter(|_| !findings.has_errors()), findings)
 }
 
 /// The same, but with what could be read although something else is wrong: for looking into the
 /// files that it names, so that their mistakes are reported too. It is not fit to run on.
+///
+/// What was read is added to `files`.
 #[must_use]
-pub fn survey(sources: &Sources) -> (Option<Config>, Findings) {
+pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Findings) {
     let mut all = Findings::default();
     let file = Arc::new(config_file(sources));
-    let daemon = with_document(&file, SectionNames::IgnoreCase, &mut all, |document, findings| {
+    let names = SectionNames::IgnoreCase;
+    let daemon = with_document(&file, names, files, &mut all, |document, findings| {
         keys::check_daemon(document, findings);
         daemon::read(document, sources, findings)
     });
@@ -244,7 +248,7 @@ pub fn survey(sources: &Sources) -> (Option<Config>, Findings) {
         }
         Err(reported) => (Err(reported), sources.exporters.clone()),
     };
-    let exporters = file.map_or(Ok(Vec::new()), |file| read_exporters(file, &mut all));
+    let exporters = file.map_or(Ok(Vec::new()), |file| read_exporters(file, files, &mut all));
     let config =
         config.ok().map(|config| Config { exporters: exporters.unwrap_or_default(), ..config });
     debug_assert!(config.is_some() || all.has_errors(), "{all}");
@@ -258,14 +262,15 @@ pub fn survey(sources: &Sources) -> (Option<Config>, Findings) {
 /// they hide that.
 #[must_use]
 pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
-    let mut all = Findings::default();
+    let (mut all, mut files) = (Findings::default(), Files::default());
     let file = sources.exporters.clone().or_else(|| {
         let file = Arc::new(config_file(sources));
         let mut mistakes = Findings::default();
-        let named =
-            with_document(&file, SectionNames::IgnoreCase, &mut mistakes, |document, findings| {
-                daemon::read(document, sources, findings).exporters
-            });
+        let names = SectionNames::IgnoreCase;
+        let read = |document: &mut Document, findings: &mut Findings| {
+            daemon::read(document, sources, findings).exporters
+        };
+        let named = with_document(&file, names, &mut files, &mut mistakes, read);
         match named {
             Ok(Some(path)) => return Some(path),
             Ok(None) => {
@@ -276,7 +281,7 @@ pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
         }
         None
     });
-    let exporters = file.and_then(|file| read_exporters(file, &mut all).ok());
+    let exporters = file.and_then(|file| read_exporters(file, &mut files, &mut all).ok());
     (exporters.unwrap_or_default(), all)
 }
 
@@ -284,8 +289,12 @@ fn config_file(sources: &Sources) -> PathBuf {
     sources.config.clone().unwrap_or_else(|| default_folder().join("config.ini"))
 }
 
-fn read_exporters(file: PathBuf, all: &mut Findings) -> Result<Vec<ExporterConfig>, Reported> {
-    with_document(&Arc::new(file), SectionNames::ByteForByte, all, |document, findings| {
+fn read_exporters(
+    file: PathBuf,
+    files: &mut Files,
+    all: &mut Findings,
+) -> Result<Vec<ExporterConfig>, Reported> {
+    with_document(&Arc::new(file), SectionNames::ByteForByte, files, all, |document, findings| {
         keys::check_exporters(document, findings);
         exporters::read(document, findings)
     })
@@ -295,11 +304,12 @@ fn read_exporters(file: PathBuf, all: &mut Findings) -> Result<Vec<ExporterConfi
 fn with_document<T>(
     file: &Arc<PathBuf>,
     names: SectionNames,
+    files: &mut Files,
     all: &mut Findings,
     interpret: impl FnOnce(&mut Document, &mut Findings) -> T,
 ) -> Result<T, Reported> {
     let mut findings = Findings::default();
-    let result = match read::text(file) {
+    let result = match read::text(file, files) {
         Ok(text) => {
             let mut document = ini::parse(file, &text, names, &mut findings);
             Ok(interpret(&mut document, &mut findings))

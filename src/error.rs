@@ -58,6 +58,9 @@ pub enum Refusal {
     /// Neither `GET` nor `HEAD`.
     #[error("the request's method is not allowed")]
     Method,
+    /// Not `POST`, where only that will do.
+    #[error("the request's method is not POST")]
+    NotPost,
     /// No such path, compared byte for byte.
     #[error("no such path")]
     UnknownPath,
@@ -82,13 +85,16 @@ pub enum Refusal {
     /// The proxy is shutting down.
     #[error("draining")]
     Draining,
+    /// What is in the files is not fit to run on, and what was in use stays.
+    #[error("reload refused")]
+    ReloadRefused,
     /// The exporter did not do its part.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 9] = [
+pub const REJECTIONS: [&str; 10] = [
     "http_version",
     "bad_host",
     "request_body",
@@ -98,6 +104,7 @@ pub const REJECTIONS: [&str; 9] = [
     "query",
     "not_allowed",
     "unauthorized",
+    "reload_refused",
 ];
 
 /// What went wrong with the exporter before its head was passed on.
@@ -185,6 +192,7 @@ impl Refusal {
             Self::BadHost => (StatusCode::BAD_REQUEST, "bad Host header", Close),
             Self::RequestBody => (StatusCode::BAD_REQUEST, "request body not allowed", Close),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Close),
+            Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Keep),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "Not Found", Keep),
             Self::ExporterParameter => (StatusCode::BAD_REQUEST, "bad exporter parameter", Keep),
             Self::Query => (StatusCode::BAD_REQUEST, "bad percent-escape in the query", Keep),
@@ -197,6 +205,9 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes of this exporter", Keep)
             }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down", Close),
+            Self::ReloadRefused => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "reload refused: see the log", Keep)
+            }
             Self::Upstream(error) => {
                 let (status, reason) = error.status();
                 (status, reason, Keep)
@@ -213,6 +224,7 @@ impl Refusal {
             | Self::BadHost
             | Self::RequestBody
             | Self::Method
+            | Self::NotPost
             | Self::UnknownPath
             | Self::ExporterParameter
             | Self::Query
@@ -221,6 +233,7 @@ impl Refusal {
             | Self::Unauthorized => Blame::Downstream,
             Self::TooManyScrapes
             | Self::Draining
+            | Self::ReloadRefused
             | Self::Upstream(UpstreamError::NoResources(_)) => Blame::Proxy,
             Self::Upstream(_) => Blame::Upstream,
         }
@@ -233,7 +246,7 @@ impl Refusal {
             Self::Version => "http_version",
             Self::BadHost => "bad_host",
             Self::RequestBody => "request_body",
-            Self::Method => "method",
+            Self::Method | Self::NotPost => "method",
             Self::UnknownPath => "unknown_path",
             Self::ExporterParameter => "exporter_parameter",
             Self::Query => "query",
@@ -242,6 +255,7 @@ impl Refusal {
             Self::Unauthorized => "unauthorized",
             Self::TooManyScrapes => "too_many_scrapes",
             Self::Draining => "draining",
+            Self::ReloadRefused => "reload_refused",
             Self::Upstream(error) => error.label(),
         }
     }

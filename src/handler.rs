@@ -6,7 +6,7 @@ use std::{
 };
 
 use hyper::{
-    Request, Response, StatusCode, body::Incoming, header::HeaderMap, http::request::Parts,
+    Method, Request, Response, StatusCode, body::Incoming, header::HeaderMap, http::request::Parts,
 };
 use tokio::{
     sync::watch,
@@ -27,6 +27,7 @@ use crate::{
     route::{self, Route},
     scrape::{AbortCause, Scrape},
     shutdown::Stage,
+    trigger::Trigger,
     upstream::{self, Connector, UpstreamHead},
 };
 
@@ -45,6 +46,8 @@ pub struct Service {
     pub status_page: bool,
     /// What is counted beside the scrapes of each exporter.
     pub metrics: Arc<Metrics>,
+    /// What reloads; absent without `http-reload = True`.
+    pub reload: Option<Trigger>,
     /// How far a shutdown is.
     pub stage: watch::Receiver<Stage>,
 }
@@ -120,7 +123,22 @@ async fn answer(
         (Ok(Route::Healthy), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
         (Ok(Route::Ready), _) if is_draining(service) => Err(Refusal::Draining),
         (Ok(Route::Ready), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
+        (Ok(Route::Reload), _) => match reload(service, &head.method).await {
+            Ok(()) => Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n"))),
+            Err(refusal) => Err(refused(service, peer, refusal, None)),
+        },
         (Err(refusal), _) => Err(refused(service, peer, refusal, None)),
+    }
+}
+
+/// Waits for a reload that begins now or later.
+async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
+    match &service.reload {
+        None => Err(Refusal::UnknownPath),
+        Some(_) if method != Method::POST => Err(Refusal::NotPost),
+        Some(_) if is_draining(service) => Err(Refusal::Draining),
+        Some(trigger) if trigger.reload().await.successful => Ok(()),
+        Some(_) => Err(Refusal::ReloadRefused),
     }
 }
 

@@ -49,6 +49,8 @@
 //! | [`config`] | INI text → raw values with their line → typed; all mistakes at once |
 //! | [`assets`], [`mod@file`] | every file the configuration names, read and checked |
 //! | [`pki`] | certificates for `certs`, `demo` and `probe` |
+//! | [`reload`], [`trigger`] | the files read again, when asked or when they changed; who asks |
+//! | [`systemd`] | what the service manager is told, and the socket that it passes on |
 //! | [`workers`] | a single-threaded runtime a core; each connection stays on one |
 //! | [`shutdown`], [`telemetry`] | stages and signals; logs |
 //!
@@ -80,12 +82,15 @@ pub mod page;
 pub mod peer;
 pub mod pki;
 pub mod relay;
+pub mod reload;
 pub mod respond;
 pub mod route;
 pub mod scrape;
 pub mod server;
 pub mod shutdown;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;
+pub mod trigger;
 pub mod upstream;
 pub mod workers;

@@ -38,7 +38,9 @@ pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let is_post = matches!(refusal, Refusal::NotPost);
+        let allowed = if is_post { "POST" } else { "GET, HEAD" };
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
     if status == StatusCode::UNAUTHORIZED {
         let challenge = HeaderValue::from_static("Basic realm=\"scrapegate\", charset=\"UTF-8\"");

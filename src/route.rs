@@ -31,7 +31,11 @@ pub enum Route {
     Healthy,
     /// `/-/ready`.
     Ready,
+    /// `/-/reload`, for `POST` alone.
+    Reload,
 }
+
+const RELOAD: &str = "/-/reload";
 
 /// Refuses what HTTP or this proxy does not allow, whoever asks.
 ///
@@ -44,7 +48,9 @@ pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
     if has_body(&head.headers) {
         return Err(Refusal::RequestBody);
     }
-    if head.method != Method::GET && head.method != Method::HEAD {
+    // Where there is more to say about a method, it is said to whom may ask.
+    let is_for_route = head.method == Method::POST && head.uri.path() == RELOAD;
+    if head.method != Method::GET && head.method != Method::HEAD && !is_for_route {
         return Err(Refusal::Method);
     }
     check_host(&head.uri, &head.headers)
@@ -63,6 +69,7 @@ pub fn route(uri: &Uri) -> Result<Route, Refusal> {
         "/metrics" => Ok(Route::Metrics),
         "/-/healthy" => Ok(Route::Healthy),
         "/-/ready" => Ok(Route::Ready),
+        RELOAD => Ok(Route::Reload),
         _ => Err(Refusal::UnknownPath),
     }
 }
@@ -246,6 +253,7 @@ mod tests {
             "//metrics",
             "/",
             "/-/healthy/",
+            "/-/reload/",
         ] {
             assert_eq!(outcome(path), Err("unknown_path"), "{path}");
         }
@@ -301,6 +309,9 @@ mod tests {
         for method in ["POST", "PUT", "DELETE", "TRACE", "OPTIONS", "get", "PATCH"] {
             let request = Request::builder().method(method).uri("/prometheus").header(HOST, "h");
             assert_eq!(outcome_of(request), Err("method"), "{method}");
+            let request = Request::builder().method(method).uri("/-/reload").header(HOST, "h");
+            let expected = if method == "POST" { Ok(Route::Reload) } else { Err("method") };
+            assert_eq!(outcome_of(request), expected, "{method}");
         }
         let head = Request::head("/prometheus?exporter=n").header(HOST, "h");
         assert_eq!(outcome_of(head), scrape("n", ""));

@@ -1,6 +1,8 @@
 //! The composition root: binds, puts the parts together, runs until the shutdown is over.
 
+mod control;
 mod descriptors;
+mod listen;
 mod open;
 mod state;
 
@@ -9,20 +11,29 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Notify, mpsc, watch},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
-use self::{descriptors::affordable, open::OpenConnections, state::State};
+pub use self::{
+    control::{Handle, Reloaded},
+    listen::StartError,
+};
+use self::{
+    descriptors::affordable,
+    listen::{Listening, listen, take_over},
+    open::OpenConnections,
+    state::State,
+};
 use crate::{
     accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
     activity::{Activity, Ending, Timeouts},
@@ -35,11 +46,9 @@ use crate::{
     scrape::Chain,
     shutdown::Stage,
     tls::{Turns, handshake, wall_clock},
+    trigger::Trigger,
     workers::Workers,
 };
-
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// This long after the stall timeout the kernel gives a scraper up that does not acknowledge what
 /// it was sent. It bounds what a host that vanished can hold.
@@ -50,22 +59,6 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// that stopped reading would also fill a send buffer, which grows to megabytes.
 #[cfg(target_os = "linux")]
 const MOST_UNSENT: u32 = 256 * 1024;
-
-/// Why a server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address is in use, is not this host's, or needs privileges.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The worker threads cannot be started.
-    #[error("cannot start the worker threads")]
-    Workers(#[source] io::Error),
-}
 
 /// A server that listens and does not accept yet.
 #[derive(Debug)]
@@ -99,90 +92,43 @@ impl Shared {
     }
 }
 
-/// Changes a running [`Server`], and ends it stage by stage. Clones are of the same server.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    shared: Arc<Shared>,
-    /// Where it was told to listen, which is not the real address with port 0.
-    listen: Arc<Mutex<SocketAddr>>,
-    listener: mpsc::UnboundedSender<TcpListener>,
-    stage: watch::Sender<Stage>,
-    /// Ends the drain. The server alone hears it: it counts what is left before it aborts it.
-    hurry: Arc<Notify>,
-}
-
-/// What a reload changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reloaded {
-    /// Where it listens now, if that is new.
-    pub listens_anew: Option<SocketAddr>,
-    /// Open connections that are no longer welcome. Idle ones close at once, the others behind the
-    /// scrape they are at.
-    pub dismissed: usize,
-}
-
-impl Handle {
-    /// Takes the shutdown one stage further: first a drain, then the end.
-    pub fn shut_down(&self) {
-        let begun = self.stage.send_if_modified(|stage| {
-            let serving = *stage == Stage::Serving;
-            if serving {
-                *stage = Stage::Draining;
-            }
-            serving
-        });
-        if !begun {
-            self.hurry.notify_one();
-        }
-    }
-
-    /// What the server counts, through all reloads.
-    #[must_use]
-    pub fn metrics(&self) -> Arc<Metrics> {
-        self.shared.metrics()
-    }
-
-    /// Goes on with another configuration, wholly or not at all: new connections and new requests
-    /// go by it, scrapes in flight keep what they began with. A new address is listened on before
-    /// the old one is let go.
-    ///
-    /// `worker-threads` and the caps on connections stay as they were at the start.
-    ///
-    /// # Errors
-    /// [`StartError::Listen`]: the new address cannot be listened on, and nothing has changed.
-    pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, StartError> {
-        let mut listen_now = self.listen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut listens_anew = None;
-        if config.listen != *listen_now {
-            let (listener, address) = listen(config.listen)?;
-            listens_anew = Some(address);
-            *listen_now = config.listen;
-            // A server that is gone needs no listener.
-            let _ = self.listener.send(listener);
-        }
-        let before = self.shared.state();
-        let state = Arc::new(before.next(config, assets));
-        self.shared.state.send_replace(Arc::clone(&state));
-        // From plain HTTP to TLS, and back: nobody stays.
-        let is_same_protocol = before.tls.is_some() == state.tls.is_some();
-        let dismissed = self
-            .shared
-            .connections
-            .dismiss(|peer, chain| is_same_protocol && state.welcomes(peer, chain));
-        Ok(Reloaded { listens_anew, dismissed })
-    }
-}
-
 impl Server {
     /// Listens on the configured address. Connections wait in the backlog until [`Server::run`].
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn bind(config: &Config, assets: Assets) -> Result<Self, StartError> {
-        let (listener, address) = listen(config.listen)?;
+        let listener = listen(config.listen)?;
+        Self::new(config, assets, listener, Listening::Where(config.listen))
+    }
+
+    /// The same on a socket that listens already, whatever address is configured.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn on(
+        listener: std::net::TcpListener,
+        config: &Config,
+        assets: Assets,
+    ) -> Result<Self, StartError> {
+        Self::new(config, assets, take_over(listener)?, Listening::OnGiven)
+    }
+
+    fn new(
+        config: &Config,
+        assets: Assets,
+        (listener, address): (TcpListener, SocketAddr),
+        listening: Listening,
+    ) -> Result<Self, StartError> {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
-        let state = Arc::new(State::new(config, assets, Arc::default(), reached.clone()));
+        let state = Arc::new(State::new(
+            config,
+            assets,
+            Arc::default(),
+            Trigger::default(),
+            reached.clone(),
+        ));
         let shared = Arc::new(Shared {
             state: watch::Sender::new(state),
             connections: Arc::default(),
@@ -192,7 +138,6 @@ impl Server {
         let (sender, listeners) = mpsc::unbounded_channel();
         Ok(Self {
             listener,
-            workers,
             address,
             admission: Admission::new(
                 max_connections,
@@ -203,12 +148,14 @@ impl Server {
             listeners,
             handle: Handle {
                 shared,
-                listen: Arc::new(Mutex::new(config.listen)),
+                listening: Arc::new(Mutex::new(listening)),
                 listener: sender,
+                pulse: workers.pulse(),
                 stage,
                 hurry: Arc::default(),
             },
             stage: reached,
+            workers,
         })
     }
 
@@ -304,22 +251,6 @@ async fn dismiss_expired(shared: &Shared) -> Infallible {
 fn to_next_second(now: SystemTime) -> Duration {
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Duration::from_secs(1) - Duration::from_nanos(since_1970.subsec_nanos().into())
-}
-
-/// Listens, and says where: with the real port.
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    try_listen(address)
-        .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
-        .map_err(|source| StartError::Listen { address, source })
-}
-
-fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart finds connections of its predecessor in TIME-WAIT.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// One connection from accept to close.

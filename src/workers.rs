@@ -51,6 +51,24 @@ impl Drop for Load {
     }
 }
 
+/// Shows whether workers do their work.
+#[derive(Clone, Debug)]
+pub struct Pulse(Vec<Handle>);
+
+impl Pulse {
+    /// Has every worker run a task, and waits until all have. With one that hangs, or is gone, it
+    /// waits for ever. Cancel safe.
+    pub async fn beat(&self) {
+        // All are asked before one is waited for.
+        let tasks: Vec<_> = self.0.iter().map(|runtime| runtime.spawn(async {})).collect();
+        for task in tasks {
+            if task.await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+}
+
 impl Workers {
     /// Starts `count` threads; one a core when absent.
     ///
@@ -69,6 +87,12 @@ impl Workers {
     #[must_use]
     pub fn count(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.0.len()).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// What shows whether they do their work.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.0.iter().map(|worker| worker.runtime.clone()).collect())
     }
 
     /// Runs a task on the worker that has the fewest.
@@ -148,6 +172,28 @@ mod tests {
         let used: HashSet<_> = names.iter().take(3).collect();
         assert_eq!(used.len(), 3);
         release.send_replace(true);
+    }
+
+    #[tokio::test]
+    async fn the_pulse_beats_while_every_worker_does_its_work() {
+        let workers = Workers::start(NonZeroUsize::new(2)).unwrap();
+        let pulse = workers.pulse();
+        pulse.beat().await;
+        // A task that blocks its thread, as none may.
+        let (release, released) = mpsc::channel::<()>();
+        let (blocks, blocked) = oneshot::channel();
+        workers.spawn(move || async move {
+            blocks.send(()).unwrap();
+            let _ = released.recv();
+        });
+        blocked.await.unwrap();
+        let mut beat = std::pin::pin!(pulse.beat());
+        let soon = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, beat.as_mut()).await.is_err(), "one is blocked");
+        drop(release);
+        beat.await;
+        drop(workers);
+        assert!(tokio::time::timeout(soon, pulse.beat()).await.is_err(), "both are gone");
     }
 
     #[test]

@@ -50,9 +50,13 @@ fn first_cells<'a>(readme: &'a str, heading: &str) -> BTreeSet<&'a str> {
 #[test]
 fn the_examples_of_the_readme_are_those_in_packaging() {
     let readme = repository("README.md");
-    for (file, language) in
-        [("config.ini", "ini"), ("prometheus_exporters.ini", "ini"), ("prometheus.yml", "yaml")]
-    {
+    for (file, language) in [
+        ("config.ini", "ini"),
+        ("prometheus_exporters.ini", "ini"),
+        ("scrapegate.service", "systemd"),
+        ("scrapegate.socket", "systemd"),
+        ("prometheus.yml", "yaml"),
+    ] {
         let example = repository(&format!("packaging/examples/{file}"));
         assert!(readme.contains(&format!("```{language}\n{example}```\n")), "{file}");
     }
@@ -100,6 +104,7 @@ fn every_status_has_its_row_and_every_row_its_status() {
         ("StatusCode::FORBIDDEN,", 403),
         ("StatusCode::NOT_FOUND,", 404),
         ("StatusCode::METHOD_NOT_ALLOWED,", 405),
+        ("StatusCode::INTERNAL_SERVER_ERROR,", 500),
         ("(BAD,", 502),
         ("StatusCode::SERVICE_UNAVAILABLE,", 503),
         ("(LATE,", 504),

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, fs, path::Path};
 
 /// Lowest first. Modules of one layer do not know each other.
-const LAYERS: [&[&str]; 10] = [
-    &["deadline", "exposition", "file", "ledger", "pki", "shutdown", "workers"],
+const LAYERS: [&[&str]; 12] = [
+    &["deadline", "exposition", "file", "ledger", "pki", "shutdown", "trigger", "workers"],
     &["error", "exporter"],
     &["metrics", "peer", "route"],
     &["access", "page", "scrape", "upstream"],
@@ -13,6 +13,8 @@ const LAYERS: [&[&str]; 10] = [
     &["accept", "connection", "respond", "tls"],
     &["config", "handler"],
     &["assets", "server", "telemetry"],
+    &["systemd"],
+    &["reload"],
     &["cli"],
 ];
 

@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned, pki_type
 use scrapegate::{
     assets::{self, Assets},
     config::{self, Config, Sources},
+    file::Files,
     server::{Handle, Server},
 };
 use tempfile::TempDir;
@@ -83,7 +84,7 @@ pub(crate) fn load(pki: &Pki, port: u16) -> Loaded {
     };
     let (config, findings) = config::load(&sources);
     let config = config.unwrap_or_else(|| panic!("{findings}"));
-    let (assets, findings) = assets::load(&config);
+    let (assets, findings) = assets::load(&config, &mut Files::default());
     let assets = assets.unwrap_or_else(|| panic!("{findings}"));
     Loaded { config, assets, files }
 }

@@ -11,7 +11,7 @@ use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use crate::{
     config::{Findings, Sourced},
-    file,
+    file::{self, Files},
 };
 
 /// Largest key or secret, in bytes.
@@ -21,14 +21,23 @@ const MAX_FILE: u64 = 1024 * 1024;
 const MAX_BUNDLE: u64 = 64 * MAX_FILE;
 
 /// Reads files and collects what is wrong with them.
-#[derive(Default)]
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     pub(super) findings: Findings,
+    files: &'a mut Files,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
+    pub(super) fn new(files: &'a mut Files) -> Self {
+        Self { findings: Findings::default(), files }
+    }
+
+    /// Whether nothing has the file's name; that it appears is a change then.
+    pub(super) fn is_missing(&mut self, file: &Sourced<PathBuf>) -> bool {
+        !file.value.exists() && self.files.read(&file.value, MAX_BUNDLE).is_err()
+    }
+
     fn read(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {
-        match file::read(&file.value, limit) {
+        match self.files.read(&file.value, limit) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 self.findings.push(file.error(format!("{}: {error}", file.value.display())));
@@ -133,19 +142,12 @@ impl Reader {
         }
     }
 
-    #[cfg(unix)]
     fn not_for_the_world(&mut self, file: &Sourced<PathBuf>) {
-        use std::os::unix::fs::MetadataExt;
-        let mode = std::fs::metadata(&file.value).map_or(0, |metadata| metadata.mode());
-        if mode & 0o004 != 0 {
+        if let Some(mode) = file::mode_if_open(&file.value) {
             self.findings.push(file.error(format!(
-                "{path} can be read by everyone (mode {:04o}): chmod o-r {path}",
-                mode & 0o7777,
+                "{path} can be read by everyone (mode {mode:04o}): chmod o-r {path}",
                 path = file.value.display()
             )));
         }
     }
-
-    #[cfg(not(unix))]
-    fn not_for_the_world(&mut self, _: &Sourced<PathBuf>) {}
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) fn load(
-    reader: &mut Reader,
+    reader: &mut Reader<'_>,
     exporter: &ExporterConfig,
     tls: &UpstreamTlsConfig,
 ) -> Option<UpstreamTls> {
@@ -61,7 +61,7 @@ pub(super) fn load(
 }
 
 fn roots(
-    reader: &mut Reader,
+    reader: &mut Reader<'_>,
     exporter: &ExporterConfig,
     tls: &UpstreamTlsConfig,
 ) -> Option<RootCertStore> {

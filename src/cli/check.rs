@@ -7,14 +7,15 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{complain, exit, figures::table, run::load};
+use super::{complain, exit, figures::table};
 use crate::{
     assets::Assets,
     config::{Config, ExporterConfig, Sources},
+    reload::{Loaded, load},
 };
 
 pub(super) fn check(sources: &Sources, out: &mut dyn Write) -> ExitCode {
-    let (loaded, findings) = load(sources);
+    let Loaded { state: loaded, findings, .. } = load(sources);
     let written = (|| {
         for finding in findings.iter() {
             writeln!(out, "{finding}")?;

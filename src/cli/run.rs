@@ -1,19 +1,20 @@
 //! `scrapegate run`: the proxy.
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode};
 
 use clap::Args;
-use tokio::{runtime::Builder, sync::mpsc, task::spawn_blocking};
+use tokio::runtime::Builder;
 
 use super::{FileArgs, VerbosityArgs, complain, exit};
 use crate::{
-    assets::{self, Assets},
-    config::{self, Config, Findings, Severity, Sources},
-    exporter::ExporterName,
+    assets::Assets,
+    config::{Config, Severity, Sources},
+    file::Files,
+    reload::{Loaded, Reloader, first_expiry, load, names},
     scrape::Chain,
-    server::{Handle, Reloaded, Server},
+    server::Server,
     shutdown::{Request, Signals},
-    telemetry,
+    systemd, telemetry,
 };
 
 #[derive(Clone, Debug, Args)]
@@ -24,20 +25,10 @@ pub(super) struct RunArgs {
     verbosity: VerbosityArgs,
 }
 
-/// Both files and all they name, or everything that is wrong with them.
-pub(super) fn load(sources: &Sources) -> (Option<(Config, Assets)>, Findings) {
-    let (config, mut findings) = config::survey(sources);
-    let loaded = config.and_then(|config| {
-        let (assets, more) = assets::load(&config);
-        findings.extend(more);
-        assets.map(|assets| (config, assets))
-    });
-    (loaded.filter(|_| !findings.has_errors()), findings)
-}
-
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    let (loaded, findings) = load(&args.files.sources());
-    let Some((config, assets)) = loaded else {
+    let sources = args.files.sources();
+    let Loaded { state, findings, files } = load(&sources);
+    let Some((config, assets)) = state else {
         complain("the configuration has mistakes, nothing is started");
         complain(findings);
         return exit::CONFIGURATION.into();
@@ -51,7 +42,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(runtime) => {
             let code = runtime.block_on(async {
                 tokio::select! {
-                    code = serve(config, assets, args.files.sources()) => code,
+                    code = serve(config, assets, sources, files) => code,
                     never = floods.report_each_second() => match never {},
                 }
             });
@@ -65,7 +56,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-async fn serve(config: Config, assets: Assets, sources: Sources) -> ExitCode {
+async fn serve(config: Config, assets: Assets, sources: Sources, files: Files) -> ExitCode {
     // Before the port is open: a signal that comes early must find its handler.
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -74,129 +65,53 @@ async fn serve(config: Config, assets: Assets, sources: Sources) -> ExitCode {
             return exit::SYSTEM.into();
         }
     };
-    let exporters = assets.exporters.as_ref().map_or(0, |exporters| exporters.len());
+    let given = match systemd::listener() {
+        Ok(given) => given,
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "cannot start");
+            return exit::SYSTEM.into();
+        }
+    };
     let first_expiry = first_expiry(&assets);
-    let server = match Server::bind(&config, assets) {
+    let server = match given {
+        None => Server::bind(&config, assets),
+        Some(listener) => Server::on(listener, &config, assets),
+    };
+    let server = match server {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(error = %Chain(&error), "cannot start");
             return exit::SYSTEM.into();
         }
     };
+    let handle = server.handle();
     tracing::info!(
         address = %server.address(),
-        exporters,
+        exporters = handle.exporters(),
         names = names(&config, |_| true),
         first_certificate_expires = first_expiry,
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    let handle = server.handle();
-    let (reload, wanted) = mpsc::channel(1);
-    let mut reloading = std::pin::pin!(reload_each_time(wanted, &handle, config, &sources));
-    let mut running = std::pin::pin!(server.run());
+    systemd::ready(&handle);
+    let trigger = handle.trigger();
+    let mut reloading = pin!(Reloader::new(handle.clone(), sources, config, files).run());
+    let mut telling = pin!(systemd::keep_told(&handle));
+    let mut running = pin!(server.run());
     loop {
         tokio::select! {
             () = &mut running => return ExitCode::SUCCESS,
-            () = &mut reloading => {}
+            never = &mut reloading => match never {},
+            never = &mut telling => match never {},
             request = signals.next() => match request {
-                Request::ShutDown => handle.shut_down(),
-                // When one waits already, it will see this change too.
-                Request::Reload => drop(reload.try_send(())),
+                Request::ShutDown => {
+                    systemd::stopping(&handle);
+                    handle.shut_down();
+                }
+                Request::Reload => {
+                    trigger.pull();
+                }
             },
         }
     }
-}
-
-/// Reads all files again each time it is `wanted`, and goes on with them if nothing is wrong.
-async fn reload_each_time(
-    mut wanted: mpsc::Receiver<()>,
-    handle: &Handle,
-    mut current: Config,
-    sources: &Sources,
-) {
-    while let Some(()) = wanted.recv().await {
-        // Files can be slow; connections are accepted meanwhile.
-        let again = sources.clone();
-        let Ok((loaded, findings)) = spawn_blocking(move || load(&again)).await else {
-            handle.metrics().reload_failed();
-            tracing::error!("reload failed, the configuration in use stays");
-            continue;
-        };
-        for finding in findings.iter() {
-            match finding.severity {
-                Severity::Error => tracing::error!(at = %finding.origin, "{}", finding.message),
-                Severity::Warning => tracing::warn!(at = %finding.origin, "{}", finding.message),
-            }
-        }
-        let Some((config, assets)) = loaded else {
-            handle.metrics().reload_failed();
-            tracing::error!("reload refused, the configuration in use stays");
-            continue;
-        };
-        let exporters = assets.exporters.as_ref().map_or(0, |exporters| exporters.len());
-        let first_expiry = first_expiry(&assets);
-        match handle.reload(&config, assets) {
-            Ok(Reloaded { listens_anew, dismissed }) => {
-                for key in needs_restart(&current, &config) {
-                    tracing::warn!(key, "a change of this key takes a restart");
-                }
-                if let Some(address) = listens_anew {
-                    tracing::info!(%address, "listening");
-                }
-                tracing::info!(
-                    exporters,
-                    added = names(&config, |name| !serves(&current, name)),
-                    removed = names(&current, |name| !serves(&config, name)),
-                    dismissed,
-                    first_certificate_expires = first_expiry,
-                    "reloaded"
-                );
-                current = config;
-            }
-            Err(error) => {
-                handle.metrics().reload_failed();
-                tracing::error!(
-                    error = %Chain(&error),
-                    "reload refused, the configuration in use stays"
-                );
-            }
-        }
-    }
-}
-
-/// The names of the enabled exporters that are `wanted`, in file order; absent when there is none.
-fn names(config: &Config, wanted: impl Fn(&ExporterName) -> bool) -> Option<String> {
-    let enabled = config.exporters.iter().filter(|exporter| exporter.enabled);
-    let names: Vec<&str> = enabled
-        .map(|exporter| &exporter.name.value)
-        .filter(|name| wanted(name))
-        .map(ExporterName::as_str)
-        .collect();
-    (!names.is_empty()).then(|| names.join(", "))
-}
-
-fn serves(config: &Config, name: &ExporterName) -> bool {
-    config.exporters.iter().any(|exporter| exporter.enabled && exporter.name.value == *name)
-}
-
-/// The day on which the first certificate expires.
-fn first_expiry(assets: &Assets) -> Option<String> {
-    let first = assets.certificates.iter().map(|file| file.expires).min();
-    first.map(|expires| expires.date().to_string())
-}
-
-/// Keys that are looked at when the process starts, and are others now.
-fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
-    let (old, new) = (&before.limits, &now.limits);
-    [
-        ("worker-threads", before.worker_threads != now.worker_threads),
-        ("log-format", before.log_format != now.log_format),
-        ("max-connections", old.max_connections != new.max_connections),
-        ("max-connections-per-ip", old.max_connections_per_ip != new.max_connections_per_ip),
-        ("max-handshakes", old.max_handshakes != new.max_handshakes),
-    ]
-    .into_iter()
-    .filter_map(|(key, changed)| changed.then_some(key))
-    .collect()
 }

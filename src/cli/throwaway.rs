@@ -13,11 +13,11 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs::default_provider};
 use tokio::task::JoinSet;
 
 pub(super) use self::files::Files;
-use super::run;
 use crate::{
     assets::Assets,
     config::{Config, Sources},
     pki::{self, Authority, Pair, Validity},
+    reload::{self, Loaded},
     server::{Handle, Server, StartError},
 };
 
@@ -89,7 +89,7 @@ impl RunningProxy {
     pub(super) fn start(config: &Config, assets: Assets) -> Result<Self, Error> {
         let server = Server::bind(config, assets).map_err(|error| match error {
             StartError::Listen { address, source } => Error::Listen { address, source },
-            StartError::Workers(_) => Error::Proxy(error.into()),
+            StartError::Given(_) | StartError::Workers(_) => Error::Proxy(error.into()),
         })?;
         let (address, handle) = (server.address(), server.handle());
         let mut running = JoinSet::new();
@@ -113,8 +113,8 @@ impl RunningProxy {
 pub(super) fn load(config_file: &Path, listen: SocketAddr) -> Result<(Config, Assets), Error> {
     let sources =
         Sources { config: Some(config_file.to_owned()), exporters: None, listen: Some(listen) };
-    let (loaded, findings) = run::load(&sources);
-    loaded.ok_or_else(|| Error::Proxy(findings.into()))
+    let Loaded { state, findings, .. } = reload::load(&sources);
+    state.ok_or_else(|| Error::Proxy(findings.into()))
 }
 
 /// The address under which this host reaches what listens on `listen`.

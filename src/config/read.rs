@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::file;
+use crate::file::{self, Files};
 
 /// Largest file that is read, in bytes.
 pub(super) const MAX_LEN: u64 = 1024 * 1024;
@@ -31,8 +31,8 @@ impl ReadError {
 }
 
 /// Reads the file at `path`, which must be a regular one after following symbolic links.
-pub(super) fn text(path: &Path) -> Result<String, ReadError> {
-    String::from_utf8(file::read(path, MAX_LEN)?).map_err(|error| {
+pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, ReadError> {
+    String::from_utf8(files.read(path, MAX_LEN)?).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..offset];
         let line_feeds = before.iter().filter(|&&byte| byte == b'\n').count();

@@ -39,8 +39,10 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::ExporterParameter => Some(Refusal::Query),
         Refusal::Query => Some(Refusal::NotAllowed),
         Refusal::NotAllowed => Some(Refusal::Unauthorized),
+        Refusal::Unauthorized => Some(Refusal::NotPost),
+        Refusal::NotPost => Some(Refusal::ReloadRefused),
         // Those of a scrape.
-        Refusal::Unauthorized
+        Refusal::ReloadRefused
         | Refusal::UnknownExporter
         | Refusal::TooManyScrapes
         | Refusal::Draining

@@ -101,6 +101,11 @@ impl OpenConnections {
         (Place { connections: Arc::clone(self), number }, reached)
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.open().all.len()
+    }
+
     /// Takes all of them, and those to come, to the server's stage.
     pub(super) fn reach(&self, stage: Stage) {
         let mut open = self.open();

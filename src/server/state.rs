@@ -13,6 +13,7 @@ use crate::{
     peer::Peer,
     shutdown::Stage,
     tls::{ServerTls, wall_clock},
+    trigger::Trigger,
     upstream::Connector,
 };
 
@@ -22,6 +23,7 @@ pub(super) struct State {
     pub(super) tls: Option<ServerTls>,
     pub(super) service: Arc<Service>,
     pub(super) limits: Limits,
+    pub(super) trigger: Trigger,
 }
 
 impl State {
@@ -29,6 +31,7 @@ impl State {
         config: &Config,
         assets: Assets,
         metrics: Arc<Metrics>,
+        trigger: Trigger,
         stage: watch::Receiver<Stage>,
     ) -> Self {
         let certificates = assets.certificates.iter();
@@ -45,9 +48,11 @@ impl State {
                 scrape_timeout_offset: config.scrape_timeout_offset,
                 status_page: config.status_page,
                 metrics,
+                reload: config.http_reload.then(|| trigger.clone()),
                 stage,
             }),
             limits: config.limits.clone(),
+            trigger,
         }
     }
 
@@ -57,7 +62,7 @@ impl State {
             exporters.continue_from(before);
         }
         let Service { metrics, stage, .. } = &*self.service;
-        Self::new(config, assets, Arc::clone(metrics), stage.clone())
+        Self::new(config, assets, Arc::clone(metrics), self.trigger.clone(), stage.clone())
     }
 
     /// Whether a connection with this peer, who showed `chain`, would be let in now.

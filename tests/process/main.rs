@@ -2,11 +2,13 @@
 
 mod certificates;
 mod check;
+mod drains;
 mod files;
 mod logs;
 mod probe;
 mod probe_compare;
 mod restart;
+mod service;
 mod shutdown;
 mod start;
 

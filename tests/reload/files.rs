@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use super::{DONE, REFUSED, assert_status, connect, exporter, reload, write};
+use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, reload, write};
 use crate::support::{
     client::Client,
     exporter::{Exporter, Gate},
@@ -14,8 +14,6 @@ use crate::support::{
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
-
-const EXPORTERS: &str = "prometheus_exporters.ini";
 
 #[test]
 fn exporters_come_go_and_move_without_a_new_connection() {

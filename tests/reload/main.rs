@@ -1,8 +1,11 @@
-//! `SIGHUP`: all files are read again, and taken over wholly or not at all.
+//! All files are read again, when asked or when they changed, and taken over wholly or not at all.
 
 mod clients;
 mod files;
+mod http;
+mod load;
 mod storms;
+mod watching;
 
 #[path = "../tls/forge.rs"]
 #[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]
@@ -11,7 +14,7 @@ mod forge;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::fs;
+use std::{fs, path::Path};
 
 use support::{
     body::Body,
@@ -33,9 +36,21 @@ fn write(proxy: &Proxy, file: &str, text: &str) {
     fs::write(proxy.folder().join(file), text).expect("written");
 }
 
+/// Puts another file in its place, so that it is never half there.
+fn replace(path: &Path, text: &str) {
+    let next = path.with_extension("next");
+    fs::write(&next, text).expect("written");
+    fs::rename(next, path).expect("renamed");
+}
+
 /// Sends the signal and waits for what comes of it, the `count`th of its kind.
 fn reload(proxy: &Proxy, outcome: &str, count: usize) {
     proxy.signal("HUP");
+    wait_for(proxy, outcome, count);
+}
+
+/// Waits for what comes of a reload, the `count`th of its kind.
+fn wait_for(proxy: &Proxy, outcome: &str, count: usize) {
     let mut left = count;
     proxy.wait_for_log(outcome, |record| {
         left -= usize::from(record["fields"]["message"] == outcome);
@@ -43,6 +58,7 @@ fn reload(proxy: &Proxy, outcome: &str, count: usize) {
     });
 }
 
+const EXPORTERS: &str = "prometheus_exporters.ini";
 const DONE: &str = "reloaded";
 const REFUSED: &str = "reload refused, the configuration in use stays";
 

@@ -62,6 +62,7 @@ impl Proxy {
             scrape_timeout_offset: Duration::ZERO,
             status_page: true,
             metrics: Arc::default(),
+            reload: None,
             stage,
         };
         Self { service: Arc::new(service), stage: sender }

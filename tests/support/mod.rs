@@ -22,8 +22,21 @@ pub(crate) mod odd_file;
 pub(crate) mod pki;
 pub(crate) mod proxy;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 /// How long anything may take that is bound to happen. Generous, because the machine may be busy;
 /// only a test that fails waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tells threads by its flag that there is enough, also when the test ends in a panic: a scope of
+/// threads waits for all of them.
+pub(crate) struct EndOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

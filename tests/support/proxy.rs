@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -21,6 +21,9 @@ pub(crate) fn binary() -> PathBuf {
     env::var_os("SCRAPEGATE_BIN")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_scrapegate")), PathBuf::from)
 }
+
+/// Arguments for a free loopback port.
+pub(crate) const ANYWHERE: &[&str] = &["--listen", "127.0.0.1:0"];
 
 /// A running proxy on a free loopback port. Dropping it kills it.
 pub(crate) struct Proxy {
@@ -41,17 +44,30 @@ impl Proxy {
     /// # Panics
     /// With the log, when the proxy ends or does not say that it listens.
     pub(crate) fn start(config_ini: &str, exporters_ini: &str) -> Self {
-        Self::start_beneath(&[], config_ini, exporters_ini)
+        Self::launch(without_input(binary()), config_ini, exporters_ini, ANYWHERE)
     }
 
     /// The same with `-d`.
     pub(crate) fn start_talkative(config_ini: &str, exporters_ini: &str) -> Self {
-        Self::start_with(&[], config_ini, exporters_ini, &["--listen", "127.0.0.1:0", "-d"])
+        let arguments = &[ANYWHERE, &["-d"]].concat();
+        Self::launch(without_input(binary()), config_ini, exporters_ini, arguments)
     }
 
     /// The same on the address and port of `config_ini`.
     pub(crate) fn start_where_told(config_ini: &str, exporters_ini: &str) -> Self {
-        Self::start_with(&[], config_ini, exporters_ini, &[])
+        Self::launch(without_input(binary()), config_ini, exporters_ini, &[])
+    }
+
+    /// The same through a command that becomes the one it is given, such as `env`, with these
+    /// arguments besides the files.
+    pub(crate) fn start_through(
+        mut command: Command,
+        config_ini: &str,
+        exporters_ini: &str,
+        arguments: &[&str],
+    ) -> Self {
+        command.arg(binary());
+        Self::launch(command, config_ini, exporters_ini, arguments)
     }
 
     /// The same beneath a wrapper that runs the command it is given as its only child, such as
@@ -61,11 +77,18 @@ impl Proxy {
         config_ini: &str,
         exporters_ini: &str,
     ) -> Self {
-        Self::start_with(wrapper, config_ini, exporters_ini, &["--listen", "127.0.0.1:0"])
+        let [program, arguments @ ..] = wrapper else {
+            return Self::start(config_ini, exporters_ini);
+        };
+        let mut command = without_input(program);
+        command.args(arguments).arg(binary());
+        let mut proxy = Self::launch(command, config_ini, exporters_ini, ANYWHERE);
+        proxy.pid = only_child_of(proxy.child.id());
+        proxy
     }
 
-    fn start_with(
-        wrapper: &[OsString],
+    fn launch(
+        mut command: Command,
         config_ini: &str,
         exporters_ini: &str,
         arguments: &[&str],
@@ -76,26 +99,16 @@ impl Proxy {
         fs::write(folder.path().join("prometheus_exporters.ini"), exporters_ini)
             .expect("prometheus_exporters.ini written");
 
-        let mut words = wrapper.to_vec();
-        words.push(binary().into());
-        let mut child = Command::new(&words[0])
-            .args(&words[1..])
-            .arg("run")
-            .arg("--config")
-            .arg(&config)
-            .args(arguments)
-            .stdin(Stdio::null())
+        command.arg("run").arg("--config").arg(&config).args(arguments);
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{words:?} does not start: {error}"));
+            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
 
         let log = LineLog::follow("scrapegate", child.stderr.take().expect("piped"));
         let address = log.wait_for("a record that it listens", listening_address);
-        let pid = match wrapper {
-            [] => child.id(),
-            [..] => only_child_of(child.id()),
-        };
+        let pid = child.id();
         Self { child, pid, address, log, folder }
     }
 
@@ -262,6 +275,12 @@ impl Drop for Proxy {
 #[expect(clippy::print_stderr, reason = "the log of the proxy explains a failed test")]
 fn print_log(lines: &[String]) {
     eprintln!("the proxy's log:\n{}", lines.join("\n"));
+}
+
+fn without_input(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
 }
 
 fn listening_address(line: &str) -> Option<SocketAddr> {

@@ -1,0 +1,127 @@
+//! What changes a running server, and tells how it is.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+};
+
+use super::{
+    Shared,
+    listen::{Listening, StartError, listen},
+};
+use crate::{
+    assets::Assets, config::Config, metrics::Metrics, shutdown::Stage, trigger::Trigger,
+    workers::Pulse,
+};
+
+/// Changes a running [`Server`], and ends it stage by stage. Clones are of the same server.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) listening: Arc<Mutex<Listening>>,
+    pub(super) listener: mpsc::UnboundedSender<TcpListener>,
+    pub(super) pulse: Pulse,
+    pub(super) stage: watch::Sender<Stage>,
+    /// Ends the drain. The server alone hears it: it counts what is left before it aborts it.
+    pub(super) hurry: Arc<Notify>,
+}
+
+/// What a reload changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Where it listens now, if that is new.
+    pub listens_anew: Option<SocketAddr>,
+    /// Open connections that are no longer welcome. Idle ones close at once, the others behind the
+    /// scrape they are at.
+    pub dismissed: usize,
+}
+
+impl Handle {
+    /// Takes the shutdown one stage further: first a drain, then the end.
+    pub fn shut_down(&self) {
+        let begun = self.stage.send_if_modified(|stage| {
+            let serving = *stage == Stage::Serving;
+            if serving {
+                *stage = Stage::Draining;
+            }
+            serving
+        });
+        if !begun {
+            self.hurry.notify_one();
+        }
+    }
+
+    /// What the server counts, through all reloads.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.shared.metrics()
+    }
+
+    /// Goes on with another configuration, wholly or not at all: new connections and new requests
+    /// go by it, scrapes in flight keep what they began with. A new address is listened on before
+    /// the old one is let go.
+    ///
+    /// `worker-threads` and the caps on connections stay as they were at the start, and so does
+    /// the address of a socket that was given.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`]: the new address cannot be listened on, and nothing has changed.
+    pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, StartError> {
+        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listens_anew = None;
+        if let Listening::Where(listens_now) = &mut *listening
+            && config.listen != *listens_now
+        {
+            let (listener, address) = listen(config.listen)?;
+            listens_anew = Some(address);
+            *listens_now = config.listen;
+            // A server that is gone needs no listener.
+            let _ = self.listener.send(listener);
+        }
+        let before = self.shared.state();
+        let state = Arc::new(before.next(config, assets));
+        self.shared.state.send_replace(Arc::clone(&state));
+        // From plain HTTP to TLS, and back: nobody stays.
+        let is_same_protocol = before.tls.is_some() == state.tls.is_some();
+        let dismissed = self
+            .shared
+            .connections
+            .dismiss(|peer, chain| is_same_protocol && state.welcomes(peer, chain));
+        Ok(Reloaded { listens_anew, dismissed })
+    }
+
+    /// What asks for reloads; whoever reads the files waits on it.
+    #[must_use]
+    pub fn trigger(&self) -> Trigger {
+        self.shared.state().trigger.clone()
+    }
+
+    /// Whether it listens on a socket that it was given.
+    #[must_use]
+    pub fn was_given_its_socket(&self) -> bool {
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) == Listening::OnGiven
+    }
+
+    /// How many exporters are enabled.
+    #[must_use]
+    pub fn exporters(&self) -> usize {
+        self.shared.state().service.exporters.as_ref().map_or(0, |exporters| exporters.len())
+    }
+
+    /// How many connections are open, unfinished handshakes aside.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.count()
+    }
+
+    /// What shows whether the workers do their work.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+}

@@ -1,0 +1,282 @@
+//! What systemd is told (`sd_notify(3)`), and the socket that it passes on (`sd_listen_fds(3)`).
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::time::{ClockId, clock_gettime};
+use tempfile::TempDir;
+
+use crate::{
+    Ended, Files, Killed,
+    support::{
+        EndOnDrop, PATIENCE,
+        client::Client,
+        exporter::{Exporter, Gate},
+        log::LineLog,
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::{ANYWHERE, Proxy, binary},
+    },
+};
+
+/// The service manager's side of `NOTIFY_SOCKET`.
+struct Manager {
+    socket: UnixDatagram,
+    folder: TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let folder = TempDir::with_prefix("scrapegate-notify-").expect("a temporary folder");
+        let socket = UnixDatagram::bind(folder.path().join("socket")).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self { socket, folder }
+    }
+
+    /// Becomes the command it is given, with the manager's variables and these.
+    fn starts(&self, variables: &[&str]) -> Command {
+        let mut command = Command::new("env");
+        let socket = self.folder.path().join("socket");
+        command.arg(format!("NOTIFY_SOCKET={}", socket.display())).args(variables);
+        command
+    }
+
+    /// The next message, a line each assignment.
+    #[track_caller]
+    fn next(&self) -> Vec<String> {
+        let mut bytes = [0; 4096];
+        let length = self.socket.recv(&mut bytes).expect("a message");
+        String::from_utf8_lossy(&bytes[..length]).lines().map(str::to_owned).collect()
+    }
+
+    /// The next message, which has to begin like this; its status line.
+    #[track_caller]
+    fn expect(&self, first: &str) -> String {
+        let message = self.next();
+        assert_eq!(message[0], first, "{message:?}");
+        let status = message.iter().find_map(|line| line.strip_prefix("STATUS="));
+        status.unwrap_or_default().to_owned()
+    }
+}
+
+fn exporter() -> Exporter {
+    Exporter::start(|conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n")
+    })
+}
+
+/// The clock that `MONOTONIC_USEC` is of, in microseconds.
+fn monotonic() -> i128 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the clock");
+    i128::from(now.tv_sec()) * 1_000_000 + i128::from(now.tv_nsec()) / 1000
+}
+
+#[test]
+fn the_manager_is_told_of_the_start_of_each_reload_and_of_the_end() {
+    let (pki, manager) = (Pki::new(), Manager::new());
+    let exporters = exporter().section("e");
+    let mut proxy =
+        Proxy::start_through(manager.starts(&[]), &pki.config_ini(""), &exporters, ANYWHERE);
+    let status = manager.expect("READY=1");
+    assert!(status.starts_with("exporters: 1, connections: 0, configured at 20"), "{status}");
+
+    let mut client =
+        Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    assert_eq!(client.get("/-/ready").head.status, 200);
+    let file = proxy.folder().join("prometheus_exporters.ini");
+    for (text, expected) in [
+        (String::new(), "exporters: 0, connections: 1, configured at 20"),
+        (
+            "[broken\n".to_owned(),
+            "last reload refused, see the log; exporters: 0, connections: 1, configured at 20",
+        ),
+        (exporters, "exporters: 1, connections: 1, configured at 20"),
+    ] {
+        fs::write(&file, text).expect("written");
+        let before = monotonic();
+        proxy.signal("HUP");
+        let message = manager.next();
+        let [reloading, time] = &message[..] else { panic!("{message:?}") };
+        assert_eq!(reloading, "RELOADING=1");
+        let time = time.strip_prefix("MONOTONIC_USEC=").expect("the time");
+        assert!((before..=monotonic()).contains(&time.parse().expect("a number")), "{time}");
+        let status = manager.expect("READY=1");
+        assert!(status.starts_with(expected), "{status}");
+    }
+    proxy.signal("TERM");
+    assert_eq!(manager.expect("STOPPING=1"), "draining, connections: 1");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn the_watchdog_hears_of_it_twice_in_its_time_also_in_the_drain() {
+    let (pki, manager) = (Pki::new(), Manager::new());
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let exporter = Exporter::start(move |conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ")?;
+        opened.wait();
+        conversation.send("1\n")
+    });
+    let begun = Instant::now();
+    let mut proxy = Proxy::start_through(
+        manager.starts(&["WATCHDOG_USEC=400000"]),
+        &pki.config_ini(""),
+        &exporter.section("e"),
+        ANYWHERE,
+    );
+    manager.expect("READY=1");
+    for _ in 0..5 {
+        manager.expect("WATCHDOG=1");
+    }
+    let lasted = begun.elapsed();
+    assert!(lasted >= Duration::from_secs(1), "five times in {lasted:?}");
+
+    let mut client =
+        Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    client.send_get("/prometheus?exporter=e").expect("sent");
+    let head = client.read_head().expect("a head");
+    proxy.signal("TERM");
+    while manager.next()[0] != "STOPPING=1" {}
+    manager.expect("WATCHDOG=1");
+    manager.expect("WATCHDOG=1");
+    gate.open();
+    assert!(client.read_body(&head).is_complete());
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_watchdog_that_is_meant_for_another_process_is_not_answered() {
+    let (pki, manager) = (Pki::new(), Manager::new());
+    let variables = ["WATCHDOG_USEC=1000", "WATCHDOG_PID=1"];
+    let proxy = Proxy::start_through(manager.starts(&variables), &pki.config_ini(""), "", ANYWHERE);
+    manager.expect("READY=1");
+    thread::sleep(Duration::from_millis(200));
+    proxy.signal("TERM");
+    manager.expect("STOPPING=1");
+}
+
+/// Becomes the command it is given, with `socket` passed on as systemd does it.
+fn passing_on(socket: impl Into<OwnedFd>, count: u32) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
+    command.args(["-c", &script, "sh"]).stdin(Stdio::from(socket.into()));
+    command
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    (listener, address)
+}
+
+#[test]
+fn a_socket_that_is_passed_on_takes_the_place_of_the_address_also_in_a_reload() {
+    let pki = Pki::new();
+    let exporter = exporter();
+    let (socket, address) = listener();
+    let at = |port: u16| {
+        let default = format!("[default]\naddress = 192.0.2.1\nport = {port}\n");
+        pki.config_ini("").replace("[default]\n", &default)
+    };
+    let proxy =
+        Proxy::start_through(passing_on(socket, 1), &at(1), &exporter.section("before"), &[]);
+    assert_eq!(proxy.address(), address);
+    let get = |name: &str| {
+        let mut client = Client::connect(address, pki.client(BOTH_VERSIONS)).expect("a handshake");
+        client.get(&format!("/prometheus?exporter={name}")).head.status
+    };
+    assert_eq!(get("before"), 200);
+    fs::write(proxy.folder().join("config.ini"), at(2)).expect("written");
+    fs::write(proxy.folder().join("prometheus_exporters.ini"), exporter.section("after"))
+        .expect("written");
+    proxy.signal("HUP");
+    proxy.wait_for_log("reloaded", |record| record["fields"]["message"] == "reloaded");
+    assert_eq!((get("before"), get("after")), (404, 200));
+    proxy.wait_for_log("a warning", |record| {
+        let message = record["fields"]["message"].as_str().unwrap_or_default();
+        record["level"] == "WARN" && message.contains("change of the address is ignored")
+    });
+}
+
+/// Runs the binary with a socket that it cannot use, to its end.
+fn run_with(socket: impl Into<OwnedFd>, count: u32) -> Ended {
+    let pki = Pki::new();
+    let files = Files::new(&pki.config_ini(""), "");
+    let mut command = passing_on(socket, count);
+    command.arg(binary()).args(["run", "--config", &files.config()]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = Killed(command.spawn().expect("sh runs"));
+    let err = LineLog::follow("standard error", child.0.stderr.take().expect("piped"));
+    err.wait_for_end();
+    let code = child.0.wait().expect("the child is ours").code();
+    Ended { code, out: Vec::new(), err: err.lines() }
+}
+
+#[test]
+fn a_socket_that_cannot_be_used_ends_it_with_the_reason() {
+    let (socket, address) = listener();
+    let connection = TcpStream::connect(address).expect("connected");
+    let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    for (ended, reason) in [
+        (run_with(socket, 2), "2 sockets were passed on, and it takes one"),
+        (run_with(datagrams, 1), "what was passed on is no TCP socket"),
+        (run_with(connection, 1), "does not listen: it takes Accept=no"),
+    ] {
+        assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
+        assert!(ended.errors().contains(reason), "{reason}: {:#?}", ended.err);
+    }
+}
+
+#[test]
+fn with_a_socket_that_is_passed_on_no_connection_is_refused_across_restarts() {
+    const CLIENTS: usize = 4;
+    let pki = Pki::new();
+    let exporter = exporter();
+    let (socket, address) = listener();
+    let start = || {
+        let passed_on = passing_on(socket.try_clone().expect("a descriptor"), 1);
+        Proxy::start_through(passed_on, &pki.config_ini(""), &exporter.section("e"), ANYWHERE)
+    };
+    let (whole, enough) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let client = || {
+        while !enough.load(Ordering::Relaxed) {
+            // Refused is what must not be. What a drain or a kill finds in the handshake may end.
+            let stream = TcpStream::connect(address).expect("a connection");
+            let scrape = Client::over(stream, pki.client(BOTH_VERSIONS)).and_then(|mut client| {
+                client.send_get("/prometheus?exporter=e")?;
+                client.read_response()
+            });
+            let is_whole = scrape.is_ok_and(|it| it.head.status == 200 && it.body.is_complete());
+            whole.fetch_add(usize::from(is_whole), Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        let end = EndOnDrop(&enough);
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        for round in 0..6 {
+            let mut proxy = start();
+            let before = whole.load(Ordering::Relaxed);
+            while whole.load(Ordering::Relaxed) < before + 20 {
+                assert!(clients.iter().all(|it| !it.is_finished()), "a client was refused");
+                thread::yield_now();
+            }
+            proxy.signal(if round % 2 == 0 { "TERM" } else { "KILL" });
+            proxy.wait_exit();
+        }
+        let last = start();
+        drop(end);
+        for client in clients {
+            client.join().expect("no connection was refused");
+        }
+        drop(last);
+    });
+}
