@@ -251,7 +251,6 @@ mod tests {
             "/prometheus%00",
             "/metrics/",
             "//metrics",
-            "/",
             "/-/healthy/",
             "/-/reload/",
         ] {
