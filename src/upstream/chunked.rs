@@ -1,6 +1,6 @@
 //! The chunked coding (RFC 9112 §7.1) from an exporter, taken apart without a copy.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 /// Most bytes of chunk extensions in one body, and of its trailers.
 const MAX_NOISE: usize = 16 * 1024;
@@ -192,16 +192,20 @@ impl Chunked {
 fn gather(input: &[u8]) -> Option<(Bytes, usize)> {
     let (first, behind) = small_chunk(input)?;
     small_chunk(behind)?;
-    let mut gathered = BytesMut::with_capacity(GATHERED);
+    let mut gathered = Vec::with_capacity(GATHERED);
     gathered.extend_from_slice(first);
     let mut rest = behind;
     while let Some((data, behind)) = small_chunk(rest)
         && gathered.len() + data.len() <= GATHERED
     {
-        gathered.extend_from_slice(data);
+        match data {
+            // A copy of any length is a call: a million such chunks cost a quarter less without.
+            [byte] => gathered.push(*byte),
+            _ => gathered.extend_from_slice(data),
+        }
         rest = behind;
     }
-    Some((gathered.freeze(), input.len() - rest.len()))
+    Some((gathered.into(), input.len() - rest.len()))
 }
 
 /// A whole chunk of 1 to 255 bytes that is framed as plainly as can be, and what is behind it.

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::version::{TLS12, TLS13};
+use rustls::{
+    SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -236,10 +239,16 @@ fn an_exporter_that_wants_a_client_certificate_gets_the_configured_one() {
 
 #[test]
 fn u41_an_exporter_that_fails_the_tls_handshake_is_502() {
+    for version in [&TLS12, &TLS13] {
+        assert_u41(version);
+    }
+}
+
+fn assert_u41(version: &'static SupportedProtocolVersion) {
     let pki = Pki::new();
     let (trusted, expired) = (Pki::new(), Pki::with_server_until(2020));
-    let sound = Exporter::start_tls(&trusted, by_case(Vec::new()));
-    let late = Exporter::start_tls(&expired, by_case(Vec::new()));
+    let start = |of: &Pki| Exporter::start_tls_with(of, of.server(&[version]), by_case(Vec::new()));
+    let (sound, late) = (start(&trusted), start(&expired));
     let plain = Exporter::start(|it: &mut Conversation| it.send("HTTP/1.1 400 no TLS\r\n\r\n"));
     let mute = Exporter::start(|it: &mut Conversation| {
         it.wait_until_closed();

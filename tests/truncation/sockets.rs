@@ -15,7 +15,7 @@ use crate::{
     stage::{Action, Stage, Then, assert_control, assert_cut, by_case, outcome, raw, target},
     support::{
         client::{Client, Response},
-        exporter::{Exporter, Framing, Gate},
+        exporter::{Conversation, Exporter, Framing, Gate},
         pki::Pki,
     },
 };
@@ -214,5 +214,49 @@ fn a_framed_body_over_tls_is_whole_without_close_notify() {
     for case in 0..framings.len() {
         let response = client.get(&target("x", case));
         assert!(response.body.is_complete() && response.body.bytes == 300_000, "{response:?}");
+    }
+}
+
+#[test]
+fn u11_u12_u13_a_framed_body_that_is_cut_over_tls_is_never_whole() {
+    type End = fn(&mut Conversation) -> io::Result<()>;
+    let ends: [(End, &str); 3] = [
+        (Conversation::end, "exporter_cut_short"),
+        (Conversation::cut, "exporter_cut_short"),
+        (Conversation::reset_at_end, "exporter_reset"),
+    ];
+    for version in [&TLS12, &TLS13] {
+        let (mut actions, mut words) = (Vec::<Action>::new(), Vec::new());
+        // Opened when the scraper has the head: then a clean refusal is no longer possible.
+        let mut gates = Vec::new();
+        for framing in [Framing::ContentLength, Framing::Chunked(10_000)] {
+            let answer = long_answer(framing).bytes;
+            for (end, word) in ends {
+                let most = answer[..answer.len() - 1].to_vec();
+                let gate = Gate::default();
+                gates.push(gate.clone());
+                actions.push(Box::new(move |it| {
+                    it.send(&most)?;
+                    gate.wait();
+                    end(it)
+                }));
+                words.push(word);
+            }
+        }
+        let pki = Pki::new();
+        let exporter = Exporter::start_tls_with(&pki, pki.server(&[version]), by_case(actions));
+        let stage = Stage::before(pki, exporter, "", &[("x", "")]);
+        for (case, gate) in gates.iter().enumerate() {
+            let mut client = stage.client_of(&[version]);
+            client.send_get(&target("x", case)).expect("sent");
+            let head = client.read_head().expect("a head");
+            assert_eq!(head.status, 200, "{case}: {head:?}");
+            gate.open();
+            assert_cut(&format!("case {case}, {version:?}"), &client.read_body(&head).end);
+        }
+        let records = stage.scrapes(words.len());
+        let outcomes: Vec<&str> = records.iter().map(outcome).collect();
+        assert_eq!(outcomes, words, "{version:?}");
+        assert_control(&mut stage.client(), "x");
     }
 }
