@@ -193,7 +193,11 @@ fn slow_readers<'scope, 'env>(
                 client.read_head()?;
                 Ok(client)
             };
-            let hold = |client: &mut Client| client.read_some(SLOW_BYTES).map(drop);
+            let hold = |client: &mut Client| {
+                // What came before a reset could be read for long.
+                client.socket().take_error()?.map_or(Ok(()), Err)?;
+                client.read_some(SLOW_BYTES).map(drop)
+            };
             Keeping { siege, force: &force, count, round }.keep(make, hold);
         });
     }
