@@ -58,6 +58,7 @@ impl Proxy {
         let service = Service {
             exporters: Some([exporter()].into_iter().collect()),
             access: Access::default(),
+            enrolment: None,
             connector,
             scrape_timeout_offset: Duration::ZERO,
             status_page: true,
