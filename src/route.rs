@@ -340,6 +340,43 @@ mod tests {
     }
 
     #[test]
+    fn enrolment_alone_takes_a_body_of_one_small_length() {
+        let enrolment =
+            |domain: Option<&str>| Ok(Route::Enrolment { domain: domain.map(str::to_owned) });
+        let post = || Request::post(ENROLMENT).header(HOST, "h");
+        assert_eq!(outcome_of(post()), Err("enrol_no_length"));
+        for (name, value, expected) in [
+            ("content-length", "0", enrolment(None)),
+            ("content-length", "65536", enrolment(None)),
+            ("content-length", "65537", Err("enrol_too_large")),
+            ("content-length", "99999999999999999999", Err("enrol_too_large")),
+            ("content-length", "+1", Err("request_body")),
+            ("content-length", "1, 1", Err("request_body")),
+            ("transfer-encoding", "chunked", Err("request_body")),
+            ("expect", "100-continue", Err("request_body")),
+        ] {
+            assert_eq!(outcome_of(post().header(name, value)), expected, "{name}: {value}");
+            let other = Request::post("/prometheus").header(HOST, "h").header(name, value);
+            assert!(outcome_of(other).is_err(), "{name}: {value}");
+        }
+        let both = post().header(CONTENT_LENGTH, "1").header(TRANSFER_ENCODING, "chunked");
+        assert_eq!(outcome_of(both), Err("request_body"));
+        let twice = post().header(CONTENT_LENGTH, "1").header(CONTENT_LENGTH, "1");
+        assert_eq!(outcome_of(twice), Err("request_body"));
+        for (target, expected) in [
+            ("/autotls", enrolment(None)),
+            ("/autotls?domain=", enrolment(None)),
+            ("/autotls?x=1&domain=a%2Eb", enrolment(Some("a.b"))),
+            ("/autotls?domain=a&domain=b", Err("enrol_domain")),
+            ("/autotls?domain=%ff", Err("enrol_domain")),
+            ("/autotls?domain=%f", Err("query")),
+            ("/autotls/", Err("unknown_path")),
+        ] {
+            assert_eq!(outcome(target), expected, "{target}");
+        }
+    }
+
+    #[test]
     fn there_must_be_exactly_one_host_and_it_must_agree_with_an_absolute_target() {
         let get = |target: &str| Request::get(target.to_owned());
         assert_eq!(outcome_of(get("/prometheus")), Err("bad_host"));

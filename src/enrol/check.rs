@@ -1,7 +1,10 @@
 //! What was posted: whether it is a certificate of this host, and of the CA beside it.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::ParsedCertificate,
+};
 use serde::Deserialize;
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
@@ -64,6 +67,9 @@ impl Checked {
         }
         let (subject, ca_sha256) = (subject.subject().to_string(), hex(&sha256(anchor.as_raw())));
         let subject = subject.escape_debug().to_string();
+        // The server shows its CA, and webpki, which verifies the handshake, parses no version 1.
+        ParsedCertificate::try_from(&CertificateDer::from(anchor.as_raw()))
+            .map_err(|error| EnrolError::Unusable(error.into()))?;
         // What a reload is going to do with them.
         let clients = Clients::Require { anchors: anchors.clone(), crls: Vec::new() };
         tls::server_tls(TlsLevel::default(), chain.clone(), key, clients)
