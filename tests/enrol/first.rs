@@ -90,6 +90,7 @@ fn nothing_but_autotls_is_served_before() {
         "GET /autotls/",
         "GET //autotls",
         "GET /%61utotls",
+        "GET /metrics",
         "GET http://h/metrics",
         "POST /-/reload",
         "DELETE /prometheus",

@@ -109,9 +109,10 @@ fn whatever_is_posted_the_files_are_as_they_were_or_a_pair() {
     let secret = host.read("agent.key");
     let secret = secret.lines().nth(1).expect("a line of the key");
     assert!(!host.proxy.log_lines().iter().any(|line| line.contains(secret)));
-    let lines = host.proxy.log_lines();
-    let refusals = lines.iter().filter(|line| line.contains("request refused")).count();
-    assert_eq!(refusals, 1 + bad.len(), "one record each");
+    let page = host.connect(crate::as_ca(&ca)).get("/metrics").body.text();
+    let counts = page.lines().filter_map(|line| line.split_once("_rejected_total{reason=\"enrol_"));
+    let counts = counts.filter_map(|(_, rest)| rest.rsplit_once(' ')?.1.parse::<usize>().ok());
+    assert_eq!(counts.sum::<usize>(), 1 + bad.len(), "each is counted once: {page}");
 }
 
 #[test]
