@@ -151,7 +151,7 @@ impl Activity {
 
     // What the stream reports.
 
-    /// hyper got these bytes: of a head, as bodies are refused.
+    /// hyper got these bytes: of a head, as the response to a request with a body is the last one.
     pub fn bytes_read(&self, bytes: &[u8]) {
         let mut state = self.state();
         for &byte in bytes.iter().rev().take(3).rev() {

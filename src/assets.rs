@@ -14,8 +14,8 @@ use self::pem::Reader;
 use crate::{
     access::Access,
     config::{
-        ClientAuth, Config, Credentials, ExporterConfig, Finding, Findings, Security, Sourced,
-        TlsFiles,
+        ClientAuth, Config, Credentials, EnrolmentFiles, ExporterConfig, Finding, Findings,
+        Security, Sourced, TlsFiles,
     },
     exporter::{Authorization, Exporter, Exporters},
     file::Files,
@@ -28,14 +28,25 @@ const EXPIRES_SOON: time::Duration = time::Duration::days(14);
 /// All that a server needs beside the numbers of the configuration.
 #[derive(Debug)]
 pub struct Assets {
-    /// TLS towards scrapers; absent with `insecure-plain-http`.
-    pub tls: Option<ServerTls>,
+    /// How connections are met.
+    pub front: Front,
     /// The enabled exporters; absent when `[prometheus] enabled = False`.
     pub exporters: Option<Exporters>,
     /// Who may ask.
     pub access: Access,
     /// The certificates that were read, for `check`.
     pub certificates: Vec<CertificateFile>,
+}
+
+/// How connections are met.
+#[derive(Clone, Debug)]
+pub enum Front {
+    /// With TLS.
+    Tls(ServerTls),
+    /// `insecure-plain-http = True`.
+    PlainHttp,
+    /// With plain HTTP, and nothing but enrolment: `try-autossl` is on, and there is no certificate.
+    NotEnrolled,
 }
 
 /// A file with certificates, and when the first of them expires.
@@ -54,19 +65,22 @@ pub struct CertificateFile {
 #[must_use]
 pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
     let mut loader = Loader::new(files);
-    let tls = match &config.security {
-        Security::InsecurePlainHttp => Some(None),
-        Security::Tls(files) => loader.server(config.tls_level, files).map(Some),
+    let front = match &config.security {
+        Security::InsecurePlainHttp => Some(Front::PlainHttp),
+        Security::Tls(files) => loader.front(config.tls_level, files),
     };
     let exporters = config.prometheus_enabled.then(|| loader.exporters(&config.exporters));
-    let access = Access::new(
-        config.client_allow.clone(),
-        config.basic_auth.as_ref().map(|auth| auth.value.clone()),
-    );
+    // Who enrols this host has no certificate to be known by.
+    let client_allow = match front {
+        Some(Front::NotEnrolled) => Vec::new(),
+        Some(Front::Tls(_) | Front::PlainHttp) | None => config.client_allow.clone(),
+    };
+    let access =
+        Access::new(client_allow, config.basic_auth.as_ref().map(|auth| auth.value.clone()));
     let findings = loader.reader.findings;
-    let assets = match tls {
-        Some(tls) if !findings.has_errors() => {
-            Some(Assets { tls, exporters, access, certificates: loader.certificates })
+    let assets = match front {
+        Some(front) if !findings.has_errors() => {
+            Some(Assets { front, exporters, access, certificates: loader.certificates })
         }
         Some(_) | None => None,
     };
@@ -103,17 +117,42 @@ impl<'a> Loader<'a> {
         self.reader.findings.push(finding);
     }
 
-    fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<ServerTls> {
-        if files.enrolled && self.reader.is_missing(&files.certificate) {
-            let missing = format!(
-                "try-autossl is on, but {} does not exist: this host is not enrolled, and this \
-                 version cannot enrol. Put the agent's agent.crt, agent.key and server_ca.crt \
-                 there, or use certfile and keyfile",
-                files.certificate.value.display()
-            );
-            self.report(files.certificate.error(missing));
-            return None;
+    fn front(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<Front> {
+        match &files.enrolment {
+            Some(enrolment) if self.reader.is_missing(&files.certificate) => {
+                self.before_enrolment(files, enrolment);
+                Some(Front::NotEnrolled)
+            }
+            Some(_) | None => self.server(level, files).map(Front::Tls),
         }
+    }
+
+    /// What can be wrong before there is a certificate, so that it does not come out when one is
+    /// there.
+    fn before_enrolment(&mut self, files: &TlsFiles, enrolment: &EnrolmentFiles) {
+        self.report(files.certificate.warning(format!(
+            "{} does not exist: this host is not enrolled. Until it is, the port speaks plain HTTP \
+             and serves nothing but /autotls, where an openITCOCKPIT server enrols it",
+            files.certificate.value.display()
+        )));
+        if !self.reader.is_missing(&files.key) {
+            self.reader.key(&files.key);
+        }
+        for file in [&files.certificate, &files.key, &enrolment.ca] {
+            let folder = file.value.parent().unwrap_or(&file.value);
+            if !folder.is_dir() {
+                let path = file.value.display();
+                self.report(file.error(format!("{path}: there is no such folder")));
+            }
+        }
+        if let ClientAuth::Require { ca, .. } = &files.clients
+            && ca.value != enrolment.ca.value
+        {
+            self.clients(&files.clients);
+        }
+    }
+
+    fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<ServerTls> {
         let chain = self.reader.certificates(&files.certificate);
         let key = self.reader.key(&files.key);
         let clients = self.clients(&files.clients);

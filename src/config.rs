@@ -31,6 +31,7 @@ use self::{
 };
 pub use crate::{
     access::{AddressRange, BasicAuth, ClientPattern, Password},
+    enrol::KeyKind,
     tls::TlsLevel,
 };
 use crate::{
@@ -85,6 +86,8 @@ pub struct Config {
     pub enrol_from: Vec<AddressRange>,
     /// `[proxy] enrol-window`.
     pub enrol_window: Option<Budget>,
+    /// `[proxy] enrol-key`.
+    pub enrol_key: KeyKind,
     /// All sections of the exporters file in file order, disabled ones too.
     pub exporters: Vec<ExporterConfig>,
 }
@@ -101,16 +104,23 @@ pub enum Security {
 /// The files of the TLS server, not read yet.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// Whether they are the `autossl-*` files, which enrolment writes.
-    pub enrolled: bool,
+    /// The other `autossl-*` files, if enrolment is what writes these.
+    pub enrolment: Option<EnrolmentFiles>,
     /// `certfile` or `autossl-crt-file`.
     pub certificate: Sourced<PathBuf>,
     /// `keyfile` or `autossl-key-file`.
     pub key: Sourced<PathBuf>,
-    /// `autossl-csr-file`.
-    pub signing_request: Option<Sourced<PathBuf>>,
     /// Whose certificates are let in.
     pub clients: ClientAuth,
+}
+
+/// What enrolment writes beside certificate and key.
+#[derive(Clone, Debug)]
+pub struct EnrolmentFiles {
+    /// `autossl-csr-file`.
+    pub signing_request: Sourced<PathBuf>,
+    /// `autossl-ca-file`, whether or not `client-ca` takes its place for clients.
+    pub ca: Sourced<PathBuf>,
 }
 
 /// `[proxy] client-auth`.

@@ -4,12 +4,15 @@
 //! one-line response; an [`Abort`] comes after it and can only end the connection. What a client
 //! reads (constant words) and what the log says (`Display` and the source chain) are two messages.
 
+mod enrol;
 #[cfg(test)]
 mod tests;
 
 use std::{fmt, io, time::Duration};
 
 use hyper::StatusCode;
+
+pub use self::enrol::EnrolError;
 
 /// Who caused it: where to look first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,9 @@ pub enum Refusal {
     /// What is in the files is not fit to run on, and what was in use stays.
     #[error("reload refused")]
     ReloadRefused,
+    /// Enrolment, or what it stands before.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
     /// The exporter did not do its part.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -208,6 +214,10 @@ impl Refusal {
             Self::ReloadRefused => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "reload refused: see the log", Keep)
             }
+            Self::Enrol(error) => {
+                let (status, reason) = error.status();
+                (status, reason, Close)
+            }
             Self::Upstream(error) => {
                 let (status, reason) = error.status();
                 (status, reason, Keep)
@@ -235,6 +245,7 @@ impl Refusal {
             | Self::Draining
             | Self::ReloadRefused
             | Self::Upstream(UpstreamError::NoResources(_)) => Blame::Proxy,
+            Self::Enrol(error) => error.blame(),
             Self::Upstream(_) => Blame::Upstream,
         }
     }
@@ -256,6 +267,7 @@ impl Refusal {
             Self::TooManyScrapes => "too_many_scrapes",
             Self::Draining => "draining",
             Self::ReloadRefused => "reload_refused",
+            Self::Enrol(error) => error.label(),
             Self::Upstream(error) => error.label(),
         }
     }

@@ -1,6 +1,7 @@
 //! One request: route, find the exporter, set the deadline, fetch, relay.
 
 use std::{
+    error::Error as _,
     sync::{Arc, Weak},
     time::SystemTime,
 };
@@ -17,7 +18,8 @@ use crate::{
     access::Access,
     activity::Activity,
     deadline::{Deadline, SCRAPE_TIMEOUT_HEADER},
-    error::{Afterwards, Refusal, UpstreamError},
+    enrol::Desk,
+    error::{Afterwards, EnrolError, Refusal, UpstreamError},
     exporter::{Exporter, ExporterName, Exporters},
     metrics::{Format, Metrics},
     page,
@@ -25,7 +27,7 @@ use crate::{
     relay::{self, RelayBody, ResponseBody},
     respond,
     route::{self, Route},
-    scrape::{AbortCause, Scrape},
+    scrape::{AbortCause, Chain, Scrape},
     shutdown::Stage,
     trigger::Trigger,
     upstream::{self, Connector, UpstreamHead},
@@ -38,6 +40,8 @@ pub struct Service {
     pub exporters: Option<Exporters>,
     /// Who may ask.
     pub access: Access,
+    /// Absent without `try-autossl`.
+    pub enrolment: Option<Desk>,
     /// How exporters are reached.
     pub connector: Connector,
     /// What a scrape has to be ready before Prometheus gives up on it.
@@ -64,9 +68,14 @@ pub async fn handle(
 ) -> Response<ResponseBody> {
     let arrival = Instant::now();
     activity.request_arrived();
-    // Bodies are refused below; dropping this one tells hyper not to wait for it.
-    let (head, _) = request.into_parts();
-    match answer(&service, &peer, &activity, &head, arrival).await {
+    // Enrolment alone reads a body; dropping it tells hyper not to wait for it.
+    let (head, body) = request.into_parts();
+    match answer(&service, &peer, &activity, &head, body, arrival).await {
+        // What follows a body cannot be told from one.
+        Ok(Answer::Own(response)) if has_body(&head) => {
+            activity.responding(true);
+            respond::last(response)
+        }
         Ok(Answer::Own(response)) => {
             activity.responding(false);
             response
@@ -75,11 +84,19 @@ pub async fn handle(
             activity.relaying(deadline);
             response
         }
+        Err(refusal) if has_body(&head) => {
+            activity.responding(true);
+            respond::last(respond::refusal(&refusal))
+        }
         Err(refusal) => {
             activity.responding(refusal.verdict().afterwards == Afterwards::Close);
             respond::refusal(&refusal)
         }
     }
+}
+
+fn has_body(head: &Parts) -> bool {
+    head.method == Method::POST && head.uri.path() == route::ENROLMENT
 }
 
 enum Answer {
@@ -94,9 +111,14 @@ async fn answer(
     peer: &Arc<Peer>,
     activity: &Arc<Activity>,
     head: &Parts,
+    body: Incoming,
     arrival: Instant,
 ) -> Result<Answer, Refusal> {
     let route = async {
+        let enrols_only = service.enrolment.as_ref().is_some_and(Desk::is_all_there_is);
+        if enrols_only && head.uri.path() != route::ENROLMENT {
+            return Err(EnrolError::NotEnrolled.into());
+        }
         route::well_formed(head)?;
         service.access.check(peer.identity.as_ref(), &head.headers).await?;
         route::route(&head.uri)
@@ -120,6 +142,10 @@ async fn answer(
             Ok(Answer::Own(status(service, exporters.as_ref(), arrival)))
         }
         (Ok(Route::Status), _) => Err(refused(service, peer, Refusal::UnknownPath, None)),
+        (Ok(Route::Enrolment { domain }), _) => enrol(service, peer, head, domain, body, arrival)
+            .await
+            .map(Answer::Own)
+            .map_err(|refusal| refused(service, peer, refusal, None)),
         (Ok(Route::Healthy), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
         (Ok(Route::Ready), _) if is_draining(service) => Err(Refusal::Draining),
         (Ok(Route::Ready), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
@@ -158,6 +184,7 @@ fn refused(
         target: ANY_PEER,
         exporter = asked_for.map(|name| name.as_str().escape_debug().to_string()),
         reason = refusal.label(),
+        cause = refusal.source().map(|cause| Chain(cause).to_string()),
         status = refusal.verdict().status.as_u16(),
         client = peer.client(),
         peer = %peer.address,
@@ -168,6 +195,28 @@ fn refused(
 
 fn is_draining(service: &Service) -> bool {
     *service.stage.borrow() != Stage::Serving
+}
+
+/// `/autotls`: gives the signing request, or takes the certificate.
+async fn enrol(
+    service: &Service,
+    peer: &Peer,
+    head: &Parts,
+    domain: Option<String>,
+    body: Incoming,
+    arrival: Instant,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let posts = head.method == Method::POST;
+    let Some(desk) = &service.enrolment else {
+        return Err(if posts { Refusal::Method } else { Refusal::UnknownPath });
+    };
+    desk.admit(peer)?;
+    if posts {
+        desk.take(peer, body, arrival).await?;
+        return Ok(respond::text(StatusCode::OK, "stored\n"));
+    }
+    let request = desk.signing_request(domain).await?;
+    Ok(respond::json(serde_json::json!({ "csr": request }).to_string()))
 }
 
 fn list(exporters: &Exporters) -> Response<ResponseBody> {

@@ -38,6 +38,7 @@
 //! | [`handler`] | one request, the five steps |
 //! | [`route`] | pure: request head → [`route::Route`] or [`error::Refusal`] |
 //! | [`access`] | allow-list of clients, HTTP Basic |
+//! | [`enrol`] | this host's key, its signing request, the certificate that comes back |
 //! | [`upstream`] | connect (TCP, Unix, TLS), send, await the head, read the body |
 //! | [`relay`] | [`relay::RelayBody`]: coalescing, integrity, header filter |
 //! | [`scrape`], [`peer`] | the accounting of one scrape; who is at the other end |
@@ -71,6 +72,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod deadline;
+pub mod enrol;
 pub mod error;
 pub mod exporter;
 pub mod exposition;

@@ -22,7 +22,10 @@ use self::{
     exposition::{Page, Row},
     process::Process,
 };
-use crate::exporter::Exporters;
+use crate::{
+    error::{EnrolError, REJECTIONS},
+    exporter::Exporters,
+};
 
 /// How a TLS handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,7 +176,7 @@ impl Default for Metrics {
             unknown_exporter: Counter::default(),
             connections: Gauge::default(),
             handshakes: Tally::new(Handshake::ALL.map(Handshake::label)),
-            rejected: Tally::new(unread.into_iter().chain(crate::error::REJECTIONS)),
+            rejected: Tally::new(unread.into_iter().chain(REJECTIONS).chain(EnrolError::LABELS)),
             accept_errors: Tally::new(AcceptError::ALL.map(AcceptError::label)),
             configured: Mutex::new(Configured {
                 last_successful: true,
@@ -286,7 +289,7 @@ mod tests {
         let metrics = Metrics::default();
         assert_eq!(metrics.handshakes.counts().len(), Handshake::ALL.len());
         assert_eq!(metrics.accept_errors.counts().len(), AcceptError::ALL.len());
-        let words = Unread::ALL.len() + crate::error::REJECTIONS.len();
+        let words = Unread::ALL.len() + REJECTIONS.len() + EnrolError::LABELS.len();
         assert_eq!(metrics.rejected.counts().len(), words);
         assert!(metrics.rejected.counts().values().all(|&count| count == 0));
     }

@@ -234,6 +234,27 @@ fn subject_alt_names(hosts: &[String]) -> Result<Vec<SanType>, Error> {
     }
 }
 
+/// A signing request (PKCS #10, PEM) for `host`: its common name, unless it is longer than X.509
+/// allows there, and its subjectAltName.
+///
+/// # Errors
+/// [`Error::BadHosts`] when it is neither a host name nor an IP address.
+pub fn signing_request(host: &str, key: &KeyPair) -> Result<String, Error> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = subject_alt_names(&[host.to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    if host.len() <= MAX_COMMON_NAME {
+        params.distinguished_name.push(DnType::CommonName, host);
+    }
+    Ok(params.serialize_request(key)?.pem()?)
+}
+
+/// Whether a certificate can be for `host`: a DNS name without a dot at its end, or an IP address.
+#[must_use]
+pub fn is_host(host: &str) -> bool {
+    subject_alt_name(host).is_some()
+}
+
 fn subject_alt_name(host: &str) -> Option<SanType> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Some(SanType::IpAddress(address));

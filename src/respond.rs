@@ -52,6 +52,13 @@ pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
     response
 }
 
+/// The same, as the last one of its connection.
+#[must_use]
+pub fn last(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// A short text.
 #[must_use]
 pub fn text(status: StatusCode, line: impl Into<Bytes>) -> Response<ResponseBody> {

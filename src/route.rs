@@ -9,7 +9,16 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::{error::Refusal, exporter::ExporterName};
+use crate::{
+    error::{EnrolError, Refusal},
+    exporter::ExporterName,
+};
+
+/// Where a host is enrolled: the one path that takes `POST`, and a body with it.
+pub const ENROLMENT: &str = "/autotls";
+
+/// Most bytes of such a body. A bundle of ten RSA-4096 certificates has 20 KiB.
+pub const MAX_BODY: u64 = 64 * 1024;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +36,11 @@ pub enum Route {
     Metrics,
     /// `/`: the status page.
     Status,
+    /// `/autotls`.
+    Enrolment {
+        /// `domain`, decoded: the name that the certificate is to be for.
+        domain: Option<String>,
+    },
     /// `/-/healthy`.
     Healthy,
     /// `/-/ready`.
@@ -39,17 +53,23 @@ const RELOAD: &str = "/-/reload";
 
 /// Refuses what HTTP or this proxy does not allow, whoever asks.
 ///
+/// No request has a body but a `POST` to [`ENROLMENT`], which has one of a known length, at most
+/// [`MAX_BODY`].
+///
 /// # Errors
 /// The first rule that the request breaks; each of them ends the connection.
 pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
     if head.version != Version::HTTP_11 {
         return Err(Refusal::Version);
     }
-    if has_body(&head.headers) {
+    if head.method == Method::POST && head.uri.path() == ENROLMENT {
+        check_length(&head.headers)?;
+    } else if has_body(&head.headers) {
         return Err(Refusal::RequestBody);
     }
     // Where there is more to say about a method, it is said to whom may ask.
-    let is_for_route = head.method == Method::POST && head.uri.path() == RELOAD;
+    let is_for_route =
+        head.method == Method::POST && [RELOAD, ENROLMENT].contains(&head.uri.path());
     if head.method != Method::GET && head.method != Method::HEAD && !is_for_route {
         return Err(Refusal::Method);
     }
@@ -67,6 +87,7 @@ pub fn route(uri: &Uri) -> Result<Route, Refusal> {
         "/prometheus" => prometheus(uri.query().unwrap_or_default()),
         "/" => Ok(Route::Status),
         "/metrics" => Ok(Route::Metrics),
+        ENROLMENT => autotls(uri.query().unwrap_or_default()),
         "/-/healthy" => Ok(Route::Healthy),
         "/-/ready" => Ok(Route::Ready),
         RELOAD => Ok(Route::Reload),
@@ -84,6 +105,26 @@ fn has_body(headers: &HeaderMap) -> bool {
         (Some(_), Some(_)) => false,
     };
     !length_is_zero || headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(EXPECT)
+}
+
+/// One plain `Content-Length` and nothing that another reader could take for the body's end. No
+/// client expects 100-continue for a body as small as this one has to be.
+fn check_length(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(EXPECT) {
+        return Err(Refusal::RequestBody);
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length = match (lengths.next(), lengths.next()) {
+        (None, _) => return Err(EnrolError::NoLength.into()),
+        (Some(only), None) => {
+            only.to_str().ok().filter(|it| it.bytes().all(|b| b.is_ascii_digit()))
+        }
+        (Some(_), Some(_)) => None,
+    };
+    match length.ok_or(Refusal::RequestBody)?.parse() {
+        Ok(0..=MAX_BODY) => Ok(()),
+        Ok(_) | Err(_) => Err(EnrolError::TooLarge(MAX_BODY).into()),
+    }
 }
 
 /// Exactly one valid `Host` (RFC 9112 §3.2), equal to the authority of an absolute target.
@@ -139,6 +180,24 @@ fn prometheus(query: &str) -> Result<Route, Refusal> {
         Some(exporter) => Route::Scrape { exporter, forwarded },
         None => Route::List,
     })
+}
+
+/// Other parameters mean nothing, as to the agent.
+fn autotls(query: &str) -> Result<Route, Refusal> {
+    let mut domain = None;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decode(key).ok_or(Refusal::Query)?, decode(value));
+        let value = value.ok_or(Refusal::Query)?;
+        if key == b"domain" {
+            let value = String::from_utf8(value).map_err(|_| EnrolError::Domain)?;
+            if domain.replace(value).is_some() {
+                return Err(EnrolError::Domain.into());
+            }
+        }
+    }
+    // The agent takes an empty one for none.
+    Ok(Route::Enrolment { domain: domain.filter(|domain| !domain.is_empty()) })
 }
 
 fn exporter_name(value: &str) -> Result<ExporterName, Refusal> {
@@ -277,6 +336,43 @@ mod tests {
             .header(CONTENT_LENGTH, "0")
             .header(CONTENT_LENGTH, "0");
         assert_eq!(outcome_of(twice), Err("request_body"));
+    }
+
+    #[test]
+    fn enrolment_alone_takes_a_body_of_one_small_length() {
+        let enrolment =
+            |domain: Option<&str>| Ok(Route::Enrolment { domain: domain.map(str::to_owned) });
+        let post = || Request::post(ENROLMENT).header(HOST, "h");
+        assert_eq!(outcome_of(post()), Err("enrol_no_length"));
+        for (name, value, expected) in [
+            ("content-length", "0", enrolment(None)),
+            ("content-length", "65536", enrolment(None)),
+            ("content-length", "65537", Err("enrol_too_large")),
+            ("content-length", "99999999999999999999", Err("enrol_too_large")),
+            ("content-length", "+1", Err("request_body")),
+            ("content-length", "1, 1", Err("request_body")),
+            ("transfer-encoding", "chunked", Err("request_body")),
+            ("expect", "100-continue", Err("request_body")),
+        ] {
+            assert_eq!(outcome_of(post().header(name, value)), expected, "{name}: {value}");
+            let other = Request::post("/prometheus").header(HOST, "h").header(name, value);
+            assert!(outcome_of(other).is_err(), "{name}: {value}");
+        }
+        let both = post().header(CONTENT_LENGTH, "1").header(TRANSFER_ENCODING, "chunked");
+        assert_eq!(outcome_of(both), Err("request_body"));
+        let twice = post().header(CONTENT_LENGTH, "1").header(CONTENT_LENGTH, "1");
+        assert_eq!(outcome_of(twice), Err("request_body"));
+        for (target, expected) in [
+            ("/autotls", enrolment(None)),
+            ("/autotls?domain=", enrolment(None)),
+            ("/autotls?x=1&domain=a%2Eb", enrolment(Some("a.b"))),
+            ("/autotls?domain=a&domain=b", Err("enrol_domain")),
+            ("/autotls?domain=%ff", Err("enrol_domain")),
+            ("/autotls?domain=%f", Err("query")),
+            ("/autotls/", Err("unknown_path")),
+        ] {
+            assert_eq!(outcome(target), expected, "{target}");
+        }
     }
 
     #[test]

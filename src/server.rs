@@ -15,7 +15,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -25,13 +24,13 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 pub use self::{
-    control::{Handle, Reloaded},
+    control::{Handle, ReloadError, Reloaded},
     listen::StartError,
 };
 use self::{
     descriptors::affordable,
     listen::{Listening, listen, take_over},
-    open::OpenConnections,
+    open::{OpenConnections, Wire},
     state::State,
 };
 use crate::{
@@ -40,6 +39,7 @@ use crate::{
     assets::Assets,
     config::{Config, Limits},
     connection::{Closed, Downstream, Transport, drive},
+    enrol::Office,
     handler::{Service, handle},
     metrics::{Handshake, Metrics},
     peer::{ANY_PEER, Peer},
@@ -80,6 +80,7 @@ struct Shared {
     state: watch::Sender<Arc<State>>,
     connections: Arc<OpenConnections>,
     turns: Turns,
+    office: Arc<Office>,
 }
 
 impl Shared {
@@ -122,17 +123,14 @@ impl Server {
     ) -> Result<Self, StartError> {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
-        let state = Arc::new(State::new(
-            config,
-            assets,
-            Arc::default(),
-            Trigger::default(),
-            reached.clone(),
-        ));
+        let trigger = Trigger::default();
+        let office = Arc::new(Office::open(trigger.clone()));
+        let state = State::new(config, assets, Arc::default(), trigger, reached.clone(), &office);
         let shared = Arc::new(Shared {
-            state: watch::Sender::new(state),
+            state: watch::Sender::new(Arc::new(state)),
             connections: Arc::default(),
             turns: Turns::new(workers.count()),
+            office,
         });
         let max_connections = affordable(config.limits.max_connections, workers.count().get());
         let (sender, listeners) = mpsc::unbounded_channel();
@@ -182,7 +180,7 @@ impl Server {
             // Here, because the workers do not start them in the order of their arrival, and the
             // oldest is the first to give way.
             let state = shared.state();
-            let permit = state.tls.is_some().then(|| admission.handshake());
+            let permit = state.tls().is_some().then(|| admission.handshake());
             // Out of the acceptor's runtime, and inside the worker's own.
             match stream.into_std() {
                 Ok(stream) => workers.spawn(move || async move {
@@ -241,7 +239,7 @@ async fn dismiss_expired(shared: &Shared) -> Infallible {
     loop {
         let now = wall_clock();
         let state = shared.state();
-        shared.connections.dismiss_expired(now, |peer, chain| state.welcomes(peer, chain));
+        shared.connections.dismiss_expired(now, |peer, wire| state.welcomes(peer, wire));
         drop(state);
         sleep(to_next_second(SystemTime::now())).await;
     }
@@ -269,9 +267,9 @@ async fn serve(
         return;
     }
     let transport = Transport::new(stream);
-    let (Some(tls), Some((permit, evicted))) = (&state.tls, permit) else {
+    let (Some(tls), Some((permit, evicted))) = (state.tls(), permit) else {
         let peer = Peer { address, identity: None };
-        serve_requests(transport, peer, Vec::new(), state, &shared).await;
+        serve_requests(transport, peer, Wire::Plain, state, &shared).await;
         return;
     };
     let limit = state.limits.handshake_timeout.as_duration();
@@ -291,8 +289,9 @@ async fn serve(
             metrics.handshake(Handshake::Ok);
             let chain = stream.get_ref().1.peer_certificates();
             let chain = chain.map(|chain| chain.iter().map(|der| der.clone().into_owned()));
-            let chain = chain.map(Iterator::collect).unwrap_or_default();
-            serve_requests(stream, Peer { address, identity }, chain, state, &shared).await;
+            let shown = chain.map(Iterator::collect).unwrap_or_default();
+            let peer = Peer { address, identity };
+            serve_requests(stream, peer, Wire::Tls { shown }, state, &shared).await;
         }
         Err((result, reason)) => {
             metrics.handshake(result);
@@ -316,22 +315,31 @@ fn new_activity(limits: &Limits) -> Arc<Activity> {
 async fn serve_requests<S: Scraper>(
     mut stream: S,
     peer: Peer,
-    chain: Vec<CertificateDer<'static>>,
+    wire: Wire,
     state: Arc<State>,
     shared: &Shared,
 ) {
     let activity = new_activity(&state.limits);
     stream.transport().report_to(Arc::clone(&activity));
     let peer = Arc::new(peer);
-    let (_place, stage) = shared.connections.add(Arc::clone(&peer), chain);
+    // A reload is over before all that are not welcome any more know it: what comes in plain text
+    // until then must not be answered as if it had come by TLS.
+    let plain = match &wire {
+        Wire::Plain => Some(Arc::clone(&state.service)),
+        Wire::Tls { .. } => None,
+    };
+    let (_place, stage) = shared.connections.add(Arc::clone(&peer), wire);
     // From here on a reload finds the connection; one since its handshake did not.
     if !Arc::ptr_eq(&state, &shared.state()) {
         let state = shared.state();
-        shared.connections.dismiss(|peer, chain| state.welcomes(peer, chain));
+        shared.connections.dismiss(|peer, wire| state.welcomes(peer, wire));
     }
     drop(state);
-    answer_requests(stream, peer, activity, stage, || Arc::clone(&shared.state.borrow().service))
-        .await;
+    let service = || match (shared.state(), &plain) {
+        (now, Some(before)) if now.tls().is_some() => Arc::clone(before),
+        (now, _) => Arc::clone(&now.service),
+    };
+    answer_requests(stream, peer, activity, stage, service).await;
 }
 
 /// Answers the requests that come on `stream` until it is over, and logs what ended it. The stream

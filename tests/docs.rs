@@ -97,13 +97,18 @@ fn every_key_has_its_row_and_every_row_its_key() {
 
 #[test]
 fn every_status_has_its_row_and_every_row_its_status() {
-    let (readme, source) = (repository("README.md"), repository("src/error.rs"));
+    let readme = repository("README.md");
+    let (source, enrol) = (repository("src/error.rs"), repository("src/error/enrol.rs"));
     let statuses = [
         ("StatusCode::BAD_REQUEST,", 400),
         ("StatusCode::UNAUTHORIZED,", 401),
         ("StatusCode::FORBIDDEN,", 403),
         ("StatusCode::NOT_FOUND,", 404),
         ("StatusCode::METHOD_NOT_ALLOWED,", 405),
+        ("StatusCode::REQUEST_TIMEOUT,", 408),
+        ("StatusCode::CONFLICT,", 409),
+        ("StatusCode::LENGTH_REQUIRED,", 411),
+        ("StatusCode::PAYLOAD_TOO_LARGE,", 413),
         ("StatusCode::INTERNAL_SERVER_ERROR,", 500),
         ("(BAD,", 502),
         ("StatusCode::SERVICE_UNAVAILABLE,", 503),
@@ -111,8 +116,10 @@ fn every_status_has_its_row_and_every_row_its_status() {
         ("StatusCode::HTTP_VERSION_NOT_SUPPORTED,", 505),
     ];
     let mut answers = BTreeSet::new();
-    for function in ["pub fn verdict(", "fn status("] {
-        let body = between(&source, function, "\n    }\n");
+    for (source, function) in
+        [(&source, "pub fn verdict("), (&source, "fn status("), (&enrol, "fn status(")]
+    {
+        let body = between(source, function, "\n    }\n");
         let mut parts = body.split('"');
         let mut before = parts.next().unwrap_or_default();
         while let (Some(reason), Some(after)) = (parts.next(), parts.next()) {
@@ -131,7 +138,8 @@ fn every_status_has_its_row_and_every_row_its_status() {
 
 #[test]
 fn every_word_that_the_log_has_for_an_outcome_is_explained() {
-    let (readme, source) = (repository("README.md"), repository("src/error.rs"));
+    let readme = repository("README.md");
+    let source = repository("src/error.rs") + &repository("src/error/enrol.rs");
     let mut words = BTreeSet::new();
     for (start, _) in source.match_indices("fn label(") {
         words.extend(literals(between(&source[start..], "fn label(", "\n    }\n")));

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fs, path::Path};
 
 /// Lowest first. Modules of one layer do not know each other.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["deadline", "exposition", "file", "ledger", "pki", "shutdown", "trigger", "workers"],
     &["error", "exporter"],
     &["metrics", "peer", "route"],
@@ -11,6 +11,7 @@ const LAYERS: [&[&str]; 12] = [
     &["activity"],
     &["relay"],
     &["accept", "connection", "respond", "tls"],
+    &["enrol"],
     &["config", "handler"],
     &["assets", "server", "telemetry"],
     &["systemd"],

@@ -33,7 +33,7 @@ impl<'a> Reader<'a> {
 
     /// Whether nothing has the file's name; that it appears is a change then.
     pub(super) fn is_missing(&mut self, file: &Sourced<PathBuf>) -> bool {
-        !file.value.exists() && self.files.read(&file.value, MAX_BUNDLE).is_err()
+        matches!(self.files.read(&file.value, MAX_BUNDLE), Err(file::ReadError::Missing))
     }
 
     fn read(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {

@@ -60,6 +60,7 @@ fn config(
         reload_interval: proxy.reload_interval,
         enrol_from: security.enrol_from,
         enrol_window: security.enrol_window,
+        enrol_key: security.enrol_key,
         exporters: Vec::new(),
     })
 }

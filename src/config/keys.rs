@@ -155,6 +155,7 @@ pub(super) static PROXY: Table = Table {
         "client-crl",
         "drain-timeout",
         "enrol-from",
+        "enrol-key",
         "enrol-window",
         "handshake-timeout",
         "header-timeout",
@@ -209,7 +210,7 @@ pub(super) static EXPORTER: Table = Table {
 static DAEMON: [&Table; 5] = [&DEFAULT, &OITC, &PACKAGEMANAGER, &PROMETHEUS, &PROXY];
 
 /// Keys of `[proxy]` that are read and checked, and have no effect in this version.
-const NOT_YET: [&str; 3] = ["advertise", "enrol-from", "enrol-window"];
+const NOT_YET: [&str; 1] = ["advertise"];
 
 /// Reports what nobody knows in `config.ini`, and what has no effect.
 pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {

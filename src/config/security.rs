@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    AddressRange, ClientAuth, ClientPattern, Security, Sourced, TlsFiles, clients, default_folder,
+    AddressRange, ClientAuth, ClientPattern, EnrolmentFiles, KeyKind, Security, Sourced, TlsFiles,
+    clients, default_folder,
     findings::{Findings, Origin},
     ini::Document,
     keys,
@@ -18,6 +19,7 @@ pub(super) struct Decided {
     pub(super) client_allow: Vec<ClientPattern>,
     pub(super) enrol_from: Vec<AddressRange>,
     pub(super) enrol_window: Option<Budget>,
+    pub(super) enrol_key: KeyKind,
 }
 
 /// Reads the keys.
@@ -45,6 +47,7 @@ pub(super) fn read(
         client_allow: clients.allow.map_or_else(Vec::new, |allow| allow.value),
         enrol_from: enrolment.from.map_or_else(Vec::new, |from| from.value),
         enrol_window: enrolment.window.map(|window| window.value),
+        enrol_key: enrolment.key,
     })
 }
 
@@ -72,12 +75,10 @@ struct AutosslFiles {
 
 /// The files chosen, before it is known what is asked of clients.
 struct Files {
-    enrolled: bool,
     certificate: Sourced<PathBuf>,
     key: Sourced<PathBuf>,
-    signing_request: Option<Sourced<PathBuf>>,
-    /// What `client-ca` is when it is not given.
-    client_ca: Option<Sourced<PathBuf>>,
+    /// Its CA is what `client-ca` is when it is not given.
+    enrolment: Option<EnrolmentFiles>,
 }
 
 impl Server {
@@ -102,21 +103,16 @@ impl Server {
             }
             let files = self.autossl_files;
             return Ok(Files {
-                enrolled: true,
                 certificate: files.certificate,
                 key: files.key,
-                signing_request: Some(files.signing_request),
-                client_ca: Some(files.ca),
+                enrolment: Some(EnrolmentFiles {
+                    signing_request: files.signing_request,
+                    ca: files.ca,
+                }),
             });
         }
         match (self.certificate, self.key) {
-            (Some(certificate), Some(key)) => Ok(Files {
-                enrolled: false,
-                certificate,
-                key,
-                signing_request: None,
-                client_ca: None,
-            }),
+            (Some(certificate), Some(key)) => Ok(Files { certificate, key, enrolment: None }),
             (Some(_), None) => Err(reader.missing("keyfile", "missing, as there is a `certfile`")),
             (None, Some(_)) => Err(reader.missing("certfile", "missing, as there is a `keyfile`")),
             (None, None) => Err(reader.missing_in_file(
@@ -161,16 +157,15 @@ impl Files {
                 ca: clients
                     .ca
                     .clone()
-                    .or(self.client_ca)
+                    .or_else(|| self.enrolment.as_ref().map(|files| files.ca.clone()))
                     .ok_or_else(|| reader.missing("client-ca", CLIENT_CA_MISSING))?,
                 crl: clients.crl.clone(),
             },
         };
         Ok(TlsFiles {
-            enrolled: self.enrolled,
             certificate: self.certificate,
             key: self.key,
-            signing_request: self.signing_request,
+            enrolment: self.enrolment,
             clients,
         })
     }
@@ -267,16 +262,20 @@ fn refuse<const N: usize>(
     result
 }
 
-/// What narrows enrolment.
+const KEYS: &[(&str, KeyKind)] = &[("rsa4096", KeyKind::Rsa4096), ("ecdsa", KeyKind::Ecdsa)];
+
+/// What narrows enrolment, and the key that it makes.
 struct Enrolment {
     from: Option<Sourced<Vec<AddressRange>>>,
     window: Option<Sourced<Budget>>,
+    key: KeyKind,
 }
 
 impl Enrolment {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let from = reader.read("enrol-from", clients::address_ranges);
         let window = reader.read("enrol-window", values::seconds);
-        Ok(Self { from: from?, window: window? })
+        let key = reader.read_or("enrol-key", values::one_of(KEYS), "rsa4096");
+        Ok(Self { from: from?, window: window?, key: key? })
     }
 }

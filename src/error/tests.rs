@@ -46,10 +46,43 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         | Refusal::UnknownExporter
         | Refusal::TooManyScrapes
         | Refusal::Draining
+        | Refusal::Enrol(_)
         | Refusal::Upstream(_) => None,
     } {
         all.push(next);
     }
     let words: BTreeSet<_> = all.iter().map(Refusal::label).collect();
     assert_eq!(words, BTreeSet::from(REJECTIONS));
+}
+
+#[test]
+fn the_list_has_the_word_of_every_reason_not_to_enrol_and_no_other() {
+    let cause = || Cause::from("cause");
+    let mut all = vec![EnrolError::NotEnrolled];
+    while let Some(next) = match all[all.len() - 1] {
+        EnrolError::NotEnrolled => Some(EnrolError::Closed),
+        EnrolError::Closed => Some(EnrolError::NoClientCertificate),
+        EnrolError::NoClientCertificate => Some(EnrolError::Domain),
+        EnrolError::Domain => Some(EnrolError::Busy(Duration::ZERO)),
+        EnrolError::Busy(_) => Some(EnrolError::NoLength),
+        EnrolError::NoLength => Some(EnrolError::TooLarge(0)),
+        EnrolError::TooLarge(_) => Some(EnrolError::BodyTimeout(Duration::ZERO)),
+        EnrolError::BodyTimeout(_) => Some(EnrolError::BodyLost(cause())),
+        EnrolError::BodyLost(_) => Some(EnrolError::Malformed(cause())),
+        EnrolError::Malformed(_) => Some(EnrolError::Unreadable("ca")),
+        EnrolError::Unreadable(_) => Some(EnrolError::WrongKey),
+        EnrolError::WrongKey => Some(EnrolError::WrongCa),
+        EnrolError::WrongCa => Some(EnrolError::NotValidNow),
+        EnrolError::NotValidNow => Some(EnrolError::Unusable(cause())),
+        EnrolError::Unusable(_) => Some(EnrolError::ForeignCa),
+        EnrolError::ForeignCa => Some(EnrolError::AlreadyEnrolled),
+        EnrolError::AlreadyEnrolled => Some(EnrolError::Key(cause())),
+        EnrolError::Key(_) => Some(EnrolError::Store(io::ErrorKind::Other.into())),
+        EnrolError::Store(_) => Some(EnrolError::GivenUp),
+        EnrolError::GivenUp => None,
+    } {
+        all.push(next);
+    }
+    let words: Vec<_> = all.iter().map(EnrolError::label).collect();
+    assert_eq!(words, EnrolError::LABELS);
 }

@@ -49,10 +49,6 @@ impl Staged {
     /// # Errors
     /// What the file system says.
     pub fn new(path: &Path, contents: &[u8], access: Access) -> io::Result<Self> {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            Some(_) | None => Path::new("."),
-        };
         let mut builder = tempfile::Builder::new();
         builder.prefix(".scrapegate-");
         #[cfg(unix)]
@@ -62,7 +58,7 @@ impl Staged {
         }));
         #[cfg(not(unix))]
         let _ = access;
-        let mut file = builder.tempfile_in(folder)?;
+        let mut file = builder.tempfile_in(folder_of(path))?;
         file.write_all(contents)?;
         // A rename may reach the disk before the contents do.
         file.as_file().sync_all()?;
@@ -78,9 +74,27 @@ impl Staged {
             Existing::Keep => self.file.persist_noclobber(&self.path),
             Existing::Replace => self.file.persist(&self.path),
         }
-        .map(drop)
-        .map_err(|refused| refused.error)
+        .map_err(|refused| refused.error)?;
+        sync_folder(folder_of(&self.path))
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Waits until the new name is on disk, so that the names of two files get there in order.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]

@@ -15,7 +15,11 @@ use super::{
     listen::{Listening, StartError, listen},
 };
 use crate::{
-    assets::Assets, config::Config, metrics::Metrics, shutdown::Stage, trigger::Trigger,
+    assets::{Assets, Front},
+    config::Config,
+    metrics::Metrics,
+    shutdown::Stage,
+    trigger::Trigger,
     workers::Pulse,
 };
 
@@ -39,6 +43,18 @@ pub struct Reloaded {
     /// Open connections that are no longer welcome. Idle ones close at once, the others behind the
     /// scrape they are at.
     pub dismissed: usize,
+}
+
+/// Why a server does not go on with another configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The new address cannot be listened on.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The certificate is gone, and with it what keeps strangers out: a running server does not
+    /// fall back to plain HTTP.
+    #[error("the certificate is gone; enrolling this host anew takes a restart")]
+    NoLongerEnrolled,
 }
 
 impl Handle {
@@ -70,8 +86,12 @@ impl Handle {
     /// the address of a socket that was given.
     ///
     /// # Errors
-    /// [`StartError::Listen`]: the new address cannot be listened on, and nothing has changed.
-    pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, StartError> {
+    /// See [`ReloadError`]; nothing has changed then.
+    pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, ReloadError> {
+        let before = self.shared.state();
+        if let (Front::Tls(_), Front::NotEnrolled) = (&before.front, &assets.front) {
+            return Err(ReloadError::NoLongerEnrolled);
+        }
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listens_anew = None;
         if let Listening::Where(listens_now) = &mut *listening
@@ -83,15 +103,9 @@ impl Handle {
             // A server that is gone needs no listener.
             let _ = self.listener.send(listener);
         }
-        let before = self.shared.state();
-        let state = Arc::new(before.next(config, assets));
+        let state = Arc::new(before.next(config, assets, &self.shared.office));
         self.shared.state.send_replace(Arc::clone(&state));
-        // From plain HTTP to TLS, and back: nobody stays.
-        let is_same_protocol = before.tls.is_some() == state.tls.is_some();
-        let dismissed = self
-            .shared
-            .connections
-            .dismiss(|peer, chain| is_same_protocol && state.welcomes(peer, chain));
+        let dismissed = self.shared.connections.dismiss(|peer, wire| state.welcomes(peer, wire));
         Ok(Reloaded { listens_anew, dismissed })
     }
 

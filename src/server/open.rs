@@ -27,8 +27,7 @@ struct Open {
 #[derive(Debug)]
 struct Entry {
     peer: Arc<Peer>,
-    /// The certificates it showed.
-    chain: Vec<CertificateDer<'static>>,
+    wire: Wire,
     /// The end of the first certificate to expire, in seconds since 1970.
     valid_until: Option<i64>,
     stage: watch::Sender<Stage>,
@@ -74,6 +73,27 @@ impl fmt::Display for Dismissal {
     }
 }
 
+/// What a connection runs over.
+#[derive(Debug)]
+pub(super) enum Wire {
+    /// Plain HTTP.
+    Plain,
+    /// TLS.
+    Tls {
+        /// The certificates that the client has shown.
+        shown: Vec<CertificateDer<'static>>,
+    },
+}
+
+impl Wire {
+    fn shown(&self) -> &[CertificateDer<'static>] {
+        match self {
+            Self::Plain => &[],
+            Self::Tls { shown } => shown,
+        }
+    }
+}
+
 /// A connection's place among them, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -90,14 +110,14 @@ impl OpenConnections {
     pub(super) fn add(
         self: &Arc<Self>,
         peer: Arc<Peer>,
-        chain: Vec<CertificateDer<'static>>,
+        wire: Wire,
     ) -> (Place, watch::Receiver<Stage>) {
         let mut open = self.open();
         let (stage, reached) = watch::channel(open.stage);
         let number = open.next;
         open.next += 1;
-        let valid_until = first_end(&chain, i64::MIN);
-        open.all.insert(number, Entry { peer, chain, valid_until, stage });
+        let valid_until = first_end(wire.shown(), i64::MIN);
+        open.all.insert(number, Entry { peer, wire, valid_until, stage });
         (Place { connections: Arc::clone(self), number }, reached)
     }
 
@@ -117,30 +137,23 @@ impl OpenConnections {
 
     /// Drains those that `is_welcome` does not want: idle ones close at once, others behind the
     /// scrape they are at. Gives their number.
-    pub(super) fn dismiss(
-        &self,
-        is_welcome: impl Fn(&Peer, &[CertificateDer<'static>]) -> bool,
-    ) -> usize {
+    pub(super) fn dismiss(&self, is_welcome: impl Fn(&Peer, &Wire) -> bool) -> usize {
         let open = self.open();
-        let unwelcome = open.all.values().filter(|entry| !is_welcome(&entry.peer, &entry.chain));
+        let unwelcome = open.all.values().filter(|entry| !is_welcome(&entry.peer, &entry.wire));
         unwelcome.filter(|entry| entry.drain(Dismissal::Reload)).count()
     }
 
     /// The same for those of which a certificate has expired by `now`. The others are not asked
     /// about: that takes signatures to be checked.
-    pub(super) fn dismiss_expired(
-        &self,
-        now: UnixTime,
-        is_welcome: impl Fn(&Peer, &[CertificateDer<'static>]) -> bool,
-    ) {
+    pub(super) fn dismiss_expired(&self, now: UnixTime, is_welcome: impl Fn(&Peer, &Wire) -> bool) {
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         for entry in self.open().all.values_mut() {
             if entry.valid_until.is_some_and(|end| end < seconds) {
                 // A certificate that the way to the anchor can do without may expire unnoticed.
-                if !is_welcome(&entry.peer, &entry.chain) {
+                if !is_welcome(&entry.peer, &entry.wire) {
                     entry.drain(Dismissal::Expiry);
                 }
-                entry.valid_until = first_end(&entry.chain, seconds);
+                entry.valid_until = first_end(entry.wire.shown(), seconds);
             }
         }
     }

@@ -80,7 +80,7 @@ fn every_key_of_config_ini_is_heard() {
     assert_eq!((auth.value.user.as_str(), auth.origin.line), ("prometheus", Some(7)));
     assert!(matches!(auth.value.password, Password::Bcrypt(_)));
     let files = tls(&config);
-    assert!(!files.enrolled && files.signing_request.is_none());
+    assert!(files.enrolment.is_none());
     assert_eq!(files.certificate.value, in_fixtures("daemon/server.crt"));
     assert_eq!(files.key.value, in_fixtures("daemon/server.key"));
     let ClientAuth::Require { ca, crl } = &files.clients else {
@@ -101,10 +101,10 @@ fn every_key_of_config_ini_is_heard() {
 fn enrolment_uses_the_files_of_the_agent() {
     let config = fixture("agent-3.5.config.good.ini", "minimal.good.ini");
     let files = tls(&config);
-    assert!(files.enrolled);
+    let enrolment = files.enrolment.as_ref().expect("try-autossl is on");
     assert_eq!(files.certificate.value, default_folder().join("agent.crt"));
     assert_eq!(files.key.value, default_folder().join("agent.key"));
-    let csr = files.signing_request.as_ref().expect("there is a request");
+    let csr = &enrolment.signing_request;
     assert_eq!(csr.value, default_folder().join("agent.csr"));
     assert_eq!(
         csr.origin.to_string().rsplit('/').next(),
@@ -114,6 +114,7 @@ fn enrolment_uses_the_files_of_the_agent() {
         panic!("client certificates are required");
     };
     assert_eq!(ca.value, default_folder().join("server_ca.crt"));
+    assert_eq!(ca.value, enrolment.ca.value);
 }
 
 #[test]

@@ -142,7 +142,37 @@ fn without_a_certificate_nothing_is_served_unless_plain_http_is_written_out() {
 #[test]
 fn enrolment_that_has_not_happened_is_explained() {
     let files = Files::new("[default]\ntry-autossl = True\nautossl-folder = .\n", "");
-    files.assert_mistake(&["try-autossl", "agent.crt", "not enrolled"]);
+    let checked = files.check();
+    assert_eq!(checked.code, Some(0), "{:#?}", checked.out);
+    let words = ["autossl-crt-file: warning: ", "agent.crt", "not enrolled", "/autotls"];
+    let is_explained = |line: &String| words.iter().all(|word| line.contains(word));
+    assert!(checked.out.iter().any(is_explained), "{words:?} not in {:#?}", checked.out);
+}
+
+#[test]
+fn what_would_fail_once_enrolled_is_a_mistake_before() {
+    let config = "[default]\ntry-autossl = True\nautossl-folder = .\n";
+    let files = Files::new(config, "");
+    files.write("agent.key", "no key");
+    files.assert_mistake(&["agent.key holds no private key"]);
+    let files = Files::new(&config.replace("= .", "= nowhere"), "");
+    files.assert_mistake(&["nowhere/agent.key", "no such folder"]);
+    let files = Files::new(&format!("{config}[proxy]\nclient-ca = missing.pem\n"), "");
+    files.assert_mistake(&["missing.pem", "does not exist"]);
+}
+
+#[test]
+fn half_of_the_files_of_an_enrolled_agent_is_a_mistake() {
+    let pki = Pki::new();
+    let config = "[default]\ntry-autossl = True\nautossl-folder = .\n";
+    let files = Files::new(config, "");
+    let copy = |from: &str, to: &str| {
+        std::fs::copy(pki.path(from), files.path(to)).expect("copied");
+    };
+    copy("server.pem", "agent.crt");
+    files.assert_mistake(&["agent.key", "does not exist"]);
+    copy("server.key", "agent.key");
+    files.assert_mistake(&["server_ca.crt", "does not exist"]);
 }
 
 #[test]

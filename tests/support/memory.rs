@@ -63,6 +63,7 @@ impl Proxy {
         let service = Service {
             exporters: Some(exporters.into_iter().collect()),
             access: Access::default(),
+            enrolment: None,
             connector,
             scrape_timeout_offset: Duration::ZERO,
             status_page: true,

@@ -20,6 +20,7 @@ pub(crate) mod memory;
 pub(crate) mod metrics;
 pub(crate) mod odd_file;
 pub(crate) mod pki;
+pub(crate) mod plain;
 pub(crate) mod proxy;
 
 use std::{

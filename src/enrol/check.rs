@@ -1,0 +1,155 @@
+//! What was posted: whether it is a certificate of this host, and of the CA beside it.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::ParsedCertificate,
+};
+use serde::Deserialize;
+use time::OffsetDateTime;
+use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
+
+use crate::{
+    error::{Cause, EnrolError},
+    peer::hex,
+    tls::{self, Clients, TlsLevel},
+};
+
+/// The body of a `POST`; the agent passes over other members too.
+#[derive(Deserialize)]
+struct Posted {
+    signed: String,
+    ca: String,
+}
+
+/// A certificate for this host's key that chains to `ca`, as a server can use them now.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// The certificate, and intermediate ones after it, PEM as it came.
+    pub(super) certificate: String,
+    /// The CA, PEM as it came.
+    pub(super) ca: String,
+    /// The certificates of `ca`.
+    pub(super) anchors: Vec<CertificateDer<'static>>,
+    /// The certificate's subject, escaped.
+    pub(super) subject: String,
+    /// SHA-256 of the certificate of `ca` to which it chains, in hexadecimal digits.
+    pub(super) ca_sha256: String,
+}
+
+impl Checked {
+    /// Checks the body of a `POST` against this host's `key`, if it has one.
+    pub(super) fn of(
+        body: &[u8],
+        key: Option<&PrivateKeyDer<'static>>,
+        now: OffsetDateTime,
+    ) -> Result<Self, EnrolError> {
+        let Posted { signed, ca } =
+            serde_json::from_slice(body).map_err(|error| EnrolError::Malformed(place(&error)))?;
+        let chain = certificates(&signed).ok_or(EnrolError::Unreadable("signed"))?;
+        let anchors = certificates(&ca).ok_or(EnrolError::Unreadable("ca"))?;
+        let key = key.ok_or(EnrolError::WrongKey)?;
+        let leaf = chain.first().ok_or(EnrolError::Unreadable("signed"))?;
+        let signing_key = tls::provider()
+            .key_provider
+            .load_private_key(key.clone_key())
+            .map_err(|error| EnrolError::Key(error.into()))?;
+        if tls::server_key_matches(leaf, signing_key.as_ref()) != Some(true) {
+            return Err(EnrolError::WrongKey);
+        }
+        let (parsed_chain, parsed_anchors) = (parsed(&chain), parsed(&anchors));
+        let path = path(&parsed_chain, &parsed_anchors).ok_or(EnrolError::WrongCa)?;
+        let (Some(subject), Some(anchor)) = (path.first(), path.last()) else {
+            return Err(EnrolError::WrongCa);
+        };
+        if !path.iter().all(|certificate| is_valid_at(certificate, now)) {
+            return Err(EnrolError::NotValidNow);
+        }
+        let (subject, ca_sha256) = (subject.subject().to_string(), hex(&sha256(anchor.as_raw())));
+        let subject = subject.escape_debug().to_string();
+        // The server shows its CA, and webpki, which verifies the handshake, parses no version 1.
+        ParsedCertificate::try_from(&CertificateDer::from(anchor.as_raw()))
+            .map_err(|error| EnrolError::Unusable(error.into()))?;
+        // What a reload is going to do with them.
+        let clients = Clients::Require { anchors: anchors.clone(), crls: Vec::new() };
+        tls::server_tls(TlsLevel::default(), chain.clone(), key, clients)
+            .map_err(|error| EnrolError::Unusable(error.into()))?;
+        Ok(Self { certificate: signed, ca, anchors, subject, ca_sha256 })
+    }
+}
+
+/// Where, and not what: the message may quote what was posted, and that a key in a wrong place.
+fn place(error: &serde_json::Error) -> Cause {
+    format!("line {}, column {}", error.line(), error.column()).into()
+}
+
+/// All certificates of a PEM text; `None` when there is none, or one that cannot be read.
+pub(super) fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let all: Vec<_> =
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().ok()?;
+    (!all.is_empty() && parsed(&all).len() == all.len()).then_some(all)
+}
+
+/// Those that can be read to their last byte.
+pub(super) fn parsed<'a>(all: &'a [CertificateDer<'static>]) -> Vec<X509Certificate<'a>> {
+    all.iter()
+        .filter_map(|certificate| parse_x509_certificate(certificate).ok())
+        .filter_map(|(rest, certificate)| rest.is_empty().then_some(certificate))
+        .collect()
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest(&SHA256, bytes).as_ref().to_vec()
+}
+
+/// From the first of `chain`, each signed by the next, to one of `anchors`.
+///
+/// By hand, because webpki parses no X.509 version 1, and that is what `openssl x509 -req` makes
+/// when it is given no extensions.
+fn path<'a, 'b>(
+    chain: &'b [X509Certificate<'a>],
+    anchors: &'b [X509Certificate<'a>],
+) -> Option<Vec<&'b X509Certificate<'a>>> {
+    let mut path = Vec::new();
+    for (at, certificate) in chain.iter().enumerate() {
+        path.push(certificate);
+        if let Some(anchor) = anchors
+            .iter()
+            .find(|anchor| may_sign(anchor, Silence::Yes) && signed(certificate, anchor))
+        {
+            path.push(anchor);
+            return Some(path);
+        }
+        chain
+            .get(at + 1)
+            .filter(|next| may_sign(next, Silence::No) && signed(certificate, next))?;
+    }
+    None
+}
+
+/// What it means that a certificate has no basicConstraints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    /// It may sign: a CA that OpenSSL made without extensions.
+    Yes,
+    /// It may not: an agent's certificate that OpenSSL made without extensions.
+    No,
+}
+
+fn may_sign(certificate: &X509Certificate<'_>, silence: Silence) -> bool {
+    match certificate.basic_constraints() {
+        Ok(Some(constraints)) => constraints.value.ca,
+        Ok(None) => silence == Silence::Yes,
+        Err(_) => false,
+    }
+}
+
+fn signed(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
+    certificate.issuer().as_raw() == issuer.subject().as_raw()
+        && certificate.verify_signature(Some(issuer.public_key())).is_ok()
+}
+
+fn is_valid_at(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> bool {
+    let (validity, now) = (certificate.validity(), now.unix_timestamp());
+    (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
+}

@@ -1,0 +1,183 @@
+//! Two files that belong together, put in their places one after the other.
+//!
+//! The order is such that a crash between any two steps leaves a pair that serves: the certificate
+//! that is there chains to a CA that is there.
+
+use std::{fs, io, path::Path};
+
+use super::{
+    Files,
+    check::{Checked, certificates, parsed, sha256},
+};
+use crate::{
+    error::EnrolError,
+    file,
+    pki::{Access, Existing, Staged},
+};
+
+/// Largest file of CA certificates that is read, in bytes.
+const MAX_CA: u64 = 1024 * 1024;
+
+/// Stores the first certificate. It comes last, because whether it is there says whether the host
+/// is enrolled: a crash before leaves a host that can be enrolled again.
+pub(super) fn first(files: &Files, checked: &Checked) -> Result<(), EnrolError> {
+    match fs::symlink_metadata(&files.certificate) {
+        Ok(_) => return Err(EnrolError::AlreadyEnrolled),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(EnrolError::Store(error)),
+    }
+    let ca = staged(&files.ca, &checked.ca)?;
+    let certificate = staged(&files.certificate, &checked.certificate)?;
+    ca.commit(Existing::Replace).map_err(EnrolError::Store)?;
+    certificate.commit(Existing::Keep).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => EnrolError::AlreadyEnrolled,
+        _ => EnrolError::Store(error),
+    })
+}
+
+/// Stores a certificate in the place of the present one. `shown` is the digest of the client's
+/// public key.
+pub(super) fn renewal(
+    files: &Files,
+    checked: &Checked,
+    shown: Option<[u8; 32]>,
+) -> Result<(), EnrolError> {
+    steps(files, checked, shown)?
+        .into_iter()
+        .try_for_each(|file| file.commit(Existing::Replace))
+        .map_err(EnrolError::Store)
+}
+
+/// All files of a renewal, on disk beside their places, in the order in which they go there. A new
+/// CA comes in three steps: both CAs, then the certificate, then the new CA alone.
+fn steps(
+    files: &Files,
+    checked: &Checked,
+    shown: Option<[u8; 32]>,
+) -> Result<Vec<Staged>, EnrolError> {
+    let present = file::read(&files.ca, MAX_CA)
+        .map_err(|error| EnrolError::Store(io::Error::other(error)))?;
+    let present = String::from_utf8_lossy(&present);
+    let anchors = certificates(&present).unwrap_or_default();
+    if anchors == checked.anchors {
+        return Ok(vec![staged(&files.certificate, &checked.certificate)?]);
+    }
+    // TLS has seen proof that the client holds the key to what it showed.
+    let is_ca = |shown: [u8; 32]| {
+        parsed(&anchors).iter().any(|anchor| sha256(anchor.public_key().raw) == shown)
+    };
+    if !shown.is_some_and(is_ca) {
+        return Err(EnrolError::ForeignCa);
+    }
+    Ok(vec![
+        staged(&files.ca, &format!("{present}\n{}", checked.ca))?,
+        staged(&files.certificate, &checked.certificate)?,
+        staged(&files.ca, &checked.ca)?,
+    ])
+}
+
+fn staged(path: &Path, pem: &str) -> Result<Staged, EnrolError> {
+    Staged::new(path, pem.as_bytes(), Access::Public).map_err(EnrolError::Store)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    /// A host's key and folder, and what two CAs made for it.
+    struct Host {
+        _folder: tempfile::TempDir,
+        files: Files,
+        key: PrivateKeyDer<'static>,
+        old: Checked,
+        new: Checked,
+        /// Digest of the old CA's public key.
+        old_key: [u8; 32],
+    }
+
+    impl Host {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            let files = Files {
+                key: at("agent.key"),
+                signing_request: at("agent.csr"),
+                certificate: at("agent.crt"),
+                ca: at("server_ca.crt"),
+            };
+            let pair = KeyPair::generate().unwrap();
+            let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+            let cas = ["old", "new"].map(|name| {
+                let mut params = CertificateParams::default();
+                params.distinguished_name.push(DnType::CommonName, name);
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+            });
+            let [old, new] = cas.each_ref().map(|ca| {
+                let certificate = CertificateParams::default().signed_by(&pair, ca).unwrap();
+                checked(&certificate.pem(), &ca.pem(), &key).unwrap()
+            });
+            let old_key = sha256(parsed(&old.anchors)[0].public_key().raw).try_into().unwrap();
+            Self { _folder: folder, files, key, old, new, old_key }
+        }
+
+        /// Whether the two files are a pair that would be taken if it were posted.
+        fn has_a_pair(&self) -> bool {
+            let [certificate, ca] = [&self.files.certificate, &self.files.ca]
+                .map(|path| fs::read_to_string(path).unwrap());
+            checked(&certificate, &ca, &self.key).is_ok()
+        }
+    }
+
+    fn checked(
+        certificate: &str,
+        ca: &str,
+        key: &PrivateKeyDer<'static>,
+    ) -> Result<Checked, EnrolError> {
+        let body = serde_json::json!({ "signed": certificate, "ca": ca }).to_string();
+        Checked::of(body.as_bytes(), Some(key), OffsetDateTime::now_utc())
+    }
+
+    #[test]
+    fn a_crash_between_any_two_steps_of_a_renewal_leaves_a_pair() {
+        let host = Host::new();
+        first(&host.files, &host.old).unwrap();
+        assert!(host.has_a_pair());
+        let steps = steps(&host.files, &host.new, Some(host.old_key)).unwrap();
+        assert_eq!(steps.len(), 3);
+        for step in steps {
+            step.commit(Existing::Replace).unwrap();
+            assert!(host.has_a_pair());
+        }
+        assert_eq!(fs::read_to_string(&host.files.ca).unwrap(), host.new.ca);
+        assert_eq!(fs::read_to_string(&host.files.certificate).unwrap(), host.new.certificate);
+    }
+
+    #[test]
+    fn a_first_certificate_never_takes_the_place_of_another() {
+        let host = Host::new();
+        first(&host.files, &host.old).unwrap();
+        let refused = first(&host.files, &host.new);
+        assert!(matches!(refused, Err(EnrolError::AlreadyEnrolled)), "{refused:?}");
+        assert_eq!(fs::read_to_string(&host.files.ca).unwrap(), host.old.ca);
+        assert!(host.has_a_pair());
+    }
+
+    #[test]
+    fn a_renewal_by_the_same_ca_is_one_step_for_anyone_and_by_another_none_but_for_the_ca() {
+        let host = Host::new();
+        first(&host.files, &host.old).unwrap();
+        assert_eq!(steps(&host.files, &host.old, None).unwrap().len(), 1);
+        for shown in [None, Some([7; 32])] {
+            let refused = renewal(&host.files, &host.new, shown);
+            assert!(matches!(refused, Err(EnrolError::ForeignCa)), "{refused:?}");
+        }
+        assert_eq!(fs::read_to_string(&host.files.certificate).unwrap(), host.old.certificate);
+    }
+}

@@ -1,0 +1,170 @@
+//! Why a request to `/autotls` is refused, or one to another path before the host is enrolled.
+
+use std::{io, time::Duration};
+
+use hyper::StatusCode;
+
+use super::{Blame, Cause};
+
+/// Why a host was not enrolled. Each ends the connection, and changes no file.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// Any path but `/autotls`, while there is no certificate.
+    #[error("not enrolled yet, nothing but /autotls is served")]
+    NotEnrolled,
+    /// Not an address of `enrol-from`, or later than `enrol-window`.
+    #[error("enrol-from or enrol-window does not let this client enrol")]
+    Closed,
+    /// Renewal without mutual TLS: `client-auth = none`.
+    #[error("renewal takes a client certificate")]
+    NoClientCertificate,
+    /// `domain` is repeated, not UTF-8, or neither a host name nor an IP address.
+    #[error("the domain parameter is repeated, or neither a host name nor an IP address")]
+    Domain,
+    /// Neither generating the key nor a signing request before this one is over.
+    #[error("other signing requests were not done after {} s", .0.as_secs_f64())]
+    Busy(Duration),
+    /// A `POST` without `Content-Length`.
+    #[error("the request's body has no Content-Length")]
+    NoLength,
+    /// A body of more bytes than are read.
+    #[error("the request's body is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The body was not complete in time, which begins with the end of the head.
+    #[error("the request's body was not complete within {} s", .0.as_secs_f64())]
+    BodyTimeout(Duration),
+    /// The body ended early.
+    #[error("the request's body broke off")]
+    BodyLost(#[source] Cause),
+    /// Not the JSON object with the strings `signed` and `ca`.
+    #[error("the request's body is no JSON object with `signed` and `ca`")]
+    Malformed(#[source] Cause),
+    /// What was posted holds no certificate, or one that cannot be read.
+    #[error("`{0}` holds no certificate in PEM form, or one that cannot be read")]
+    Unreadable(&'static str),
+    /// The certificate is for another key, or there is no key yet.
+    #[error("the certificate does not belong to this host's key")]
+    WrongKey,
+    /// No chain of valid signatures leads from the certificate to the CA.
+    #[error("the certificate does not chain to the CA")]
+    WrongCa,
+    /// Too early or too late for one of them.
+    #[error("the certificate or its CA is not valid now")]
+    NotValidNow,
+    /// TLS has no use for them.
+    #[error("TLS cannot use the certificate or its CA")]
+    Unusable(#[source] Cause),
+    /// A renewal that changes the CA, by a client that does not hold the key of the present one.
+    #[error("only a client that shows the present CA may change it")]
+    ForeignCa,
+    /// A first enrolment, and there is a certificate by now.
+    #[error("a certificate is there already")]
+    AlreadyEnrolled,
+    /// The key cannot be read or made.
+    #[error("the key cannot be read or made")]
+    Key(#[source] Cause),
+    /// The files cannot be read or written.
+    #[error("the certificate cannot be stored")]
+    Store(#[source] io::Error),
+    /// The task that worked on it ended.
+    #[error("the work on it was given up")]
+    GivenUp,
+}
+
+impl EnrolError {
+    /// The word of each, in their order.
+    pub const LABELS: [&str; 20] = [
+        "not_enrolled",
+        "enrol_closed",
+        "enrol_no_client_certificate",
+        "enrol_domain",
+        "enrol_busy",
+        "enrol_no_length",
+        "enrol_too_large",
+        "enrol_body_timeout",
+        "enrol_body_lost",
+        "enrol_malformed",
+        "enrol_unreadable",
+        "enrol_wrong_key",
+        "enrol_wrong_ca",
+        "enrol_not_valid_now",
+        "enrol_unusable",
+        "enrol_foreign_ca",
+        "enrol_already",
+        "enrol_key",
+        "enrol_store",
+        "enrol_given_up",
+    ];
+
+    pub(super) fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NotEnrolled => (StatusCode::FORBIDDEN, "not enrolled yet"),
+            Self::Closed => (StatusCode::FORBIDDEN, "enrolment is not open to you"),
+            Self::NoClientCertificate => (StatusCode::FORBIDDEN, "client certificate required"),
+            Self::Domain => (StatusCode::BAD_REQUEST, "bad domain parameter"),
+            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "too many signing requests"),
+            Self::NoLength => (StatusCode::LENGTH_REQUIRED, "Length Required"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
+            Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "request body came too slowly"),
+            Self::BodyLost(_) => (StatusCode::BAD_REQUEST, "request body broke off"),
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "request body is not signed and ca"),
+            Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "certificate or CA is not readable"),
+            Self::WrongKey => (StatusCode::BAD_REQUEST, "certificate is for another key"),
+            Self::WrongCa => (StatusCode::BAD_REQUEST, "certificate is not of that CA"),
+            Self::NotValidNow => (StatusCode::BAD_REQUEST, "certificate or CA is not valid now"),
+            Self::Unusable(_) => (StatusCode::BAD_REQUEST, "certificate or CA cannot be used"),
+            Self::ForeignCa => (StatusCode::FORBIDDEN, "CA may not be changed by this client"),
+            Self::AlreadyEnrolled => (StatusCode::CONFLICT, "already enrolled"),
+            Self::Key(_) | Self::Store(_) | Self::GivenUp => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "enrolment failed on this host")
+            }
+        }
+    }
+
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            Self::NotEnrolled
+            | Self::Closed
+            | Self::NoClientCertificate
+            | Self::Domain
+            | Self::NoLength
+            | Self::TooLarge(_)
+            | Self::BodyTimeout(_)
+            | Self::BodyLost(_)
+            | Self::Malformed(_)
+            | Self::Unreadable(_)
+            | Self::WrongKey
+            | Self::WrongCa
+            | Self::NotValidNow
+            | Self::Unusable(_)
+            | Self::ForeignCa
+            | Self::AlreadyEnrolled => Blame::Downstream,
+            Self::Busy(_) | Self::Key(_) | Self::Store(_) | Self::GivenUp => Blame::Proxy,
+        }
+    }
+
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::NotEnrolled => "not_enrolled",
+            Self::Closed => "enrol_closed",
+            Self::NoClientCertificate => "enrol_no_client_certificate",
+            Self::Domain => "enrol_domain",
+            Self::Busy(_) => "enrol_busy",
+            Self::NoLength => "enrol_no_length",
+            Self::TooLarge(_) => "enrol_too_large",
+            Self::BodyTimeout(_) => "enrol_body_timeout",
+            Self::BodyLost(_) => "enrol_body_lost",
+            Self::Malformed(_) => "enrol_malformed",
+            Self::Unreadable(_) => "enrol_unreadable",
+            Self::WrongKey => "enrol_wrong_key",
+            Self::WrongCa => "enrol_wrong_ca",
+            Self::NotValidNow => "enrol_not_valid_now",
+            Self::Unusable(_) => "enrol_unusable",
+            Self::ForeignCa => "enrol_foreign_ca",
+            Self::AlreadyEnrolled => "enrol_already",
+            Self::Key(_) => "enrol_key",
+            Self::Store(_) => "enrol_store",
+            Self::GivenUp => "enrol_given_up",
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A client that speaks raw bytes over plain TCP.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use super::PATIENCE;
+
+/// One plain connection to the proxy.
+pub(crate) struct Plain(TcpStream);
+
+impl Plain {
+    /// Connects.
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("an option");
+        Self(stream)
+    }
+
+    /// Sends these very bytes.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.0.write_all(bytes.as_ref())
+    }
+
+    /// Everything that comes until the connection ends; a reset ends it too.
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.0.read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the proxy neither sends nor ends: {error}"),
+        }
+        bytes
+    }
+
+    /// The next bytes of it that end with `end`.
+    pub(crate) fn read_until(&mut self, end: &[u8]) -> Vec<u8> {
+        let (mut bytes, mut byte) = (Vec::new(), [0]);
+        while !bytes.ends_with(end) {
+            self.0.read_exact(&mut byte).expect("more bytes");
+            bytes.extend(byte);
+        }
+        bytes
+    }
+}
+
+/// A request that is the last of its connection, and all that comes back.
+pub(crate) fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
+    let mut plain = Plain::connect(address);
+    // A refusal may come, and end the connection, before all is sent.
+    let _ = plain.send(request);
+    String::from_utf8_lossy(&plain.read_to_end()).into_owned()
+}
+
+/// A `GET`, and all that comes back.
+pub(crate) fn get(address: SocketAddr, target: &str) -> String {
+    exchange(address, format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
+}
+
+/// A `POST` of JSON, and all that comes back.
+pub(crate) fn post(address: SocketAddr, target: &str, body: &str) -> String {
+    exchange(address, post_request(target, body))
+}
+
+/// The bytes of a `POST` of JSON.
+pub(crate) fn post_request(target: &str, body: &str) -> String {
+    format!(
+        "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The status of an answer; 0 when it is none.
+pub(crate) fn status(answer: &str) -> u16 {
+    let words = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    words.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// What follows the head of an answer.
+pub(crate) fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
