@@ -79,6 +79,9 @@ pub enum Refusal {
     /// `max-concurrent` scrapes of the exporter are running.
     #[error("the exporter has max-concurrent scrapes in flight")]
     TooManyScrapes,
+    /// The configuration was changed and has mistakes: what it will be is not known.
+    #[error("the last reload was refused")]
+    BrokenConfiguration,
     /// The proxy is shutting down.
     #[error("draining")]
     Draining,
@@ -88,7 +91,7 @@ pub enum Refusal {
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 9] = [
+pub const REJECTIONS: [&str; 10] = [
     "http_version",
     "bad_host",
     "request_body",
@@ -98,6 +101,7 @@ pub const REJECTIONS: [&str; 9] = [
     "query",
     "not_allowed",
     "unauthorized",
+    "broken_configuration",
 ];
 
 /// What went wrong with the exporter before its head was passed on.
@@ -196,6 +200,9 @@ impl Refusal {
             Self::TooManyScrapes => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes of this exporter", Keep)
             }
+            Self::BrokenConfiguration => {
+                (StatusCode::SERVICE_UNAVAILABLE, "configuration has mistakes", Keep)
+            }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down", Close),
             Self::Upstream(error) => {
                 let (status, reason) = error.status();
@@ -220,6 +227,7 @@ impl Refusal {
             | Self::NotAllowed
             | Self::Unauthorized => Blame::Downstream,
             Self::TooManyScrapes
+            | Self::BrokenConfiguration
             | Self::Draining
             | Self::Upstream(UpstreamError::NoResources(_)) => Blame::Proxy,
             Self::Upstream(_) => Blame::Upstream,
@@ -241,6 +249,7 @@ impl Refusal {
             Self::NotAllowed => "not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::TooManyScrapes => "too_many_scrapes",
+            Self::BrokenConfiguration => "broken_configuration",
             Self::Draining => "draining",
             Self::Upstream(error) => error.label(),
         }

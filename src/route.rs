@@ -9,13 +9,19 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::{error::Refusal, exporter::ExporterName};
+use crate::{
+    discovery::{METRICS_PATH, SD_PATH},
+    error::Refusal,
+    exporter::ExporterName,
+};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/prometheus`: the names of the exporters.
     List,
+    /// `/prometheus/sd`: the exporters as Prometheus' service discovery reads them.
+    Discovery,
     /// `/prometheus?exporter=NAME`.
     Scrape {
         /// Which exporter.
@@ -33,11 +39,11 @@ pub enum Route {
     Ready,
 }
 
-/// Refuses what HTTP or this proxy does not allow, whoever asks.
+/// Refuses what HTTP or this proxy does not allow, whoever asks. Gives the request's `Host`.
 ///
 /// # Errors
 /// The first rule that the request breaks; each of them ends the connection.
-pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
+pub fn well_formed(head: &request::Parts) -> Result<Authority, Refusal> {
     if head.version != Version::HTTP_11 {
         return Err(Refusal::Version);
     }
@@ -47,7 +53,7 @@ pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
     if head.method != Method::GET && head.method != Method::HEAD {
         return Err(Refusal::Method);
     }
-    check_host(&head.uri, &head.headers)
+    host(&head.uri, &head.headers)
 }
 
 /// Finds the route of a request's target.
@@ -58,7 +64,8 @@ pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
 /// An unknown path, or a bad query; the connection is kept.
 pub fn route(uri: &Uri) -> Result<Route, Refusal> {
     match uri.path() {
-        "/prometheus" => prometheus(uri.query().unwrap_or_default()),
+        METRICS_PATH => prometheus(uri.query().unwrap_or_default()),
+        SD_PATH => Ok(Route::Discovery),
         "/" => Ok(Route::Status),
         "/metrics" => Ok(Route::Metrics),
         "/-/healthy" => Ok(Route::Healthy),
@@ -80,7 +87,7 @@ fn has_body(headers: &HeaderMap) -> bool {
 }
 
 /// Exactly one valid `Host` (RFC 9112 §3.2), equal to the authority of an absolute target.
-fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Err(Refusal::BadHost);
@@ -94,7 +101,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         .ok_or(Refusal::BadHost)?;
     match uri.authority() {
         Some(target) if *target != authority => Err(Refusal::BadHost),
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(authority),
     }
 }
 
@@ -168,7 +175,7 @@ mod tests {
 
     fn outcome_of(request: request::Builder) -> Result<Route, &'static str> {
         let (head, ()) = request.body(()).unwrap().into_parts();
-        well_formed(&head).and_then(|()| route(&head.uri)).map_err(|refusal| refusal.label())
+        well_formed(&head).and_then(|_| route(&head.uri)).map_err(|refusal| refusal.label())
     }
 
     fn scrape(name: &str, forwarded: &str) -> Result<Route, &'static str> {
@@ -205,6 +212,7 @@ mod tests {
         assert_eq!(outcome("/prometheus"), Ok(Route::List));
         assert_eq!(outcome("/prometheus?"), Ok(Route::List));
         assert_eq!(outcome("/prometheus?other=1"), Ok(Route::List));
+        assert_eq!(outcome("/prometheus/sd?exporter=n"), Ok(Route::Discovery));
         assert_eq!(outcome("/metrics?x=1"), Ok(Route::Metrics));
     }
 
@@ -240,6 +248,7 @@ mod tests {
             "/Prometheus",
             "/%70rometheus",
             "/prometheus/../x",
+            "/prometheus/sd/",
             "/prometheus;a",
             "/prometheus%00",
             "/metrics/",

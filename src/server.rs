@@ -161,7 +161,7 @@ impl Handle {
             let _ = self.listener.send(listener);
         }
         let before = self.shared.state();
-        let state = Arc::new(before.next(config, assets));
+        let state = Arc::new(before.next(config, assets, listens_anew));
         self.shared.state.send_replace(Arc::clone(&state));
         // From plain HTTP to TLS, and back: nobody stays.
         let is_same_protocol = before.tls.is_some() == state.tls.is_some();
@@ -182,7 +182,7 @@ impl Server {
         let (listener, address) = listen(config.listen)?;
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
-        let state = Arc::new(State::new(config, assets, Arc::default(), reached.clone()));
+        let state = Arc::new(State::new(config, assets, address, Arc::default(), reached.clone()));
         let shared = Arc::new(Shared {
             state: watch::Sender::new(state),
             connections: Arc::default(),

@@ -209,8 +209,7 @@ pub(super) static EXPORTER: Table = Table {
 static DAEMON: [&Table; 5] = [&DEFAULT, &OITC, &PACKAGEMANAGER, &PROMETHEUS, &PROXY];
 
 /// Keys of `[proxy]` that are read and checked, and have no effect in this version.
-const NOT_YET: [&str; 5] =
-    ["advertise", "enrol-from", "enrol-window", "http-reload", "reload-interval"];
+const NOT_YET: [&str; 4] = ["enrol-from", "enrol-window", "http-reload", "reload-interval"];
 
 /// Reports what nobody knows in `config.ini`, and what has no effect.
 pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {

@@ -39,8 +39,9 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::ExporterParameter => Some(Refusal::Query),
         Refusal::Query => Some(Refusal::NotAllowed),
         Refusal::NotAllowed => Some(Refusal::Unauthorized),
+        Refusal::Unauthorized => Some(Refusal::BrokenConfiguration),
         // Those of a scrape.
-        Refusal::Unauthorized
+        Refusal::BrokenConfiguration
         | Refusal::UnknownExporter
         | Refusal::TooManyScrapes
         | Refusal::Draining
