@@ -2,10 +2,12 @@
 
 mod certs;
 mod check;
+mod client;
 mod demo;
 mod figures;
 mod probe;
 mod run;
+mod stop;
 mod throwaway;
 
 use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
