@@ -15,9 +15,9 @@ use crate::{
     access::Access,
     config::{
         ClientAuth, Config, Credentials, EnrolmentFiles, ExporterConfig, Finding, Findings,
-        Security, Sourced, TlsFiles,
+        Security, Sourced, TlsFiles, UpstreamTlsConfig,
     },
-    exporter::{Authorization, Exporter, Exporters},
+    exporter::{Authorization, Exporter, Exporters, UpstreamTls},
     file::Files,
     tls::{self, Clients, ServerTls, validity},
 };
@@ -96,6 +96,20 @@ pub fn exporter(config: &ExporterConfig) -> (Option<Exporter>, Findings) {
     let exporter = loader.exporter(config);
     let findings = loader.reader.findings;
     (exporter.filter(|_| !findings.has_errors()), findings)
+}
+
+/// Reads the files of a client's TLS; what is wrong with none of them is said of `owner`. The second
+/// value has every finding; the first is there when none of them is an error.
+#[must_use]
+pub fn client_tls<T>(
+    tls: &UpstreamTlsConfig,
+    owner: &Sourced<T>,
+) -> (Option<UpstreamTls>, Findings) {
+    let mut files = Files::default();
+    let mut reader = Reader::new(&mut files);
+    let tls = upstream_tls::load(&mut reader, owner, tls);
+    let findings = reader.findings;
+    (tls.filter(|_| !findings.has_errors()), findings)
 }
 
 struct Loader<'a> {
@@ -271,7 +285,7 @@ impl<'a> Loader<'a> {
         };
         let tls = match &config.tls {
             None => Some(None),
-            Some(tls) => upstream_tls::load(&mut self.reader, config, tls).map(Some),
+            Some(tls) => upstream_tls::load(&mut self.reader, &config.name, tls).map(Some),
         };
         Some(Exporter::new(
             config.name.value.clone(),

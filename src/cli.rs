@@ -2,28 +2,55 @@
 
 mod certs;
 mod check;
+mod client;
+mod completions;
 mod demo;
 mod figures;
+mod get;
+mod import;
+mod man;
 mod probe;
 mod run;
+mod sd;
+mod stop;
 mod throwaway;
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::{config::Sources, scrape::Chain, telemetry::Verbosity};
 
 /// Exit codes (after sysexits.h).
 mod exit {
-    /// `check` found mistakes.
+    /// What was asked for could not be done; `check` found mistakes.
     pub(super) const MISTAKES: u8 = 1;
+    /// The command line is wrong.
+    pub(super) const USAGE: u8 = 2;
     /// Something that should not happen.
     pub(super) const INTERNAL: u8 = 70;
     /// The system refuses what is needed, such as the address to listen on.
     pub(super) const SYSTEM: u8 = 71;
     /// The configuration is wrong.
     pub(super) const CONFIGURATION: u8 = 78;
+    /// What the manual page says about them, and the README.
+    pub(super) const MEANINGS: [(u8, &str); 6] = [
+        (0, "fine; for `run`: ended by SIGTERM or SIGINT"),
+        (
+            MISTAKES,
+            "`check` found mistakes; `get` has no complete body; `certs` or `demo` could not do what \
+             they were asked",
+        ),
+        (USAGE, "wrong usage"),
+        (INTERNAL, "something that should not happen"),
+        (SYSTEM, "the system refuses what is needed, such as the address to listen on"),
+        (CONFIGURATION, "`run`, `sd`, `import`: the files have mistakes, nothing was done"),
+    ];
 }
 
 /// A streaming mutual-TLS proxy in front of Prometheus exporters.
@@ -50,6 +77,16 @@ enum Command {
     /// Scrape an exporter by itself: how long it takes, what its answer is made of, whether it got
     /// slower. Ends as a monitoring plugin does, with 0, 1, 2 or 3.
     Probe(probe::Args),
+    /// Scrape through a running proxy, as Prometheus does. Exit code 0 only for a complete body.
+    Get(get::Args),
+    /// Print discovery or scrape configuration for this host.
+    Sd(sd::Args),
+    /// Convert the configuration of an exporter_exporter to a prometheus_exporters.ini.
+    Import(import::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
+    /// Print the manual page.
+    Man,
 }
 
 /// Which files to read.
@@ -110,7 +147,7 @@ impl VerbosityArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     match cli.command {
         None => run::run(&cli.run),
         Some(Command::Run(args)) => run::run(&args),
@@ -126,6 +163,13 @@ pub fn main() -> ExitCode {
         },
         Some(Command::Certs(args)) => done(certs::run(&args, &mut out), certs::Error::exit_code),
         Some(Command::Probe(args)) => probe::run(&args, &mut out),
+        Some(Command::Get(args)) => get::run(&args),
+        Some(Command::Sd(args)) => done(sd::run(&args, &mut out), sd::Error::exit_code),
+        Some(Command::Import(args)) => done(import::run(&args, &mut out), import::Error::exit_code),
+        Some(Command::Completions(args)) => {
+            printed(completions::run(&args, Cli::command(), &mut out))
+        }
+        Some(Command::Man) => printed(man::run(&Cli::command(), &mut out)),
     }
 }
 
@@ -140,7 +184,19 @@ fn done<E: std::error::Error>(outcome: Result<(), E>, code: impl Fn(&E) -> u8) -
     }
 }
 
+/// The exit code of a command that does nothing but print.
+fn printed(outcome: io::Result<()>) -> ExitCode {
+    match outcome {
+        // Whoever pipes into `head` has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(format_args!("cannot write: {error}"));
+            exit::INTERNAL.into()
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
 /// Says on standard error why there is nothing to do. A broken pipe there is nobody's loss.
 fn complain(message: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "scrapegate: {message}");
+    let _ = writeln!(io::stderr(), "scrapegate: {message}");
 }

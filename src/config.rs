@@ -36,6 +36,7 @@ pub use crate::{
 };
 use crate::{
     deadline::Budget,
+    discovery::{Advertised, Scheme},
     exporter::{ExporterName, ExporterPath, ScrapeRules, Target},
     file::Files,
 };
@@ -74,8 +75,8 @@ pub struct Config {
     pub worker_threads: Option<NonZeroUsize>,
     /// `[proxy] log-format`.
     pub log_format: LogFormat,
-    /// `[proxy] advertise`: `HOST:PORT` for discovery, or `HOST`; IPv6 is in brackets.
-    pub advertise: Option<String>,
+    /// `[proxy] advertise`: where scrapers reach the proxy, for discovery.
+    pub advertise: Option<Advertised>,
     /// `[proxy] status-page`.
     pub status_page: bool,
     /// `[proxy] http-reload`.
@@ -99,6 +100,17 @@ pub enum Security {
     Tls(Box<TlsFiles>),
     /// `[proxy] insecure-plain-http = True`, only on a loopback address.
     InsecurePlainHttp,
+}
+
+impl Security {
+    /// How scrapers speak to the proxy.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            Self::Tls(_) => Scheme::Https,
+            Self::InsecurePlainHttp => Scheme::Http,
+        }
+    }
 }
 
 /// The files of the TLS server, not read yet.
@@ -213,6 +225,24 @@ pub enum Credentials {
     },
     /// `bearer-token-file`.
     Bearer(Sourced<PathBuf>),
+}
+
+/// The sections of an exporters file that is not written yet; findings name no real file.
+#[must_use]
+pub fn exporters_in(text: &str) -> (Vec<ExporterConfig>, Findings) {
+    let file = Arc::new(PathBuf::from("prometheus_exporters.ini"));
+    let mut findings = Findings::default();
+    let mut document = ini::parse(&file, text, SectionNames::ByteForByte, &mut findings);
+    keys::check_exporters(&mut document, &mut findings);
+    let exporters = exporters::read(&document, &mut findings);
+    findings.tidy();
+    (exporters, findings)
+}
+
+/// What `[proxy] advertise = text` would mean.
+#[must_use]
+pub fn advertised(text: &str) -> Option<Advertised> {
+    values::advertise(text).ok()
 }
 
 /// The agent's folder: where `config.ini` and the `autossl-*` files are unless said otherwise.

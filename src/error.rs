@@ -85,6 +85,9 @@ pub enum Refusal {
     /// `max-concurrent` scrapes of the exporter are running.
     #[error("the exporter has max-concurrent scrapes in flight")]
     TooManyScrapes,
+    /// The configuration was changed and has mistakes: what it will be is not known.
+    #[error("the last reload was refused")]
+    BrokenConfiguration,
     /// The proxy is shutting down.
     #[error("draining")]
     Draining,
@@ -100,7 +103,7 @@ pub enum Refusal {
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 10] = [
+pub const REJECTIONS: [&str; 11] = [
     "http_version",
     "bad_host",
     "request_body",
@@ -111,6 +114,7 @@ pub const REJECTIONS: [&str; 10] = [
     "not_allowed",
     "unauthorized",
     "reload_refused",
+    "broken_configuration",
 ];
 
 /// What went wrong with the exporter before its head was passed on.
@@ -210,6 +214,9 @@ impl Refusal {
             Self::TooManyScrapes => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes of this exporter", Keep)
             }
+            Self::BrokenConfiguration => {
+                (StatusCode::SERVICE_UNAVAILABLE, "configuration has mistakes", Keep)
+            }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down", Close),
             Self::ReloadRefused => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "reload refused: see the log", Keep)
@@ -242,6 +249,7 @@ impl Refusal {
             | Self::NotAllowed
             | Self::Unauthorized => Blame::Downstream,
             Self::TooManyScrapes
+            | Self::BrokenConfiguration
             | Self::Draining
             | Self::ReloadRefused
             | Self::Upstream(UpstreamError::NoResources(_)) => Blame::Proxy,
@@ -265,6 +273,7 @@ impl Refusal {
             Self::NotAllowed => "not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::TooManyScrapes => "too_many_scrapes",
+            Self::BrokenConfiguration => "broken_configuration",
             Self::Draining => "draining",
             Self::ReloadRefused => "reload_refused",
             Self::Enrol(error) => error.label(),

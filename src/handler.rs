@@ -7,7 +7,10 @@ use std::{
 };
 
 use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header::HeaderMap, http::request::Parts,
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::HeaderMap,
+    http::{request::Parts, uri::Authority},
 };
 use tokio::{
     sync::watch,
@@ -18,6 +21,7 @@ use crate::{
     access::Access,
     activity::Activity,
     deadline::{Deadline, SCRAPE_TIMEOUT_HEADER},
+    discovery::Place,
     enrol::Desk,
     error::{Afterwards, EnrolError, Refusal, UpstreamError},
     exporter::{Exporter, ExporterName, Exporters},
@@ -46,6 +50,8 @@ pub struct Service {
     pub connector: Connector,
     /// What a scrape has to be ready before Prometheus gives up on it.
     pub scrape_timeout_offset: std::time::Duration,
+    /// Where Prometheus is told that the proxy is.
+    pub place: Place,
     /// Whether there is a status page.
     pub status_page: bool,
     /// What is counted beside the scrapes of each exporter.
@@ -114,17 +120,21 @@ async fn answer(
     body: Incoming,
     arrival: Instant,
 ) -> Result<Answer, Refusal> {
-    let route = async {
+    let routed = async {
         let enrols_only = service.enrolment.as_ref().is_some_and(Desk::is_all_there_is);
         if enrols_only && head.uri.path() != route::ENROLMENT {
             return Err(EnrolError::NotEnrolled.into());
         }
-        route::well_formed(head)?;
+        let host = route::well_formed(head)?;
         service.access.check(peer.identity.as_ref(), &head.headers).await?;
-        route::route(&head.uri)
+        Ok((route::route(&head.uri)?, host))
     };
-    match (route.await, &service.exporters) {
-        (Ok(Route::Scrape { exporter, forwarded }), Some(exporters)) => {
+    let (route, host) = match routed.await {
+        Ok(routed) => routed,
+        Err(refusal) => return Err(refused(service, peer, refusal, None)),
+    };
+    match (route, &service.exporters) {
+        (Route::Scrape { exporter, forwarded }, Some(exporters)) => {
             let Some(exporter) = exporters.get(&exporter) else {
                 return Err(refused(service, peer, Refusal::UnknownExporter, Some(&exporter)));
             };
@@ -133,27 +143,32 @@ async fn answer(
                 ScrapeRequest { connector, exporter, head, forwarded: &forwarded, arrival };
             scrape(service, peer, activity, &request).await
         }
-        (Ok(Route::List), Some(exporters)) => Ok(Answer::Own(list(exporters))),
-        (Ok(Route::Scrape { .. } | Route::List), None) => {
+        (Route::List, Some(exporters)) => Ok(Answer::Own(list(exporters))),
+        (Route::Discovery, Some(_)) if !service.metrics.configuration().last_successful => {
+            Err(refused(service, peer, Refusal::BrokenConfiguration, None))
+        }
+        (Route::Discovery, Some(exporters)) => {
+            Ok(Answer::Own(target_groups(&service.place, &host, exporters)))
+        }
+        (Route::Scrape { .. } | Route::List | Route::Discovery, None) => {
             Err(refused(service, peer, Refusal::UnknownPath, None))
         }
-        (Ok(Route::Metrics), _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
-        (Ok(Route::Status), exporters) if service.status_page => {
+        (Route::Metrics, _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
+        (Route::Status, exporters) if service.status_page => {
             Ok(Answer::Own(status(service, exporters.as_ref(), arrival)))
         }
-        (Ok(Route::Status), _) => Err(refused(service, peer, Refusal::UnknownPath, None)),
-        (Ok(Route::Enrolment { domain }), _) => enrol(service, peer, head, domain, body, arrival)
+        (Route::Status, _) => Err(refused(service, peer, Refusal::UnknownPath, None)),
+        (Route::Enrolment { domain }, _) => enrol(service, peer, head, domain, body, arrival)
             .await
             .map(Answer::Own)
             .map_err(|refusal| refused(service, peer, refusal, None)),
-        (Ok(Route::Healthy), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
-        (Ok(Route::Ready), _) if is_draining(service) => Err(Refusal::Draining),
-        (Ok(Route::Ready), _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
-        (Ok(Route::Reload), _) => match reload(service, &head.method).await {
+        (Route::Healthy, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
+        (Route::Ready, _) if is_draining(service) => Err(Refusal::Draining),
+        (Route::Ready, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
+        (Route::Reload, _) => match reload(service, &head.method).await {
             Ok(()) => Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n"))),
             Err(refusal) => Err(refused(service, peer, refusal, None)),
         },
-        (Err(refusal), _) => Err(refused(service, peer, refusal, None)),
     }
 }
 
@@ -222,6 +237,11 @@ async fn enrol(
 fn list(exporters: &Exporters) -> Response<ResponseBody> {
     let names: Vec<&str> = exporters.names().map(ExporterName::as_str).collect();
     respond::json(serde_json::Value::from(names).to_string())
+}
+
+fn target_groups(place: &Place, host: &Authority, exporters: &Exporters) -> Response<ResponseBody> {
+    let exporters = exporters.iter().map(|exporter| (&exporter.name, &exporter.rules));
+    respond::json(serde_json::json!(place.groups(host, exporters)).to_string())
 }
 
 fn metrics(service: &Service, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {

@@ -45,6 +45,7 @@
 //! | [`ledger`], [`metrics`] | what the scrapes of an exporter came to; the process, and `/metrics` |
 //! | [`page`] | the status page |
 //! | [`exporter`], [`deadline`] | domain types |
+//! | [`discovery`] | pure: exporters → what Prometheus' service discovery is told |
 //! | [`exposition`] | pure: what an answer is made of, found out while it streams by, for `probe` |
 //! | [`error`], [`respond`] | causes with blame, the one status, synthetic responses |
 //! | [`config`] | INI text → raw values with their line → typed; all mistakes at once |
@@ -72,6 +73,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod deadline;
+pub mod discovery;
 pub mod enrol;
 pub mod error;
 pub mod exporter;

@@ -10,6 +10,7 @@ use hyper::{
 use percent_encoding::percent_decode_str;
 
 use crate::{
+    discovery::{METRICS_PATH, SD_PATH},
     error::{EnrolError, Refusal},
     exporter::ExporterName,
 };
@@ -25,6 +26,8 @@ pub const MAX_BODY: u64 = 64 * 1024;
 pub enum Route {
     /// `/prometheus`: the names of the exporters.
     List,
+    /// `/prometheus/sd`: the exporters as Prometheus' service discovery reads them.
+    Discovery,
     /// `/prometheus?exporter=NAME`.
     Scrape {
         /// Which exporter.
@@ -51,14 +54,14 @@ pub enum Route {
 
 const RELOAD: &str = "/-/reload";
 
-/// Refuses what HTTP or this proxy does not allow, whoever asks.
+/// Refuses what HTTP or this proxy does not allow, whoever asks. Gives the request's `Host`.
 ///
 /// No request has a body but a `POST` to [`ENROLMENT`], which has one of a known length, at most
 /// [`MAX_BODY`].
 ///
 /// # Errors
 /// The first rule that the request breaks; each of them ends the connection.
-pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
+pub fn well_formed(head: &request::Parts) -> Result<Authority, Refusal> {
     if head.version != Version::HTTP_11 {
         return Err(Refusal::Version);
     }
@@ -73,7 +76,7 @@ pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
     if head.method != Method::GET && head.method != Method::HEAD && !is_for_route {
         return Err(Refusal::Method);
     }
-    check_host(&head.uri, &head.headers)
+    host(&head.uri, &head.headers)
 }
 
 /// Finds the route of a request's target.
@@ -84,7 +87,8 @@ pub fn well_formed(head: &request::Parts) -> Result<(), Refusal> {
 /// An unknown path, or a bad query; the connection is kept.
 pub fn route(uri: &Uri) -> Result<Route, Refusal> {
     match uri.path() {
-        "/prometheus" => prometheus(uri.query().unwrap_or_default()),
+        METRICS_PATH => prometheus(uri.query().unwrap_or_default()),
+        SD_PATH => Ok(Route::Discovery),
         "/" => Ok(Route::Status),
         "/metrics" => Ok(Route::Metrics),
         ENROLMENT => autotls(uri.query().unwrap_or_default()),
@@ -128,7 +132,7 @@ fn check_length(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Exactly one valid `Host` (RFC 9112 §3.2), equal to the authority of an absolute target.
-fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Err(Refusal::BadHost);
@@ -142,7 +146,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         .ok_or(Refusal::BadHost)?;
     match uri.authority() {
         Some(target) if *target != authority => Err(Refusal::BadHost),
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(authority),
     }
 }
 
@@ -234,7 +238,7 @@ mod tests {
 
     fn outcome_of(request: request::Builder) -> Result<Route, &'static str> {
         let (head, ()) = request.body(()).unwrap().into_parts();
-        well_formed(&head).and_then(|()| route(&head.uri)).map_err(|refusal| refusal.label())
+        well_formed(&head).and_then(|_| route(&head.uri)).map_err(|refusal| refusal.label())
     }
 
     fn scrape(name: &str, forwarded: &str) -> Result<Route, &'static str> {
@@ -271,6 +275,7 @@ mod tests {
         assert_eq!(outcome("/prometheus"), Ok(Route::List));
         assert_eq!(outcome("/prometheus?"), Ok(Route::List));
         assert_eq!(outcome("/prometheus?other=1"), Ok(Route::List));
+        assert_eq!(outcome("/prometheus/sd?exporter=n"), Ok(Route::Discovery));
         assert_eq!(outcome("/metrics?x=1"), Ok(Route::Metrics));
     }
 
@@ -306,6 +311,7 @@ mod tests {
             "/Prometheus",
             "/%70rometheus",
             "/prometheus/../x",
+            "/prometheus/sd/",
             "/prometheus;a",
             "/prometheus%00",
             "/metrics/",

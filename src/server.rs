@@ -31,7 +31,7 @@ use self::{
     descriptors::affordable,
     listen::{Listening, listen, take_over},
     open::{OpenConnections, Wire},
-    state::State,
+    state::{Lasting, State},
 };
 use crate::{
     accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
@@ -80,7 +80,6 @@ struct Shared {
     state: watch::Sender<Arc<State>>,
     connections: Arc<OpenConnections>,
     turns: Turns,
-    office: Arc<Office>,
 }
 
 impl Shared {
@@ -124,13 +123,18 @@ impl Server {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (stage, reached) = watch::channel(Stage::Serving);
         let trigger = Trigger::default();
-        let office = Arc::new(Office::open(trigger.clone()));
-        let state = State::new(config, assets, Arc::default(), trigger, reached.clone(), &office);
+        let lasting = Lasting {
+            address,
+            metrics: Arc::default(),
+            office: Arc::new(Office::open(trigger.clone())),
+            trigger,
+            stage: reached.clone(),
+        };
+        let state = State::new(config, assets, lasting);
         let shared = Arc::new(Shared {
             state: watch::Sender::new(Arc::new(state)),
             connections: Arc::default(),
             turns: Turns::new(workers.count()),
-            office,
         });
         let max_connections = affordable(config.limits.max_connections, workers.count().get());
         let (sender, listeners) = mpsc::unbounded_channel();

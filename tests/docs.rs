@@ -150,12 +150,16 @@ fn every_word_that_the_log_has_for_an_outcome_is_explained() {
     }
 }
 
-#[test]
-fn every_option_of_probe_has_its_row_and_every_row_its_option() {
-    let readme = repository("README.md");
-    let help = scrapegate(Path::new("."), &["probe", "--help"]);
-    let help = String::from_utf8(help.stdout).expect("UTF-8");
-    let options: BTreeSet<_> = help
+/// What `scrapegate` prints.
+fn printed(arguments: &[&str]) -> String {
+    let output = scrapegate(Path::new("."), arguments);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// The long options of a command, as its `--help` has them.
+fn options_of(command: &str) -> BTreeSet<String> {
+    printed(&[command, "--help"])
         .lines()
         .filter_map(|line| line.trim_start().split("--").nth(1).filter(|_| line.contains("  -")))
         .map(|rest| {
@@ -163,7 +167,103 @@ fn every_option_of_probe_has_its_row_and_every_row_its_option() {
             format!("--{}", name.unwrap_or_default())
         })
         .filter(|option| option != "--help")
-        .collect();
+        .collect()
+}
+
+/// All commands, as `--help` has them.
+fn commands() -> BTreeSet<String> {
+    between(&printed(&["--help"]), "Commands:\n", "\n\n")
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !["", "help"].contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The rows of the first table under a heading, as cells.
+fn rows<'a>(readme: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    between(readme, &format!("\n{heading}\n"), "\n#")
+        .lines()
+        .skip_while(|line| !line.starts_with("| "))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+#[test]
+fn every_command_has_its_row_with_every_option_of_it() {
+    let readme = repository("README.md");
+    let mut seen = BTreeSet::new();
+    for row in rows(&readme, "## Command line") {
+        let [command, options, _] = row[..] else { panic!("{row:?}") };
+        let usage = command.rsplit("`scrapegate ").next().expect("a command");
+        let name = usage.split(|c: char| !c.is_ascii_lowercase()).next().expect("a name");
+        seen.insert(name.to_owned());
+        if options.starts_with('[') {
+            // A table of its own, which is compared below.
+            continue;
+        }
+        let code = options.split('`').skip(1).step_by(2);
+        let said = code
+            .filter(|code| code.starts_with("--"))
+            .map(|code| code.split(' ').next().unwrap_or_default().to_owned());
+        assert_eq!(said.collect::<BTreeSet<_>>(), options_of(name), "{name}");
+    }
+    assert_eq!(seen, commands());
+}
+
+#[test]
+fn the_manual_page_has_every_option_and_the_exit_codes_of_the_readme() {
+    let page = printed(&["man"]);
+    let plain = ["\\fB", "\\fI", "\\fR", "\\&"].iter().fold(page, |it, code| it.replace(code, ""));
+    let plain = plain.replace("\\-", "-").replace("\\*(Aq", "'").replace('\n', " ");
+    for command in commands() {
+        let (_, section) = plain
+            .split_once(&format!(".SS \"scrapegate {command}\""))
+            .unwrap_or_else(|| panic!("no {command} in {plain}"));
+        let section = section.split(".SS").next().unwrap_or_default();
+        for option in options_of(&command) {
+            assert!(section.contains(&option), "{option} of {command}");
+        }
+    }
+    for heading in ["FILES", "EXIT STATUS", "SIGNALS", "ENVIRONMENT"] {
+        assert!(
+            plain.contains(&format!(".SH {heading}"))
+                || plain.contains(&format!(".SH \"{heading}\"")),
+            "{heading} not in {plain}"
+        );
+    }
+    let readme = repository("README.md");
+    let (_, after) = readme.split_once("\n| exit code | meaning |\n|---|---|\n").expect("a table");
+    let codes = after.lines().take_while(|line| line.starts_with('|'));
+    let mut seen = 0;
+    for row in codes {
+        seen += 1;
+        let (code, meaning) = row.trim_matches('|').split_once('|').expect("two cells");
+        let entry = format!(".TP {} {}", code.trim(), meaning.trim().replace('`', ""));
+        assert!(plain.contains(&entry), "{entry:?} not in {plain}");
+    }
+    assert!(seen > 5, "{seen}");
+}
+
+#[test]
+fn there_are_completions_for_every_command_in_every_shell() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = printed(&["completions", shell]);
+        for command in commands() {
+            assert!(script.contains(&command), "{command} for {shell}");
+        }
+        for option in ["static", "cacert", "through-proxy"] {
+            assert!(script.contains(option), "{option} for {shell}");
+        }
+    }
+}
+
+#[test]
+fn every_option_of_probe_has_its_row_and_every_row_its_option() {
+    let readme = repository("README.md");
+    let options = options_of("probe");
     assert!(options.len() > 8, "{options:?}");
     let rows = first_cells(&readme, "## Look at one exporter");
     let rows: BTreeSet<_> = rows.into_iter().map(str::to_owned).collect();

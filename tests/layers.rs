@@ -6,8 +6,8 @@ use std::{collections::HashMap, fs, path::Path};
 const LAYERS: [&[&str]; 13] = [
     &["deadline", "exposition", "file", "ledger", "pki", "shutdown", "trigger", "workers"],
     &["error", "exporter"],
-    &["metrics", "peer", "route"],
-    &["access", "page", "scrape", "upstream"],
+    &["discovery", "metrics", "peer"],
+    &["access", "page", "route", "scrape", "upstream"],
     &["activity"],
     &["relay"],
     &["accept", "connection", "respond", "tls"],

@@ -11,18 +11,19 @@ use rustls::{
 
 use super::pem::Reader;
 use crate::{
-    config::{ExporterConfig, UpstreamTlsConfig},
+    config::{Sourced, UpstreamTlsConfig},
     exporter::UpstreamTls,
     tls::provider,
 };
 
-pub(super) fn load(
+/// Reads the files. What is wrong with none of them is said of `owner`.
+pub(super) fn load<T>(
     reader: &mut Reader<'_>,
-    exporter: &ExporterConfig,
+    owner: &Sourced<T>,
     tls: &UpstreamTlsConfig,
 ) -> Option<UpstreamTls> {
     // All files, so that a mistake in one does not hide that in another.
-    let roots = (!tls.skip_verify).then(|| roots(reader, exporter, tls));
+    let roots = (!tls.skip_verify).then(|| roots(reader, owner, tls));
     let client_pair = tls
         .client_pair
         .as_ref()
@@ -33,7 +34,7 @@ pub(super) fn load(
     {
         Ok(builder) => builder,
         Err(error) => {
-            reader.findings.push(exporter.name.error(format!("TLS cannot be set up: {error}")));
+            reader.findings.push(owner.error(format!("TLS cannot be set up: {error}")));
             return None;
         }
     };
@@ -60,9 +61,9 @@ pub(super) fn load(
     Some(UpstreamTls { config: Arc::new(config), server_name: tls.server_name.clone() })
 }
 
-fn roots(
+fn roots<T>(
     reader: &mut Reader<'_>,
-    exporter: &ExporterConfig,
+    owner: &Sourced<T>,
     tls: &UpstreamTlsConfig,
 ) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
@@ -80,9 +81,8 @@ fn roots(
             // The system's store may hold a certificate that cannot be read; the others count.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
-                reader.findings.push(exporter.name.error(
-                    "the system has no trusted CAs to verify the exporter with: set ca-file",
-                ));
+                let message = "the system has no trusted CAs to verify it with: name one";
+                reader.findings.push(owner.error(message));
                 return None;
             }
         }

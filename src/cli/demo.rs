@@ -23,7 +23,12 @@ use self::{
     exporter::SyntheticExporter,
     report::{Introduction, Outcome},
 };
-use super::throwaway::{self, Certificates, Files, RunningProxy, reachable};
+use super::{
+    client::{self, Question},
+    stop::StopSignal,
+    throwaway::{self, Certificates, Files, RunningProxy, reachable},
+};
+use crate::exporter::UpstreamTls;
 
 /// Where the proxy listens unless told otherwise: the agent's port, on loopback.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3333);
@@ -55,7 +60,7 @@ pub(crate) enum Error {
     #[error("cannot remove the temporary folder")]
     Remove(#[source] io::Error),
     #[error("the scrape through the proxy failed")]
-    Scrape(#[source] scrape::Error),
+    Scrape(#[source] client::Error),
     #[error("{received} of {series} series came through the proxy")]
     Miscounted { series: u64, received: u64 },
     #[error("cannot write to the standard output")]
@@ -163,63 +168,24 @@ async fn show(
 ) -> Result<Infallible, Error> {
     let address = SocketAddr::new(reachable(proxy.ip()), proxy.port());
     write_now(out, &introduction.of_proxy(address))?;
-    let name = ServerName::IpAddress(address.ip().into());
-    let path = format!("/prometheus?exporter={EXPORTER}");
-    let figures = scrape::scrape(address, name, tls, &path).await.map_err(Error::Scrape)?;
-    if figures.samples != introduction.series {
-        return Err(Error::Miscounted { series: introduction.series, received: figures.samples });
+    let server_name = ServerName::IpAddress(address.ip().into());
+    let question = Question {
+        host: address.ip().to_string(),
+        port: address.port(),
+        tls: Some(UpstreamTls { config: tls, server_name }),
+        path_and_query: format!("/prometheus?exporter={EXPORTER}"),
+    };
+    let scraped = scrape::scrape(&question).await.map_err(Error::Scrape)?;
+    if scraped.samples != introduction.series {
+        return Err(Error::Miscounted { series: introduction.series, received: scraped.samples });
     }
-    let outcome = Outcome { figures: &figures, folder: &introduction.folder, proxy: address };
+    let outcome = Outcome { scraped: &scraped, folder: &introduction.folder, proxy: address };
     write_now(out, &outcome.to_string())?;
     pending().await
 }
 
 fn write_now(out: &mut (dyn Write + Send), text: &str) -> Result<(), Error> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
-}
-
-/// Ctrl-C, `SIGTERM` and, because a closed terminal would leave the folder, `SIGHUP`.
-#[cfg(unix)]
-struct StopSignal([tokio::signal::unix::Signal; 3]);
-
-#[cfg(unix)]
-impl StopSignal {
-    fn install() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
-    }
-
-    /// Waits for the next one. Loses nothing when dropped.
-    async fn received(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-}
-
-/// Ctrl-C.
-#[cfg(not(unix))]
-struct StopSignal;
-
-#[cfg(not(unix))]
-impl StopSignal {
-    fn install() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn received(&mut self) {
-        // Without a handler Ctrl-C ends the process by itself.
-        if tokio::signal::ctrl_c().await.is_err() {
-            pending::<()>().await;
-        }
-    }
 }
 
 #[cfg(test)]

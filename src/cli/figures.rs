@@ -37,7 +37,18 @@ impl fmt::Display for Size {
     }
 }
 
+/// Bytes a second: `188.2 MB/s`.
+pub(super) struct Rate(pub(super) u64, pub(super) Duration);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes, time) = *self;
+        write!(f, "{}/s", Size(bytes as f64 / time.as_secs_f64().max(1e-6)))
+    }
+}
+
 /// A length of time: `3.1 ms`, `1.25 s`.
+#[derive(Debug)]
 pub(super) struct Length(pub(super) Duration);
 
 impl fmt::Display for Length {

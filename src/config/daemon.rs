@@ -10,7 +10,7 @@ use super::{
     reader::{Reader, Reported},
     security, values,
 };
-use crate::deadline::Budget;
+use crate::{deadline::Budget, discovery::Advertised};
 
 /// What `config.ini` says.
 pub(super) struct Daemon {
@@ -132,7 +132,7 @@ struct Proxy {
     scrape_timeout_offset: Duration,
     worker_threads: Option<NonZeroUsize>,
     log_format: LogFormat,
-    advertise: Option<String>,
+    advertise: Option<Advertised>,
     status_page: bool,
     http_reload: bool,
     reload_interval: Budget,

@@ -209,10 +209,7 @@ pub(super) static EXPORTER: Table = Table {
 
 static DAEMON: [&Table; 5] = [&DEFAULT, &OITC, &PACKAGEMANAGER, &PROMETHEUS, &PROXY];
 
-/// Keys of `[proxy]` that are read and checked, and have no effect in this version.
-const NOT_YET: [&str; 1] = ["advertise"];
-
-/// Reports what nobody knows in `config.ini`, and what has no effect.
+/// Reports what nobody knows in `config.ini`.
 pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
     let file = Arc::clone(&document.file);
     for section in &mut document.sections {
@@ -222,7 +219,6 @@ pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
         match table {
             Some(table) => {
                 check_keys(&file, section, table, findings);
-                warn_of_what_is_to_come(&file, section, table, findings);
             }
             None if section.name_is_guessed => document.uncertain = true,
             None => {
@@ -238,21 +234,6 @@ pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
 pub(super) fn check_exporters(document: &mut Document, findings: &mut Findings) {
     for section in &mut document.sections {
         check_keys(&document.file, section, &EXPORTER, findings);
-    }
-}
-
-fn warn_of_what_is_to_come(
-    file: &Arc<PathBuf>,
-    section: &Section,
-    table: &Table,
-    findings: &mut Findings,
-) {
-    let is_proxy = table.section == PROXY.section;
-    let in_vain =
-        section.entries.iter().filter(|entry| NOT_YET.contains(&entry.canonical.as_str()));
-    for entry in in_vain.filter(|_| is_proxy) {
-        let origin = Origin::at(file, entry.line, &section.name, Some(&entry.key));
-        findings.push(Finding::warning(origin, "has no effect in this version"));
     }
 }
 

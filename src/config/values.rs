@@ -11,7 +11,7 @@ use std::{
 use rustls::pki_types::ServerName;
 
 use super::{BasicAuth, Password};
-use crate::deadline::Budget;
+use crate::{deadline::Budget, discovery::Advertised};
 
 type Parsed<T> = Result<T, String>;
 
@@ -210,7 +210,7 @@ fn is_dns_name(name: &str) -> bool {
 }
 
 /// `HOST` or `HOST:PORT`, as written; IPv6 in brackets.
-pub(super) fn advertise(value: &str) -> Parsed<String> {
+pub(super) fn advertise(value: &str) -> Parsed<Advertised> {
     let after_brackets = value.rfind(']').unwrap_or(0);
     let (name, digits) = match value[after_brackets..].rfind(':') {
         Some(colon) => {
@@ -223,10 +223,13 @@ pub(super) fn advertise(value: &str) -> Parsed<String> {
         return Err(format!("{} lacks the brackets around the IPv6 address", shown(value)));
     }
     let bare_ipv6 = name.contains(':') && !name.starts_with('[');
-    if bare_ipv6 || host(name).is_err() || digits.is_some_and(|digits| port(digits).is_err()) {
-        return Err(format!("{} is neither HOST nor HOST:PORT", shown(value)));
+    let port = digits.map(port).transpose();
+    match port {
+        Ok(port) if !bare_ipv6 && host(name).is_ok() => {
+            Ok(Advertised { host: name.to_owned(), port })
+        }
+        Ok(_) | Err(_) => Err(format!("{} is neither HOST nor HOST:PORT", shown(value))),
     }
-    Ok(value.to_owned())
 }
 
 /// The name that an exporter's certificate must be valid for.
@@ -395,8 +398,15 @@ mod tests {
 
     #[test]
     fn an_advertised_address_may_lack_the_port_but_not_the_brackets() {
-        for text in ["a.example", "a.example:3333", "10.0.0.1", "[::1]", "[::1]:1"] {
-            assert_eq!(advertise(text).as_deref(), Ok(text));
+        for (text, host, port) in [
+            ("a.example", "a.example", None),
+            ("a.example:3333", "a.example", Some(3333)),
+            ("10.0.0.1", "10.0.0.1", None),
+            ("[::1]", "[::1]", None),
+            ("[::1]:1", "[::1]", Some(1)),
+        ] {
+            let port = port.and_then(NonZeroU16::new);
+            assert_eq!(advertise(text), Ok(Advertised { host: host.to_owned(), port }));
         }
         for text in
             ["::1", "::1:99999", "a:", "a:0", "a:70000", ":1", "http://a", "[::1]x", "[a]", "a b:1"]

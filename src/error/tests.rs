@@ -41,8 +41,9 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::NotAllowed => Some(Refusal::Unauthorized),
         Refusal::Unauthorized => Some(Refusal::NotPost),
         Refusal::NotPost => Some(Refusal::ReloadRefused),
+        Refusal::ReloadRefused => Some(Refusal::BrokenConfiguration),
         // Those of a scrape.
-        Refusal::ReloadRefused
+        Refusal::BrokenConfiguration
         | Refusal::UnknownExporter
         | Refusal::TooManyScrapes
         | Refusal::Draining

@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 use std::{
-    io::{self, Write as _},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -49,6 +49,17 @@ impl Staged {
     /// # Errors
     /// What the file system says.
     pub fn new(path: &Path, contents: &[u8], access: Access) -> io::Result<Self> {
+        let mut staged = Self::begin(path, access)?;
+        staged.write_all(contents)?;
+        staged.sync()?;
+        Ok(staged)
+    }
+
+    /// Makes an empty temporary file in the folder of `path`, to be written piece by piece.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn begin(path: &Path, access: Access) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".scrapegate-");
         #[cfg(unix)]
@@ -58,11 +69,16 @@ impl Staged {
         }));
         #[cfg(not(unix))]
         let _ = access;
-        let mut file = builder.tempfile_in(folder_of(path))?;
-        file.write_all(contents)?;
-        // A rename may reach the disk before the contents do.
-        file.as_file().sync_all()?;
+        let file = builder.tempfile_in(folder_of(path))?;
         Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Waits for the disk: a rename may reach it before the contents do.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.as_file().sync_all()
     }
 
     /// Moves the file to its place in one step.
@@ -95,6 +111,16 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+impl Write for Staged {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 #[cfg(test)]

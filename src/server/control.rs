@@ -103,7 +103,7 @@ impl Handle {
             // A server that is gone needs no listener.
             let _ = self.listener.send(listener);
         }
-        let state = Arc::new(before.next(config, assets, &self.shared.office));
+        let state = Arc::new(before.next(config, assets, listens_anew));
         self.shared.state.send_replace(Arc::clone(&state));
         let dismissed = self.shared.connections.dismiss(|peer, wire| state.welcomes(peer, wire));
         Ok(Reloaded { listens_anew, dismissed })
@@ -112,7 +112,7 @@ impl Handle {
     /// What asks for reloads; whoever reads the files waits on it.
     #[must_use]
     pub fn trigger(&self) -> Trigger {
-        self.shared.state().trigger.clone()
+        self.shared.state().trigger()
     }
 
     /// Whether it listens on a socket that it was given.

@@ -1,6 +1,6 @@
 //! What one reading of the files gave, and the change from one to the next.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use tokio::sync::watch;
 
@@ -9,6 +9,7 @@ use crate::{
     assets::{Assets, Front},
     config::{Config, Limits, Security},
     deadline::Budget,
+    discovery::Place,
     enrol::{Desk, Files, Occasion, Office, Terms},
     handler::Service,
     metrics::Metrics,
@@ -19,55 +20,77 @@ use crate::{
     upstream::Connector,
 };
 
+/// What outlives each state, and is the same in the next.
+#[derive(Clone, Debug)]
+pub(super) struct Lasting {
+    /// Where it listens, with the real port; a reload may change it.
+    pub(super) address: SocketAddr,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) trigger: Trigger,
+    pub(super) office: Arc<Office>,
+    pub(super) stage: watch::Receiver<Stage>,
+}
+
 /// What new connections and new requests go by. A scrape keeps the one it began with.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) front: Front,
     pub(super) service: Arc<Service>,
     pub(super) limits: Limits,
-    pub(super) trigger: Trigger,
+    lasting: Lasting,
 }
 
 impl State {
-    pub(super) fn new(
-        config: &Config,
-        assets: Assets,
-        metrics: Arc<Metrics>,
-        trigger: Trigger,
-        stage: watch::Receiver<Stage>,
-        office: &Arc<Office>,
-    ) -> Self {
+    pub(super) fn new(config: &Config, assets: Assets, lasting: Lasting) -> Self {
+        let Lasting { address, metrics, trigger, office, stage } = lasting.clone();
         let certificates = assets.certificates.iter();
         metrics.configured(
             SystemTime::now(),
             certificates.map(|file| (file.path.as_path(), file.expires.unix_timestamp())),
         );
+        let advertised = config.advertise.as_ref();
+        let place = Place {
+            scheme: config.security.scheme(),
+            advertised: advertised.map(|advertised| advertised.target(address.port())),
+        };
         Self {
             service: Arc::new(Service {
-                enrolment: enrolment(config, &assets.front, office),
+                enrolment: enrolment(config, &assets.front, &office),
                 exporters: assets.exporters,
                 access: assets.access,
                 connector: Connector::Network,
                 scrape_timeout_offset: config.scrape_timeout_offset,
+                place,
                 status_page: config.status_page,
                 metrics,
-                reload: config.http_reload.then(|| trigger.clone()),
+                reload: config.http_reload.then_some(trigger),
                 stage,
             }),
             front: assets.front,
             limits: config.limits.clone(),
-            trigger,
+            lasting,
         }
     }
 
-    /// The state after this one. Exporters that stay go on counting.
-    pub(super) fn next(&self, config: &Config, mut assets: Assets, office: &Arc<Office>) -> Self {
+    /// The state after this one, on another address if there is one. Exporters that stay go on
+    /// counting.
+    pub(super) fn next(
+        &self,
+        config: &Config,
+        mut assets: Assets,
+        listens_anew: Option<SocketAddr>,
+    ) -> Self {
         if let (Some(exporters), Some(before)) = (&mut assets.exporters, &self.service.exporters) {
             exporters.continue_from(before);
         }
-        let Service { metrics, stage, .. } = &*self.service;
-        let trigger = self.trigger.clone();
-        Self::new(config, assets, Arc::clone(metrics), trigger, stage.clone(), office)
+        let mut lasting = self.lasting.clone();
+        lasting.address = listens_anew.unwrap_or(lasting.address);
+        Self::new(config, assets, lasting)
+    }
+
+    /// What asks for reloads.
+    pub(super) fn trigger(&self) -> Trigger {
+        self.lasting.trigger.clone()
     }
 
     /// The TLS server, unless the port speaks plain HTTP.

@@ -92,7 +92,8 @@ fn every_key_of_config_ini_is_heard() {
     assert_eq!(config.scrape_timeout_offset, Duration::ZERO);
     assert_eq!(config.worker_threads.map(usize::from), Some(2));
     assert_eq!(config.log_format, LogFormat::Json);
-    assert_eq!(config.advertise.as_deref(), Some("[2001:db8::1]:9443"));
+    let advertised = config.advertise.map(|advertised| advertised.target(3333));
+    assert_eq!(advertised.as_deref(), Some("[2001:db8::1]:9443"));
     assert!(!config.status_page && config.http_reload);
     assert_eq!(config.limits.header_timeout.as_duration(), Duration::from_millis(2500));
 }

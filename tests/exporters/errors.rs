@@ -23,8 +23,10 @@ const PASSWORD: &str = "Authorization: Basic cHJvbWV0aGV1czpodW50ZXIy\r\n";
 const SECRETS: [&str; 3] = ["hunter2", "cHJvbWV0aGV1czpodW50ZXIy", "open-sesame"];
 
 /// Those that are provoked elsewhere: answered in HTTP/1.0 (`tests/requests/heads.rs`), by a lack
-/// of descriptors, and by another configuration (`tests/tls/access.rs`).
-const ELSEWHERE: [&str; 3] = ["http_version", "no_resources", "not_allowed"];
+/// of descriptors, by another configuration (`tests/tls/access.rs`), and by a reload
+/// (`tests/reload/files.rs`).
+const ELSEWHERE: [&str; 4] =
+    ["http_version", "no_resources", "not_allowed", "broken_configuration"];
 
 /// A word of the log, what the scraper is told, and a request that it is told so; `MARKER` in it is
 /// another word each time.

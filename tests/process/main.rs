@@ -4,10 +4,13 @@ mod certificates;
 mod check;
 mod drains;
 mod files;
+mod get;
+mod import;
 mod logs;
 mod probe;
 mod probe_compare;
 mod restart;
+mod sd;
 mod service;
 mod shutdown;
 mod start;
@@ -23,9 +26,11 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use support::{log::LineLog, proxy::binary};
+use support::{PATIENCE, log::LineLog, proxy::binary};
 use tempfile::TempDir;
 
 /// How a command ended and what it said.
@@ -68,6 +73,16 @@ fn run_command<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a str>)
     out.wait_for_end();
     let code = child.0.wait().expect("the child is ours").code();
     Ended { code, out: out.lines(), err: err.lines() }
+}
+
+/// Waits for something that nothing tells of.
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never came: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A child that does not outlive its test.

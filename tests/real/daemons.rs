@@ -5,12 +5,17 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::log::LineLog;
+use crate::support::{PATIENCE, log::LineLog};
+
+/// How often Prometheus is asked whether it has seen what is to come. It scrapes once a second.
+const POLL: Duration = Duration::from_millis(200);
 
 /// A running daemon. Dropping it kills it.
 pub(crate) struct Daemon {
@@ -117,6 +122,19 @@ impl Drop for Daemon {
 
 fn flag(name: &str, path: &Path) -> String {
     format!("{name}={}", path.display())
+}
+
+/// Asks again and again until `look` has found what it waits for.
+///
+/// # Panics
+/// With what it saw last, when that never comes.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut look: impl FnMut() -> Result<(), Value>) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(seen) = look() {
+        assert!(Instant::now() < deadline, "Prometheus never saw {what}; last it said {seen:#}");
+        thread::sleep(POLL);
+    }
 }
 
 /// Runs curl with `args`, silent but for its errors.

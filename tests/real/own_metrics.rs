@@ -5,16 +5,13 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
 use crate::{
-    daemons::Daemon,
+    daemons::{Daemon, wait_for},
     support::{
-        PATIENCE,
         body::Body,
         client::Client,
         exporter::{Exporter, Framing},
@@ -93,14 +90,6 @@ scrape_configs:
 
 fn query(prometheus: &Daemon, query: &str) -> Value {
     prometheus.api("query", &["--data-urlencode", &format!("query={query}")])["result"].take()
-}
-
-fn wait_for(what: &str, mut look: impl FnMut() -> Result<(), Value>) {
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(seen) = look() {
-        assert!(Instant::now() < deadline, "never {what}: {seen:#}");
-        thread::sleep(Duration::from_millis(200));
-    }
 }
 
 #[test]

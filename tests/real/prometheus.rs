@@ -1,19 +1,11 @@
 //! Prometheus scrapes the real exporters through the proxy over mutual TLS.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-
 use serde_json::Value;
 
 use crate::{
-    daemons::Daemon,
-    support::{PATIENCE, client::Client, pki::BOTH_VERSIONS, pki::Pki, proxy::Proxy},
+    daemons::{Daemon, wait_for},
+    support::{client::Client, pki::BOTH_VERSIONS, pki::Pki, proxy::Proxy},
 };
-
-/// How often Prometheus is asked whether it has seen what is to come. It scrapes once a second.
-const POLL: Duration = Duration::from_millis(200);
 
 /// Both exporters, the proxy in front of them, and Prometheus in front of it.
 struct Stage {
@@ -76,15 +68,7 @@ impl Stage {
     }
 
     fn wait_for(&self, what: &str, look: impl Fn(&Self) -> Result<(), Value>) {
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(seen) = look(self) {
-            assert!(
-                Instant::now() < deadline,
-                "Prometheus never saw {what}; last it said {seen:#}; the proxy's log:\n{}",
-                self.proxy.log_lines().join("\n")
-            );
-            thread::sleep(POLL);
-        }
+        wait_for(what, || look(self));
     }
 }
 

@@ -224,6 +224,30 @@ fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
 }
 
 #[test]
+fn discovery_says_that_the_files_have_mistakes_until_they_have_none() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let proxy = Proxy::start(&pki.config_ini(""), &one.section("before"));
+    let mut client = connect(&pki, &proxy);
+    let mut discovered = |status: u16| {
+        let response = client.get("/prometheus/sd");
+        assert_eq!(response.head.status, status, "{response:?}");
+        (response.head.reason, response.body.text())
+    };
+    assert!(discovered(200).1.contains("before"));
+
+    write(&proxy, EXPORTERS, "[after\n");
+    assert!(discovered(200).1.contains("before"), "nobody has asked for a reload yet");
+    reload(&proxy, REFUSED, 1);
+    assert_eq!(discovered(503).0, "configuration has mistakes");
+
+    write(&proxy, EXPORTERS, &one.section("after"));
+    reload(&proxy, DONE, 1);
+    let (_, list) = discovered(200);
+    assert!(list.contains("after") && !list.contains("before"), "{list}");
+}
+
+#[test]
 fn many_signals_at_once_end_in_the_last_state() {
     let pki = Pki::new();
     let one = exporter(100);

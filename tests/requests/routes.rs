@@ -1,6 +1,9 @@
 //! Which path and which name means what.
 
-use crate::{Setup, is_kept, support::pki::Pki};
+use crate::{
+    Setup, is_kept,
+    support::{pki::Pki, proxy::Proxy},
+};
 
 fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -35,13 +38,75 @@ fn the_list_has_the_enabled_exporters_as_json_in_file_order() {
     assert_eq!((answer.head.status, answer.body.as_str()), (404, "Unknown exporter"));
 }
 
+/// The list of discovery as JSON, asked for with this `Host`.
+fn discover(setup: &Setup, host: &str) -> serde_json::Value {
+    let answer = setup.ask(format!("GET /prometheus/sd HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    assert_eq!((answer.head.status, answer.kept), (200, true), "{answer:?}");
+    assert_eq!(answer.head.header("content-type"), Some("application/json"));
+    assert!(answer.upstream.is_empty(), "whether the exporter is up is not asked");
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+#[test]
+fn discovery_has_a_target_group_for_each_enabled_exporter_where_it_was_asked() {
+    let more = "interval = 1.5\ntimeout = 0.25\n\
+                \n[down \u{e4}]\nenabled = yes\nport = 1\npath = /metrics\n\
+                \n[off]\nenabled = no\nport = 1\npath = /metrics\n";
+    let setup = Setup::with("", more);
+    let group = |name, interval, timeout, target| {
+        serde_json::json!({
+            "targets": [target],
+            "labels": {
+                "__scheme__": "https",
+                "__metrics_path__": "/prometheus",
+                "__param_exporter": name,
+                "__scrape_interval__": interval,
+                "__scrape_timeout__": timeout,
+                "exporter": name,
+            },
+        })
+    };
+    for host in ["node1.example.org:3333", "[2001:db8::1]:3333", "10.0.0.1"] {
+        let expected = serde_json::json!([
+            group("e", "1500ms", "250ms", host),
+            group("down \u{e4}", "15s", "15s", host),
+        ]);
+        assert_eq!(discover(&setup, host), expected);
+    }
+}
+
+#[test]
+fn discovery_has_the_advertised_address_with_the_port_that_is_listened_on() {
+    for (advertise, port) in [("[2001:db8::1]", None), ("node1.example.org:443", Some(443))] {
+        let setup = Setup::with(&format!("advertise = {advertise}\n"), "");
+        let expected = match port {
+            Some(_) => advertise.to_owned(),
+            None => format!("{advertise}:{}", setup.proxy.address().port()),
+        };
+        assert_eq!(discover(&setup, "h:1")[0]["targets"], serde_json::json!([expected]));
+    }
+}
+
+#[test]
+fn discovery_is_empty_without_an_exporter() {
+    let pki = Pki::new();
+    let proxy = Proxy::start(&pki.config_ini(""), "");
+    let setup = Setup { pki, proxy, ..Setup::new() };
+    assert_eq!(discover(&setup, "h"), serde_json::json!([]));
+}
+
 #[test]
 fn head_is_answered_like_get_without_a_body() {
     let setup = Setup::new();
     let mut client = setup.connect();
-    for target in
-        ["/prometheus", "/-/healthy", "/prometheus?exporter=e", "/nothing", "/prometheus?exporter="]
-    {
+    for target in [
+        "/prometheus",
+        "/prometheus/sd",
+        "/-/healthy",
+        "/prometheus?exporter=e",
+        "/nothing",
+        "/prometheus?exporter=",
+    ] {
         client.send(get(target)).expect("sent");
         let with_body = client.read_response().expect("a response");
         client.send(get(target).replacen("GET", "HEAD", 1)).expect("sent");
@@ -63,7 +128,9 @@ fn without_prometheus_there_is_no_such_path_but_the_proxy_is_healthy() {
     let pki = Pki::new();
     let config = format!("{}\n[prometheus]\nenabled = False\n", pki.config_ini(""));
     let setup = Setup::with_config(pki, &config, "");
-    for target in ["/prometheus", "/prometheus?exporter=e", "/prometheus?exporter=other"] {
+    for target in
+        ["/prometheus", "/prometheus/sd", "/prometheus?exporter=e", "/prometheus?exporter=other"]
+    {
         setup.assert_refused(get(target), 404, true);
     }
     assert_eq!(setup.ask(get("/-/healthy")).head.status, 200);

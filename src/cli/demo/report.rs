@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{EXPORTER, scrape::Figures};
+use super::{EXPORTER, scrape::Scraped};
 use crate::cli::{
     certs::Curl,
-    figures::{Grouped, Length, Size},
+    client::{Encryption, Figures},
+    figures::{Grouped, Length, Rate, Size},
 };
 
 /// What is running, said before the scrape.
@@ -42,14 +43,15 @@ scrapegate demo: an exporter, the proxy in front of it, and one scrape through b
 /// How the scrape went, and what to try.
 #[derive(Debug)]
 pub(super) struct Outcome<'a> {
-    pub(super) figures: &'a Figures,
+    pub(super) scraped: &'a Scraped,
     pub(super) folder: &'a Path,
     pub(super) proxy: SocketAddr,
 }
 
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { bytes, samples, first_byte, total, tls_version, cipher_suite } = self.figures;
+        let Scraped { figures, samples, encryption } = self.scraped;
+        let Figures { bytes, first_byte, total } = *figures;
         let curl = Curl::new(self.folder);
         let list = format!("https://{}/prometheus", self.proxy);
         let one = format!("{list}?exporter={EXPORTER}");
@@ -62,8 +64,8 @@ The scrape was complete:
   series      {series}
   size        {size}
   first byte  {first_byte}, TLS handshake included
-  total       {total}, {rate}/s
-  encryption  {tls_version}, {cipher_suite}, both sides authenticated
+  total       {total}, {rate}
+  encryption  {encryption}, both sides authenticated
 
 Try it from another terminal:
 
@@ -82,10 +84,12 @@ Try it from another terminal:
 Press Ctrl-C to stop and to remove the files.
 ",
             series = Grouped(*samples),
-            size = Size(*bytes as f64),
-            first_byte = Length(*first_byte),
-            total = Length(*total),
-            rate = Size(*bytes as f64 / total.as_secs_f64().max(1e-6)),
+            size = Size(bytes as f64),
+            first_byte = Length(first_byte),
+            total = Length(total),
+            rate = Rate(bytes, total),
+            encryption =
+                encryption.as_ref().map_or_else(|| "none".to_owned(), Encryption::to_string),
             list = curl.get(&list),
             one = curl.get(&one),
             unknown = curl.get(&unknown),
@@ -109,13 +113,17 @@ mod tests {
             series: 100_000,
         };
         let outcome = Outcome {
-            figures: &Figures {
-                bytes: 9_412_345,
+            scraped: &Scraped {
+                figures: Figures {
+                    bytes: 9_412_345,
+                    first_byte: Duration::from_micros(3_140),
+                    total: Duration::from_millis(50),
+                },
                 samples: 100_000,
-                first_byte: Duration::from_micros(3_140),
-                total: Duration::from_millis(50),
-                tls_version: "TLS 1.3".to_owned(),
-                cipher_suite: "TLS_AES_256_GCM_SHA384".to_owned(),
+                encryption: Some(Encryption {
+                    version: "TLS 1.3".to_owned(),
+                    cipher_suite: "TLS_AES_256_GCM_SHA384".to_owned(),
+                }),
             },
             folder: &introduction.folder,
             proxy,

@@ -1,0 +1,92 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs::default_provider,
+    pki_types::ServerName,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::pki::{Authority, Validity};
+
+/// A TLS server's and a client's configuration that trust each other.
+pub(in crate::cli) fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
+    let authority = Authority::generate("CA", Validity::OneDay).expect("a CA");
+    let server = authority.server_pair(&["127.0.0.1".to_owned()]).expect("a pair");
+    let provider = Arc::new(default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![server.certificate()], server.key())
+        .expect("a matching pair");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.pair().certificate()).expect("a trust anchor");
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (TlsAcceptor::from(Arc::new(config)), Arc::new(client))
+}
+
+/// Asks what listens on `address` for `path`.
+pub(in crate::cli) fn question(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+    path: &str,
+) -> Question {
+    Question {
+        host: address.ip().to_string(),
+        port: address.port(),
+        tls: Some(UpstreamTls { config, server_name: ServerName::IpAddress(address.ip().into()) }),
+        path_and_query: path.to_owned(),
+    }
+}
+
+/// Reads the answer of a server that sends these bytes, cut off with its connection.
+async fn answered(answer: &'static [u8]) -> Result<Figures, Error> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let (server, client) = tls();
+    let cut_off = async {
+        let (stream, _) = listener.accept().await.expect("accepted");
+        let mut stream = server.accept(stream).await.expect("a handshake");
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).await.expect("a request") > 0);
+        stream.write_all(answer).await.expect("sent");
+        stream.flush().await.expect("sent");
+    };
+    let question = question(listener.local_addr().expect("bound"), client, "/metrics");
+    let read = async {
+        let mut answer = question.ask().await?;
+        while answer.next().await?.is_some() {}
+        Ok(answer.figures())
+    };
+    tokio::join!(read, cut_off).0
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_an_error() {
+    for answer in [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na 1\n".as_slice(),
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\na 1\n\r\n",
+        // Ends with the connection, but TLS was not closed.
+        b"HTTP/1.1 200 OK\r\n\r\na 1\n",
+    ] {
+        let broken = answered(answer).await.expect_err("not complete");
+        assert_eq!(broken.to_string(), "the answer broke off after 4 bytes");
+    }
+    let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\na 1\n";
+    assert_eq!(answered(whole).await.expect("complete").bytes, 4);
+}
+
+#[tokio::test]
+async fn the_reason_of_a_refusal_is_told() {
+    let answer = b"HTTP/1.1 502 exporter refused the connection\r\ncontent-length: 0\r\n\r\n";
+    let refused = answered(answer).await.expect_err("refused");
+    assert_eq!(refused.to_string(), "the answer is 502 exporter refused the connection");
+}

@@ -1,0 +1,322 @@
+//! `scrapegate get`: one scrape through a running proxy, as Prometheus would do it.
+//!
+//! The body goes out as it comes; nothing is held but the piece that is being written.
+
+mod advice;
+mod output;
+mod progress;
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::{Uri, http::uri::Scheme};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::pki_types::ServerName;
+use tokio::{
+    runtime::Builder,
+    time::{Instant, timeout_at},
+};
+
+use self::{advice::Advice, output::Output, progress::Progress};
+use super::{
+    client::{self, Figures, Question},
+    complain, exit,
+    figures::{Length, Rate, Size},
+    stop::StopSignal,
+};
+use crate::{
+    assets,
+    config::{Finding, Origin, Sourced, UpstreamTlsConfig},
+    discovery::METRICS_PATH,
+    exporter::UpstreamTls,
+    scrape::Chain,
+};
+
+/// What to scrape, through which proxy, and as whom.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// The exporter, as the proxy calls it
+    name: String,
+    /// The proxy: https://HOST:PORT; a path in place of /prometheus and parameters may follow
+    #[arg(long, value_name = "URL", value_parser = proxy_url)]
+    url: ProxyUrl,
+    /// Client certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its key, PEM, not readable for everyone
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// CA of the proxy's certificate, PEM [default: the system's CAs]
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// Take any certificate of the proxy's: an agent's may lack the host's name
+    #[arg(long, conflicts_with = "cacert")]
+    insecure: bool,
+    /// Where to put the body: whole, or not at all [default: the standard output]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How often to scrape, each time on a new connection; only the first body is kept
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeat: u32,
+    /// Give up on a scrape after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    timeout: u32,
+}
+
+/// A URL that says where the proxy is.
+#[derive(Clone, Debug)]
+struct ProxyUrl {
+    /// Plain HTTP otherwise.
+    is_https: bool,
+    /// Without brackets.
+    host: String,
+    port: u16,
+    path: String,
+    /// Without `exporter`; what the exporter is asked beside.
+    query: Option<String>,
+}
+
+fn proxy_url(text: &str) -> Result<ProxyUrl, &'static str> {
+    let uri: Uri = text.parse().map_err(|_| "no URL")?;
+    let is_https = match uri.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTPS => true,
+        Some(scheme) if *scheme == Scheme::HTTP => false,
+        Some(_) | None => return Err("it has to begin with https:// (or http://)"),
+    };
+    let authority = uri.authority().ok_or("the host is missing")?;
+    if authority.as_str().contains('@') {
+        return Err("user and password do not belong in it");
+    }
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    Ok(ProxyUrl {
+        is_https,
+        host: host.to_owned(),
+        port: uri.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
+        path: if uri.path() == "/" { METRICS_PATH } else { uri.path() }.to_owned(),
+        query: uri.query().map(str::to_owned),
+    })
+}
+
+/// Why there is no whole body.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0}")]
+    File(String),
+    #[error("`{0}` is no name that a certificate can have")]
+    ServerName(String),
+    #[error(transparent)]
+    Scrape(client::Error),
+    #[error("not complete after {0}")]
+    Timeout(Length),
+    #[error("cannot write {}", path.as_ref().map_or("to the standard output".into(), |path| path.display().to_string()))]
+    Output { path: Option<PathBuf>, source: io::Error },
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Scrapes, and ends with 0 if the body was complete each time.
+pub(super) fn run(args: &Args) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format_args!("cannot start the runtime: {error}"));
+            return exit::INTERNAL.into();
+        }
+    };
+    match runtime.block_on(get(args)) {
+        Ok(scrapes) => {
+            for line in scrapes.told() {
+                complain(line);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            if !error.is_of_who_reads() {
+                let Advice { side, hint } = Advice::about(&error);
+                complain(format_args!("{side}: {}", Chain(&error)));
+                complain(format_args!("try: {hint}"));
+            }
+            exit::MISTAKES.into()
+        }
+    }
+}
+
+impl Error {
+    /// Whoever pipes into `head` has seen enough, and knows that it is not all.
+    fn is_of_who_reads(&self) -> bool {
+        matches!(self, Self::Output { path: None, source } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+async fn get(args: &Args) -> Result<Scrapes, Error> {
+    // First of all: a signal must not end the process while there is a file to remove.
+    let mut stop = StopSignal::install().map_err(Error::Signals)?;
+    let question = question(args)?;
+    tokio::select! {
+        scrapes = scrape_all(args, &question) => scrapes,
+        () = stop.received() => Err(Error::Interrupted),
+    }
+}
+
+fn question(args: &Args) -> Result<Question, Error> {
+    let ProxyUrl { is_https, host, port, path, query } = args.url.clone();
+    let name = utf8_percent_encode(&args.name, NON_ALPHANUMERIC);
+    let query = query.map_or_else(String::new, |query| format!("&{query}"));
+    Ok(Question {
+        tls: is_https.then(|| tls(args, &host)).transpose()?,
+        host,
+        port,
+        path_and_query: format!("{path}?exporter={name}{query}"),
+    })
+}
+
+fn tls(args: &Args, host: &str) -> Result<UpstreamTls, Error> {
+    let server_name =
+        ServerName::try_from(host.to_owned()).map_err(|_| Error::ServerName(host.to_owned()))?;
+    let pair = args.cert.as_ref().zip(args.key.as_ref());
+    let files = UpstreamTlsConfig {
+        ca: args.cacert.as_ref().map(|path| named("--cacert", path.clone())),
+        client_pair: pair
+            .map(|(cert, key)| (named("--cert", cert.clone()), named("--key", key.clone()))),
+        server_name,
+        skip_verify: args.insecure,
+    };
+    let (tls, findings) = assets::client_tls(&files, &named("--cacert", ()));
+    let told = |finding: &Finding| {
+        let option = finding.origin.key.as_deref().unwrap_or_default();
+        format!("{option}: {}", finding.message)
+    };
+    tls.ok_or_else(|| Error::File(findings.iter().map(told).collect::<Vec<_>>().join("; ")))
+}
+
+/// A value of the command line.
+fn named<T>(option: &str, value: T) -> Sourced<T> {
+    let key = Some(option.to_owned());
+    Sourced { value, origin: Origin { file: Arc::default(), line: None, section: None, key } }
+}
+
+async fn scrape_all(args: &Args, question: &Question) -> Result<Scrapes, Error> {
+    let mut all = Vec::new();
+    let mut output = Some(Output::open(args.output.as_deref())?);
+    for _ in 0..args.repeat {
+        let limit = Duration::from_secs(args.timeout.into());
+        let deadline = Instant::now() + limit;
+        let shown = io::stderr().is_terminal()
+            && (args.output.is_some() || args.repeat > 1 || !io::stdout().is_terminal());
+        let scrape = scrape(question, &mut output, Progress::new(shown));
+        let figures =
+            timeout_at(deadline, scrape).await.map_err(|_| Error::Timeout(Length(limit)))??;
+        if let Some(output) = output.take() {
+            output.finish()?;
+        }
+        all.push(figures);
+    }
+    Ok(Scrapes(all))
+}
+
+/// One scrape; the body goes to `output` if there is one.
+async fn scrape(
+    question: &Question,
+    output: &mut Option<Output>,
+    mut progress: Progress,
+) -> Result<Figures, Error> {
+    let mut answer = question.ask().await.map_err(Error::Scrape)?;
+    let length = answer.length();
+    while let Some(data) = answer.next().await.map_err(Error::Scrape)? {
+        progress.advance(data.len(), length, answer.figures().first_byte);
+        if let Some(output) = output {
+            output.write(&data)?;
+        }
+    }
+    Ok(answer.figures())
+}
+
+/// What all scrapes were like, of which there is at least one.
+#[derive(Debug)]
+struct Scrapes(Vec<Figures>);
+
+impl Scrapes {
+    fn told(&self) -> Vec<String> {
+        match self.0.as_slice() {
+            [Figures { bytes, first_byte, total }] => vec![format!(
+                "complete: {} in {}, {}; first byte after {}",
+                Size(*bytes as f64),
+                Length(*total),
+                Rate(*bytes, *total),
+                Length(*first_byte)
+            )],
+            all => {
+                let bytes: u64 = all.iter().map(|figures| figures.bytes).sum();
+                let spread = |of: fn(&Figures) -> Duration| Spread::of(all.iter().map(of));
+                vec![
+                    format!("complete: {} scrapes, {} in all", all.len(), Size(bytes as f64)),
+                    format!("first byte: {}", spread(|figures| figures.first_byte)),
+                    format!("total: {}", spread(|figures| figures.total)),
+                ]
+            }
+        }
+    }
+}
+
+/// Times in order.
+struct Spread(Vec<Duration>);
+
+impl Spread {
+    fn of(times: impl Iterator<Item = Duration>) -> Self {
+        let mut times: Vec<_> = times.collect();
+        times.sort();
+        Self(times)
+    }
+
+    /// The smallest time that so many percent are not above (nearest rank).
+    fn percentile(&self, percent: usize) -> Length {
+        let rank = (self.0.len() * percent).div_ceil(100).max(1);
+        Length(self.0.get(rank - 1).copied().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [min, median, p99, max] = [0, 50, 99, 100].map(|percent| self.percentile(percent));
+        write!(f, "min {min}, median {median}, p99 {p99}, max {max}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_the_proxy_is_and_what_else_to_ask_for() {
+        for (text, host, port, path, query) in [
+            ("https://h:3333", "h", 3333, "/prometheus", None),
+            ("https://h", "h", 443, "/prometheus", None),
+            ("http://[::1]:80/", "::1", 80, "/prometheus", None),
+            ("https://h:1/x/prometheus?a[]=b", "h", 1, "/x/prometheus", Some("a[]=b")),
+        ] {
+            let url = proxy_url(text).expect(text);
+            assert_eq!((url.host.as_str(), url.port), (host, port), "{text}");
+            assert_eq!((url.path.as_str(), url.query.as_deref()), (path, query), "{text}");
+            assert_eq!(url.is_https, text.starts_with("https"), "{text}");
+        }
+        for text in ["h:3333", "h", "", "ftp://h", "https://me:secret@h", "https://"] {
+            assert!(proxy_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn percentiles_are_times_that_were_measured() {
+        let spread = Spread::of((1..=200).rev().map(Duration::from_millis));
+        assert_eq!(spread.to_string(), "min 1.0 ms, median 100.0 ms, p99 198.0 ms, max 200.0 ms");
+        let one = Spread::of([Duration::from_secs(2)].into_iter());
+        assert_eq!(one.to_string(), "min 2.00 s, median 2.00 s, p99 2.00 s, max 2.00 s");
+    }
+}

@@ -1,0 +1,141 @@
+//! `scrapegate import`: the modules of an exporter_exporter as a `prometheus_exporters.ini`.
+//!
+//! Every section that is printed has been read as the proxy will read it. What has no counterpart
+//! is said on standard error, with its line.
+
+mod module;
+
+use std::{
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+    str,
+};
+
+use saphyr::{LoadableYamlNode as _, MarkedYaml};
+
+use self::module::Module;
+use super::{complain, exit};
+use crate::{config, file};
+
+/// Largest file that is read, in bytes.
+const MOST: u64 = 1024 * 1024;
+
+const HEAD: &str = "\
+# Made by `scrapegate import` from the configuration of exporter_exporter. Scrapers ask for
+# /prometheus?exporter=NAME in place of /proxy?module=NAME.
+";
+
+/// What to convert.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// exporter_exporter's configuration, such as expexp.yaml
+    file: PathBuf,
+}
+
+/// Why there is nothing to convert.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: file::ReadError },
+    #[error("{}: not UTF-8", .0.display())]
+    NotUtf8(PathBuf),
+    #[error("{}: no YAML: {source}", path.display())]
+    Yaml { path: PathBuf, source: saphyr::ScanError },
+    #[error("{}: `modules` is missing, so it is no configuration of exporter_exporter", .0.display())]
+    NoModules(PathBuf),
+    #[error("cannot write to the standard output")]
+    Output(#[from] io::Error),
+}
+
+impl Error {
+    /// 78 for what is wrong with the file, 71 for the machine.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { .. } | Self::NotUtf8(_) | Self::Yaml { .. } | Self::NoModules(_) => {
+                exit::CONFIGURATION
+            }
+            Self::Output(_) => exit::SYSTEM,
+        }
+    }
+}
+
+/// Prints the INI; on standard error, what is not in it.
+///
+/// # Errors
+/// When the file cannot be read, or is another's.
+pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
+    let path = || args.file.clone();
+    let bytes =
+        file::read(&args.file, MOST).map_err(|source| Error::Read { path: path(), source })?;
+    let text = str::from_utf8(&bytes).map_err(|_| Error::NotUtf8(path()))?;
+    let documents =
+        MarkedYaml::load_from_str(text).map_err(|source| Error::Yaml { path: path(), source })?;
+    let root = documents.first().and_then(|document| document.data.as_mapping());
+    let root = root.ok_or_else(|| Error::NoModules(path()))?;
+    let mut remarks = Remarks::default();
+    let mut ini = None;
+    for (key, value) in root {
+        match key.data.as_str().unwrap_or_default() {
+            "modules" => ini = Some(convert(value, &mut remarks)),
+            "global" => {}
+            other => remarks.add(key, None, format!("`{other}` has no counterpart")),
+        }
+    }
+    let ini = ini.ok_or_else(|| Error::NoModules(path()))?;
+    for remark in &remarks.0 {
+        complain(format_args!("{}:{remark}", args.file.display()));
+    }
+    write!(out, "{HEAD}{ini}")?;
+    Ok(out.flush()?)
+}
+
+/// A section for each module that can have one.
+fn convert(modules: &MarkedYaml<'_>, remarks: &mut Remarks) -> String {
+    let mut ini = String::new();
+    for (name, node) in modules.data.as_mapping().into_iter().flatten() {
+        let Some(section) = Module::read(name, node, remarks) else { continue };
+        // What the proxy would refuse, it refuses here with the same words.
+        let text = section.to_string();
+        let (exporters, findings) = config::exporters_in(&text);
+        let named = exporters.iter().any(|it| it.name.value.as_str() == section.name);
+        if named && !findings.has_errors() {
+            ini += &text;
+        } else {
+            let why = findings.iter().map(|finding| finding.message.as_str());
+            let why: Vec<_> = why.collect();
+            let why = if why.is_empty() { "the name".to_owned() } else { why.join("; ") };
+            remarks.add(name, Some(&section.name), format!("left out: {why}"));
+        }
+    }
+    ini
+}
+
+/// What has no counterpart, and other things to know.
+#[derive(Default)]
+struct Remarks(Vec<Remark>);
+
+struct Remark {
+    line: usize,
+    module: Option<String>,
+    message: String,
+}
+
+impl Remarks {
+    /// Remarks something about what stands at `node`.
+    fn add(&mut self, node: &MarkedYaml<'_>, module: Option<&str>, message: String) {
+        let module = module.map(str::to_owned);
+        self.0.push(Remark { line: node.span.start.line(), module, message });
+    }
+}
+
+impl fmt::Display for Remark {
+    /// `LINE: module NAME: MESSAGE`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.line)?;
+        if let Some(module) = &self.module {
+            write!(f, "module {}: ", module.escape_debug())?;
+        }
+        f.write_str(&self.message)
+    }
+}

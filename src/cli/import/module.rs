@@ -1,0 +1,258 @@
+//! One module → one section.
+
+use std::{fmt, time::Duration};
+
+use saphyr::MarkedYaml;
+
+use super::Remarks;
+
+/// A section of `prometheus_exporters.ini`.
+pub(super) struct Module {
+    pub(super) name: String,
+    lines: Vec<(&'static str, String)>,
+}
+
+impl fmt::Display for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n[{}]\nenabled = True", self.name)?;
+        self.lines.iter().try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))
+    }
+}
+
+/// What there is of `https`, which with `http` has no meaning.
+#[derive(Default)]
+struct Tls {
+    skip_verify: bool,
+    ca: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
+}
+
+impl Module {
+    /// Reads the module `name`; `None` when it is none of an exporter.
+    pub(super) fn read(
+        name: &MarkedYaml<'_>,
+        node: &MarkedYaml<'_>,
+        remarks: &mut Remarks,
+    ) -> Option<Self> {
+        let (at, name) = (name, text(name).unwrap_or_default());
+        let mut remark = |node: &MarkedYaml<'_>, message: String| {
+            remarks.add(node, Some(&name), message);
+        };
+        if name == "default" {
+            remark(at, "left out: here that section has the defaults of all others".to_owned());
+            return None;
+        }
+        let mut lines = Vec::new();
+        let (mut method, mut http) = (None, None);
+        for (key, value) in node.data.as_mapping().into_iter().flatten() {
+            match key.data.as_str().unwrap_or_default() {
+                "method" => method = text(value),
+                "http" => http = Some(value),
+                "timeout" => lines.extend(timeout(value, &mut remark)),
+                other => {
+                    let other_method = method.as_deref() == Some(other);
+                    if !other_method {
+                        remark(key, format!("`{other}` has no counterpart"));
+                    }
+                }
+            }
+        }
+        match method.as_deref() {
+            Some("http") => {}
+            Some(other @ ("exec" | "file")) => {
+                let instead =
+                    "let an exporter serve it, such as node_exporter's textfile collector";
+                remark(at, format!("left out: method `{other}` has no counterpart; {instead}"));
+                return None;
+            }
+            Some(other) => {
+                remark(at, format!("left out: unknown method `{other}`"));
+                return None;
+            }
+            None => {
+                remark(at, "left out: it has no method".to_owned());
+                return None;
+            }
+        }
+        let mut all = self::http(http, &name, &mut remark);
+        all.extend(lines);
+        Some(Self { name, lines: all })
+    }
+}
+
+/// The keys of `http`, in the order of the README.
+fn http(
+    node: Option<&MarkedYaml<'_>>,
+    name: &str,
+    remark: &mut impl FnMut(&MarkedYaml<'_>, String),
+) -> Vec<(&'static str, String)> {
+    let (mut scheme, mut host, mut port, mut path) = (None, None, None, None);
+    let (mut user, mut is_verified) = (None, true);
+    let (mut tls, mut tls_node) = (Tls::default(), None);
+    for (key, value) in node.and_then(|node| node.data.as_mapping()).into_iter().flatten() {
+        let key_name = key.data.as_str().unwrap_or_default();
+        if key_name.starts_with("tls_") {
+            tls_node = Some(key);
+        }
+        match key_name {
+            "scheme" => scheme = text(value),
+            "address" => host = text(value),
+            "port" => port = text(value),
+            "path" => path = text(value),
+            "verify" => is_verified = is_true(value),
+            "tls_insecure_skip_verify" => tls.skip_verify = is_true(value),
+            "tls_ca_cert_file" => tls.ca = text(value),
+            "tls_cert_file" => tls.certificate = text(value),
+            "tls_key_file" => tls.key = text(value),
+            "basic_auth_username" => user = text(value),
+            "basic_auth_password" => {
+                let file = password_file(name);
+                remark(key, format!("put the password into `{file}` beside the INI, mode 0600"));
+            }
+            "headers" => remark(key, "`headers`: no others are sent than its own".to_owned()),
+            other => remark(key, format!("`{other}` has no counterpart")),
+        }
+    }
+    let scheme = scheme.unwrap_or_else(|| "http".to_owned());
+    let is_https = scheme == "https";
+    let mut lines = vec![("method", scheme)];
+    lines.extend(host.map(|host| ("host", host)));
+    lines.extend(port.map(|port| ("port", port)));
+    lines.push(("path", absolute(path)));
+    if !is_verified {
+        // There, nothing is looked at; here, the framing of HTTP always is.
+        lines.push(("integrity", "transport".to_owned()));
+    }
+    match tls_node {
+        Some(node) if !is_https => {
+            remark(node, "`tls_…` has no meaning with `scheme: http`".to_owned());
+        }
+        Some(node) => {
+            if tls.skip_verify && tls.ca.is_some() {
+                remark(node, "`tls_ca_cert_file` has no meaning without verification".to_owned());
+                tls.ca = None;
+            }
+            lines.extend(tls.lines());
+        }
+        None => {}
+    }
+    if let Some(user) = user {
+        lines.extend([("username", user), ("password-file", password_file(name))]);
+    }
+    lines
+}
+
+impl Tls {
+    fn lines(self) -> impl Iterator<Item = (&'static str, String)> {
+        let Self { skip_verify, ca, certificate, key } = self;
+        let skip_verify = skip_verify.then(|| "True".to_owned());
+        let all = [
+            ("ca-file", ca),
+            ("cert-file", certificate),
+            ("key-file", key),
+            ("insecure-skip-verify", skip_verify),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+/// There, `/metrics` is the default and a missing slash is added.
+fn absolute(path: Option<String>) -> String {
+    match path {
+        None => "/metrics".to_owned(),
+        Some(path) if path.is_empty() => "/metrics".to_owned(),
+        Some(path) if path.starts_with('/') => path,
+        Some(path) => format!("/{path}"),
+    }
+}
+
+/// A name that every file system takes.
+fn password_file(name: &str) -> String {
+    let kept = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
+    format!("{}.password", name.chars().map(kept).collect::<String>())
+}
+
+/// `timeout`, and an `interval` that has room for it where the default has not.
+fn timeout(
+    node: &MarkedYaml<'_>,
+    remark: &mut impl FnMut(&MarkedYaml<'_>, String),
+) -> Vec<(&'static str, String)> {
+    /// The default of `interval`.
+    const INTERVAL: Duration = Duration::from_secs(15);
+    let written = text(node).unwrap_or_default();
+    match duration(&written) {
+        // None there, and the default here.
+        Some(Duration::ZERO) => Vec::new(),
+        Some(timeout) => {
+            let seconds = timeout.as_secs_f64().to_string();
+            let interval = (timeout > INTERVAL).then(|| ("interval", seconds.clone()));
+            interval.into_iter().chain([("timeout", seconds)]).collect()
+        }
+        None => {
+            remark(node, format!("`timeout: {}` is no duration", written.escape_debug()));
+            Vec::new()
+        }
+    }
+}
+
+/// A duration as Go writes it: `1m30s`, `1.5s`, `500ms`; a bare number is nanoseconds.
+fn duration(text: &str) -> Option<Duration> {
+    if let Ok(nanoseconds) = text.parse() {
+        return Some(Duration::from_nanos(nanoseconds));
+    }
+    let mut all = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
+        let is_unit = |c: char| c.is_ascii_alphabetic();
+        let (unit, after) = after.split_at(after.find(|c| !is_unit(c)).unwrap_or(after.len()));
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        all = all.checked_add(part)?;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(all)
+}
+
+/// A scalar as text. What spans lines is none that an INI could have.
+fn text(node: &MarkedYaml<'_>) -> Option<String> {
+    let data = &node.data;
+    let text = data.as_str().map(str::to_owned);
+    text.or_else(|| data.as_integer().map(|number| number.to_string()))
+        .or_else(|| data.as_floating_point().map(|number| number.to_string()))
+        .or_else(|| data.as_bool().map(|value| value.to_string()))
+        .map(|text| text.replace(['\r', '\n'], " ").trim().to_owned())
+}
+
+/// exporter_exporter reads YAML 1.1, where `yes` and `on` are true as well.
+fn is_true(node: &MarkedYaml<'_>) -> bool {
+    text(node).is_some_and(|text| {
+        matches!(text.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "y")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        for (text, milliseconds) in
+            [("1s", 1000), ("1m30s", 90_000), ("1.5s", 1500), ("500ms", 500), ("1500000000", 1500)]
+        {
+            assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "1x", "1s2", "-1s", "NaNs"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+}

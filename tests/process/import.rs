@@ -1,0 +1,143 @@
+//! `scrapegate import`: what becomes of an exporter_exporter's modules.
+
+use crate::{Ended, Files, line_of, run, support::pki::Pki};
+
+/// What its README has, and the rest of what there is.
+const MODULES: &str = "\
+global: {}
+defaultModule: node
+modules:
+  node:
+    method: http
+    http:
+       port: 9100
+
+  netdata:
+    method: http
+    timeout: 1m30s
+    http:
+       verify: no
+       port: 19999
+       address: 10.0.0.1
+       path: '/api/v1/allmetrics?format=prometheus'
+
+  blackbox:
+    method: http
+    timeout: 500ms
+    http:
+       port: 9115
+       path: probe
+       headers: {X-A: b}
+
+  secret:
+    method: http
+    http:
+       scheme: https
+       port: 9443
+       address: node1.example.org
+       tls_ca_cert_file: ca.pem
+       basic_auth_username: me
+       basic_auth_password: s3cret
+
+  misplaced:
+    verify: false
+    method: http
+    http: {port: 4194, tls_insecure_skip_verify: true}
+
+  somescript:
+    method: exec
+    timeout: 1s
+    exec:
+      command: /tmp/myscript.sh
+  somefile:
+    method: file
+    file: {path: /tmp/x.prom}
+  portless:
+    method: http
+  default:
+    method: http
+    http: {port: 1}
+";
+
+#[track_caller]
+fn import(yaml: &str) -> (Ended, Files) {
+    let files = Files::new("", "");
+    files.write("expexp.yaml", yaml);
+    (run(["import", &files.path("expexp.yaml").display().to_string()]), files)
+}
+
+#[test]
+fn modules_become_sections_that_load_without_a_finding() {
+    let (ended, _files) = import(MODULES);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    let ini = ended.out.join("\n") + "\n";
+    for section in [
+        "[node]\nenabled = True\nmethod = http\nport = 9100\npath = /metrics\n",
+        "[netdata]\nenabled = True\nmethod = http\nhost = 10.0.0.1\nport = 19999\n\
+         path = /api/v1/allmetrics?format=prometheus\nintegrity = transport\ninterval = 90\n\
+         timeout = 90\n",
+        "[blackbox]\nenabled = True\nmethod = http\nport = 9115\npath = /probe\ntimeout = 0.5\n",
+        "[secret]\nenabled = True\nmethod = https\nhost = node1.example.org\nport = 9443\n\
+         path = /metrics\nca-file = ca.pem\nusername = me\npassword-file = secret.password\n",
+        "[misplaced]\nenabled = True\nmethod = http\nport = 4194\npath = /metrics\n",
+    ] {
+        assert!(ini.contains(section), "{section} not in {ini}");
+    }
+    assert!(!ini.contains("s3cret") && !ended.errors().contains("s3cret"), "{ini}");
+    assert_eq!(ini.matches('[').count(), 5, "{ini}");
+
+    let pki = Pki::new();
+    let files = Files::new(&pki.config_ini(""), &ini);
+    std::fs::copy(pki.path("ca.pem"), files.path("ca.pem")).expect("copied");
+    crate::support::pki::write_private(&files.path("secret.password"), "s3cret\n");
+    let checked = files.check();
+    assert_eq!(checked.code, Some(0), "{:#?}", checked.out);
+    assert!(checked.out[0].starts_with("listen"), "no finding comes before: {:#?}", checked.out);
+}
+
+#[test]
+fn what_has_no_counterpart_is_named_with_its_line() {
+    let (ended, _files) = import(MODULES);
+    for (line, words) in [
+        ("defaultModule:", "`defaultModule` has no counterpart"),
+        ("       headers:", "module blackbox: `headers`"),
+        ("       basic_auth_password:", "module secret: put the password into `secret.password`"),
+        ("    verify: false", "module misplaced: `verify` has no counterpart"),
+        ("    http: {port: 4194", "module misplaced: `tls_…` has no meaning"),
+        ("  somescript:", "module somescript: left out: method `exec`"),
+        ("  somefile:", "module somefile: left out: method `file`"),
+        ("  portless:", "module portless: left out: "),
+        ("  default:", "module default: left out: "),
+    ] {
+        let place = format!("expexp.yaml:{}: {words}", line_of(MODULES, line));
+        assert!(ended.errors().contains(&place), "{place:?} not in {}", ended.errors());
+    }
+    assert_eq!(ended.err.len(), 9, "{:#?}", ended.err);
+}
+
+#[test]
+fn a_file_of_another_kind_gives_nothing() {
+    for (yaml, words) in [
+        ("", "`modules` is missing"),
+        ("scrape_configs: []\n", "`modules` is missing"),
+        ("modules: [\n", "no YAML"),
+        ("modules:\n  a: {}\n  a: {}\n", "duplicated key"),
+    ] {
+        let (ended, _files) = import(yaml);
+        assert_eq!((ended.code, ended.out.len()), (Some(78), 0), "{yaml:?}: {:#?}", ended.out);
+        assert!(ended.errors().contains(words), "{yaml:?}: {}", ended.errors());
+    }
+    assert_eq!(run(["import", "/nowhere/expexp.yaml"]).code, Some(78));
+}
+
+#[test]
+fn names_and_values_that_an_ini_cannot_have_leave_their_module_out() {
+    let yaml = "modules:\n  'a]b':\n    method: http\n    http: {port: 1, path: \"/x\\ninterval = 5\"}\n\
+                \x20 'b\\n[c]':\n    method: http\n    http: {port: 1}\n\
+                \x20 good:\n    method: http\n    http: {port: 1}\n";
+    let (ended, _files) = import(yaml);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    let ini = ended.out.join("\n");
+    assert!(ini.contains("[good]") && !ini.contains("interval"), "{ini}");
+    assert!(ended.errors().contains("left out"), "{}", ended.errors());
+}

@@ -1,0 +1,118 @@
+//! `scrapegate sd`: where it says the proxy is, and what it says to do with it.
+
+use serde_json::{Value, json};
+
+use crate::{Ended, Files, run, support::pki::Pki};
+
+const EXPORTERS: &str = "[node]\nenabled = yes\nport = 9100\npath = /metrics\ninterval = 30\n\
+    \n[off]\nport = 9101\npath = /metrics\n\
+    \n[a \"b\"]\nenabled = yes\nport = 9102\npath = /metrics\ntimeout = 2.5\n";
+
+#[track_caller]
+fn sd(files: &Files, arguments: &[&str]) -> Ended {
+    run(["sd", "--config", &files.config()].into_iter().chain(arguments.iter().copied()))
+}
+
+/// With `[proxy]` at its end.
+fn files(proxy_keys: &str) -> (Pki, Files) {
+    let pki = Pki::new();
+    let files = Files::new(&pki.config_ini(proxy_keys), EXPORTERS);
+    (pki, files)
+}
+
+#[track_caller]
+fn text(ended: &Ended) -> String {
+    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    assert!(ended.err.is_empty(), "{:#?}", ended.err);
+    ended.out.join("\n")
+}
+
+#[test]
+fn both_lists_of_discovery_have_the_enabled_exporters_at_the_advertised_address() {
+    let (_pki, files) = files("advertise = node1.example.org\n");
+    for format in [&[][..], &["--format", "http_sd"], &["--format", "file_sd"]] {
+        let said: Value = serde_json::from_str(&text(&sd(&files, format))).expect("JSON");
+        let names: Vec<_> =
+            said.as_array().expect("a list").iter().map(|it| &it["labels"]["exporter"]).collect();
+        assert_eq!(names, ["node", "a \"b\""]);
+        assert_eq!(said[0]["targets"], json!(["node1.example.org:3333"]));
+        assert_eq!(said[0]["labels"]["__scrape_interval__"], "30s");
+        assert_eq!(said[1]["labels"]["__scrape_timeout__"], "2500ms");
+    }
+}
+
+#[test]
+fn without_an_advertised_address_it_is_the_name_of_this_machine_and_the_port() {
+    let (_pki, files) = files("");
+    let hostname = gethostname::gethostname().into_string().expect("UTF-8");
+    let ended = sd(&files, &["--listen", "127.0.0.1:4444"]);
+    let said: Value = serde_json::from_str(&text(&ended)).expect("JSON");
+    assert_eq!(said[0]["targets"], json!([format!("{hostname}:4444")]));
+
+    let ended = sd(&files, &["--listen", "127.0.0.1:0"]);
+    assert_eq!(ended.code, Some(2), "{:#?}", ended.out);
+    assert!(ended.errors().contains("advertise"), "{}", ended.errors());
+}
+
+#[test]
+fn one_job_asks_the_proxy_or_each_exporter_has_its_own() {
+    let (_pki, files) = files("advertise = node1.example.org\n");
+    let discovered = text(&sd(&files, &["--format", "scrape_config"]));
+    let url =
+        "      - url: \"https://node1.example.org:3333/prometheus/sd\"\n        tls_config:\n";
+    assert!(discovered.contains(url), "{discovered}");
+    assert!(!discovered.contains("node\""), "no exporter is named: {discovered}");
+
+    let fixed = text(&sd(&files, &["--format", "scrape_config", "--static"]));
+    for line in [
+        "  - job_name: \"a \\\"b\\\"\"",
+        "      exporter: [\"node\"]",
+        "    scrape_interval: 30s",
+        "    scrape_timeout: 2500ms",
+        "      - targets: [\"node1.example.org:3333\"]",
+    ] {
+        assert!(fixed.lines().any(|it| it == line), "{line:?} not in {fixed}");
+    }
+    assert_eq!(sd(&files, &["--static"]).code, Some(2));
+}
+
+#[test]
+fn a_password_is_asked_for_and_never_printed() {
+    let pki = Pki::new();
+    let config = pki.config_ini("").replace("[default]\n", "[default]\nauth = me:s3cret\n");
+    let files = Files::new(&config, EXPORTERS);
+    for format in ["scrape_config", "openitcockpit"] {
+        let said = text(&sd(&files, &["--format", format]));
+        assert!(said.contains("username: \"me\"") && !said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
+fn openitcockpit_has_path_port_and_yaml_of_each_exporter() {
+    let (_pki, files) = files("advertise = node1.example.org:3334\n");
+    let said = text(&sd(&files, &["--format", "openitcockpit"]));
+    for line in [
+        "#   metrics path     /prometheus",
+        "#   port             3334",
+        "#   scrape timeout   2500ms",
+        "  exporter: [\"node\"]",
+        "  exporter: [\"a \\\"b\\\"\"]",
+        "  ca_file: /opt/openitc/agent/server_ca.pem",
+    ] {
+        assert!(said.lines().any(|it| it == line), "{line:?} not in {said}");
+    }
+}
+
+#[test]
+fn files_with_mistakes_and_a_site_without_exporters_give_nothing() {
+    let (pki, files) = files("advertise = a b\n");
+    let ended = sd(&files, &[]);
+    assert_eq!((ended.code, ended.out.len()), (Some(78), 0), "{:#?}", ended.out);
+    assert!(ended.errors().contains("[proxy] advertise: error"), "{}", ended.errors());
+
+    files.write("config.ini", &pki.config_ini("\n[prometheus]\nenabled = no\n"));
+    assert_eq!(sd(&files, &[]).code, Some(78));
+    files.write("config.ini", &pki.config_ini(""));
+    files.write("prometheus_exporters.ini", "");
+    assert_eq!(text(&sd(&files, &["--format", "file_sd"])), "[]");
+}

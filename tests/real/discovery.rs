@@ -1,0 +1,158 @@
+//! Prometheus finds the exporters by itself, with what `scrapegate sd` prints for it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::{
+    daemons::{Daemon, curl, wait_for},
+    support::{pki::Pki, proxy::Proxy, proxy::binary},
+};
+
+const EXPORTERS: &str = "prometheus_exporters.ini";
+
+/// A proxy, and what its `sd` prints.
+struct Site {
+    pki: Pki,
+    proxy: Proxy,
+}
+
+impl Site {
+    fn new(exporters: &str) -> Self {
+        let pki = Pki::new();
+        let proxy = Proxy::start(&pki.config_ini("advertise = 127.0.0.1\n"), exporters);
+        Self { pki, proxy }
+    }
+
+    /// Runs `sd`; the paths that it proposes are replaced by those of the files there are.
+    fn sd(&self, arguments: &[&str]) -> String {
+        let printed = Command::new(binary())
+            .arg("sd")
+            .arg("--config")
+            .arg(self.proxy.folder().join("config.ini"))
+            .args(["--listen", &self.proxy.address().to_string()])
+            .args(arguments)
+            .output()
+            .expect("the binary runs");
+        assert!(printed.status.success(), "{printed:?}");
+        let mut text = String::from_utf8(printed.stdout).expect("UTF-8");
+        for (proposed, is) in
+            [("ca.crt", "ca.pem"), ("client.crt", "client.pem"), ("client.key", "client.key")]
+        {
+            let proposed = format!("/etc/prometheus/scrapegate/{proposed}");
+            text = text.replace(&proposed, &self.pki.path(is).display().to_string());
+        }
+        text
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.proxy.folder().join(name);
+        fs::write(&path, text).expect("written");
+        path
+    }
+}
+
+fn section(name: &str, exporter: &Daemon, interval: &str, timeout: &str) -> String {
+    let port = exporter.address().port();
+    format!(
+        "[{name}]\nenabled = True\nhost = 127.0.0.1\nport = {port}\npath = /metrics\n\
+         interval = {interval}\ntimeout = {timeout}\n\n"
+    )
+}
+
+/// `name interval timeout health` of each target, sorted.
+fn targets(prometheus: &Daemon) -> Vec<String> {
+    let data = prometheus.api("targets", &[]);
+    let all = data["activeTargets"].as_array().expect("a list");
+    let mut targets: Vec<_> = all
+        .iter()
+        .map(|it| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let job = text(&it["labels"]["job"]);
+            [job, text(&it["scrapeInterval"]), text(&it["scrapeTimeout"]), text(&it["health"])]
+                .join(" ")
+        })
+        .collect();
+    targets.sort();
+    targets
+}
+
+#[track_caller]
+fn wait_for_targets(prometheus: &Daemon, expected: &[&str]) {
+    wait_for(&format!("{expected:?}"), || {
+        let seen = targets(prometheus);
+        if seen == expected { Ok(()) } else { Err(seen.into()) }
+    });
+}
+
+fn promtool(arguments: &[&str], file: &Path, more: &[&str]) -> String {
+    let checked = Command::new("promtool").args(arguments).arg(file).args(more).output();
+    let checked = checked.expect("promtool runs");
+    assert!(checked.status.success(), "{checked:?}");
+    String::from_utf8(checked.stdout).expect("UTF-8")
+}
+
+#[test]
+fn prometheus_follows_a_reload_and_keeps_its_targets_when_the_files_have_mistakes() {
+    let exporter = Daemon::node_exporter();
+    let before = section("fast", &exporter, "1", "0.9") + &section("slow", &exporter, "2.5", "2");
+    let site = Site::new(&before);
+    let config = site.sd(&["--format", "scrape_config"]);
+    // A minute is too long for a test.
+    let (above, below) = config.split_once("/prometheus/sd\"\n").expect("a URL");
+    let config = format!("{above}/prometheus/sd\"\n        refresh_interval: 1s\n{below}");
+    let prometheus = Daemon::prometheus(&config);
+    let two = ["fast 1s 900ms up", "slow 2500ms 2s up"];
+    wait_for_targets(&prometheus, &two);
+
+    site.write(EXPORTERS, &(before + &section("new", &exporter, "1", "1")));
+    site.proxy.signal("HUP");
+    let three = [two[0], "new 1s 1s up", two[1]];
+    wait_for_targets(&prometheus, &three);
+
+    site.write(EXPORTERS, "[fast\n");
+    site.proxy.signal("HUP");
+    wait_for("a failed discovery", || {
+        let metrics = curl([format!("http://{}/metrics", prometheus.address())]);
+        let metrics = String::from_utf8_lossy(&metrics.stdout).into_owned();
+        let failures = "prometheus_sd_http_failures_total ";
+        match metrics.lines().find_map(|line| line.strip_prefix(failures)) {
+            Some("0") | None => Err(Value::Null),
+            Some(_) => Ok(()),
+        }
+    });
+    assert_eq!(targets(&prometheus), three);
+}
+
+#[test]
+fn promtool_accepts_what_sd_prints_and_finds_the_exporters_with_it() {
+    let exporter = Daemon::node_exporter();
+    let site = Site::new(&(section("a \"b\" \u{e4}", &exporter, "30", "1.5")));
+    for more in [&[][..], &["--static"]] {
+        let text = site.sd(&[&["--format", "scrape_config"], more].concat());
+        let file = site.write("prometheus.yml", &text);
+        promtool(&["check", "config"], &file, &[]);
+    }
+
+    let file = site.write("prometheus.yml", &site.sd(&["--format", "scrape_config"]));
+    let found = promtool(&["check", "service-discovery", "--timeout=5s"], &file, &["scrapegate"]);
+    let found: Value = serde_json::from_str(&found).expect("JSON");
+    assert_eq!(found[0]["discoveredLabels"]["__scrape_timeout__"], "1500ms", "{found:#}");
+    assert_eq!(found[0]["labels"]["job"], "a \"b\" \u{e4}", "{found:#}");
+
+    let list = site.write("targets.json", &site.sd(&["--format", "file_sd"]));
+    let config = format!(
+        "scrape_configs:\n  - job_name: x\n    file_sd_configs:\n      - files: ['{}']\n",
+        list.display()
+    );
+    let file = site.write("prometheus.yml", &config);
+    promtool(&["check", "config"], &file, &[]);
+    let found = promtool(&["check", "service-discovery", "--timeout=5s"], &file, &["x"]);
+    let found: Value = serde_json::from_str(&found).expect("JSON");
+    let address = site.proxy.address().to_string();
+    assert_eq!(found[0]["labels"]["instance"], address.as_str(), "{found:#}");
+}
