@@ -10,7 +10,7 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned, pki_types::ServerName};
 use scrapegate::{
-    assets::{self, Assets},
+    assets::{self, Assets, Front},
     config::{self, Config, Sources},
     file::Files,
     server::{Handle, Server},
@@ -60,7 +60,10 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// The proxy's TLS server.
     pub(crate) fn tls(self) -> Arc<ServerConfig> {
-        self.assets.tls.expect("the configuration is not for plain HTTP").config
+        match self.assets.front {
+            Front::Tls(tls) => tls.config,
+            Front::PlainHttp | Front::NotEnrolled => panic!("the configuration is for TLS"),
+        }
     }
 }
 

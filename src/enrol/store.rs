@@ -29,9 +29,12 @@ pub(super) fn first(files: &Files, checked: &Checked) -> Result<(), EnrolError> 
     let ca = staged(&files.ca, &checked.ca)?;
     let certificate = staged(&files.certificate, &checked.certificate)?;
     ca.commit(Existing::Replace).map_err(EnrolError::Store)?;
-    certificate.commit(Existing::Keep).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => EnrolError::AlreadyEnrolled,
-        _ => EnrolError::Store(error),
+    certificate.commit(Existing::Keep).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            EnrolError::AlreadyEnrolled
+        } else {
+            EnrolError::Store(error)
+        }
     })
 }
 

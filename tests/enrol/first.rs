@@ -25,14 +25,20 @@ fn names(csr: &str) -> (String, Vec<String>) {
         .requested_extensions()
         .into_iter()
         .flatten()
-        .flat_map(|extension| match extension {
-            ParsedExtension::SubjectAlternativeName(names) => &names.general_names[..],
-            other => panic!("{other:?} was not asked for"),
+        .flat_map(|extension| {
+            let ParsedExtension::SubjectAlternativeName(names) = extension else {
+                panic!("{extension:?} was not asked for");
+            };
+            &names.general_names
         })
-        .map(|name| match name {
-            GeneralName::DNSName(name) => (*name).to_owned(),
-            GeneralName::IPAddress(octets) => format!("{octets:?}"),
-            other => panic!("{other:?}"),
+        .map(|name| {
+            if let GeneralName::DNSName(name) = name {
+                (*name).to_owned()
+            } else if let GeneralName::IPAddress(octets) = name {
+                format!("{octets:?}")
+            } else {
+                panic!("{name:?}")
+            }
         });
     (common_name.as_str().expect("text").to_owned(), alternatives.collect())
 }
