@@ -91,7 +91,7 @@ impl OpensslPki {
 }
 
 /// Runs `openssl` in `folder`; none of the words has a blank in it.
-fn openssl(folder: &Path, words: &str) {
+pub(crate) fn openssl(folder: &Path, words: &str) {
     let output = Command::new("openssl")
         .args(words.split_whitespace())
         .current_dir(folder)
