@@ -24,9 +24,9 @@ const SECRETS: [&str; 3] = ["hunter2", "cHJvbWV0aGV1czpodW50ZXIy", "open-sesame"
 
 /// Those that are provoked elsewhere: answered in HTTP/1.0 (`tests/requests/heads.rs`), by a lack
 /// of descriptors, by another configuration (`tests/tls/access.rs`), and by a reload
-/// (`tests/reload/files.rs`).
-const ELSEWHERE: [&str; 4] =
-    ["http_version", "no_resources", "not_allowed", "broken_configuration"];
+/// (`tests/reload/files.rs`, `tests/reload/http.rs`).
+const ELSEWHERE: [&str; 5] =
+    ["http_version", "no_resources", "not_allowed", "broken_configuration", "reload_refused"];
 
 /// A word of the log, what the scraper is told, and a request that it is told so; `MARKER` in it is
 /// another word each time.
@@ -263,7 +263,9 @@ fn words() -> BTreeSet<&'static str> {
     let bodies = functions.filter_map(|rest| rest.split("\n    }\n").next());
     bodies
         // Those of the blame come before them, those of aborts after them.
-        .filter(|body| body.contains("Self::Method =>") || body.contains("Self::NoSocket("))
+        .filter(|body| {
+            body.contains("Self::Method | Self::NotPost =>") || body.contains("Self::NoSocket(")
+        })
         .flat_map(|body| body.split('"').skip(1).step_by(2))
         .collect()
 }
