@@ -27,10 +27,10 @@ fn spread(mut times: Vec<Duration>) -> [f64; 3] {
     [at(50), at(99), at(100)].map(|time| time.as_secs_f64() * 1e3)
 }
 
-/// How long scrapes over a connection that is open take, one after the other, while `beside` lasts.
-fn scrapes(client: &mut Client, beside: impl Fn() -> bool) -> Vec<Duration> {
+/// How long scrapes over a connection that is open take, one after the other, until it is `over`.
+fn scrapes(client: &mut Client, over: impl Fn(usize) -> bool) -> Vec<Duration> {
     let mut times = Vec::new();
-    while beside() || times.len() < 100 {
+    while !over(times.len()) {
         let begun = Instant::now();
         let response = client.get("/prometheus?exporter=e");
         assert!(response.body.is_complete(), "{response:?}");
@@ -61,7 +61,7 @@ fn a_flood_of_dear_handshakes_fails_no_scrape() {
     let proxy = Proxy::start(&pki.config_ini(""), &exporter.section("e"));
     let mut client =
         Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
-    let alone = spread(scrapes(&mut client, || false));
+    let alone = spread(scrapes(&mut client, |count| count == 100));
     let hellos = [
         client_hello(TLS_1_2, &[ECDHE_RSA_AES_128_GCM], None),
         client_hello(TLS_1_3, &[AES_128_GCM], None),
@@ -69,7 +69,7 @@ fn a_flood_of_dear_handshakes_fails_no_scrape() {
     let (address, cpu) = (proxy.address(), proxy.cpu_time());
     let (times, sent) = thread::scope(|scope| {
         let flood = scope.spawn(|| flood::of_hellos(address, &hellos, A_SECOND, LASTS));
-        let times = scrapes(&mut client, || !flood.is_finished());
+        let times = scrapes(&mut client, |_| flood.is_finished());
         (times, flood.join().expect("no panic"))
     });
     let (cpu, count) = (proxy.cpu_time() - cpu, times.len());
@@ -79,4 +79,6 @@ fn a_flood_of_dear_handshakes_fails_no_scrape() {
          alone {alone:.1?}, beside them {beside:.1?} ({count} scrapes)"
     );
     assert!(sent > 200, "{sent} handshakes are no flood");
+    // Without turns each waits for all handshakes that are pending: five of them in five seconds.
+    assert!(count > 30, "only {count} scrapes beside {sent} handshakes");
 }

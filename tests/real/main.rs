@@ -1,5 +1,5 @@
 //! The real binary between real counterparts from Debian: Prometheus, node_exporter,
-//! mysqld_exporter, curl, openssl and strace.
+//! mysqld_exporter, curl, openssl, sslscan, sslyze, libfaketime and strace.
 //!
 //! `cargo test --release --features real-exporters --test real`; `.ci/run` installs the packages. Without
 //! `--release` the exporter of `system_calls` is slower than the proxy, which then has less to batch.
@@ -12,9 +12,11 @@ mod handshakes;
 mod openitcockpit;
 mod openssl_pki;
 mod own_metrics;
+mod posture;
 mod prometheus;
 mod status_page;
 mod system_calls;
+mod weak_clients;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,137 @@
+//! What scanners find: versions, suites, renegotiation, compression, resumption, early data.
+//!
+//! sslyze is the one that `SCRAPEGATE_SSLYZE` names, else the one in the path.
+
+use std::{
+    env,
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use time::OffsetDateTime;
+
+use crate::support::{pki::Pki, proxy::Proxy};
+
+/// A proxy at this `tls-security-level`, with a server certificate that lasts as long as Mozilla
+/// wants: 90 days.
+fn at_level(pki: &Pki, level: &str) -> Proxy {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    params.distinguished_name.push(DnType::CommonName, "localhost");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = OffsetDateTime::now_utc() - Duration::from_secs(24 * 3600);
+    params.not_after = params.not_before + Duration::from_secs(90 * 24 * 3600);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, pki.ca()).expect("a certificate");
+    // In place of the server pair: the key file keeps its mode.
+    std::fs::write(pki.path("server.pem"), certificate.pem()).expect("written");
+    std::fs::write(pki.path("server.key"), key.serialize_pem()).expect("written");
+    let default = format!("[default]\ntls-security-level = {level}\n");
+    Proxy::start(&pki.config_ini("").replacen("[default]\n", &default, 1), "")
+}
+
+/// What a command says on standard output, whatever its exit code.
+fn said(command: &mut Command) -> String {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn sslscan_finds_what_the_level_says_and_nothing_else() {
+    let pki = Pki::new();
+    for (level, tls_1_2) in [("intermediate", "enabled"), ("modern", "disabled")] {
+        let proxy = at_level(&pki, level);
+        let port = proxy.address().port();
+        let certificate = format!("--certs={}", pki.path("client.pem").display());
+        let key = format!("--pk={}", pki.path("client.key").display());
+        let report = said(
+            Command::new("sslscan")
+                .args(["--no-colour", "--ipv4", &certificate, &key])
+                .arg(format!("localhost:{port}")),
+        );
+        let lines: Vec<String> =
+            report.lines().map(|it| it.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        for (version, is) in [
+            ("SSLv2", "disabled"),
+            ("SSLv3", "disabled"),
+            ("TLSv1.0", "disabled"),
+            ("TLSv1.1", "disabled"),
+            ("TLSv1.2", tls_1_2),
+            ("TLSv1.3", "enabled"),
+        ] {
+            assert!(lines.contains(&format!("{version} {is}")), "{level} {version}: {report}");
+        }
+        assert!(report.contains("Session renegotiation not supported"), "{report}");
+        let suites = lines
+            .iter()
+            .filter(|line| line.starts_with("Preferred") || line.starts_with("Accepted"))
+            .map(|line| line.split(' ').nth(4).expect("a suite"))
+            .collect::<Vec<_>>();
+        assert!(suites.len() >= 3, "{report}");
+        for suite in suites {
+            let is_sound = suite.starts_with("TLS_") || suite.starts_with("ECDHE-");
+            let is_sealed = suite.contains("GCM") || suite.contains("CHACHA20");
+            assert!(is_sound && is_sealed, "{level} {suite}: {report}");
+        }
+    }
+}
+
+/// T35
+#[test]
+fn openssl_resumes_nothing_and_finds_neither_compression_nor_early_data() {
+    let pki = Pki::new();
+    let proxy = at_level(&pki, "intermediate");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-connect", &proxy.address().to_string(), version, "-reconnect"])
+            .arg("-CAfile")
+            .arg(pki.path("ca.pem"))
+            .arg("-cert")
+            .arg(pki.path("client.pem"))
+            .arg("-key")
+            .arg(pki.path("client.key"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl runs");
+        // After the five reconnects: it reads its input then.
+        child.stdin.take().expect("piped").write_all(b"Q\n").expect("sent");
+        let output = child.wait_with_output().expect("openssl ends");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text.matches("New, TLSv1.").count(), 6, "{version}: {text}");
+        assert!(!text.contains("Reused, "), "{version}: {text}");
+        assert_eq!(text.matches("Compression: NONE").count(), 6, "{version}: {text}");
+        for word in ["session ticket", "Max Early Data", "Early data was accepted"] {
+            assert!(!text.contains(word), "{version} {word}: {text}");
+        }
+    }
+}
+
+#[test]
+fn sslyze_finds_it_compliant_with_the_profiles_of_mozilla() {
+    let pki = Pki::new();
+    for level in ["intermediate", "modern"] {
+        let proxy = at_level(&pki, level);
+        let sslyze = env::var_os("SCRAPEGATE_SSLYZE").unwrap_or_else(|| "sslyze".into());
+        let report = said(
+            Command::new(sslyze)
+                .arg(format!("--mozilla_config={level}"))
+                .arg("--certinfo_ca_file")
+                .arg(pki.path("ca.pem"))
+                .arg("--cert")
+                .arg(pki.path("client.pem"))
+                .arg("--key")
+                .arg(pki.path("client.key"))
+                .arg(format!("localhost:{}", proxy.address().port())),
+        );
+        assert!(report.contains(": OK - Compliant."), "{level}: {report}");
+    }
+}
