@@ -23,7 +23,7 @@ use crate::{
     workers::Pulse,
 };
 
-/// Changes a running [`Server`], and ends it stage by stage. Clones are of the same server.
+/// Changes a running [`Server`](super::Server), and ends it stage by stage. Clones are of the same server.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
