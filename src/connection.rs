@@ -99,6 +99,15 @@ where
     let closed = loop {
         tokio::select! {
             biased;
+            // Before hyper, which would go on from an answer to the next request in one poll.
+            next = Stage::after(&mut stage, draining) => match next {
+                Stage::Serving => {}
+                Stage::Draining => {
+                    draining = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Stage::Ended => break Closed::By(Ending::Shutdown),
+            },
             closed = poll_fn(|cx| {
                 // Before hyper: a fast endless body never lets it be Pending for long.
                 if let Some(ending) = activity.expired(Instant::now()) {
@@ -111,14 +120,6 @@ where
                 }
                 poll_clocks(&activity, timer.as_mut(), cx).map(Closed::By)
             }) => break closed,
-            next = Stage::after(&mut stage, draining) => match next {
-                Stage::Serving => {}
-                Stage::Draining => {
-                    draining = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-                Stage::Ended => break Closed::By(Ending::Shutdown),
-            },
         }
     };
 
