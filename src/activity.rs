@@ -22,7 +22,7 @@ pub struct Timeouts {
     pub header: Duration,
     /// From one response to the next request.
     pub idle: Duration,
-    /// A write of which the socket takes no byte.
+    /// A write of which the socket takes no byte; also a synthetic response in all.
     pub stall: Duration,
 }
 
@@ -80,8 +80,9 @@ enum Phase {
     Idle { since: Instant },
     /// The handler runs; it keeps the deadline itself, because it can still answer 504.
     Handling,
-    /// A synthetic response is on its way.
-    Responding,
+    /// A synthetic response is on its way. It is one short write, so that a client that takes it
+    /// byte by byte gets no longer than one that takes none.
+    Responding { since: Instant },
     /// A scrape's response is on its way.
     Relaying { deadline: Deadline },
 }
@@ -121,7 +122,7 @@ impl Activity {
     /// The handler has answered by itself; `closes` when it said `Connection: close`.
     pub fn responding(&self, closes: bool) {
         let mut state = self.state();
-        state.phase = Phase::Responding;
+        state.phase = Phase::Responding { since: Instant::now() };
         state.refused_early |= closes;
     }
 
@@ -185,7 +186,7 @@ impl Activity {
         let delivered = match state.phase {
             Phase::Relaying { .. } if state.delivering.is_none() => return,
             Phase::Relaying { .. } => state.delivering.take(),
-            Phase::Responding => None,
+            Phase::Responding { .. } => None,
             Phase::Head { .. } | Phase::Idle { .. } | Phase::Handling => return,
         };
         let since = Instant::now();
@@ -225,7 +226,8 @@ impl Activity {
         let phase = match state.phase {
             Phase::Head { since } => Some((since + self.timeouts.header, Ending::Header)),
             Phase::Idle { since } => Some((since + self.timeouts.idle, Ending::Idle)),
-            Phase::Handling | Phase::Responding => None,
+            Phase::Handling => None,
+            Phase::Responding { since } => Some((since + self.timeouts.stall, Ending::Stall)),
             Phase::Relaying { deadline } => Some((deadline.instant(), Ending::Deadline)),
         };
         let stall = state.blocked_since.map(|since| (since + self.timeouts.stall, Ending::Stall));
@@ -240,7 +242,7 @@ impl Activity {
 
     /// Whether bytes of a response are not with the socket yet.
     pub fn owes_bytes(&self) -> bool {
-        matches!(self.state().phase, Phase::Responding | Phase::Relaying { .. })
+        matches!(self.state().phase, Phase::Responding { .. } | Phase::Relaying { .. })
     }
 
     /// Whether a response said `Connection: close` to a client that may still be sending.
@@ -252,7 +254,8 @@ impl Activity {
     pub fn end(&self, ending: Ending) {
         let mut state = self.state();
         state.ended = Some(ending);
-        state.reset_on_close |= matches!(state.phase, Phase::Relaying { .. } | Phase::Responding);
+        state.reset_on_close |=
+            matches!(state.phase, Phase::Relaying { .. } | Phase::Responding { .. });
         let undelivered = state.delivering.take();
         drop(state);
         // Asks why, and is told by what was set above.

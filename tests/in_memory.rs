@@ -4,11 +4,12 @@ mod support;
 
 use std::{io, time::Duration};
 
+use bytes::BufMut;
 use scrapegate::upstream::{Connector, Stream};
 use support::{PATIENCE, memory::Proxy, metrics::Samples};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 const REQUEST: &[u8] =
@@ -149,4 +150,26 @@ async fn a_scrape_that_a_shutdown_ends_is_counted_as_such() {
     assert_eq!(samples.value("scrapegate_scrapes_total{exporter=\"n\",outcome=\"shutdown\"}"), 1.0);
     assert_eq!(samples.value("scrapegate_truncated_total{exporter=\"n\",cause=\"shutdown\"}"), 1.0);
     assert_eq!(samples.sum("scrapegate_scrapes_total"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_read_byte_by_byte_is_given_up_after_the_stall_timeout() {
+    let (stream, mut scraper) = duplex(10);
+    let proxy = Proxy::new(Connector::other(|_| Err(io::ErrorKind::ConnectionRefused.into())));
+    let begun = Instant::now();
+    let serving = async {
+        proxy.serve(stream).await;
+        begun.elapsed()
+    };
+    let dripping = async {
+        scraper.write_all(REQUEST).await.expect("a request sent");
+        let mut answer = Vec::new();
+        while scraper.read_buf(&mut (&mut answer).limit(1)).await.expect("bytes, or the end") > 0 {
+            sleep(Duration::from_secs(1)).await;
+        }
+        answer
+    };
+    let (served, answer) = tokio::join!(serving, dripping);
+    assert!(DUE.contains(&served), "{served:?}");
+    assert!(answer.starts_with(b"HTTP/1.1 502 ") && !answer.ends_with(b"\n"), "not cut short");
 }
