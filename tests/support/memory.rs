@@ -54,9 +54,14 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Reaches the exporter as `connector` does.
     pub(crate) fn new(connector: Connector) -> Self {
+        Self::of([exporter()], connector)
+    }
+
+    /// Has these exporters, and reaches them as `connector` does.
+    pub(crate) fn of(exporters: impl IntoIterator<Item = Exporter>, connector: Connector) -> Self {
         let (sender, stage) = watch::channel(Stage::Serving);
         let service = Service {
-            exporters: Some([exporter()].into_iter().collect()),
+            exporters: Some(exporters.into_iter().collect()),
             access: Access::default(),
             connector,
             scrape_timeout_offset: Duration::ZERO,
@@ -81,8 +86,32 @@ impl Proxy {
 
     /// Answers what comes on `stream` until it is over.
     pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
-        let timeouts = Timeouts { header: PATIENCE, idle: PATIENCE, stall: PATIENCE };
-        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
-        serve_stream(stream, peer, Arc::new(Activity::new(timeouts)), &self.service).await;
+        self.serve_as(stream, activity()).await;
     }
+
+    /// The same, for a stream that reports to the connection's `activity` by itself.
+    pub(crate) async fn serve_as<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        activity: Arc<Activity>,
+    ) {
+        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
+        serve_stream(stream, peer, activity, &self.service).await;
+    }
+
+    /// Whether every exporter could be scraped now: no slot is taken for good.
+    pub(crate) fn has_free_slots(&self) -> bool {
+        let exporters = self.service.exporters.iter();
+        exporters.flat_map(|all| all.names().filter_map(|name| all.get(name))).all(|exporter| {
+            // All of them at once.
+            let slots = (0..exporter.rules.max_concurrent.get()).map(|_| exporter.try_acquire());
+            slots.collect::<Vec<_>>().iter().all(Option::is_some)
+        })
+    }
+}
+
+/// That of a connection whose clocks all run for [`PATIENCE`].
+pub(crate) fn activity() -> Arc<Activity> {
+    let timeouts = Timeouts { header: PATIENCE, idle: PATIENCE, stall: PATIENCE };
+    Arc::new(Activity::new(timeouts))
 }

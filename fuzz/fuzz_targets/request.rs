@@ -1,0 +1,6 @@
+//! Whatever a scraper sends: exporters get only what SPEC §4 makes of its requests, no request is
+//! asked or answered twice, and usual ones are answered as they must be.
+//! [`scrapegate_fuzz::request`] has the whole property.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| scrapegate_fuzz::request::check(input));

@@ -1,0 +1,145 @@
+//! Whatever the exporters file has in it:
+//!
+//! - each finding is one line, about the file, with a line that there is, and one that refuses the
+//!   file names its line;
+//! - what is accepted, written down again, is accepted without an error and means the same.
+
+use std::{fmt::Write as _, path::Path};
+
+use scrapegate::{
+    config::{self, Credentials, ExporterConfig, Sources, UpstreamTlsConfig},
+    deadline::Budget,
+    exporter::{Integrity, ScrapeRules, Target},
+};
+
+use crate::files;
+
+/// Asserts the property. `input` is the file.
+///
+/// # Panics
+/// When the property does not hold.
+pub fn check(input: &[u8]) {
+    let Some(exporters) = read(input) else {
+        return;
+    };
+    let text: String = exporters.iter().map(written).collect();
+    let again = read(text.as_bytes()).unwrap_or_else(|| panic!("refused:\n{text}"));
+    let meanings = |exporters: &[ExporterConfig]| exporters.iter().map(meaning).collect::<Vec<_>>();
+    assert_eq!(meanings(&exporters), meanings(&again), "{text}");
+}
+
+/// The exporters of a file that is accepted.
+fn read(contents: &[u8]) -> Option<Vec<ExporterConfig>> {
+    let file = files::written("prometheus_exporters.ini", contents);
+    let sources = Sources { exporters: Some(file.clone()), ..Sources::default() };
+    let (exporters, findings) = config::exporters(&sources);
+    files::assert_sane(&findings, &file, contents);
+    for error in files::errors(&findings) {
+        assert!(error.origin.line.is_some(), "{error}");
+    }
+    (!findings.has_errors()).then_some(exporters)
+}
+
+/// A section with every key that it can have, none of them by default.
+fn written(exporter: &ExporterConfig) -> String {
+    let ExporterConfig { name, enabled, tls, target, path, credentials, rules } = exporter;
+    let mut section = Section(format!("[{}]\n", name.value));
+    section.key("enabled", enabled);
+    match target {
+        Target::Tcp { host, port } => {
+            section.key("host", host);
+            section.key("port", port);
+        }
+        Target::Unix(socket) => section.path("socket", socket),
+    }
+    section.key("path", path.as_str());
+    section.tls(tls.as_ref());
+    match credentials {
+        None => {}
+        Some(Credentials::Basic { username, password }) => {
+            section.key("username", username);
+            section.path("password-file", &password.value);
+        }
+        Some(Credentials::Bearer(token)) => section.path("bearer-token-file", &token.value),
+    }
+    section.rules(rules);
+    section.0
+}
+
+struct Section(String);
+
+impl Section {
+    fn key(&mut self, key: &str, value: impl ToString) {
+        let value = value.to_string();
+        // Only quotes keep what stands around a value.
+        let quote = if value.trim() == value { "" } else { "\"" };
+        writeln!(self.0, "{key} = {quote}{value}{quote}").expect("a string grows");
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        self.key(key, path.to_str().expect("UTF-8, as the file"));
+    }
+
+    fn budget(&mut self, key: &str, budget: Budget) {
+        let length = budget.as_duration();
+        self.key(key, format!("{}.{:09}", length.as_secs(), length.subsec_nanos()));
+    }
+
+    fn tls(&mut self, tls: Option<&UpstreamTlsConfig>) {
+        let Some(UpstreamTlsConfig { ca, client_pair, server_name, skip_verify }) = tls else {
+            return self.key("method", "http");
+        };
+        self.key("method", "https");
+        if let Some(ca) = ca {
+            self.path("ca-file", &ca.value);
+        }
+        if let Some((certificate, key)) = client_pair {
+            self.path("cert-file", &certificate.value);
+            self.path("key-file", &key.value);
+        }
+        self.key("server-name", server_name.to_str());
+        self.key("insecure-skip-verify", skip_verify);
+    }
+
+    fn rules(&mut self, rules: &ScrapeRules) {
+        let ScrapeRules {
+            interval,
+            timeout,
+            connect_timeout,
+            max_concurrent,
+            max_body,
+            forward_params,
+            integrity,
+        } = rules;
+        self.budget("interval", *interval);
+        self.budget("timeout", *timeout);
+        self.budget("connect-timeout", *connect_timeout);
+        self.key("max-concurrent", max_concurrent);
+        if let Some(max_body) = max_body {
+            self.key("max-body", max_body);
+        }
+        self.key("forward-params", forward_params);
+        self.key(
+            "integrity",
+            match integrity {
+                Integrity::Strict => "strict",
+                Integrity::Transport => "transport",
+            },
+        );
+    }
+}
+
+/// All that an exporter is, but for where it was written.
+fn meaning(exporter: &ExporterConfig) -> String {
+    let ExporterConfig { name, enabled, tls, target, path, credentials, rules } = exporter;
+    let tls = tls.as_ref().map(|tls| {
+        let UpstreamTlsConfig { ca, client_pair, server_name, skip_verify } = tls;
+        let pair = client_pair.as_ref().map(|(certificate, key)| (&certificate.value, &key.value));
+        (ca.as_ref().map(|ca| &ca.value), pair, server_name, skip_verify)
+    });
+    let credentials = credentials.as_ref().map(|credentials| match credentials {
+        Credentials::Basic { username, password } => (Some(username), &password.value),
+        Credentials::Bearer(token) => (None, &token.value),
+    });
+    format!("{:?}", (&name.value, enabled, tls, target, path, credentials, rules))
+}

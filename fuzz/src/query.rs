@@ -1,0 +1,108 @@
+//! Whatever stands behind `/prometheus?`: [`scrapegate::route`] finds the same exporter, the same
+//! parameters to pass on and the same mistakes as a decoder written here after the URL standard's
+//! `application/x-www-form-urlencoded`, which decodes once. What is passed on is the query, byte
+//! for byte, without `exporter` and without parameters of no bytes.
+
+use hyper::Uri;
+use scrapegate::route::{Route, route};
+
+/// Asserts the property. `input` is the query; one that is no part of a URI is passed over.
+///
+/// # Panics
+/// When the property does not hold.
+pub fn check(input: &[u8]) {
+    let target = [b"/prometheus?", input].concat();
+    let Ok(uri) = Uri::try_from(&target[..]) else {
+        return;
+    };
+    let fragment = input.iter().position(|&byte| byte == b'#');
+    let query = &input[..fragment.unwrap_or(input.len())];
+    assert_eq!(uri.query().map(str::as_bytes), Some(query), "hyper changed the query");
+    let found = match route(&uri) {
+        Ok(Route::List) => Asked::Nothing,
+        Ok(Route::Scrape { exporter, forwarded }) => Asked::Exporter {
+            name: exporter.as_str().to_owned(),
+            forwarded: forwarded.into_bytes(),
+        },
+        Ok(other @ (Route::Metrics | Route::Status | Route::Healthy | Route::Ready)) => {
+            panic!("{other:?}")
+        }
+        Err(refusal) => Asked::Refused(refusal.label()),
+    };
+    assert_eq!(found, Asked::by(query));
+}
+
+/// What a query asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    Exporter {
+        name: String,
+        forwarded: Vec<u8>,
+    },
+    /// The label of the first mistake.
+    Refused(&'static str),
+}
+
+impl Asked {
+    /// Reads a query.
+    pub(crate) fn by(query: &[u8]) -> Self {
+        let mut exporter = None;
+        let mut forwarded = Vec::new();
+        for parameter in query.split(|&byte| byte == b'&').filter(|it| !it.is_empty()) {
+            let equals = parameter.iter().position(|&byte| byte == b'=');
+            let (key, value) = match equals {
+                Some(at) => (&parameter[..at], &parameter[at + 1..]),
+                None => (parameter, &b""[..]),
+            };
+            let Some(key) = decoded(key) else {
+                return Self::Refused("query");
+            };
+            if key == b"exporter" {
+                match name(value).filter(|_| exporter.is_none()) {
+                    Some(name) => exporter = Some(name),
+                    None => return Self::Refused("exporter_parameter"),
+                }
+            } else if decoded(value).is_none() {
+                return Self::Refused("query");
+            } else {
+                forwarded.push(parameter);
+            }
+        }
+        match exporter {
+            Some(name) => Self::Exporter { name, forwarded: forwarded.join(&b'&') },
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// A name as SPEC §3 has it: 1 to 128 bytes of UTF-8 without control characters.
+fn name(value: &[u8]) -> Option<String> {
+    let name = String::from_utf8(decoded(value)?).ok()?;
+    let is_control = |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f);
+    let is_name = (1..=128).contains(&name.len()) && !name.chars().any(is_control);
+    is_name.then_some(name)
+}
+
+/// Bytes as they were before they were encoded; `None` when a `%` begins no escape.
+fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = text.iter().copied();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => hex(rest.next()?)? * 16 + hex(rest.next()?)?,
+            b'+' => b' ',
+            _ => byte,
+        });
+    }
+    Some(bytes)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}

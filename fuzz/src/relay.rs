@@ -1,0 +1,405 @@
+//! Whatever an exporter sends, in whatever pieces, with whatever pauses and end, and however the
+//! scraper reads:
+//!
+//! - what the scraper gets as the body is a prefix of the exporter's body, as [`wire`] reads it;
+//! - the scraper has a complete message if and only if the exporter's was complete, sound by the
+//!   integrity rule, within `max-body`, and in time, and the scraper read fast enough;
+//! - the scraper gets the exporter's status and only the headers of SPEC §4, or the proxy's own
+//!   502 or 504;
+//! - the scrape is recorded exactly once and counted exactly once, with the same outcome, which is
+//!   `complete` if and only if it is;
+//! - all is over by the deadline, the exporter's connection is closed, its slot is free again;
+//! - the proxy holds no more than [`MOST_HELD`] of the body, and its task does not run idly.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use scrapegate::{
+    exporter::{Exporter, Integrity},
+    upstream::{self, Connector},
+};
+
+use crate::{
+    PATIENCE,
+    memory::{Reader, Stream, look},
+    proxy::{self, Proxy},
+    records::{self, Record},
+    rig,
+    script::{Ending, Script, Settings},
+    wire::{self, Body, End, Head, Parsed},
+};
+
+/// Most bytes of a body between reading and writing: 0.3 MiB (SPEC §4).
+const MOST_HELD: usize = 3 * 1024 * 1024 / 10;
+
+/// How late the end may be after the deadline (SPEC §4).
+const LATE: Duration = Duration::from_millis(100);
+
+/// Nearer to the deadline than this either outcome is right.
+const CLOSE_CALL: Duration = Duration::from_millis(2);
+
+/// More bytes than a refusal has.
+const LONGEST_REFUSAL: usize = 512;
+
+/// A body larger than this is too large where `max-body` is set.
+const MAX_BODY: u64 = 1000;
+
+/// Asserts the property. `input` is a script (see [`crate::script`]) with five settings: how the
+/// exporter ends, how the scraper reads, flags (1: `HEAD`, 2: `integrity = transport`, 4:
+/// `max-body`), how much the scraper takes before it pauses (a power of two), for how long it
+/// pauses (a power of two, in milliseconds).
+///
+/// # Panics
+/// When the property does not hold.
+pub fn check(input: &[u8]) {
+    let scene = Scene::of(input);
+    let (play, records) = records::during(|| rig::in_paused_time(scene.play()));
+    let scrapes: Vec<_> = records
+        .iter()
+        .filter(|record| record.get("message").is_some_and(|it| it == "scrape"))
+        .collect();
+    let [record] = scrapes[..] else {
+        panic!("{} records of one scrape: {records:?}", scrapes.len());
+    };
+    scene.judge(&play, record);
+}
+
+struct Scene {
+    exporter: Script,
+    reader: Reader,
+    to_head: bool,
+    integrity: Integrity,
+    max_body: Option<u64>,
+}
+
+/// What happened.
+struct Play {
+    output: Vec<u8>,
+    /// After each read of the exporter: bytes read, bytes written to the scraper.
+    samples: Vec<(usize, usize)>,
+    elapsed: Duration,
+    /// What the proxy has counted.
+    counts: String,
+}
+
+impl Scene {
+    fn of(input: &[u8]) -> Self {
+        let (mut settings, sent) = Settings::of(input);
+        let ending = Ending::of(settings.next());
+        let (reader, flags) = (settings.next(), settings.next());
+        let amount = 1 << (settings.next() % 20);
+        let pause = Duration::from_millis(1 << (settings.next() % 12));
+        Self {
+            exporter: Script::of(settings.steps(), sent, ending),
+            reader: match reader % 4 {
+                0 => Reader::Fast,
+                1 => Reader::Slow { amount, pause },
+                2 => Reader::Stops { after: amount },
+                _ => Reader::Leaves { after: amount },
+            },
+            to_head: flags & 1 != 0,
+            integrity: if flags & 2 == 0 { Integrity::Strict } else { Integrity::Transport },
+            max_body: (flags & 4 != 0).then_some(MAX_BODY),
+        }
+    }
+
+    async fn play(&self) -> Play {
+        let samples = Arc::new(Mutex::new(Vec::new()));
+        let method = if self.to_head { "HEAD" } else { "GET" };
+        let request = format!(
+            "{method} /prometheus?exporter=n HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        );
+        let scraper = Stream::new(Script::at_once(request.as_bytes(), Ending::Open), self.reader);
+        let log = scraper.log();
+
+        let exporters = Arc::new(Mutex::new(Vec::new()));
+        let connector = {
+            let (script, log) = (self.exporter.clone(), Arc::clone(&log));
+            let (samples, exporters) = (Arc::clone(&samples), Arc::clone(&exporters));
+            Connector::other(move |_| {
+                let (log, samples) = (Arc::clone(&log), Arc::clone(&samples));
+                let stream = Stream::new(script.clone(), Reader::Fast).observed(move |read| {
+                    locked(&samples).push((read, look(&log).written.len()));
+                });
+                locked(&exporters).push(stream.log());
+                Ok(upstream::Stream::other(stream))
+            })
+        };
+        let proxy = Proxy::of([self.exporter()], connector);
+        let elapsed =
+            rig::serve(&proxy, |activity| scraper.report_to(activity), self.most_polls()).await;
+
+        let exporters = locked(&exporters);
+        assert_eq!(exporters.len(), 1, "one connection to the exporter");
+        let is_closed = exporters.iter().all(|log| Arc::strong_count(log) == 1);
+        assert!(is_closed, "the exporter's connection is open");
+        assert!(proxy.has_free_slots(), "the exporter's slot was not given back");
+        let output = std::mem::take(&mut look(&log).written);
+        let samples = std::mem::take(&mut *locked(&samples));
+        Play { output, samples, elapsed, counts: proxy.page() }
+    }
+
+    fn exporter(&self) -> Exporter {
+        let mut exporter = proxy::exporter();
+        exporter.rules.integrity = self.integrity;
+        exporter.rules.max_body = self.max_body;
+        exporter.rules.max_concurrent = NonZeroU32::MIN;
+        exporter
+    }
+
+    /// More bytes than the scraper can get.
+    fn most_written(&self) -> usize {
+        let sent: usize = self.exporter.pieces.iter().map(|(_, piece)| piece.len()).sum();
+        // Each piece may go on as a chunk of its own.
+        sent + 16 * self.exporter.pieces.len() + 2048
+    }
+
+    /// How often the connection's task has a reason to run, with as much again for good measure.
+    fn most_polls(&self) -> usize {
+        let pauses = match self.reader {
+            Reader::Slow { amount, pause } => {
+                let in_time = 2 * PATIENCE.as_millis() / pause.as_millis();
+                (self.most_written() / amount).min(usize::try_from(in_time).unwrap_or(usize::MAX))
+            }
+            Reader::Fast | Reader::Stops { .. } | Reader::Leaves { .. } => 0,
+        };
+        2 * (pauses + self.exporter.pieces.len()) + 64
+    }
+
+    fn judge(&self, play: &Play, record: &Record) {
+        let sent = self.exporter.bytes();
+        let answer = self.answer(&sent);
+        let response = wire::response(&play.output, self.to_head);
+        let got_all = response.as_ref().is_some_and(|response| response.end.is_some());
+        let outcome = record.get("outcome").map(String::as_str).unwrap_or_default();
+        let counts = format!("{{exporter=\"n\",outcome=\"{outcome}\"}} 1");
+        assert_eq!(nonzero(&play.counts, "scrapegate_scrapes_total"), [counts]);
+        assert_eq!(nonzero(&play.counts, "scrapegate_scrapes_in_flight"), [""; 0]);
+        // Only a scrape whose head was passed on has a first byte.
+        let is_relayed = record.contains_key("first_byte_seconds");
+        let is_truncated = is_relayed && outcome != "complete";
+        let truncated = nonzero(&play.counts, "scrapegate_truncated_total");
+        assert_eq!(truncated.len(), usize::from(is_truncated), "{outcome}: {truncated:?}");
+        let leaves = matches!(self.reader, Reader::Leaves { .. });
+
+        let most = if is_relayed { PATIENCE } else { 2 * PATIENCE };
+        assert!(play.elapsed <= most + LATE, "over after {:?}: {outcome}", play.elapsed);
+        if outcome == "complete" {
+            assert!(is_relayed && got_all, "recorded as complete");
+        }
+
+        let Some(answer) = answer else {
+            assert!(!is_relayed, "passed on what is no answer: {outcome}");
+            let has_time = self.time_for(LONGEST_REFUSAL).is_some_and(|it| it < PATIENCE);
+            assert!(got_all || !has_time, "a refusal is cut short: {outcome}");
+            if let Some(response) = response {
+                assert_is_refusal(&response, self.to_head);
+            }
+            return;
+        };
+        assert_little_is_held(&answer.body, &play.samples);
+        if let Some(response) = response {
+            if is_relayed {
+                answer.assert_is_source_of(&response, &sent);
+            } else {
+                assert_is_refusal(&response, self.to_head);
+            }
+        }
+        let complete = answer.complete;
+        if is_relayed && got_all {
+            let at = complete.unwrap_or_else(|| panic!("complete without a reason: {outcome}"));
+            assert!(at <= PATIENCE + CLOSE_CALL, "complete after the deadline, at {at:?}");
+            assert!(leaves || outcome == "complete", "it is complete, and recorded as {outcome}");
+        }
+        let read = complete.zip(self.time_for(self.most_written())).map(|(at, time)| at + time);
+        if read.is_some_and(|at| at + CLOSE_CALL < PATIENCE) {
+            assert!(is_relayed && got_all, "whole and in time, and {outcome}");
+        }
+    }
+
+    /// How long the scraper takes for so many bytes at most; `None` when it may never have them.
+    fn time_for(&self, bytes: usize) -> Option<Duration> {
+        match self.reader {
+            Reader::Fast => Some(Duration::ZERO),
+            Reader::Slow { amount, pause } => {
+                let pauses = u32::try_from(bytes / amount + 1).ok()?;
+                pause.checked_mul(pauses)
+            }
+            Reader::Stops { after } | Reader::Leaves { after } => {
+                (after >= bytes).then_some(Duration::ZERO)
+            }
+        }
+    }
+}
+
+/// What an exporter's bytes are, as far as they can be passed on.
+struct Answer<'a> {
+    status: u16,
+    head: Head<'a>,
+    body: Body,
+    /// When the message was complete and known to be sound.
+    complete: Option<Duration>,
+}
+
+impl Scene {
+    /// `None` when `sent` begins with nothing that may be passed on.
+    fn answer<'a>(&self, sent: &'a [u8]) -> Option<Answer<'a>> {
+        let (mut start, mut skipped) = (0, 0);
+        let (minor, status, head) = loop {
+            let Parsed::Whole(head) = wire::head(&sent[start..]) else {
+                return None;
+            };
+            let (minor, status) = wire::status_line(head.first_line)?;
+            skipped += head.length;
+            if skipped > wire::MAX_HEAD {
+                return None;
+            }
+            start += head.length;
+            match status {
+                101 | 204 | 205 | 300..400 => return None,
+                100..200 => {}
+                _ => break (minor, status, head),
+            }
+        };
+        let body = self.body(minor, &head, sent, start)?;
+        let complete = self.complete(status, &head, &body, sent);
+        Some(Answer { status, head, body, complete })
+    }
+
+    /// The body that begins at `start` (RFC 9112 §6.3); `None` when its framing is refused.
+    fn body(&self, minor: u8, head: &Head<'_>, sent: &[u8], start: usize) -> Option<Body> {
+        if self.to_head {
+            return Some(wire::counted(sent, start, 0));
+        }
+        match head.all("transfer-encoding")[..] {
+            [] => {}
+            [coding] if minor == 1 && coding.eq_ignore_ascii_case(b"chunked") => {
+                return Some(wire::chunked(sent, start));
+            }
+            _ => return None,
+        }
+        let lengths = head.all("content-length");
+        if lengths.is_empty() {
+            let all = start..sent.len();
+            return Some(Body { ranges: vec![all], end: End::WithConnection });
+        }
+        let mut lengths = lengths
+            .iter()
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .map(|length| number(wire::trimmed(length)));
+        let length = lengths.next()??;
+        if lengths.any(|other| other != Some(length))
+            || self.max_body.is_some_and(|most| length > most)
+        {
+            return None;
+        }
+        Some(wire::counted(sent, start, length))
+    }
+
+    fn complete(&self, status: u16, head: &Head<'_>, body: &Body, sent: &[u8]) -> Option<Duration> {
+        let at = match body.end {
+            End::At(count) => self.exporter.arrival_of(count),
+            End::WithConnection if self.exporter.ending == Ending::Fin => self.exporter.ends,
+            End::WithConnection | End::Never => return None,
+        };
+        let contents = body.contents(sent);
+        let fits = self.max_body.is_none_or(|most| contents.len() as u64 <= most);
+        let is_judged = self.integrity == Integrity::Strict
+            && !self.to_head
+            && (200..300).contains(&status)
+            && head.all("content-encoding").iter().all(|it| it.eq_ignore_ascii_case(b"identity"));
+        let ending: &[u8] = if !is_judged {
+            b""
+        } else if is_openmetrics(head) {
+            b"# EOF\n"
+        } else if body.end == End::WithConnection {
+            b"\n"
+        } else {
+            b""
+        };
+        (fits && contents.ends_with(ending)).then_some(at)
+    }
+}
+
+fn is_openmetrics(head: &Head<'_>) -> bool {
+    head.all("content-type").first().is_some_and(|value| {
+        let essence = value.split(|&byte| byte == b';').next().unwrap_or_default();
+        wire::trimmed(essence).eq_ignore_ascii_case(b"application/openmetrics-text")
+    })
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    is_number.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+}
+
+impl Answer<'_> {
+    fn assert_is_source_of(&self, response: &wire::Response<'_>, sent: &[u8]) {
+        assert_eq!(response.status, self.status);
+        for name in
+            ["content-type", "content-encoding", "last-modified", "etag", "vary", "retry-after"]
+        {
+            assert_eq!(response.head.all(name), self.head.all(name), "{name}");
+        }
+        assert_headers_are_known(&response.head);
+        let body = self.body.contents(sent);
+        assert!(body.starts_with(&response.body), "what came out is no prefix of what went in");
+        if response.end.is_some() {
+            assert_eq!(body.len(), response.body.len(), "it ends before the exporter's does");
+        }
+    }
+}
+
+fn assert_headers_are_known(head: &Head<'_>) {
+    const KNOWN: [&str; 10] = [
+        "content-type",
+        "content-encoding",
+        "last-modified",
+        "etag",
+        "vary",
+        "retry-after",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "date",
+    ];
+    for (name, _) in &head.fields {
+        assert!(KNOWN.contains(&name.as_str()), "{name} was passed on");
+    }
+}
+
+/// The samples of a metric that are not 0, without its name.
+fn nonzero<'a>(page: &'a str, metric: &str) -> Vec<&'a str> {
+    let samples = page.lines().filter_map(|line| line.strip_prefix(metric));
+    samples.filter(|sample| sample.starts_with('{') && !sample.ends_with(" 0")).collect()
+}
+
+/// The proxy's own answer: one line of text.
+fn assert_is_refusal(response: &wire::Response<'_>, to_head: bool) {
+    assert!([502, 504].contains(&response.status), "{}", response.status);
+    assert_headers_are_known(&response.head);
+    if response.end.is_some() && !to_head {
+        let lines = response.body.iter().filter(|&&byte| byte == b'\n').count();
+        assert!(lines == 1 && response.body.ends_with(b"\n"), "{}", response.body.escape_ascii());
+    }
+}
+
+fn assert_little_is_held(body: &Body, samples: &[(usize, usize)]) {
+    let mut ranges = body.ranges.iter().peekable();
+    let mut whole = 0;
+    for &(read, written) in samples {
+        while let Some(range) = ranges.next_if(|range| range.end <= read) {
+            whole += range.len();
+        }
+        let part = ranges.peek().map_or(0, |range| read.saturating_sub(range.start));
+        let held = (whole + part).saturating_sub(written);
+        assert!(held <= MOST_HELD, "{held} bytes held");
+    }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

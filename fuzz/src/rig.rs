@@ -1,0 +1,45 @@
+//! The proxy between two ends in memory, in paused time.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use scrapegate::activity::Activity;
+use tokio::{runtime::Builder, time::Instant};
+
+use crate::{
+    memory::Stream,
+    proxy::{self, Proxy},
+};
+
+/// Runs `scene` on a runtime of its own, whose time is paused.
+pub(crate) fn in_paused_time<T>(scene: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(scene)
+}
+
+/// Has `proxy` answer what comes from `scraper` until the connection is over. Gives how long that
+/// was.
+///
+/// # Panics
+/// When its task has to run more than `most` times.
+pub(crate) async fn serve(
+    proxy: &Proxy,
+    scraper: impl FnOnce(Arc<Activity>) -> Stream,
+    most: usize,
+) -> Duration {
+    let begun = Instant::now();
+    let activity = proxy::activity();
+    let mut task = pin!(proxy.serve_as(scraper(Arc::clone(&activity)), activity));
+    let mut polls = 0;
+    poll_fn(|cx| {
+        polls += 1;
+        assert!(polls <= most, "the connection's task ran {polls} times");
+        task.as_mut().poll(cx)
+    })
+    .await;
+    begun.elapsed()
+}
