@@ -169,7 +169,7 @@ pub struct Limits {
     pub header_timeout: Budget,
     /// Between two requests of a connection. Default 330 s.
     pub idle_timeout: Budget,
-    /// A write of which the socket takes no byte. Default 10 s.
+    /// A write of which the socket takes no byte, and a whole answer of the proxy's own. Default 10 s.
     pub stall_timeout: Budget,
     /// After `SIGTERM`, for scrapes in flight. Default 30 s.
     pub drain_timeout: Budget,
