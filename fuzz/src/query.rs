@@ -24,9 +24,15 @@ pub fn check(input: &[u8]) {
             name: exporter.as_str().to_owned(),
             forwarded: forwarded.into_bytes(),
         },
-        Ok(other @ (Route::Metrics | Route::Status | Route::Healthy | Route::Ready)) => {
-            panic!("{other:?}")
-        }
+        Ok(
+            other @ (Route::Discovery
+            | Route::Metrics
+            | Route::Status
+            | Route::Enrolment { .. }
+            | Route::Healthy
+            | Route::Ready
+            | Route::Reload),
+        ) => panic!("{other:?}"),
         Err(refusal) => Asked::Refused(refusal.label()),
     };
     assert_eq!(found, Asked::by(query));

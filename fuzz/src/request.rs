@@ -210,6 +210,10 @@ impl Request<'_> {
         [&b"GET"[..], b"HEAD"].contains(&self.method)
             && self.target.starts_with(b"/")
             && self.target.iter().all(is_plain)
+            // These have rules of their own, and no exporter to do with them.
+            && !["/autotls", "/prometheus/sd", "/-/reload"]
+                .iter()
+                .any(|path| self.target.starts_with(path.as_bytes()))
             && self.version == b"HTTP/1.1"
             && host_is_plain
             && self.head.fields.iter().all(|(name, _)| FIELDS.contains(&name.as_str()))
