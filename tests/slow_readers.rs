@@ -24,6 +24,9 @@ use support::{
 
 const READERS: u64 = 128;
 const BODY: u64 = 200_000_000;
+/// Of an exporter's sockets, in bytes: else hundreds of them fill all that the kernel has for TCP
+/// (`tcp_mem`).
+const SEND_BUFFER: usize = 64 * 1024;
 /// SPEC §4: at most 0.3 MiB a scrape.
 const KIB_A_SCRAPE: u64 = 3 * 1024 / 10;
 
@@ -46,6 +49,7 @@ fn assert_bounded(framing: Framing) {
     let pki = Pki::new();
     let exporter = Exporter::start(move |conversation| {
         conversation.read_request()?;
+        conversation.bound_send_buffer(SEND_BUFFER)?;
         conversation.answer("", framing, Body::text(BODY))
     });
     let section =
@@ -97,6 +101,7 @@ fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
     let pki = Pki::new();
     let exporter = Exporter::start(|conversation| {
         let length = if conversation.read_request()?.contains("large") { BODY } else { 10_000 };
+        conversation.bound_send_buffer(SEND_BUFFER)?;
         conversation.answer("", Framing::Chunked(4096), Body::text(length))
     });
     let section = exporter.section("e") + "interval = 300\ntimeout = 300\nmax-concurrent = 2000\n";
