@@ -25,7 +25,7 @@ pub(super) fn discovered(site: &Site<'_>) -> String {
 # prometheus_exporters.ini.
 {files}
 scrape_configs:
-  - job_name: scrapegate
+  - job_name: scrapegate_exporters
 {scraping}    http_sd_configs:
       - url: {url}
 {asking}    relabel_configs:
