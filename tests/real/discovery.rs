@@ -139,7 +139,8 @@ fn promtool_accepts_what_sd_prints_and_finds_the_exporters_with_it() {
     }
 
     let file = site.write("prometheus.yml", &site.sd(&["--format", "scrape_config"]));
-    let found = promtool(&["check", "service-discovery", "--timeout=5s"], &file, &["scrapegate"]);
+    let found =
+        promtool(&["check", "service-discovery", "--timeout=5s"], &file, &["scrapegate_exporters"]);
     let found: Value = serde_json::from_str(&found).expect("JSON");
     assert_eq!(found[0]["discoveredLabels"]["__scrape_timeout__"], "1500ms", "{found:#}");
     assert_eq!(found[0]["labels"]["job"], "a \"b\" \u{e4}", "{found:#}");

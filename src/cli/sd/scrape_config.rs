@@ -29,7 +29,7 @@ scrape_configs:
 {scraping}    http_sd_configs:
       - url: {url}
 {asking}    relabel_configs:
-      # The exporter's name in place of `scrapegate`, as dashboards expect it.
+      # The exporter's name in place of the job's, as dashboards expect it.
       - source_labels: [exporter]
         target_label: job
 ",
