@@ -87,18 +87,22 @@ pub enum AcceptError {
     NoResources,
     /// Its address has `max-connections-per-ip`.
     PerIpLimit,
+    /// It came in plain HTTP from another host.
+    PlainHttp,
     /// Anything else that accept(2) says.
     Other,
 }
 
 impl AcceptError {
-    const ALL: [Self; 4] = [Self::ConnectionLost, Self::NoResources, Self::PerIpLimit, Self::Other];
+    const ALL: [Self; 5] =
+        [Self::ConnectionLost, Self::NoResources, Self::PerIpLimit, Self::PlainHttp, Self::Other];
 
     fn label(self) -> &'static str {
         match self {
             Self::ConnectionLost => "connection_lost",
             Self::NoResources => "no_resources",
             Self::PerIpLimit => "max_connections_per_ip",
+            Self::PlainHttp => "plain_http",
             Self::Other => "other",
         }
     }

@@ -41,7 +41,7 @@ use crate::{
     connection::{Closed, Downstream, Transport, drive},
     enrol::Office,
     handler::{Service, handle},
-    metrics::{Handshake, Metrics},
+    metrics::{AcceptError, Handshake, Metrics},
     peer::{ANY_PEER, Peer},
     scrape::Chain,
     shutdown::Stage,
@@ -273,7 +273,16 @@ async fn serve(
     let transport = Transport::new(stream);
     let (Some(tls), Some((permit, evicted))) = (state.tls(), permit) else {
         let peer = Peer { address, identity: None };
-        serve_requests(transport, peer, Wire::Plain, state, &shared).await;
+        if state.welcomes(&peer, &Wire::Plain) {
+            serve_requests(transport, peer, Wire::Plain, state, &shared).await;
+        } else {
+            metrics.not_accepted(AcceptError::PlainHttp);
+            tracing::warn!(
+                target: ANY_PEER,
+                peer = %address,
+                "connection closed: plain HTTP is for loopback addresses only"
+            );
+        }
         return;
     };
     let limit = state.limits.handshake_timeout.as_duration();
@@ -339,8 +348,9 @@ async fn serve_requests<S: Scraper>(
         shared.connections.dismiss(|peer, wire| state.welcomes(peer, wire));
     }
     drop(state);
+    let client = Arc::clone(&peer);
     let service = || match (shared.state(), &plain) {
-        (now, Some(before)) if now.tls().is_some() => Arc::clone(before),
+        (now, Some(before)) if !now.welcomes(&client, &Wire::Plain) => Arc::clone(before),
         (now, _) => Arc::clone(&now.service),
     };
     answer_requests(stream, peer, activity, stage, service).await;

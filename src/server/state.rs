@@ -1,6 +1,10 @@
 //! What one reading of the files gave, and the change from one to the next.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use tokio::sync::watch;
 
@@ -107,7 +111,9 @@ impl State {
             // From plain HTTP to TLS, and back: nobody stays.
             (Front::Tls(_), Wire::Plain)
             | (Front::PlainHttp | Front::NotEnrolled, Wire::Tls { .. }) => false,
-            (Front::PlainHttp | Front::NotEnrolled, Wire::Plain)
+            // Also where the listener is not the configured one, as a socket that was passed on.
+            (Front::PlainHttp, Wire::Plain) => is_this_host(peer.address.ip()),
+            (Front::NotEnrolled, Wire::Plain)
             | (Front::Tls(ServerTls { clients: None, .. }), Wire::Tls { .. }) => true,
             (Front::Tls(ServerTls { clients: Some(verifier), .. }), Wire::Tls { shown }) => shown
                 .split_first()
@@ -115,6 +121,11 @@ impl State {
         };
         let_in && self.service.access.allows(peer.identity.as_ref())
     }
+}
+
+/// Whether plain HTTP from there has not left this host.
+fn is_this_host(peer: IpAddr) -> bool {
+    peer.to_canonical().is_loopback()
 }
 
 /// What `try-autossl` asks for.
@@ -141,4 +152,20 @@ fn enrolment(config: &Config, front: &Front, office: &Arc<Office>) -> Option<Des
         body_timeout: config.limits.header_timeout.as_duration(),
     };
     Some(Desk::new(occasion, terms, Arc::clone(office)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_comes_from_a_loopback_address_or_not_at_all() {
+        let is_this_host = |ip: &str| is_this_host(ip.parse().expect("an address"));
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_this_host(ip), "{ip}");
+        }
+        for ip in ["192.0.2.1", "10.0.0.1", "0.0.0.0", "::", "2001:db8::1", "::ffff:192.0.2.1"] {
+            assert!(!is_this_host(ip), "{ip}");
+        }
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{fd::OwnedFd, unix::net::UnixDatagram},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -205,6 +206,50 @@ fn a_socket_that_is_passed_on_takes_the_place_of_the_address_also_in_a_reload() 
         let message = record["fields"]["message"].as_str().unwrap_or_default();
         record["level"] == "WARN" && message.contains("change of the address is ignored")
     });
+}
+
+/// An address of this host that is none of loopback, if it has one.
+fn address_on_a_network() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+    // Sends nothing: the kernel chooses the address from which it would (RFC 5737 addresses).
+    socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
+#[test]
+fn plain_http_on_a_socket_that_is_passed_on_is_for_this_host_all_the_same() {
+    let exporter = exporter();
+    let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+    let port = socket.local_addr().expect("bound").port();
+    let config = "[default]\naddress = 127.0.0.1\n[proxy]\ninsecure-plain-http = True\n\
+        log-format = json\n";
+    let proxy = Proxy::start_through(passing_on(socket, 1), config, &exporter.section("x"), &[]);
+    let answer = |to: IpAddr| {
+        let mut client = TcpStream::connect((to, port)).expect("connected");
+        // Fails when it was closed before.
+        let _ =
+            client.write_all(b"GET /prometheus HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        String::from_utf8(answer).expect("text")
+    };
+    let here = answer(Ipv4Addr::LOCALHOST.into());
+    assert!(here.starts_with("HTTP/1.1 200 OK\r\n") && here.ends_with("[\"x\"]"), "{here}");
+    let Some(elsewhere) = address_on_a_network() else {
+        skip("this host is on no network");
+        return;
+    };
+    assert_eq!(answer(elsewhere), "", "plain HTTP from {elsewhere}");
+    proxy.wait_for_log("the reason", |record| {
+        let message = record["fields"]["message"].as_str().unwrap_or_default();
+        message == "connection closed: plain HTTP is for loopback addresses only"
+    });
+    assert!(answer(Ipv4Addr::LOCALHOST.into()).starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[expect(clippy::print_stderr, reason = "a test that shows less than its name must say so")]
+fn skip(why: &str) {
+    eprintln!("skipped: {why}");
 }
 
 /// Runs the binary with a socket that it cannot use, to its end.
