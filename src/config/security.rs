@@ -102,6 +102,7 @@ impl Server {
                 reader.warning(unused.origin.clone(), warning);
             }
             let files = self.autossl_files;
+            files.check_distinct(reader)?;
             return Ok(Files {
                 certificate: files.certificate,
                 key: files.key,
@@ -146,6 +147,20 @@ impl AutosslFiles {
             signing_request: or_default(signing_request, "autossl-csr-file", "agent.csr")?,
             ca: or_default(ca, "autossl-ca-file", "server_ca.crt")?,
         })
+    }
+
+    /// Enrolment writes them: of two with one name, the one would take the other's place, such as
+    /// a signing request, which anyone may ask for, that of the key.
+    fn check_distinct(&self, reader: &mut Reader<'_>) -> Result<(), Reported> {
+        let files = [&self.certificate, &self.key, &self.signing_request, &self.ca];
+        let mut checked = Ok(());
+        for (index, file) in files.iter().enumerate() {
+            if files[..index].iter().any(|other| other.value == file.value) {
+                let message = "another `autossl-*` file has the same name";
+                checked = Err(reader.error(file.origin.clone(), message));
+            }
+        }
+        checked
     }
 }
 
