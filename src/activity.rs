@@ -70,6 +70,8 @@ struct State {
     delivering: Option<Scrape>,
     ended: Option<Ending>,
     reset_on_close: bool,
+    /// The client is no longer welcome.
+    dismissed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +105,7 @@ impl Activity {
                 delivering: None,
                 ended: None,
                 reset_on_close: false,
+                dismissed: false,
             }),
         }
     }
@@ -147,6 +150,17 @@ impl Activity {
     #[must_use]
     pub fn has_backlog(&self) -> bool {
         self.state().backlog
+    }
+
+    /// The client is no longer welcome: no further request of this connection is to be answered.
+    pub fn dismiss(&self) {
+        self.state().dismissed = true;
+    }
+
+    /// See [`Activity::dismiss`].
+    #[must_use]
+    pub fn is_dismissed(&self) -> bool {
+        self.state().dismissed
     }
 
     // What the stream reports.

@@ -159,10 +159,14 @@ impl<'a> Loader<'a> {
                 self.report(file.error(format!("{path}: there is no such folder")));
             }
         }
-        if let ClientAuth::Require { ca, .. } = &files.clients
-            && ca.value != enrolment.ca.value
-        {
-            self.clients(&files.clients);
+        match &files.clients {
+            ClientAuth::Require { ca, .. } if ca.value != enrolment.ca.value => {
+                self.clients(&files.clients);
+            }
+            ClientAuth::Require { crl: Some(crl), .. } => {
+                self.reader.revocation_lists(crl, self.now);
+            }
+            ClientAuth::Require { crl: None, .. } | ClientAuth::None => {}
         }
     }
 

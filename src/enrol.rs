@@ -151,7 +151,7 @@ impl Desk {
     /// Dropping the future while the body is read changes nothing; later it does not end the work.
     ///
     /// # Errors
-    /// See [`EnrolError`]; no file has changed then.
+    /// See [`EnrolError`]; no file has changed then, but for [`EnrolError::Store`] by a disk that fails.
     pub async fn take<B>(&self, peer: &Peer, body: B, arrival: Instant) -> Result<(), EnrolError>
     where
         B: Body,
@@ -164,16 +164,17 @@ impl Desk {
             let files = &desk.terms.files;
             let key = key::read(&files.key)?;
             let checked = Checked::of(&body, key.as_ref(), OffsetDateTime::now_utc())?;
-            let done = match desk.occasion {
-                Occasion::First => {
-                    store::first(files, &checked)?;
-                    "enrolled"
-                }
+            let (stored, done) = match desk.occasion {
+                Occasion::First => (store::first(files, &checked), "enrolled"),
                 Occasion::Renewal => {
-                    store::renewal(files, &checked, shown)?;
-                    "certificate renewed"
+                    (store::renewal(files, &checked, shown), "certificate renewed")
                 }
             };
+            // A disk that failed may have taken a file all the same.
+            if let Ok(()) | Err(EnrolError::Store(_)) = stored {
+                desk.office.reload.pull();
+            }
+            stored?;
             tracing::info!(
                 peer = %address,
                 client,
@@ -181,7 +182,6 @@ impl Desk {
                 ca_sha256 = checked.ca_sha256,
                 "{done}"
             );
-            desk.office.reload.pull();
             Ok(())
         })
         .await

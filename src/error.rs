@@ -79,6 +79,9 @@ pub enum Refusal {
     /// The client certificate is not on `client-allow`.
     #[error("the client certificate is not on client-allow")]
     NotAllowed,
+    /// The client was let in, and would not be any more.
+    #[error("the client is no longer let in")]
+    Dismissed,
     /// Basic authentication missing or wrong.
     #[error("wrong or missing user and password")]
     Unauthorized,
@@ -103,7 +106,7 @@ pub enum Refusal {
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 11] = [
+pub const REJECTIONS: [&str; 12] = [
     "http_version",
     "bad_host",
     "request_body",
@@ -112,6 +115,7 @@ pub const REJECTIONS: [&str; 11] = [
     "exporter_parameter",
     "query",
     "not_allowed",
+    "dismissed",
     "unauthorized",
     "reload_refused",
     "broken_configuration",
@@ -210,6 +214,7 @@ impl Refusal {
             Self::NotAllowed => {
                 (StatusCode::FORBIDDEN, "client certificate is not on client-allow", Close)
             }
+            Self::Dismissed => (StatusCode::FORBIDDEN, "client is no longer let in", Close),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", Keep),
             Self::TooManyScrapes => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes of this exporter", Keep)
@@ -247,6 +252,7 @@ impl Refusal {
             | Self::Query
             | Self::UnknownExporter
             | Self::NotAllowed
+            | Self::Dismissed
             | Self::Unauthorized => Blame::Downstream,
             Self::TooManyScrapes
             | Self::BrokenConfiguration
@@ -271,6 +277,7 @@ impl Refusal {
             Self::Query => "query",
             Self::UnknownExporter => "unknown_exporter",
             Self::NotAllowed => "not_allowed",
+            Self::Dismissed => "dismissed",
             Self::Unauthorized => "unauthorized",
             Self::TooManyScrapes => "too_many_scrapes",
             Self::BrokenConfiguration => "broken_configuration",

@@ -121,6 +121,9 @@ async fn answer(
     arrival: Instant,
 ) -> Result<Answer, Refusal> {
     let routed = async {
+        if activity.is_dismissed() {
+            return Err(Refusal::Dismissed);
+        }
         let enrols_only = service.enrolment.as_ref().is_some_and(Desk::is_all_there_is);
         if enrols_only && head.uri.path() != route::ENROLMENT {
             return Err(EnrolError::NotEnrolled.into());

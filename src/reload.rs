@@ -68,12 +68,18 @@ impl Reloader {
             tokio::select! {
                 () = trigger.pulled() => {}
                 () = sleep(self.current.reload_interval.as_duration()) => {
-                    if !self.files_changed().await {
+                    if !self.handle.is_serving() || !self.files_changed().await {
                         continue;
                     }
                 }
             }
             let round = trigger.begin();
+            // Nobody accepts on a new address any more, and systemd has been told of the end.
+            if !self.handle.is_serving() {
+                tracing::info!("no reload: shutting down");
+                trigger.end(round, false);
+                continue;
+            }
             systemd::reloading();
             let successful = self.reload().await;
             trigger.end(round, successful);

@@ -111,10 +111,14 @@ fn has_body(headers: &HeaderMap) -> bool {
     !length_is_zero || headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(EXPECT)
 }
 
-/// One plain `Content-Length` and nothing that another reader could take for the body's end. No
-/// client expects 100-continue for a body as small as this one has to be.
+/// One plain `Content-Length` and nothing that another reader could take for the body's end. A
+/// client may wait for 100-continue (RFC 9110 §10.1.1): hyper sends it when the body is read.
 fn check_length(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(EXPECT) {
+    let expects_else = headers
+        .get_all(EXPECT)
+        .iter()
+        .any(|it| !it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if headers.contains_key(TRANSFER_ENCODING) || expects_else {
         return Err(Refusal::RequestBody);
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
@@ -358,7 +362,8 @@ mod tests {
             ("content-length", "+1", Err("request_body")),
             ("content-length", "1, 1", Err("request_body")),
             ("transfer-encoding", "chunked", Err("request_body")),
-            ("expect", "100-continue", Err("request_body")),
+            ("expect", "100-continue", Err("enrol_no_length")),
+            ("expect", "something else", Err("request_body")),
         ] {
             assert_eq!(outcome_of(post().header(name, value)), expected, "{name}: {value}");
             let other = Request::post("/prometheus").header(HOST, "h").header(name, value);

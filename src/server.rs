@@ -341,11 +341,11 @@ async fn serve_requests<S: Scraper>(
         Wire::Plain => Some(Arc::clone(&state.service)),
         Wire::Tls { .. } => None,
     };
-    let (_place, stage) = shared.connections.add(Arc::clone(&peer), wire);
+    let (place, stage) = shared.connections.add(Arc::clone(&peer), wire, Arc::clone(&activity));
     // From here on a reload finds the connection; one since its handshake did not.
     if !Arc::ptr_eq(&state, &shared.state()) {
         let state = shared.state();
-        shared.connections.dismiss(|peer, wire| state.welcomes(peer, wire));
+        place.dismiss_unless(|peer, wire| state.welcomes(peer, wire));
     }
     drop(state);
     let client = Arc::clone(&peer);

@@ -2,11 +2,15 @@
 
 mod support;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::BufMut;
 use scrapegate::upstream::{Connector, Stream};
-use support::{PATIENCE, memory::Proxy, metrics::Samples};
+use support::{
+    PATIENCE,
+    memory::{self, Proxy},
+    metrics::Samples,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{Instant, sleep},
@@ -172,4 +176,27 @@ async fn a_refusal_that_is_read_byte_by_byte_is_given_up_after_the_stall_timeout
     let (served, answer) = tokio::join!(serving, dripping);
     assert!(DUE.contains(&served), "{served:?}");
     assert!(answer.starts_with(b"HTTP/1.1 502 ") && !answer.ends_with(b"\n"), "not cut short");
+}
+
+/// T36
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_head_was_on_its_way_when_its_client_was_dismissed_is_refused() {
+    let (stream, mut scraper) = duplex(1000);
+    let proxy = Proxy::new(Connector::other(|_| panic!("an exporter was asked")));
+    let activity = memory::activity();
+    let serving = proxy.serve_as(stream, Arc::clone(&activity));
+    let asking = async {
+        let (half, rest) = REQUEST.split_at(20);
+        scraper.write_all(half).await.expect("half a head sent");
+        // With the clock paused, until the proxy has read it.
+        sleep(Duration::from_millis(1)).await;
+        activity.dismiss();
+        scraper.write_all(rest).await.expect("the rest sent");
+        let mut answer = String::new();
+        scraper.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    };
+    let ((), answer) = tokio::join!(serving, asking);
+    assert!(answer.starts_with("HTTP/1.1 403 client is no longer let in\r\n"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }

@@ -11,11 +11,12 @@ use super::{
 };
 use crate::{
     error::EnrolError,
-    file,
+    file::{self, ReadError},
     pki::{Access, Existing, Staged},
+    tls::validity,
 };
 
-/// Largest file of CA certificates that is read, in bytes.
+/// Largest file of certificates that is read, in bytes.
 const MAX_CA: u64 = 1024 * 1024;
 
 /// Stores the first certificate. It comes last, because whether it is there says whether the host
@@ -26,16 +27,45 @@ pub(super) fn first(files: &Files, checked: &Checked) -> Result<(), EnrolError> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(EnrolError::Store(error)),
     }
+    put(files, checked)
+}
+
+/// Both files where there was no certificate a moment ago.
+fn put(files: &Files, checked: &Checked) -> Result<(), EnrolError> {
     let ca = staged(&files.ca, &checked.ca)?;
     let certificate = staged(&files.certificate, &checked.certificate)?;
+    let before = Before::of(&files.ca)?;
     ca.commit(Existing::Replace).map_err(EnrolError::Store)?;
     certificate.commit(Existing::Keep).map_err(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            EnrolError::AlreadyEnrolled
-        } else {
-            EnrolError::Store(error)
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return EnrolError::Store(error);
         }
+        // Another program has enrolled this host meanwhile, by a CA of its own.
+        before.put_back(&files.ca).map_or_else(EnrolError::Store, |()| EnrolError::AlreadyEnrolled)
     })
+}
+
+/// The CA file that was there before, if there was one.
+struct Before(Option<Staged>);
+
+impl Before {
+    fn of(path: &Path) -> Result<Self, EnrolError> {
+        match file::read(path, MAX_CA) {
+            Ok(bytes) => {
+                let copy = Staged::new(path, &bytes, Access::Public).map_err(EnrolError::Store)?;
+                Ok(Self(Some(copy)))
+            }
+            Err(ReadError::Missing | ReadError::Dangling) => Ok(Self(None)),
+            Err(error) => Err(EnrolError::Store(io::Error::other(error))),
+        }
+    }
+
+    fn put_back(self, path: &Path) -> io::Result<()> {
+        match self.0 {
+            Some(copy) => copy.commit(Existing::Replace),
+            None => fs::remove_file(path),
+        }
+    }
 }
 
 /// Stores a certificate in the place of the present one. `shown` is the digest of the client's
@@ -62,14 +92,18 @@ fn steps(
         .map_err(|error| EnrolError::Store(io::Error::other(error)))?;
     let present = String::from_utf8_lossy(&present);
     let anchors = certificates(&present).unwrap_or_default();
+    // TLS has seen proof that the client holds the key to what it showed.
+    let is_ca = shown.is_some_and(|shown| {
+        parsed(&anchors).iter().any(|anchor| sha256(anchor.public_key().raw) == shown)
+    });
     if anchors == checked.anchors {
+        // Others have seen earlier certificates in handshakes.
+        if !is_ca && begins(&checked.certificate) < begins_on_disk(files) {
+            return Err(EnrolError::Older);
+        }
         return Ok(vec![staged(&files.certificate, &checked.certificate)?]);
     }
-    // TLS has seen proof that the client holds the key to what it showed.
-    let is_ca = |shown: [u8; 32]| {
-        parsed(&anchors).iter().any(|anchor| sha256(anchor.public_key().raw) == shown)
-    };
-    if !shown.is_some_and(is_ca) {
+    if !is_ca {
         return Err(EnrolError::ForeignCa);
     }
     Ok(vec![
@@ -77,6 +111,17 @@ fn steps(
         staged(&files.certificate, &checked.certificate)?,
         staged(&files.ca, &checked.ca)?,
     ])
+}
+
+/// When the first certificate of a PEM text becomes valid, in seconds since 1970.
+fn begins(pem: &str) -> Option<i64> {
+    let (begins, _) = validity(certificates(pem)?.first()?)?;
+    Some(begins)
+}
+
+/// The same of the present certificate; `None`, which is before all others, when it is not readable.
+fn begins_on_disk(files: &Files) -> Option<i64> {
+    begins(&String::from_utf8_lossy(&file::read(&files.certificate, MAX_CA).ok()?))
 }
 
 fn staged(path: &Path, pem: &str) -> Result<Staged, EnrolError> {
@@ -170,6 +215,23 @@ mod tests {
         assert!(matches!(refused, Err(EnrolError::AlreadyEnrolled)), "{refused:?}");
         assert_eq!(fs::read_to_string(&host.files.ca).unwrap(), host.old.ca);
         assert!(host.has_a_pair());
+    }
+
+    #[test]
+    fn a_first_certificate_that_another_program_has_stored_meanwhile_keeps_its_ca() {
+        let host = Host::new();
+        first(&host.files, &host.old).unwrap();
+        for left_behind in [true, false] {
+            if !left_behind {
+                fs::remove_file(&host.files.ca).unwrap();
+            }
+            let refused = put(&host.files, &host.new);
+            assert!(matches!(refused, Err(EnrolError::AlreadyEnrolled)), "{refused:?}");
+            let ca = fs::read_to_string(&host.files.ca).ok();
+            assert_eq!(ca, left_behind.then(|| host.old.ca.clone()));
+        }
+        let there = fs::read_dir(host.files.ca.parent().unwrap()).unwrap().count();
+        assert_eq!(there, 1, "the certificate alone, and no copy of anything");
     }
 
     #[test]

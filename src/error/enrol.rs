@@ -6,7 +6,8 @@ use hyper::StatusCode;
 
 use super::{Blame, Cause};
 
-/// Why a host was not enrolled. Each ends the connection, and changes no file.
+/// Why a host was not enrolled. Each ends the connection, and changes no file, but for a disk that
+/// fails.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// Any path but `/autotls`, while there is no certificate.
@@ -57,6 +58,10 @@ pub enum EnrolError {
     /// A renewal that changes the CA, by a client that does not hold the key of the present one.
     #[error("only a client that shows the present CA may change it")]
     ForeignCa,
+    /// A renewal by a certificate that is older than the present one, by a client that does not hold
+    /// the key of the CA.
+    #[error("only a client that shows the CA may go back to an earlier certificate")]
+    Older,
     /// A first enrolment, and there is a certificate by now.
     #[error("a certificate is there already")]
     AlreadyEnrolled,
@@ -73,7 +78,7 @@ pub enum EnrolError {
 
 impl EnrolError {
     /// The word of each, in their order.
-    pub const LABELS: [&str; 20] = [
+    pub const LABELS: [&str; 21] = [
         "not_enrolled",
         "enrol_closed",
         "enrol_no_client_certificate",
@@ -90,6 +95,7 @@ impl EnrolError {
         "enrol_not_valid_now",
         "enrol_unusable",
         "enrol_foreign_ca",
+        "enrol_older",
         "enrol_already",
         "enrol_key",
         "enrol_store",
@@ -114,6 +120,7 @@ impl EnrolError {
             Self::NotValidNow => (StatusCode::BAD_REQUEST, "certificate or CA is not valid now"),
             Self::Unusable(_) => (StatusCode::BAD_REQUEST, "certificate or CA cannot be used"),
             Self::ForeignCa => (StatusCode::FORBIDDEN, "CA may not be changed by this client"),
+            Self::Older => (StatusCode::CONFLICT, "a newer certificate is in use"),
             Self::AlreadyEnrolled => (StatusCode::CONFLICT, "already enrolled"),
             Self::Key(_) | Self::Store(_) | Self::GivenUp => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "enrolment failed on this host")
@@ -138,6 +145,7 @@ impl EnrolError {
             | Self::NotValidNow
             | Self::Unusable(_)
             | Self::ForeignCa
+            | Self::Older
             | Self::AlreadyEnrolled => Blame::Downstream,
             Self::Busy(_) | Self::Key(_) | Self::Store(_) | Self::GivenUp => Blame::Proxy,
         }
@@ -161,6 +169,7 @@ impl EnrolError {
             Self::NotValidNow => "enrol_not_valid_now",
             Self::Unusable(_) => "enrol_unusable",
             Self::ForeignCa => "enrol_foreign_ca",
+            Self::Older => "enrol_older",
             Self::AlreadyEnrolled => "enrol_already",
             Self::Key(_) => "enrol_key",
             Self::Store(_) => "enrol_store",

@@ -41,6 +41,7 @@ pub fn write(path: &Path, contents: &[u8], access: Access, existing: Existing) -
 pub struct Staged {
     file: tempfile::NamedTempFile,
     path: PathBuf,
+    folder: Folder,
 }
 
 impl Staged {
@@ -69,8 +70,9 @@ impl Staged {
         }));
         #[cfg(not(unix))]
         let _ = access;
-        let file = builder.tempfile_in(folder_of(path))?;
-        Ok(Self { file, path: path.to_owned() })
+        let folder = folder_of(path);
+        let file = builder.tempfile_in(folder)?;
+        Ok(Self { file, path: path.to_owned(), folder: Folder::open(folder)? })
     }
 
     /// Waits for the disk: a rename may reach it before the contents do.
@@ -84,14 +86,15 @@ impl Staged {
     /// Moves the file to its place in one step.
     ///
     /// # Errors
-    /// What the file system says; see [`Existing::Keep`]. The temporary file is gone then.
+    /// What the file system says; see [`Existing::Keep`]. The temporary file is gone then. Only when
+    /// the disk fails to take the new name is the file in its place all the same.
     pub fn commit(self, existing: Existing) -> io::Result<()> {
         match existing {
             Existing::Keep => self.file.persist_noclobber(&self.path),
             Existing::Replace => self.file.persist(&self.path),
         }
         .map_err(|refused| refused.error)?;
-        sync_folder(folder_of(&self.path))
+        self.folder.sync()
     }
 }
 
@@ -102,15 +105,34 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Waits until the new name is on disk, so that the names of two files get there in order.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
+/// The folder of a file, open before the file moves: whether that is permitted shows then.
+#[derive(Debug)]
+struct Folder {
+    #[cfg(unix)]
+    folder: std::fs::File,
 }
 
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
+impl Folder {
+    #[cfg(unix)]
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { folder: std::fs::File::open(path)? })
+    }
+
+    #[cfg(not(unix))]
+    fn open(_: &Path) -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits until a new name is on disk, so that the names of two files get there in order.
+    #[cfg(unix)]
+    fn sync(&self) -> io::Result<()> {
+        self.folder.sync_all()
+    }
+
+    #[cfg(not(unix))]
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Write for Staged {

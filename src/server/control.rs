@@ -72,6 +72,12 @@ impl Handle {
         }
     }
 
+    /// Whether the shutdown has not begun.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        *self.stage.borrow() == Stage::Serving
+    }
+
     /// What the server counts, through all reloads.
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {

@@ -9,7 +9,7 @@ use std::{
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 
-use crate::{peer::Peer, shutdown::Stage, tls};
+use crate::{activity::Activity, peer::Peer, shutdown::Stage, tls};
 
 /// See the module's documentation. One lock a connection, at its beginning and its end: nothing of
 /// this is on the way of a scrape.
@@ -27,7 +27,8 @@ struct Open {
 #[derive(Debug)]
 struct Entry {
     peer: Arc<Peer>,
-    wire: Wire,
+    wire: Arc<Wire>,
+    activity: Arc<Activity>,
     /// The end of the first certificate to expire, in seconds since 1970.
     valid_until: Option<i64>,
     stage: watch::Sender<Stage>,
@@ -36,6 +37,8 @@ struct Entry {
 impl Entry {
     /// Goes to the next stage if it serves; says whether it did.
     fn drain(&self, why: Dismissal) -> bool {
+        // Before hyper hears of it, which lets a request be completed whose head has begun.
+        self.activity.dismiss();
         let drained = self.stage.send_if_modified(|stage| {
             let serving = *stage == Stage::Serving;
             if serving {
@@ -111,13 +114,15 @@ impl OpenConnections {
         self: &Arc<Self>,
         peer: Arc<Peer>,
         wire: Wire,
+        activity: Arc<Activity>,
     ) -> (Place, watch::Receiver<Stage>) {
         let mut open = self.open();
         let (stage, reached) = watch::channel(open.stage);
         let number = open.next;
         open.next += 1;
         let valid_until = first_end(wire.shown(), i64::MIN);
-        open.all.insert(number, Entry { peer, wire, valid_until, stage });
+        let wire = Arc::new(wire);
+        open.all.insert(number, Entry { peer, wire, activity, valid_until, stage });
         (Place { connections: Arc::clone(self), number }, reached)
     }
 
@@ -137,10 +142,25 @@ impl OpenConnections {
 
     /// Drains those that `is_welcome` does not want: idle ones close at once, others behind the
     /// scrape they are at. Gives their number.
+    ///
+    /// Those that are added meanwhile have to look for themselves, see [`Place::dismiss_unless`].
     pub(super) fn dismiss(&self, is_welcome: impl Fn(&Peer, &Wire) -> bool) -> usize {
+        let all: Vec<_> = {
+            let open = self.open();
+            let shares = |(number, entry): (&u64, &Entry)| {
+                (*number, Arc::clone(&entry.peer), Arc::clone(&entry.wire))
+            };
+            open.all.iter().map(shares).collect()
+        };
+        // Without the lock: it takes signatures to be checked.
+        let unwelcome: Vec<u64> = all
+            .into_iter()
+            .filter(|(_, peer, wire)| !is_welcome(peer, wire))
+            .map(|(number, ..)| number)
+            .collect();
         let open = self.open();
-        let unwelcome = open.all.values().filter(|entry| !is_welcome(&entry.peer, &entry.wire));
-        unwelcome.filter(|entry| entry.drain(Dismissal::Reload)).count()
+        let left = unwelcome.iter().filter_map(|number| open.all.get(number));
+        left.filter(|entry| entry.drain(Dismissal::Reload)).count()
     }
 
     /// The same for those of which a certificate has expired by `now`. The others are not asked
@@ -163,6 +183,17 @@ impl OpenConnections {
 fn first_end(chain: &[CertificateDer<'_>], from: i64) -> Option<i64> {
     let ends = chain.iter().filter_map(|certificate| tls::validity(certificate));
     ends.map(|(_, end)| end).filter(|end| *end >= from).min()
+}
+
+impl Place {
+    /// Drains this connection if `is_welcome` does not want it.
+    pub(super) fn dismiss_unless(&self, is_welcome: impl Fn(&Peer, &Wire) -> bool) {
+        if let Some(entry) = self.connections.open().all.get(&self.number)
+            && !is_welcome(&entry.peer, &entry.wire)
+        {
+            entry.drain(Dismissal::Reload);
+        }
+    }
 }
 
 impl Drop for Place {

@@ -26,7 +26,8 @@ fn a_body_has_one_length_and_it_is_small() {
         ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "400 "),
         ("Transfer-Encoding: chunked\r\n", "400 "),
         ("Transfer-Encoding: gzip, chunked\r\n", "400 "),
-        ("Content-Length: 2\r\nExpect: 100-continue\r\n", "400 "),
+        ("Content-Length: 2\r\nExpect: 101-else\r\n", "400 "),
+        ("Content-Length: 2\r\nExpect: 100-continue\r\nExpect: 101-else\r\n", "400 "),
     ] {
         let answer = plain::exchange(host.address(), head(lines));
         assert!(answer.starts_with(&format!("HTTP/1.1 {line}")), "{lines:?}: {answer}");
@@ -38,6 +39,15 @@ fn a_body_has_one_length_and_it_is_small() {
     let answer = plain::exchange(host.address(), get);
     assert!(answer.starts_with("HTTP/1.1 400 request body not allowed\r\n"), "{answer}");
     assert!(host.files().is_empty());
+}
+
+#[test]
+fn a_client_that_waits_to_be_told_to_go_on_is_told() {
+    let host = Host::new();
+    let request = head("Content-Length: 2\r\nExpect: 100-continue\r\n") + "{}";
+    let answer = plain::exchange(host.address(), request);
+    let after = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(after.is_some_and(|it| it.starts_with("HTTP/1.1 400 request body")), "{answer}");
 }
 
 #[test]

@@ -103,6 +103,28 @@ fn a_renewal_that_is_refused_changes_nothing() {
 }
 
 #[test]
+fn only_who_shows_the_ca_may_go_back_to_an_earlier_certificate() {
+    let ca = new_ca("monitoring");
+    let host = Host::enrolled(&ca, "");
+    let begun = |days| {
+        certificate(&ca, &host.key(), |params| params.not_before = crate::forge::in_days(days))
+    };
+    let (newer, older) = (begun(-1), begun(-3));
+    assert_eq!(host.renew(as_scraper(&ca), &signed(&newer, &ca.pem())).head.status, 200);
+    let answer = host.renew(as_scraper(&ca), &signed(&older, &ca.pem()));
+    assert_eq!(
+        (answer.head.status, answer.head.reason.as_str()),
+        (409, "a newer certificate is in use")
+    );
+    assert_eq!(host.read("agent.crt"), newer);
+    host.wait_for_reloads(2);
+    assert_eq!(host.renew(as_ca(&ca), &signed(&older, &ca.pem())).head.status, 200);
+    assert_eq!(host.read("agent.crt"), older);
+    host.wait_for_reloads(3);
+    host.assert_serves(&ca);
+}
+
+#[test]
 fn enrol_window_does_not_end_renewal_but_enrol_from_keeps_it_to_its_addresses() {
     let ca = new_ca("monitoring");
     let host = Host::enrolled(&ca, "");

@@ -248,6 +248,25 @@ fn a_scrape_that_still_waits_for_its_exporter_is_aborted_as_shut_down() {
 }
 
 #[test]
+fn a_hang_up_in_the_drain_changes_nothing() {
+    let mut setup = Setup::new("");
+    let scrapes = setup.begin_scrapes();
+    setup.proxy.signal("TERM");
+    setup.wait_until_draining();
+    setup.proxy.signal("HUP");
+    setup.proxy.wait_for_log("the reason", |record| {
+        record["fields"]["message"] == "no reload: shutting down"
+    });
+    setup.gate.open();
+    for (mut client, head) in scrapes {
+        assert!(client.read_body(&head).is_complete());
+    }
+    assert_eq!(setup.proxy.wait_exit().code(), Some(0));
+    let lines = setup.proxy.log_lines();
+    assert!(!lines.iter().any(|line| line.contains("reloaded")), "{lines:#?}");
+}
+
+#[test]
 fn a_hang_up_does_not_end_it() {
     let setup = Setup::new("");
     setup.gate.open();

@@ -159,6 +159,8 @@ fn what_would_fail_once_enrolled_is_a_mistake_before() {
     files.assert_mistake(&["nowhere/agent.key", "no such folder"]);
     let files = Files::new(&format!("{config}[proxy]\nclient-ca = missing.pem\n"), "");
     files.assert_mistake(&["missing.pem", "does not exist"]);
+    let files = Files::new(&format!("{config}[proxy]\nclient-crl = list.pem\n"), "");
+    files.assert_mistake(&["list.pem", "does not exist"]);
 }
 
 #[test]

@@ -133,6 +133,37 @@ fn a_revoked_client_is_told_with_the_answer_that_it_waits_for() {
     }
 }
 
+/// T36
+#[test]
+fn no_exporter_is_asked_for_a_revoked_client_whose_head_was_on_its_way() {
+    let pki = Pki::new();
+    list(&pki, &[]);
+    let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
+    let counted = exporter(100);
+    let proxy = Proxy::start(&config, &counted.section("e"));
+    let mut revoked = connect(&proxy, client(&pki, REVOKED));
+    assert_status(&mut revoked, "e", 200);
+    let mut fresh = connect(&proxy, client(&pki, REVOKED));
+    for client in [&mut revoked, &mut fresh] {
+        client.send("GET /prometheus?exporter=e HTTP/1.1\r\n").expect("half a head is sent");
+    }
+    // In most cases the halves have been read by then; that one was is not certain here.
+    let mut good = connect(&proxy, client(&pki, GOOD));
+    assert_status(&mut good, "e", 200);
+    list(&pki, &[REVOKED]);
+    reload(&proxy, DONE, 1);
+    for client in [&mut revoked, &mut fresh] {
+        // A connection of which the half was not read yet has ended in order.
+        if client.send("Host: h\r\n\r\n").is_ok()
+            && let Ok(response) = client.read_response()
+        {
+            assert_eq!(response.head.status, 403, "{response:?}");
+            assert_eq!(response.head.header("connection"), Some("close"));
+        }
+    }
+    assert_eq!(counted.connections(), 2, "the one before, and the good client's");
+}
+
 /// T35
 #[test]
 fn who_comes_again_after_a_reload_or_a_restart_shakes_hands_in_full() {
