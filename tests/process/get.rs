@@ -28,6 +28,19 @@ struct Stage {
 }
 
 impl Stage {
+    /// With an exporter that stops in the middle of its body until the gate opens.
+    fn halting() -> (Self, Gate) {
+        let gate = Gate::default();
+        let opened = gate.clone();
+        let stage = Self::new(move |conversation: &mut Conversation| {
+            conversation.read_request()?;
+            conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\na 1\n")?;
+            opened.wait();
+            conversation.send("b 2\n")
+        });
+        (stage, gate)
+    }
+
     fn new(script: impl Script) -> Self {
         let (pki, exporter) = (Pki::new(), Exporter::start(script));
         let proxy = Proxy::start(&pki.config_ini(""), &exporter.section("e"));
@@ -243,14 +256,7 @@ fn repeated_scrapes_keep_the_first_body_and_tell_the_spread_of_the_times() {
 
 #[test]
 fn an_exporter_that_never_ends_is_given_up_on() {
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let stage = Stage::new(move |conversation: &mut Conversation| {
-        conversation.read_request()?;
-        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na 1\n")?;
-        opened.wait();
-        Ok(())
-    });
+    let (stage, gate) = Stage::halting();
     let ended = stage.get(&["--timeout", "1", "--output", &stage.output()]);
     assert_failed(&ended, &["not complete after 1.00 s"]);
     assert_eq!(stage.left(), [""; 0]);
@@ -259,14 +265,7 @@ fn an_exporter_that_never_ends_is_given_up_on() {
 
 #[test]
 fn an_interrupt_leaves_nothing_half_written() {
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let stage = Stage::new(move |conversation: &mut Conversation| {
-        conversation.read_request()?;
-        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na 1\n")?;
-        opened.wait();
-        Ok(())
-    });
+    let (stage, gate) = Stage::halting();
     let mut child = Killed(
         Command::new(binary())
             .args(stage.arguments(&["--output", &stage.output()]))
@@ -337,14 +336,7 @@ fn the_memory_does_not_grow_with_the_body() {
 
 #[test]
 fn a_terminal_has_a_bar() {
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let stage = Stage::new(move |conversation: &mut Conversation| {
-        conversation.read_request()?;
-        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\na 1\n")?;
-        opened.wait();
-        conversation.send("b 2\n")
-    });
+    let (stage, gate) = Stage::halting();
     let words: Vec<_> = stage
         .arguments(&["--output", &stage.output()])
         .iter()

@@ -8,7 +8,7 @@ use std::{
 
 use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 
-use super::{DONE, assert_status, exporter, forge, reload, write};
+use super::{DONE, assert_status, exporter, forge, halting, reload, write};
 use crate::support::{
     client::{Client, Cut},
     exporter::{Exporter, Gate},
@@ -79,14 +79,7 @@ fn a_revoked_client_leaves_its_idle_connection_and_others_stay() {
 fn a_revoked_client_keeps_the_scrape_in_flight_and_nothing_behind_it() {
     let pki = Pki::new();
     list(&pki, &[]);
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let slow = Exporter::start(move |conversation| {
-        conversation.read_request()?;
-        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ")?;
-        opened.wait();
-        conversation.send("1\n")
-    });
+    let (slow, gate) = halting();
     let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
     let proxy = Proxy::start(&config, &slow.section("slow"));
     let mut revoked = connect(&proxy, client(&pki, REVOKED));

@@ -6,10 +6,9 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, reload, write};
+use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, halting, reload, write};
 use crate::support::{
     client::Client,
-    exporter::{Exporter, Gate},
     odd_file::OddFile,
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
@@ -70,14 +69,7 @@ fn a_mistake_anywhere_changes_nothing_and_is_named() {
 #[test]
 fn a_scrape_in_flight_keeps_the_exporter_it_began_with_and_its_slot() {
     let pki = Pki::new();
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let slow = Exporter::start(move |conversation| {
-        conversation.read_request()?;
-        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ")?;
-        opened.wait();
-        conversation.send("1\n")
-    });
+    let (slow, gate) = halting();
     let section = slow.section("slow") + "max-concurrent = 1\n";
     let proxy = Proxy::start(&pki.config_ini(""), &section);
     let mut client = connect(&pki, &proxy);

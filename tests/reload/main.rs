@@ -19,7 +19,7 @@ use std::{fs, path::Path};
 use support::{
     body::Body,
     client::Client,
-    exporter::{Exporter, Framing},
+    exporter::{Exporter, Framing, Gate},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
@@ -30,6 +30,19 @@ fn exporter(bytes: u64) -> Exporter {
         conversation.read_request()?;
         conversation.answer("", Framing::ContentLength, Body::text(bytes))
     })
+}
+
+/// An exporter that stops in the middle of its body until the gate opens.
+fn halting() -> (Exporter, Gate) {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let exporter = Exporter::start(move |conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ")?;
+        opened.wait();
+        conversation.send("1\n")
+    });
+    (exporter, gate)
 }
 
 fn write(proxy: &Proxy, file: &str, text: &str) {
