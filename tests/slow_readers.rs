@@ -6,7 +6,7 @@
 mod support;
 
 use std::{
-    io::Read,
+    io::{self, Read},
     thread,
     time::{Duration, Instant},
 };
@@ -132,8 +132,11 @@ fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
         });
         // Bytes below TLS: that each socket takes a few more is all that counts.
         for client in readers.iter().cycle().take_while(|_| !control.is_finished()) {
-            let read = client.socket().read(&mut [0; 2048]).expect("more of the body");
-            assert!(read > 0, "a slow reader was given up");
+            match client.socket().read(&mut [0; 2048]) {
+                // A process that was stopped and goes on.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => assert!(read.expect("more of the body") > 0, "a slow reader was given up"),
+            }
             thread::sleep(Duration::from_millis(1));
         }
         control.join().expect("no panic")

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{fd::OwnedFd, unix::net::UnixDatagram},
     process::{Command, Stdio},
@@ -52,7 +52,13 @@ impl Manager {
     #[track_caller]
     fn next(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
-        let length = self.socket.recv(&mut bytes).expect("a message");
+        let length = loop {
+            match self.socket.recv(&mut bytes) {
+                // By a stop of this process, as a host or a debugger may make it.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                received => break received.expect("a message"),
+            }
+        };
         String::from_utf8_lossy(&bytes[..length]).lines().map(str::to_owned).collect()
     }
 

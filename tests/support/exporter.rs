@@ -331,6 +331,8 @@ impl Conversation {
         loop {
             match self.wire.stream().read(&mut rest) {
                 Ok(1..) => {}
+                // A process that was stopped and goes on.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => panic!("the proxy keeps the connection"),
                 Ok(0) | Err(_) => return Instant::now(),
             }
