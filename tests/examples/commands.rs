@@ -41,6 +41,7 @@ const PROGRAMS: &[&str] = &[
     "rm",
     "scrapegate",
     "sed",
+    "strip",
     "sudo",
     "systemctl",
     "tail",
