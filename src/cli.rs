@@ -48,7 +48,11 @@ mod exit {
         ),
         (USAGE, "wrong usage"),
         (INTERNAL, "something that should not happen"),
-        (SYSTEM, "the system refuses what is needed, such as the address to listen on"),
+        (
+            SYSTEM,
+            "the system refuses what is needed, such as the address to listen on, or room for what \
+             is printed",
+        ),
         (CONFIGURATION, "`run`, `sd`, `import`: the files have mistakes, nothing was done"),
     ];
 }
@@ -143,6 +147,12 @@ impl VerbosityArgs {
     }
 }
 
+/// The command line as clap has it: what parses, without doing what it says.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -158,7 +168,7 @@ pub fn main() -> ExitCode {
             }
             Err(error) => {
                 complain(format_args!("cannot start the runtime: {error}"));
-                exit::INTERNAL.into()
+                exit::SYSTEM.into()
             }
         },
         Some(Command::Certs(args)) => done(certs::run(&args, &mut out), certs::Error::exit_code),
@@ -166,10 +176,8 @@ pub fn main() -> ExitCode {
         Some(Command::Get(args)) => get::run(&args),
         Some(Command::Sd(args)) => done(sd::run(&args, &mut out), sd::Error::exit_code),
         Some(Command::Import(args)) => done(import::run(&args, &mut out), import::Error::exit_code),
-        Some(Command::Completions(args)) => {
-            printed(completions::run(&args, Cli::command(), &mut out))
-        }
-        Some(Command::Man) => printed(man::run(&Cli::command(), &mut out)),
+        Some(Command::Completions(args)) => printed(completions::run(&args, command(), &mut out)),
+        Some(Command::Man) => printed(man::run(&command(), &mut out)),
     }
 }
 
@@ -190,7 +198,7 @@ fn printed(outcome: io::Result<()>) -> ExitCode {
         // Whoever pipes into `head` has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(format_args!("cannot write: {error}"));
-            exit::INTERNAL.into()
+            exit::SYSTEM.into()
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }

@@ -46,6 +46,28 @@ pub enum Afterwards {
     Close,
 }
 
+/// The methods of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// All but the next two.
+    GetAndHead,
+    /// Of enrolment.
+    GetHeadAndPost,
+    /// Of a reload.
+    Post,
+}
+
+impl Methods {
+    /// As `Allow` has them.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::GetAndHead => "GET, HEAD",
+            Self::GetHeadAndPost => "GET, HEAD, POST",
+            Self::Post => "POST",
+        }
+    }
+}
+
 /// Why a request gets a synthetic response.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -58,9 +80,9 @@ pub enum Refusal {
     /// Any sign of a body: `Content-Length` other than 0, `Transfer-Encoding`, `Expect`.
     #[error("the request has a body")]
     RequestBody,
-    /// Neither `GET` nor `HEAD`.
+    /// None of the methods of the request's path.
     #[error("the request's method is not allowed")]
-    Method,
+    Method(Methods),
     /// Not `POST`, where only that will do.
     #[error("the request's method is not POST")]
     NotPost,
@@ -205,7 +227,7 @@ impl Refusal {
             }
             Self::BadHost => (StatusCode::BAD_REQUEST, "bad Host header", Close),
             Self::RequestBody => (StatusCode::BAD_REQUEST, "request body not allowed", Close),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Close),
+            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Close),
             Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Keep),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "Not Found", Keep),
             Self::ExporterParameter => (StatusCode::BAD_REQUEST, "bad exporter parameter", Keep),
@@ -238,6 +260,14 @@ impl Refusal {
         Verdict { status, reason, afterwards }
     }
 
+    /// The methods that would have been right, which a 405 has to say (RFC 9110 §15.5.6).
+    #[must_use]
+    pub fn allowed_methods(&self) -> Option<&'static str> {
+        let post = matches!(self, Self::NotPost).then_some(Methods::Post);
+        let allowed = if let Self::Method(allowed) = self { Some(*allowed) } else { post };
+        allowed.map(Methods::as_str)
+    }
+
     /// Who caused it.
     #[must_use]
     pub fn blame(&self) -> Blame {
@@ -245,7 +275,7 @@ impl Refusal {
             Self::Version
             | Self::BadHost
             | Self::RequestBody
-            | Self::Method
+            | Self::Method(_)
             | Self::NotPost
             | Self::UnknownPath
             | Self::ExporterParameter
@@ -271,7 +301,7 @@ impl Refusal {
             Self::Version => "http_version",
             Self::BadHost => "bad_host",
             Self::RequestBody => "request_body",
-            Self::Method | Self::NotPost => "method",
+            Self::Method(_) | Self::NotPost => "method",
             Self::UnknownPath => "unknown_path",
             Self::ExporterParameter => "exporter_parameter",
             Self::Query => "query",

@@ -23,7 +23,7 @@ use crate::{
     deadline::{Deadline, SCRAPE_TIMEOUT_HEADER},
     discovery::Place,
     enrol::Desk,
-    error::{Afterwards, EnrolError, Refusal, UpstreamError},
+    error::{Afterwards, EnrolError, Methods, Refusal, UpstreamError},
     exporter::{Exporter, ExporterName, Exporters},
     metrics::{Format, Metrics},
     page,
@@ -226,7 +226,11 @@ async fn enrol(
 ) -> Result<Response<ResponseBody>, Refusal> {
     let posts = head.method == Method::POST;
     let Some(desk) = &service.enrolment else {
-        return Err(if posts { Refusal::Method } else { Refusal::UnknownPath });
+        return Err(if posts {
+            Refusal::Method(Methods::GetAndHead)
+        } else {
+            Refusal::UnknownPath
+        });
     };
     desk.admit(peer)?;
     if posts {

@@ -37,9 +37,7 @@ pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
     if afterwards == Afterwards::Close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        let is_post = matches!(refusal, Refusal::NotPost);
-        let allowed = if is_post { "POST" } else { "GET, HEAD" };
+    if let Some(allowed) = refusal.allowed_methods() {
         headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
     if status == StatusCode::UNAUTHORIZED {

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     discovery::{METRICS_PATH, SD_PATH},
-    error::{EnrolError, Refusal},
+    error::{EnrolError, Methods, Refusal},
     exporter::ExporterName,
 };
 
@@ -70,11 +70,15 @@ pub fn well_formed(head: &request::Parts) -> Result<Authority, Refusal> {
     } else if has_body(&head.headers) {
         return Err(Refusal::RequestBody);
     }
+    let methods = match head.uri.path() {
+        ENROLMENT => Methods::GetHeadAndPost,
+        RELOAD => Methods::Post,
+        _ => Methods::GetAndHead,
+    };
     // Where there is more to say about a method, it is said to whom may ask.
-    let is_for_route =
-        head.method == Method::POST && [RELOAD, ENROLMENT].contains(&head.uri.path());
+    let is_for_route = head.method == Method::POST && methods != Methods::GetAndHead;
     if head.method != Method::GET && head.method != Method::HEAD && !is_for_route {
-        return Err(Refusal::Method);
+        return Err(Refusal::Method(methods));
     }
     host(&head.uri, &head.headers)
 }

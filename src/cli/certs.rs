@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::exit;
 use crate::pki::{self, Access, Authority, Existing, Staged, Validity};
 
 /// The CA's certificate, in the folder that `certs` and `demo` write.
@@ -49,12 +50,13 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// 2 for a mistake on the command line, 70 for one of ours, 1 for anything else.
+    /// 2 for a mistake on the command line, 70 for one of ours, 71 for the output, 1 for the files.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Exists { .. } | Self::Write { .. } | Self::Output(_) => 1,
-            Self::Pki(pki::Error::NoHost | pki::Error::BadHosts(_)) => 2,
-            Self::Pki(pki::Error::Generate(_)) => 70,
+            Self::Exists { .. } | Self::Write { .. } => exit::MISTAKES,
+            Self::Output(_) => exit::SYSTEM,
+            Self::Pki(pki::Error::NoHost | pki::Error::BadHosts(_)) => exit::USAGE,
+            Self::Pki(pki::Error::Generate(_)) => exit::INTERNAL,
         }
     }
 }

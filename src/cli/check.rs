@@ -32,7 +32,7 @@ pub(super) fn check(sources: &Sources, out: &mut dyn Write) -> ExitCode {
         // Whoever pipes into `head` has seen enough.
         (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(format_args!("cannot write: {error}"));
-            exit::INTERNAL.into()
+            exit::SYSTEM.into()
         }
         (_, None) => exit::MISTAKES.into(),
         (_, Some(_)) => ExitCode::SUCCESS,

@@ -25,6 +25,7 @@ use self::{
 };
 use super::{
     client::{self, Question},
+    exit,
     stop::StopSignal,
     throwaway::{self, Certificates, Files, RunningProxy, reachable},
 };
@@ -68,12 +69,13 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// 1 for what the machine refuses, 70 for a mistake of ours.
+    /// 1 for what the machine refuses, 71 when it is the output, 70 for a mistake of ours.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Signals(_) | Self::Exporter(_) | Self::Remove(_) | Self::Output(_) => 1,
-            Self::Proxy(error) if error.is_of_the_system() => 1,
-            Self::Proxy(_) | Self::Scrape(_) | Self::Miscounted { .. } => 70,
+            Self::Signals(_) | Self::Exporter(_) | Self::Remove(_) => exit::MISTAKES,
+            Self::Output(_) => exit::SYSTEM,
+            Self::Proxy(error) if error.is_of_the_system() => exit::MISTAKES,
+            Self::Proxy(_) | Self::Scrape(_) | Self::Miscounted { .. } => exit::INTERNAL,
         }
     }
 }

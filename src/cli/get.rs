@@ -128,7 +128,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(format_args!("cannot start the runtime: {error}"));
-            return exit::INTERNAL.into();
+            return exit::SYSTEM.into();
         }
     };
     match runtime.block_on(get(args)) {

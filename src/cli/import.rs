@@ -14,7 +14,7 @@ use std::{
 
 use saphyr::{LoadableYamlNode as _, MarkedYaml};
 
-use self::module::Module;
+use self::module::{Module, PasswordFiles};
 use super::{complain, exit};
 use crate::{config, file};
 
@@ -92,9 +92,9 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
 
 /// A section for each module that can have one.
 fn convert(modules: &MarkedYaml<'_>, remarks: &mut Remarks) -> String {
-    let mut ini = String::new();
+    let (mut ini, mut passwords) = (String::new(), PasswordFiles::default());
     for (name, node) in modules.data.as_mapping().into_iter().flatten() {
-        let Some(section) = Module::read(name, node, remarks) else { continue };
+        let Some(section) = Module::read(name, node, &mut passwords, remarks) else { continue };
         // What the proxy would refuse, it refuses here with the same words.
         let text = section.to_string();
         let (exporters, findings) = config::exporters_in(&text);

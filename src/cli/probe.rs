@@ -29,7 +29,7 @@ use self::{
     scrape::{Compression, Failure},
     verdict::{State, Verdict},
 };
-use super::{PathArgs, complain, exit};
+use super::{PathArgs, complain};
 use crate::{
     assets,
     config::{self, ExporterConfig, Finding, Findings, Severity},
@@ -139,7 +139,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
         // Whoever pipes into `head` has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(format_args!("cannot write: {error}"));
-            exit::INTERNAL.into()
+            State::Unknown.exit_code().into()
         }
         Ok(()) | Err(_) => verdict.state.exit_code().into(),
     }

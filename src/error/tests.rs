@@ -33,8 +33,8 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
     while let Some(next) = match all[all.len() - 1] {
         Refusal::Version => Some(Refusal::BadHost),
         Refusal::BadHost => Some(Refusal::RequestBody),
-        Refusal::RequestBody => Some(Refusal::Method),
-        Refusal::Method => Some(Refusal::UnknownPath),
+        Refusal::RequestBody => Some(Refusal::Method(Methods::GetAndHead)),
+        Refusal::Method(_) => Some(Refusal::UnknownPath),
         Refusal::UnknownPath => Some(Refusal::ExporterParameter),
         Refusal::ExporterParameter => Some(Refusal::Query),
         Refusal::Query => Some(Refusal::NotAllowed),

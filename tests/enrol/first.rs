@@ -108,6 +108,7 @@ fn nothing_but_autotls_is_served_before() {
     }
     let answer = plain::exchange(host.address(), "DELETE /autotls HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(plain::status(&answer), 405, "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("\r\nallow: get, head, post\r\n"), "{answer}");
     assert!(host.files().is_empty());
 }
 

@@ -270,7 +270,7 @@ fn words() -> BTreeSet<&'static str> {
     bodies
         // Those of the blame come before them, those of aborts after them.
         .filter(|body| {
-            body.contains("Self::Method | Self::NotPost =>") || body.contains("Self::NoSocket(")
+            body.contains("Self::Method(_) | Self::NotPost =>") || body.contains("Self::NoSocket(")
         })
         .flat_map(|body| body.split('"').skip(1).step_by(2))
         .collect()

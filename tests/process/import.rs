@@ -141,3 +141,30 @@ fn names_and_values_that_an_ini_cannot_have_leave_their_module_out() {
     assert!(ini.contains("[good]") && !ini.contains("interval"), "{ini}");
     assert!(ended.errors().contains("left out"), "{}", ended.errors());
 }
+
+#[test]
+fn no_two_modules_get_the_same_password_file() {
+    let names = ["a b", "a_b", "a_b-2", "A_B", "a b c"];
+    let modules = names.map(|name| {
+        format!(
+            "  {name}:\n    method: http\n    http: {{port: 1, basic_auth_username: {name}, \
+             basic_auth_password: p}}\n"
+        )
+    });
+    let (ended, _files) = import(&format!("modules:\n{}", modules.concat()));
+    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    let file_of = |name: &str| {
+        let after = ended.out.iter().skip_while(|line| **line != format!("[{name}]"));
+        let file = after.filter_map(|line| line.strip_prefix("password-file = ")).next();
+        file.unwrap_or_else(|| panic!("none of {name} in {:#?}", ended.out)).to_owned()
+    };
+    assert_eq!(
+        names.map(file_of),
+        ["a_b.password", "a_b-2.password", "a_b-2-2.password", "A_B-3.password", "a_b_c.password"],
+        "also where a file system takes A for a"
+    );
+    for name in names {
+        let words = format!("module {name}: put the password into `{}`", file_of(name));
+        assert!(ended.errors().contains(&words), "{words:?} not in {}", ended.errors());
+    }
+}

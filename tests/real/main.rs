@@ -8,6 +8,7 @@ mod clock;
 mod daemons;
 mod discovery;
 mod enrolment;
+mod examples;
 mod handshakes;
 mod openitcockpit;
 mod openssl_pki;

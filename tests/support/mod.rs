@@ -12,6 +12,7 @@
 
 pub(crate) mod body;
 pub(crate) mod client;
+pub(crate) mod documents;
 pub(crate) mod exporter;
 pub(crate) mod flood;
 pub(crate) mod hello;

@@ -1,6 +1,6 @@
 //! One module → one section.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashSet, fmt, time::Duration};
 
 use saphyr::MarkedYaml;
 
@@ -28,11 +28,31 @@ struct Tls {
     key: Option<String>,
 }
 
+/// The password files that are named, in small letters: on some file systems `A` is `a`.
+#[derive(Default)]
+pub(super) struct PasswordFiles(HashSet<String>);
+
+impl PasswordFiles {
+    /// A name for the file of `module` that no other has, and every file system takes.
+    fn name(&mut self, module: &str) -> String {
+        let kept = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
+        let stem: String = module.chars().map(kept).collect();
+        let mut name = format!("{stem}.password");
+        let mut number = 1;
+        while !self.0.insert(name.to_ascii_lowercase()) {
+            number += 1;
+            name = format!("{stem}-{number}.password");
+        }
+        name
+    }
+}
+
 impl Module {
     /// Reads the module `name`; `None` when it is none of an exporter.
     pub(super) fn read(
         name: &MarkedYaml<'_>,
         node: &MarkedYaml<'_>,
+        passwords: &mut PasswordFiles,
         remarks: &mut Remarks,
     ) -> Option<Self> {
         let (at, name) = (name, text(name).unwrap_or_default());
@@ -75,7 +95,8 @@ impl Module {
                 return None;
             }
         }
-        let mut all = self::http(http, &name, &mut remark);
+        let mut password = || passwords.name(&name);
+        let mut all = self::http(http, &mut password, &mut remark);
         all.extend(lines);
         Some(Self { name, lines: all })
     }
@@ -84,11 +105,11 @@ impl Module {
 /// The keys of `http`, in the order of the README.
 fn http(
     node: Option<&MarkedYaml<'_>>,
-    name: &str,
+    password_file: &mut impl FnMut() -> String,
     remark: &mut impl FnMut(&MarkedYaml<'_>, String),
 ) -> Vec<(&'static str, String)> {
     let (mut scheme, mut host, mut port, mut path) = (None, None, None, None);
-    let (mut user, mut is_verified) = (None, true);
+    let (mut user, mut password, mut is_verified) = (None, None, true);
     let (mut tls, mut tls_node) = (Tls::default(), None);
     for (key, value) in node.and_then(|node| node.data.as_mapping()).into_iter().flatten() {
         let key_name = key.data.as_str().unwrap_or_default();
@@ -105,11 +126,8 @@ fn http(
             "tls_ca_cert_file" => tls.ca = text(value),
             "tls_cert_file" => tls.certificate = text(value),
             "tls_key_file" => tls.key = text(value),
-            "basic_auth_username" => user = text(value),
-            "basic_auth_password" => {
-                let file = password_file(name);
-                remark(key, format!("put the password into `{file}` beside the INI, mode 0600"));
-            }
+            "basic_auth_username" => user = text(value).map(|user| (key, user)),
+            "basic_auth_password" => password = Some(key),
             "headers" => remark(key, "`headers`: no others are sent than its own".to_owned()),
             other => remark(key, format!("`{other}` has no counterpart")),
         }
@@ -137,8 +155,19 @@ fn http(
         }
         None => {}
     }
-    if let Some(user) = user {
-        lines.extend([("username", user), ("password-file", password_file(name))]);
+    if user.is_none()
+        && let Some(key) = password
+    {
+        remark(
+            key,
+            "`basic_auth_password` has no meaning without `basic_auth_username`".to_owned(),
+        );
+    }
+    if let Some((key, user)) = user {
+        let file = password_file();
+        let at = password.unwrap_or(key);
+        remark(at, format!("put the password into `{file}` beside the INI, mode 0600"));
+        lines.extend([("username", user), ("password-file", file)]);
     }
     lines
 }
@@ -165,12 +194,6 @@ fn absolute(path: Option<String>) -> String {
         Some(path) if path.starts_with('/') => path,
         Some(path) => format!("/{path}"),
     }
-}
-
-/// A name that every file system takes.
-fn password_file(name: &str) -> String {
-    let kept = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
-    format!("{}.password", name.chars().map(kept).collect::<String>())
 }
 
 /// `timeout`, and an `interval` that has room for it where the default has not.

@@ -1,0 +1,196 @@
+//! Commands are read by bash itself, with every program put in place by one that writes down how it
+//! was called.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use clap::error::ErrorKind;
+
+use crate::documents::{Block, documents, root};
+
+/// Writes down the number of words and the words, each with a zero byte behind.
+const PRELUDE: &str = r#"
+note() { builtin printf '%s\0' "$#" "$@" >> "$CALLS"; }
+command_not_found_handle() { note "$@"; }
+sudo() { note sudo; "$@"; }
+for program in echo kill printf scrapegate; do
+    eval "$program() { note $program \"\$@\"; }"
+done
+PATH=/nowhere
+"#;
+
+/// The programs that the documents call. One more has to be added here: a slip of the pen is none.
+const PROGRAMS: &[&str] = &[
+    "apt",
+    "apt-get",
+    "cargo",
+    "chgrp",
+    "chmod",
+    "curl",
+    "echo",
+    "install",
+    "jq",
+    "llvm-cov-N",
+    "llvm-profdata-N",
+    "nproc",
+    "openssl",
+    "printf",
+    "promtool",
+    "rm",
+    "scrapegate",
+    "sed",
+    "strip",
+    "sudo",
+    "systemctl",
+    "tail",
+    "tee",
+    "useradd",
+];
+
+/// The commands of a script.
+pub(crate) fn read_script(block: &Block) {
+    for call in calls(block, &block.text) {
+        check(block, &call);
+    }
+}
+
+/// The commands of a terminal's session: those behind `$ `, with the lines that continue them.
+pub(crate) fn read_session(block: &Block) {
+    let mut script = String::new();
+    let mut is_continued = false;
+    for line in block.text.lines() {
+        let command = line.strip_prefix("$ ").or_else(|| is_continued.then_some(line));
+        if let Some(command) = command {
+            script += &format!("{command}\n");
+            is_continued = command.ends_with('\\');
+        }
+    }
+    assert!(!script.is_empty(), "{block}: no command behind `$ `");
+    for call in calls(block, &script) {
+        check(block, &call);
+    }
+}
+
+/// What the script calls, each with its arguments.
+fn calls(block: &Block, script: &str) -> Vec<Vec<String>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let written = folder.path().join("calls");
+    fs::write(&written, "").expect("written");
+    let bash = |arguments: &[&str]| {
+        let output = Command::new("bash")
+            .args(arguments)
+            .env("CALLS", &written)
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .output()
+            .expect("bash runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.is_empty(), "{block}: {said}\n{script}");
+    };
+    bash(&["-n", "-c", script]);
+    bash(&["-c", &format!("{PRELUDE}{script}")]);
+    let noted = fs::read_to_string(&written).expect("UTF-8");
+    let mut words = noted.split_terminator('\0').map(str::to_owned);
+    let mut calls = Vec::new();
+    while let Some(number) = words.next() {
+        let number = number.parse().expect("how many there are");
+        calls.push(words.by_ref().take(number).collect());
+    }
+    assert!(!calls.is_empty(), "{block}: it calls nothing\n{script}");
+    calls
+}
+
+fn check(block: &Block, call: &[String]) {
+    let words: Vec<&str> = call.iter().map(String::as_str).collect();
+    let (program, arguments) = words.split_first().expect("a program");
+    assert!(PROGRAMS.contains(program), "{block}: unknown program in {words:?}");
+    match (*program, arguments) {
+        ("scrapegate", _) => assert_parses(block, &words),
+        ("cargo", ["run", "--release", "--", own @ ..]) => {
+            assert_parses(block, &[&["scrapegate"], own].concat());
+        }
+        ("cargo", _) => check_targets(block, arguments),
+        _ => {}
+    }
+}
+
+#[track_caller]
+fn assert_parses(block: &Block, words: &[&str]) {
+    if let Err(error) = scrapegate::cli::command().try_get_matches_from(words) {
+        panic!("{block}: {words:?}: {error}");
+    }
+}
+
+/// What `--test` and `--bench` name is there.
+fn check_targets(place: impl std::fmt::Display, arguments: &[&str]) {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
+    for pair in arguments.windows(2) {
+        let [option, name] = pair else { continue };
+        let is_there = match *option {
+            "--test" => ["", "/main"]
+                .iter()
+                .any(|suffix| root().join(format!("tests/{name}{suffix}.rs")).exists()),
+            "--bench" => manifest.contains(&format!("[[bench]]\nname = \"{name}\"\n")),
+            _ => true,
+        };
+        assert!(is_there, "{place}: no {option} {name}");
+    }
+}
+
+/// Code in the text: what stands between backticks outside the blocks.
+fn spans() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (document, text) in documents() {
+        let mut is_inside = false;
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                is_inside = !is_inside;
+            } else if !is_inside {
+                let code = line.split('`').skip(1).step_by(2);
+                found.extend(code.map(|code| (document.clone(), code.to_owned())));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_in_the_text_is_one_that_there_is() {
+    let (mut own, mut cargo) = (0, 0);
+    for (document, code) in spans() {
+        let command = code.split(['>', '|']).next().unwrap_or_default();
+        let words: Vec<&str> = command.split_whitespace().collect();
+        match words[..] {
+            ["scrapegate", _, ..] => {
+                own += 1;
+                // NAME, SHELL and the like stand for any; what else is needed may be left out.
+                let is_placeholder = words
+                    .iter()
+                    .any(|word| word.len() > 2 && word.bytes().all(|b| b.is_ascii_uppercase()));
+                let parsed = scrapegate::cli::command().try_get_matches_from(&words);
+                if let Err(error) = parsed {
+                    let is_incomplete = matches!(
+                        error.kind(),
+                        ErrorKind::MissingRequiredArgument
+                            | ErrorKind::DisplayHelp
+                            | ErrorKind::DisplayVersion
+                    );
+                    let is_of_value = matches!(
+                        error.kind(),
+                        ErrorKind::InvalidValue | ErrorKind::ValueValidation
+                    );
+                    let is_fine = is_incomplete || is_of_value && is_placeholder;
+                    assert!(is_fine, "{document}: `{code}`: {error}");
+                }
+            }
+            ["cargo", ref arguments @ ..] if !arguments.is_empty() => {
+                cargo += 1;
+                check_targets(&document, arguments);
+            }
+            _ => {}
+        }
+    }
+    assert!(own > 10 && cargo > 8, "only {own} of ours and {cargo} of cargo's were found");
+}

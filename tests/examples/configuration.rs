@@ -1,0 +1,156 @@
+//! Files: our own are checked by `scrapegate check`, the others' by what their format allows.
+
+use std::{fs, path::Path, process::Command};
+
+use saphyr::{LoadableYamlNode as _, Yaml};
+use tempfile::TempDir;
+
+use crate::documents::{Block, blocks, files, root};
+
+/// A folder with both files of `packaging/examples`, and certificates.
+struct Site(TempDir);
+
+impl Site {
+    fn new() -> Self {
+        let site = Self(tempfile::tempdir().expect("a temporary folder"));
+        for file in ["config.ini", "prometheus_exporters.ini"] {
+            let example = root().join("packaging/examples").join(file);
+            fs::copy(example, site.path().join(file)).expect("copied");
+        }
+        site.print(&["certs", "--out", "tls", "--host", "localhost"]);
+        site
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.path().join(file), text).expect("written");
+    }
+
+    /// What `scrapegate` prints.
+    #[track_caller]
+    fn print(&self, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_scrapegate"))
+            .current_dir(self.path())
+            .args(arguments)
+            .output()
+            .expect("the binary runs");
+        let out = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(output.status.success(), "{arguments:?}: {out}{:?}", output.stderr);
+        out
+    }
+}
+
+/// One of the two files, without a finding.
+pub(crate) fn read_ini(block: &Block) {
+    let is_config = ["[default]\n", "[prometheus]\n", "[proxy]\n"]
+        .iter()
+        .any(|section| block.text.contains(section));
+    let site = Site::new();
+    let file = if is_config { "config.ini" } else { "prometheus_exporters.ini" };
+    site.write(file, &block.text);
+    let said = site.print(&["check", "--config", "config.ini"]);
+    assert!(said.starts_with("listen "), "{block}: {said}");
+}
+
+/// A unit, or some lines of one.
+pub(crate) fn read_unit(block: &Block) {
+    for line in block.text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let is_section = line.starts_with('[') && line.ends_with(']');
+        let setting = line.split_once('=');
+        let is_setting =
+            setting.is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_alphanumeric()));
+        assert!(is_section || is_setting, "{block}: {line}");
+        if let Some(("ExecStart", command)) = setting {
+            let words = command.split_whitespace();
+            if let Err(error) = scrapegate::cli::command().try_get_matches_from(words) {
+                panic!("{block}: {line}: {error}");
+            }
+        }
+    }
+}
+
+pub(crate) fn read_yaml(block: &Block) {
+    assert_yaml(&block.to_string(), &block.text);
+}
+
+/// One document or more, each a mapping or a list.
+fn assert_yaml(place: &str, text: &str) {
+    let documents = Yaml::load_from_str(text).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let is_structure = |it: &Yaml<'_>| it.is_mapping() || it.is_sequence();
+    assert!(!documents.is_empty() && documents.iter().all(is_structure), "{place}");
+}
+
+/// Its metrics are compared in `tests/docs.rs`, and promtool parses it in `tests/real/examples.rs`.
+pub(crate) fn read_promql(block: &Block) {
+    let depth = block.text.chars().try_fold(0_u32, |depth, c| match c {
+        '(' => Some(depth + 1),
+        ')' => depth.checked_sub(1),
+        _ => Some(depth),
+    });
+    assert_eq!(depth, Some(0), "{block}");
+}
+
+#[test]
+fn every_yaml_file_of_packaging_is_one() {
+    let all = files(&root().join("packaging"), &[".yml", ".yaml"]);
+    assert!(all.len() > 4, "{all:?}");
+    for file in all {
+        assert_yaml(&file.display().to_string(), &fs::read_to_string(&file).expect("UTF-8"));
+    }
+}
+
+#[test]
+fn the_configuration_in_the_manifest_loads_without_a_finding() {
+    let file = root().join("packaging/kubernetes/daemonset.yaml");
+    let text = fs::read_to_string(file).expect("UTF-8");
+    let documents = Yaml::load_from_str(&text).expect("YAML");
+    let site = Site::new();
+    for (file, start) in
+        [("config.ini", "[default]\n"), ("prometheus_exporters.ini", "[node_exporter]\n")]
+    {
+        let data = documents[0]["data"][file].as_str().expect("a file of the ConfigMap");
+        assert!(data.starts_with(start), "{data}");
+        // Where the Secret's files are.
+        let data = data.replace("/tls/tls.", "tls/server.").replace("/tls/ca.crt", "tls/ca.crt");
+        site.write(file, &data);
+    }
+    let said = site.print(&["check", "--config", "config.ini"]);
+    assert!(said.starts_with("listen ") && said.contains("\nnode_exporter  yes "), "{said}");
+}
+
+/// What the documents show behind a command.
+fn shown(command: &str) -> String {
+    let all: Vec<String> = blocks()
+        .into_iter()
+        .filter_map(|block| Some(block.text.strip_prefix(&format!("$ {command}\n"))?.to_owned()))
+        .collect();
+    let [only] = &all[..] else { panic!("{command}: {} times", all.len()) };
+    only.clone()
+}
+
+#[test]
+fn sd_prints_what_the_readme_shows() {
+    let site = Site::new();
+    let config = fs::read_to_string(site.path().join("config.ini")).expect("UTF-8");
+    site.write("config.ini", &(config + "advertise = node1.example.org\n"));
+    let printed = site.print(&["sd", "-c", "config.ini", "--format", "scrape_config"]);
+    let command = "scrapegate sd -c /etc/scrapegate/config.ini --format scrape_config";
+    assert_eq!(shown(command), printed);
+}
+
+#[test]
+fn check_prints_what_the_readme_shows_but_for_the_days() {
+    let site = Site::new();
+    let printed = site.print(&["check", "-c", "config.ini"]);
+    let shown = shown("sudo scrapegate check -c /etc/scrapegate/config.ini");
+    let words = |text: &str| -> Vec<String> {
+        let no_day =
+            |word: &&str| word.contains(':') || word.contains(|c: char| c.is_ascii_alphabetic());
+        let folder = |word: &str| word.replace("/etc/scrapegate/", "");
+        text.split_whitespace().filter(no_day).map(folder).collect()
+    };
+    assert_eq!(words(&shown), words(&printed));
+}

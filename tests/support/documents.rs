@@ -1,0 +1,85 @@
+//! The documents of this repository, and what they have in fenced blocks.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+/// A fenced block.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    /// The document, from the root of the repository.
+    pub(crate) document: String,
+    /// The line of its first fence.
+    pub(crate) line: usize,
+    /// What stands behind that fence; may be empty.
+    pub(crate) language: String,
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.document, self.line)
+    }
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder` whose name ends in one of these, but for what is built and found.
+pub(crate) fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && !["target", "corpus", "artifacts"].contains(&name.as_str())
+            {
+                found.extend(files(&path, endings));
+            }
+        } else if endings.iter().any(|ending| name.ends_with(ending)) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Each document's path from the root, and its text.
+pub(crate) fn documents() -> Vec<(String, String)> {
+    let named = |path: PathBuf| {
+        let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+        (name, fs::read_to_string(&path).expect("UTF-8"))
+    };
+    files(root(), &[".md"]).into_iter().map(named).collect()
+}
+
+/// All blocks of all documents.
+pub(crate) fn blocks() -> Vec<Block> {
+    let mut found = Vec::new();
+    for (document, text) in documents() {
+        let mut open: Option<Block> = None;
+        for (at, line) in text.lines().enumerate() {
+            match (line.trim_start().strip_prefix("```"), open.take()) {
+                (Some(language), None) => {
+                    open = Some(Block {
+                        document: document.clone(),
+                        line: at + 1,
+                        language: language.trim().to_owned(),
+                        text: String::new(),
+                    });
+                }
+                (Some(_), Some(block)) => found.push(block),
+                (None, Some(block)) => {
+                    open = Some(Block { text: block.text.clone() + line + "\n", ..block });
+                }
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{document}: a block without an end");
+    }
+    assert!(found.len() > 20, "only {} blocks were found", found.len());
+    found
+}
