@@ -20,7 +20,7 @@ use crate::{
         client::{Client, connect_from},
         pki::{BOTH_VERSIONS, Pki},
     },
-    time::Siege,
+    trial::span::Span,
 };
 
 const STALLED_HANDSHAKES: usize = 2000;
@@ -70,7 +70,7 @@ impl Force {
 
 /// Something that one after the other is kept up by a thread.
 struct Keeping<'a> {
-    siege: &'a Siege,
+    siege: &'a Span,
     force: &'a Force,
     count: usize,
     /// In which each is visited once.
@@ -108,7 +108,7 @@ fn give_up<T>(_: &mut T) -> io::Result<()> {
 pub(crate) fn send<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
-    siege: &'env Siege,
+    siege: &'env Span,
 ) -> Vec<Arc<Force>> {
     vec![
         stalled_handshakes(scope, fortress, siege),
@@ -123,7 +123,7 @@ pub(crate) fn send<'scope, 'env>(
 fn stalled_handshakes<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
-    siege: &'env Siege,
+    siege: &'env Span,
 ) -> Arc<Force> {
     let rate = STALLED_HANDSHAKES as f64 / HANDSHAKE.as_secs_f64();
     let force = Arc::new(Force::new("stalled handshakes", rate));
@@ -146,7 +146,7 @@ fn stalled_handshakes<'scope, 'env>(
 fn bad_handshakes<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
-    siege: &'env Siege,
+    siege: &'env Span,
 ) -> Arc<Force> {
     let force = Arc::new(Force::new("bad handshakes", BAD_HANDSHAKES));
     let stranger = fortress.pki.stranger(BOTH_VERSIONS);
@@ -180,7 +180,7 @@ fn bad_handshakes<'scope, 'env>(
 fn slow_readers<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
-    siege: &'env Siege,
+    siege: &'env Span,
 ) -> Arc<Force> {
     let force = Arc::new(Force::new("slow readers", SLOW_READERS as f64 / SLOW_TIMEOUT));
     for thread in 0..SLOW_THREADS {
@@ -207,7 +207,7 @@ fn slow_readers<'scope, 'env>(
 fn slowlorises<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
-    siege: &'env Siege,
+    siege: &'env Span,
 ) -> Arc<Force> {
     let force = Arc::new(Force::new("slowlorises", SLOWLORISES as f64 / SLOWLORIS));
     let counted = Arc::clone(&force);
@@ -227,7 +227,7 @@ fn slowlorises<'scope, 'env>(
 fn broken_exporters<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
-    siege: &'env Siege,
+    siege: &'env Span,
 ) -> Arc<Force> {
     // The stalled one takes its timeout of two seconds.
     let force = Force::new("scrapes of broken exporters", 0.5 + 5.0);
@@ -256,7 +256,7 @@ fn broken_exporters<'scope, 'env>(
 fn reloads<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
-    siege: &'env Siege,
+    siege: &'env Span,
 ) -> Arc<Force> {
     let force = Arc::new(Force::new("reloads", 1.0));
     let counted = Arc::clone(&force);

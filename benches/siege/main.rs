@@ -46,7 +46,8 @@ mod report;
 mod scrapers;
 #[path = "../../tests/support/mod.rs"]
 mod support;
-mod time;
+#[path = "../trial/mod.rs"]
+mod trial;
 
 use std::{
     process::ExitCode,
@@ -61,9 +62,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use self::{
     besiegers::Force,
     fortress::{Allocator, Fortress, Holdings},
-    report::Report,
-    scrapers::Scraper,
-    time::Siege,
+    trial::{span::Span, tally::Tally},
 };
 
 /// Descriptors that this process and the proxy each need.
@@ -92,9 +91,9 @@ fn main() -> ExitCode {
     let length = Duration::from_secs(args.seconds) / 2;
     let sieges =
         [Allocator::Usual, Allocator::Exact].map(|allocator| Course::of(allocator, length));
-    let report = Report::new(&sieges);
-    print!("{report}");
-    if report.is_kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let table = report::table(&sieges);
+    print!("{table}");
+    if table.is_kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One siege, and what it came to.
@@ -103,7 +102,7 @@ struct Course {
     length: Duration,
     before: Holdings,
     forces: Vec<Arc<Force>>,
-    scrapers: [Arc<Scraper>; 2],
+    scrapers: [Arc<Tally>; 2],
     glances: Glances,
     /// Reloads that were taken over, and refused.
     reloads: (usize, usize),
@@ -121,7 +120,7 @@ impl Course {
     fn of(allocator: Allocator, length: Duration) -> Self {
         let fortress = Fortress::start(allocator);
         let before = fortress.settled();
-        let siege = Siege::begin(length);
+        let siege = Span::begin(length);
         let (forces, scrapers, glances) = thread::scope(|scope| {
             let forces = besiegers::send(scope, &fortress, &siege);
             let scrapers = scrapers::send(scope, &fortress, &siege);
@@ -156,7 +155,7 @@ struct Glances {
 }
 
 impl Glances {
-    fn until_over(fortress: &Fortress, siege: &Siege) -> Self {
+    fn until_over(fortress: &Fortress, siege: &Span) -> Self {
         let mut seen = Self::default();
         let begun = Instant::now();
         for (number, _) in siege.beat(GLANCE).enumerate() {

@@ -1,11 +1,12 @@
 //! The figures of both sieges, and the bounds that they have to keep.
 
-use std::{fmt, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use crate::{
     Course,
     besiegers::Force,
     fortress::{Allocator, REST},
+    trial::table::{Line, Table, mebibytes, milliseconds, quantile},
 };
 
 /// The 99th percentile of a scrape's time.
@@ -17,50 +18,9 @@ const MOST_KIB: u64 = 256 * 1024;
 /// Share of its rate below which a force was too slow for the siege to say anything.
 const SHARE: f64 = 0.75;
 
-/// All figures, each with its bound if it has one.
-#[derive(Debug)]
-pub(crate) struct Report {
-    sieges: [Vec<Line>; 2],
-}
-
-#[derive(Debug)]
-struct Line {
-    what: String,
-    figure: String,
-    /// In words, and whether it is kept.
-    bound: Option<(String, bool)>,
-}
-
-impl Report {
-    pub(crate) fn new(sieges: &[Course; 2]) -> Self {
-        Self { sieges: sieges.each_ref().map(lines) }
-    }
-
-    /// Whether all bounds are kept.
-    pub(crate) fn is_kept(&self) -> bool {
-        let bounds = self.sieges.iter().flatten().filter_map(|line| line.bound.as_ref());
-        bounds.into_iter().all(|(_, is_kept)| *is_kept)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [first, second] = &self.sieges;
-        writeln!(f, "| | as it is | exact allocator | bound | |\n|---|---|---|---|---|")?;
-        for (first, second) in first.iter().zip(second) {
-            let bounds: Vec<_> =
-                [first, second].into_iter().filter_map(|it| it.bound.as_ref()).collect();
-            let bound = bounds.first().map_or("", |(bound, _)| bound);
-            let verdict = match bounds.iter().map(|(_, is_kept)| *is_kept).reduce(|a, b| a && b) {
-                Some(true) => "kept",
-                Some(false) => "**MISSED**",
-                None => "",
-            };
-            let Line { what, figure, .. } = first;
-            writeln!(f, "| {what} | {figure} | {} | {bound} | {verdict} |", second.figure)?;
-        }
-        Ok(())
-    }
+/// Both sieges side by side.
+pub(crate) fn table([usual, exact]: &[Course; 2]) -> Table {
+    Table::new([("as it is", lines(usual)), ("exact allocator", lines(exact))])
 }
 
 /// The same lines for each siege.
@@ -69,7 +29,7 @@ fn lines(siege: &Course) -> Vec<Line> {
     // `max-handshakes` others come while a handshake lasts, it is the oldest and gives way.
     let timed = |line: Line| match siege.allocator {
         Allocator::Usual => line,
-        Allocator::Exact => Line { bound: None, ..line },
+        Allocator::Exact => Line::tell(line.what, line.figure),
     };
     let mut lines = Vec::new();
     for force in &siege.forces {
@@ -82,24 +42,27 @@ fn lines(siege: &Course) -> Vec<Line> {
         let some: Vec<_> = failures.iter().take(3).map(String::as_str).collect();
         let succeeded = format!("{} of {all} {}", times.len(), some.join("; "));
         let is_right = failures.is_empty() && all > 0;
-        lines.push(timed(bound(format!("scrapes over {name}"), succeeded, "all", is_right)));
-        lines.push(tell("their median", milliseconds(quantile(&times, 0.5))));
+        lines.push(timed(Line::bound(format!("scrapes over {name}"), succeeded, "all", is_right)));
+        lines.push(Line::tell("their median", milliseconds(quantile(&times, 0.5))));
         let p99 = quantile(&times, 0.99);
         let most = format!("below {}", milliseconds(P99));
-        lines.push(timed(bound("their 99th percentile", milliseconds(p99), most, p99 < P99)));
-        lines.push(tell("the slowest", milliseconds(quantile(&times, 1.0))));
+        lines.push(timed(Line::bound("their 99th percentile", milliseconds(p99), most, p99 < P99)));
+        lines.push(Line::tell("the slowest", milliseconds(quantile(&times, 1.0))));
     }
     let lateness = milliseconds(quantile(&siege.glances.lateness, 0.99));
-    lines.push(tell("lateness of the machine, 99th percentile", lateness));
+    lines.push(Line::tell("lateness of the machine, 99th percentile", lateness));
 
     let (reloaded, refused) = siege.reloads;
     let figure = format!("{reloaded}, {refused}");
     let is_right = reloaded > 0 && refused > 0;
-    lines.push(bound("reloads taken over, and refused", figure, "some of each", is_right));
+    lines.push(Line::bound("reloads taken over, and refused", figure, "some of each", is_right));
     let cores = siege.cpu.as_secs_f64() / siege.length.as_secs_f64();
-    lines.push(tell("processor time of the proxy", format!("{:.0} % of a core", cores * 100.0)));
+    lines.push(Line::tell(
+        "processor time of the proxy",
+        format!("{:.0} % of a core", cores * 100.0),
+    ));
     let per_second = siege.lines as f64 / siege.length.as_secs_f64();
-    lines.push(tell("lines of log a second", format!("{per_second:.0}")));
+    lines.push(Line::tell("lines of log a second", format!("{per_second:.0}")));
     lines.extend(of_holdings(siege));
     lines
 }
@@ -108,7 +71,7 @@ fn lines(siege: &Course) -> Vec<Line> {
 fn rate(force: &Force, length: Duration) -> Line {
     let per_second = force.done.load(Ordering::Relaxed) as f64 / length.as_secs_f64();
     let least = force.rate * SHARE;
-    bound(
+    Line::bound(
         format!("{} a second", force.name),
         format!("{per_second:.1}"),
         format!("at least {least:.1}"),
@@ -118,7 +81,7 @@ fn rate(force: &Force, length: Duration) -> Line {
 
 fn deceived(force: &Force) -> Option<Line> {
     let deceived = force.deceived.as_ref()?.load(Ordering::Relaxed);
-    Some(bound("of them whole", deceived.to_string(), "none", deceived == 0))
+    Some(Line::bound("of them whole", deceived.to_string(), "none", deceived == 0))
 }
 
 /// What the proxy held, and holds when all have left.
@@ -129,42 +92,15 @@ fn of_holdings(siege: &Course) -> Vec<Line> {
     let change = |before: u64, after: u64| format!("{before}, {after}");
     let memory = [before, after].map(|it| mebibytes(it.rss_kib)).join(", ");
     vec![
-        bound("most resident memory", mebibytes(most), below, most < MOST_KIB),
-        tell("before and after: descriptors", change(before.descriptors, after.descriptors)),
-        tell("threads", change(before.threads, after.threads)),
-        tell("resident memory", memory),
-        bound(
+        Line::bound("most resident memory", mebibytes(most), below, most < MOST_KIB),
+        Line::tell("before and after: descriptors", change(before.descriptors, after.descriptors)),
+        Line::tell("threads", change(before.threads, after.threads)),
+        Line::tell("resident memory", memory),
+        Line::bound(
             "as before",
             format!("after {:.1} s", rested.as_secs_f64()),
             format!("within {} s", REST.as_secs()),
             *is_at_rest,
         ),
     ]
-}
-
-fn tell(what: &str, figure: String) -> Line {
-    Line { what: what.to_owned(), figure, bound: None }
-}
-
-fn bound(
-    what: impl Into<String>,
-    figure: impl Into<String>,
-    bound: impl Into<String>,
-    is_kept: bool,
-) -> Line {
-    Line { what: what.into(), figure: figure.into(), bound: Some((bound.into(), is_kept)) }
-}
-
-/// Of a sorted list; of none, forever.
-fn quantile(sorted: &[Duration], at: f64) -> Duration {
-    let place = (sorted.len() as f64 * at).ceil() as usize;
-    sorted.get(place.saturating_sub(1)).copied().unwrap_or(Duration::MAX)
-}
-
-fn milliseconds(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1e3)
-}
-
-fn mebibytes(kib: u64) -> String {
-    format!("{:.1} MiB", kib as f64 / 1024.0)
 }

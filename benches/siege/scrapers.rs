@@ -1,11 +1,6 @@
 //! Those for whom the proxy is there: one scrape each 100 ms, over a new and over a kept connection.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    thread::Scope,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, thread::Scope, time::Duration};
 
 use crate::{
     fortress::{CONTROL, Fortress, GOOD, target},
@@ -14,57 +9,18 @@ use crate::{
         client::{Client, Response},
         pki::BOTH_VERSIONS,
     },
-    time::Siege,
+    trial::{span::Span, tally::Tally},
 };
 
 const PERIOD: Duration = Duration::from_millis(100);
-
-/// How the scrapes of one scraper went.
-#[derive(Debug)]
-pub(crate) struct Scraper {
-    pub(crate) name: &'static str,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// From when a scrape was due to its last byte: one that is slow makes the next ones late.
-    times: Vec<Duration>,
-    failures: Vec<String>,
-}
-
-impl Scraper {
-    fn new(name: &'static str) -> Arc<Self> {
-        Arc::new(Self { name, state: Mutex::default() })
-    }
-
-    fn count(&self, siege: &Siege, due: Instant, scraped: io::Result<()>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match scraped {
-            Ok(()) => state.times.push(due.elapsed()),
-            Err(error) => {
-                let at = siege.elapsed().as_secs_f64();
-                state.failures.push(format!("after {at:.1} s: {error}"));
-            }
-        }
-    }
-
-    /// The times of those that succeeded, shortest first, and what went wrong with the others.
-    pub(crate) fn outcome(&self) -> (Vec<Duration>, Vec<String>) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut times = state.times.clone();
-        times.sort_unstable();
-        (times, state.failures.clone())
-    }
-}
 
 /// Sends both.
 pub(crate) fn send<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
-    siege: &'env Siege,
-) -> [Arc<Scraper>; 2] {
-    let (anew, kept) = (Scraper::new("a new connection"), Scraper::new("a kept connection"));
+    siege: &'env Span,
+) -> [Arc<Tally>; 2] {
+    let (anew, kept) = (Tally::new("a new connection"), Tally::new("a kept connection"));
     let counted = Arc::clone(&anew);
     scope.spawn(move || {
         for due in siege.beat(PERIOD) {

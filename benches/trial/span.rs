@@ -1,18 +1,18 @@
-//! How long the siege lasts, and the beat of those who take part.
+//! How long a trial lasts, and the beat of those who take part.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// The time of the siege.
+/// The time of a trial.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Siege {
+pub(crate) struct Span {
     begun: Instant,
     length: Duration,
 }
 
-impl Siege {
+impl Span {
     pub(crate) fn begin(length: Duration) -> Self {
         Self { begun: Instant::now(), length }
     }
@@ -22,7 +22,7 @@ impl Siege {
         self.begun.elapsed()
     }
 
-    /// Instants `period` apart until the siege is over, each once it has come: that is when the
+    /// Instants `period` apart until the trial is over, each once it has come: that is when the
     /// thread wakes up. Whoever took longer than the period gets the instants that it missed at
     /// once, as they were.
     pub(crate) fn beat(&self, period: Duration) -> impl Iterator<Item = Instant> + use<> {

@@ -1,0 +1,124 @@
+//! What changes in the files, and whether that shows.
+
+use std::{
+    io,
+    sync::Arc,
+    thread::{self, Scope},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    site::Site,
+    trial::{span::Span, tally::Tally},
+};
+
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Time in which a change has to show: the contents are looked at each second.
+const SHOWS: Duration = Duration::from_secs(5);
+
+/// Makes one change after the other. A time that is counted ends when the change shows.
+pub(crate) fn make<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    site: &'env Site,
+    span: &'env Span,
+) -> Arc<Tally> {
+    let tally = Tally::new("changes of the files");
+    let counted = Arc::clone(&tally);
+    scope.spawn(move || {
+        for (number, due) in span.beat(PERIOD).enumerate() {
+            let change = &CHANGES[number % CHANGES.len()];
+            counted.count(span, due, change(site, number));
+        }
+    });
+    tally
+}
+
+type Change = fn(&Site, usize) -> io::Result<()>;
+
+const CHANGES: &[Change] =
+    &[by_signal, by_contents, by_request, with_mistakes, another_certificate, another_list];
+
+fn by_signal(site: &Site, number: usize) -> io::Result<()> {
+    add_exporter(site, number)?;
+    site.proxy.signal("HUP");
+    until("the new exporter", || is_listed(site, number))
+}
+
+fn by_contents(site: &Site, number: usize) -> io::Result<()> {
+    add_exporter(site, number)?;
+    until("the new exporter", || is_listed(site, number))
+}
+
+fn by_request(site: &Site, number: usize) -> io::Result<()> {
+    add_exporter(site, number)?;
+    expect(post(site)?, 200)?;
+    expect(u16::from(is_listed(site, number)), 1)
+}
+
+/// They may cost nothing, and are mended in the next step.
+fn with_mistakes(site: &Site, number: usize) -> io::Result<()> {
+    site.list_exporters("\n[broken]\nenabled = True\nprot = 1\n")?;
+    expect(post(site)?, 500)?;
+    expect(u16::from(is_listed(site, number - 1)), 1)
+}
+
+fn another_certificate(site: &Site, number: usize) -> io::Result<()> {
+    add_exporter(site, number)?;
+    let shown = |site: &Site| {
+        site.connect().tls().peer_certificates().and_then(|chain| chain.first().cloned())
+    };
+    let before = shown(site);
+    site.pki.replace_server(-1..365);
+    site.proxy.signal("HUP");
+    until("the new certificate", || shown(site) != before)
+}
+
+/// Revokes a certificate in one round, and takes it back in the next.
+fn another_list(site: &Site, number: usize) -> io::Result<()> {
+    let is_revoked = (number / CHANGES.len()).is_multiple_of(2);
+    site.revoke(is_revoked)?;
+    site.proxy.signal("HUP");
+    let expected = if is_revoked { None } else { Some(200) };
+    until("the new revocation list", || site.status_for_revocable() == expected)
+}
+
+/// The one with this number in place of the one before.
+fn add_exporter(site: &Site, number: usize) -> io::Result<()> {
+    site.list_exporters(&format!(
+        "\n[{}]\nenabled = True\nport = 1\npath = /metrics\n",
+        name(number)
+    ))
+}
+
+fn name(number: usize) -> String {
+    format!("new_{number}")
+}
+
+/// Whether it is there and the one before is not.
+fn is_listed(site: &Site, number: usize) -> bool {
+    let list = site.connect().get("/prometheus").body.text();
+    let has = |number: usize| list.contains(&format!("\"{}\"", name(number)));
+    has(number) && !number.checked_sub(1).is_some_and(has)
+}
+
+fn post(site: &Site) -> io::Result<u16> {
+    let mut client = site.connect();
+    client.send("POST /-/reload HTTP/1.1\r\nHost: h\r\n\r\n")?;
+    client.read_response().map(|response| response.head.status)
+}
+
+fn expect(is: u16, expected: u16) -> io::Result<()> {
+    if is == expected { Ok(()) } else { Err(io::Error::other(format!("{is}, not {expected}"))) }
+}
+
+fn until(what: &str, mut shows: impl FnMut() -> bool) -> io::Result<()> {
+    let begun = Instant::now();
+    while !shows() {
+        if begun.elapsed() > SHOWS {
+            return Err(io::Error::other(format!("{what} does not show")));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! The proxy, its files, and the exporters behind it, those that fail among them.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    forge,
+    support::{
+        body::Body,
+        client::Client,
+        exporter::{Conversation, Exporter, Framing},
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::Proxy,
+    },
+};
+
+/// Time in which everything has to be as before.
+pub(crate) const REST: Duration = Duration::from_secs(5);
+
+/// What the kernel holds of the endless body on the exporter's side, about, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Scrapes that are made before anything is measured.
+pub(crate) const SETTLING: usize = 100;
+
+/// The serial number of the client certificate that is revoked at times.
+const REVOCABLE: u64 = 77;
+
+const EXPORTERS_INI: &str = "prometheus_exporters.ini";
+const REVOKED: &str = "revoked.crl";
+
+/// What the proxy holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holdings {
+    pub(crate) descriptors: u64,
+    pub(crate) threads: u64,
+    pub(crate) rss_kib: u64,
+}
+
+/// All that the soak is of.
+pub(crate) struct Site {
+    pub(crate) pki: Pki,
+    pub(crate) proxy: Proxy,
+    /// Whose certificate the revocation list has at times.
+    revocable: forge::Credentials,
+    /// The sections of the exporters that stay.
+    sections: String,
+    _exporters: [Exporter; 5],
+}
+
+impl Site {
+    pub(crate) fn start() -> Self {
+        let pki = Pki::new();
+        let chunked = Exporter::start(|it| answer(it, Framing::Chunked(4096)));
+        let plain = Exporter::start_on_unix_socket(|it| answer(it, Framing::ContentLength));
+        let encrypted = Exporter::start_tls(&pki, |it| answer(it, Framing::Chunked(2048)));
+        let endless = Exporter::start(|it| {
+            it.read_request()?;
+            it.bound_send_buffer(SEND_BUFFER)?;
+            it.send(CHUNKED)?;
+            loop {
+                it.send(b"9\r\na_line 1\n\r\n".repeat(1000))?;
+            }
+        });
+        let faulty = Exporter::start(fail);
+        let sections = [
+            chunked.section("chunked") + SCRAPERS,
+            plain.section("plain") + SCRAPERS,
+            encrypted.section("encrypted"),
+            endless.section("endless"),
+            faulty.section("faulty") + SCRAPERS,
+            faulty.section("stalling") + "timeout = 1\n",
+            "\n[down]\nenabled = True\nport = 1\npath = /metrics\n".to_owned(),
+        ]
+        .concat();
+        let revocable =
+            forge::credentials(pki.ca(), |it| it.serial_number = Some(REVOCABLE.into()), &[]);
+        let revoked = pki.path(REVOKED);
+        let keys = format!(
+            "client-crl = {}\nhttp-reload = True\nreload-interval = 1\n",
+            revoked.display()
+        );
+        fs::write(revoked, forge::revocation_list(pki.ca(), &[], -1..30))
+            .expect("a folder of ours");
+        let proxy = Proxy::start(&pki.config_ini(&keys), &sections);
+        let exporters = [chunked, plain, encrypted, endless, faulty];
+        Self { pki, proxy, revocable, sections, _exporters: exporters }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.proxy.address()
+    }
+
+    /// A connection of one who is let in.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address(), self.pki.client(BOTH_VERSIONS)).expect("a handshake")
+    }
+
+    /// What a connection of the one whose certificate is revoked at times comes to: the status of
+    /// an answer, if there is one.
+    pub(crate) fn status_for_revocable(&self) -> Option<u16> {
+        let chain = self.revocable.chain.clone();
+        let config = self.pki.client_with(BOTH_VERSIONS, chain, &self.revocable.key);
+        let mut client = Client::connect(self.address(), config).ok()?;
+        client.send_get("/-/ready").ok()?;
+        client.read_response().ok().map(|response| response.head.status)
+    }
+
+    /// Puts another list in place of the one in the files.
+    pub(crate) fn revoke(&self, is_revoked: bool) -> io::Result<()> {
+        let serials: &[u64] = if is_revoked { &[REVOCABLE] } else { &[] };
+        let list = forge::revocation_list(self.pki.ca(), serials, -1..30);
+        let next = self.pki.path("next.crl");
+        fs::write(&next, list)?;
+        fs::rename(next, self.pki.path(REVOKED))
+    }
+
+    /// Puts another list of exporters in place, which has `more` at its end.
+    pub(crate) fn list_exporters(&self, more: &str) -> io::Result<()> {
+        let next = self.proxy.folder().join("next.ini");
+        fs::write(&next, format!("{}{more}", self.sections))?;
+        fs::rename(next, self.proxy.folder().join(EXPORTERS_INI))
+    }
+
+    /// What the proxy holds once it has served and reloaded, and nobody is connected.
+    pub(crate) fn settled(&self) -> Holdings {
+        for exporter in ["chunked", "plain", "encrypted"].iter().cycle().take(SETTLING) {
+            let response =
+                self.connect().get(&format!("/prometheus?exporter={exporter}&bytes=1000"));
+            assert!(response.body.is_complete(), "a scrape in peace: {response:?}");
+        }
+        self.proxy.signal("HUP");
+        self.proxy.wait_for_log("a reload", |record| record["fields"]["message"] == "reloaded");
+        thread::sleep(Duration::from_secs(1));
+        self.holdings()
+    }
+
+    pub(crate) fn holdings(&self) -> Holdings {
+        Holdings {
+            descriptors: self.proxy.open_fds() as u64,
+            threads: self.proxy.threads(),
+            rss_kib: self.proxy.rss_kib(),
+        }
+    }
+
+    /// What it holds as soon as that is as `before`, or after [`REST`].
+    pub(crate) fn at_rest_again(&self, before: &Holdings) -> Holdings {
+        let ended = Instant::now();
+        loop {
+            let now = self.holdings();
+            if now.is_at_rest(before) || ended.elapsed() >= REST {
+                return now;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Holdings {
+    /// Whether no more descriptors are there than `before`, and no more threads but for one: when a
+    /// look at the files, one a second here, meets a reload, each reads on a thread of its own, and
+    /// tokio keeps both while there is work for them.
+    pub(crate) fn is_at_rest(&self, before: &Self) -> bool {
+        self.descriptors <= before.descriptors && self.threads <= before.threads + 1
+    }
+}
+
+/// For the exporters that several scrapers ask at the same time.
+const SCRAPERS: &str = "max-concurrent = 20\n";
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// As many bytes as the parameter `bytes` says.
+fn answer(it: &mut Conversation, framing: Framing) -> io::Result<()> {
+    let request = it.read_request()?;
+    let bytes = parameter(&request, "bytes=").and_then(|bytes| bytes.parse().ok());
+    it.answer("", framing, Body::text(bytes.ok_or(io::ErrorKind::InvalidInput)?))
+}
+
+/// The fault that the parameter `fault` names.
+fn fail(it: &mut Conversation) -> io::Result<()> {
+    let request = it.read_request()?;
+    match parameter(&request, "fault=").unwrap_or_default() {
+        "close" => Ok(()),
+        "reset" => it.reset_at_end(),
+        "garbage" => it.send("220 mail.example ESMTP\r\n"),
+        "stall" => {
+            it.wait_until_closed();
+            Ok(())
+        }
+        "close-in-body" => it.send(format!("{CHUNKED}9\r\na_li")),
+        "reset-in-body" => {
+            it.send(format!("{CHUNKED}9\r\na_li"))?;
+            it.reset_at_end()
+        }
+        "garbage-in-body" => it.send(format!("{CHUNKED}9\r\na_line 1\n\r\nxyz\r\n")),
+        "stall-in-body" => {
+            it.send(format!("{CHUNKED}9\r\na_line 1\n\r\n"))?;
+            it.wait_until_closed();
+            Ok(())
+        }
+        other => Err(io::Error::other(format!("no fault {other:?}"))),
+    }
+}
+
+/// The value that follows `name` in the target of a request.
+fn parameter<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+    let target = request.split(' ').nth(1)?;
+    let (_, value) = target.split_once(name)?;
+    value.split('&').next()
+}

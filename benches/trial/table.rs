@@ -1,0 +1,85 @@
+//! Figures, side by side where there are several trials, with the bounds that they have to keep.
+
+use std::{fmt, time::Duration};
+
+/// All figures of a run.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// A trial's name and its lines, which are the same for each trial.
+    trials: Vec<(&'static str, Vec<Line>)>,
+}
+
+/// A figure, with its bound if it has one.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) what: String,
+    pub(crate) figure: String,
+    /// In words, and whether it is kept.
+    bound: Option<(String, bool)>,
+}
+
+impl Line {
+    /// A figure that has no bound.
+    pub(crate) fn tell(what: impl Into<String>, figure: impl Into<String>) -> Self {
+        Self { what: what.into(), figure: figure.into(), bound: None }
+    }
+
+    /// A figure, its bound in words, and whether it is kept.
+    pub(crate) fn bound(
+        what: impl Into<String>,
+        figure: impl Into<String>,
+        bound: impl Into<String>,
+        is_kept: bool,
+    ) -> Self {
+        Self { bound: Some((bound.into(), is_kept)), ..Self::tell(what, figure) }
+    }
+}
+
+impl Table {
+    pub(crate) fn new(trials: impl IntoIterator<Item = (&'static str, Vec<Line>)>) -> Self {
+        Self { trials: trials.into_iter().collect() }
+    }
+
+    /// Whether all bounds are kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        let lines = self.trials.iter().flat_map(|(_, lines)| lines);
+        lines.filter_map(|line| line.bound.as_ref()).all(|(_, is_kept)| *is_kept)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.trials.iter().map(|(name, _)| *name).collect();
+        writeln!(f, "| | {} | bound | |", names.join(" | "))?;
+        writeln!(f, "|---|{}---|---|", "---|".repeat(names.len()))?;
+        let rows = self.trials.first().map_or(0, |(_, lines)| lines.len());
+        for row in 0..rows {
+            let lines: Vec<_> = self.trials.iter().map(|(_, lines)| &lines[row]).collect();
+            let bounds: Vec<_> = lines.iter().filter_map(|line| line.bound.as_ref()).collect();
+            let bound = bounds.first().map_or("", |(bound, _)| bound);
+            let verdict = match bounds.iter().map(|(_, is_kept)| *is_kept).reduce(|a, b| a && b) {
+                Some(true) => "kept",
+                Some(false) => "**MISSED**",
+                None => "",
+            };
+            let figures: Vec<_> = lines.iter().map(|line| line.figure.as_str()).collect();
+            let (what, figures) = (&lines[0].what, figures.join(" | "));
+            writeln!(f, "| {what} | {figures} | {bound} | {verdict} |")?;
+        }
+        Ok(())
+    }
+}
+
+/// Of a sorted list; of none, forever.
+pub(crate) fn quantile(sorted: &[Duration], at: f64) -> Duration {
+    let place = (sorted.len() as f64 * at).ceil() as usize;
+    sorted.get(place.saturating_sub(1)).copied().unwrap_or(Duration::MAX)
+}
+
+pub(crate) fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
+pub(crate) fn mebibytes(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
+}

@@ -1,0 +1,49 @@
+//! How those fare who take part in a trial.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::span::Span;
+
+/// How the scrapes of one scraper went.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) name: &'static str,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// From when a scrape was due to its last byte: one that is slow makes the next ones late.
+    times: Vec<Duration>,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    pub(crate) fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self { name, state: Mutex::default() })
+    }
+
+    /// Counts one that was due then, and has just ended.
+    pub(crate) fn count(&self, span: &Span, due: Instant, ended: io::Result<()>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match ended {
+            Ok(()) => state.times.push(due.elapsed()),
+            Err(error) => {
+                let at = span.elapsed().as_secs_f64();
+                state.failures.push(format!("after {at:.1} s: {error}"));
+            }
+        }
+    }
+
+    /// The times of those that succeeded, shortest first, and what went wrong with the others.
+    pub(crate) fn outcome(&self) -> (Vec<Duration>, Vec<String>) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = state.times.clone();
+        times.sort_unstable();
+        (times, state.failures.clone())
+    }
+}
