@@ -150,7 +150,9 @@ impl Request<'_> {
     /// What it means, if it is let through.
     fn meant(&self) -> Meant {
         let whole = self.target;
-        let after_scheme = whole.windows(3).position(|it| it == b"://").map_or(0, |at| at + 3);
+        // What begins with a slash has no scheme, whatever stands in its query.
+        let scheme_end = whole.windows(3).position(|it| it == b"://" && !whole.starts_with(b"/"));
+        let after_scheme = scheme_end.map_or(0, |at| at + 3);
         let from_path = &whole[after_scheme..];
         let path_start = from_path.iter().position(|&byte| byte == b'/');
         let from_path = path_start.map_or(&b""[..], |at| &from_path[at..]);
