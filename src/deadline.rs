@@ -145,6 +145,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_positive_and_at_most_a_day() {
+        assert_eq!(Budget::MAX, Duration::from_secs(86_400));
         assert!(Budget::new(Duration::ZERO).is_none());
         assert!(Budget::new(Duration::from_nanos(1)).is_some());
         assert!(Budget::new(Budget::MAX).is_some());

@@ -12,7 +12,7 @@ use support::{
     metrics::Samples,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, join, sink},
     time::{Instant, sleep},
 };
 
@@ -63,6 +63,17 @@ async fn a_stream_that_cannot_be_made_is_a_failed_connect() {
     let answer = scraped(connector).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert!(answer.contains("refused"), "{answer}");
+}
+
+/// U12, when it is known early enough.
+#[tokio::test(start_paused = true)]
+async fn an_end_right_behind_the_first_bytes_is_a_502_and_no_abort() {
+    let connector = Connector::other(|_| {
+        let cut: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na_metric 1\n";
+        Ok(Stream::other(join(cut, sink())))
+    });
+    let answer = scraped(connector).await;
+    assert!(answer.starts_with("HTTP/1.1 502 exporter cut its answer short\r\n"), "{answer}");
 }
 
 /// The budget of a scrape of `memory::exporter`, and what the runtime's timer adds at most.

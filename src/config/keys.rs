@@ -345,6 +345,8 @@ mod tests {
             ("timout", Some("timeout")),
             ("max-concurent", Some("max-concurrent")),
             ("certfile", Some("cert-file")),
+            ("insecur-skp-verfy", Some("insecure-skip-verify")),
+            ("pxxt", None),
             ("x", None),
             ("scheme", None),
         ] {
