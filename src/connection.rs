@@ -308,4 +308,27 @@ mod tests {
         // The timer's resolution.
         assert!(ended >= after && ended < after + Duration::from_millis(2), "{ended:?}");
     }
+
+    /// How much a client that never stops gets rid of in a farewell.
+    async fn said_goodbye(client_may_still_send: bool) -> usize {
+        let (server, mut client) = duplex(4096);
+        let sending = async {
+            let mut sent = 0;
+            while client.write_all(&[0; 4096]).await.is_ok() {
+                sent += 4096;
+            }
+            sent
+        };
+        tokio::join!(say_goodbye(server, client_may_still_send), sending).1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_sends_after_its_answer_is_read_for_a_while_and_up_to_4_mib() {
+        assert_eq!(said_goodbye(false).await, 0);
+        assert_eq!(said_goodbye(true).await, 4 << 20);
+        let (server, _silent) = duplex(4096);
+        let begun = Instant::now();
+        say_goodbye(server, true).await;
+        assert_eq!(begun.elapsed().as_secs(), 1);
+    }
 }
