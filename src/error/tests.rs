@@ -101,3 +101,18 @@ fn descriptors_and_memory_are_the_resources_that_can_be_lacking() {
         assert!(!lacks_resources(&other), "{other}");
     }
 }
+
+#[test]
+fn the_log_says_whom_to_look_at_and_what_the_last_bytes_lack() {
+    let blamed = [Blame::Downstream, Blame::Upstream, Blame::Proxy].map(Blame::label);
+    assert_eq!(blamed, ["scraper", "exporter", "proxy"]);
+    for (fault, expected) in [
+        (IntegrityFault::NoEofMarker, "exporter's answer is OpenMetrics without a final `# EOF`"),
+        (
+            IntegrityFault::NoFinalNewline,
+            "exporter's answer ended with the connection, and not with a newline",
+        ),
+    ] {
+        assert_eq!(Abort::Integrity(fault).to_string(), expected);
+    }
+}
