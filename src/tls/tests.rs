@@ -43,7 +43,10 @@ fn a_ca_is_a_client_from_its_first_second_to_its_last_and_another_is_none() {
     let ((anchor, _), (other, _)) = (authority("ca"), authority("ca"));
     let verifier = ClientVerifier::new(vec![anchor.clone()], Vec::new(), provider()).unwrap();
     assert_eq!(verifier.root_hint_subjects().len(), 1);
-    assert_eq!(verifier.root_hint_subjects()[0].as_ref(), subjects(&[anchor.clone()])[0].as_ref());
+    assert_eq!(
+        verifier.root_hint_subjects()[0].as_ref(),
+        subjects(std::slice::from_ref(&anchor))[0].as_ref()
+    );
     let at = |seconds: i64| {
         UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap()))
     };
