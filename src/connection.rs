@@ -351,7 +351,7 @@ mod tests {
                 client.shutdown().await.unwrap();
             }
             let mut sent = 0;
-            while client.write_all(&[b'x'; 4096]).await.is_ok() {
+            while sent < 8 << 20 && client.write_all(&[b'x'; 4096]).await.is_ok() {
                 sent += 4096;
             }
             sent
