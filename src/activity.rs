@@ -299,3 +299,135 @@ impl AbortCause for Activity {
 fn ends_a_head(last_read: [u8; 3]) -> bool {
     matches!(last_read, [b'\n', b'\r', b'\n'] | [_, b'\n', b'\n'])
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::deadline::Budget;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn activity() -> Activity {
+        Activity::new(Timeouts { header: secs(1), idle: secs(2), stall: secs(3) })
+    }
+
+    fn relaying(activity: &Activity) {
+        activity.request_arrived();
+        activity.relaying(Deadline::after(Instant::now(), Budget::new(secs(5)).unwrap()));
+    }
+
+    /// The clock that runs out first, and in how many seconds.
+    fn clock(activity: &Activity) -> Option<(u64, Ending)> {
+        activity.next_clock().map(|(at, ending)| ((at - Instant::now()).as_secs(), ending))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_clock_and_is_known_from_outside() {
+        let activity = activity();
+        let look = || (clock(&activity), activity.is_scraping(), activity.owes_bytes());
+        assert_eq!(look(), (Some((1, Ending::Header)), false, false));
+        activity.request_arrived();
+        activity.flushed();
+        assert_eq!(look(), (None, true, false));
+        activity.responding(false);
+        assert_eq!(look(), (Some((3, Ending::Stall)), false, true));
+        assert!(!activity.refused_early());
+        activity.responding(true);
+        activity.responding(false);
+        assert!(activity.refused_early());
+        relaying(&activity);
+        // Not over: no scrape was handed over.
+        activity.flushed();
+        assert_eq!(look(), (Some((5, Ending::Deadline)), true, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_that_runs_out_first_counts_from_the_first_time_on() {
+        let activity = activity();
+        relaying(&activity);
+        activity.socket_took_nothing();
+        advance(secs(1)).await;
+        activity.socket_took_nothing();
+        assert_eq!(clock(&activity), Some((2, Ending::Stall)));
+        activity.socket_took_bytes();
+        assert_eq!(clock(&activity), Some((4, Ending::Deadline)));
+        let due = Instant::now() + secs(4);
+        assert_eq!(activity.expired(due - Duration::from_nanos(1)), None);
+        assert_eq!(activity.expired(due), Some(Ending::Deadline));
+        activity.scraper_left();
+        let left = Instant::now();
+        advance(secs(1)).await;
+        activity.scraper_left();
+        assert_eq!(activity.next_clock(), Some((left, Ending::Left)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_behind_an_answered_request_is_the_start_of_the_next() {
+        for (read, expected) in [
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", (2, Ending::Idle)),
+            ("GET / HTTP/1.1\nHost: h\n\n", (2, Ending::Idle)),
+            ("GET / HTTP/1.1\r\n\r\nG", (1, Ending::Header)),
+            ("GET / HTTP/1.1\r\n\r\nG\r\n", (1, Ending::Header)),
+        ] {
+            for split in [1, 2, 3, 100] {
+                let activity = activity();
+                for piece in read.as_bytes().chunks(split) {
+                    activity.bytes_read(piece);
+                }
+                activity.request_arrived();
+                activity.responding(false);
+                activity.write_blocked();
+                assert!(activity.has_backlog());
+                activity.flushed();
+                assert!(!activity.has_backlog());
+                assert_eq!(clock(&activity), Some(expected), "{read:?} by {split}");
+                advance(Duration::from_millis(500)).await;
+                activity.bytes_read(b"G");
+                let begun = if expected.1 == Ending::Idle { 1000 } else { 500 };
+                let due = Instant::now() + Duration::from_millis(begun);
+                assert_eq!(activity.next_clock(), Some((due, Ending::Header)), "{read:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_given_up_is_aborted_for_the_reason_of_its_end() {
+        for (ending, waiting_for, cause) in [
+            (Ending::Deadline, None, Abort::DeadlineExporter),
+            (Ending::Deadline, Some(Wait::Connect), Abort::DeadlineExporter),
+            (Ending::Deadline, Some(Wait::ReadWait), Abort::DeadlineExporter),
+            (Ending::Deadline, Some(Wait::WriteWait), Abort::DeadlineScraper),
+            (Ending::Stall, Some(Wait::ReadWait), Abort::ScraperStalled),
+            (Ending::Shutdown, Some(Wait::WriteWait), Abort::Shutdown),
+            (Ending::Left, None, Abort::ScraperGone),
+        ] {
+            let activity = activity();
+            assert_eq!(activity.abort_cause(waiting_for), Abort::ScraperGone);
+            relaying(&activity);
+            activity.end(ending);
+            assert_eq!(activity.abort_cause(waiting_for), cause, "{ending:?}, {waiting_for:?}");
+            assert!(activity.resets_on_close());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_reset_in_an_answer_and_closed_between_two() {
+        let idle = activity();
+        idle.end(Ending::Idle);
+        assert!(!idle.resets_on_close());
+        let responding = activity();
+        responding.responding(false);
+        responding.end(Ending::Stall);
+        assert!(responding.resets_on_close());
+        let aborted = activity();
+        aborted.reset_on_close();
+        aborted.end(Ending::Idle);
+        assert!(aborted.resets_on_close());
+    }
+}

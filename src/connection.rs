@@ -229,18 +229,21 @@ mod tests {
         }
     }
 
+    fn activity() -> Arc<Activity> {
+        Arc::new(Activity::new(Timeouts {
+            header: Duration::from_secs(3),
+            idle: Duration::from_secs(7),
+            stall: Duration::from_secs(60),
+        }))
+    }
+
     /// Drives one scrape with this body over a pipe that holds 64 KiB, and says how and after how
     /// long the connection ended.
     async fn driven(
         body: impl Fn() -> Talking + Unpin,
         client: impl AsyncFnOnce(DuplexStream),
     ) -> (Closed, Duration) {
-        let timeouts = Timeouts {
-            header: Duration::from_secs(3),
-            idle: Duration::from_secs(7),
-            stall: Duration::from_secs(60),
-        };
-        let activity = Arc::new(Activity::new(timeouts));
+        let activity = activity();
         let (server, mut scraper) = duplex(64 * 1024);
         let (_stage, stage) = watch::channel(Stage::Serving);
         let stream = Downstream::new(server, Arc::clone(&activity));
@@ -307,5 +310,66 @@ mod tests {
         assert!(matches!(closed, Closed::By(Ending::Left)), "{closed:?}");
         // The timer's resolution.
         assert!(ended >= after && ended < after + Duration::from_millis(2), "{ended:?}");
+    }
+
+    /// How much a client that sends 8 MiB gets rid of in a farewell.
+    async fn said_goodbye(client_may_still_send: bool) -> usize {
+        let (server, mut client) = duplex(4096);
+        let sending = async {
+            let mut sent = 0;
+            while sent < 8 << 20 && client.write_all(&[0; 4096]).await.is_ok() {
+                sent += 4096;
+            }
+            sent
+        };
+        tokio::join!(say_goodbye(server, client_may_still_send), sending).1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_sends_after_its_answer_is_read_for_a_while_and_up_to_4_mib() {
+        assert_eq!(said_goodbye(false).await, 0);
+        assert_eq!(said_goodbye(true).await, 4 << 20);
+        let (server, _silent) = duplex(4096);
+        let begun = Instant::now();
+        say_goodbye(server, true).await;
+        assert_eq!(begun.elapsed().as_secs(), 1);
+    }
+
+    /// What a connection that begins so comes to, and how much its client gets rid of behind that;
+    /// a client that leaves sends no more.
+    async fn refused(begin: &[u8], leaves: bool) -> (Option<Unread>, usize) {
+        let (server, mut client) = duplex(64 * 1024);
+        let (_stage, stage) = watch::channel(Stage::Serving);
+        let activity = activity();
+        let stream = Downstream::new(server, Arc::clone(&activity));
+        let driving = drive(stream, activity, stage, |_| -> ResponseFuture<Talking> {
+            panic!("it is no request")
+        });
+        let sending = async {
+            client.write_all(begin).await.unwrap();
+            if leaves {
+                client.shutdown().await.unwrap();
+            }
+            let mut sent = 0;
+            while sent < 8 << 20 && client.write_all(&[b'x'; 4096]).await.is_ok() {
+                sent += 4096;
+            }
+            sent
+        };
+        let (closed, sent) = tokio::join!(driving, sending);
+        (closed.unread(), sent)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_head_is_told_from_a_large_one_and_the_rest_is_read_for_a_while() {
+        let large = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(MAX_HEAD));
+        for (begin, expected) in
+            [("\0\r\n\r\n", Unread::Malformed), (large.as_str(), Unread::HeadTooLarge)]
+        {
+            let (unread, sent) = refused(begin.as_bytes(), false).await;
+            assert_eq!(unread, Some(expected));
+            assert!(sent >= 4 << 20, "{sent}");
+        }
+        assert_eq!(refused(b"GET / HT", true).await, (None, 0));
     }
 }

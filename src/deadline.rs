@@ -145,9 +145,21 @@ mod tests {
 
     #[test]
     fn a_budget_is_positive_and_at_most_a_day() {
+        assert_eq!(Budget::MAX, Duration::from_secs(86_400));
         assert!(Budget::new(Duration::ZERO).is_none());
         assert!(Budget::new(Duration::from_nanos(1)).is_some());
         assert!(Budget::new(Budget::MAX).is_some());
         assert!(Budget::new(Budget::MAX + Duration::from_nanos(1)).is_none());
+    }
+
+    #[test]
+    fn a_deadline_is_its_budget_after_the_start() {
+        let budget = Budget::new(Duration::from_millis(250)).unwrap();
+        assert_eq!(budget.to_string(), "0.25 s");
+        let start = Instant::now();
+        let deadline = Deadline::after(start, budget);
+        assert_eq!(deadline.instant(), start + budget.as_duration());
+        let later = Deadline::after(start, Budget::new(Budget::MAX).unwrap());
+        assert_eq!((later.min(deadline), deadline.min(later)), (deadline, deadline));
     }
 }

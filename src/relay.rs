@@ -295,3 +295,20 @@ impl Drop for RelayBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fixed_body_ends_with_its_only_frame() {
+        let mut body = ResponseBody::fixed(Bytes::from_static(b"a\n"));
+        assert_eq!((body.is_end_stream(), body.size_hint().exact()), (false, Some(2)));
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap().chunk(), b"a\n");
+        assert_eq!((body.is_end_stream(), body.size_hint().exact()), (true, Some(0)));
+        assert!(ResponseBody::fixed(Bytes::new()).is_end_stream());
+    }
+}

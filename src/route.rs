@@ -313,6 +313,9 @@ mod tests {
 
     #[test]
     fn paths_match_byte_for_byte() {
+        assert_eq!(outcome("/"), Ok(Route::Status));
+        assert_eq!(outcome("/-/healthy"), Ok(Route::Healthy));
+        assert_eq!(outcome("/-/ready"), Ok(Route::Ready));
         for path in [
             "//prometheus",
             "/prometheus/",

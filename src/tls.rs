@@ -3,6 +3,8 @@
 mod certificate;
 mod client_verifier;
 mod handshake;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::sync::Arc;

@@ -2,7 +2,13 @@
 
 mod support;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::BufMut;
 use scrapegate::upstream::{Connector, Stream};
@@ -12,7 +18,7 @@ use support::{
     metrics::Samples,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex, join, sink},
     time::{Instant, sleep},
 };
 
@@ -63,6 +69,38 @@ async fn a_stream_that_cannot_be_made_is_a_failed_connect() {
     let answer = scraped(connector).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert!(answer.contains("refused"), "{answer}");
+}
+
+/// Has all of its answer at once, is dry for one look, and is at its end at the next.
+#[derive(Debug)]
+struct CutShort(&'static [u8], bool);
+
+impl AsyncRead for CutShort {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0.is_empty() && !self.1 {
+            self.1 = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        buf.put_slice(self.0);
+        self.0 = &[];
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// U12, when it is known early enough.
+#[tokio::test(start_paused = true)]
+async fn an_end_right_behind_the_first_bytes_is_a_502_and_no_abort() {
+    let connector = Connector::other(|_| {
+        let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na_metric 1\n";
+        Ok(Stream::other(join(CutShort(cut, false), sink())))
+    });
+    let answer = scraped(connector).await;
+    assert!(answer.starts_with("HTTP/1.1 502 exporter cut its answer short\r\n"), "{answer}");
 }
 
 /// The budget of a scrape of `memory::exporter`, and what the runtime's timer adds at most.

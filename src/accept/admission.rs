@@ -187,6 +187,29 @@ mod tests {
         assert_eq!(admission.connections.available_permits(), 9);
     }
 
+    #[test]
+    fn handshakes_have_half_of_the_connections_at_most_but_two_can_begin() {
+        for (connections, handshakes, expected) in [(10, 9, 5), (10, 4, 4), (5, 9, 2), (1, 9, 2)] {
+            assert_eq!(admission(connections, 1, handshakes).handshakes, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn all_are_closed_when_the_last_is() {
+        let admission = admission(3, 3, 1);
+        let at_once = std::time::Duration::ZERO;
+        let ip = "192.0.2.1".parse().unwrap();
+        assert_eq!(admission.open_connections(), 0);
+        let one = admission.admit(ip, admission.connection().await).unwrap();
+        let two = admission.admit(ip, admission.connection().await).unwrap();
+        assert_eq!(admission.open_connections(), 2);
+        drop(one);
+        assert!(tokio::time::timeout(at_once, admission.all_closed()).await.is_err());
+        drop(two);
+        assert!(tokio::time::timeout(at_once, admission.all_closed()).await.is_ok());
+        assert!(admission.state().by_ip.is_empty());
+    }
+
     #[tokio::test]
     async fn ipv6_counts_by_its_64_bit_prefix() {
         let admission = admission(10, 1, 1);

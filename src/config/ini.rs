@@ -375,6 +375,18 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_header_opens_a_section_only_if_it_has_a_name_of_its_own() {
+        for (text, sections) in
+            [("[a]\nk = 1\n[b\n", 2), ("[a]\nk = 1\n[a\n", 1), ("[\nk = 1\n", 0)]
+        {
+            let (document, findings) = document(text);
+            assert_eq!(document.sections.len(), sections, "{text}");
+            assert_eq!(document.uncertain, sections < 2, "{text}");
+            assert!(findings.has_errors());
+        }
+    }
+
+    #[test]
     fn what_rust_ini_reads_differently_is_an_error() {
         let (document, _) = document("[s]\nk = 1\n");
         assert_eq!(compare(&document.sections, "[s]\r\nk = 1\r\n"), Ok(()));

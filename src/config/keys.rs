@@ -339,12 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_mistyped_proxy_may_be_what_seems_to_be_missing_and_behind_a_foreign_section_not() {
+        for (text, uncertain) in [("[proxi]\n", true), ("[foreign]\n", false)] {
+            let mut findings = Findings::default();
+            let file = Arc::new(PathBuf::from("x.ini"));
+            let mut document = ini::parse(&file, text, SectionNames::IgnoreCase, &mut findings);
+            check_daemon(&mut document, &mut findings);
+            assert_eq!(document.uncertain, uncertain, "{text}");
+        }
+    }
+
+    #[test]
     fn a_mistyped_key_has_a_hint_and_a_foreign_one_has_none() {
         for (word, meant) in [
             ("prot", Some("port")),
             ("timout", Some("timeout")),
             ("max-concurent", Some("max-concurrent")),
             ("certfile", Some("cert-file")),
+            ("insecur-skp-verfy", Some("insecure-skip-verify")),
+            ("pxxt", None),
             ("x", None),
             ("scheme", None),
         ] {

@@ -224,3 +224,139 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        net::TcpListener,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::activity::{Ending, Timeouts};
+
+    fn activity() -> Arc<Activity> {
+        let secs = Duration::from_secs;
+        Arc::new(Activity::new(Timeouts { header: secs(60), idle: secs(60), stall: secs(30) }))
+    }
+
+    /// A transport and its peer.
+    async fn connected() -> (Transport, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Transport::new(listener.accept().await.unwrap().0), peer)
+    }
+
+    /// What comes until the end, which does.
+    async fn all_of(stream: &mut (impl AsyncRead + Unpin)) -> String {
+        let mut all = String::new();
+        let reading = stream.read_to_string(&mut all);
+        timeout(Duration::from_secs(10), reading).await.expect("an end").unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn a_transport_passes_on_what_it_is_given_and_ends_in_order() {
+        let (mut transport, mut peer) = connected().await;
+        assert!(transport.is_write_vectored());
+        let slices = [IoSlice::new(b"ab"), IoSlice::new(b"cd")];
+        assert_eq!(transport.write_vectored(&slices).await.unwrap(), 4);
+        transport.write_all(b"ef").await.unwrap();
+        transport.shutdown().await.unwrap();
+        assert_eq!(all_of(&mut peer).await, "abcdef");
+        peer.write_all(b"gh").await.unwrap();
+        drop(peer);
+        assert_eq!(all_of(&mut transport).await, "gh");
+    }
+
+    #[tokio::test]
+    async fn a_transport_says_when_the_socket_takes_nothing_and_when_it_takes_bytes_again() {
+        for vectored in [false, true] {
+            let (mut transport, mut peer) = connected().await;
+            let activity = activity();
+            transport.report_to(Arc::clone(&activity));
+            let first_clock = || activity.next_clock().map(|(_, ending)| ending);
+            let piece = [0; 64 * 1024];
+            let mut write = |cx: &mut Context<'_>| {
+                let transport = Pin::new(&mut transport);
+                if vectored {
+                    transport.poll_write_vectored(cx, &[IoSlice::new(&piece)])
+                } else {
+                    transport.poll_write(cx, &piece)
+                }
+            };
+            // Until both sockets' buffers are full.
+            let is_full = poll_fn(|cx| {
+                let is_full = |_| {
+                    let taken = write(cx);
+                    let first = if taken.is_ready() { Ending::Header } else { Ending::Stall };
+                    assert_eq!(first_clock(), Some(first));
+                    taken.is_pending()
+                };
+                Poll::Ready((0..10_000).any(is_full))
+            });
+            assert!(is_full.await, "the socket takes bytes without end");
+            let mut waste = vec![0; 1 << 20];
+            loop {
+                tokio::select! {
+                    biased;
+                    taken = poll_fn(&mut write) => break assert!(taken.unwrap() > 0),
+                    read = peer.read(&mut waste) => assert!(read.unwrap() > 0),
+                }
+            }
+            assert_eq!(first_clock(), Some(Ending::Header));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transport_is_reset_when_an_answer_was_aborted_and_else_closed() {
+        for aborted in [false, true] {
+            let (mut transport, mut peer) = connected().await;
+            let activity = activity();
+            if aborted {
+                activity.reset_on_close();
+            }
+            transport.report_to(activity);
+            drop(transport);
+            let end = peer.read(&mut [0]).await.map_err(|error| error.kind());
+            assert_eq!(end, if aborted { Err(io::ErrorKind::ConnectionReset) } else { Ok(0) });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_downstream_passes_on_what_it_is_given_and_ends_in_order() {
+        let (stream, mut scraper) = duplex(100);
+        let mut downstream = Downstream::new(stream, activity());
+        assert!(downstream.is_write_vectored());
+        downstream.write_all(b"ab").await.unwrap();
+        let slices = [IoSlice::new(b"cd"), IoSlice::new(b"ef")];
+        assert_eq!(downstream.write_vectored(&slices).await.unwrap(), 4);
+        downstream.shutdown().await.unwrap();
+        assert_eq!(all_of(&mut scraper).await, "abcdef");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_comes_first_and_no_more_than_the_most_is() {
+        let activity = activity();
+        let (stream, mut scraper) = duplex(4 * MOST_AHEAD);
+        let sent: Vec<u8> = (0..2 * MOST_AHEAD).map(|at| at.to_le_bytes()[0]).collect();
+        scraper.write_all(&sent).await.unwrap();
+        let mut downstream = Downstream::new(stream, Arc::clone(&activity));
+        downstream.flush().await.unwrap();
+        assert!(downstream.ahead.is_empty(), "nobody is being answered");
+        activity.request_arrived();
+        downstream.flush().await.unwrap();
+        assert_eq!(downstream.ahead.len(), MOST_AHEAD);
+        let mut received = vec![0; 1000];
+        downstream.read_exact(&mut received).await.unwrap();
+        assert_eq!(downstream.ahead.len(), MOST_AHEAD - 1000);
+        received.resize(sent.len(), 0);
+        downstream.read_exact(&mut received[1000..]).await.unwrap();
+        assert!(received == sent && downstream.ahead.capacity() == 0);
+    }
+}

@@ -89,3 +89,30 @@ fn the_list_has_the_word_of_every_reason_not_to_enrol_and_no_other() {
     let words: Vec<_> = all.iter().map(EnrolError::label).collect();
     assert_eq!(words, EnrolError::LABELS);
 }
+
+#[cfg(unix)]
+#[test]
+fn descriptors_and_memory_are_the_resources_that_can_be_lacking() {
+    for number in [libc::ENFILE, libc::EMFILE, libc::ENOMEM] {
+        assert!(lacks_resources(&io::Error::from_raw_os_error(number)), "{number}");
+    }
+    assert!(lacks_resources(&io::ErrorKind::OutOfMemory.into()));
+    for other in [io::Error::from_raw_os_error(libc::ECONNREFUSED), io::ErrorKind::Other.into()] {
+        assert!(!lacks_resources(&other), "{other}");
+    }
+}
+
+#[test]
+fn the_log_says_whom_to_look_at_and_what_the_last_bytes_lack() {
+    let blamed = [Blame::Downstream, Blame::Upstream, Blame::Proxy].map(Blame::label);
+    assert_eq!(blamed, ["scraper", "exporter", "proxy"]);
+    for (fault, expected) in [
+        (IntegrityFault::NoEofMarker, "exporter's answer is OpenMetrics without a final `# EOF`"),
+        (
+            IntegrityFault::NoFinalNewline,
+            "exporter's answer ended with the connection, and not with a newline",
+        ),
+    ] {
+        assert_eq!(Abort::Integrity(fault).to_string(), expected);
+    }
+}

@@ -202,9 +202,71 @@ mod tests {
         let mut coalescer = Coalescer::default();
         let large = Bytes::from(vec![1; SHARED]);
         coalescer.push(large.clone());
+        assert!(!coalescer.is_empty());
         let batch = coalescer.rest().expect("a batch");
         assert_eq!(batch.chunk().as_ptr(), large.as_ptr());
         assert!(coalescer.is_empty() && coalescer.rest().is_none());
+    }
+
+    /// The batch of one frame of this length, as where it begins.
+    fn passed(coalescer: &mut Coalescer, length: usize) -> (Batch, usize) {
+        coalescer.push(vec![1; length].into());
+        let batch = coalescer.rest().expect("a batch");
+        let place = batch.chunk().as_ptr().addr();
+        (batch, place)
+    }
+
+    #[test]
+    fn batches_of_small_frames_share_a_block_until_it_is_full_or_released() {
+        let mut coalescer = Coalescer::default();
+        let (_first, block) = passed(&mut coalescer, 1000);
+        let mut alive = Vec::new();
+        for (length, expected) in [(1000, 1000), (1000, 2000), (1000, 3000), (96, 4000)] {
+            let (batch, place) = passed(&mut coalescer, length);
+            assert_eq!(place - block, expected);
+            alive.push(batch);
+        }
+        let (_next, block) = passed(&mut coalescer, 1);
+        coalescer.release();
+        let (_other, place) = passed(&mut coalescer, 1);
+        assert_ne!(place, block + 1);
+    }
+
+    #[test]
+    fn a_block_for_many_small_frames_is_as_large_as_the_last_time_and_leaves_with_its_batch() {
+        let mut coalescer = Coalescer::default();
+        for turn in 0..3 {
+            while coalescer.length() + 1000 < BATCH {
+                coalescer.push(vec![1; 1000].into());
+                assert!(turn == 0 || coalescer.copied.capacity() <= BATCH);
+            }
+            let batch = coalescer.rest().expect("a batch");
+            assert_eq!((batch.slices.len(), coalescer.copied.capacity()), (1, 0));
+        }
+    }
+
+    #[test]
+    fn frames_take_all_slices_and_what_is_left_of_the_batch_is_one_copy() {
+        let mut coalescer = Coalescer::default();
+        let batch = loop {
+            coalescer.push(vec![1; 10].into());
+            coalescer.push(vec![1; SHARED].into());
+            assert!(coalescer.copied.capacity() <= BATCH);
+            if let Some(batch) = coalescer.full() {
+                break batch;
+            }
+        };
+        assert_eq!(batch.slices.len(), MAX_SLICES);
+    }
+
+    #[test]
+    fn a_slice_that_was_taken_whole_is_gone() {
+        let mut batch = Batch::from(Bytes::from_static(b"ab"));
+        batch.push(Bytes::from_static(b"c"));
+        batch.advance(2);
+        assert_eq!(batch.chunk(), b"c");
+        batch.advance(1);
+        assert!(batch.slices.is_empty());
     }
 
     #[test]

@@ -94,3 +94,40 @@ async fn let_the_alert_be_read<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S)
     // Whatever happens now, the connection is over.
     let _ = timeout(LINGER, read_on).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::duplex,
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_client_is_read_from_for_a_while_and_up_to_64_kib() {
+        let (stream, mut client) = duplex(4096);
+        let sending = async {
+            let mut sent = 0;
+            while client.write_all(&[0; 4096]).await.is_ok() {
+                sent += 4096;
+            }
+            sent
+        };
+        let ((), sent) = tokio::join!(let_the_alert_be_read(stream), sending);
+        assert_eq!(sent, 64 * 1024);
+        for (leaves_after, over_after) in [(200, 200), (1000, 500)] {
+            let (stream, client) = duplex(4096);
+            let begun = Instant::now();
+            let leaving = async {
+                sleep(Duration::from_millis(leaves_after)).await;
+                drop(client);
+            };
+            let reading = async {
+                let_the_alert_be_read(stream).await;
+                begun.elapsed().as_millis()
+            };
+            assert_eq!(tokio::join!(reading, leaving).0, over_after);
+        }
+    }
+}

@@ -64,6 +64,7 @@ mod tests {
 
     use std::{
         cell::Cell,
+        pin::Pin,
         sync::{
             Arc,
             atomic::{AtomicUsize, Ordering},
@@ -120,5 +121,27 @@ mod tests {
                 answer.send(()).unwrap();
             },
         );
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_polled_again_when_it_is_woken_and_not_before() {
+        let (answer, mut question) = oneshot::channel();
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&polls);
+        let asking = tokio::spawn(async move {
+            let turns = Turns::new(NonZeroUsize::MIN);
+            let question = poll_fn(|cx| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                Pin::new(&mut question).poll(cx)
+            });
+            turns.take(question).await
+        });
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        assert_eq!(polls.load(Ordering::Relaxed), 1);
+        answer.send(()).unwrap();
+        asking.await.unwrap().unwrap();
+        assert_eq!(polls.load(Ordering::Relaxed), 2);
     }
 }

@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path, time::Instant};
 
+use scrapegate::config::{self, Sources};
+
 use crate::{GOOD_CONFIG, GOOD_EXPORTERS, bad, good, load, load_files, rendered};
 
 /// Asserts the one finding about `prepare`d `config.ini`.
@@ -211,4 +213,34 @@ fn without_a_config_the_exporters_file_of_the_command_line_is_still_checked() {
     let (config, findings) = load_files(&folder.path().join("config.ini"), Some(&exporters));
     assert!(config.is_none());
     assert_eq!(findings.iter().count(), 3, "{findings}");
+}
+
+#[test]
+fn an_exporters_file_that_is_not_written_yet_is_read_like_one_that_is() {
+    let (exporters, findings) = config::exporters_in(GOOD_EXPORTERS);
+    let names: Vec<_> = exporters.iter().map(|exporter| exporter.name.value.as_str()).collect();
+    assert_eq!((names, findings.is_empty()), (vec!["node"], true), "{findings}");
+    let (exporters, findings) = config::exporters_in("[a]\nprot = 1\n[b]\nprot = 2\n");
+    assert!(exporters.is_empty() && !findings.is_empty());
+    let text = findings.to_string();
+    let mut lines = text.lines();
+    let first = "prometheus_exporters.ini:2: [a] prot: error: unknown key; did you mean `port`?";
+    assert_eq!(lines.next(), Some(first));
+    assert!(lines.all(|line| line.starts_with("prometheus_exporters.ini:")), "{text}");
+    assert_eq!(config::advertised("h:1").and_then(|it| it.port).map(u16::from), Some(1));
+    assert!(config::advertised("h:").is_none());
+}
+
+#[test]
+fn exporters_are_found_through_the_config_or_by_the_command_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("config.ini"), GOOD_CONFIG).expect("config.ini is written");
+    fs::write(path("exporters.ini"), GOOD_EXPORTERS).expect("exporters.ini is written");
+    for (config, exporters) in [("config.ini", None), ("nowhere.ini", Some("exporters.ini"))] {
+        let sources =
+            Sources { config: Some(path(config)), exporters: exporters.map(path), listen: None };
+        let (exporters, findings) = config::exporters(&sources);
+        assert_eq!((exporters.len(), findings.is_empty()), (1, true), "{findings}");
+    }
 }

@@ -51,7 +51,8 @@ impl Leaves {
             }
             Self::CloseNotify => {
                 client.send_close_notify().expect("an open socket");
-                client.socket().shutdown(Shutdown::Write).expect("an open socket");
+                // The proxy may have ended the connection by now.
+                let _ = client.socket().shutdown(Shutdown::Write);
                 Some(client)
             }
         }

@@ -1,0 +1,78 @@
+//! What is judged by a certificate's bytes alone; `tests/tls` has the handshakes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+use rustls::{
+    pki_types::{PrivatePkcs8KeyDer, UnixTime},
+    server::danger::ClientCertVerifier,
+};
+use time::OffsetDateTime;
+
+use super::*;
+
+/// From when to when [`authority`] is valid, in seconds since 1970.
+const VALID: (i64, i64) = (1_000_000_000, 2_000_000_000);
+
+fn authority(common_name: &str) -> (CertificateDer<'static>, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_before = OffsetDateTime::from_unix_timestamp(VALID.0).unwrap();
+    params.not_after = OffsetDateTime::from_unix_timestamp(VALID.1).unwrap();
+    (params.self_signed(&key).unwrap().into(), key)
+}
+
+#[test]
+fn clients_are_told_the_names_of_all_cas_or_of_none_when_they_are_too_many() {
+    // With its length in two bytes before it a name has 64 of the 16384 bytes.
+    let (anchor, _) = authority(&"x".repeat(49));
+    let told = |number: usize| {
+        let names = subjects(&vec![anchor.clone(); number]);
+        assert!(names.iter().all(|name| name.as_ref().len() == 62));
+        names.len()
+    };
+    assert_eq!((told(1), told(256), told(257)), (1, 256, 0));
+}
+
+#[test]
+fn a_ca_is_a_client_from_its_first_second_to_its_last_and_another_is_none() {
+    let ((anchor, _), (other, _)) = (authority("ca"), authority("ca"));
+    let verifier = ClientVerifier::new(vec![anchor.clone()], Vec::new(), provider()).unwrap();
+    assert_eq!(verifier.root_hint_subjects().len(), 1);
+    assert_eq!(
+        verifier.root_hint_subjects()[0].as_ref(),
+        subjects(std::slice::from_ref(&anchor))[0].as_ref()
+    );
+    let at = |seconds: i64| {
+        UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap()))
+    };
+    for (seconds, expected) in
+        [(VALID.0 - 1, false), (VALID.0, true), (VALID.1, true), (VALID.1 + 1, false)]
+    {
+        assert_eq!(verifier.verifies(&anchor, &[], at(seconds)), expected, "{seconds}");
+        assert!(!verifier.verifies(&other, &[], at(seconds)));
+    }
+}
+
+#[test]
+fn a_key_belongs_to_its_certificate_and_to_no_other() {
+    let ((certificate, key), (_, other)) = (authority("a"), authority("b"));
+    let signing = |key: &KeyPair| {
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        provider().key_provider.load_private_key(key).unwrap()
+    };
+    assert_eq!(server_key_matches(&certificate, &*signing(&key)), Some(true));
+    assert_eq!(server_key_matches(&certificate, &*signing(&other)), Some(false));
+    assert_eq!(server_key_matches(&CertificateDer::from(vec![0]), &*signing(&key)), None);
+    assert_eq!(validity(&certificate), Some(VALID));
+}
+
+#[test]
+fn the_wall_clock_is_the_systems() {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    assert!((now..now + 60).contains(&wall_clock().as_secs()));
+}
