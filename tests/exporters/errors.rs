@@ -268,7 +268,7 @@ fn words() -> BTreeSet<&'static str> {
     let functions = source.split("fn label(").skip(1);
     let bodies = functions.filter_map(|rest| rest.split("\n    }\n").next());
     bodies
-        // Those of the blame come before them, those of aborts after them.
+        // Those of the blame come before them.
         .filter(|body| {
             body.contains("Self::Method(_) | Self::NotPost =>") || body.contains("Self::NoSocket(")
         })
