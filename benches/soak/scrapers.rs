@@ -63,7 +63,7 @@ enum Over {
     New(&'static SupportedProtocolVersion),
 }
 
-/// All of them: fifty scrapes a second, and three disturbances.
+/// All of them: fifty scrapes a second, and two who are no scrapers.
 const PLANS: &[Plan] = &[
     scrape("20 kB, kept, TLS 1.3", 11.0, "chunked", 20_000, Over::Kept(&TLS13)),
     scrape("20 kB, new, TLS 1.3", 8.0, "chunked", 20_000, Over::New(&TLS13)),
