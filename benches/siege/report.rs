@@ -3,9 +3,9 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use crate::{
-    Course,
+    Order, Wave,
     besiegers::Force,
-    fortress::{Allocator, REST},
+    fortress::{Allocator, REST, Record},
     trial::table::{Line, Table, mebibytes, milliseconds, quantile},
 };
 
@@ -18,13 +18,18 @@ const MOST_KIB: u64 = 256 * 1024;
 /// Share of its rate below which a force was too slow for the siege to say anything.
 const SHARE: f64 = 0.75;
 
-/// Both sieges side by side.
-pub(crate) fn table([usual, exact]: &[Course; 2]) -> Table {
-    Table::new([("as it is", lines(usual)), ("exact allocator", lines(exact))])
+/// All waves side by side.
+pub(crate) fn table(waves: &[Wave]) -> Table {
+    let name = |wave: &Wave| match (wave.allocator, wave.order) {
+        (Allocator::Usual, Order::First) => "as it is",
+        (Allocator::Exact, Order::First) => "exact allocator",
+        (_, Order::Second) => "second wave",
+    };
+    Table::new(waves.iter().map(|wave| (name(wave), lines(wave))))
 }
 
-/// The same lines for each siege.
-fn lines(siege: &Course) -> Vec<Line> {
+/// The same lines for each wave.
+fn lines(siege: &Wave) -> Vec<Line> {
     // Only the proxy as it is has to be fast. One that is slow loses scrapes too: when
     // `max-handshakes` others come while a handshake lasts, it is the oldest and gives way.
     let timed = |line: Line| match siege.allocator {
@@ -52,16 +57,16 @@ fn lines(siege: &Course) -> Vec<Line> {
     let lateness = milliseconds(quantile(&siege.glances.lateness, 0.99));
     lines.push(Line::tell("lateness of the machine, 99th percentile", lateness));
 
-    let (reloaded, refused) = siege.reloads;
+    let Record { reloaded, refused, cpu, lines: logged } = siege.record;
     let figure = format!("{reloaded}, {refused}");
     let is_right = reloaded > 0 && refused > 0;
     lines.push(Line::bound("reloads taken over, and refused", figure, "some of each", is_right));
-    let cores = siege.cpu.as_secs_f64() / siege.length.as_secs_f64();
+    let cores = cpu.as_secs_f64() / siege.length.as_secs_f64();
     lines.push(Line::tell(
         "processor time of the proxy",
         format!("{:.0} % of a core", cores * 100.0),
     ));
-    let per_second = siege.lines as f64 / siege.length.as_secs_f64();
+    let per_second = logged as f64 / siege.length.as_secs_f64();
     lines.push(Line::tell("lines of log a second", format!("{per_second:.0}")));
     lines.extend(of_holdings(siege));
     lines
@@ -85,14 +90,14 @@ fn deceived(force: &Force) -> Option<Line> {
 }
 
 /// What the proxy held, and holds when all have left.
-fn of_holdings(siege: &Course) -> Vec<Line> {
-    let Course { before, glances, after, is_at_rest, rested, .. } = siege;
-    let most = glances.rss_kib;
+fn of_holdings(wave: &Wave) -> Vec<Line> {
+    let Wave { before, glances, most, after, rested, .. } = wave;
+    let peak = glances.rss_kib;
     let below = format!("below {}", mebibytes(MOST_KIB));
     let change = |before: u64, after: u64| format!("{before}, {after}");
     let memory = [before, after].map(|it| mebibytes(it.rss_kib)).join(", ");
     vec![
-        Line::bound("most resident memory", mebibytes(most), below, most < MOST_KIB),
+        Line::bound("most resident memory", mebibytes(peak), below, peak < MOST_KIB),
         Line::tell("before and after: descriptors", change(before.descriptors, after.descriptors)),
         Line::tell("threads", change(before.threads, after.threads)),
         Line::tell("resident memory", memory),
@@ -100,7 +105,7 @@ fn of_holdings(siege: &Course) -> Vec<Line> {
             "as before",
             format!("after {:.1} s", rested.as_secs_f64()),
             format!("within {} s", REST.as_secs()),
-            *is_at_rest,
+            after.is_within(most),
         ),
     ]
 }
