@@ -37,12 +37,12 @@ const SLOW_READERS: usize = 500;
 const SLOW_THREADS: usize = 4;
 const SLOW_PAUSE: Duration = Duration::from_secs(2);
 const SLOW_BYTES: usize = 4096;
-/// The timeout of their exporter, after which they begin again.
-const SLOW_TIMEOUT: f64 = 15.0;
+/// The second pause ends after the deadline of their exporter.
+const SLOW_LIFE: Duration = Duration::from_secs(4);
 
 const SLOWLORISES: usize = 200;
 /// In which a head has to be complete, and the beat that notices that it was too late.
-const SLOWLORIS: f64 = 7.0;
+const SLOWLORIS_LIFE: Duration = Duration::from_secs(7);
 
 const RELOAD: Duration = Duration::from_secs(1);
 
@@ -50,17 +50,23 @@ const RELOAD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Force {
     pub(crate) name: &'static str,
-    /// What it is to do in a second.
+    /// What it is to do in a second, once the first of it is due.
     pub(crate) rate: f64,
+    pub(crate) first: Duration,
     /// How often it did it.
     pub(crate) done: AtomicUsize,
-    /// For those who ask: answers that they took for whole, and that were not.
+    /// For those who ask: answers that they take for whole, and that are not.
     pub(crate) deceived: Option<AtomicUsize>,
 }
 
 impl Force {
     fn new(name: &'static str, rate: f64) -> Self {
-        Self { name, rate, done: AtomicUsize::new(0), deceived: None }
+        Self { name, rate, first: Duration::ZERO, done: AtomicUsize::new(0), deceived: None }
+    }
+
+    /// So many at a time, each of which the proxy ends after `life`, and that are renewed then.
+    fn renewed(name: &'static str, count: usize, life: Duration) -> Self {
+        Self { first: life, ..Self::new(name, count as f64 / life.as_secs_f64()) }
     }
 
     fn count(&self) {
@@ -78,7 +84,7 @@ struct Keeping<'a> {
 }
 
 impl Keeping<'_> {
-    /// Makes `count` of them, and makes those anew that fail to hold out.
+    /// Makes `count` of them, and makes those anew, which is what counts, that fail to hold out.
     fn keep<T>(
         &self,
         make: impl Fn(usize) -> io::Result<T>,
@@ -90,8 +96,8 @@ impl Keeping<'_> {
             let place = &mut all[number % self.count];
             if place.as_mut().is_none_or(|it| hold(it).is_err()) {
                 // What the proxy refuses, or has no room for, is tried again in the next round.
-                *place = make(number).ok();
-                if place.is_some() {
+                let ended = std::mem::replace(place, make(number).ok());
+                if ended.is_some() && place.is_some() {
                     self.force.count();
                 }
             }
@@ -125,8 +131,7 @@ fn stalled_handshakes<'scope, 'env>(
     fortress: &'env Fortress,
     siege: &'env Span,
 ) -> Arc<Force> {
-    let rate = STALLED_HANDSHAKES as f64 / HANDSHAKE.as_secs_f64();
-    let force = Arc::new(Force::new("stalled handshakes", rate));
+    let force = Arc::new(Force::renewed("stalled handshakes", STALLED_HANDSHAKES, HANDSHAKE));
     let counted = Arc::clone(&force);
     let hello = client_hello(fortress.pki.client(BOTH_VERSIONS));
     scope.spawn(move || {
@@ -182,7 +187,7 @@ fn slow_readers<'scope, 'env>(
     fortress: &'env Fortress,
     siege: &'env Span,
 ) -> Arc<Force> {
-    let force = Arc::new(Force::new("slow readers", SLOW_READERS as f64 / SLOW_TIMEOUT));
+    let force = Arc::new(Force::renewed("slow readers", SLOW_READERS, SLOW_LIFE));
     for thread in 0..SLOW_THREADS {
         let force = Arc::clone(&force);
         scope.spawn(move || {
@@ -209,7 +214,7 @@ fn slowlorises<'scope, 'env>(
     fortress: &'env Fortress,
     siege: &'env Span,
 ) -> Arc<Force> {
-    let force = Arc::new(Force::new("slowlorises", SLOWLORISES as f64 / SLOWLORIS));
+    let force = Arc::new(Force::renewed("slowlorises", SLOWLORISES, SLOWLORIS_LIFE));
     let counted = Arc::clone(&force);
     scope.spawn(move || {
         let (count, round) = (SLOWLORISES, Duration::from_secs(1));
@@ -240,10 +245,10 @@ fn broken_exporters<'scope, 'env>(
                     client.send_get(&target(exporter))?;
                     client.read_response()
                 });
-                let is_whole = response.is_ok_and(|response| {
-                    response.head.status == 200 && response.body.is_complete()
-                });
+                // Without an answer nobody can be deceived.
+                let Ok(response) = response else { continue };
                 force.count();
+                let is_whole = response.head.status == 200 && response.body.is_complete();
                 if let Some(deceived) = force.deceived.as_ref().filter(|_| is_whole) {
                     deceived.fetch_add(1, Ordering::Relaxed);
                 }

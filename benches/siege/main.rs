@@ -11,8 +11,8 @@
 //! - 2 000 connections that say nothing, or half a ClientHello, renewed in time; the proxy keeps the
 //!   newest `max-handshakes` of them;
 //! - 300 bad handshakes a second: a foreign CA, no certificate, bytes that are no TLS;
-//! - 500 slow readers of a body without an end;
-//! - 200 authenticated connections that send one byte of a header a second;
+//! - 500 slow readers of a body without an end, begun again as its deadline ends them;
+//! - 200 authenticated connections that send one byte of a header a second, renewed likewise;
 //! - a `SIGHUP` a second, with files that change, one time in three for the worse;
 //! - an exporter that stalls and one that resets in mid-body, scraped all the time.
 //!
@@ -80,7 +80,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 #[derive(Debug, Parser)]
 struct Args {
     /// How long, both sieges together
-    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(20..))]
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(40..))]
     seconds: u64,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]

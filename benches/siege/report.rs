@@ -74,7 +74,8 @@ fn lines(siege: &Wave) -> Vec<Line> {
 
 /// What the besiegers did: too little says nothing about the proxy.
 fn rate(force: &Force, length: Duration) -> Line {
-    let per_second = force.done.load(Ordering::Relaxed) as f64 / length.as_secs_f64();
+    let time = length.saturating_sub(force.first);
+    let per_second = force.done.load(Ordering::Relaxed) as f64 / time.as_secs_f64();
     let least = force.rate * SHARE;
     Line::bound(
         format!("{} a second", force.name),
