@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     Course,
-    scrapers::Scraper,
-    site::{Holdings, REST},
+    scrapers::{Counted, Scraper},
+    site::{Holdings, REST, SETTLING},
     trial::{
         table::{Line, Table, mebibytes, milliseconds, quantile},
         tally::Tally,
@@ -65,31 +65,48 @@ fn all_as_explained(tally: &Tally) -> Line {
 
 /// What the proxy counted, against what the scrapers saw.
 fn of_ledger(soak: &Course) -> Vec<Line> {
-    let mut seen = BTreeMap::new();
+    let (mut scrapes, mut handshakes) = (Ledger::new(), Ledger::new());
     for scraper in &soak.scrapers {
-        if let Some(outcome) = scraper.plan.outcome() {
-            let (times, failures) = scraper.tally.outcome();
-            *seen.entry(outcome).or_insert(0.0) += (times.len() + failures.len()) as f64;
-        }
-    }
-    let made: f64 = seen.values().sum();
-    let mut counted = BTreeMap::new();
-    for (series, value) in soak.counted.starting_with("scrapegate_scrapes_total{") {
-        let (_, outcome) = series.split_once("outcome=\"").unwrap_or_default();
-        *counted.entry(outcome.trim_end_matches("\"}")).or_insert(0.0) += value;
+        let (times, failures) = scraper.tally.outcome();
+        let (ledger, label) = match scraper.plan.counted() {
+            Counted::Scrape(outcome) => (&mut scrapes, outcome),
+            Counted::Handshake(result) => (&mut handshakes, result),
+        };
+        *ledger.entry(label.to_owned()).or_default() += times.len() + failures.len();
     }
     // Before the soak began.
-    if let Some(complete) = counted.get_mut("complete") {
-        *complete -= crate::site::SETTLING as f64;
-    }
-    counted.retain(|_, value| *value != 0.0);
-    let agrees = counted == seen;
-    let figure = if agrees { format!("{made}") } else { format!("{counted:?}, not {seen:?}") };
+    *scrapes.entry("complete".to_owned()).or_default() += SETTLING;
+    *handshakes.entry("bad_certificate".to_owned()).or_default() += soak.refusals;
+    let counted = counted(soak, "scrapegate_scrapes_total{", "outcome");
+    let mut refused = self::counted(soak, "scrapegate_tls_handshakes_total{", "result");
+    refused.remove("ok");
     let in_flight = soak.counted.sum("scrapegate_scrapes_in_flight{");
     vec![
-        Line::bound("scrapes counted by the proxy, by outcome", figure, "as seen", agrees),
+        agreement("scrapes counted by the proxy, by outcome", &counted, &scrapes),
+        agreement("handshakes without a connection, by result", &refused, &handshakes),
         Line::bound("still in flight", in_flight.to_string(), "none", in_flight == 0.0),
     ]
+}
+
+/// How often there was what.
+type Ledger = BTreeMap<String, usize>;
+
+/// What the series that begin so have by the label that stands last in them, where that is not 0.
+fn counted(soak: &Course, series: &str, label: &str) -> Ledger {
+    let mut ledger = Ledger::new();
+    for (series, value) in soak.counted.starting_with(series).filter(|(_, value)| *value != 0.0) {
+        let (_, value_of_label) = series.split_once(&format!("{label}=\"")).unwrap_or_default();
+        let value_of_label = value_of_label.trim_end_matches("\"}").to_owned();
+        *ledger.entry(value_of_label).or_default() += value as usize;
+    }
+    ledger
+}
+
+fn agreement(what: &str, counted: &Ledger, seen: &Ledger) -> Line {
+    let agrees = counted == seen;
+    let sum = seen.values().sum::<usize>();
+    let figure = if agrees { sum.to_string() } else { format!("{counted:?}, not {seen:?}") };
+    Line::bound(what, figure, "as seen", agrees)
 }
 
 fn of_holdings(soak: &Course) -> Vec<Line> {

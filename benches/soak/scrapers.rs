@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, SupportedProtocolVersion,
+    AlertDescription, ClientConfig, SupportedProtocolVersion,
     version::{TLS12, TLS13},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     support::{
         PATIENCE,
         body::{Body, Kind},
-        client::{Client, Response},
+        client::{Client, Response, alert_in},
         pki::BOTH_VERSIONS,
     },
     trial::{span::Span, tally::Tally},
@@ -61,6 +61,13 @@ enum Over {
     Kept(&'static SupportedProtocolVersion),
     /// A new connection each time.
     New(&'static SupportedProtocolVersion),
+}
+
+/// The outcome of a scrape, or the result of a handshake without one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Counted {
+    Scrape(&'static str),
+    Handshake(&'static str),
 }
 
 /// All of them: fifty scrapes a second, and two who are no scrapers.
@@ -125,13 +132,14 @@ const fn fault(
 }
 
 impl Plan {
-    /// How the proxy has to count each; nothing for what is no scrape.
-    pub(crate) fn outcome(&self) -> Option<&'static str> {
+    /// How the proxy has to count each.
+    pub(crate) fn counted(&self) -> Counted {
         match self.act {
-            Act::Scrape { .. } => Some("complete"),
-            Act::Fault { outcome, .. } => Some(outcome),
-            Act::Leave => Some("scraper_gone"),
-            Act::Stranger | Act::Noise => None,
+            Act::Scrape { .. } => Counted::Scrape("complete"),
+            Act::Fault { outcome, .. } => Counted::Scrape(outcome),
+            Act::Leave => Counted::Scrape("scraper_gone"),
+            Act::Stranger => Counted::Handshake("bad_certificate"),
+            Act::Noise => Counted::Handshake("protocol"),
         }
     }
 
@@ -224,7 +232,8 @@ impl<'a> Actor<'a> {
             Act::Stranger => {
                 match self.connect().and_then(|mut client| ask(&mut client, "chunked")) {
                     Ok(response) => Err(unexpected(&response)),
-                    Err(_) => Ok(()),
+                    Err(error) if alert_in(&error) == Some(AlertDescription::UnknownCA) => Ok(()),
+                    Err(error) => Err(error),
                 }
             }
             Act::Noise => {

@@ -3,15 +3,18 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
+
+use rustls::AlertDescription;
 
 use crate::{
     forge,
     support::{
         body::Body,
-        client::Client,
+        client::{Client, alert_in},
         exporter::{Conversation, Exporter, Framing},
         pki::{BOTH_VERSIONS, Pki},
         proxy::Proxy,
@@ -30,7 +33,6 @@ pub(crate) const SETTLING: usize = 100;
 /// The serial number of the client certificate that is revoked at times.
 const REVOCABLE: u64 = 77;
 
-const EXPORTERS_INI: &str = "prometheus_exporters.ini";
 const REVOKED: &str = "revoked.crl";
 
 /// What the proxy holds.
@@ -45,8 +47,9 @@ pub(crate) struct Holdings {
 pub(crate) struct Site {
     pub(crate) pki: Pki,
     pub(crate) proxy: Proxy,
-    /// Whose certificate the revocation list has at times.
+    /// Whose certificate the revocation list has at times, and how often it was refused then.
     revocable: forge::Credentials,
+    refusals: AtomicUsize,
     /// The sections of the exporters that stay.
     sections: String,
     _exporters: [Exporter; 5],
@@ -79,16 +82,12 @@ impl Site {
         .concat();
         let revocable =
             forge::credentials(pki.ca(), |it| it.serial_number = Some(REVOCABLE.into()), &[]);
-        let revoked = pki.path(REVOKED);
-        let keys = format!(
-            "client-crl = {}\nhttp-reload = True\nreload-interval = 1\n",
-            revoked.display()
-        );
-        fs::write(revoked, forge::revocation_list(pki.ca(), &[], -1..30))
+        fs::write(pki.path(REVOKED), forge::revocation_list(pki.ca(), &[], -1..30))
             .expect("a folder of ours");
-        let proxy = Proxy::start(&pki.config_ini(&keys), &sections);
+        let proxy = Proxy::start(&config_ini(&pki, Looks::Never), &sections);
         let exporters = [chunked, plain, encrypted, endless, faulty];
-        Self { pki, proxy, revocable, sections, _exporters: exporters }
+        let refusals = AtomicUsize::new(0);
+        Self { pki, proxy, revocable, refusals, sections, _exporters: exporters }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -96,18 +95,37 @@ impl Site {
     }
 
     /// A connection of one who is let in.
-    pub(crate) fn connect(&self) -> Client {
-        Client::connect(self.address(), self.pki.client(BOTH_VERSIONS)).expect("a handshake")
+    pub(crate) fn connect(&self) -> io::Result<Client> {
+        Client::connect(self.address(), self.pki.client(BOTH_VERSIONS))
     }
 
     /// What a connection of the one whose certificate is revoked at times comes to: the status of
-    /// an answer, if there is one.
-    pub(crate) fn status_for_revocable(&self) -> Option<u16> {
+    /// an answer, or nothing if it is refused as one that is revoked.
+    pub(crate) fn status_for_revocable(&self) -> io::Result<Option<u16>> {
         let chain = self.revocable.chain.clone();
         let config = self.pki.client_with(BOTH_VERSIONS, chain, &self.revocable.key);
-        let mut client = Client::connect(self.address(), config).ok()?;
-        client.send_get("/-/ready").ok()?;
-        client.read_response().ok().map(|response| response.head.status)
+        let answer = Client::connect(self.address(), config).and_then(|mut client| {
+            client.send_get("/-/ready")?;
+            client.read_response()
+        });
+        match answer {
+            Ok(response) => Ok(Some(response.head.status)),
+            Err(error) if alert_in(&error) == Some(AlertDescription::CertificateRevoked) => {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How often the one whose certificate is revoked at times was refused.
+    pub(crate) fn refusals(&self) -> usize {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// Has the proxy look at the contents of the files by itself, or not.
+    pub(crate) fn have_it_look(&self, looks: Looks) -> io::Result<()> {
+        self.replace("config.ini", &config_ini(&self.pki, looks))
     }
 
     /// Puts another list in place of the one in the files.
@@ -121,18 +139,25 @@ impl Site {
 
     /// Puts another list of exporters in place, which has `more` at its end.
     pub(crate) fn list_exporters(&self, more: &str) -> io::Result<()> {
+        self.replace("prometheus_exporters.ini", &format!("{}{more}", self.sections))
+    }
+
+    /// Whole or not at all, as editors and configuration management do it.
+    fn replace(&self, file: &str, contents: &str) -> io::Result<()> {
         let next = self.proxy.folder().join("next.ini");
-        fs::write(&next, format!("{}{more}", self.sections))?;
-        fs::rename(next, self.proxy.folder().join(EXPORTERS_INI))
+        fs::write(&next, contents)?;
+        fs::rename(next, self.proxy.folder().join(file))
     }
 
     /// What the proxy holds once it has served and reloaded, and nobody is connected.
     pub(crate) fn settled(&self) -> Holdings {
         for exporter in ["chunked", "plain", "encrypted"].iter().cycle().take(SETTLING) {
-            let response =
-                self.connect().get(&format!("/prometheus?exporter={exporter}&bytes=1000"));
+            let mut client = self.connect().expect("a handshake");
+            let response = client.get(&format!("/prometheus?exporter={exporter}&bytes=1000"));
             assert!(response.body.is_complete(), "a scrape in peace: {response:?}");
         }
+        let status = self.status_for_revocable().expect("an answer");
+        assert_eq!(status, Some(200), "its certificate is not revoked yet");
         self.proxy.signal("HUP");
         self.proxy.wait_for_log("a reload", |record| record["fields"]["message"] == "reloaded");
         thread::sleep(Duration::from_secs(1));
@@ -162,11 +187,32 @@ impl Site {
 
 impl Holdings {
     /// Whether no more descriptors are there than `before`, and no more threads but for one: when a
-    /// look at the files, one a second here, meets a reload, each reads on a thread of its own, and
+    /// look at the files, at times one a second, meets a reload, each reads on a thread of its own, and
     /// tokio keeps both while there is work for them.
     pub(crate) fn is_at_rest(&self, before: &Self) -> bool {
         self.descriptors <= before.descriptors && self.threads <= before.threads + 1
     }
+}
+
+/// Whether the proxy looks at the contents of its files by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Looks {
+    Never,
+    /// Each second.
+    Often,
+}
+
+fn config_ini(pki: &Pki, looks: Looks) -> String {
+    // A day is longer than any soak.
+    let seconds = match looks {
+        Looks::Never => 86_400,
+        Looks::Often => 1,
+    };
+    let list = pki.path(REVOKED);
+    pki.config_ini(&format!(
+        "client-crl = {}\nhttp-reload = True\nreload-interval = {seconds}\n",
+        list.display()
+    ))
 }
 
 /// For the exporters that several scrapers ask at the same time.

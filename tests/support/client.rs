@@ -10,7 +10,9 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName,
+};
 use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, body::hex, exporter::is_timeout};
@@ -422,4 +424,10 @@ impl Sink {
             end: ended.map_or_else(End::Incomplete, |()| End::Complete),
         }
     }
+}
+
+/// The alert of the proxy that an error comes from, if it comes from one.
+pub(crate) fn alert_in(error: &io::Error) -> Option<AlertDescription> {
+    let error = error.get_ref()?.downcast_ref()?;
+    if let rustls::Error::AlertReceived(alert) = error { Some(*alert) } else { None }
 }

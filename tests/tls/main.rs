@@ -18,13 +18,13 @@ mod server_side;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{cell::Cell, io, net::SocketAddr, sync::Arc};
+use std::{cell::Cell, net::SocketAddr, sync::Arc};
 
 use rustls::{AlertDescription, ClientConfig};
 
 use support::{
     body::Body,
-    client::Client,
+    client::{Client, alert_in},
     exporter::{Exporter, Framing},
     pki::Pki,
     proxy::Proxy,
@@ -103,9 +103,4 @@ fn refusal(address: SocketAddr, config: Arc<ClientConfig>) -> AlertDescription {
             .expect_err("panics else"),
     };
     alert_in(&error).unwrap_or_else(|| panic!("no alert: {error:?}"))
-}
-
-fn alert_in(error: &io::Error) -> Option<AlertDescription> {
-    let error = error.get_ref()?.downcast_ref()?;
-    if let rustls::Error::AlertReceived(alert) = error { Some(*alert) } else { None }
 }
