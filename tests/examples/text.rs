@@ -5,6 +5,9 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -13,6 +16,9 @@ use nix::{
 };
 
 use crate::documents::{Block, root};
+
+/// How long the demo may be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn read(block: &Block) {
     if block.text.starts_with("scrapegate demo: ") {
@@ -31,11 +37,14 @@ fn assert_of_the_demo(block: &Block) {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the binary runs");
-    let mut out = BufReader::new(demo.stdout.take().expect("piped")).lines();
+    let out = BufReader::new(demo.stdout.take().expect("piped"));
+    let (sender, lines) = mpsc::channel();
+    // A thread of its own: a last line that the demo does not have would be waited for in vain.
+    thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|it| sender.send(it)));
     let last = block.text.lines().last().map(label);
     let mut printed = Vec::new();
-    for line in out.by_ref() {
-        printed.push(label(&line.expect("UTF-8")));
+    while let Ok(line) = lines.recv_timeout(PATIENCE) {
+        printed.push(label(&line));
         if printed.last() == last.as_ref() {
             break;
         }
