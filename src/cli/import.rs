@@ -8,7 +8,7 @@ mod module;
 use std::{
     fmt,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str,
 };
 
@@ -29,7 +29,7 @@ const HEAD: &str = "\
 /// What to convert.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// exporter_exporter's configuration, such as expexp.yaml
+    /// exporter_exporter's configuration, such as expexp.yaml, or a module's file of -config.dirs
     file: PathBuf,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum Error {
     NotUtf8(PathBuf),
     #[error("{}: no YAML: {source}", path.display())]
     Yaml { path: PathBuf, source: saphyr::ScanError },
-    #[error("{}: `modules` is missing, so it is no configuration of exporter_exporter", .0.display())]
+    #[error("{}: no configuration of exporter_exporter: it has neither `modules` nor `method`", .0.display())]
     NoModules(PathBuf),
     #[error("cannot write to the standard output")]
     Output(#[from] io::Error),
@@ -71,18 +71,9 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     let text = str::from_utf8(&bytes).map_err(|_| Error::NotUtf8(path()))?;
     let documents =
         MarkedYaml::load_from_str(text).map_err(|source| Error::Yaml { path: path(), source })?;
-    let root = documents.first().and_then(|document| document.data.as_mapping());
-    let root = root.ok_or_else(|| Error::NoModules(path()))?;
+    let root = documents.first().ok_or_else(|| Error::NoModules(path()))?;
     let mut remarks = Remarks::default();
-    let mut ini = None;
-    for (key, value) in root {
-        match key.data.as_str().unwrap_or_default() {
-            "modules" => ini = Some(convert(value, &mut remarks)),
-            "global" => {}
-            other => remarks.add(key, None, format!("`{other}` has no counterpart")),
-        }
-    }
-    let ini = ini.ok_or_else(|| Error::NoModules(path()))?;
+    let ini = read_root(root, &args.file, &mut remarks).ok_or_else(|| Error::NoModules(path()))?;
     for remark in &remarks.0 {
         complain(format_args!("{}:{remark}", args.file.display()));
     }
@@ -90,25 +81,57 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     Ok(out.flush()?)
 }
 
-/// A section for each module that can have one.
-fn convert(modules: &MarkedYaml<'_>, remarks: &mut Remarks) -> String {
-    let (mut ini, mut passwords) = (String::new(), PasswordFiles::default());
-    for (name, node) in modules.data.as_mapping().into_iter().flatten() {
-        let Some(section) = Module::read(name, node, &mut passwords, remarks) else { continue };
-        // What the proxy would refuse, it refuses here with the same words.
-        let text = section.to_string();
-        let (exporters, findings) = config::exporters_in(&text);
-        let named = exporters.iter().any(|it| it.name.value.as_str() == section.name);
-        if named && !findings.has_errors() {
-            ini += &text;
-        } else {
-            let why = findings.iter().map(|finding| finding.message.as_str());
-            let why: Vec<_> = why.collect();
-            let why = if why.is_empty() { "the name".to_owned() } else { why.join("; ") };
-            remarks.add(name, Some(&section.name), format!("left out: {why}"));
+/// The sections of a file with `modules`, or of one that is a module and has its name: those of
+/// `-config.dirs`. `None` for any other.
+fn read_root(root: &MarkedYaml<'_>, file: &Path, remarks: &mut Remarks) -> Option<String> {
+    let mapping = root.data.as_mapping()?;
+    let has = |name| mapping.keys().any(|key| key.data.as_str() == Some(name));
+    let mut passwords = PasswordFiles::default();
+    if !has("modules") {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        return has("method").then(|| convert(&name, root, root, &mut passwords, remarks));
+    }
+    let mut ini = String::new();
+    for (key, value) in mapping {
+        match key.data.as_str().unwrap_or_default() {
+            "modules" => {
+                for (name, node) in value.data.as_mapping().into_iter().flatten() {
+                    let text = module::text(name).unwrap_or_default();
+                    ini += &convert(&text, name, node, &mut passwords, remarks);
+                }
+            }
+            "global" => {}
+            other => remarks.add(key, None, format!("`{other}` has no counterpart")),
         }
     }
-    ini
+    Some(ini)
+}
+
+/// The section of the module `name`; nothing when it cannot have one.
+fn convert(
+    name: &str,
+    at: &MarkedYaml<'_>,
+    node: &MarkedYaml<'_>,
+    passwords: &mut PasswordFiles,
+    remarks: &mut Remarks,
+) -> String {
+    let Some(section) = Module::read(name, at, node, passwords, remarks) else {
+        return String::new();
+    };
+    // What the proxy would refuse, it refuses here with the same words.
+    let text = section.to_string();
+    let (exporters, findings) = config::exporters_in(&text);
+    if exporters.iter().any(|it| it.name.value.as_str() == name) && !findings.has_errors() {
+        return text;
+    }
+    let why = findings.iter().map(|finding| match &finding.origin.key {
+        Some(key) => format!("{key}: {}", finding.message),
+        None => finding.message.clone(),
+    });
+    let why: Vec<_> = why.collect();
+    let why = if why.is_empty() { "the name".to_owned() } else { why.join("; ") };
+    remarks.add(at, Some(name), format!("left out: {why}"));
+    String::new()
 }
 
 /// What has no counterpart, and other things to know.

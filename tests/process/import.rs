@@ -61,9 +61,14 @@ modules:
 
 #[track_caller]
 fn import(yaml: &str) -> (Ended, Files) {
+    import_as("expexp.yaml", yaml)
+}
+
+#[track_caller]
+fn import_as(name: &str, yaml: &str) -> (Ended, Files) {
     let files = Files::new("", "");
-    files.write("expexp.yaml", yaml);
-    (run(["import", &files.path("expexp.yaml").display().to_string()]), files)
+    files.write(name, yaml);
+    (run(["import", &files.path(name).display().to_string()]), files)
 }
 
 #[test]
@@ -106,7 +111,7 @@ fn what_has_no_counterpart_is_named_with_its_line() {
         ("    http: {port: 4194", "module misplaced: `tls_…` has no meaning"),
         ("  somescript:", "module somescript: left out: method `exec`"),
         ("  somefile:", "module somefile: left out: method `file`"),
-        ("  portless:", "module portless: left out: "),
+        ("  portless:", "module portless: left out: port: missing"),
         ("  default:", "module default: left out: "),
     ] {
         let place = format!("expexp.yaml:{}: {words}", line_of(MODULES, line));
@@ -116,10 +121,35 @@ fn what_has_no_counterpart_is_named_with_its_line() {
 }
 
 #[test]
+fn each_key_that_leaves_a_module_out_is_named() {
+    let (ended, _files) = import(
+        "modules:\n  a:\n    method: http\n    timeout: 25h\n    http: {port: x, path: /a b}\n",
+    );
+    let said = ended.errors();
+    let (_, why) = said.split_once("module a: left out: ").expect("left out");
+    let keys = ["port", "path", "interval", "timeout"];
+    let named = why.split("; ").filter_map(|part| Some(part.split_once(": ")?.0));
+    assert_eq!(named.collect::<Vec<_>>(), keys, "{why}");
+}
+
+#[test]
+fn a_module_in_a_file_of_its_own_has_the_name_of_the_file() {
+    let (ended, _files) = import_as("mtail.v2.yaml", "method: http\nhttp:\n   port: 3903\n");
+    assert_eq!((ended.code, ended.err.len()), (Some(0), 0), "{}", ended.errors());
+    let section = "[mtail.v2]\nenabled = True\nmethod = http\nport = 3903\npath = /metrics";
+    assert!(ended.out.join("\n").ends_with(section), "{:#?}", ended.out);
+
+    let (ended, _files) = import_as("some.yml", "method: exec\nexec: {command: /tmp/x.sh}\n");
+    assert_eq!((ended.code, ended.err.len()), (Some(0), 1), "{}", ended.errors());
+    assert!(ended.errors().contains("some.yml:1: module some: left out: "), "{}", ended.errors());
+}
+
+#[test]
 fn a_file_of_another_kind_gives_nothing() {
     for (yaml, words) in [
-        ("", "`modules` is missing"),
-        ("scrape_configs: []\n", "`modules` is missing"),
+        ("", "neither `modules` nor `method`"),
+        ("scrape_configs: []\n", "neither `modules` nor `method`"),
+        ("- method: http\n", "neither `modules` nor `method`"),
         ("modules: [\n", "no YAML"),
         ("modules:\n  a: {}\n  a: {}\n", "duplicated key"),
     ] {

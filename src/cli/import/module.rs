@@ -8,7 +8,7 @@ use super::Remarks;
 
 /// A section of `prometheus_exporters.ini`.
 pub(super) struct Module {
-    pub(super) name: String,
+    name: String,
     lines: Vec<(&'static str, String)>,
 }
 
@@ -48,16 +48,16 @@ impl PasswordFiles {
 }
 
 impl Module {
-    /// Reads the module `name`; `None` when it is none of an exporter.
+    /// Reads the module `name`, which is named at `at`; `None` when it is none of an exporter.
     pub(super) fn read(
-        name: &MarkedYaml<'_>,
+        name: &str,
+        at: &MarkedYaml<'_>,
         node: &MarkedYaml<'_>,
         passwords: &mut PasswordFiles,
         remarks: &mut Remarks,
     ) -> Option<Self> {
-        let (at, name) = (name, text(name).unwrap_or_default());
         let mut remark = |node: &MarkedYaml<'_>, message: String| {
-            remarks.add(node, Some(&name), message);
+            remarks.add(node, Some(name), message);
         };
         if name == "default" {
             remark(at, "left out: here that section has the defaults of all others".to_owned());
@@ -95,10 +95,10 @@ impl Module {
                 return None;
             }
         }
-        let mut password = || passwords.name(&name);
+        let mut password = || passwords.name(name);
         let mut all = self::http(http, &mut password, &mut remark);
         all.extend(lines);
-        Some(Self { name, lines: all })
+        Some(Self { name: name.to_owned(), lines: all })
     }
 }
 
@@ -247,7 +247,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// A scalar as text. What spans lines is none that an INI could have.
-fn text(node: &MarkedYaml<'_>) -> Option<String> {
+pub(super) fn text(node: &MarkedYaml<'_>) -> Option<String> {
     let data = &node.data;
     let text = data.as_str().map(str::to_owned);
     text.or_else(|| data.as_integer().map(|number| number.to_string()))
