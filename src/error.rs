@@ -401,8 +401,11 @@ impl UpstreamError {
 /// Whether the system has no descriptor, or no memory, left for one more connection.
 #[must_use]
 pub fn lacks_resources(error: &io::Error) -> bool {
-    /// `ENFILE` and `EMFILE` on every Unix; std has no kinds for them.
-    const NO_RESOURCES: [i32; 2] = [23, 24];
-    error.raw_os_error().is_some_and(|code| cfg!(unix) && NO_RESOURCES.contains(&code))
+    /// std has no kinds for them. The last is what sockets say of buffers; `ENOMEM` has a kind.
+    #[cfg(unix)]
+    const NO_RESOURCES: &[i32] = &[libc::ENFILE, libc::EMFILE, libc::ENOBUFS];
+    #[cfg(not(unix))]
+    const NO_RESOURCES: &[i32] = &[];
+    error.raw_os_error().is_some_and(|code| NO_RESOURCES.contains(&code))
         || error.kind() == io::ErrorKind::OutOfMemory
 }

@@ -93,7 +93,7 @@ fn the_list_has_the_word_of_every_reason_not_to_enrol_and_no_other() {
 #[cfg(unix)]
 #[test]
 fn descriptors_and_memory_are_the_resources_that_can_be_lacking() {
-    for number in [libc::ENFILE, libc::EMFILE, libc::ENOMEM] {
+    for number in [libc::ENFILE, libc::EMFILE, libc::ENOBUFS, libc::ENOMEM] {
         assert!(lacks_resources(&io::Error::from_raw_os_error(number)), "{number}");
     }
     assert!(lacks_resources(&io::ErrorKind::OutOfMemory.into()));
