@@ -40,8 +40,7 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::Query => Some(Refusal::NotAllowed),
         Refusal::NotAllowed => Some(Refusal::Dismissed),
         Refusal::Dismissed => Some(Refusal::Unauthorized),
-        Refusal::Unauthorized => Some(Refusal::NotPost),
-        Refusal::NotPost => Some(Refusal::ReloadRefused),
+        Refusal::Unauthorized => Some(Refusal::ReloadRefused),
         Refusal::ReloadRefused => Some(Refusal::BrokenConfiguration),
         // Those of a scrape.
         Refusal::BrokenConfiguration
