@@ -6,6 +6,8 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
+use serde_json::Value;
+
 use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, halting, reload, write};
 use crate::support::{
     client::Client,
@@ -264,9 +266,17 @@ fn keys_that_take_a_restart_are_named() {
     let proxy = Proxy::start(&pki.config_ini(""), &one.section("e"));
     write(&proxy, "config.ini", &pki.config_ini("worker-threads = 1\nmax-connections = 99\n"));
     reload(&proxy, DONE, 1);
-    for key in ["worker-threads", "max-connections"] {
-        proxy.wait_for_log(key, |record| {
-            record["level"] == "WARN" && record["fields"]["key"] == key
-        });
-    }
+    let named = || {
+        let lines = proxy.log_lines();
+        let records = lines.iter().map(|line| serde_json::from_str(line).expect("a record"));
+        let keys = records.filter(|record: &Value| record["level"] == "WARN");
+        keys.map(|record| record["fields"]["key"].as_str().expect("a key").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(named(), ["worker-threads", "max-connections"]);
+
+    // Taken back, it is as it runs.
+    write(&proxy, "config.ini", &pki.config_ini(""));
+    reload(&proxy, DONE, 2);
+    assert_eq!(named().len(), 2, "{:?}", named());
 }
