@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, Permissions},
-    net::{TcpListener, TcpStream},
     os::unix::fs::{PermissionsExt, symlink},
 };
 
@@ -173,48 +172,6 @@ fn a_file_behind_a_symbolic_link_is_found_where_the_link_leads_now() {
     fs::rename(folder.join("link"), folder.join(EXPORTERS)).expect("renamed");
     reload(&proxy, DONE, 1);
     assert_status(&mut connect(&pki, &proxy), "after", 200);
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
-
-/// C26 on reload.
-#[test]
-fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
-    let pki = Pki::new();
-    let one = exporter(100);
-    let on = |port: u16| {
-        let default = format!("[default]\naddress = 127.0.0.1\nport = {port}\n");
-        pki.config_ini("").replace("[default]\n", &default)
-    };
-    let (first, second) = (free_port(), free_port());
-    let proxy = Proxy::start_where_told(&on(first), &one.section("e"));
-    assert_eq!(proxy.address().port(), first);
-    let mut kept = connect(&pki, &proxy);
-    assert_status(&mut kept, "e", 200);
-
-    // Taken, or of another host: nothing changes.
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let is_taken = on(taken.local_addr().expect("an address").port());
-    let is_elsewhere = on(second).replace("127.0.0.1", "192.0.2.1");
-    write(&proxy, EXPORTERS, &one.section("other"));
-    for (count, config) in [is_taken, is_elsewhere].into_iter().enumerate() {
-        write(&proxy, "config.ini", &config);
-        reload(&proxy, REFUSED, count + 1);
-        assert_status(&mut connect(&pki, &proxy), "e", 200);
-    }
-
-    write(&proxy, "config.ini", &on(second));
-    reload(&proxy, DONE, 1);
-    let mut moved = proxy.address();
-    moved.set_port(second);
-    let mut client = Client::connect(moved, pki.client(BOTH_VERSIONS)).expect("a handshake");
-    assert_status(&mut client, "other", 200);
-    assert_status(&mut kept, "other", 200);
-    assert!(TcpStream::connect(proxy.address()).is_err(), "the old address still listens");
 }
 
 #[test]
