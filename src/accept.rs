@@ -4,9 +4,10 @@ mod admission;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, watch},
     time::sleep,
 };
 
@@ -24,14 +25,14 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause: how late a connection can be accepted after the resource is there again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepts connections until the shutdown begins, then closes the listener.
+/// Accepts connections until the shutdown begins. Dropped, it has lost none.
 ///
 /// `start` gets each connection with the [`Ticket`] that counts it; it must not block. At
 /// `max-connections` further ones wait in the listener's backlog; above
 /// `max-connections-per-ip` they are closed at once.
 pub async fn accept_loop(
-    listener: TcpListener,
-    admission: Arc<Admission>,
+    listener: &TcpListener,
+    admission: &Arc<Admission>,
     metrics: &Metrics,
     mut stage: watch::Receiver<Stage>,
     start: impl Fn(TcpStream, SocketAddr, Ticket),
@@ -50,22 +51,9 @@ pub async fn accept_loop(
         match accepted {
             Ok((stream, address)) => {
                 pause = SHORTEST_PAUSE;
-                match admission.admit(address.ip(), permit) {
-                    Some(ticket) => start(stream, address, ticket),
-                    None => {
-                        metrics.not_accepted(AcceptError::PerIpLimit);
-                        tracing::warn!(
-                            target: ANY_PEER,
-                            peer = %address,
-                            "connection closed: max-connections-per-ip is reached"
-                        );
-                    }
-                }
+                take_on((stream, address), permit, admission, metrics, &start);
             }
-            Err(error) if concerns_one_connection(&error) => {
-                metrics.not_accepted(AcceptError::ConnectionLost);
-                tracing::debug!(target: ANY_PEER, %error, "connection lost before it was accepted");
-            }
+            Err(error) if concerns_one_connection(&error) => lost(&error, metrics),
             // Out of descriptors or memory, as a rule. The connection stays in the backlog, so
             // trying again at once would spin; it comes back by itself.
             Err(error) => {
@@ -90,6 +78,57 @@ pub async fn accept_loop(
     }
 }
 
+/// Accepts what waits in the backlog of a listener that is about to be closed, at `max-connections`
+/// no more. Waits for nothing.
+pub fn accept_waiting(
+    listener: &TcpListener,
+    admission: &Arc<Admission>,
+    metrics: &Metrics,
+    start: impl Fn(TcpStream, SocketAddr, Ticket),
+) {
+    while let Some(permit) = admission.connection_now() {
+        match accept_now(listener) {
+            Ok(accepted) => take_on(accepted, permit, admission, metrics, &start),
+            Err(error) if concerns_one_connection(&error) => lost(&error, metrics),
+            // There is none, as a rule.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Past tokio, which has to be told first that there is one.
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, address) = SockRef::from(listener).accept()?;
+    let address = address.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    socket.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(socket.into())?, address))
+}
+
+fn take_on(
+    (stream, address): (TcpStream, SocketAddr),
+    permit: OwnedSemaphorePermit,
+    admission: &Arc<Admission>,
+    metrics: &Metrics,
+    start: impl Fn(TcpStream, SocketAddr, Ticket),
+) {
+    match admission.admit(address.ip(), permit) {
+        Some(ticket) => start(stream, address, ticket),
+        None => {
+            metrics.not_accepted(AcceptError::PerIpLimit);
+            tracing::warn!(
+                target: ANY_PEER,
+                peer = %address,
+                "connection closed: max-connections-per-ip is reached"
+            );
+        }
+    }
+}
+
+fn lost(error: &io::Error, metrics: &Metrics) {
+    metrics.not_accepted(AcceptError::ConnectionLost);
+    tracing::debug!(target: ANY_PEER, %error, "connection lost before it was accepted");
+}
+
 /// Errors of a connection that died in the backlog (accept(2): treat them like EAGAIN).
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
@@ -103,7 +142,37 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, num::NonZeroU32};
+
+    use tokio::{task::yield_now, time::timeout};
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_waits_is_accepted_up_to_max_connections_and_no_more_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let many = NonZeroU32::MAX;
+        let admission = Admission::new(NonZeroU32::MIN, many, many);
+        let (metrics, started) = (Metrics::default(), RefCell::new(Vec::new()));
+        let accept = || {
+            accept_waiting(&listener, &admission, &metrics, |_, peer, ticket| {
+                started.borrow_mut().push((peer, ticket));
+            });
+            started.borrow().len()
+        };
+        assert_eq!(accept(), 0, "nobody waits");
+        let first = TcpStream::connect(address).await.expect("connected");
+        let until_it_is_there = async {
+            while accept() == 0 {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), until_it_is_there).await.expect("it is accepted");
+        assert_eq!(started.borrow()[0].0, first.local_addr().expect("an address"));
+        let _second = TcpStream::connect(address).await.expect("connected");
+        assert_eq!(accept(), 1, "there is room for one");
+    }
 
     #[test]
     fn only_a_connection_that_died_in_the_backlog_is_no_reason_to_wait() {

@@ -11,7 +11,7 @@ mod tests;
 
 use std::{io, time::Duration};
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 
 pub use self::{
     abort::{Abort, IntegrityFault},
@@ -62,6 +62,17 @@ pub enum Methods {
 }
 
 impl Methods {
+    /// Whether it is one of them.
+    #[must_use]
+    pub fn contain(self, method: &Method) -> bool {
+        let reads = method == Method::GET || method == Method::HEAD;
+        match self {
+            Self::GetAndHead => reads,
+            Self::GetHeadAndPost => reads || method == Method::POST,
+            Self::Post => method == Method::POST,
+        }
+    }
+
     /// As `Allow` has them.
     fn as_str(self) -> &'static str {
         match self {
@@ -87,9 +98,6 @@ pub enum Refusal {
     /// None of the methods of the request's path.
     #[error("the request's method is not allowed")]
     Method(Methods),
-    /// Not `POST`, where only that will do.
-    #[error("the request's method is not POST")]
-    NotPost,
     /// No such path, compared byte for byte.
     #[error("no such path")]
     UnknownPath,
@@ -232,7 +240,6 @@ impl Refusal {
             Self::BadHost => (StatusCode::BAD_REQUEST, "bad Host header", Close),
             Self::RequestBody => (StatusCode::BAD_REQUEST, "request body not allowed", Close),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Close),
-            Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Keep),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "Not Found", Keep),
             Self::ExporterParameter => (StatusCode::BAD_REQUEST, "bad exporter parameter", Keep),
             Self::Query => (StatusCode::BAD_REQUEST, "bad percent-escape in the query", Keep),
@@ -267,9 +274,7 @@ impl Refusal {
     /// The methods that would have been right, which a 405 has to say (RFC 9110 §15.5.6).
     #[must_use]
     pub fn allowed_methods(&self) -> Option<&'static str> {
-        let post = matches!(self, Self::NotPost).then_some(Methods::Post);
-        let allowed = if let Self::Method(allowed) = self { Some(*allowed) } else { post };
-        allowed.map(Methods::as_str)
+        if let Self::Method(allowed) = self { Some(allowed.as_str()) } else { None }
     }
 
     /// Who caused it.
@@ -280,7 +285,6 @@ impl Refusal {
             | Self::BadHost
             | Self::RequestBody
             | Self::Method(_)
-            | Self::NotPost
             | Self::UnknownPath
             | Self::ExporterParameter
             | Self::Query
@@ -305,7 +309,7 @@ impl Refusal {
             Self::Version => "http_version",
             Self::BadHost => "bad_host",
             Self::RequestBody => "request_body",
-            Self::Method(_) | Self::NotPost => "method",
+            Self::Method(_) => "method",
             Self::UnknownPath => "unknown_path",
             Self::ExporterParameter => "exporter_parameter",
             Self::Query => "query",
@@ -401,8 +405,11 @@ impl UpstreamError {
 /// Whether the system has no descriptor, or no memory, left for one more connection.
 #[must_use]
 pub fn lacks_resources(error: &io::Error) -> bool {
-    /// `ENFILE` and `EMFILE` on every Unix; std has no kinds for them.
-    const NO_RESOURCES: [i32; 2] = [23, 24];
-    error.raw_os_error().is_some_and(|code| cfg!(unix) && NO_RESOURCES.contains(&code))
+    /// std has no kinds for them. The last is what sockets say of buffers; `ENOMEM` has a kind.
+    #[cfg(unix)]
+    const NO_RESOURCES: &[i32] = &[libc::ENFILE, libc::EMFILE, libc::ENOBUFS];
+    #[cfg(not(unix))]
+    const NO_RESOURCES: &[i32] = &[];
+    error.raw_os_error().is_some_and(|code| NO_RESOURCES.contains(&code))
         || error.kind() == io::ErrorKind::OutOfMemory
 }

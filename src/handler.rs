@@ -137,6 +137,24 @@ async fn answer(
         Err(refusal) => return Err(refused(service, peer, refusal, None)),
     };
     match (route, &service.exporters) {
+        // What is switched off is not there, whatever the method.
+        (Route::Scrape { .. } | Route::List | Route::Discovery, None) => {
+            Err(refused(service, peer, Refusal::UnknownPath, None))
+        }
+        (Route::Status, _) if !service.status_page => {
+            Err(refused(service, peer, Refusal::UnknownPath, None))
+        }
+        (Route::Enrolment { domain }, _) => enrol(service, peer, head, domain, body, arrival)
+            .await
+            .map(Answer::Own)
+            .map_err(|refusal| refused(service, peer, refusal, None)),
+        (Route::Reload, _) => match reload(service, &head.method).await {
+            Ok(()) => Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n"))),
+            Err(refusal) => Err(refused(service, peer, refusal, None)),
+        },
+        _ if !Methods::GetAndHead.contain(&head.method) => {
+            Err(refused(service, peer, Refusal::Method(Methods::GetAndHead), None))
+        }
         (Route::Scrape { exporter, forwarded }, Some(exporters)) => {
             let Some(exporter) = exporters.get(&exporter) else {
                 return Err(refused(service, peer, Refusal::UnknownExporter, Some(&exporter)));
@@ -153,25 +171,11 @@ async fn answer(
         (Route::Discovery, Some(exporters)) => {
             Ok(Answer::Own(target_groups(&service.place, &host, exporters)))
         }
-        (Route::Scrape { .. } | Route::List | Route::Discovery, None) => {
-            Err(refused(service, peer, Refusal::UnknownPath, None))
-        }
         (Route::Metrics, _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
-        (Route::Status, exporters) if service.status_page => {
-            Ok(Answer::Own(status(service, exporters.as_ref(), arrival)))
-        }
-        (Route::Status, _) => Err(refused(service, peer, Refusal::UnknownPath, None)),
-        (Route::Enrolment { domain }, _) => enrol(service, peer, head, domain, body, arrival)
-            .await
-            .map(Answer::Own)
-            .map_err(|refusal| refused(service, peer, refusal, None)),
+        (Route::Status, exporters) => Ok(Answer::Own(status(service, exporters.as_ref(), arrival))),
         (Route::Healthy, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
         (Route::Ready, _) if is_draining(service) => Err(Refusal::Draining),
         (Route::Ready, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
-        (Route::Reload, _) => match reload(service, &head.method).await {
-            Ok(()) => Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n"))),
-            Err(refusal) => Err(refused(service, peer, refusal, None)),
-        },
     }
 }
 
@@ -179,7 +183,7 @@ async fn answer(
 async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
     match &service.reload {
         None => Err(Refusal::UnknownPath),
-        Some(_) if method != Method::POST => Err(Refusal::NotPost),
+        Some(_) if !Methods::Post.contain(method) => Err(Refusal::Method(Methods::Post)),
         Some(_) if is_draining(service) => Err(Refusal::Draining),
         Some(trigger) if trigger.reload().await.successful => Ok(()),
         Some(_) => Err(Refusal::ReloadRefused),
@@ -224,16 +228,12 @@ async fn enrol(
     body: Incoming,
     arrival: Instant,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let posts = head.method == Method::POST;
-    let Some(desk) = &service.enrolment else {
-        return Err(if posts {
-            Refusal::Method(Methods::GetAndHead)
-        } else {
-            Refusal::UnknownPath
-        });
-    };
+    let desk = service.enrolment.as_ref().ok_or(Refusal::UnknownPath)?;
+    if !Methods::GetHeadAndPost.contain(&head.method) {
+        return Err(Refusal::Method(Methods::GetHeadAndPost));
+    }
     desk.admit(peer)?;
-    if posts {
+    if head.method == Method::POST {
         desk.take(peer, body, arrival).await?;
         return Ok(respond::text(StatusCode::OK, "stored\n"));
     }

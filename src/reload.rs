@@ -47,6 +47,8 @@ pub fn load(sources: &Sources) -> Loaded {
 pub struct Reloader {
     handle: Handle,
     sources: Sources,
+    /// What the process was started with, and what it keeps of it.
+    started: Config,
     /// What is in use.
     current: Config,
     /// As they were when they were last read, whatever came of it.
@@ -57,7 +59,7 @@ impl Reloader {
     /// For a server that was started with `current`, read from `files`.
     #[must_use]
     pub fn new(handle: Handle, sources: Sources, current: Config, files: Files) -> Self {
-        Self { handle, sources, current, files }
+        Self { handle, sources, started: current.clone(), current, files }
     }
 
     /// Reloads whenever there is reason to. Dropped, it leaves the server as it is; a reload that
@@ -134,10 +136,10 @@ impl Reloader {
         let first_expiry = first_expiry(&assets);
         let Reloaded { listens_anew, dismissed } =
             self.handle.reload(&config, assets).map_err(|error| Some(Chain(&error).to_string()))?;
-        for key in needs_restart(&self.current, &config) {
+        for key in needs_restart(&self.started, &config) {
             tracing::warn!(key, "a change of this key takes a restart");
         }
-        if self.handle.was_given_its_socket() && self.current.listen != config.listen {
+        if self.handle.was_given_its_socket() && self.started.listen != config.listen {
             tracing::warn!(
                 address = %config.listen,
                 "a change of the address is ignored: it listens on the socket that was passed on"
@@ -180,12 +182,12 @@ pub(crate) fn first_expiry(assets: &Assets) -> Option<String> {
     first.map(|expires| expires.date().to_string())
 }
 
-/// Keys that are looked at when the process starts, and are others now.
-fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
-    let (old, new) = (&before.limits, &now.limits);
+/// Keys that are looked at when the process starts, and are others now than they were then.
+fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
+    let (old, new) = (&started.limits, &now.limits);
     [
-        ("worker-threads", before.worker_threads != now.worker_threads),
-        ("log-format", before.log_format != now.log_format),
+        ("worker-threads", started.worker_threads != now.worker_threads),
+        ("log-format", started.log_format != now.log_format),
         ("max-connections", old.max_connections != new.max_connections),
         ("max-connections-per-ip", old.max_connections_per_ip != new.max_connections_per_ip),
         ("max-handshakes", old.max_handshakes != new.max_handshakes),

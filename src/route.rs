@@ -52,8 +52,6 @@ pub enum Route {
     Reload,
 }
 
-const RELOAD: &str = "/-/reload";
-
 /// Refuses what HTTP or this proxy does not allow, whoever asks. Gives the request's `Host`.
 ///
 /// No request has a body but a `POST` to [`ENROLMENT`], which has one of a known length, at most
@@ -70,14 +68,10 @@ pub fn well_formed(head: &request::Parts) -> Result<Authority, Refusal> {
     } else if has_body(&head.headers) {
         return Err(Refusal::RequestBody);
     }
-    let methods = match head.uri.path() {
-        ENROLMENT => Methods::GetHeadAndPost,
-        RELOAD => Methods::Post,
-        _ => Methods::GetAndHead,
-    };
-    // Where there is more to say about a method, it is said to whom may ask.
-    let is_for_route = head.method == Method::POST && methods != Methods::GetAndHead;
-    if head.method != Method::GET && head.method != Method::HEAD && !is_for_route {
+    // `OPTIONS *` and `CONNECT host:port` are of no path. Those of a path are for whoever knows
+    // whether there is such a path.
+    let methods = Methods::GetAndHead;
+    if !head.uri.path().starts_with('/') && !methods.contain(&head.method) {
         return Err(Refusal::Method(methods));
     }
     host(&head.uri, &head.headers)
@@ -98,7 +92,7 @@ pub fn route(uri: &Uri) -> Result<Route, Refusal> {
         ENROLMENT => autotls(uri.query().unwrap_or_default()),
         "/-/healthy" => Ok(Route::Healthy),
         "/-/ready" => Ok(Route::Ready),
-        RELOAD => Ok(Route::Reload),
+        "/-/reload" => Ok(Route::Reload),
         _ => Err(Refusal::UnknownPath),
     }
 }
@@ -374,7 +368,8 @@ mod tests {
         ] {
             assert_eq!(outcome_of(post().header(name, value)), expected, "{name}: {value}");
             let other = Request::post("/prometheus").header(HOST, "h").header(name, value);
-            assert!(outcome_of(other).is_err(), "{name}: {value}");
+            let expected = if value == "0" { Ok(Route::List) } else { Err("request_body") };
+            assert_eq!(outcome_of(other), expected, "{name}: {value}");
         }
         let both = post().header(CONTENT_LENGTH, "1").header(TRANSFER_ENCODING, "chunked");
         assert_eq!(outcome_of(both), Err("request_body"));
@@ -416,17 +411,18 @@ mod tests {
     }
 
     #[test]
-    fn version_and_method_come_first() {
+    fn the_version_comes_first_and_a_path_before_its_methods() {
         let old = Request::get("/prometheus").version(Version::HTTP_10);
         assert_eq!(outcome_of(old), Err("http_version"));
-        for method in ["POST", "PUT", "DELETE", "TRACE", "OPTIONS", "get", "PATCH"] {
-            let request = Request::builder().method(method).uri("/prometheus").header(HOST, "h");
-            assert_eq!(outcome_of(request), Err("method"), "{method}");
-            let request = Request::builder().method(method).uri("/-/reload").header(HOST, "h");
-            let expected = if method == "POST" { Ok(Route::Reload) } else { Err("method") };
-            assert_eq!(outcome_of(request), expected, "{method}");
+        for method in ["HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "get", "PATCH"] {
+            let on = |target: &str| Request::builder().method(method).uri(target).header(HOST, "h");
+            assert_eq!(outcome_of(on("/prometheus?exporter=n")), scrape("n", ""), "{method}");
+            assert_eq!(outcome_of(on("/-/reload")), Ok(Route::Reload), "{method}");
+            assert_eq!(outcome_of(on("/nothing")), Err("unknown_path"), "{method}");
         }
-        let head = Request::head("/prometheus?exporter=n").header(HOST, "h");
-        assert_eq!(outcome_of(head), scrape("n", ""));
+        for (method, target) in [("OPTIONS", "*"), ("CONNECT", "h:443")] {
+            let request = Request::builder().method(method).uri(target).header(HOST, "h");
+            assert_eq!(outcome_of(request), Err("method"), "{method}");
+        }
     }
 }

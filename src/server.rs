@@ -34,7 +34,7 @@ use self::{
     state::{Lasting, State},
 };
 use crate::{
-    accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop},
+    accept::{Admission, Evicted, HandshakePermit, Ticket, accept_loop, accept_waiting},
     activity::{Activity, Ending, Timeouts},
     assets::Assets,
     config::{Config, Limits},
@@ -63,13 +63,13 @@ const MOST_UNSENT: u32 = 256 * 1024;
 /// A server that listens and does not accept yet.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     workers: Workers,
     address: SocketAddr,
     admission: Arc<Admission>,
     shared: Arc<Shared>,
     /// Listeners that take the place of the one before.
-    listeners: mpsc::UnboundedReceiver<TcpListener>,
+    listeners: mpsc::UnboundedReceiver<Arc<TcpListener>>,
     handle: Handle,
     stage: watch::Receiver<Stage>,
 }
@@ -98,8 +98,11 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn bind(config: &Config, assets: Assets) -> Result<Self, StartError> {
-        let listener = listen(config.listen)?;
-        Self::new(config, assets, listener, Listening::Where(config.listen))
+        let (listener, address) = listen(config.listen)?;
+        let listener = Arc::new(listener);
+        let listening =
+            Listening::Where { told: config.listen, listener: Arc::downgrade(&listener) };
+        Self::new(config, assets, (listener, address), listening)
     }
 
     /// The same on a socket that listens already, whatever address is configured.
@@ -111,13 +114,14 @@ impl Server {
         config: &Config,
         assets: Assets,
     ) -> Result<Self, StartError> {
-        Self::new(config, assets, take_over(listener)?, Listening::OnGiven)
+        let (listener, address) = take_over(listener)?;
+        Self::new(config, assets, (Arc::new(listener), address), Listening::OnGiven)
     }
 
     fn new(
         config: &Config,
         assets: Assets,
-        (listener, address): (TcpListener, SocketAddr),
+        (listener, address): (Arc<TcpListener>, SocketAddr),
         listening: Listening,
     ) -> Result<Self, StartError> {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
@@ -206,16 +210,20 @@ impl Server {
         loop {
             tokio::select! {
                 () = accept_loop(
-                    listener,
-                    Arc::clone(&admission),
+                    &listener,
+                    &admission,
                     &metrics,
                     stage.clone(),
                     &start,
                 ) => break,
                 never = &mut watching => match never {},
-                Some(next) = listeners.recv() => listener = next,
+                Some(next) = listeners.recv() => {
+                    accept_waiting(&listener, &admission, &metrics, start);
+                    listener = next;
+                }
             }
         }
+        drop(listener);
         shared.connections.reach(Stage::Draining);
         let drain_timeout = shared.state().limits.drain_timeout.as_duration();
 

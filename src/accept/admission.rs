@@ -77,6 +77,11 @@ impl Admission {
         }
     }
 
+    /// Room for one more connection, if there is any.
+    pub(super) fn connection_now(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connections).try_acquire_owned().ok()
+    }
+
     /// How many connections are open.
     #[must_use]
     pub fn open_connections(&self) -> usize {

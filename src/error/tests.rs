@@ -40,8 +40,7 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::Query => Some(Refusal::NotAllowed),
         Refusal::NotAllowed => Some(Refusal::Dismissed),
         Refusal::Dismissed => Some(Refusal::Unauthorized),
-        Refusal::Unauthorized => Some(Refusal::NotPost),
-        Refusal::NotPost => Some(Refusal::ReloadRefused),
+        Refusal::Unauthorized => Some(Refusal::ReloadRefused),
         Refusal::ReloadRefused => Some(Refusal::BrokenConfiguration),
         // Those of a scrape.
         Refusal::BrokenConfiguration
@@ -93,7 +92,7 @@ fn the_list_has_the_word_of_every_reason_not_to_enrol_and_no_other() {
 #[cfg(unix)]
 #[test]
 fn descriptors_and_memory_are_the_resources_that_can_be_lacking() {
-    for number in [libc::ENFILE, libc::EMFILE, libc::ENOMEM] {
+    for number in [libc::ENFILE, libc::EMFILE, libc::ENOBUFS, libc::ENOMEM] {
         assert!(lacks_resources(&io::Error::from_raw_os_error(number)), "{number}");
     }
     assert!(lacks_resources(&io::ErrorKind::OutOfMemory.into()));

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Shared,
-    listen::{Listening, StartError, listen},
+    listen::{Listening, StartError, listen, listen_in_place_of},
 };
 use crate::{
     assets::{Assets, Front},
@@ -28,7 +28,7 @@ use crate::{
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
     pub(super) listening: Arc<Mutex<Listening>>,
-    pub(super) listener: mpsc::UnboundedSender<TcpListener>,
+    pub(super) listener: mpsc::UnboundedSender<Arc<TcpListener>>,
     pub(super) pulse: Pulse,
     pub(super) stage: watch::Sender<Stage>,
     /// Ends the drain. The server alone hears it: it counts what is left before it aborts it.
@@ -86,7 +86,8 @@ impl Handle {
 
     /// Goes on with another configuration, wholly or not at all: new connections and new requests
     /// go by it, scrapes in flight keep what they began with. A new address is listened on before
-    /// the old one is let go.
+    /// the old one is let go, also where one of them is that of all interfaces and the port is the
+    /// same. What waits in the old one's backlog is accepted, as far as `max-connections` lets it.
     ///
     /// `worker-threads` and the caps on connections stay as they were at the start, and so does
     /// the address of a socket that was given.
@@ -100,12 +101,17 @@ impl Handle {
         }
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listens_anew = None;
-        if let Listening::Where(listens_now) = &mut *listening
-            && config.listen != *listens_now
+        if let Listening::Where { told, listener: current } = &mut *listening
+            && config.listen != *told
         {
-            let (listener, address) = listen(config.listen)?;
+            let (listener, address) = match current.upgrade() {
+                Some(current) => listen_in_place_of(&current, config.listen)?,
+                None => listen(config.listen)?,
+            };
+            let listener = Arc::new(listener);
             listens_anew = Some(address);
-            *listens_now = config.listen;
+            *told = config.listen;
+            *current = Arc::downgrade(&listener);
             // A server that is gone needs no listener.
             let _ = self.listener.send(listener);
         }
@@ -124,7 +130,10 @@ impl Handle {
     /// Whether it listens on a socket that it was given.
     #[must_use]
     pub fn was_given_its_socket(&self) -> bool {
-        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) == Listening::OnGiven
+        match &*self.listening.lock().unwrap_or_else(PoisonError::into_inner) {
+            Listening::OnGiven => true,
+            Listening::Where { .. } => false,
+        }
     }
 
     /// How many exporters are enabled.

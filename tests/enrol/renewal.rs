@@ -166,5 +166,5 @@ fn without_try_autossl_there_is_no_such_path() {
     assert_eq!(client.get("/autotls").head.status, 404);
     client.send(plain::post_request("/autotls", "{}")).expect("sent");
     let answer = client.read_response().expect("an answer");
-    assert_eq!(answer.head.status, 405, "{answer:?}");
+    assert_eq!(answer.head.status, 404, "{answer:?}");
 }

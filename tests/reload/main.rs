@@ -1,5 +1,6 @@
 //! All files are read again, when asked or when they changed, and taken over wholly or not at all.
 
+mod addresses;
 mod clients;
 mod files;
 mod http;

@@ -109,11 +109,6 @@ fn methods_other_than_get_and_head_are_refused_with_what_is_allowed() {
         let head = setup.assert_refused(format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n"), 405, false);
         assert_eq!(head.header("allow"), Some("GET, HEAD"), "{line}");
     }
-    for (path, allowed) in [("/autotls", "GET, HEAD, POST"), ("/-/reload", "POST")] {
-        let request = format!("DELETE {path} HTTP/1.1\r\nHost: h\r\n\r\n");
-        let head = setup.assert_refused(request, 405, false);
-        assert_eq!(head.header("allow"), Some(allowed), "{path}");
-    }
     for method in ["G@T", "G(T", "", "GE\tT", "\u{c4}"] {
         let request = format!("{method} /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n\r\n");
         setup.assert_refused(request, 400, false);

@@ -123,15 +123,33 @@ fn head_is_answered_like_get_without_a_body() {
     assert_eq!(setup.proxy.wait_for_scrape("e")["outcome"], "complete");
 }
 
+/// A 405 would name methods that are not there either.
 #[test]
-fn without_prometheus_there_is_no_such_path_but_the_proxy_is_healthy() {
+fn what_is_switched_off_is_no_path_whatever_the_method_but_the_proxy_is_healthy() {
     let pki = Pki::new();
-    let config = format!("{}\n[prometheus]\nenabled = False\n", pki.config_ini(""));
+    let config = pki.config_ini("status-page = False\nhttp-reload = False\n");
+    let config = format!("{config}\n[prometheus]\nenabled = False\n");
     let setup = Setup::with_config(pki, &config, "");
-    for target in
-        ["/prometheus", "/prometheus/sd", "/prometheus?exporter=e", "/prometheus?exporter=other"]
-    {
-        setup.assert_refused(get(target), 404, true);
+    for target in [
+        "/",
+        "/prometheus",
+        "/prometheus/sd",
+        "/prometheus?exporter=e",
+        "/prometheus?exporter=other",
+        "/autotls",
+        "/-/reload",
+        "/nothing",
+    ] {
+        for method in ["GET", "POST", "PUT", "OPTIONS", "MARKER"] {
+            // Nothing follows what may have a body.
+            let kept = (method, target) != ("POST", "/autotls");
+            let head = setup.assert_refused(
+                format!("{method} {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"),
+                404,
+                kept,
+            );
+            assert_eq!(head.header("allow"), None, "{method} {target}");
+        }
     }
     assert_eq!(setup.ask(get("/-/healthy")).head.status, 200);
 }

@@ -1,0 +1,221 @@
+//! Another address to listen on.
+
+use std::{
+    fs,
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Instant,
+};
+
+use procfs::net::{TcpNetEntry, TcpState};
+use scrapegate::{
+    config::Sources,
+    reload::load,
+    server::{Reloaded, Server},
+};
+use socket2::{Domain, Socket, Type};
+
+use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, reload, write};
+use crate::support::{
+    PATIENCE,
+    client::Client,
+    pki::{BOTH_VERSIONS, Pki},
+    plain::{self, Plain},
+    proxy::Proxy,
+};
+
+/// A port that nobody is given who asks for any. Whoever asks for this one may listen on it,
+/// because this socket does not.
+struct Port {
+    number: u16,
+    _held: Socket,
+}
+
+impl Port {
+    /// On all addresses of both families.
+    fn hold() -> Self {
+        let held = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
+        held.set_only_v6(false).expect("both families");
+        held.set_reuse_address(true).expect("shared with who listens");
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        held.bind(&any.into()).expect("a free port");
+        let bound = held.local_addr().expect("an address").as_socket().expect("of IPv6");
+        Self { number: bound.port(), _held: held }
+    }
+
+    fn of(&self, address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().expect("an address"), self.number)
+    }
+
+    /// Waits until nobody listens there but on these: the old listener is closed a moment after the
+    /// reload is over.
+    fn wait_for_listeners(&self, wanted: &[SocketAddr]) {
+        wait_for_listeners(|listeners| {
+            let on_port = listeners.iter().map(|it| it.local_address);
+            on_port.filter(|it| it.port() == self.number).collect::<Vec<_>>() == wanted
+        });
+    }
+}
+
+/// Waits until the kernel lists the listeners that are wanted.
+fn wait_for_listeners(wanted: impl Fn(&[TcpNetEntry]) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let sockets = [procfs::net::tcp(), procfs::net::tcp6()];
+        let sockets = sockets.into_iter().flat_map(|it| it.expect("the kernel lists sockets"));
+        let listeners: Vec<_> = sockets.filter(|it| it.state == TcpState::Listen).collect();
+        if wanted(&listeners) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{listeners:#?}");
+        thread::yield_now();
+    }
+}
+
+fn listening_on(pki: &Pki, address: SocketAddr) -> String {
+    let default = format!("[default]\naddress = {}\nport = {}\n", address.ip(), address.port());
+    pki.config_ini("").replace("[default]\n", &default)
+}
+
+fn connect_to(pki: &Pki, address: SocketAddr) -> Client {
+    Client::connect(address, pki.client(BOTH_VERSIONS)).expect("a handshake")
+}
+
+/// C26 on reload.
+#[test]
+fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let (first_port, second_port) = (Port::hold(), Port::hold());
+    let (first, second) = (first_port.of("127.0.0.1"), second_port.of("127.0.0.1"));
+    let proxy = Proxy::start_where_told(&listening_on(&pki, first), &one.section("e"));
+    assert_eq!(proxy.address(), first);
+    let mut kept = connect(&pki, &proxy);
+    assert_status(&mut kept, "e", 200);
+
+    // Taken, or of another host: nothing changes.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let is_taken = taken.local_addr().expect("an address");
+    let is_elsewhere = SocketAddr::new([192, 0, 2, 1].into(), second.port());
+    write(&proxy, EXPORTERS, &one.section("other"));
+    for (count, address) in [is_taken, is_elsewhere].into_iter().enumerate() {
+        write(&proxy, "config.ini", &listening_on(&pki, address));
+        reload(&proxy, REFUSED, count + 1);
+        assert_status(&mut connect(&pki, &proxy), "e", 200);
+    }
+
+    write(&proxy, "config.ini", &listening_on(&pki, second));
+    reload(&proxy, DONE, 1);
+    let mut client = connect_to(&pki, second);
+    assert_status(&mut client, "other", 200);
+    assert_status(&mut kept, "other", 200);
+    first_port.wait_for_listeners(&[]);
+}
+
+/// C26 on reload.
+#[test]
+fn one_port_goes_from_all_addresses_to_one_and_back_in_both_families() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let port = Port::hold();
+    let (all, own, other) = (port.of("0.0.0.0"), port.of("127.0.0.1"), port.of("127.0.0.2"));
+    let (all_v6, own_v6) = (port.of("::"), port.of("::1"));
+    let proxy = Proxy::start_where_told(&listening_on(&pki, all), &one.section("e0"));
+    let mut kept = connect_to(&pki, own);
+    let steps: [(SocketAddr, &[SocketAddr], &[SocketAddr]); 8] = [
+        (own, &[own], &[other, own_v6]),
+        (all, &[own, other], &[own_v6]),
+        (all_v6, &[own, other, own_v6], &[]),
+        (own_v6, &[own_v6], &[own, other]),
+        (all_v6, &[own, other, own_v6], &[]),
+        (own, &[own], &[other, own_v6]),
+        (all_v6, &[own, other, own_v6], &[]),
+        (all, &[own, other], &[own_v6]),
+    ];
+    for (round, (address, served, closed)) in (1..).zip(steps) {
+        // The rest of the configuration goes along.
+        let name = format!("e{round}");
+        write(&proxy, EXPORTERS, &one.section(&name));
+        write(&proxy, "config.ini", &listening_on(&pki, address));
+        reload(&proxy, DONE, round);
+        port.wait_for_listeners(&[address]);
+        for served in served {
+            assert_status(&mut connect_to(&pki, *served), &name, 200);
+        }
+        for closed in closed {
+            assert!(TcpStream::connect(closed).is_err(), "{closed} after {address}");
+        }
+        assert_status(&mut kept, &name, 200);
+    }
+}
+
+/// C26 on reload. Neither of the two lets the other in, also not after a change of its own.
+#[test]
+fn one_port_that_somebody_else_has_is_refused_and_stays_in_use_where_it_was() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let port = Port::hold();
+    let (all, own, other) = (port.of("0.0.0.0"), port.of("127.0.0.1"), port.of("127.0.0.2"));
+    let proxy = Proxy::start_where_told(&listening_on(&pki, all), &one.section("e"));
+    write(&proxy, "config.ini", &listening_on(&pki, own));
+    reload(&proxy, DONE, 1);
+    port.wait_for_listeners(&[own]);
+
+    let neighbour = Proxy::start_where_told(&listening_on(&pki, other), &one.section("e"));
+    for (count, address) in (1..).zip([all, port.of("::")]) {
+        for (proxy, stays) in [(&proxy, own), (&neighbour, other)] {
+            write(proxy, EXPORTERS, &one.section("new"));
+            write(proxy, "config.ini", &listening_on(&pki, address));
+            reload(proxy, REFUSED, count);
+            assert_status(&mut connect_to(&pki, stays), "e", 200);
+        }
+    }
+    drop(neighbour);
+    reload(&proxy, DONE, 2);
+    assert_status(&mut connect_to(&pki, port.of("::1")), "new", 200);
+}
+
+/// A server in this process, so that a change can come before it accepts.
+#[test]
+fn what_waits_in_the_backlog_of_the_old_address_is_answered() {
+    const WAITING: usize = 3;
+    const HEALTHY: &str = "GET /-/healthy HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("config.ini");
+    let text = "[prometheus]\nenabled = False\n[proxy]\ninsecure-plain-http = True\n";
+    fs::write(&config, text).expect("written");
+    let loaded = |ip: [u8; 4]| {
+        let listen = Some(SocketAddr::from((ip, 0)));
+        let sources = Sources { config: Some(config.clone()), exporters: None, listen };
+        load(&sources).state.expect("no mistake")
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
+    // Which is looked at first is left to chance, the old listener or the new one.
+    for _ in 0..10 {
+        let (config, assets) = loaded([127, 0, 0, 1]);
+        let server = Server::bind(&config, assets).expect("it listens");
+        let (address, handle) = (server.address(), server.handle());
+        let mut clients: Vec<Plain> = (0..WAITING).map(|_| Plain::connect(address)).collect();
+        for client in &mut clients {
+            client.send(HEALTHY).expect("sent");
+        }
+        wait_for_listeners(|listeners| {
+            let mut here = listeners.iter().filter(|it| it.local_address == address);
+            here.any(|it| usize::try_from(it.rx_queue) == Ok(WAITING))
+        });
+
+        let (config, assets) = loaded([127, 0, 0, 2]);
+        let Reloaded { listens_anew, .. } = handle.reload(&config, assets).expect("reloaded");
+        let running = runtime.spawn(server.run());
+        for client in &mut clients {
+            let answer = String::from_utf8(client.read_to_end()).expect("text");
+            assert_eq!(plain::status(&answer), 200, "{answer}");
+        }
+        let answer = plain::exchange(listens_anew.expect("another address"), HEALTHY);
+        assert_eq!(plain::status(&answer), 200, "{answer}");
+        handle.shut_down();
+        runtime.block_on(running).expect("no panic");
+    }
+}
