@@ -16,13 +16,10 @@ use crate::{
         body::Body,
         client::Client,
         exporter::{Conversation, Framing},
-        metrics::Samples,
+        metrics::{LET_IN, Samples},
         pki::Pki,
     },
 };
-
-/// The handshakes of clients that are let in: each connection has one.
-const LET_IN: &str = "scrapegate_tls_handshakes_total{result=\"ok\"}";
 
 fn events<'a>(samples: &'a Samples, before: &Samples) -> BTreeMap<&'a str, f64> {
     let mut events = samples.events_since(before);

@@ -12,8 +12,12 @@ const EVENTS: [&str; 4] = [
     "scrapegate_tls_handshakes_total{",
 ];
 
-/// The samples of one moment: series, as they are written, and their values.
-#[derive(Clone, Debug)]
+/// The handshakes of clients that are let in: each connection has one.
+pub(crate) const LET_IN: &str = "scrapegate_tls_handshakes_total{result=\"ok\"}";
+
+/// The samples of one moment: series, as they are written, and their values. At first there are
+/// none.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(BTreeMap<String, f64>);
 
 impl Samples {
