@@ -94,7 +94,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         if !self.is_anchor(end_entity) {
             let verified = self.webpki.verify_client_cert(end_entity, intermediates, now);
-            return verified.map_err(|error| blame_the_client(error));
+            return verified.map_err(blame_the_client);
         }
         let (not_before, not_after) =
             validity(end_entity).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
@@ -133,13 +133,14 @@ impl ClientCertVerifier for ClientVerifier {
 
 /// What webpki says of a certificate, in terms of the client who showed it.
 fn blame_the_client(error: Error) -> Error {
-    match error {
+    let blame = if error == CertificateError::BadSignature.into() {
         // Of a CA that has but the name of ours, as one has that was made anew.
-        Error::InvalidCertificate(CertificateError::BadSignature) => {
-            CertificateError::UnknownIssuer.into()
-        }
+        CertificateError::UnknownIssuer
+    } else if matches!(error, Error::InvalidCertRevocationList(_)) {
         // A list that our CA did not sign is no list.
-        Error::InvalidCertRevocationList(_) => CertificateError::UnknownRevocationStatus.into(),
-        error => error,
-    }
+        CertificateError::UnknownRevocationStatus
+    } else {
+        return error;
+    };
+    blame.into()
 }

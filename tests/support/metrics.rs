@@ -110,3 +110,29 @@ impl Samples {
         }
     }
 }
+
+/// Lets `happen`, and waits until `series` has moved by one, and no other event but clients that
+/// are let in was counted.
+///
+/// # Panics
+/// Otherwise, at the latest after [`PATIENCE`].
+#[track_caller]
+pub(crate) fn assert_moves<T>(
+    series: &str,
+    mut read: impl FnMut() -> Samples,
+    happen: impl FnOnce() -> T,
+) -> T {
+    let before = read();
+    let kept = happen();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let samples = read();
+        let mut events = samples.events_since(&before);
+        events.remove(LET_IN);
+        if !events.is_empty() {
+            assert_eq!(events, BTreeMap::from([(series, 1.0)]));
+            return kept;
+        }
+        assert!(Instant::now() < deadline, "{series} does not move");
+    }
+}

@@ -47,7 +47,7 @@ fn trusting(pki: &Pki, ca: &str) -> Setup {
     let file = pki.path("other-ca.pem");
     std::fs::write(&file, ca).expect("written");
     let trusted = pki.path("ca.pem").display().to_string();
-    Setup::with_config(&pki.config_ini("").replace(&trusted, &file.display().to_string()))
+    Setup::with_config(pki, &pki.config_ini("").replace(&trusted, &file.display().to_string()))
 }
 
 /// T01
@@ -171,11 +171,12 @@ fn an_rsa_ca_certificate_is_a_client_certificate_too() {
     let pki = Pki::new();
     let key = || KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key");
     let ca = forge::authority("RSA CA", key(), -1..100);
-    let setup = trusting(&pki, &ca.pem());
+    let mut setup = trusting(&pki, &ca.pem());
+    setup.reader = pki.client_with(BOTH_VERSIONS, vec![ca.der().clone()], ca.key());
     assert_let_in(&pki, &setup, &as_client(&ca, ca.key()));
     for &version in BOTH_VERSIONS {
         let wrong_key = pki.client_with(&[version], vec![ca.der().clone()], &key());
-        assert_eq!(crate::refusal(setup.address(), wrong_key), AlertDescription::DecryptError);
+        setup.assert_refuses(wrong_key, AlertDescription::DecryptError);
     }
 }
 

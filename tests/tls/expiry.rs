@@ -78,9 +78,10 @@ fn an_idle_connection_ends_when_its_certificate_does() {
         assert_ends_at(&mut client, at);
     }
     assert_eq!(others.get("/prometheus?exporter=e").head.status, 200);
+    drop(others);
     for version in BOTH_VERSIONS {
-        let alert = crate::refusal(setup.address(), config(&pki, version, &shown));
-        assert_eq!(alert, rustls::AlertDescription::CertificateExpired);
+        let alert = rustls::AlertDescription::CertificateExpired;
+        setup.assert_refuses(config(&pki, version, &shown), alert);
     }
     let record = setup.proxy.wait_for_log("why it ended", |record| {
         record["fields"]["message"] == "no longer welcome: the connection ends"
