@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::version::{TLS12, TLS13};
 use socket2::SockRef;
 
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
         body::Body,
         client::Client,
         exporter::{Conversation, Framing},
+        pki::BOTH_VERSIONS,
     },
 };
 
@@ -99,7 +99,7 @@ fn assert_ended_soon(story: &str, left: Instant, reports: &Reports) {
 
 #[test]
 fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
-    for versions in [&[&TLS13], &[&TLS12]] {
+    for &version in BOTH_VERSIONS {
         let (action, reports) = reporting(|_, begin| {
             // The test may be over.
             let _ = begin.send(());
@@ -113,7 +113,7 @@ fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
         let mut gone = 0;
         for behind in behind() {
             for leaves in ALL {
-                let mut client = stage.client_of(versions);
+                let mut client = stage.client_of(&[version]);
                 client.send(request(0) + &behind).expect("sent");
                 reports.begun.recv_timeout(PATIENCE).expect("a request");
                 let left = Instant::now();
@@ -157,15 +157,18 @@ fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
     for (behind, (case, reports)) in
         behind().iter().flat_map(|behind| fast_or_slow.map(|it| (behind, it)))
     {
-        for leaves in ALL {
-            let mut client = stage.client();
+        for (leaves, &version) in
+            ALL.iter().flat_map(|it| BOTH_VERSIONS.iter().map(move |v| (it, v)))
+        {
+            let mut client = stage.client_of(&[version]);
             client.send(request(case) + behind).expect("sent");
             client.read_head().expect("a head");
             let left = Instant::now();
             let rest = leaves.act(client);
             // One that still reads takes a fast body in, as a program does that waits for its end.
             let reader = rest.map(|mut client| std::thread::spawn(move || client.read_to_end()));
-            let story = format!("{leaves:?}, case {case}, {} bytes behind it", behind.len());
+            let story =
+                format!("{leaves:?}, {version:?}, case {case}, {} bytes behind it", behind.len());
             assert_ended_soon(&story, left, reports);
             if let Some(reader) = reader {
                 reader.join().expect("it reads to the end");

@@ -23,10 +23,14 @@ pub(crate) const SLACK: Duration = Duration::from_millis(400);
 pub(crate) const OVER_RUN: Duration = Duration::from_millis(100);
 
 /// One proxy, and one exporter behind it under one or more names.
+///
+/// When it is dropped, no descriptor of the proxy may be left over.
 pub(crate) struct Stage {
     pub(crate) pki: Pki,
     pub(crate) exporter: Exporter,
     pub(crate) proxy: Proxy,
+    /// Descriptors that it has open when nobody is there.
+    at_rest: usize,
 }
 
 impl Stage {
@@ -50,7 +54,8 @@ impl Stage {
         let exporters: String =
             sections.iter().map(|(name, keys)| exporter.section(name) + keys).collect();
         let proxy = Proxy::start(&pki.config_ini(proxy_keys), &exporters);
-        Self { pki, exporter, proxy }
+        let at_rest = proxy.open_fds();
+        Self { pki, exporter, proxy, at_rest }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -77,6 +82,14 @@ impl Stage {
     #[track_caller]
     pub(crate) fn assert_at_rest(&self, most: usize) {
         self.proxy.assert_at_rest(most);
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.proxy.assert_at_rest(self.at_rest);
+        }
     }
 }
 
