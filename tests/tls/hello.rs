@@ -12,8 +12,8 @@ use crate::{
         PATIENCE,
         hello::{
             AES_128_GCM, ALERT, ECDHE_ECDSA_AES_128_GCM, HANDSHAKE, KEY_EXCHANGE_MODES,
-            PRE_SHARED_KEY, SESSION_TICKET, TLS_1_2, TLS_1_3, client_hello, hello_with, record,
-            with_length_2,
+            PRE_SHARED_KEY, SESSION_TICKET, TLS_1_2, TLS_1_3, client_hello, hello_with, in_crumbs,
+            record, with_length_2,
         },
         pki::{BOTH_VERSIONS, Pki},
     },
@@ -181,10 +181,10 @@ fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
 fn a_hello_in_records_of_one_byte_is_answered() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
-    let hello = client_hello(TLS_1_2, &[ECDHE_ECDSA_AES_128_GCM], None);
-    let crumbs: Vec<u8> = hello[5..].iter().flat_map(|&byte| record(&[byte])).collect();
-    let answer = reply(&setup, &crumbs);
-    assert_eq!(answer.first(), Some(&HANDSHAKE), "{answer:?}");
+    for (version, suite) in [(TLS_1_2, ECDHE_ECDSA_AES_128_GCM), (TLS_1_3, AES_128_GCM)] {
+        let answer = reply(&setup, &in_crumbs(&client_hello(version, &[suite], None)));
+        assert_eq!(answer.first(), Some(&HANDSHAKE), "{version:#x}: {answer:?}");
+    }
 }
 
 #[test]
