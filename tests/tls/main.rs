@@ -98,12 +98,14 @@ impl Setup {
     /// [`Setup::assert_ends`].
     #[track_caller]
     fn assert_refuses(&self, config: Arc<ClientConfig>, alert: AlertDescription) {
-        let result = match alert {
-            AlertDescription::CertificateRequired => "no_certificate",
-            AlertDescription::ProtocolVersion | AlertDescription::NoApplicationProtocol => {
-                "protocol"
-            }
-            _ => "bad_certificate",
+        let without_tls =
+            [AlertDescription::ProtocolVersion, AlertDescription::NoApplicationProtocol];
+        let result = if alert == AlertDescription::CertificateRequired {
+            "no_certificate"
+        } else if without_tls.contains(&alert) {
+            "protocol"
+        } else {
+            "bad_certificate"
         };
         let said = self.assert_ends(result, || refusal(self.address(), config));
         assert_eq!(said, alert);
