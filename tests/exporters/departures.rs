@@ -1,7 +1,7 @@
 //! A scraper that goes away ends the exporter's connection within 100 ms.
 
 use std::{
-    io,
+    io::{self, Write},
     net::Shutdown,
     sync::mpsc::{self, Receiver, Sender},
     time::{Duration, Instant},
@@ -10,12 +10,15 @@ use std::{
 use socket2::SockRef;
 
 use crate::{
-    stage::{Action, OVER_RUN, SLACK, Stage, assert_control, by_case, outcome, target},
+    stage::{
+        Action, OVER_RUN, SLACK, Stage, assert_control, assert_counted, by_case, outcome, target,
+    },
     support::{
         PATIENCE,
         body::Body,
         client::Client,
         exporter::{Conversation, Framing},
+        metrics::Samples,
         pki::BOTH_VERSIONS,
     },
 };
@@ -31,9 +34,12 @@ enum Leaves {
     HalfClose,
     /// close_notify and FIN, and it would still read.
     CloseNotify,
+    /// With bytes that are no TLS, and it would still read.
+    BreaksTls,
 }
 
-const ALL: [Leaves; 4] = [Leaves::Reset, Leaves::Close, Leaves::HalfClose, Leaves::CloseNotify];
+const ALL: [Leaves; 5] =
+    [Leaves::Reset, Leaves::Close, Leaves::HalfClose, Leaves::CloseNotify, Leaves::BreaksTls];
 
 impl Leaves {
     /// Does it; what is left of the scraper's side comes back.
@@ -47,6 +53,10 @@ impl Leaves {
             Self::Close => None,
             Self::HalfClose => {
                 client.socket().shutdown(Shutdown::Write).expect("an open socket");
+                Some(client)
+            }
+            Self::BreaksTls => {
+                client.socket().write_all(b"GET / HTTP/1.1\r\n\r\n").expect("an open socket");
                 Some(client)
             }
             Self::CloseNotify => {
@@ -178,9 +188,14 @@ fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
             stage.scrapes(gone + 1);
         }
     }
-    assert_control(&mut stage.client(), "x");
-    for record in &stage.scrapes(gone + 2)[1..=gone] {
+    let mut client = stage.client();
+    assert_control(&mut client, "x");
+    let scrapes = stage.scrapes(gone + 2);
+    for record in &scrapes[1..=gone] {
         assert_eq!(outcome(record), "scraper_gone", "{record}");
     }
+    let let_in = u32::try_from(gone + 2).expect("fewer");
+    assert_counted(&mut client, &Samples::default(), &scrapes, let_in);
+    drop(client);
     stage.assert_at_rest(fds);
 }

@@ -110,6 +110,7 @@ fn a_scrape_in_flight_is_finished_and_nothing_behind_it_is_begun() {
     });
     let section = exporter.section("e") + "max-concurrent = 9\n";
     let proxy = Proxy::start(&pki.config_ini(""), &section);
+    let at_rest = proxy.open_fds();
     let (end, at) = end_of_validity();
     let shown = until(&pki, end);
     let mut clients: Vec<_> = BOTH_VERSIONS
@@ -147,6 +148,8 @@ fn a_scrape_in_flight_is_finished_and_nothing_behind_it_is_begun() {
         assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
     }
     assert_eq!(exporter.connections(), clients.len());
+    drop(clients);
+    proxy.assert_at_rest(at_rest);
 }
 
 /// T37
