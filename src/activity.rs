@@ -2,6 +2,7 @@
 //! and the future that drives both. They all run in one task; the lock is never contended.
 
 use std::{
+    io,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -72,6 +73,8 @@ struct State {
     reset_on_close: bool,
     /// The client is no longer welcome.
     dismissed: bool,
+    /// The rule of TLS that the client broke.
+    broken_tls: Option<rustls::Error>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +109,7 @@ impl Activity {
                 ended: None,
                 reset_on_close: false,
                 dismissed: false,
+                broken_tls: None,
             }),
         }
     }
@@ -188,6 +192,17 @@ impl Activity {
         self.state().left.get_or_insert_with(Instant::now);
     }
 
+    /// Reading from the client failed. Whoever breaks TLS while an exporter is being asked has left
+    /// a scrape, which has its own record.
+    pub fn read_failed(&self, error: &io::Error) {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            // The client has said that it leaves.
+            None | Some(rustls::Error::AlertReceived(_)) => {}
+            Some(broken) if !self.is_scraping() => self.state().broken_tls = Some(broken.clone()),
+            Some(_) => {}
+        }
+    }
+
     /// Bytes are left in the TLS buffer.
     pub fn write_blocked(&self) {
         self.state().backlog = true;
@@ -252,6 +267,11 @@ impl Activity {
     /// The clock that has run out at `now`.
     pub fn expired(&self, now: Instant) -> Option<Ending> {
         self.next_clock().filter(|(at, _)| *at <= now).map(|(_, ending)| ending)
+    }
+
+    /// The rule of TLS that the client broke between two scrapes, if it did.
+    pub fn broken_tls(&self) -> Option<rustls::Error> {
+        self.state().broken_tls.clone()
     }
 
     /// Whether bytes of a response are not with the socket yet.
@@ -320,6 +340,26 @@ mod tests {
     fn relaying(activity: &Activity) {
         activity.request_arrived();
         activity.relaying(Deadline::after(Instant::now(), Budget::new(secs(5)).unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tls_is_broken_by_whoever_breaks_it_and_neither_leaves_nor_is_being_answered() {
+        let failed = |inner: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, inner);
+        let told = |activity: &Activity, error: &io::Error| {
+            activity.read_failed(error);
+            activity.broken_tls()
+        };
+        let left = rustls::Error::AlertReceived(rustls::AlertDescription::UserCanceled);
+        let reset = io::ErrorKind::ConnectionReset.into();
+        let activity = activity();
+        assert_eq!(told(&activity, &failed(left)), None);
+        assert_eq!(told(&activity, &reset), None);
+        relaying(&activity);
+        assert_eq!(told(&activity, &failed(rustls::Error::DecryptError)), None);
+        activity.responding(false);
+        let broken = rustls::Error::DecryptError;
+        assert_eq!(told(&activity, &failed(broken.clone())), Some(broken.clone()));
+        assert_eq!(told(&activity, &reset), Some(broken));
     }
 
     /// The clock that runs out first, and in how many seconds.

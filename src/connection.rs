@@ -55,6 +55,8 @@ pub enum Closed {
     By(Ending),
     /// hyper gave up: broken request, lost client, aborted response.
     Failed(hyper::Error),
+    /// The client broke a rule of TLS. It has been sent the alert, where rustls has one for it.
+    BrokenTls(rustls::Error),
 }
 
 impl Closed {
@@ -65,6 +67,7 @@ impl Closed {
             Self::By(Ending::Header) => Some(Unread::HeaderTimeout),
             Self::Failed(error) if error.is_parse_too_large() => Some(Unread::HeadTooLarge),
             Self::Failed(error) if error.is_parse() => Some(Unread::Malformed),
+            Self::BrokenTls(_) => Some(Unread::BrokenTls),
             Self::Normally | Self::By(_) | Self::Failed(_) => None,
         }
     }
@@ -113,10 +116,13 @@ where
                 if let Some(ending) = activity.expired(Instant::now()) {
                     return Poll::Ready(Closed::By(ending));
                 }
-                match Pin::new(&mut connection).poll(cx) {
-                    Poll::Ready(Ok(())) => return Poll::Ready(Closed::Normally),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Closed::Failed(error)),
-                    Poll::Pending => {}
+                if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                    return Poll::Ready(match (activity.broken_tls(), ended) {
+                        // hyper takes it for the end of the stream, or for its failure.
+                        (Some(error), _) => Closed::BrokenTls(error),
+                        (None, Ok(())) => Closed::Normally,
+                        (None, Err(error)) => Closed::Failed(error),
+                    });
                 }
                 poll_clocks(&activity, timer.as_mut(), cx).map(Closed::By)
             }) => break closed,
@@ -125,6 +131,7 @@ where
 
     let client_may_still_send = match &closed {
         Closed::Normally => activity.refused_early(),
+        Closed::BrokenTls(_) => false,
         // hyper has answered 400, 414 or 431 itself.
         Closed::Failed(error) => error.is_parse() || error.is_parse_too_large(),
         Closed::By(ending) => {

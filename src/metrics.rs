@@ -117,16 +117,20 @@ pub enum Unread {
     HeadTooLarge,
     /// No HTTP.
     Malformed,
+    /// No TLS any more, after a handshake that was in order.
+    BrokenTls,
 }
 
 impl Unread {
-    const ALL: [Self; 3] = [Self::HeaderTimeout, Self::HeadTooLarge, Self::Malformed];
+    const ALL: [Self; 4] =
+        [Self::HeaderTimeout, Self::HeadTooLarge, Self::Malformed, Self::BrokenTls];
 
     fn label(self) -> &'static str {
         match self {
             Self::HeaderTimeout => "header_timeout",
             Self::HeadTooLarge => "head_too_large",
             Self::Malformed => "malformed",
+            Self::BrokenTls => "broken_tls",
         }
     }
 }

@@ -418,6 +418,13 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
             reason = Chain(&error).to_string(),
             "request refused"
         ),
+        Closed::BrokenTls(error) => tracing::info!(
+            target: ANY_PEER,
+            peer = %address,
+            client = peer.client(),
+            reason = format!("after the TLS handshake: {error}"),
+            "request refused"
+        ),
         Closed::Failed(error) => {
             tracing::debug!(peer = %address, reason = Chain(&error).to_string(), "connection ended");
         }

@@ -170,6 +170,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
             Poll::Ready(Ok(()))
         };
         self.hyper_waits = read.is_pending();
+        if let Poll::Ready(Err(error)) = &read {
+            self.activity.read_failed(error);
+        }
         if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
             self.activity.bytes_read(bytes);
         }

@@ -93,7 +93,8 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         if !self.is_anchor(end_entity) {
-            return self.webpki.verify_client_cert(end_entity, intermediates, now);
+            let verified = self.webpki.verify_client_cert(end_entity, intermediates, now);
+            return verified.map_err(blame_the_client);
         }
         let (not_before, not_after) =
             validity(end_entity).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
@@ -128,4 +129,18 @@ impl ClientCertVerifier for ClientVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.webpki.supported_verify_schemes()
     }
+}
+
+/// What webpki says of a certificate, in terms of the client who showed it.
+fn blame_the_client(error: Error) -> Error {
+    let blame = if error == CertificateError::BadSignature.into() {
+        // Of a CA that has but the name of ours, as one has that was made anew.
+        CertificateError::UnknownIssuer
+    } else if matches!(error, Error::InvalidCertRevocationList(_)) {
+        // A list that our CA did not sign is no list.
+        CertificateError::UnknownRevocationStatus
+    } else {
+        return error;
+    };
+    blame.into()
 }

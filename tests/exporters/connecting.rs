@@ -13,11 +13,13 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     stage::{
-        CONTROL, Stage, Then, assert_control, assert_on_time, assert_refused, by_case, raw, target,
+        CONTROL, Stage, Then, assert_control, assert_counted, assert_on_time, assert_refused,
+        by_case, outcome, raw, scrapes, target,
     },
     support::{
         client::{Client, Response},
         exporter::{Conversation, Exporter, Gate},
+        metrics::Samples,
         pki::{BOTH_VERSIONS, Pki},
         proxy::Proxy,
     },
@@ -72,22 +74,31 @@ pub(crate) fn section(name: &str, keys: &str) -> String {
     format!("\n[{name}]\nenabled = True\npath = /metrics\n{keys}")
 }
 
-/// Scrapes each of the sections twice over one connection and expects the same refusal.
+/// Scrapes each of the sections twice over one connection and expects the same refusal, logged and
+/// counted once each, with no descriptor left over.
 fn assert_refusals(pki: &Pki, cases: &[(&str, String, u16, &str, &str)]) -> Vec<Duration> {
     let exporters: String = cases.iter().map(|(name, keys, ..)| section(name, keys)).collect();
     let proxy = Proxy::start(&pki.config_ini(""), &exporters);
     let mut client =
         Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    let before = Samples::of(&mut client);
+    let at_rest = proxy.open_fds();
     let mut took = Vec::new();
-    for (name, _, status, reason, word) in cases {
+    for (name, _, status, reason, _) in cases {
         for _ in 0..2 {
             let sent = Instant::now();
             let response = client.get(&format!("/prometheus?exporter={name}"));
             took.push(sent.elapsed());
             assert_refused(name, &response, *status, reason);
         }
-        assert_eq!(proxy.wait_for_scrape(name)["outcome"], *word, "{name}");
     }
+    let records = scrapes(&proxy, 2 * cases.len());
+    assert_eq!(records.len(), 2 * cases.len(), "one record a scrape");
+    for (pair, (name, .., word)) in records.chunks(2).zip(cases) {
+        assert!(pair.iter().all(|it| it["exporter"] == *name && outcome(it) == *word), "{pair:?}");
+    }
+    assert_counted(&mut client, &before, &records, 0);
+    proxy.assert_at_rest(at_rest);
     took
 }
 

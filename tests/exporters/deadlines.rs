@@ -16,9 +16,9 @@ use crate::{
     support::{
         PATIENCE,
         body::Body,
-        client::Client,
+        client::{Client, Head},
         exporter::{Conversation, Exporter, Framing},
-        pki::Pki,
+        pki::{BOTH_VERSIONS, Pki},
     },
 };
 
@@ -165,7 +165,23 @@ fn recv(closed: &Receiver<Instant>) -> Instant {
     closed.recv_timeout(PATIENCE).expect("the exporter's connection is ended")
 }
 
-/// A scraper reads the head and nothing more; it and the exporter are let go of when it is due.
+/// A scraper with each version of TLS that has the head of its answer, and when they asked for it.
+fn begin_scrapes(stage: &Stage) -> (Vec<(Client, Head)>, Instant) {
+    let mut clients: Vec<_> =
+        BOTH_VERSIONS.iter().map(|&version| stage.client_of(&[version])).collect();
+    let sent = Instant::now();
+    for client in &mut clients {
+        client.send_get(&target("x", 0)).expect("sent");
+    }
+    let with_head = |mut client: Client| {
+        let head = client.read_head().expect("a head");
+        assert_eq!(head.status, 200, "{head:?}");
+        (client, head)
+    };
+    (clients.into_iter().map(with_head).collect(), sent)
+}
+
+/// Scrapers read the head and nothing more; they and their exporters are let go of when it is due.
 fn assert_ended_without_a_reader(stall_timeout: &str, timeout: &str, due: Duration, word: &str) {
     for framing in [Framing::Chunked(4096), Framing::ContentLength, Framing::UntilClose] {
         let (sender, closed) = mpsc::channel();
@@ -178,25 +194,21 @@ fn assert_ended_without_a_reader(stall_timeout: &str, timeout: &str, due: Durati
         assert_control(&mut stage.client(), "x");
         let (fds, rss) = (stage.proxy.open_fds(), stage.proxy.peak_rss_kib());
 
-        let mut client = stage.client();
-        let sent = Instant::now();
-        client.send_get(&target("x", 0)).expect("sent");
-        let head = client.read_head().expect("a head");
-        assert_eq!(head.status, 200, "{head:?}");
-        let reset = wait_for_reset(&client);
-        let upstream = recv(&closed);
-        let story = format!("{framing:?}, not read");
-        assert_on_time(&story, reset - sent, due);
-        assert_on_time(&format!("{story}, exporter"), upstream - sent, due);
-
-        // What is left in the scraper's kernel is no whole message either.
-        assert_cut(&story, &client.read_body(&head).end);
-        let scrapes = stage.scrapes(2);
-        assert_eq!(outcome(&scrapes[1]), word);
+        let (scrapers, sent) = begin_scrapes(&stage);
+        for (mut client, head) in scrapers {
+            let reset = wait_for_reset(&client);
+            let upstream = recv(&closed);
+            let story = format!("{framing:?}, {:?}, not read", client.tls().protocol_version());
+            assert_on_time(&story, reset - sent, due);
+            assert_on_time(&format!("{story}, exporter"), upstream - sent, due);
+            // What is left in the scraper's kernel is no whole message either.
+            assert_cut(&story, &client.read_body(&head).end);
+        }
+        let scrapes = stage.scrapes(1 + BOTH_VERSIONS.len());
+        assert!(scrapes[1..].iter().all(|it| outcome(it) == word), "{scrapes:#?}");
         let grown = stage.proxy.peak_rss_kib() - rss;
-        assert!(grown < 8 * 1024, "{story}: the peak memory grew by {grown} KiB");
+        assert!(grown < 8 * 1024, "{framing:?}: the peak memory grew by {grown} KiB");
         assert_control(&mut stage.client(), "x");
-        drop(client);
         stage.assert_at_rest(fds);
     }
 }
@@ -216,22 +228,22 @@ fn d02_a_scraper_that_reads_in_drops_is_ended_at_the_deadline() {
     let (sender, closed) = mpsc::channel();
     let action = until_closed(Framing::Chunked(4096), sender);
     let stage = Stage::new("timeout = 1\n", by_case(vec![action]));
-    let mut client = stage.client();
-    let sent = Instant::now();
-    client.send_get(&target("x", 0)).expect("sent");
-    client.read_head().expect("a head");
-    let mut socket = client.socket();
-    let upstream = loop {
-        // Bytes below TLS: that the socket takes a few more is all that counts.
-        let mut drop = [0; 512];
-        let _ = socket.read(&mut drop);
-        if let Ok(at) = closed.recv_timeout(ms(20)) {
-            break at;
-        }
+    let (scrapers, sent) = begin_scrapes(&stage);
+    let mut ended = 0;
+    while ended < scrapers.len() {
         assert!(sent.elapsed() < PATIENCE, "the proxy keeps a scraper that reads in drops");
-    };
-    assert_on_time("drops", upstream - sent, ms(1000));
-    assert_eq!(stage.only_outcome(), "deadline_scraper");
+        for (client, _) in &scrapers {
+            // Bytes below TLS: that the socket takes a few more is all that counts.
+            let _ = client.socket().read(&mut [0; 512]);
+        }
+        if let Ok(upstream) = closed.recv_timeout(ms(20)) {
+            assert_on_time("drops", upstream - sent, ms(1000));
+            ended += 1;
+        }
+    }
+    for record in stage.scrapes(BOTH_VERSIONS.len()) {
+        assert_eq!(outcome(&record), "deadline_scraper");
+    }
 }
 
 #[test]

@@ -1,22 +1,25 @@
 //! A scraper that goes away ends the exporter's connection within 100 ms.
 
 use std::{
-    io,
+    io::{self, Write},
     net::Shutdown,
     sync::mpsc::{self, Receiver, Sender},
     time::{Duration, Instant},
 };
 
-use rustls::version::{TLS12, TLS13};
 use socket2::SockRef;
 
 use crate::{
-    stage::{Action, OVER_RUN, SLACK, Stage, assert_control, by_case, outcome, target},
+    stage::{
+        Action, OVER_RUN, SLACK, Stage, assert_control, assert_counted, by_case, outcome, target,
+    },
     support::{
         PATIENCE,
         body::Body,
         client::Client,
         exporter::{Conversation, Framing},
+        metrics::Samples,
+        pki::BOTH_VERSIONS,
     },
 };
 
@@ -31,9 +34,12 @@ enum Leaves {
     HalfClose,
     /// close_notify and FIN, and it would still read.
     CloseNotify,
+    /// With bytes that are no TLS, and it would still read.
+    BreaksTls,
 }
 
-const ALL: [Leaves; 4] = [Leaves::Reset, Leaves::Close, Leaves::HalfClose, Leaves::CloseNotify];
+const ALL: [Leaves; 5] =
+    [Leaves::Reset, Leaves::Close, Leaves::HalfClose, Leaves::CloseNotify, Leaves::BreaksTls];
 
 impl Leaves {
     /// Does it; what is left of the scraper's side comes back.
@@ -47,6 +53,10 @@ impl Leaves {
             Self::Close => None,
             Self::HalfClose => {
                 client.socket().shutdown(Shutdown::Write).expect("an open socket");
+                Some(client)
+            }
+            Self::BreaksTls => {
+                client.socket().write_all(b"GET / HTTP/1.1\r\n\r\n").expect("an open socket");
                 Some(client)
             }
             Self::CloseNotify => {
@@ -99,7 +109,7 @@ fn assert_ended_soon(story: &str, left: Instant, reports: &Reports) {
 
 #[test]
 fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
-    for versions in [&[&TLS13], &[&TLS12]] {
+    for &version in BOTH_VERSIONS {
         let (action, reports) = reporting(|_, begin| {
             // The test may be over.
             let _ = begin.send(());
@@ -113,7 +123,7 @@ fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
         let mut gone = 0;
         for behind in behind() {
             for leaves in ALL {
-                let mut client = stage.client_of(versions);
+                let mut client = stage.client_of(&[version]);
                 client.send(request(0) + &behind).expect("sent");
                 reports.begun.recv_timeout(PATIENCE).expect("a request");
                 let left = Instant::now();
@@ -157,15 +167,18 @@ fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
     for (behind, (case, reports)) in
         behind().iter().flat_map(|behind| fast_or_slow.map(|it| (behind, it)))
     {
-        for leaves in ALL {
-            let mut client = stage.client();
+        for (leaves, &version) in
+            ALL.iter().flat_map(|it| BOTH_VERSIONS.iter().map(move |v| (it, v)))
+        {
+            let mut client = stage.client_of(&[version]);
             client.send(request(case) + behind).expect("sent");
             client.read_head().expect("a head");
             let left = Instant::now();
             let rest = leaves.act(client);
             // One that still reads takes a fast body in, as a program does that waits for its end.
             let reader = rest.map(|mut client| std::thread::spawn(move || client.read_to_end()));
-            let story = format!("{leaves:?}, case {case}, {} bytes behind it", behind.len());
+            let story =
+                format!("{leaves:?}, {version:?}, case {case}, {} bytes behind it", behind.len());
             assert_ended_soon(&story, left, reports);
             if let Some(reader) = reader {
                 reader.join().expect("it reads to the end");
@@ -175,9 +188,14 @@ fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
             stage.scrapes(gone + 1);
         }
     }
-    assert_control(&mut stage.client(), "x");
-    for record in &stage.scrapes(gone + 2)[1..=gone] {
+    let mut client = stage.client();
+    assert_control(&mut client, "x");
+    let scrapes = stage.scrapes(gone + 2);
+    for record in &scrapes[1..=gone] {
         assert_eq!(outcome(record), "scraper_gone", "{record}");
     }
+    let let_in = u32::try_from(gone + 2).expect("fewer");
+    assert_counted(&mut client, &Samples::default(), &scrapes, let_in);
+    drop(client);
     stage.assert_at_rest(fds);
 }

@@ -1,7 +1,11 @@
 //! Every refusal there is: in constant words whoever asks, and with one record that repeats nothing
 //! of what either side sent and no secret (the invariants I5 and I7).
 
-use std::{collections::BTreeSet, sync::mpsc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::mpsc,
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -12,6 +16,7 @@ use crate::{
         PATIENCE,
         client::Client,
         exporter::{Conversation, Exporter},
+        metrics::{LET_IN, Samples},
         pki::{BOTH_VERSIONS, Pki, write_private},
         proxy::Proxy,
     },
@@ -218,6 +223,33 @@ fn word(record: &Value) -> &str {
     record["outcome"].as_str().or_else(|| record["reason"].as_str()).unwrap_or_default()
 }
 
+/// The counter that moves with what a record tells.
+fn series(record: &Value) -> String {
+    match (&record["outcome"], word(record)) {
+        (Value::Null, "unknown_exporter") => {
+            "scrapegate_scrapes_total{exporter=\"unknown\",outcome=\"unknown_exporter\"}".to_owned()
+        }
+        (Value::Null, reason) => format!("scrapegate_http_rejected_total{{reason=\"{reason}\"}}"),
+        (outcome, _) => {
+            let exporter = &record["exporter"];
+            format!("scrapegate_scrapes_total{{exporter={exporter},outcome={outcome}}}")
+        }
+    }
+}
+
+/// Asserts that all that was counted since the start is what the records tell.
+#[track_caller]
+fn assert_counted(proxy: &Proxy, pki: &Pki) {
+    let mut expected = BTreeMap::new();
+    for record in records(proxy) {
+        *expected.entry(series(&record)).or_insert(0.0) += 1.0;
+    }
+    let samples = Samples::with(&mut connect(proxy, pki, 0), PASSWORD);
+    let mut events = samples.events_since(&Samples::default());
+    events.remove(LET_IN);
+    assert_eq!(events, expected.iter().map(|(event, moved)| (event.as_str(), *moved)).collect());
+}
+
 /// Asks `requests` in turn and asserts the same answer to each, to the byte but for the date, and a
 /// record more with its word.
 #[track_caller]
@@ -312,6 +344,7 @@ fn every_refusal_has_constant_words_and_one_record_without_a_secret() {
     for refusal in &refusals {
         assert_constant(&proxy, &mut clients, &pki, refusal);
     }
+    assert_counted(&proxy, &pki);
 
     // While another scrape has the only slot.
     let mut busy = connect(&proxy, &pki, 0);

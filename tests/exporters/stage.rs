@@ -1,6 +1,6 @@
 //! What the cases share: one proxy before one exporter, whose answer the request chooses.
 
-use std::{cell::Cell, io, thread, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, io, thread, time::Duration};
 
 use rustls::SupportedProtocolVersion;
 use serde_json::Value;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::{
     client::{Client, Cut, End, Response},
     exporter::{Conversation, Exporter, Script},
+    metrics::{LET_IN, Samples},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
@@ -22,10 +23,14 @@ pub(crate) const SLACK: Duration = Duration::from_millis(400);
 pub(crate) const OVER_RUN: Duration = Duration::from_millis(100);
 
 /// One proxy, and one exporter behind it under one or more names.
+///
+/// When it is dropped, no descriptor of the proxy may be left over.
 pub(crate) struct Stage {
     pub(crate) pki: Pki,
     pub(crate) exporter: Exporter,
     pub(crate) proxy: Proxy,
+    /// Descriptors that it has open when nobody is there.
+    at_rest: usize,
 }
 
 impl Stage {
@@ -49,7 +54,8 @@ impl Stage {
         let exporters: String =
             sections.iter().map(|(name, keys)| exporter.section(name) + keys).collect();
         let proxy = Proxy::start(&pki.config_ini(proxy_keys), &exporters);
-        Self { pki, exporter, proxy }
+        let at_rest = proxy.open_fds();
+        Self { pki, exporter, proxy, at_rest }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -62,14 +68,7 @@ impl Stage {
 
     /// The records of scrapes, in the order they ended, once there are `count`.
     pub(crate) fn scrapes(&self, count: usize) -> Vec<Value> {
-        let seen = Cell::new(0);
-        self.proxy.wait_for_log(&format!("{count} scrapes"), |record| {
-            seen.set(seen.get() + usize::from(is_scrape(record)));
-            seen.get() == count
-        });
-        let lines = self.proxy.log_lines();
-        let records = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
-        records.filter(is_scrape).map(|mut record: Value| record["fields"].take()).collect()
+        scrapes(&self.proxy, count)
     }
 
     /// The outcome of the one scrape there was.
@@ -84,6 +83,26 @@ impl Stage {
     pub(crate) fn assert_at_rest(&self, most: usize) {
         self.proxy.assert_at_rest(most);
     }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.proxy.assert_at_rest(self.at_rest);
+        }
+    }
+}
+
+/// The records of scrapes, in the order they ended, once there are `count`.
+pub(crate) fn scrapes(proxy: &Proxy, count: usize) -> Vec<Value> {
+    let seen = Cell::new(0);
+    proxy.wait_for_log(&format!("{count} scrapes"), |record| {
+        seen.set(seen.get() + usize::from(is_scrape(record)));
+        seen.get() == count
+    });
+    let lines = proxy.log_lines();
+    let records = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+    records.filter(is_scrape).map(|mut record: Value| record["fields"].take()).collect()
 }
 
 fn is_scrape(record: &Value) -> bool {
@@ -186,9 +205,9 @@ pub(crate) type Case = (&'static str, Action, Expected);
 
 /// Runs the cases one after the other, over one connection as long as it lives, before one proxy.
 ///
-/// Each has to end as expected and be logged once; a connection that had no abort has to go on
-/// with the next case; in the end a control scrape works, and neither descriptors nor memory are
-/// left over.
+/// Each has to end as expected, and be logged and counted once; a connection that had no abort has
+/// to go on with the next case; in the end a control scrape works, and neither descriptors nor
+/// memory are left over.
 pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     let mut actions = Vec::new();
     let mut stories = Vec::new();
@@ -199,7 +218,9 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     let stage = Stage::new(keys, by_case(actions));
     let mut client = stage.client();
     assert_control(&mut client, "x");
+    let before = Samples::of(&mut client);
     let (at_rest, rss) = (stage.proxy.open_fds(), stage.proxy.rss_kib());
+    let mut let_in = 0;
 
     for (case, (story, expected)) in stories.iter().enumerate() {
         client.send_get(&target("x", case)).expect("the connection is open");
@@ -207,6 +228,7 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
         assert_expected(story, &response, expected);
         if matches!(expected, Expected::Aborted(_)) {
             client = stage.client();
+            let_in += 1;
         }
     }
     assert_control(&mut client, "x");
@@ -216,11 +238,35 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     for (record, (story, expected)) in records[1..].iter().zip(&stories) {
         assert_eq!(outcome(record), expected.outcome(), "{story}: {record}");
     }
+    assert_counted(&mut client, &before, &records[1..], let_in);
     assert_eq!(stage.exporter.connections(), stories.len() + 2, "one connection a scrape");
     stage.assert_at_rest(at_rest);
     let grown = stage.proxy.rss_kib().saturating_sub(rss);
     assert!(grown < 8 * 1024, "the memory grew by {grown} KiB");
     stage
+}
+
+/// Asserts that since `before` the counters have moved by these scrapes, which are over, and by so
+/// many clients that were let in, and that none else has.
+#[track_caller]
+pub(crate) fn assert_counted(
+    client: &mut Client,
+    before: &Samples,
+    records: &[Value],
+    let_in: u32,
+) {
+    let series = records.iter().map(|record| {
+        let (exporter, outcome) = (&record["exporter"], &record["outcome"]);
+        format!("scrapegate_scrapes_total{{exporter={exporter},outcome={outcome}}}")
+    });
+    let mut expected = BTreeMap::new();
+    for event in series.chain((0..let_in).map(|_| LET_IN.to_owned())) {
+        *expected.entry(event).or_insert(0.0) += 1.0;
+    }
+    let samples = Samples::of(client);
+    let events = samples.events_since(before);
+    assert_eq!(events, expected.iter().map(|(event, moved)| (event.as_str(), *moved)).collect());
+    assert_eq!(samples.sum("scrapegate_scrapes_in_flight{"), 0.0);
 }
 
 fn assert_expected(story: &str, response: &Response, expected: &Expected) {

@@ -5,7 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Setup, assert_lasted, assert_scrapes, support::client::Client, wait_for_end};
+use crate::{
+    Setup, assert_lasted, assert_scrapes,
+    support::{
+        client::Client,
+        hello::{AES_128_GCM, ECDHE_ECDSA_AES_128_GCM, TLS_1_2, TLS_1_3, client_hello, in_crumbs},
+    },
+    wait_for_end,
+};
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 /// Between two bytes of a client that lets no single wait get long.
@@ -20,10 +27,26 @@ fn assert_ends_unanswered(client: &mut Client) -> Instant {
     Instant::now()
 }
 
+/// The same of one whose request head does not come to its end, which is logged; so many have been.
+#[track_caller]
+fn assert_ends_as_late(setup: &Setup, refused: u64, client: &mut Client) -> Instant {
+    let ended = assert_ends_unanswered(client);
+    setup.proxy.assert_logged("request refused", refused);
+    let lines = setup.proxy.log_lines();
+    let of_this = lines.iter().filter(|line| line.contains("no complete request head within"));
+    assert_eq!(of_this.count() as u64, refused, "{lines:#?}");
+    ended
+}
+
 /// Sends the bytes one by one, slowly, until the proxy takes no more.
-fn drip(bytes: &[u8], mut send: impl FnMut(&[u8]) -> std::io::Result<()>) {
-    for byte in bytes.chunks(1) {
-        if send(byte).is_err() {
+fn drip(bytes: &[u8], send: impl FnMut(&[u8]) -> std::io::Result<()>) {
+    drip_by(1, bytes, send);
+}
+
+/// The same with so many at a time.
+fn drip_by(size: usize, bytes: &[u8], mut send: impl FnMut(&[u8]) -> std::io::Result<()>) {
+    for drop in bytes.chunks(size) {
+        if send(drop).is_err() {
             return;
         }
         std::thread::sleep(DRIP);
@@ -63,13 +86,30 @@ fn a_handshake_byte_by_byte_ends_at_the_same_timeout() {
     assert_lasted(ended - begun, HALF_A_SECOND);
 }
 
+/// T33
+#[test]
+fn a_handshake_in_whole_records_of_one_byte_ends_at_the_same_timeout() {
+    let setup = Setup::new("handshake-timeout = 0.5\n");
+    for (version, suite) in [(TLS_1_2, ECDHE_ECDSA_AES_128_GCM), (TLS_1_3, AES_128_GCM)] {
+        let crumbs = in_crumbs(&client_hello(version, &[suite], None));
+        let begun = Instant::now();
+        let mut stream = setup.connect_silently();
+        drip_by(6, &crumbs, |record| stream.write_all(record));
+        let (bytes, ended) = wait_for_end(&mut stream);
+        assert_eq!(bytes, b"", "{version:#x}");
+        assert_lasted(ended - begun, HALF_A_SECOND);
+    }
+    setup.proxy.assert_logged("TLS handshake ended", 2);
+    setup.assert_serves_a_new_client();
+}
+
 /// H02.
 #[test]
 fn a_first_request_that_does_not_come_ends_the_connection() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
     let begun = Instant::now();
     let mut client = setup.connect();
-    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+    assert_lasted(assert_ends_as_late(&setup, 1, &mut client) - begun, HALF_A_SECOND);
 }
 
 /// H01.
@@ -79,7 +119,7 @@ fn a_first_request_byte_by_byte_ends_at_the_same_timeout() {
     let begun = Instant::now();
     let mut client = setup.connect();
     drip(REQUEST.as_bytes(), |byte| client.send(byte));
-    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+    assert_lasted(assert_ends_as_late(&setup, 1, &mut client) - begun, HALF_A_SECOND);
 }
 
 /// H01.
@@ -90,14 +130,15 @@ fn endless_headers_end_at_the_same_timeout() {
     let mut client = setup.connect();
     client.send(REQUEST.strip_suffix("\r\n").expect("an empty line")).expect("sent");
     drip(&b"x: y\r\n".repeat(10), |byte| client.send(byte));
-    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+    assert_lasted(assert_ends_as_late(&setup, 1, &mut client) - begun, HALF_A_SECOND);
 }
 
 /// H01.
 #[test]
 fn a_later_request_has_its_timeout_from_its_first_byte() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
-    for rest in ["", "ET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\nX: "] {
+    let rests = ["", "ET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\nX: "];
+    for (refused, rest) in (1..).zip(rests) {
         let mut client = setup.connect();
         assert_scrapes(&mut client);
         // Longer than the head may take: the clock of the connection is another.
@@ -105,7 +146,7 @@ fn a_later_request_has_its_timeout_from_its_first_byte() {
         let begun = Instant::now();
         client.send("G").expect("sent");
         drip(rest.as_bytes(), |byte| client.send(byte));
-        assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+        assert_lasted(assert_ends_as_late(&setup, refused, &mut client) - begun, HALF_A_SECOND);
     }
 }
 
@@ -118,7 +159,7 @@ fn the_start_of_a_request_sent_with_the_one_before_is_timed_too() {
     client.send(format!("{REQUEST}GET /prom")).expect("sent");
     let response = client.read_response().expect("the answer to the first");
     assert_eq!(response.head.status, 200);
-    assert_lasted(assert_ends_unanswered(&mut client) - begun, HALF_A_SECOND);
+    assert_lasted(assert_ends_as_late(&setup, 1, &mut client) - begun, HALF_A_SECOND);
 }
 
 /// H02.

@@ -1,7 +1,6 @@
 //! Whatever happens, exactly one counter of events moves, and that by one.
 
 use std::{
-    collections::BTreeMap,
     io::{Read, Write},
     net::TcpStream,
 };
@@ -16,27 +15,14 @@ use crate::{
         body::Body,
         client::Client,
         exporter::{Conversation, Framing},
-        metrics::Samples,
+        metrics::{self, LET_IN},
         pki::Pki,
     },
 };
 
-/// The handshakes of clients that are let in: each connection has one.
-const LET_IN: &str = "scrapegate_tls_handshakes_total{result=\"ok\"}";
-
-fn events<'a>(samples: &'a Samples, before: &Samples) -> BTreeMap<&'a str, f64> {
-    let mut events = samples.events_since(before);
-    events.remove(LET_IN);
-    events
-}
-
 /// Lets `happen`, and waits until `series` has moved by one, and nothing else has.
 fn assert_moves<T>(setup: &Setup, series: &str, happen: impl FnOnce() -> T) {
-    let before = setup.samples();
-    let kept = happen();
-    let samples = setup.wait_for(series, |samples| !events(samples, &before).is_empty());
-    assert_eq!(events(&samples, &before), BTreeMap::from([(series, 1.0)]));
-    drop(kept);
+    drop(metrics::assert_moves(series, || setup.samples(), happen));
 }
 
 fn scrape_series(outcome: &str) -> String {
@@ -119,7 +105,9 @@ fn a_request_that_is_no_scrape_moves_one_counter_or_none() {
     for target in ["/prometheus", "/-/healthy", "/-/ready", "/metrics"] {
         assert_eq!(client.get(target).head.status, 200, "{target}");
     }
-    assert!(events(&setup.samples(), &before).is_empty());
+    let samples = setup.samples();
+    let events = samples.events_since(&before);
+    assert!(events.keys().all(|series| *series == LET_IN), "{events:?}");
 }
 
 #[test]

@@ -1,10 +1,27 @@
 //! Client certificates that are too weak, made and shown by OpenSSL, which still signs with them.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use rcgen::KeyPair;
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use crate::{
     openssl_pki::openssl,
-    support::{pki::Pki, proxy::Proxy},
+    support::{
+        body::Body,
+        client::Client,
+        exporter::{Exporter, Framing},
+        metrics::{Samples, assert_moves},
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::Proxy,
+    },
 };
 
 /// TLS alerts (RFC 8446 §6).
@@ -30,6 +47,14 @@ fn alert(proxy: &Proxy, pki: &Pki, name: &str, version: &str) -> Option<u8> {
     number.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok()
 }
 
+/// Somebody with the certificate of this name.
+fn client(pki: &Pki, name: &str) -> Arc<ClientConfig> {
+    let chain = CertificateDer::from_pem_file(pki.path(&format!("{name}.pem"))).expect("one");
+    let key = fs::read_to_string(pki.path(&format!("{name}.key"))).expect("a key");
+    let key = KeyPair::from_pem(&key).expect("a key");
+    pki.client_with(BOTH_VERSIONS, vec![chain], &key)
+}
+
 /// T17
 #[test]
 fn weak_keys_and_weak_signatures_are_refused() {
@@ -44,18 +69,25 @@ fn weak_keys_and_weak_signatures_are_refused() {
         ),
     );
     // Without an extension it would be of X.509 version 1, which is refused for that alone.
-    std::fs::write(pki.path("usage.cnf"), "extendedKeyUsage=clientAuth\n").expect("written");
-    let config = pki.config_ini("header-timeout = 0.5\n").replace(
+    fs::write(pki.path("usage.cnf"), "extendedKeyUsage=clientAuth\n").expect("written");
+    let config = pki.config_ini("header-timeout = 1\n").replace(
         &format!("client-ca = {}", pki.path("ca.pem").display()),
         &format!("client-ca = {}", pki.path("rsa_ca.pem").display()),
     );
-    let proxy = Proxy::start(&config, "");
+    let exporter = Exporter::start(|conversation| {
+        conversation.read_request()?;
+        conversation.answer("", Framing::ContentLength, Body::text(100))
+    });
+    let proxy = Proxy::start(&config, &exporter.section("e"));
     let at_rest = proxy.open_fds();
-    for (name, bits, digest, alerts) in [
-        ("sound", 2048, "sha256", None),
-        ("rsa_1024", 1024, "sha256", Some([DECRYPT_ERROR, BAD_CERTIFICATE])),
-        ("sha_1", 2048, "sha1", Some([DECRYPT_ERROR, BAD_CERTIFICATE])),
-        ("md_5", 2048, "md5", Some([DECRYPT_ERROR, BAD_CERTIFICATE])),
+    let connect_soundly =
+        || Client::connect(proxy.address(), client(&pki, "sound")).expect("a handshake");
+    let (mut refused, mut scrapes) = (0, 0);
+    for (name, bits, digest, is_weak) in [
+        ("sound", 2048, "sha256", false),
+        ("rsa_1024", 1024, "sha256", true),
+        ("sha_1", 2048, "sha1", true),
+        ("md_5", 2048, "md5", true),
     ] {
         let request = format!("req -new -newkey rsa:{bits} {subject} -keyout {name}.key");
         openssl(&folder, &format!("{request} -out {name}.csr"));
@@ -63,13 +95,26 @@ fn weak_keys_and_weak_signatures_are_refused() {
             "x509 -req -CA rsa_ca.pem -CAkey rsa_ca.key -days 30 -set_serial 1 -extfile usage.cnf";
         openssl(&folder, &format!("{sign} -{digest} -in {name}.csr -out {name}.pem"));
         for version in ["-tls1_2", "-tls1_3"] {
-            let told = alert(&proxy, &pki, name, version);
-            let is_right = match alerts {
-                None => told.is_none(),
-                Some(alerts) => told.is_some_and(|told| alerts.contains(&told)),
+            // One that is let in sends no request.
+            let series = if is_weak {
+                "scrapegate_tls_handshakes_total{result=\"bad_certificate\"}"
+            } else {
+                "scrapegate_http_rejected_total{reason=\"header_timeout\"}"
+            };
+            let read = || Samples::of(&mut connect_soundly());
+            let told = assert_moves(series, read, || alert(&proxy, &pki, name, version));
+            let is_right = match told {
+                None => !is_weak,
+                Some(told) => is_weak && [DECRYPT_ERROR, BAD_CERTIFICATE].contains(&told),
             };
             assert!(is_right, "{name} {version}: {told:?}\n{:#?}", proxy.log_lines());
+            refused += u64::from(is_weak);
+            proxy.assert_logged("TLS handshake ended", refused);
+            let response = connect_soundly().get("/prometheus?exporter=e");
+            assert_eq!((response.head.status, response.body.bytes), (200, 100), "{response:?}");
+            scrapes += 1;
             proxy.assert_at_rest(at_rest);
         }
     }
+    assert_eq!(exporter.connections(), scrapes, "no weak one has asked");
 }

@@ -62,16 +62,23 @@ fn a_revoked_client_leaves_its_idle_connection_and_others_stay() {
     list(&pki, &[]);
     let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
     let proxy = Proxy::start(&config, &exporter(100).section("e"));
-    let mut revoked = connect(&proxy, client(&pki, REVOKED));
-    let mut good = connect(&proxy, client(&pki, GOOD));
-    for client in [&mut revoked, &mut good] {
+    let with_both = |serial| {
+        let of = |&version| connect(&proxy, client_of(&pki, serial, &[version]));
+        BOTH_VERSIONS.iter().map(of).collect::<Vec<_>>()
+    };
+    let (mut revoked, mut good) = (with_both(REVOKED), with_both(GOOD));
+    for client in revoked.iter_mut().chain(&mut good) {
         assert_status(client, "e", 502);
     }
     list(&pki, &[REVOKED]);
     let since = Instant::now();
     reload(&proxy, DONE, 1);
-    assert_ends(&mut revoked, since);
-    assert_status(&mut good, "e", 502);
+    for client in &mut revoked {
+        assert_ends(client, since);
+    }
+    for client in &mut good {
+        assert_status(client, "e", 502);
+    }
 }
 
 /// T36

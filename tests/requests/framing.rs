@@ -36,6 +36,7 @@ fn a_slow_body_is_not_waited_for() {
     assert_eq!(response.head.status, 400);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
+    setup.refused(1);
 }
 
 /// H06.

@@ -129,7 +129,7 @@ fn only_http_1_1_is_spoken_because_a_cut_could_not_be_told_in_1_0() {
         assert!(answer.starts_with("HTTP/1.0 505 "), "{answer}");
         assert_eq!(end, Cut::CloseNotify);
         drop(client);
-        setup.assert_one_more_refusal();
+        setup.refused(1);
     }
     assert_eq!(setup.exporter.connections(), 0);
     for version in ["HTTP/1.2", "HTTP/0.9", "HTTP/2.0", "HTTP/1.1x", "http/1.1", "HTTP/1.", ""] {
@@ -140,6 +140,7 @@ fn only_http_1_1_is_spoken_because_a_cut_could_not_be_told_in_1_0() {
     let mut client = setup.connect();
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
     assert_eq!(client.read_to_end().0, b"");
+    setup.refused(1);
 }
 
 /// H17.

@@ -14,26 +14,37 @@ mod smuggling;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::cell::Cell;
+use std::{cell::Cell, thread};
 
 use serde_json::Value;
 
 use support::{
     client::{Client, Head},
     exporter::Exporter,
-    metrics::Samples,
+    metrics::{LET_IN, Samples},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
 
+/// The scrapes of `e`.
+const SCRAPE: &str = "scrapegate_scrapes_total{exporter=\"e\",outcome=\"complete\"}";
+
+/// The message of the record of a refusal.
+const REFUSAL: &str = "request refused";
+
 /// A proxy with one exporter, `e`, that answers with the target it was asked for.
+///
+/// When it is dropped, every request has to be counted and every refusal logged once, and nothing
+/// of them be left over.
 struct Setup {
     pki: Pki,
     proxy: Proxy,
     exporter: Exporter,
-    connections: Cell<usize>,
-    /// Requests that were refused: each is counted once.
-    refusals: Cell<usize>,
+    /// Descriptors that the proxy has open when nobody is there.
+    at_rest: usize,
+    connections: Cell<u32>,
+    /// Requests that were refused.
+    refusals: Cell<u32>,
 }
 
 /// How a request was answered.
@@ -70,14 +81,15 @@ impl Setup {
             ))
         });
         let proxy = Proxy::start(config, &format!("{}{exporter_keys}", exporter.section("e")));
+        let at_rest = proxy.open_fds();
         let (connections, refusals) = (Cell::new(0), Cell::new(0));
-        Self { pki, proxy, exporter, connections, refusals }
+        Self { pki, proxy, exporter, at_rest, connections, refusals }
     }
 
     /// Every other connection speaks TLS 1.2.
     fn connect(&self) -> Client {
         let number = self.connections.replace(self.connections.get() + 1);
-        let version = BOTH_VERSIONS[number % 2];
+        let version = BOTH_VERSIONS[usize::from(number % 2 == 1)];
         Client::connect(self.proxy.address(), self.pki.client(&[version])).expect("a handshake")
     }
 
@@ -95,41 +107,49 @@ impl Setup {
         let upstream = self.exporter.requests().split_off(before);
         let says_close = response.head.header("connection") == Some("close");
         assert_eq!(kept, !says_close, "{response:?}");
-        if response.head.status >= 400 {
-            self.assert_one_more_refusal();
-        }
+        self.refused(u32::from(response.head.status >= 400));
+        self.assert_counted();
         Answer { body: response.body.text(), head: response.head, kept, upstream }
     }
 
-    /// Asserts that one request more than before was refused.
-    #[track_caller]
-    fn assert_one_more_refusal(&self) {
-        self.refusals.set(self.refusals.get() + 1);
-        self.assert_refusals_are_counted();
+    /// So many requests more than before were refused.
+    fn refused(&self, more: u32) {
+        self.refusals.set(self.refusals.get() + more);
     }
 
-    /// Asserts that each refusal is counted once, and that the records have nothing of the requests
-    /// but the names of exporters. There may be fewer records: floods are limited.
+    /// Asserts that each connection, each scrape and each refusal is counted once, and nothing else.
     #[track_caller]
-    fn assert_refusals_are_counted(&self) {
-        let expected = self.refusals.get();
-        let refused = |samples: &Samples| {
-            samples.sum("scrapegate_http_rejected_total{")
-                + samples.sum("scrapegate_scrapes_total{exporter=\"unknown\"")
+    fn assert_counted(&self) {
+        let is_refusal = |series: &str| {
+            series.starts_with("scrapegate_http_rejected_total{")
+                || series.starts_with("scrapegate_scrapes_total{exporter=\"unknown\"")
         };
-        let config = self.pki.client(BOTH_VERSIONS);
-        let mut reader = Client::connect(self.proxy.address(), config).expect("a handshake");
-        let samples =
-            Samples::wait_for(&mut reader, "", &format!("{expected} refusals"), |samples| {
-                refused(samples) >= expected as f64
-            });
-        assert_eq!(refused(&samples), expected as f64, "{samples:#?}");
-        let is_refusal = |record: &Value| record["fields"]["message"] == "request refused";
+        let start = Samples::default();
+        let counted = |samples: &Samples| {
+            let mut events = samples.events_since(&start);
+            let let_in = events.remove(LET_IN).unwrap_or_default();
+            let scrapes = events.remove(SCRAPE).unwrap_or_default();
+            assert!(events.keys().all(|series| is_refusal(series)), "{events:?}");
+            [let_in, scrapes, events.values().sum()]
+        };
+        let mut reader = self.connect();
+        let scrapes = u32::try_from(self.exporter.connections()).expect("fewer");
+        let expected = [self.connections.get(), scrapes, self.refusals.get()].map(f64::from);
+        let samples = Samples::wait_for(&mut reader, "", &format!("{expected:?}"), |samples| {
+            counted(samples).iter().zip(expected).all(|(counted, expected)| *counted >= expected)
+        });
+        assert_eq!(counted(&samples), expected, "{samples:#?}");
+    }
+
+    /// Asserts that each refusal is logged once, and that the records have nothing of the requests
+    /// but the names of exporters.
+    #[track_caller]
+    fn assert_logged(&self) {
+        self.proxy.assert_logged(REFUSAL, self.refusals.get().into());
         let lines = self.proxy.log_lines();
         let records = lines.iter().map(|line| serde_json::from_str(line).expect("a record"));
-        let refusals: Vec<Value> = records.filter(is_refusal).collect();
-        assert!(refusals.len() <= expected, "{refusals:#?}");
-        for mut record in refusals {
+        let is_refusal = |record: &Value| record["fields"]["message"] == REFUSAL;
+        for mut record in records.filter(is_refusal) {
             record["fields"]["exporter"].take();
             let record = record.to_string().to_ascii_lowercase();
             assert!(!record.contains("marker"), "{record}");
@@ -156,6 +176,17 @@ impl Setup {
         assert_eq!((answer.head.status, answer.kept), (200, true), "{shown:?}: {answer:?}");
         assert_eq!(answer.body, format!("# {target}\n"));
         assert_eq!(answer.upstream.len(), 1, "{shown:?}: {answer:?}");
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        self.assert_counted();
+        self.proxy.assert_at_rest(self.at_rest);
+        self.assert_logged();
     }
 }
 

@@ -43,6 +43,7 @@ fn a_pipeline_longer_than_all_buffers_is_answered_in_order_and_in_bounded_memory
         for number in 0..MANY - 1 {
             let response = client.read_response().expect("a response");
             assert_eq!(response.head.status, 404, "{number}: {response:?}");
+            setup.refused(1);
         }
         let last = client.read_response().expect("a response");
         assert_eq!(last.body.text(), format!("# /metrics?n={}\n", MANY - 1));
@@ -67,6 +68,7 @@ fn garbage_after_a_request_does_not_disturb_its_answer() {
         }
         let response = client.read_response().expect("the answer to the second");
         assert_eq!(response.head.status, 400, "{garbage:?}: {response:?}");
+        setup.refused(1);
         assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
     }
     assert_eq!(setup.exporter.requests().len(), 5);
@@ -90,6 +92,7 @@ fn nothing_follows_a_request_that_ends_the_connection() {
         assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify), "{first:?}");
         let upstream = setup.exporter.requests().len() - before;
         assert_eq!(upstream, usize::from(status == 200), "{first:?}");
+        setup.refused(u32::from(status != 200));
     }
 }
 

@@ -89,9 +89,9 @@ fn discovery_has_the_advertised_address_with_the_port_that_is_listened_on() {
 
 #[test]
 fn discovery_is_empty_without_an_exporter() {
-    let pki = Pki::new();
-    let proxy = Proxy::start(&pki.config_ini(""), "");
-    let setup = Setup { pki, proxy, ..Setup::new() };
+    let mut setup = Setup::new();
+    setup.proxy = Proxy::start(&setup.pki.config_ini(""), "");
+    setup.at_rest = setup.proxy.open_fds();
     assert_eq!(discover(&setup, "h"), serde_json::json!([]));
 }
 
@@ -112,6 +112,7 @@ fn head_is_answered_like_get_without_a_body() {
         client.send(get(target).replacen("GET", "HEAD", 1)).expect("sent");
         let head = client.read_head().expect("a head");
         assert_eq!(head.status, with_body.head.status, "{target}");
+        setup.refused(if head.status == 200 { 0 } else { 2 });
         for name in ["content-type", "content-length"] {
             assert_eq!(head.header(name), with_body.head.header(name), "{target}");
         }

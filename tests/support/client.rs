@@ -148,6 +148,18 @@ impl Client {
         self.stream.get_mut().flush()
     }
 
+    /// Changes the keys that it sends with so many times (RFC 8446 §4.6.3), and lets the proxy know.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS, which must be 1.3.
+    pub(crate) fn change_keys(&mut self, times: usize) -> io::Result<()> {
+        let stream = self.stream.get_mut();
+        for _ in 0..times {
+            stream.conn.refresh_traffic_keys().map_err(io::Error::other)?;
+        }
+        stream.flush()
+    }
+
     /// The socket below TLS, for its options.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.stream.get_ref().sock

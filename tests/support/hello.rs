@@ -73,6 +73,11 @@ pub(crate) fn hello_with(
     record(&[&[1, 0], &length[..], &body].concat())
 }
 
+/// The message of this record in records of one byte each, which are six bytes long.
+pub(crate) fn in_crumbs(hello: &[u8]) -> Vec<u8> {
+    hello[5..].iter().flat_map(|&byte| record(&[byte])).collect()
+}
+
 /// A handshake record.
 pub(crate) fn record(payload: &[u8]) -> Vec<u8> {
     [&[HANDSHAKE, 3, 1], &with_length_2(payload)[..]].concat()

@@ -12,8 +12,12 @@ const EVENTS: [&str; 4] = [
     "scrapegate_tls_handshakes_total{",
 ];
 
-/// The samples of one moment: series, as they are written, and their values.
-#[derive(Clone, Debug)]
+/// The handshakes of clients that are let in: each connection has one.
+pub(crate) const LET_IN: &str = "scrapegate_tls_handshakes_total{result=\"ok\"}";
+
+/// The samples of one moment: series, as they are written, and their values. At first there are
+/// none.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(BTreeMap<String, f64>);
 
 impl Samples {
@@ -104,5 +108,31 @@ impl Samples {
             }
             assert!(Instant::now() < deadline, "never {what}: {:#?}", samples.0);
         }
+    }
+}
+
+/// Lets `happen`, and waits until `series` has moved by one, and no other event but clients that
+/// are let in was counted.
+///
+/// # Panics
+/// Otherwise, at the latest after [`PATIENCE`].
+#[track_caller]
+pub(crate) fn assert_moves<T>(
+    series: &str,
+    mut read: impl FnMut() -> Samples,
+    happen: impl FnOnce() -> T,
+) -> T {
+    let before = read();
+    let kept = happen();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let samples = read();
+        let mut events = samples.events_since(&before);
+        events.remove(LET_IN);
+        if !events.is_empty() {
+            assert_eq!(events, BTreeMap::from([(series, 1.0)]));
+            return kept;
+        }
+        assert!(Instant::now() < deadline, "{series} does not move");
     }
 }

@@ -147,6 +147,33 @@ impl Proxy {
         self.wait_for_log(&format!("a scrape of {exporter}"), wanted)["fields"].take()
     }
 
+    /// Waits until so many records with this message are written or said to be left out, and asserts
+    /// that there are no more.
+    #[track_caller]
+    pub(crate) fn assert_logged(&self, message: &str, count: u64) {
+        let told = |record: &Value| {
+            let fields = &record["fields"];
+            if fields["message"] == message {
+                1
+            } else if fields["message"] == "records left out" && fields["kind"] == message {
+                fields["left_out"].as_u64().expect("a number")
+            } else {
+                0
+            }
+        };
+        let mut seen = 0;
+        if count > 0 {
+            self.wait_for_log(&format!("{count} records {message:?}"), |record| {
+                seen += told(record);
+                seen >= count
+            });
+        }
+        let lines = self.log_lines();
+        let records = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+        let all: u64 = records.map(|record| told(&record)).sum();
+        assert_eq!(all, count, "records {message:?}");
+    }
+
     /// Resident memory at this moment, in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
         self.status("VmRSS:")

@@ -47,7 +47,7 @@ fn trusting(pki: &Pki, ca: &str) -> Setup {
     let file = pki.path("other-ca.pem");
     std::fs::write(&file, ca).expect("written");
     let trusted = pki.path("ca.pem").display().to_string();
-    Setup::with_config(&pki.config_ini("").replace(&trusted, &file.display().to_string()))
+    Setup::with_config(pki, &pki.config_ini("").replace(&trusted, &file.display().to_string()))
 }
 
 /// T01
@@ -81,15 +81,7 @@ fn the_certificate_of_another_ca_with_the_same_name_is_not_taken_for_ours() {
     let pki = Pki::new();
     let other = forge::authority(CA_NAME, forge::new_key(), -1..100);
     let forged = forge::credentials(&other, |_| {}, &[&other]);
-    let setup = Setup::new(&pki, "");
-    for &version in BOTH_VERSIONS {
-        let config = pki.client_with(&[version], forged.chain.clone(), &forged.key);
-        let alert = crate::refusal(setup.address(), config);
-        // A signature that does not fit its issuer, or no issuer whose signature fits.
-        let expected = [AlertDescription::UnknownCA, AlertDescription::DecryptError];
-        assert!(expected.contains(&alert), "{alert:?}");
-    }
-    assert_eq!(setup.exporter.connections(), 0);
+    assert_refused_by(&pki, &forged, AlertDescription::UnknownCA);
 }
 
 /// T04
@@ -179,11 +171,12 @@ fn an_rsa_ca_certificate_is_a_client_certificate_too() {
     let pki = Pki::new();
     let key = || KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key");
     let ca = forge::authority("RSA CA", key(), -1..100);
-    let setup = trusting(&pki, &ca.pem());
+    let mut setup = trusting(&pki, &ca.pem());
+    setup.reader = pki.client_with(BOTH_VERSIONS, vec![ca.der().clone()], ca.key());
     assert_let_in(&pki, &setup, &as_client(&ca, ca.key()));
     for &version in BOTH_VERSIONS {
         let wrong_key = pki.client_with(&[version], vec![ca.der().clone()], &key());
-        assert_eq!(crate::refusal(setup.address(), wrong_key), AlertDescription::DecryptError);
+        setup.assert_refuses(wrong_key, AlertDescription::DecryptError);
     }
 }
 

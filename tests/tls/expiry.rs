@@ -78,9 +78,10 @@ fn an_idle_connection_ends_when_its_certificate_does() {
         assert_ends_at(&mut client, at);
     }
     assert_eq!(others.get("/prometheus?exporter=e").head.status, 200);
+    drop(others);
     for version in BOTH_VERSIONS {
-        let alert = crate::refusal(setup.address(), config(&pki, version, &shown));
-        assert_eq!(alert, rustls::AlertDescription::CertificateExpired);
+        let alert = rustls::AlertDescription::CertificateExpired;
+        setup.assert_refuses(config(&pki, version, &shown), alert);
     }
     let record = setup.proxy.wait_for_log("why it ended", |record| {
         record["fields"]["message"] == "no longer welcome: the connection ends"
@@ -109,6 +110,7 @@ fn a_scrape_in_flight_is_finished_and_nothing_behind_it_is_begun() {
     });
     let section = exporter.section("e") + "max-concurrent = 9\n";
     let proxy = Proxy::start(&pki.config_ini(""), &section);
+    let at_rest = proxy.open_fds();
     let (end, at) = end_of_validity();
     let shown = until(&pki, end);
     let mut clients: Vec<_> = BOTH_VERSIONS
@@ -146,6 +148,8 @@ fn a_scrape_in_flight_is_finished_and_nothing_behind_it_is_begun() {
         assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
     }
     assert_eq!(exporter.connections(), clients.len());
+    drop(clients);
+    proxy.assert_at_rest(at_rest);
 }
 
 /// T37

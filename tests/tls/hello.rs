@@ -1,7 +1,7 @@
 //! First bytes that no TLS library would send.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -12,8 +12,8 @@ use crate::{
         PATIENCE,
         hello::{
             AES_128_GCM, ALERT, ECDHE_ECDSA_AES_128_GCM, HANDSHAKE, KEY_EXCHANGE_MODES,
-            PRE_SHARED_KEY, SESSION_TICKET, TLS_1_2, TLS_1_3, client_hello, hello_with, record,
-            with_length_2,
+            PRE_SHARED_KEY, SESSION_TICKET, TLS_1_2, TLS_1_3, client_hello, hello_with, in_crumbs,
+            record, with_length_2,
         },
         pki::{BOTH_VERSIONS, Pki},
     },
@@ -25,17 +25,32 @@ const DECODE_ERROR: u8 = 50;
 const PROTOCOL_VERSION: u8 = 70;
 
 /// What comes back, to the first record's end or the connection's.
+#[track_caller]
 fn first_answer(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(setup.address()).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.write_all(bytes).expect("sent");
     let mut header = [0; 5];
-    if stream.read_exact(&mut header).is_err() {
+    if let Err(error) = stream.read_exact(&mut header) {
+        let closed = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+        assert!(closed.contains(&error.kind()), "neither answered nor closed: {error}");
         return Vec::new();
     }
     let mut rest = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
     stream.read_exact(&mut rest).expect("a whole record");
     [&header, &rest[..]].concat()
+}
+
+/// The same of a hello that is refused. See [`Setup::assert_ends`].
+#[track_caller]
+fn refusal(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
+    setup.assert_ends("protocol", || first_answer(setup, bytes))
+}
+
+/// The same of a hello that is taken, before its client leaves.
+#[track_caller]
+fn reply(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
+    setup.assert_ends("connection_lost", || first_answer(setup, bytes))
 }
 
 /// The description of a fatal alert.
@@ -44,6 +59,17 @@ fn fatal_alert(answer: &[u8]) -> Option<u8> {
         [ALERT, 3, _, 0, 2, 2, description] => Some(*description),
         _ => None,
     }
+}
+
+/// What comes back until the connection is closed, in order.
+#[track_caller]
+fn whole_answer(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(setup.address()).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(bytes).expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("closed in order");
+    answer
 }
 
 /// T30
@@ -60,16 +86,11 @@ fn plain_http_gets_at_most_an_alert_and_no_page() {
         b"\0\0\0\0\0\0\0\0",
         &[0xff; 4096],
     ] {
-        let mut stream = TcpStream::connect(setup.address()).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.write_all(request).expect("sent");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("closed in order");
+        let answer = setup.assert_ends("protocol", || whole_answer(&setup, request));
         let shown = String::from_utf8_lossy(request);
         assert!(answer.len() <= 7, "{shown}: {answer:?}");
         assert!(answer.is_empty() || fatal_alert(&answer).is_some(), "{shown}: {answer:?}");
     }
-    assert_eq!(setup.exporter.connections(), 0);
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
 }
 
@@ -80,12 +101,12 @@ fn old_versions_are_refused_by_name() {
     let setup = Setup::new(&pki, "");
     for version in [0x0300, 0x0301, 0x0302] {
         let hello = client_hello(version, &[0xc009, 0xc013, 0x002f], None);
-        let answer = first_answer(&setup, &hello);
+        let answer = refusal(&setup, &hello);
         assert_eq!(fatal_alert(&answer), Some(PROTOCOL_VERSION), "{version:#x}: {answer:?}");
     }
     // SSL 2.0: no record of ours.
     let hello = [&[0x80, 0x1c, 1, 0, 2, 0, 3, 0, 0, 0, 16, 7, 0, 0xc0], &[1; 16][..]].concat();
-    let answer = first_answer(&setup, &hello);
+    let answer = refusal(&setup, &hello);
     assert!(answer.is_empty() || fatal_alert(&answer).is_some(), "{answer:?}");
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
 }
@@ -106,11 +127,11 @@ fn weak_suites_alone_are_refused() {
         (0x009c, "RSA key exchange"),
         (0x009e, "DHE"),
     ] {
-        let answer = first_answer(&setup, &client_hello(TLS_1_2, &[suite], None));
+        let answer = refusal(&setup, &client_hello(TLS_1_2, &[suite], None));
         assert_eq!(fatal_alert(&answer), Some(HANDSHAKE_FAILURE), "{name}: {answer:?}");
     }
     let good = client_hello(TLS_1_2, &[0xc009, ECDHE_ECDSA_AES_128_GCM], None);
-    assert_eq!(first_answer(&setup, &good)[0], HANDSHAKE);
+    assert_eq!(reply(&setup, &good)[0], HANDSHAKE);
 }
 
 /// T27
@@ -119,8 +140,7 @@ fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for (version, suite) in [(TLS_1_2, ECDHE_ECDSA_AES_128_GCM), (TLS_1_3, AES_128_GCM)] {
-        let ask =
-            |name: Option<&[u8]>| first_answer(&setup, &client_hello(version, &[suite], name));
+        let hello = |name: Option<&[u8]>| client_hello(version, &[suite], name);
         let labels = [&[b'w'; 63][..]; 4].join(&b'.');
         for name in [
             None,
@@ -130,7 +150,7 @@ fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
             // 253 bytes, the longest name there can be.
             Some(&labels[2..]),
         ] {
-            let answer = ask(name);
+            let answer = reply(&setup, &hello(name));
             assert_eq!(answer.first(), Some(&HANDSHAKE), "{version:#x} {name:?}: {answer:?}");
         }
         for name in [
@@ -142,7 +162,7 @@ fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
             &[b'm'; 255],
             &[b"marker"[..].to_vec(), labels].concat(),
         ] {
-            let answer = ask(Some(name));
+            let answer = refusal(&setup, &hello(Some(name)));
             let alert = fatal_alert(&answer);
             let is_right = matches!(alert, Some(DECODE_ERROR | ILLEGAL_PARAMETER));
             assert!(is_right, "{version:#x} {name:?}: {answer:?}");
@@ -161,10 +181,10 @@ fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
 fn a_hello_in_records_of_one_byte_is_answered() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
-    let hello = client_hello(TLS_1_2, &[ECDHE_ECDSA_AES_128_GCM], None);
-    let crumbs: Vec<u8> = hello[5..].iter().flat_map(|&byte| record(&[byte])).collect();
-    let answer = first_answer(&setup, &crumbs);
-    assert_eq!(answer.first(), Some(&HANDSHAKE), "{answer:?}");
+    for (version, suite) in [(TLS_1_2, ECDHE_ECDSA_AES_128_GCM), (TLS_1_3, AES_128_GCM)] {
+        let answer = reply(&setup, &in_crumbs(&client_hello(version, &[suite], None)));
+        assert_eq!(answer.first(), Some(&HANDSHAKE), "{version:#x}: {answer:?}");
+    }
 }
 
 #[test]
@@ -174,17 +194,20 @@ fn a_hello_without_an_end_is_refused_long_before_its_time_is_over() {
     // It says that 16 MiB follow.
     let start = record(&[1, 0xff, 0xff, 0xff, 3, 3]);
     let more = record(&[7; 16 * 1024]);
-    let mut stream = TcpStream::connect(setup.address()).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let begun = Instant::now();
-    let mut sent = 0;
-    let mut flood = std::iter::once(start).chain(std::iter::repeat_n(more, 1024));
-    // Ends when the proxy takes no more: it has closed.
-    while let Some(record) = flood.next()
-        && stream.write_all(&record).is_ok()
-    {
-        sent += record.len();
-    }
+    let sent = setup.assert_ends("protocol", || {
+        let mut stream = TcpStream::connect(setup.address()).expect("connected");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut sent = 0;
+        let mut flood = std::iter::once(start).chain(std::iter::repeat_n(more, 1024));
+        // Ends when the proxy takes no more: it has closed.
+        while let Some(record) = flood.next()
+            && stream.write_all(&record).is_ok()
+        {
+            sent += record.len();
+        }
+        sent
+    });
     assert!(sent < 8 * 1024 * 1024, "{sent} bytes were taken");
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));
@@ -220,7 +243,7 @@ fn a_session_that_a_client_claims_to_have_is_not_resumed() {
         [("by its name", vec![]), ("by ticket", vec![(SESSION_TICKET, ticket.clone())])]
     {
         let hello = hello_with(TLS_1_2, &[ECDHE_ECDSA_AES_128_GCM], &session, &more);
-        let answer = first_answer(&setup, &hello);
+        let answer = reply(&setup, &hello);
         let (taken_up, extensions) = server_hello(&answer);
         assert_ne!(taken_up, session, "{name}");
         assert!(!extensions.contains(&SESSION_TICKET), "{name}: {extensions:?}");
@@ -230,7 +253,7 @@ fn a_session_that_a_client_claims_to_have_is_not_resumed() {
     let binder = [&[32][..], &[7; 32]].concat();
     let key = [with_length_2(&identity), with_length_2(&binder)].concat();
     let more = [(KEY_EXCHANGE_MODES, vec![1, 1]), (PRE_SHARED_KEY, key)];
-    let answer = first_answer(&setup, &hello_with(TLS_1_3, &[AES_128_GCM], &session, &more));
+    let answer = reply(&setup, &hello_with(TLS_1_3, &[AES_128_GCM], &session, &more));
     let (_, extensions) = server_hello(&answer);
     assert!(!extensions.contains(&PRE_SHARED_KEY), "{extensions:?}");
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));

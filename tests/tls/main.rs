@@ -7,6 +7,7 @@
 //! `tests/real`.
 
 mod access;
+mod broken;
 mod client_certificates;
 mod expiry;
 mod forge;
@@ -18,7 +19,7 @@ mod server_side;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{cell::Cell, net::SocketAddr, sync::Arc};
+use std::{cell::Cell, net::SocketAddr, sync::Arc, thread};
 
 use rustls::{AlertDescription, ClientConfig};
 
@@ -26,34 +27,57 @@ use support::{
     body::Body,
     client::{Client, alert_in},
     exporter::{Exporter, Framing},
-    pki::Pki,
+    metrics::{Samples, assert_moves},
+    pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
 
+/// The message of the record of a handshake that leads to no connection.
+const NO_CONNECTION: &str = "TLS handshake ended";
+
 /// A proxy with one exporter, `e`, of a hundred bytes.
+///
+/// When it is dropped, each handshake that failed has to be logged once, and nothing be left over of
+/// any.
 struct Setup {
     proxy: Proxy,
     exporter: Exporter,
     /// Descriptors that it has open when nobody is there.
     at_rest: usize,
-    /// Handshakes that [`Setup::assert_refuses`] has seen refused.
-    refused: Cell<usize>,
+    /// Who reads the metrics: the CA as its own client, whom no list revokes.
+    reader: Arc<ClientConfig>,
+    /// Header lines that the reader needs.
+    credentials: String,
+    /// Handshakes that [`Setup::assert_ends`] has seen end.
+    ended: Cell<u64>,
+    /// Connections that [`Setup::assert_breaks`] has seen end.
+    broken: Cell<u64>,
 }
 
 impl Setup {
     /// With `proxy_keys` in `[proxy]`.
     fn new(pki: &Pki, proxy_keys: &str) -> Self {
-        Self::with_config(&pki.config_ini(proxy_keys))
+        Self::with_config(pki, &pki.config_ini(proxy_keys))
     }
 
-    fn with_config(config_ini: &str) -> Self {
+    fn with_config(pki: &Pki, config_ini: &str) -> Self {
         let exporter = Exporter::start(|conversation| {
             conversation.read_request()?;
             conversation.answer("", Framing::ContentLength, Body::text(100))
         });
         let proxy = Proxy::start(config_ini, &exporter.section("e"));
         let at_rest = proxy.open_fds();
-        Self { proxy, exporter, at_rest, refused: Cell::default() }
+        let reader = pki.client_with(BOTH_VERSIONS, vec![pki.ca().der().clone()], pki.ca().key());
+        let (credentials, ended, broken) = Default::default();
+        Self { proxy, exporter, at_rest, reader, credentials, ended, broken }
+    }
+
+    /// The metrics at this moment, over a connection of their own.
+    #[track_caller]
+    fn samples(&self) -> Samples {
+        let reader = Arc::clone(&self.reader);
+        let mut reader = Client::connect(self.address(), reader).expect("a handshake");
+        Samples::with(&mut reader, &self.credentials)
     }
 
     fn address(&self) -> SocketAddr {
@@ -70,24 +94,59 @@ impl Setup {
         assert_eq!(response.body.bytes, 100);
     }
 
-    /// Asserts that the connection ends with `alert` and without a byte of HTTP, that this is
-    /// logged once, and that nothing is left of it.
+    /// Asserts that the connection ends with `alert` and without a byte of HTTP, see
+    /// [`Setup::assert_ends`].
     #[track_caller]
     fn assert_refuses(&self, config: Arc<ClientConfig>, alert: AlertDescription) {
+        let without_tls =
+            [AlertDescription::ProtocolVersion, AlertDescription::NoApplicationProtocol];
+        let result = if alert == AlertDescription::CertificateRequired {
+            "no_certificate"
+        } else if without_tls.contains(&alert) {
+            "protocol"
+        } else {
+            "bad_certificate"
+        };
+        let said = self.assert_ends(result, || refusal(self.address(), config));
+        assert_eq!(said, alert);
+    }
+
+    /// Asserts that one handshake ends in what happens, that it is counted as `result` and logged,
+    /// each once, that the exporter hears nothing of it, and that nothing is left of it.
+    #[track_caller]
+    fn assert_ends<T>(&self, result: &str, happen: impl FnOnce() -> T) -> T {
         let asked = self.exporter.connections();
-        assert_eq!(refusal(self.address(), config), alert);
-        assert_eq!(self.exporter.connections(), asked);
-        self.refused.set(self.refused.get() + 1);
-        let (seen, refused) = (Cell::new(0), self.refused.get());
-        let is_refusal = |line: &str| line.contains("TLS handshake ended");
-        self.proxy.wait_for_log(&format!("{refused} refused handshakes"), |record| {
-            seen.set(seen.get() + usize::from(is_refusal(&record.to_string())));
-            seen.get() == refused
-        });
+        let series = format!("scrapegate_tls_handshakes_total{{result=\"{result}\"}}");
+        let what = assert_moves(&series, || self.samples(), happen);
+        self.ended.set(self.ended.get() + 1);
+        self.proxy.assert_logged(NO_CONNECTION, self.ended.get());
         self.proxy.assert_at_rest(self.at_rest);
+        assert_eq!(self.exporter.connections(), asked);
+        what
+    }
+
+    /// Asserts that one connection ends in what happens because TLS is broken on it, that this is
+    /// counted once and logged once with this `reason`, and that nothing is left of it.
+    #[track_caller]
+    fn assert_breaks<T>(&self, reason: &str, happen: impl FnOnce() -> T) -> T {
+        let series = "scrapegate_http_rejected_total{reason=\"broken_tls\"}";
+        let what = assert_moves(series, || self.samples(), happen);
+        self.broken.set(self.broken.get() + 1);
+        self.proxy.assert_logged("request refused", self.broken.get());
         let lines = self.proxy.log_lines();
-        let records = lines.iter().filter(|line| is_refusal(line)).count();
-        assert_eq!(records, refused, "{lines:#?}");
+        let last = lines.iter().rfind(|line| line.contains("request refused")).expect("a record");
+        assert!(last.contains(&format!("\"after the TLS handshake: {reason}")), "{last}");
+        self.proxy.assert_at_rest(self.at_rest);
+        what
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.proxy.assert_at_rest(self.at_rest);
+            self.proxy.assert_logged(NO_CONNECTION, self.ended.get());
+        }
     }
 }
 

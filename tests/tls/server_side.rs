@@ -15,7 +15,7 @@ use crate::{
 
 fn at_level(pki: &Pki, level: &str) -> Setup {
     let keys = format!("[default]\ntls-security-level = {level}\n");
-    Setup::with_config(&pki.config_ini("").replacen("[default]\n", &keys, 1))
+    Setup::with_config(pki, &pki.config_ini("").replacen("[default]\n", &keys, 1))
 }
 
 fn with_protocols(pki: &Pki, protocols: &[&str]) -> Arc<ClientConfig> {
