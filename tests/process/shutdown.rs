@@ -152,7 +152,7 @@ fn running_scrapes_are_finished_while_nobody_else_is_let_in() {
 /// P03
 #[test]
 fn a_second_signal_aborts_what_still_runs() {
-    for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT"), ("INT", "TERM")] {
         let mut setup = Setup::new("");
         let scrapes = setup.begin_scrapes();
         setup.proxy.signal(first);

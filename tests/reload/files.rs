@@ -11,6 +11,7 @@ use crate::support::{
     client::Client,
     odd_file::OddFile,
     pki::{BOTH_VERSIONS, Pki},
+    privileges,
     proxy::Proxy,
 };
 
@@ -179,15 +180,38 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// A configuration to listen on this port.
+fn on_port(pki: &Pki, port: u16) -> String {
+    let default = format!("[default]\naddress = 127.0.0.1\nport = {port}\n");
+    pki.config_ini("").replace("[default]\n", &default)
+}
+
+/// C26 on reload.
+#[test]
+fn a_port_that_takes_privileges_is_refused_and_the_old_one_is_listened_on() {
+    if !privileges::takes_port_1() {
+        return;
+    }
+    let pki = Pki::new();
+    let one = exporter(100);
+    let config = on_port(&pki, free_port());
+    let proxy = Proxy::start_through(privileges::without_ports(), &config, &one.section("e"), &[]);
+    write(&proxy, EXPORTERS, &one.section("other"));
+    write(&proxy, "config.ini", &on_port(&pki, 1));
+    reload(&proxy, REFUSED, 1);
+    proxy.wait_for_line(&["cannot listen on 127.0.0.1:1", "Permission denied"]);
+    assert_status(&mut connect(&pki, &proxy), "e", 200);
+    write(&proxy, "config.ini", &config);
+    reload(&proxy, DONE, 1);
+    assert_status(&mut connect(&pki, &proxy), "other", 200);
+}
+
 /// C26 on reload.
 #[test]
 fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
     let pki = Pki::new();
     let one = exporter(100);
-    let on = |port: u16| {
-        let default = format!("[default]\naddress = 127.0.0.1\nport = {port}\n");
-        pki.config_ini("").replace("[default]\n", &default)
-    };
+    let on = |port| on_port(&pki, port);
     let (first, second) = (free_port(), free_port());
     let proxy = Proxy::start_where_told(&on(first), &one.section("e"));
     assert_eq!(proxy.address().port(), first);
