@@ -201,11 +201,12 @@ impl Proxy {
             .unwrap_or_else(|| panic!("no limit in:\n{limits}"))
     }
 
-    /// Lets it have so many files open, from now on.
+    /// Lets it have so many files open, from now on; those that are open stay so. It may be raised
+    /// again.
     pub(crate) fn limit_open_files(&self, most: usize) {
         let limited = Command::new("prlimit")
             .arg(format!("--pid={}", self.pid))
-            .arg(format!("--nofile={most}"))
+            .arg(format!("--nofile={most}:"))
             .status()
             .expect("prlimit runs");
         assert!(limited.success(), "the limit of {most} open files was not set");
