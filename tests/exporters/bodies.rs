@@ -11,6 +11,7 @@ use crate::{
         body::Body,
         client::Client,
         exporter::{Conversation, Exporter, Framing, Gate},
+        metrics::Samples,
         pki::{BOTH_VERSIONS, Pki},
         proxy::Proxy,
     },
@@ -205,7 +206,7 @@ fn u22_a_million_chunks_of_one_byte_are_coalesced_and_cost_no_more_than_ten_time
 }
 
 #[test]
-fn u23_chunked_wins_over_content_length_which_is_not_passed_on_and_is_logged() {
+fn u23_chunked_wins_over_content_length_which_is_not_passed_on_and_is_counted_and_logged() {
     let heads = [
         "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 300\r\n",
@@ -217,8 +218,14 @@ fn u23_chunked_wins_over_content_length_which_is_not_passed_on_and_is_logged() {
         (*headers, raw(answer, Then::Stall), whole("a 1\n"))
     };
     let stage = run("", heads.iter().map(case).collect());
-    let head = stage.client().get(&target("x", 0)).head;
+    let mut client = stage.client();
+    let ignored = "scrapegate_content_length_ignored_total{exporter=\"x\"}";
+    // The control scrapes are not among them.
+    assert_eq!(Samples::of(&mut client).value(ignored), heads.len() as f64);
+    let head = client.get(&target("x", 0)).head;
     assert!(![Some("3"), Some("300")].contains(&head.header("content-length")), "{head:?}");
+    let one_more = heads.len() as f64 + 1.0;
+    Samples::wait_for(&mut client, "", "one more", |it| it.value(ignored) == one_more);
     let records = stage.scrapes(heads.len() + 3);
     for record in &records[1..=heads.len()] {
         assert_eq!(record["content_length"], "ignored", "{record}");
