@@ -357,31 +357,25 @@ impl AsyncWrite for Stream {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use crate::error::Refusal;
 
-    #[cfg(unix)]
     #[test]
     fn what_kept_it_from_a_connection_is_told_apart() {
-        let word = |number| match connect_error(io::Error::from_raw_os_error(number)) {
-            UpstreamError::NoResources(_) => "no resources",
-            UpstreamError::Refused(_) => "refused",
-            UpstreamError::Reset(_) => "reset",
-            UpstreamError::NoSocket(_) => "no socket",
-            UpstreamError::Unreachable(_) => "unreachable",
-            other => panic!("{other:?}"),
-        };
+        let word =
+            |number| Refusal::from(connect_error(io::Error::from_raw_os_error(number))).label();
         for (number, expected) in [
-            (libc::EMFILE, "no resources"),
-            (libc::ENFILE, "no resources"),
-            (libc::ENOMEM, "no resources"),
-            (libc::ECONNREFUSED, "refused"),
-            (libc::ECONNRESET, "reset"),
-            (libc::ENOENT, "no socket"),
-            (libc::EHOSTUNREACH, "unreachable"),
-            (libc::ENETUNREACH, "unreachable"),
-            (libc::EACCES, "unreachable"),
+            (libc::EMFILE, "no_resources"),
+            (libc::ENFILE, "no_resources"),
+            (libc::ENOMEM, "no_resources"),
+            (libc::ECONNREFUSED, "exporter_refused"),
+            (libc::ECONNRESET, "exporter_reset"),
+            (libc::ENOENT, "exporter_no_socket"),
+            (libc::EHOSTUNREACH, "exporter_unreachable"),
+            (libc::ENETUNREACH, "exporter_unreachable"),
+            (libc::EACCES, "exporter_unreachable"),
         ] {
             assert_eq!(word(number), expected, "{number}");
         }
