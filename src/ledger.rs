@@ -78,6 +78,8 @@ pub struct Entry {
     pub outcome: &'static str,
     /// Whether it ended after its head, and before its end.
     pub truncated: bool,
+    /// Whether the exporter sent a `Content-Length` that counts nothing.
+    pub length_ignored: bool,
     /// Whether it was complete, and the exporter's status a 2xx: what Prometheus calls `up`.
     pub success: bool,
     /// Bytes of the body passed on.
@@ -127,6 +129,8 @@ pub struct Figures {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Of these, those that ended after their head and before their end.
     pub truncated: BTreeMap<&'static str, u64>,
+    /// Of these, those whose exporter sent a `Content-Length` that counts nothing.
+    pub lengths_ignored: u64,
     /// Bytes of bodies passed on, by scrapes that have ended.
     pub bytes: u64,
     /// How long they took, from the arrival of the request to the end.
@@ -167,6 +171,7 @@ impl Ledger {
             in_flight: 0,
             outcomes: BTreeMap::from([(COMPLETE, 0)]),
             truncated: BTreeMap::new(),
+            lengths_ignored: 0,
             bytes: 0,
             durations: Distribution::new(&DURATIONS),
             phases: std::array::from_fn(|_| Distribution::new(&PHASES)),
@@ -190,13 +195,23 @@ impl Ledger {
     /// The scrape is over.
     pub fn end(&self, entry: Entry) {
         let Book { figures, recent } = &mut *self.lock();
-        let Figures { in_flight, outcomes, truncated, bytes, durations, phases, last, .. } =
-            figures;
+        let Figures {
+            in_flight,
+            outcomes,
+            truncated,
+            lengths_ignored,
+            bytes,
+            durations,
+            phases,
+            last,
+            awaited_since: _,
+        } = figures;
         *in_flight = in_flight.saturating_sub(1);
         *outcomes.entry(entry.outcome).or_default() += 1;
         if entry.truncated {
             *truncated.entry(entry.outcome).or_default() += 1;
         }
+        *lengths_ignored += u64::from(entry.length_ignored);
         *bytes = bytes.saturating_add(entry.bytes);
         durations.add(entry.took);
         for (wait, distribution) in Wait::ALL.into_iter().zip(phases) {
@@ -239,6 +254,7 @@ mod tests {
         Entry {
             outcome,
             truncated: outcome != COMPLETE,
+            length_ignored: outcome == COMPLETE,
             success: outcome == COMPLETE,
             bytes: 7,
             took: SECOND * 2,
@@ -260,6 +276,7 @@ mod tests {
         assert_eq!(figures.in_flight, 1);
         assert_eq!(figures.outcomes, BTreeMap::from([(COMPLETE, 1), ("exporter_reset", 1)]));
         assert_eq!(figures.truncated, BTreeMap::from([("exporter_reset", 1)]));
+        assert_eq!(figures.lengths_ignored, 1);
         assert_eq!(figures.bytes, 14);
         assert_eq!((figures.durations.count, figures.durations.sum), (2, 4.0));
         let filled = figures.durations.buckets.iter().filter(|(_, count)| *count > 0);

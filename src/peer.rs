@@ -100,3 +100,84 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    /// Made by `openssl req -x509 -newkey ed25519`, with two common names and a name of each kind.
+    const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIB1zCCAYmgAwIBAgIUA9karScB7LzEZJT3lbvOThP8/6QwBQYDK2VwMDUxEDAO
+BgNVBAoMB0V4YW1wbGUxEDAOBgNVBAMMB3NjcmFwZXIxDzANBgNVBAMMBnNlY29u
+ZDAgFw0yNjExMjUwNzU3MTNaGA8yMTI2MTEwMTA3NTcxM1owNTEQMA4GA1UECgwH
+RXhhbXBsZTEQMA4GA1UEAwwHc2NyYXBlcjEPMA0GA1UEAwwGc2Vjb25kMCowBQYD
+K2VwAyEAHdEy+0d5EfaoNIuPChePf8/4sMSXdSaBDRa/pld5UmGjgagwgaUwHQYD
+VR0OBBYEFLGmqmjai89D6osnf1DVnu554PskMB8GA1UdIwQYMBaAFLGmqmjai89D
+6osnf1DVnu554PskMA8GA1UdEwEB/wQFMAMBAf8wUgYDVR0RBEswSYIJYS5leGFt
+cGxlgglCLmV4YW1wbGWGEnNwaWZmZTovL2V4YW1wbGUvYYcEwAACB4cQIAENuAAA
+AAAAAAAAAAAAB4EFYUBiLmMwBQYDK2VwA0EAope9lY1EBH8VOVE0UbbFkLxweuRS
+U+Vc7gLaCcITq1zl9ijIR8Pjcn+pBNt6PmKXW35i9hqTXbUvi80U3VvfBw==
+-----END CERTIFICATE-----
+";
+
+    /// What `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256`
+    /// says of it.
+    const SPKI_SHA256: &str = "33fced1cc04449a9ec600bfcaba98254918343f15e89c047eedcc6d7bd8b2300";
+
+    #[test]
+    fn a_certificate_says_who_its_client_is() {
+        let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
+        let identity = ClientIdentity::of(&certificate).unwrap();
+        assert_eq!(identity.common_name.as_deref(), Some("scraper"));
+        assert_eq!(identity.dns, ["a.example", "B.example"]);
+        assert_eq!(identity.uris, ["spiffe://example/a"]);
+        let ips: [IpAddr; 2] = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        assert_eq!(identity.ips, ips);
+        assert_eq!(hex(&identity.spki_sha256), SPKI_SHA256);
+        assert_eq!(identity.label(), "scraper");
+    }
+
+    /// A certificate with these names, signed by itself.
+    fn named(common_name: Option<&str>, names: Vec<rcgen::SanType>) -> (ClientIdentity, Vec<u8>) {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(name) = common_name {
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        }
+        params.subject_alt_names = names;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
+        (ClientIdentity::of(certificate.der()).unwrap(), spki)
+    }
+
+    #[test]
+    fn the_log_calls_a_client_by_its_first_name_or_else_by_its_key() {
+        let dns = || rcgen::SanType::DnsName("a.example".try_into().unwrap());
+        let uri = || rcgen::SanType::URI("spiffe://a".try_into().unwrap());
+        let ip = || rcgen::SanType::IpAddress([192, 0, 2, 7].into());
+        let label = |name, names| named(name, names).0.label;
+        assert_eq!(label(Some("a\nb"), vec![dns()]), "a\\nb");
+        assert_eq!(label(None, vec![uri(), dns()]), "a.example");
+        assert_eq!(label(None, vec![ip(), uri()]), "spiffe://a");
+        for names in [vec![ip()], Vec::new()] {
+            let (identity, spki) = named(None, names);
+            let key = hex(digest(&SHA256, &spki).as_ref());
+            assert_eq!(identity.label(), format!("sha256:{key}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_nobody() {
+        let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
+        let half = &certificate[..certificate.len() / 2];
+        for bytes in [half, b"", b"0"] {
+            assert_eq!(ClientIdentity::of(&CertificateDer::from(bytes)), None);
+        }
+    }
+}

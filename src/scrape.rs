@@ -217,6 +217,7 @@ impl Scrape {
         self.exporter.ledger.end(Entry {
             outcome: outcome.label(),
             truncated: matches!(outcome, Outcome::Aborted(_)) && self.status.is_some(),
+            length_ignored: self.length_ignored,
             success: outcome == Outcome::Complete
                 && self.status.is_some_and(|status| status.is_success()),
             bytes: self.bytes,

@@ -103,6 +103,12 @@ impl Page {
                 row.figures.truncated.iter().map(count)
             }),
         )?;
+        out.counters(
+            "scrapegate_content_length_ignored",
+            "Scrapes whose exporter sent a Content-Length beside Transfer-Encoding: chunked.",
+            None,
+            self.exporters.iter().map(|row| ([row.label()], row.figures.lengths_ignored)),
+        )?;
         out.histograms(
             "scrapegate_scrape_duration",
             "Time from the arrival of a scrape's request to its end.",

@@ -37,6 +37,7 @@ fn scraped(exporter: &Exporter, now: Now, outcome: &'static str) {
     exporter.ledger.end(Entry {
         outcome,
         truncated: false,
+        length_ignored: false,
         success: outcome == COMPLETE,
         bytes: 8_700_000,
         took: SECOND * 3,

@@ -106,6 +106,36 @@ mod tests {
         }
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+    async fn no_more_of_them_step_at_once_than_there_are_turns() {
+        const MOST: usize = 3;
+        let turns = Arc::new(Turns::new(NonZeroUsize::new(MOST).unwrap()));
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let crowd: Vec<_> = (0..100)
+            .map(|_| {
+                let (turns, now, most) = (Arc::clone(&turns), Arc::clone(&now), Arc::clone(&most));
+                let mut steps = 0;
+                tokio::spawn(async move {
+                    let work = poll_fn(move |cx| {
+                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        // As cryptography does.
+                        std::thread::sleep(std::time::Duration::from_micros(200));
+                        now.fetch_sub(1, Ordering::SeqCst);
+                        steps += 1;
+                        cx.waker().wake_by_ref();
+                        if steps < 3 { Poll::Pending } else { Poll::Ready(()) }
+                    });
+                    turns.take(work).await;
+                })
+            })
+            .collect();
+        for task in crowd {
+            task.await.unwrap();
+        }
+        let most = most.load(Ordering::SeqCst);
+        assert!((1..=MOST).contains(&most), "{most} at once");
+    }
+
     #[tokio::test]
     async fn who_waits_for_something_else_has_no_turn() {
         let turns = Turns::new(NonZeroUsize::MIN);

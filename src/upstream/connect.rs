@@ -148,7 +148,7 @@ impl fmt::Debug for Connector {
 async fn network(target: &Target) -> Result<Stream, UpstreamError> {
     let kind = match target {
         Target::Tcp { host, port } => {
-            let addresses = addresses(host, port.get()).await.map_err(UpstreamError::NameLookup)?;
+            let addresses = addresses(host, port.get()).await.map_err(lookup_error)?;
             let stream = race(&addresses).await.map_err(connect_error)?;
             // Without it small writes wait for the peer's delayed acknowledgement, 40 ms.
             stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
@@ -188,6 +188,15 @@ fn connect_error(error: io::Error) -> UpstreamError {
         UpstreamError::NoSocket(error)
     } else {
         UpstreamError::Unreachable(error)
+    }
+}
+
+/// Of a name that it had no descriptor to look up with, the system's resolver says that there is
+/// none.
+fn lookup_error(error: io::Error) -> UpstreamError {
+    match nonblocking(Domain::IPV4) {
+        Err(cause) if lacks_resources(&cause) => UpstreamError::NoResources(cause),
+        Ok(_) | Err(_) => UpstreamError::NameLookup(error),
     }
 }
 
@@ -344,6 +353,31 @@ impl AsyncWrite for Stream {
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::error::Refusal;
+
+    #[test]
+    fn what_kept_it_from_a_connection_is_told_apart() {
+        let word =
+            |number| Refusal::from(connect_error(io::Error::from_raw_os_error(number))).label();
+        for (number, expected) in [
+            (libc::EMFILE, "no_resources"),
+            (libc::ENFILE, "no_resources"),
+            (libc::ENOMEM, "no_resources"),
+            (libc::ECONNREFUSED, "exporter_refused"),
+            (libc::ECONNRESET, "exporter_reset"),
+            (libc::ENOENT, "exporter_no_socket"),
+            (libc::EHOSTUNREACH, "exporter_unreachable"),
+            (libc::ENETUNREACH, "exporter_unreachable"),
+            (libc::EACCES, "exporter_unreachable"),
+        ] {
+            assert_eq!(word(number), expected, "{number}");
         }
     }
 }

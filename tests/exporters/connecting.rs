@@ -260,6 +260,8 @@ fn assert_u41(version: &'static SupportedProtocolVersion) {
     let (trusted, expired) = (Pki::new(), Pki::with_server_until(2020));
     let start = |of: &Pki| Exporter::start_tls_with(of, of.server(&[version]), by_case(Vec::new()));
     let (sound, late) = (start(&trusted), start(&expired));
+    let own = Pki::self_signed_server(&[version]);
+    let own = Exporter::start_tls_with(&trusted, own, by_case(Vec::new()));
     let plain = Exporter::start(|it: &mut Conversation| it.send("HTTP/1.1 400 no TLS\r\n\r\n"));
     let mute = Exporter::start(|it: &mut Conversation| {
         it.wait_until_closed();
@@ -286,6 +288,7 @@ fn assert_u41(version: &'static SupportedProtocolVersion) {
                 "exporter did not take the connection in time",
                 "exporter_connect_timeout",
             ),
+            failed("self-signed", keys(&own, &trusted, "localhost")),
             failed("another-ca", keys(&sound, &pki, "localhost")),
             failed("wrong-name", keys(&sound, &trusted, "exporter.example")),
             failed("expired", keys(&late, &expired, "localhost")),
@@ -294,7 +297,9 @@ fn assert_u41(version: &'static SupportedProtocolVersion) {
         ],
     );
     assert_on_time("mute", took[0], Duration::from_millis(500));
-    assert!(sound.requests().is_empty() && late.requests().is_empty(), "nothing was asked");
+    for exporter in [&sound, &late, &own] {
+        assert!(exporter.requests().is_empty(), "nothing was asked");
+    }
 
     // The same exporters are scraped when they may be.
     let exporters = section("sound", &keys(&sound, &trusted, "localhost"))

@@ -28,8 +28,8 @@ const PASSWORD: &str = "Authorization: Basic cHJvbWV0aGV1czpodW50ZXIy\r\n";
 const SECRETS: [&str; 3] = ["hunter2", "cHJvbWV0aGV1czpodW50ZXIy", "open-sesame"];
 
 /// Those that are provoked elsewhere: answered in HTTP/1.0 (`tests/requests/heads.rs`), by a lack
-/// of descriptors, by another configuration (`tests/tls/access.rs`), and by a reload
-/// (`tests/reload/files.rs`, `tests/reload/http.rs`).
+/// of descriptors (`tests/limits/descriptors.rs`), by another configuration
+/// (`tests/tls/access.rs`), and by a reload (`tests/reload/files.rs`, `tests/reload/http.rs`).
 const ELSEWHERE: [&str; 6] = [
     "http_version",
     "no_resources",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Setup, assert_scrapes, is_open,
+    Setup, assert_lasted, assert_scrapes, is_open,
     support::{PATIENCE, client::Client, flood::connect_from_elsewhere, pki::BOTH_VERSIONS},
     wait_for_end,
 };
@@ -168,6 +168,34 @@ fn an_address_has_its_own_most_and_takes_no_place_of_another() {
         }
     };
     assert_scrapes(&mut again);
+}
+
+/// D08
+#[test]
+fn all_of_the_most_are_closed_at_their_idle_timeout_and_make_room() {
+    const MOST: usize = 100;
+    const IDLE: Duration = Duration::from_secs(3);
+    let setup = Setup::new("max-connections = 100\nidle-timeout = 3\n");
+    let at_rest = setup.proxy.open_fds();
+    let mut idle: Vec<Client> = (0..MOST).map(|_| setup.connect()).collect();
+    let begun: Vec<_> = idle
+        .iter_mut()
+        .map(|client| {
+            let begun = Instant::now();
+            assert_scrapes(client);
+            begun
+        })
+        .collect();
+    assert!(setup.proxy.open_fds() >= at_rest + MOST, "some were not let in");
+    // One more waits in the backlog for the first that is closed.
+    setup.assert_serves_a_new_client();
+    assert!(begun[0].elapsed() >= IDLE, "more were let in: {:?}", begun[0].elapsed());
+    for (client, begun) in idle.iter_mut().zip(&begun) {
+        assert_eq!(client.read_to_end().0, b"");
+        assert!(begun.elapsed() >= IDLE, "closed after {:?}", begun.elapsed());
+    }
+    assert_lasted(begun[MOST - 1].elapsed(), IDLE);
+    setup.proxy.assert_at_rest(at_rest);
 }
 
 /// D08

@@ -1,6 +1,9 @@
 //! Certificate, key, CA and CRL files that cannot serve, and those that `certs` makes.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 
@@ -112,8 +115,9 @@ fn a_bundle_of_ten_thousand_certificates_is_read_in_time_and_lets_clients_in() {
     let begun = Instant::now();
     let ended = Files::new(&pki.config_ini(""), "").check();
     assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
-    // One second in a release build; this one checks everything.
-    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    // Without optimization, most of it is checked twice.
+    let most = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 1 });
+    assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
     let proxy = Proxy::start(&pki.config_ini(""), "");
     for version in BOTH_VERSIONS {
         let config = pki.client(&[version]);

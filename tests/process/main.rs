@@ -7,6 +7,7 @@ mod files;
 mod full_disk;
 mod get;
 mod import;
+mod killed;
 mod logs;
 mod probe;
 mod probe_compare;
@@ -33,6 +34,9 @@ use std::{
 
 use support::{PATIENCE, log::LineLog, proxy::binary};
 use tempfile::TempDir;
+
+/// A configuration that needs no certificate.
+const PLAIN_HTTP: &str = "[proxy]\ninsecure-plain-http = True\nlog-format = json\n";
 
 /// How a command ended and what it said.
 struct Ended {

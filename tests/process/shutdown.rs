@@ -18,6 +18,9 @@ use crate::support::{
 
 const SCRAPES: usize = 50;
 
+/// What an idle proxy may take to its end: 200 ms in a release build.
+const AT_ONCE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 200 });
+
 /// A proxy whose exporter stops in the middle of its body until the gate opens.
 struct Setup {
     proxy: Proxy,
@@ -116,8 +119,7 @@ fn an_idle_proxy_ends_at_once_with_0() {
         let code = setup.proxy.wait_exit().code();
         let lasted = begun.elapsed();
         assert_eq!(code, Some(0), "{signal}");
-        // 200 ms in a release build on a machine of its own (CASES P01).
-        assert!(lasted < Duration::from_secs(1), "SIG{signal}: {lasted:?}");
+        assert!(lasted <= AT_ONCE, "SIG{signal}: {lasted:?}");
         assert_eq!(idle.read_to_end(), (Vec::new(), Cut::CloseNotify));
         assert_eq!(without_request.read_to_end().0, b"");
         let _ = std::io::Read::read_to_end(&mut in_handshake, &mut Vec::new());
@@ -152,7 +154,7 @@ fn running_scrapes_are_finished_while_nobody_else_is_let_in() {
 /// P03
 #[test]
 fn a_second_signal_aborts_what_still_runs() {
-    for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT"), ("INT", "TERM")] {
         let mut setup = Setup::new("");
         let scrapes = setup.begin_scrapes();
         setup.proxy.signal(first);

@@ -3,11 +3,9 @@
 use std::net::TcpListener;
 
 use crate::{
-    Files, line_of, run,
-    support::{pki::Pki, proxy::Proxy},
+    Files, PLAIN_HTTP, line_of, run,
+    support::{pki::Pki, privileges, proxy::Proxy},
 };
-
-const PLAIN_HTTP: &str = "[proxy]\ninsecure-plain-http = True\nlog-format = json\n";
 
 /// C26.
 #[test]
@@ -36,12 +34,7 @@ fn an_address_of_another_host_ends_it_with_a_message_too() {
 /// C26.
 #[test]
 fn a_port_that_takes_privileges_ends_it_with_a_message_too() {
-    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    if first.is_ok_and(|first| matches!(first.trim(), "0" | "1")) {
-        #[expect(clippy::print_stderr, reason = "whoever reads the log should know")]
-        {
-            eprintln!("SKIPPED: no port takes privileges on this host");
-        }
+    if !privileges::takes_port_1() {
         return;
     }
     let files = Files::new(PLAIN_HTTP, "");

@@ -21,6 +21,7 @@ use crate::support::{
     client::Client,
     pki::{BOTH_VERSIONS, Pki},
     plain::{self, Plain},
+    privileges,
     proxy::Proxy,
 };
 
@@ -79,6 +80,27 @@ fn listening_on(pki: &Pki, address: SocketAddr) -> String {
 
 fn connect_to(pki: &Pki, address: SocketAddr) -> Client {
     Client::connect(address, pki.client(BOTH_VERSIONS)).expect("a handshake")
+}
+
+/// C26 on reload.
+#[test]
+fn a_port_that_takes_privileges_is_refused_and_the_old_one_is_listened_on() {
+    if !privileges::takes_port_1() {
+        return;
+    }
+    let pki = Pki::new();
+    let one = exporter(100);
+    let port = Port::hold();
+    let config = listening_on(&pki, port.of("127.0.0.1"));
+    let proxy = Proxy::start_through(privileges::without_ports(), &config, &one.section("e"), &[]);
+    write(&proxy, EXPORTERS, &one.section("other"));
+    write(&proxy, "config.ini", &listening_on(&pki, SocketAddr::from(([127, 0, 0, 1], 1))));
+    reload(&proxy, REFUSED, 1);
+    proxy.wait_for_line(&["cannot listen on 127.0.0.1:1", "Permission denied"]);
+    assert_status(&mut connect(&pki, &proxy), "e", 200);
+    write(&proxy, "config.ini", &config);
+    reload(&proxy, DONE, 1);
+    assert_status(&mut connect(&pki, &proxy), "other", 200);
 }
 
 /// C26 on reload.

@@ -1,14 +1,18 @@
 //! Signals by the hundred while scrapes go on.
 
 use std::{
-    cell::Cell,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use super::{DONE, REFUSED, assert_status, connect, exporter, write};
-use crate::support::{pki::Pki, proxy::Proxy};
+use super::{DONE, REFUSED, assert_status, connect, exporter, reload, write};
+use crate::support::{
+    EndOnDrop,
+    pki::Pki,
+    proxy::{ANYWHERE, Proxy},
+};
 
 const SIGNALS: usize = 100;
 
@@ -18,21 +22,20 @@ const SCRAPERS: usize = 8;
 /// Over all connections together.
 const SCRAPES_A_SECOND: u32 = 500;
 
-/// Between two signals. One that comes while another waits is the same to the proxy.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How many have to be done for each reload: as many as there are for a hundred in a second.
+const SCRAPES_A_RELOAD: usize = 5;
 
-/// Ends the scrapers, also when the test fails.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+/// Without the records of whole scrapes, among which those of the reloads are looked for.
+fn start(pki: &Pki, section: &str) -> Proxy {
+    let mut quiet = Command::new("env");
+    quiet.arg("SCRAPEGATE_LOG=warn,scrapegate::cli=info,scrapegate::reload=info");
+    Proxy::start_through(quiet, &pki.config_ini(""), section, ANYWHERE)
 }
 
-/// Sends the signals while scrapers scrape and others connect; none of them may fail.
+/// Sends the signals, each when the one before came to this, as one already has, while scrapers
+/// scrape and others connect; none of them may fail.
 #[track_caller]
-fn assert_undisturbed(pki: &Pki, proxy: &Proxy) {
+fn assert_undisturbed(pki: &Pki, proxy: &Proxy, outcome: &str) {
     let (over, scrapes) = (AtomicBool::new(false), AtomicUsize::new(0));
     let scrape = || {
         let pause =
@@ -46,29 +49,24 @@ fn assert_undisturbed(pki: &Pki, proxy: &Proxy) {
         }
     };
     thread::scope(|scope| {
-        for _ in 0..SCRAPERS {
-            scope.spawn(scrape);
-        }
-        let _ends = Ends(&over);
-        for number in 0..SIGNALS {
-            proxy.signal("HUP");
-            thread::sleep(PAUSE);
-            if number % 10 == 0 {
+        let _end = EndOnDrop(&over);
+        let scrapers: Vec<_> = (0..SCRAPERS).map(|_| scope.spawn(scrape)).collect();
+        for round in 1..=SIGNALS {
+            reload(proxy, outcome, round + 1);
+            while scrapes.load(Ordering::Relaxed) < SCRAPES_A_RELOAD * round {
+                assert!(scrapers.iter().all(|it| !it.is_finished()), "a scraper has failed");
+                thread::yield_now();
+            }
+            if round % 10 == 0 {
                 assert_status(&mut connect(pki, proxy), "e", 200);
             }
         }
     });
-    let scrapes = scrapes.into_inner();
-    assert!(scrapes > 2 * SIGNALS, "only {scrapes} scrapes");
-}
-
-/// Waits until this was logged so often.
-fn wait_for(proxy: &Proxy, message: &str, count: usize) {
-    let seen = Cell::new(0);
-    proxy.wait_for_log(&format!("{count} times {message:?}"), |record| {
-        seen.set(seen.get() + usize::from(record["fields"]["message"] == message));
-        seen.get() == count
-    });
+    let lines = proxy.log_lines();
+    let outcomes = lines.iter().filter(|line| line.contains(&format!("\"{outcome}\""))).count();
+    assert_eq!(outcomes, SIGNALS + 1, "{lines:#?}");
+    let failed = lines.iter().find(|line| line.contains("\"outcome\""));
+    assert_eq!(failed, None);
 }
 
 /// P04
@@ -77,19 +75,13 @@ fn a_hundred_reloads_disturb_no_scrape_and_leave_nothing_open() {
     let pki = Pki::new();
     let one = exporter(100);
     let section = one.section("e") + "max-concurrent = 100\n";
-    let proxy = Proxy::start(&pki.config_ini(""), &section);
+    let proxy = start(&pki, &section);
     assert_status(&mut connect(&pki, &proxy), "e", 200);
     // The first brings the thread that reads files.
-    proxy.signal("HUP");
-    wait_for(&proxy, DONE, 1);
+    reload(&proxy, DONE, 1);
     let fds = proxy.open_fds();
-    assert_undisturbed(&pki, &proxy);
-    wait_for(&proxy, DONE, 10);
+    assert_undisturbed(&pki, &proxy, DONE);
     proxy.assert_at_rest(fds);
-    let lines = proxy.log_lines();
-    let failed =
-        lines.iter().find(|line| line.contains("\"outcome\"") && !line.contains("\"complete\""));
-    assert_eq!(failed, None);
 }
 
 /// P05
@@ -98,14 +90,12 @@ fn a_hundred_reloads_of_a_broken_file_leave_all_as_it_was() {
     let pki = Pki::new();
     let one = exporter(100);
     let section = one.section("e") + "max-concurrent = 100\n";
-    let proxy = Proxy::start(&pki.config_ini(""), &section);
+    let proxy = start(&pki, &section);
     assert_status(&mut connect(&pki, &proxy), "e", 200);
     write(&proxy, "prometheus_exporters.ini", "[e]\nenabled = True\nport = 0\n[half\n");
-    proxy.signal("HUP");
-    wait_for(&proxy, REFUSED, 1);
+    reload(&proxy, REFUSED, 1);
     let fds = proxy.open_fds();
-    assert_undisturbed(&pki, &proxy);
-    wait_for(&proxy, REFUSED, 10);
+    assert_undisturbed(&pki, &proxy, REFUSED);
     proxy.assert_at_rest(fds);
     assert!(!proxy.log_lines().iter().any(|line| line.contains("\"message\":\"reloaded\"")));
 }

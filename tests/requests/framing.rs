@@ -24,7 +24,7 @@ fn a_body_is_refused_without_being_read() {
     }
 }
 
-/// H04.
+/// H04; `lingering.rs` has how little of it is read.
 #[test]
 fn a_slow_body_is_not_waited_for() {
     let setup = Setup::new();

@@ -7,6 +7,7 @@
 mod forwarding;
 mod framing;
 mod heads;
+mod lingering;
 mod pipelining;
 mod routes;
 mod smuggling;

@@ -22,6 +22,7 @@ pub(crate) mod metrics;
 pub(crate) mod odd_file;
 pub(crate) mod pki;
 pub(crate) mod plain;
+pub(crate) mod privileges;
 pub(crate) mod proxy;
 
 use std::{

@@ -155,7 +155,17 @@ impl Pki {
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
-        self.server_that(versions, Arc::new(NoClientAuth))
+        server_config(versions, Arc::new(NoClientAuth), &self.server)
+    }
+
+    /// The server side of an `https` exporter whose certificate is signed by itself, and by no CA.
+    pub(crate) fn self_signed_server(
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let key = new_key();
+        let certificate = params.self_signed(&key).expect("a certificate");
+        server_config(versions, Arc::new(NoClientAuth), &Pair { certificate, key })
     }
 
     /// The server side of an `https` exporter that lets in only who shows a certificate of this CA.
@@ -165,24 +175,7 @@ impl Pki {
     ) -> Arc<ServerConfig> {
         let roots = Arc::new(self.roots());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-        self.server_that(versions, verifier.expect("a CA certificate"))
-    }
-
-    fn server_that(
-        &self,
-        versions: &[&'static SupportedProtocolVersion],
-        clients: Arc<dyn ClientCertVerifier>,
-    ) -> Arc<ServerConfig> {
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(versions)
-            .expect("versions that rustls has")
-            .with_client_cert_verifier(clients)
-            .with_single_cert(
-                vec![self.server.certificate.der().clone()],
-                self.server.private_key(),
-            )
-            .expect("the key belongs to the certificate");
-        Arc::new(config)
+        server_config(versions, verifier.expect("a CA certificate"), &self.server)
     }
 
     fn roots(&self) -> RootCertStore {
@@ -234,6 +227,20 @@ fn issue(
     let key = new_key();
     let certificate = params.signed_by(&key, ca).expect("a certificate");
     Pair { certificate, key }
+}
+
+fn server_config(
+    versions: &[&'static SupportedProtocolVersion],
+    clients: Arc<dyn ClientCertVerifier>,
+    pair: &Pair,
+) -> Arc<ServerConfig> {
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .expect("versions that rustls has")
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![pair.certificate.der().clone()], pair.private_key())
+        .expect("the key belongs to the certificate");
+    Arc::new(config)
 }
 
 fn new_key() -> KeyPair {

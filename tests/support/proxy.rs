@@ -11,6 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -228,11 +232,12 @@ impl Proxy {
             .unwrap_or_else(|| panic!("no limit in:\n{limits}"))
     }
 
-    /// Lets it have so many files open, from now on.
+    /// Lets it have so many files open, from now on; those that are open stay so. It may be raised
+    /// again.
     pub(crate) fn limit_open_files(&self, most: usize) {
         let limited = Command::new("prlimit")
             .arg(format!("--pid={}", self.pid))
-            .arg(format!("--nofile={most}"))
+            .arg(format!("--nofile={most}:"))
             .status()
             .expect("prlimit runs");
         assert!(limited.success(), "the limit of {most} open files was not set");
@@ -240,18 +245,9 @@ impl Proxy {
 
     /// The CPU time it has used since its start, in user space and in the kernel.
     pub(crate) fn cpu_time(&self) -> Duration {
-        /// Linux counts it in hundredths of a second for every program (`USER_HZ`).
-        const TICK: Duration = Duration::from_millis(10);
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the proxy runs");
-        // proc(5): utime and stime are fields 14 and 15, counted with the name in parentheses.
-        let (_, after_name) = stat.rsplit_once(')').expect("a name");
-        let ticks: u32 = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u32>().expect("a number"))
-            .sum();
-        TICK * ticks
+        let pid = Pid::from_raw(self.pid.try_into().expect("a process"));
+        let clock = clock_getcpuclockid(pid).expect("the proxy runs");
+        clock_gettime(clock).expect("the proxy runs").into()
     }
 
     /// Sends a signal by its name, such as `TERM`.

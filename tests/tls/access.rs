@@ -1,13 +1,16 @@
 //! What a client is asked for beside a certificate of the right CA.
 
-use std::sync::Arc;
+use std::{net::Ipv6Addr, sync::Arc};
 
+use aws_lc_rs::digest::{self, SHA256};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rcgen::{PublicKeyData, SanType};
 use rustls::ClientConfig;
 
 use crate::{
-    Setup,
+    Setup, forge,
     support::{
+        body::hex,
         client::{Client, Cut, Response},
         pki::{BOTH_VERSIONS, Pki},
     },
@@ -65,6 +68,62 @@ fn a_client_is_let_in_by_any_of_its_names() {
         let setup = Setup::new(&pki, &format!("client-allow = {allow}\n"));
         setup.assert_lets_in(pki.client(BOTH_VERSIONS));
     }
+}
+
+/// Entries that let in, and some that nearly would, by what they compare.
+#[test]
+fn a_client_is_let_in_by_an_address_a_uri_or_its_key_and_by_those_alone() {
+    let pki = Pki::new();
+    let client = forge::credentials(
+        pki.ca(),
+        |params| {
+            params.subject_alt_names = vec![
+                SanType::IpAddress([192, 0, 2, 7].into()),
+                SanType::IpAddress(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7).into()),
+                SanType::URI("spiffe://example/prometheus".try_into().expect("ASCII")),
+            ];
+        },
+        &[],
+    );
+    let spki = client.key.subject_public_key_info();
+    let [pin, of_certificate, of_bare_key] =
+        [&spki[..], &client.chain[0], client.key.public_key_raw()]
+            .map(|bytes| hex(digest::digest(&SHA256, bytes).as_ref()));
+    let pairs: Vec<_> = pin.as_bytes().chunks(2).map(String::from_utf8_lossy).collect();
+    let pairs = pairs.join(":").to_uppercase();
+    let [right, wrong] = [
+        [
+            "IP:192.0.2.7".to_owned(),
+            "IP:192.0.2.0/29".to_owned(),
+            "IP:2001:db8::7".to_owned(),
+            "IP:2001:db8::/64".to_owned(),
+            "URI:spiffe://example/prometheus".to_owned(),
+            "URI:spiffe://*/prom*".to_owned(),
+            format!("sha256:{pin}"),
+            format!("sha256:{pairs}"),
+        ],
+        [
+            // Where it comes from is no name of its own.
+            "IP:127.0.0.1".to_owned(),
+            "IP:192.0.2.8/29".to_owned(),
+            "IP:2001:db8::8".to_owned(),
+            "URI:spiffe://example/prom".to_owned(),
+            "URI:spiffe://example/Prometheus".to_owned(),
+            "DNS:*".to_owned(),
+            format!("sha256:{of_certificate}"),
+            format!("sha256:{of_bare_key}"),
+        ],
+    ];
+    let config = pki.client_with(BOTH_VERSIONS, client.chain, &client.key);
+    for allow in right {
+        let setup = Setup::new(&pki, &format!("client-allow = {allow}\n"));
+        let status = connect(&setup, config.clone()).get("/prometheus?exporter=e").head.status;
+        assert_eq!(status, 200, "{allow}");
+    }
+    let setup = Setup::new(&pki, &format!("client-allow = {}\n", wrong.join(", ")));
+    let response = connect(&setup, config).get("/prometheus?exporter=e");
+    assert_eq!(response.head.status, 403, "{response:?}");
+    assert_eq!(setup.exporter.connections(), 0);
 }
 
 #[test]
@@ -150,7 +209,7 @@ fn the_record_of_a_scrape_says_who_asked() {
 fn a_name_with_control_characters_is_escaped_in_the_log() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
-    let hostile = crate::forge::credentials(
+    let hostile = forge::credentials(
         pki.ca(),
         |params| {
             params.distinguished_name.push(rcgen::DnType::CommonName, "a\u{1b}[31m\nb\u{202e}")

@@ -1,0 +1,27 @@
+//! What takes privileges on this host, and a process without them.
+
+use std::{fs, os::unix::fs::MetadataExt, process::Command};
+
+/// Whether port 1 takes privileges here. Where it does not, the output says so.
+pub(crate) fn takes_port_1() -> bool {
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let is_for_all = first.is_ok_and(|first| matches!(first.trim(), "0" | "1"));
+    if is_for_all {
+        #[expect(clippy::print_stderr, reason = "whoever reads the log should know")]
+        {
+            eprintln!("SKIPPED: no port takes privileges on this host");
+        }
+    }
+    !is_for_all
+}
+
+/// Becomes the command it is given, which may not listen on such a port, even as root.
+pub(crate) fn without_ports() -> Command {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    if !is_root {
+        return Command::new("env");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--inh-caps=-net_bind_service", "--bounding-set=-net_bind_service"]);
+    command
+}
