@@ -201,7 +201,7 @@ fn what_is_wrong_with_tls_and_with_the_network_is_told() {
     assert_failed(&get(&["--cacert", &ca]), &["TLS: no answer", "--cert and --key"]);
     assert_failed(
         &get(&["--cacert", &ca, "--cert", &cert, "--key", &key]),
-        &["TLS: no answer", "another client certificate"],
+        &["TLS: no answer", "a client certificate of the CA in its `client-ca`"],
     );
     assert_failed(
         &get(&["--cacert", &path(&other, "ca.pem")]),
