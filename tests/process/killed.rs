@@ -100,6 +100,9 @@ fn an_exporter_that_is_killed_in_its_body_leaves_a_truncated_scrape_counted_and_
         let response = reader.get("/prometheus?exporter=e");
         let said = (response.head.status, response.head.reason.as_str());
         assert_eq!(said, (502, "exporter refused the connection"), "{response:?}");
+        proxy.wait_for_log("the record of the refusal", |record| {
+            record["fields"]["outcome"] == "exporter_refused"
+        });
         let scrapes = proxy.log_lines().iter().filter(|line| line.contains("\"outcome\"")).count();
         assert_eq!(scrapes, 2, "one record each");
     }
