@@ -118,10 +118,8 @@ fn without_a_descriptor_towards_an_exporter_the_scrape_is_refused_as_the_proxys_
     for series in &refused {
         assert_eq!(after.value(series), 1.0, "{series}");
     }
-    let lines = proxy.log_lines();
-    let records = lines.iter().filter(|line| line.contains("\"message\":\"cannot accept\""));
     let series = "scrapegate_accept_errors_total{kind=\"no_resources\"}";
-    assert_eq!(after.events_since(&before)[series], records.count() as f64);
+    proxy.assert_logged("cannot accept", after.events_since(&before)[series] as u64);
 }
 
 /// D11
