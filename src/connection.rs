@@ -139,10 +139,12 @@ where
             false
         }
     };
+    // An idle client waits for no answer that the close_notify (RFC 8446 §6.1) could make look whole.
+    let is_in_order = matches!(closed, Closed::Normally | Closed::By(Ending::Idle));
     if matches!(closed, Closed::Normally) && activity.owes_bytes() {
         // hyper lets go of a connection whose request asked for an upgrade without flushing it.
         activity.end(Ending::Unflushed);
-    } else if matches!(closed, Closed::Normally) || client_may_still_send {
+    } else if is_in_order || client_may_still_send {
         say_goodbye(connection.into_parts().io.into_inner(), client_may_still_send && !draining)
             .await;
     }
@@ -174,7 +176,7 @@ fn poll_clocks(
 }
 
 /// Ends a stream in order: TLS close_notify and FIN, as hyper has done but for a request that asked
-/// for an upgrade. Then reads for a while what a client still sends after an answer that did not
+/// for an upgrade, and for a client that has been idle. Then reads for a while what a client still sends after an answer that did not
 /// wait for it.
 ///
 /// Closing a socket with unread bytes resets it, and the reset can overtake the answer
