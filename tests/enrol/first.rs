@@ -153,6 +153,7 @@ fn by_default_the_key_is_rsa_with_4096_bits_and_is_made_once_however_many_ask() 
         requests.collect::<Vec<_>>()
     });
     assert!(requests.iter().all(|request| *request == requests[0]));
+    host.proxy.wait_for_line(&["made a key"]);
     let made = |lines: Vec<String>| lines.iter().filter(|it| it.contains("made a key")).count();
     assert_eq!(made(host.proxy.log_lines()), 1);
     let (_, pem) = x509_parser::pem::parse_x509_pem(requests[0].as_bytes()).expect("PEM");

@@ -55,9 +55,11 @@ fn a_client_that_is_not_on_the_list_is_forbidden_everything() {
         assert_eq!((response.head.reason.as_str(), response.body.text().trim_end()), (text, text));
         assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
     }
+    let refused = BOTH_VERSIONS.len() * targets.len();
+    setup.proxy.assert_logged("request refused", refused as u64);
     let lines = setup.proxy.log_lines();
-    let refused = lines.iter().filter(|line| line.contains("\"reason\":\"not_allowed\"")).count();
-    assert_eq!(refused, BOTH_VERSIONS.len() * targets.len(), "{lines:#?}");
+    let reason = "\"reason\":\"not_allowed\"";
+    assert_eq!(lines.iter().filter(|line| line.contains(reason)).count(), refused, "{lines:#?}");
     assert_eq!(setup.exporter.connections(), 0);
 }
 
