@@ -40,7 +40,7 @@ fn main() {
     for (size, name) in SIZES {
         let message = Message::new(Kind::Text, Framing::Chunked(4096), size);
         let length = message.length;
-        let exporter = loopback::exporter(message);
+        let exporter = loopback::exporter(message, Duration::ZERO);
         let proxy = loopback::Proxy::start(&pki, exporter);
 
         let mut scraper = loopback::Scraper::connect(proxy.address(), &client);

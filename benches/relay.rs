@@ -73,7 +73,7 @@ fn over_loopback(criterion: &mut Criterion) {
     for (id, message) in messages() {
         let length = message.length;
         group.throughput(Throughput::Bytes(length as u64));
-        let proxy = loopback::Proxy::start(&pki, loopback::exporter(message));
+        let proxy = loopback::Proxy::start(&pki, loopback::exporter(message, Duration::ZERO));
         let mut scraper = loopback::Scraper::connect(proxy.address(), &client);
         group.bench_function(id, |bencher| bencher.iter(|| scraper.scrape(length)));
     }

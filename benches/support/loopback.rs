@@ -23,22 +23,22 @@ use super::{message::Message, scripted::pki::Pki};
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// An exporter that answers each connection with the same message, as fast as it can.
+/// An exporter that answers each connection with the same message, `pause` after each piece of it.
 ///
 /// Its thread ends with the process.
-pub(crate) fn exporter(message: Message) -> SocketAddr {
+pub(crate) fn exporter(message: Message, pause: Duration) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = listener.local_addr().expect("bound");
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // The proxy may have gone away; the scraper sees that.
-            let _ = answer(stream, &message);
+            let _ = answer(stream, &message, pause);
         }
     });
     address
 }
 
-fn answer(mut stream: TcpStream, message: &Message) -> io::Result<()> {
+fn answer(mut stream: TcpStream, message: &Message, pause: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut request, mut length) = ([0; 4096], 0);
     while !request[..length].ends_with(b"\r\n\r\n") {
@@ -47,7 +47,13 @@ fn answer(mut stream: TcpStream, message: &Message) -> io::Result<()> {
             count => length += count,
         }
     }
-    message.pieces().try_for_each(|piece| stream.write_all(piece))
+    message.pieces().try_for_each(|piece| {
+        stream.write_all(piece)?;
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
+        Ok(())
+    })
 }
 
 /// A configuration with the exporter `n`, and what it names.
