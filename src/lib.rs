@@ -54,6 +54,7 @@
 //! | [`reload`], [`trigger`] | the files read again, when asked or when they changed; who asks |
 //! | [`systemd`] | what the service manager is told, and the socket that it passes on |
 //! | [`workers`] | a single-threaded runtime a core; each connection stays on one |
+//! | [`blocking`] | work that blocks its thread, such as reading a file: on a thread of its own |
 //! | [`shutdown`], [`telemetry`] | stages and signals; logs |
 //!
 //! Imports point one way: `cli → server → {accept, tls, connection, handler} → {route, upstream,
@@ -69,6 +70,7 @@ pub mod accept;
 pub mod access;
 pub mod activity;
 pub mod assets;
+pub mod blocking;
 pub mod cli;
 pub mod config;
 pub mod connection;

@@ -4,7 +4,17 @@ use std::{collections::HashMap, fs, path::Path};
 
 /// Lowest first. Modules of one layer do not know each other.
 const LAYERS: [&[&str]; 13] = [
-    &["deadline", "exposition", "file", "ledger", "pki", "shutdown", "trigger", "workers"],
+    &[
+        "blocking",
+        "deadline",
+        "exposition",
+        "file",
+        "ledger",
+        "pki",
+        "shutdown",
+        "trigger",
+        "workers",
+    ],
     &["error", "exporter"],
     &["discovery", "metrics", "peer"],
     &["access", "page", "route", "scrape", "upstream"],
