@@ -82,7 +82,7 @@ impl Asked {
     }
 }
 
-/// A name as SPEC §3 has it: 1 to 128 bytes of UTF-8 without control characters.
+/// A valid exporter name: 1 to 128 bytes of UTF-8 without control characters.
 fn name(value: &[u8]) -> Option<String> {
     let name = String::from_utf8(decoded(value)?).ok()?;
     let is_control = |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f);

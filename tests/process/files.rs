@@ -1,4 +1,4 @@
-//! Every file that the configuration names, whatever it turns out to be (CASES C01, C02, C30).
+//! Every file that the configuration names, whatever it turns out to be (cases C01, C02, C30).
 
 use std::{fs, time::Instant};
 
