@@ -76,6 +76,50 @@ fn one_job_asks_the_proxy_or_each_exporter_has_its_own() {
     assert_eq!(sd(&files, &["--static"]).code, Some(2));
 }
 
+/// The alerts and the dashboard of `packaging` select the job `scrapegate`.
+#[test]
+fn f35_a_scrape_configuration_has_the_job_of_the_proxy_itself() {
+    let (pki, files) = files("advertise = node1.example.org\n");
+    let own = |more: &[&str]| {
+        let printed = text(&sd(&files, &[&["--format", "scrape_config"], more].concat()));
+        let (_, own) = printed.split_once("  - job_name: scrapegate\n").expect("its own job");
+        assert!(!printed.contains("job_name: \"scrapegate\""), "no job twice: {printed}");
+        own.to_owned()
+    };
+    for more in [&[][..], &["--static"]] {
+        let job = own(more);
+        assert!(job.starts_with("    scheme: https\n    tls_config:\n"), "{job}");
+        assert!(job.ends_with("      - targets: [\"node1.example.org:3333\"]"), "{job}");
+        assert!(!job.contains("metrics_path"), "{job}");
+    }
+
+    // Exporters of the same name, and none at all.
+    let named =
+        EXPORTERS.replace("[node]", "[scrapegate]").replace("[off]", "[scrapegate_exporter]");
+    let enabled = "enabled = yes\nport = 9101";
+    files.write("prometheus_exporters.ini", &named.replace("port = 9101", enabled));
+    own(&["--static"]);
+    let printed = text(&sd(&files, &["--format", "scrape_config", "--static"]));
+    let jobs: Vec<&str> = printed.lines().filter(|line| line.contains("job_name:")).collect();
+    assert_eq!(
+        jobs,
+        [
+            "  - job_name: \"scrapegate_exporter_exporter\"",
+            "  - job_name: \"scrapegate_exporter\"",
+            "  - job_name: \"a \\\"b\\\"\"",
+            "  - job_name: scrapegate",
+        ]
+    );
+    assert!(printed.contains("exporter: [\"scrapegate\"]"), "{printed}");
+    files.write("prometheus_exporters.ini", "");
+    own(&["--static"]);
+    files.write(
+        "config.ini",
+        &pki.config_ini("").replace("[default]\n", "[default]\nauth = me:x\n"),
+    );
+    assert!(own(&[]).contains("    basic_auth:\n      username: \"me\"\n"), "{}", own(&[]));
+}
+
 #[test]
 fn a_password_is_asked_for_and_never_printed() {
     let pki = Pki::new();

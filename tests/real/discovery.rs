@@ -13,23 +13,29 @@ use crate::{
     support::{pki::Pki, proxy::Proxy, proxy::binary},
 };
 
-const EXPORTERS: &str = "prometheus_exporters.ini";
+pub(crate) const EXPORTERS: &str = "prometheus_exporters.ini";
 
 /// A proxy, and what its `sd` prints.
-struct Site {
-    pki: Pki,
-    proxy: Proxy,
+pub(crate) struct Site {
+    pub(crate) pki: Pki,
+    pub(crate) proxy: Proxy,
 }
 
 impl Site {
-    fn new(exporters: &str) -> Self {
+    pub(crate) fn new(exporters: &str) -> Self {
+        Self::with_proxy_keys("", exporters)
+    }
+
+    /// The same with these lines in `[proxy]`.
+    pub(crate) fn with_proxy_keys(keys: &str, exporters: &str) -> Self {
         let pki = Pki::new();
-        let proxy = Proxy::start(&pki.config_ini("advertise = 127.0.0.1\n"), exporters);
+        let config = pki.config_ini(&format!("advertise = 127.0.0.1\n{keys}"));
+        let proxy = Proxy::start(&config, exporters);
         Self { pki, proxy }
     }
 
     /// Runs `sd`; the paths that it proposes are replaced by those of the files there are.
-    fn sd(&self, arguments: &[&str]) -> String {
+    pub(crate) fn sd(&self, arguments: &[&str]) -> String {
         let printed = Command::new(binary())
             .arg("sd")
             .arg("--config")
@@ -49,7 +55,7 @@ impl Site {
         text
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.proxy.folder().join(name);
         fs::write(&path, text).expect("written");
         path
@@ -106,12 +112,14 @@ fn prometheus_follows_a_reload_and_keeps_its_targets_when_the_files_have_mistake
     let (above, below) = config.split_once("/prometheus/sd\"\n").expect("a URL");
     let config = format!("{above}/prometheus/sd\"\n        refresh_interval: 1s\n{below}");
     let prometheus = Daemon::prometheus(&config);
-    let two = ["fast 1s 900ms up", "slow 2500ms 2s up"];
+    // The proxy's own job has the interval of Prometheus, which is a minute.
+    let own = "scrapegate 1m 10s up";
+    let two = ["fast 1s 900ms up", own, "slow 2500ms 2s up"];
     wait_for_targets(&prometheus, &two);
 
     site.write(EXPORTERS, &(before + &section("new", &exporter, "1", "1")));
     site.proxy.signal("HUP");
-    let three = [two[0], "new 1s 1s up", two[1]];
+    let three = [two[0], "new 1s 1s up", own, two[2]];
     wait_for_targets(&prometheus, &three);
 
     site.write(EXPORTERS, "[fast\n");

@@ -4,6 +4,7 @@
 //! `cargo test --release --features real-exporters --test real`; `.ci/run` installs the packages. Without
 //! `--release` the exporter of `system_calls` is slower than the proxy, which then has less to batch.
 
+mod alerts;
 mod clock;
 mod daemons;
 mod discovery;

@@ -80,7 +80,8 @@ impl Pki {
     /// Puts another server pair in place of the one in the files, valid on these days counted from
     /// now.
     pub(crate) fn replace_server(&self, days: Range<i64>) {
-        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let names = ["localhost", "127.0.0.1"].map(String::from);
+        let mut params = CertificateParams::new(names).expect("names that rcgen takes");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.not_before = OffsetDateTime::now_utc() + Duration::days(days.start);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(days.end);

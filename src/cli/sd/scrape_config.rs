@@ -6,6 +6,7 @@ use super::{Site, quoted};
 use crate::{
     config::BasicAuth,
     discovery::{METRICS_PATH, SD_PATH, Scheme, duration},
+    exporter::ExporterName,
 };
 
 /// Where the certificates are on the Prometheus server, unless its owner says otherwise.
@@ -15,14 +16,18 @@ const HEAD: &str = "\
 # Made by `scrapegate sd --format scrape_config`, for prometheus.yml on the Prometheus server.
 ";
 
-/// One job, which asks the proxy for its exporters: one that comes or goes takes no change here.
+/// The job that the alerts and the dashboard of `packaging` select.
+const OWN_JOB: &str = "scrapegate";
+
+/// One job that asks the proxy for its exporters, and the proxy's own job. An exporter that is added
+/// or removed needs no change here.
 pub(super) fn discovered(site: &Site<'_>) -> String {
     let scheme = site.config.security.scheme();
     let url = format!("{}://{}{SD_PATH}", scheme.as_str(), site.target);
     format!(
         "{HEAD}\
-# A further host is a further entry of http_sd_configs. Interval and timeout are those of
-# prometheus_exporters.ini.
+# For each further host, add an entry to http_sd_configs and a target to the job {OWN_JOB}.
+# Interval and timeout are those of prometheus_exporters.ini.
 {files}
 scrape_configs:
   - job_name: scrapegate_exporters
@@ -32,23 +37,52 @@ scrape_configs:
       # The exporter's name in place of the job's, as dashboards expect it.
       - source_labels: [exporter]
         target_label: job
-",
+{own}",
         files = Files(scheme),
         scraping = Client { site, indent: 4 },
         url = quoted(&url),
         asking = Client { site, indent: 8 },
+        own = own_job(site),
     )
 }
 
-/// A job for each exporter there is now.
+/// The proxy's own metrics. Service discovery lists exporters only, and a proxy that is down must
+/// still be a target: hence a static one.
+fn own_job(site: &Site<'_>) -> String {
+    format!(
+        "
+  # scrapegate's own metrics, for its alerts and its dashboard.
+  - job_name: {OWN_JOB}
+    scheme: {scheme}
+{client}    static_configs:
+      - targets: [{target}]
+",
+        scheme = site.config.security.scheme().as_str(),
+        client = Client { site, indent: 4 },
+        target = quoted(&site.target),
+    )
+}
+
+/// The job of an exporter has the exporter's name. Job names are unique, so an exporter that has the
+/// name of the proxy's own job gets another one.
+fn job_of(exporter: &ExporterName, site: &Site<'_>) -> String {
+    let mut job = exporter.as_str().to_owned();
+    if job == OWN_JOB {
+        while job == OWN_JOB || site.exporters.iter().any(|(name, _)| name.as_str() == job) {
+            job += "_exporter";
+        }
+    }
+    job
+}
+
+/// A job for each exporter there is now, and the proxy's own job.
 pub(super) fn fixed(site: &Site<'_>) -> String {
     let scheme = site.config.security.scheme();
-    let mut text = format!("{HEAD}{}\n", Files(scheme));
-    text += if site.exporters.is_empty() { "scrape_configs: []\n" } else { "scrape_configs:\n" };
+    let mut text = format!("{HEAD}{}\nscrape_configs:\n", Files(scheme));
     for (name, rules) in &site.exporters {
         let _ = write!(
             text,
-            "  - job_name: {name}
+            "  - job_name: {job}
     scheme: {scheme}
     metrics_path: {METRICS_PATH}
     params:
@@ -58,6 +92,7 @@ pub(super) fn fixed(site: &Site<'_>) -> String {
 {client}    static_configs:
       - targets: [{target}]
 ",
+            job = quoted(&job_of(name, site)),
             name = quoted(name.as_str()),
             scheme = scheme.as_str(),
             interval = duration(rules.interval),
@@ -66,7 +101,7 @@ pub(super) fn fixed(site: &Site<'_>) -> String {
             target = quoted(&site.target),
         );
     }
-    text
+    text + &own_job(site)
 }
 
 /// What to do about the files that the client's settings name.
