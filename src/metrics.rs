@@ -11,7 +11,7 @@ mod process;
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Instant, SystemTime},
 };
 
@@ -173,6 +173,7 @@ pub struct Metrics {
     handshakes: Tally,
     rejected: Tally,
     accept_errors: Tally,
+    log_records_dropped: OnceLock<Counter>,
     configured: Mutex<Configured>,
 }
 
@@ -186,6 +187,7 @@ impl Default for Metrics {
             handshakes: Tally::new(Handshake::ALL.map(Handshake::label)),
             rejected: Tally::new(unread.into_iter().chain(REJECTIONS).chain(EnrolError::LABELS)),
             accept_errors: Tally::new(AcceptError::ALL.map(AcceptError::label)),
+            log_records_dropped: OnceLock::new(),
             configured: Mutex::new(Configured {
                 last_successful: true,
                 last_success: SystemTime::now(),
@@ -239,6 +241,12 @@ impl Metrics {
         self.unknown_exporter.inc();
     }
 
+    /// From now on `dropped` counts the log records that were dropped.
+    pub fn watch_log(&self, dropped: Counter) {
+        // There is one log, and the first counter is its own.
+        let _ = self.log_records_dropped.set(dropped);
+    }
+
     /// A configuration is in use from `now` on. Its certificates are files with the time, in
     /// seconds since 1970, at which the first certificate in them expires.
     pub fn configured<'a>(
@@ -281,6 +289,7 @@ impl Metrics {
             handshakes: self.handshakes.counts(),
             rejected: self.rejected.counts(),
             accept_errors: self.accept_errors.counts(),
+            log_records_dropped: self.log_records_dropped.get().map_or(0, Counter::get),
             configured: self.configuration(),
             process: Process::now(),
         };

@@ -1,15 +1,20 @@
 //! Logs: to standard error, a line for people or a JSON object for machines.
+//!
+//! Nothing waits for whoever reads them. What does not fit into a bounded queue is dropped.
 
 mod floods;
+mod writer;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
-    io::IsTerminal,
+    convert::Infallible,
+    io::{self, IsTerminal},
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-pub use self::floods::Floods;
+use self::{floods::Floods, writer::LogQueue};
 use crate::config::LogFormat;
 
 /// How much is logged unless the environment says otherwise.
@@ -28,10 +33,39 @@ pub enum Verbosity {
 /// over `-v` and `-d`.
 pub const LEVEL_VARIABLE: &str = "SCRAPEGATE_LOG";
 
-/// Starts logging for the whole process. Does nothing when it was started before.
+/// The logs of the process. Dropping them writes what is still queued, for a second at most.
+#[derive(Debug)]
+pub struct Logs {
+    floods: Floods,
+    queue: LogQueue,
+}
+
+impl Logs {
+    /// How many records were dropped because nobody read standard error in time.
+    #[must_use]
+    pub fn dropped(&self) -> Counter {
+        self.queue.dropped()
+    }
+
+    /// Logs once a second how many records of floods were suppressed.
+    pub async fn report_floods(&self) -> Infallible {
+        self.floods.report_each_second().await
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        self.floods.report();
+        self.queue.flush();
+    }
+}
+
+/// Starts logging for the whole process. A second call changes nothing, and what it returns logs
+/// nothing.
 ///
-/// What comes back knows which records were left out, for the caller to have them reported.
-pub fn start(format: LogFormat, verbosity: Verbosity) -> Floods {
+/// # Errors
+/// The system refuses the thread that writes the records.
+pub fn start(format: LogFormat, verbosity: Verbosity) -> io::Result<Logs> {
     let default = match verbosity {
         Verbosity::Normal => "info",
         Verbosity::Verbose => "info,scrapegate=debug",
@@ -43,21 +77,21 @@ pub fn start(format: LogFormat, verbosity: Verbosity) -> Floods {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(default), Some(error.to_string())),
     };
-    let floods = Floods::default();
-    let limited = tracing_subscriber::registry().with(filter).with(floods.clone());
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let logs = Logs { floods: Floods::default(), queue: LogQueue::start()? };
+    let limited = tracing_subscriber::registry().with(filter).with(logs.floods.clone());
+    // Its own errors would go to standard error, and wait for whoever reads it.
+    let lines = fmt::layer().log_internal_errors(false).with_target(false);
+    let lines = lines.with_writer(logs.queue.clone());
     // Fails only when a subscriber is set already.
     let _ = match format {
-        LogFormat::Text => {
-            limited.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init()
-        }
+        LogFormat::Text => limited.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
         LogFormat::Json => limited.with(lines.json().with_current_span(false)).try_init(),
     };
     if let Some(mistake) = mistake {
         tracing::warn!(mistake, "{LEVEL_VARIABLE} is ignored");
     }
     log_panics();
-    floods
+    Ok(logs)
 }
 
 /// From now on a panic is a record like any other, with its backtrace if `RUST_BACKTRACE` asks for

@@ -14,7 +14,8 @@ use crate::{
     scrape::Chain,
     server::Server,
     shutdown::{Request, Signals},
-    systemd, telemetry,
+    systemd,
+    telemetry::{self, Logs},
 };
 
 #[derive(Clone, Debug, Args)]
@@ -33,22 +34,24 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         complain(findings);
         return exit::CONFIGURATION.into();
     };
-    let floods = telemetry::start(config.log_format, args.verbosity.verbosity());
+    let logs = match telemetry::start(config.log_format, args.verbosity.verbosity()) {
+        Ok(logs) => logs,
+        Err(error) => {
+            complain(format_args!("cannot start the thread that writes the log: {error}"));
+            return exit::SYSTEM.into();
+        }
+    };
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
         tracing::warn!(at = %finding.origin, "{}", finding.message);
     }
     // Accepts, waits for signals and drains; the workers have runtimes of their own.
     match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => {
-            let code = runtime.block_on(async {
-                tokio::select! {
-                    code = serve(config, assets, sources, files) => code,
-                    never = floods.report_each_second() => match never {},
-                }
-            });
-            floods.report();
-            code
-        }
+        Ok(runtime) => runtime.block_on(async {
+            tokio::select! {
+                code = serve(config, assets, sources, files, &logs) => code,
+                never = logs.report_floods() => match never {},
+            }
+        }),
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
             exit::SYSTEM.into()
@@ -56,7 +59,13 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-async fn serve(config: Config, assets: Assets, sources: Sources, files: Files) -> ExitCode {
+async fn serve(
+    config: Config,
+    assets: Assets,
+    sources: Sources,
+    files: Files,
+    logs: &Logs,
+) -> ExitCode {
     // Before the port is open: a signal that comes early must find its handler.
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -85,6 +94,7 @@ async fn serve(config: Config, assets: Assets, sources: Sources, files: Files) -
         }
     };
     let handle = server.handle();
+    handle.metrics().watch_log(logs.dropped());
     tracing::info!(
         address = %server.address(),
         exporters = handle.exporters(),

@@ -36,6 +36,7 @@ pub(super) struct Page {
     pub(super) handshakes: BTreeMap<&'static str, u64>,
     pub(super) rejected: BTreeMap<&'static str, u64>,
     pub(super) accept_errors: BTreeMap<&'static str, u64>,
+    pub(super) log_records_dropped: u64,
     pub(super) configured: Configured,
     pub(super) process: Process,
 }
@@ -237,6 +238,15 @@ impl Page {
         build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }
 
+    fn log(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.counters(
+            "scrapegate_log_records_dropped",
+            "Log records that were dropped because standard error was not read in time.",
+            None,
+            [(NO_LABELS, self.log_records_dropped)],
+        )
+    }
+
     fn process(&self, out: &mut Families<'_>) -> fmt::Result {
         let Process {
             cpu_seconds,
@@ -283,6 +293,7 @@ impl Collector for Page {
         self.last_scrapes(&mut out)?;
         self.connections(&mut out)?;
         self.configuration(&mut out)?;
+        self.log(&mut out)?;
         self.process(&mut out)
     }
 }

@@ -26,7 +26,7 @@ const SPAN: Duration = Duration::from_secs(1);
 
 /// Limits the records whose target is `peer::ANY_PEER`. Clones are of the same.
 #[derive(Clone, Debug, Default)]
-pub struct Floods(Arc<Shared>);
+pub(super) struct Floods(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -72,7 +72,7 @@ impl Floods {
     }
 
     /// Logs how many records were left out since it was last said, a record for each kind.
-    pub fn report(&self) {
+    pub(super) fn report(&self) {
         let taken: Vec<_> = self
             .kinds()
             .iter_mut()
@@ -85,7 +85,7 @@ impl Floods {
     }
 
     /// Calls [`Floods::report`] once a second while there is something to report.
-    pub async fn report_each_second(&self) -> Infallible {
+    pub(super) async fn report_each_second(&self) -> Infallible {
         loop {
             self.0.news.notified().await;
             sleep(SPAN).await;

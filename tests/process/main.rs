@@ -15,6 +15,7 @@ mod restart;
 mod sd;
 mod service;
 mod shutdown;
+mod stalled_log;
 mod start;
 
 #[path = "../tls/forge.rs"]

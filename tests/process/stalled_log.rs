@@ -1,0 +1,223 @@
+//! Standard error that nobody reads (F01): it may cost records, and nothing else.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    net::SocketAddr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    pty::openpty,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::{
+    Files, Killed,
+    support::{
+        PATIENCE,
+        client::Client,
+        exporter::Exporter,
+        log::LineLog,
+        metrics::Samples,
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::{ANYWHERE, binary},
+    },
+};
+
+const SCRAPES: usize = 500;
+const STRANGERS: usize = 100;
+const DROPPED: &str = "scrapegate_log_records_dropped_total";
+
+/// How long a client waits before it calls the proxy stuck.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// How long the proxy may take to end: it gives a reader that never reads 100 ms.
+const END: Duration = Duration::from_secs(10);
+
+/// Both ends of what standard error is: the reader's, and the proxy's.
+type Ends = (OwnedFd, OwnedFd);
+
+fn pipe() -> Ends {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    (reader.into(), writer.into())
+}
+
+fn socket() -> Ends {
+    let (reader, writer) = UnixStream::pair().expect("a socket");
+    (reader.into(), writer.into())
+}
+
+fn terminal() -> Ends {
+    let pair = openpty(None, None).expect("a terminal");
+    (pair.master, pair.slave)
+}
+
+/// A proxy whose log was read up to the line that it listens.
+struct Setup {
+    child: Killed,
+    log: BufReader<File>,
+    address: SocketAddr,
+    pki: Pki,
+    _exporter: Exporter,
+    _files: Files,
+}
+
+impl Setup {
+    fn new((reader, writer): Ends, more: &[&str]) -> Self {
+        let pki = Pki::new();
+        let exporter = Exporter::start(|conversation| {
+            conversation.read_request()?;
+            conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n")
+        });
+        let files = Files::new(&pki.config_ini(""), &exporter.section("e"));
+        let child = Command::new(binary())
+            .args(["run", "--config", &files.config()])
+            .args(ANYWHERE)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(writer)
+            .spawn()
+            .expect("the binary runs");
+        let child = Killed(child);
+        let mut log = BufReader::new(File::from(reader));
+        let address = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).expect("readable") > 0, "it ended");
+            let record: Value = serde_json::from_str(&line).unwrap_or_default();
+            if record["fields"]["message"] == "listening" {
+                let address = record["fields"]["address"].as_str().expect("a string");
+                break address.parse().expect("an address");
+            }
+        };
+        Self { child, log, address, pki, _exporter: exporter, _files: files }
+    }
+
+    fn connect(&self) -> io::Result<Client> {
+        let client = Client::connect(self.address, self.pki.client(BOTH_VERSIONS))?;
+        client.socket().set_read_timeout(Some(STUCK))?;
+        Ok(client)
+    }
+
+    /// How many of so many scrapes, each over a connection of its own, are answered whole before
+    /// one is not.
+    fn scrapes_answered(&self, scrapes: usize) -> usize {
+        let scrape = || {
+            let mut client = self.connect()?;
+            client.send_get("/prometheus?exporter=e")?;
+            client.read_response()
+        };
+        let is_whole =
+            |_: &usize| scrape().is_ok_and(|it| it.head.status == 200 && it.body.is_complete());
+        (0..scrapes).take_while(is_whole).count()
+    }
+
+    fn samples(&self) -> Samples {
+        Samples::of(&mut self.connect().expect("a handshake"))
+    }
+
+    /// Sends `SIGTERM` and gives the exit code, and how long it took.
+    #[track_caller]
+    fn end(&mut self) -> (Option<i32>, Duration) {
+        let begun = Instant::now();
+        let pid = Pid::from_raw(self.child.0.id().try_into().expect("a process"));
+        kill(pid, Signal::SIGTERM).expect("sent");
+        loop {
+            if let Some(status) = self.child.0.try_wait().expect("the child is ours") {
+                return (status.code(), begun.elapsed());
+            }
+            assert!(begun.elapsed() < PATIENCE, "SIGTERM has no effect");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are worth reading in the log of a passed run")]
+fn f01_a_log_that_nobody_reads_holds_up_neither_scrapes_nor_handshakes_nor_the_end() {
+    for (kind, ends) in [("pipe", pipe()), ("socket", socket()), ("terminal", terminal())] {
+        let mut setup = Setup::new(ends, &[]);
+        let answered = setup.scrapes_answered(SCRAPES);
+        println!("F01, standard error is a {kind} that nobody reads: {answered} of {SCRAPES}");
+        assert_eq!(answered, SCRAPES, "{kind}");
+        for _ in 0..STRANGERS {
+            // Each is worth a record, which is all that a stranger can cause.
+            let stranger = Client::connect(setup.address, setup.pki.stranger(BOTH_VERSIONS));
+            let refused = stranger.and_then(|mut it| {
+                it.socket().set_read_timeout(Some(STUCK))?;
+                it.send_get("/")?;
+                it.read_response()
+            });
+            let error = refused.expect_err("a stranger");
+            assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "{kind}: {error}");
+        }
+        let healthy = setup.connect().expect("a handshake").get("/-/healthy");
+        assert_eq!(healthy.head.status, 200, "{kind}");
+        let (code, took) = setup.end();
+        assert_eq!(code, Some(0), "{kind}");
+        assert!(took < END, "{kind}: {took:?}");
+    }
+}
+
+#[test]
+fn f01_dropped_records_are_counted_and_reported_once_somebody_reads() {
+    // With `-d` a connection is worth dozens of records.
+    let mut setup = Setup::new(pipe(), &["-d"]);
+    let begun = Instant::now();
+    while setup.samples().value(DROPPED) < 1000.0 {
+        assert_eq!(setup.scrapes_answered(50), 50);
+        assert!(begun.elapsed() < PATIENCE, "no record is dropped");
+    }
+
+    let nobody = BufReader::new(File::open("/dev/null").expect("Linux has one"));
+    let log = LineLog::follow("scrapegate", std::mem::replace(&mut setup.log, nobody));
+    let reports = |lines: &[String]| -> Vec<u64> {
+        let records = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        records.filter_map(|record| record["fields"]["dropped"].as_u64()).collect()
+    };
+    log.wait_for("a report", |line| (!reports(&[line.to_owned()]).is_empty()).then_some(()));
+    let counted = setup.samples().value(DROPPED);
+    assert_eq!(setup.scrapes_answered(10), 10);
+    assert_eq!(setup.end().0, Some(0));
+    log.wait_for_end();
+    let lines = log.lines();
+    let reports = reports(&lines);
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert_eq!(reports.iter().sum::<u64>() as f64, counted);
+    let is_record =
+        |line: &String| serde_json::from_str::<Value>(line).is_ok_and(|it| it.is_object());
+    assert_eq!(
+        lines.iter().find(|line| !is_record(line)),
+        None,
+        "a record is whole or is not there"
+    );
+    assert!(lines.last().is_some_and(|line| line.contains("stopped")), "{:?}", lines.last());
+}
+
+#[test]
+fn f01_a_log_whose_reader_has_gone_costs_records_and_nothing_else() {
+    let mut setup = Setup::new(pipe(), &[]);
+    setup.log = BufReader::new(File::open("/dev/null").expect("Linux has one"));
+    assert_eq!(setup.scrapes_answered(20), 20);
+    let begun = Instant::now();
+    while setup.samples().value(DROPPED) < 20.0 {
+        assert!(begun.elapsed() < PATIENCE, "they are not counted");
+    }
+    assert_eq!(setup.end().0, Some(0));
+}
+
+#[test]
+fn f01_the_last_records_are_there_at_the_end() {
+    let mut setup = Setup::new(pipe(), &[]);
+    assert_eq!(setup.scrapes_answered(20), 20);
+    assert_eq!(setup.end().0, Some(0));
+    let mut rest = String::new();
+    setup.log.read_to_string(&mut rest).expect("UTF-8");
+    assert_eq!(rest.matches("\"message\":\"scrape\"").count(), 20, "{rest}");
+    assert!(rest.lines().last().is_some_and(|line| line.contains("stopped")), "{rest}");
+}
