@@ -96,7 +96,8 @@ enum Command {
 /// Which files to read.
 #[derive(Clone, Debug, Args)]
 struct PathArgs {
-    /// config.ini [default: the agent's folder, /etc/openitcockpit-agent on Linux]
+    /// config.ini [default: scrapegate's own, else the agent's: on Linux the first that exists of
+    /// /etc/scrapegate/config.ini and /etc/openitcockpit-agent/config.ini]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The exporters file, in place of `[prometheus] exporters`
@@ -107,6 +108,7 @@ struct PathArgs {
 impl PathArgs {
     fn sources(&self) -> Sources {
         Sources { config: self.config.clone(), exporters: self.exporters.clone(), listen: None }
+            .settled()
     }
 }
 

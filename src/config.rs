@@ -8,6 +8,7 @@ mod clients;
 mod daemon;
 mod exporters;
 mod findings;
+mod folders;
 mod ini;
 mod keys;
 mod line;
@@ -19,12 +20,15 @@ mod values;
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-pub use self::findings::{Finding, Findings, Origin, Severity, Sourced};
+pub use self::{
+    findings::{Finding, Findings, Origin, Severity, Sourced},
+    folders::{agent_folder, own_folder},
+};
 use self::{
     ini::{Document, SectionNames},
     reader::Reported,
@@ -44,12 +48,29 @@ use crate::{
 /// Which files to read, and what the command line overrides.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// `config.ini`; the agent's default folder's when absent.
+    /// `config.ini`; when absent, that of the first of [`own_folder`] and [`agent_folder`] that has
+    /// one.
     pub config: Option<PathBuf>,
     /// The exporters file, in place of `[prometheus] exporters`.
     pub exporters: Option<PathBuf>,
     /// The listen address, in place of `[default] address` and `port`.
     pub listen: Option<SocketAddr>,
+}
+
+impl Sources {
+    /// The same with the `config.ini` that there is now, so that a process keeps to the file that it
+    /// began with. Still without one if no folder has it.
+    #[must_use]
+    pub fn settled(self) -> Self {
+        Self { config: self.config.or_else(folders::find), ..self }
+    }
+
+    /// The `config.ini` that is read; scrapegate's own if no folder has one.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        let [own, _] = folders::candidates();
+        self.config.clone().or_else(folders::find).unwrap_or(own)
+    }
 }
 
 /// Everything both files say.
@@ -245,18 +266,6 @@ pub fn advertised(text: &str) -> Option<Advertised> {
     values::advertise(text).ok()
 }
 
-/// The agent's folder: where `config.ini` and the `autossl-*` files are unless said otherwise.
-#[must_use]
-pub fn default_folder() -> &'static Path {
-    Path::new(if cfg!(windows) {
-        r"C:\Program Files\it-novum\openitcockpit-agent"
-    } else if cfg!(target_os = "macos") {
-        "/Applications/openitcockpit-agent"
-    } else {
-        "/etc/openitcockpit-agent"
-    })
-}
-
 /// Reads both files and reports all that is wrong with them.
 ///
 /// The second value has every finding; the first is there when none of them is an error.
@@ -273,11 +282,12 @@ pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
 #[must_use]
 pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Findings) {
     let mut all = Findings::default();
-    let file = Arc::new(config_file(sources));
     let names = SectionNames::IgnoreCase;
-    let daemon = with_document(&file, names, files, &mut all, |document, findings| {
-        keys::check_daemon(document, findings);
-        daemon::read(document, sources, findings)
+    let daemon = config_file(sources, &mut all).and_then(|file| {
+        with_document(&file, names, files, &mut all, |document, findings| {
+            keys::check_daemon(document, findings);
+            daemon::read(document, sources, findings)
+        })
     });
     // Without a `config.ini` only the command line can say which exporters file is meant.
     let (config, file) = match daemon {
@@ -304,14 +314,13 @@ pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Findings
 pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
     let (mut all, mut files) = (Findings::default(), Files::default());
     let file = sources.exporters.clone().or_else(|| {
-        let file = Arc::new(config_file(sources));
         let mut mistakes = Findings::default();
         let names = SectionNames::IgnoreCase;
         let read = |document: &mut Document, findings: &mut Findings| {
             daemon::read(document, sources, findings).exporters
         };
-        let named = with_document(&file, names, &mut files, &mut mistakes, read);
-        match named {
+        let file = config_file(sources, &mut all).ok()?;
+        match with_document(&file, names, &mut files, &mut mistakes, read) {
             Ok(Some(path)) => return Some(path),
             Ok(None) => {
                 let message = "[prometheus] enabled is False, so it names no exporters";
@@ -325,8 +334,21 @@ pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
     (exporters.unwrap_or_default(), all)
 }
 
-fn config_file(sources: &Sources) -> PathBuf {
-    sources.config.clone().unwrap_or_else(|| default_folder().join("config.ini"))
+/// The `config.ini` to read. If there is none, that is reported with every place that was looked at.
+fn config_file(sources: &Sources, all: &mut Findings) -> Result<Arc<PathBuf>, Reported> {
+    let file = Arc::new(sources.config_file());
+    if sources.config.is_some() || folders::find().is_some() {
+        return Ok(file);
+    }
+    let [_, agents] = folders::candidates();
+    all.push(Finding::error(
+        Origin::of_file(&file),
+        format!(
+            "the file does not exist, and {} does not exist either; name the file with --config",
+            agents.display()
+        ),
+    ));
+    Err(Reported)
 }
 
 fn read_exporters(

@@ -74,7 +74,10 @@ fn the_examples_load_without_a_finding() {
     let check = scrapegate(folder.path(), &["check", "--config", "config.ini"]);
     let said = String::from_utf8_lossy(&check.stdout);
     assert!(check.status.success(), "{check:?}");
-    assert!(said.starts_with("listen  0.0.0.0:3333\n"), "no finding comes before: {said}");
+    assert!(
+        said.starts_with("config  config.ini\nlisten  0.0.0.0:3333\n"),
+        "no finding comes before: {said}"
+    );
     for exporter in ["\nnode_exporter    yes ", "\nmysqld_exporter  yes "] {
         assert!(said.contains(exporter), "{exporter:?} in {said}");
     }

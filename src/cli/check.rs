@@ -17,6 +17,7 @@ use crate::{
 pub(super) fn check(sources: &Sources, out: &mut dyn Write) -> ExitCode {
     let Loaded { state: loaded, findings, .. } = load(sources);
     let written = (|| {
+        writeln!(out, "config  {}", sources.config_file().display())?;
         for finding in findings.iter() {
             writeln!(out, "{finding}")?;
         }

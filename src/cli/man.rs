@@ -8,7 +8,7 @@ use clap_mangen::{
 };
 
 use super::exit;
-use crate::config::default_folder;
+use crate::config::{agent_folder, own_folder};
 
 /// What is read and written where.
 const FILES: [(&str, &str); 3] = [
@@ -86,9 +86,14 @@ fn commands(command: &clap::Command, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn files(page: &mut Roff) {
-    let folder = default_folder().display();
     section(page, "FILES", FILES.map(|(name, text)| (name.to_owned(), text)));
-    page.text(words(&format!("Without `--config` they are in {folder}.")));
+    page.text(words(&format!(
+        "Without `--config`, `config.ini` is the first that exists of {own}/config.ini and \
+         {agents}/config.ini. The `agent.*` files are in {agents} unless `autossl-folder` names \
+         another folder.",
+        own = own_folder().display(),
+        agents = agent_folder().display(),
+    )));
 }
 
 /// A heading, and below it each term with what it means.

@@ -30,7 +30,10 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     let sources = args.files.sources();
     let Loaded { state, findings, files } = load(&sources);
     let Some((config, assets)) = state else {
-        complain("the configuration has mistakes, nothing is started");
+        complain(format_args!(
+            "{}: the configuration has mistakes; nothing is started",
+            sources.config_file().display()
+        ));
         complain(findings);
         return exit::CONFIGURATION.into();
     };
@@ -100,6 +103,7 @@ async fn serve(
         exporters = handle.exporters(),
         names = names(&config, |_| true),
         first_certificate_expires = first_expiry,
+        config = %sources.config_file().display(),
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );

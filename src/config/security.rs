@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
     AddressRange, ClientAuth, ClientPattern, EnrolmentFiles, KeyKind, Security, Sourced, TlsFiles,
-    clients, default_folder,
+    agent_folder, clients,
     findings::{Findings, Origin},
     ini::Document,
     keys,
@@ -132,7 +132,7 @@ impl AutosslFiles {
         let key = reader.path("autossl-key-file");
         let signing_request = reader.path("autossl-csr-file");
         let ca = reader.path("autossl-ca-file");
-        let folder = folder?.map_or_else(|| default_folder().to_owned(), |folder| folder.value);
+        let folder = folder?.map_or_else(|| agent_folder().to_owned(), |folder| folder.value);
         let or_default = |path: Read<PathBuf>, key, name| {
             path.map(|path| {
                 path.unwrap_or_else(|| Sourced {

@@ -9,7 +9,7 @@ use std::{
 use scrapegate::{
     config::{
         self, ClientAuth, Config, Credentials, LogFormat, Password, Security, Sources, TlsFiles,
-        TlsLevel, default_folder,
+        TlsLevel, agent_folder,
     },
     exporter::{Integrity, Target},
 };
@@ -103,10 +103,10 @@ fn enrolment_uses_the_files_of_the_agent() {
     let config = fixture("agent-3.5.config.good.ini", "minimal.good.ini");
     let files = tls(&config);
     let enrolment = files.enrolment.as_ref().expect("try-autossl is on");
-    assert_eq!(files.certificate.value, default_folder().join("agent.crt"));
-    assert_eq!(files.key.value, default_folder().join("agent.key"));
+    assert_eq!(files.certificate.value, agent_folder().join("agent.crt"));
+    assert_eq!(files.key.value, agent_folder().join("agent.key"));
     let csr = &enrolment.signing_request;
-    assert_eq!(csr.value, default_folder().join("agent.csr"));
+    assert_eq!(csr.value, agent_folder().join("agent.csr"));
     assert_eq!(
         csr.origin.to_string().rsplit('/').next(),
         Some("agent-3.5.config.good.ini: [default] autossl-csr-file")
@@ -114,7 +114,7 @@ fn enrolment_uses_the_files_of_the_agent() {
     let ClientAuth::Require { ca, crl: None } = &files.clients else {
         panic!("client certificates are required");
     };
-    assert_eq!(ca.value, default_folder().join("server_ca.crt"));
+    assert_eq!(ca.value, agent_folder().join("server_ca.crt"));
     assert_eq!(ca.value, enrolment.ca.value);
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn read_ini(block: &Block) {
     let file = if is_config { "config.ini" } else { "prometheus_exporters.ini" };
     site.write(file, &block.text);
     let said = site.print(&["check", "--config", "config.ini"]);
-    assert!(said.starts_with("listen "), "{block}: {said}");
+    assert!(said.starts_with("config  config.ini\nlisten "), "{block}: {said}");
 }
 
 /// A unit, or some lines of one.
@@ -118,7 +118,10 @@ fn the_configuration_in_the_manifest_loads_without_a_finding() {
         site.write(file, &data);
     }
     let said = site.print(&["check", "--config", "config.ini"]);
-    assert!(said.starts_with("listen ") && said.contains("\nnode_exporter  yes "), "{said}");
+    assert!(
+        said.starts_with("config  config.ini\nlisten ") && said.contains("\nnode_exporter  yes "),
+        "{said}"
+    );
 }
 
 /// What the documents show behind a command.

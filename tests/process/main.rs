@@ -4,6 +4,7 @@ mod certificates;
 mod check;
 mod drains;
 mod files;
+mod folders;
 mod full_disk;
 mod get;
 mod import;
