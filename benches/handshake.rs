@@ -11,7 +11,7 @@
 
 mod support;
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use criterion::Criterion;
 use rcgen::{
@@ -22,7 +22,10 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
-use scrapegate::tls::{Clients, TlsLevel, Turns, handshake, provider, server_tls};
+use scrapegate::{
+    peer::Host,
+    tls::{Clients, TlsLevel, Turns, handshake, provider, server_tls},
+};
 use support::{scrape::runtime, tls::Scraper};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,8 +59,9 @@ async fn shake_hands(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> 
     let time_of_client = scraper.time();
     let turns = Turns::new(NonZeroUsize::MIN);
     let begun = std::time::Instant::now();
+    let turns = (&turns, Host::of(Ipv4Addr::LOCALHOST.into()));
     let (stream, identity) =
-        handshake(scraper, server, PATIENCE, &turns).await.expect("a handshake");
+        handshake(scraper, server, PATIENCE, turns).await.expect("a handshake");
     let took = begun.elapsed().saturating_sub(time_of_client());
     assert!(identity.is_some() && !stream.get_ref().1.is_handshaking(), "no client");
     took

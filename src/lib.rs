@@ -55,6 +55,7 @@
 //! | [`systemd`] | what the service manager is told, and the socket that it passes on |
 //! | [`workers`] | a single-threaded runtime a core; each connection stays on one |
 //! | [`blocking`] | work that blocks its thread, such as reading a file: on a thread of its own |
+//! | [`fair`] | a semaphore whose permits go round by address |
 //! | [`shutdown`], [`telemetry`] | stages and signals; logs |
 //!
 //! Imports point one way: `cli → server → {accept, tls, connection, handler} → {route, upstream,
@@ -80,6 +81,7 @@ pub mod enrol;
 pub mod error;
 pub mod exporter;
 pub mod exposition;
+pub mod fair;
 pub mod file;
 pub mod handler;
 pub mod ledger;

@@ -44,7 +44,7 @@ pub enum Handshake {
     ConnectionLost,
     /// `handshake-timeout` was over.
     TimedOut,
-    /// `max-handshakes` was reached, and this one was the oldest.
+    /// `max-handshakes` was reached, and this was the oldest of the address with the most.
     Evicted,
     /// The proxy shut down.
     Shutdown,

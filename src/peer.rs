@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
@@ -9,6 +9,22 @@ use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 /// The log target of records that whoever connects can cause as often as it likes. Of each kind,
 /// few a second are written ([`crate::telemetry`]).
 pub(crate) const ANY_PEER: &str = "scrapegate::peer";
+
+/// What counts as one address where addresses share something: of IPv6 the /64, because that is what
+/// one host is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(IpAddr);
+
+impl Host {
+    /// That of `ip`. An IPv4 address that is mapped into IPv6 counts as IPv4.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        Self(match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.into(),
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        })
+    }
+}
 
 /// The scraper's address and, with TLS, who it proved to be.
 #[derive(Debug)]

@@ -42,7 +42,7 @@ use crate::{
     enrol::Office,
     handler::{Service, handle},
     metrics::{AcceptError, Handshake, Metrics},
-    peer::{ANY_PEER, Peer},
+    peer::{ANY_PEER, Host, Peer},
     scrape::Chain,
     shutdown::Stage,
     tls::{Turns, handshake, wall_clock},
@@ -183,12 +183,12 @@ impl Server {
         let Self { mut listener, workers, admission, shared, mut listeners, handle, stage, .. } =
             self;
         let metrics = shared.metrics();
-        let start = |stream: TcpStream, address, ticket| {
+        let start = |stream: TcpStream, address: SocketAddr, ticket| {
             let shared = Arc::clone(&shared);
-            // Here, because the workers do not start them in the order of their arrival, and the
-            // oldest is the first to give way.
+            // Here, because the workers do not start them in the order of their arrival, and of an
+            // address the oldest is the first to give way.
             let state = shared.state();
-            let permit = state.tls().is_some().then(|| admission.handshake());
+            let permit = state.tls().is_some().then(|| admission.handshake(address.ip()));
             // Out of the acceptor's runtime, and inside the worker's own.
             match stream.into_std() {
                 Ok(stream) => workers.spawn(move || async move {
@@ -294,8 +294,9 @@ async fn serve(
         return;
     };
     let limit = state.limits.handshake_timeout.as_duration();
+    let turns = (&shared.turns, Host::of(address.ip()));
     let shaken = tokio::select! {
-        shaken = handshake(transport, &tls.config, limit, &shared.turns) => {
+        shaken = handshake(transport, &tls.config, limit, turns) => {
             shaken.map_err(|error| (error.result(), Chain(&error).to_string()))
         }
         evicted = evicted => Err((Handshake::Evicted, evicted.to_string())),

@@ -8,6 +8,7 @@ const LAYERS: [&[&str]; 13] = [
         "blocking",
         "deadline",
         "exposition",
+        "fair",
         "file",
         "ledger",
         "pki",

@@ -30,8 +30,7 @@ pub(crate) fn table(waves: &[Wave]) -> Table {
 
 /// The same lines for each wave.
 fn lines(siege: &Wave) -> Vec<Line> {
-    // Only the proxy as it is has to be fast. One that is slow loses scrapes too: when
-    // `max-handshakes` others come while a handshake lasts, it is the oldest and gives way.
+    // Only the proxy as it is has to be fast.
     let timed = |line: Line| match siege.allocator {
         Allocator::Usual => line,
         Allocator::Exact => Line::tell(line.what, line.figure),

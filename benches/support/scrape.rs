@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::Ipv4Addr,
     num::NonZeroUsize,
     pin::pin,
     sync::{
@@ -14,6 +15,7 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig};
 use scrapegate::{
+    peer::Host,
     tls::{Turns, handshake},
     upstream::{Connector, Stream},
 };
@@ -44,6 +46,7 @@ pub(crate) struct Rig {
     pub(crate) exporter: Arc<Calls>,
     /// What the scrapers' streams carried.
     pub(crate) scraper: Arc<Calls>,
+    turns: Turns,
     polls: AtomicUsize,
     /// How often the tasks of the connections were woken.
     pub(crate) wakes: Arc<Wakes>,
@@ -64,6 +67,7 @@ impl Rig {
             length,
             exporter,
             scraper: Arc::default(),
+            turns: Turns::new(NonZeroUsize::MIN),
             polls: AtomicUsize::new(0),
             wakes: Arc::default(),
         }
@@ -94,8 +98,8 @@ impl Rig {
         let scraper = tls::Scraper::new(Arc::clone(client), REQUEST, Arc::clone(&self.scraper))
             .counting(Arc::clone(records));
         self.runtime.block_on(async {
-            let (turns, patience) = (Turns::new(NonZeroUsize::MIN), Duration::from_secs(60));
-            let shaken = handshake(scraper, server, patience, &turns).await;
+            let turns = (&self.turns, Host::of(Ipv4Addr::LOCALHOST.into()));
+            let shaken = handshake(scraper, server, Duration::from_secs(60), turns).await;
             let (stream, _) = shaken.expect("a handshake");
             self.counted(self.proxy.serve(stream)).await;
         });

@@ -1,14 +1,16 @@
 //! How many connections there may be: in all, of one address, and in the handshake.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     future::Future,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::{fair::Groups, peer::Host};
 
 /// Counts connections. Everything taken is given back on drop.
 #[derive(Debug)]
@@ -22,17 +24,16 @@ pub struct Admission {
 
 #[derive(Debug, Default)]
 struct State {
-    by_ip: HashMap<IpAddr, u32>,
-    /// Unfinished handshakes, oldest first, each with what evicts it.
-    pending: BTreeMap<u64, oneshot::Sender<()>>,
-    next: u64,
+    by_host: HashMap<Host, u32>,
+    /// Unfinished handshakes, each with what evicts it.
+    pending: Groups<Host, oneshot::Sender<()>>,
 }
 
 /// One connection of one address.
 #[derive(Debug)]
 pub struct Ticket {
     admission: Arc<Admission>,
-    ip: IpAddr,
+    host: Host,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -40,12 +41,16 @@ pub struct Ticket {
 #[derive(Debug)]
 pub struct HandshakePermit {
     admission: Arc<Admission>,
-    id: u64,
+    host: Host,
+    number: u64,
 }
 
-/// The handshake was the oldest when there were too many.
+/// There were too many unfinished handshakes, and this was the oldest of the address with the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("evicted: max-handshakes is reached and this handshake is the oldest")]
+#[error(
+    "evicted: max-handshakes is reached, and of the address with the most unfinished handshakes \
+     this one is the oldest"
+)]
 pub struct Evicted;
 
 impl Admission {
@@ -101,35 +106,38 @@ impl Admission {
         ip: IpAddr,
         permit: OwnedSemaphorePermit,
     ) -> Option<Ticket> {
-        let ip = host(ip);
+        let host = Host::of(ip);
         let mut state = self.state();
-        let count = state.by_ip.entry(ip).or_default();
+        let count = state.by_host.entry(host).or_default();
         if *count >= self.per_ip {
             return None;
         }
         *count += 1;
         drop(state);
-        Some(Ticket { admission: Arc::clone(self), ip, _permit: permit })
+        Some(Ticket { admission: Arc::clone(self), host, _permit: permit })
     }
 
-    /// Counts a handshake and, when there are too many, evicts the oldest. The second value
-    /// resolves when this one is to give way.
+    /// Counts a handshake of `ip`. When there are too many, the address with the most loses its
+    /// oldest: a flood from one address evicts its own, and every other client has the time that it
+    /// needs. The second value resolves when this one is to give way.
     pub fn handshake(
         self: &Arc<Self>,
+        ip: IpAddr,
     ) -> (HandshakePermit, impl Future<Output = Evicted> + Send + use<>) {
+        let host = Host::of(ip);
         let (evict, evicted) = oneshot::channel();
         let mut state = self.state();
-        if state.pending.len() >= self.handshakes
-            && let Some((_, oldest)) = state.pending.pop_first()
+        let number = state.pending.insert(host, evict);
+        // With this one among them, so that an address cannot keep itself even with another.
+        if state.pending.len() > self.handshakes
+            && let Some(largest) = state.pending.largest()
+            && let Some(oldest) = state.pending.pop_oldest(&largest)
         {
             // It may have finished in this moment.
             let _ = oldest.send(());
         }
-        let id = state.next;
-        state.next += 1;
-        state.pending.insert(id, evict);
         drop(state);
-        let permit = HandshakePermit { admission: Arc::clone(self), id };
+        let permit = HandshakePermit { admission: Arc::clone(self), host, number };
         let evicted = async {
             match evicted.await {
                 Ok(()) => Evicted,
@@ -140,21 +148,13 @@ impl Admission {
     }
 }
 
-/// What counts as one address: of IPv6 the /64, because that is what one host is given.
-fn host(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-    }
-}
-
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.admission.state();
-        if let Some(count) = state.by_ip.get_mut(&self.ip) {
+        if let Some(count) = state.by_host.get_mut(&self.host) {
             *count -= 1;
             if *count == 0 {
-                state.by_ip.remove(&self.ip);
+                state.by_host.remove(&self.host);
             }
         }
     }
@@ -162,7 +162,7 @@ impl Drop for Ticket {
 
 impl Drop for HandshakePermit {
     fn drop(&mut self) {
-        self.admission.state().pending.remove(&self.id);
+        self.admission.state().pending.remove(&self.host, self.number);
     }
 }
 
@@ -212,7 +212,7 @@ mod tests {
         assert!(tokio::time::timeout(at_once, admission.all_closed()).await.is_err());
         drop(two);
         assert!(tokio::time::timeout(at_once, admission.all_closed()).await.is_ok());
-        assert!(admission.state().by_ip.is_empty());
+        assert!(admission.state().by_host.is_empty());
     }
 
     #[tokio::test]
@@ -226,20 +226,83 @@ mod tests {
         assert!(admission.admit(next, admission.connection().await).is_some());
     }
 
+    /// An address of its own for each number.
+    fn address(number: u8) -> IpAddr {
+        [192, 0, 2, number].into()
+    }
+
     #[tokio::test]
-    async fn the_oldest_unfinished_handshake_gives_way() {
+    async fn the_oldest_unfinished_handshake_of_an_address_gives_way() {
         let admission = admission(10, 10, 2);
-        let (one, one_evicted) = admission.handshake();
-        let (two, two_evicted) = admission.handshake();
+        let (one, one_evicted) = admission.handshake(address(1));
+        let (two, two_evicted) = admission.handshake(address(1));
         drop(one);
-        let (_three, three_evicted) = admission.handshake();
-        let (_four, _) = admission.handshake();
+        let (_three, three_evicted) = admission.handshake(address(1));
+        let (_four, _) = admission.handshake(address(1));
         assert_eq!(two_evicted.await, Evicted);
         drop(two);
-        let (_five, _) = admission.handshake();
+        let (_five, _) = admission.handshake(address(1));
         assert_eq!(three_evicted.await, Evicted);
         assert_eq!(admission.state().pending.len(), 2);
         let never = tokio::time::timeout(std::time::Duration::from_millis(10), one_evicted);
         assert!(never.await.is_err(), "a finished handshake was evicted");
+    }
+
+    /// Begins these handshakes, each by its address and with at most `most` unfinished, and gives
+    /// which were evicted.
+    fn evicted(most: u32, by: &[u8]) -> Vec<usize> {
+        let admission = admission(100, 100, most);
+        let mut begun = Vec::new();
+        for &number in by {
+            let (permit, evicted) = admission.handshake(address(number));
+            begun.push((permit, Box::pin(evicted)));
+        }
+        assert!(admission.state().pending.len() <= most as usize);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut is_evicted =
+            |at: usize| begun[at].1.as_mut().poll(&mut context) == std::task::Poll::Ready(Evicted);
+        (0..by.len()).filter(|&at| is_evicted(at)).collect()
+    }
+
+    #[test]
+    fn f07_the_address_with_the_most_unfinished_handshakes_loses_its_oldest() {
+        // A slow client among those of a flood.
+        assert_eq!(evicted(4, &[1, 9, 9, 9, 9, 9, 9]), [1, 2, 3]);
+        assert_eq!(evicted(4, &[9, 9, 1, 9, 9, 9, 9]), [0, 1, 3]);
+        // The last one that comes evicts one of its own address, and not the only one of another.
+        assert_eq!(evicted(2, &[1, 9, 9]), [1]);
+        // Among addresses with as many, the oldest of all.
+        assert_eq!(evicted(2, &[1, 2, 3, 4]), [0, 1]);
+        // Two floods share what there is.
+        assert_eq!(evicted(4, &[8, 9, 8, 9, 8, 9, 1]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn f07_the_addresses_of_one_ipv6_network_are_one_address() {
+        let admission = admission(100, 100, 2);
+        let [slow, one, other] = ["2001:db8:1::1", "2001:db8:2::1", "2001:db8:2::2"]
+            .map(|ip| admission.handshake(ip.parse().unwrap()));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let is_evicted =
+            [slow.1, one.1, other.1].map(|it| Box::pin(it).as_mut().poll(&mut context).is_ready());
+        assert_eq!(is_evicted, [false, true, false]);
+    }
+
+    #[test]
+    fn f07_what_gives_way_is_found_at_once_among_thousands() {
+        let admission = admission(100_000, 100_000, 4096);
+        let mut kept = std::collections::VecDeque::new();
+        let begun = std::time::Instant::now();
+        for number in 0..100_000_u32 {
+            kept.push_back(admission.handshake(number.to_be_bytes().into()).0);
+            if kept.len() > 4096 {
+                kept.pop_front();
+            }
+        }
+        assert_eq!(admission.state().pending.len(), 4096);
+        // Of the order of a microsecond each; a search would take a hundred times as long.
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+        drop(kept);
+        assert_eq!(admission.state().pending.len(), 0);
     }
 }

@@ -10,7 +10,11 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::turns::Turns;
-use crate::{metrics, peer::ClientIdentity, relay::BATCH};
+use crate::{
+    metrics,
+    peer::{ClientIdentity, Host},
+    relay::BATCH,
+};
 
 /// Bytes that rustls encrypts before it wants them sent. One batch fits with its chunk framing, so
 /// that each goes out in one system call; the default of 64 KiB would end each batch in a runt
@@ -48,7 +52,8 @@ impl HandshakeError {
     }
 }
 
-/// Shakes hands within `limit`, counted from the call; the server's own work is done in `turns`.
+/// Shakes hands with `host` within `limit`, counted from the call; the server's own work is done in
+/// `turns`.
 ///
 /// Dropping the future closes the connection.
 ///
@@ -58,12 +63,12 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     config: &Arc<ServerConfig>,
     limit: Duration,
-    turns: &Turns,
+    (turns, host): (&Turns, Host),
 ) -> Result<(TlsStream<S>, Option<ClientIdentity>), HandshakeError> {
     let accept = TlsAcceptor::from(Arc::clone(config))
         .accept_with(stream, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
         .into_fallible();
-    match timeout(limit, turns.take(accept)).await {
+    match timeout(limit, turns.take(host, accept)).await {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
         Ok(Err((error, stream))) => {
             let_the_alert_be_read(stream).await;

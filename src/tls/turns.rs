@@ -3,34 +3,42 @@
 //! A worker polls what is ready in the order it became so. With an RSA key a server's part of a
 //! handshake takes milliseconds of it, and behind a hundred of them each step of a scrape would
 //! wait that long a hundred times. So few are ready at a time, whatever their number.
+//!
+//! Turns go round by address. One address that sends more handshakes than the processors can do
+//! waits for its own turns; another address waits for one turn of each.
 
 use std::{
     future::{Future, poll_fn},
     num::NonZeroUsize,
     pin::pin,
+    sync::Arc,
     task::Poll,
 };
 
-use tokio::{sync::Semaphore, task::yield_now};
+use tokio::task::yield_now;
+
+use crate::{fair::FairSemaphore, peer::Host};
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Turns(Semaphore);
+pub struct Turns(Arc<FairSemaphore<Host>>);
 
 impl Turns {
     /// So many at a time: one for each processor keeps them all busy.
     #[must_use]
     pub fn new(at_a_time: NonZeroUsize) -> Self {
-        Self(Semaphore::new(at_a_time.get().min(Semaphore::MAX_PERMITS)))
+        // How many can wait is bounded by `max-handshakes`.
+        Self(FairSemaphore::new(at_a_time.get(), usize::MAX))
     }
 
-    /// Runs `work`, and has it wait for its turn before each step: each poll, as none blocks. It
-    /// has no turn while it waits for anything else, its peer above all. Cancel safe if `work` is.
-    pub async fn take<F: Future>(&self, work: F) -> F::Output {
+    /// Runs `work` of `host`, and has it wait for its turn before each step: each poll, as none
+    /// blocks. It has no turn while it waits for anything else, its peer above all. Cancel safe if
+    /// `work` is.
+    pub async fn take<F: Future>(&self, host: Host, work: F) -> F::Output {
         let mut work = pin!(work);
         loop {
-            // Nobody closes the semaphore.
-            let turn = self.0.acquire().await;
+            // The queue is never full.
+            let turn = self.0.acquire(host).await;
             // While tasks are ready, tokio looks for ready sockets only every 61 polls; for a task that
             // yields it looks first.
             yield_now().await;
@@ -75,6 +83,10 @@ mod tests {
 
     use super::*;
 
+    fn host(number: u8) -> Host {
+        Host::of([192, 0, 2, number].into())
+    }
+
     #[tokio::test]
     async fn a_task_that_is_not_among_them_waits_for_one_of_them_at_most() {
         let turns = Arc::new(Turns::new(NonZeroUsize::MIN));
@@ -88,7 +100,7 @@ mod tests {
                         yield_now().await;
                         steps.fetch_add(1, Ordering::Relaxed);
                     };
-                    turns.take(step).await;
+                    turns.take(host(1), step).await;
                 })
             })
             .collect();
@@ -125,7 +137,7 @@ mod tests {
                         cx.waker().wake_by_ref();
                         if steps < 3 { Poll::Pending } else { Poll::Ready(()) }
                     });
-                    turns.take(work).await;
+                    turns.take(host(1), work).await;
                 })
             })
             .collect();
@@ -143,11 +155,11 @@ mod tests {
         let done = Cell::new(false);
         tokio::join!(
             async {
-                turns.take(question).await.unwrap();
+                turns.take(host(1), question).await.unwrap();
                 assert!(done.get());
             },
             async {
-                turns.take(async { done.set(true) }).await;
+                turns.take(host(1), async { done.set(true) }).await;
                 answer.send(()).unwrap();
             },
         );
@@ -164,7 +176,7 @@ mod tests {
                 counter.fetch_add(1, Ordering::Relaxed);
                 Pin::new(&mut question).poll(cx)
             });
-            turns.take(question).await
+            turns.take(host(1), question).await
         });
         for _ in 0..10 {
             yield_now().await;
@@ -173,5 +185,42 @@ mod tests {
         answer.send(()).unwrap();
         asking.await.unwrap().unwrap();
         assert_eq!(polls.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn f07_a_handshake_beside_hundreds_of_another_address_waits_for_one_of_its_steps() {
+        let turns = Arc::new(Turns::new(NonZeroUsize::MIN));
+        let steps = Arc::new(AtomicUsize::new(0));
+        let flood: Vec<_> = (0..300)
+            .map(|_| {
+                let (turns, steps) = (Arc::clone(&turns), Arc::clone(&steps));
+                tokio::spawn(turns_of(turns, host(9), move || {
+                    steps.fetch_add(1, Ordering::Relaxed);
+                }))
+            })
+            .collect();
+        // All of them have come to their first wait.
+        yield_now().await;
+        for _ in 0..3 {
+            let before = steps.load(Ordering::Relaxed);
+            let counter = Arc::clone(&steps);
+            let seen = Arc::new(AtomicUsize::new(0));
+            let at = Arc::clone(&seen);
+            turns_of(Arc::clone(&turns), host(1), move || {
+                at.store(counter.load(Ordering::Relaxed), Ordering::Relaxed);
+            })
+            .await;
+            let waited = seen.load(Ordering::Relaxed) - before;
+            // The one that has the turn, and the one that is granted the next in the same moment.
+            assert!(waited <= 2, "{waited} steps of the flood");
+        }
+        for task in flood {
+            task.await.unwrap();
+        }
+    }
+
+    /// A handshake of one step.
+    async fn turns_of(turns: Arc<Turns>, host: Host, step: impl FnOnce()) {
+        turns.take(host, async { step() }).await;
     }
 }

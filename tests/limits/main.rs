@@ -8,6 +8,7 @@ mod connections;
 mod descriptors;
 mod floods;
 mod handshakes;
+mod neighbours;
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -43,8 +44,18 @@ impl Setup {
         Self::beneath(&[], proxy_keys)
     }
 
-    fn beneath(wrapper: &[&str], proxy_keys: &str) -> Self {
+    /// The same whose server key is the dearest there is.
+    fn with_rsa_4096(proxy_keys: &str) -> Self {
         let pki = Pki::new();
+        pki.replace_server_by_rsa_4096();
+        Self::start(pki, &[], proxy_keys)
+    }
+
+    fn beneath(wrapper: &[&str], proxy_keys: &str) -> Self {
+        Self::start(Pki::new(), wrapper, proxy_keys)
+    }
+
+    fn start(pki: Pki, wrapper: &[&str], proxy_keys: &str) -> Self {
         let exporter = Exporter::start(|conversation| {
             conversation.read_request()?;
             conversation.answer("", Framing::ContentLength, Body::text(100))

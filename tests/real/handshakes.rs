@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
-
 use crate::support::{
     body::Body,
     client::Client,
@@ -48,12 +46,7 @@ fn scrapes(client: &mut Client, over: impl Fn(usize) -> bool) -> Vec<Duration> {
 )]
 fn a_flood_of_dear_handshakes_fails_no_scrape() {
     let pki = Pki::new();
-    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096).expect("a key");
-    let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
-    let certificate = params.signed_by(&key, pki.ca()).expect("a certificate");
-    // In place of the server pair: the key file keeps its mode.
-    std::fs::write(pki.path("server.pem"), certificate.pem()).expect("written");
-    std::fs::write(pki.path("server.key"), key.serialize_pem()).expect("written");
+    pki.replace_server_by_rsa_4096();
     let exporter = Exporter::start(|conversation| {
         conversation.read_request()?;
         conversation.answer("", Framing::ContentLength, Body::text(20_000))

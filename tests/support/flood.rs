@@ -1,9 +1,11 @@
-//! Handshakes that begin well and go no further, at a steady rate.
+//! Connections of those that want nothing, at a steady rate: handshakes that begin well and go no
+//! further, silence, and connections that end at once.
 
 use std::{
     collections::VecDeque,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -12,8 +14,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
-/// Connections that a flood holds: more than `max-handshakes` lets be.
-const HELD: usize = 300;
+/// Connections that a flood holds: more than `max-handshakes` lets be, and no more than an address
+/// may have.
+const HELD: usize = 400;
 
 /// A connection from another address of this host, which all of 127.0.0.0/8 is: its share of
 /// connections is its own.
@@ -24,6 +27,66 @@ pub(crate) fn connect_from_elsewhere(address: SocketAddr) -> TcpStream {
     socket.connect(&address.into()).expect("connected");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     socket.into()
+}
+
+/// Does something so many times a second until it is `over`, as far as the machine allows, and gives
+/// how often it did.
+pub(crate) fn at_a_rate(a_second: u32, over: &AtomicBool, mut act: impl FnMut()) -> u32 {
+    /// A thread that sleeps for less wakes up late.
+    const SHORTEST: Duration = Duration::from_millis(1);
+    let (begun, mut done) = (Instant::now(), 0);
+    while !over.load(Ordering::Relaxed) {
+        act();
+        done += 1;
+        let due = begun + Duration::from_secs(1) * done / a_second;
+        let early = due.saturating_duration_since(Instant::now());
+        if early > SHORTEST {
+            thread::sleep(early);
+        }
+    }
+    done
+}
+
+/// Holds the last `HELD` connections that `connect` makes, so that the proxy is the side that ends
+/// the others, and not this one.
+fn held(mut connect: impl FnMut() -> TcpStream) -> impl FnMut() {
+    let mut all = VecDeque::new();
+    move || {
+        all.push_back(connect());
+        if all.len() > HELD {
+            all.pop_front();
+        }
+    }
+}
+
+/// Connections from another address that say nothing.
+pub(crate) fn of_silence(address: SocketAddr, a_second: u32, over: &AtomicBool) -> u32 {
+    at_a_rate(a_second, over, held(|| connect_from_elsewhere(address)))
+}
+
+/// The same that begin a handshake with one of `hellos`.
+pub(crate) fn of_endless_hellos(
+    address: SocketAddr,
+    hellos: &[Vec<u8>],
+    a_second: u32,
+    over: &AtomicBool,
+) -> u32 {
+    let mut hellos = hellos.iter().cycle();
+    let connect = || {
+        let mut stream = connect_from_elsewhere(address);
+        if let Some(hello) = hellos.next() {
+            // The proxy may have ended it by now.
+            let _ = stream.write_all(hello);
+        }
+        stream
+    };
+    at_a_rate(a_second, over, held(connect))
+}
+
+/// Connections from 127.0.0.1 that end at once.
+pub(crate) fn of_ends(address: SocketAddr, a_second: u32, over: &AtomicBool) -> u32 {
+    // Fails now and then while the system has no free port, or no room in the backlog.
+    at_a_rate(a_second, over, || drop(TcpStream::connect(address)))
 }
 
 /// Sends one of `hellos` after the other, each over a connection of its own, so many a second.

@@ -16,6 +16,7 @@ pub(crate) mod documents;
 pub(crate) mod exporter;
 pub(crate) mod flood;
 pub(crate) mod hello;
+pub(crate) mod link;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod metrics;

@@ -11,7 +11,8 @@ use std::{
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
+    date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
@@ -75,6 +76,17 @@ impl Pki {
         server.write(folder.path(), "server");
         client.write(folder.path(), "client");
         Self { folder, ca, server, client }
+    }
+
+    /// Puts a server pair with an RSA-4096 key in place of the one in the files: the dearest that
+    /// there is for a server.
+    pub(crate) fn replace_server_by_rsa_4096(&self) {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096).expect("a key");
+        let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
+        // The key file keeps its mode.
+        fs::write(self.path("server.pem"), certificate.pem()).expect("written");
+        fs::write(self.path("server.key"), key.serialize_pem()).expect("written");
     }
 
     /// Puts another server pair in place of the one in the files, valid on these days counted from

@@ -1,0 +1,186 @@
+//! A semaphore that is fair between owners, so that one address with a thousand requests does not
+//! keep another with a single request waiting.
+//!
+//! A first-come, first-served queue belongs to the owner that sends the most. Here permits go round
+//! by owner: one for each owner that waits, then the next for each. Within an owner the order is
+//! that of arrival. Every operation is O(log n) in the number of those that wait.
+
+mod groups;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+pub(crate) use self::groups::Groups;
+
+/// What permits go round by, such as an address.
+pub trait Owner: Clone + Eq + Hash + Ord {}
+
+impl<K: Clone + Eq + Hash + Ord> Owner for K {}
+
+/// See the module's documentation.
+pub struct FairSemaphore<K: Owner> {
+    most_waiting: usize,
+    state: Mutex<State<K>>,
+}
+
+/// The queue is full, and this owner has more in it than any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queue is full")]
+pub struct QueueFull;
+
+type Granted = Result<(), QueueFull>;
+
+struct State<K> {
+    /// Not zero only while nobody waits.
+    free: usize,
+    waiting: Groups<K, oneshot::Sender<Granted>>,
+    /// The owners that wait, by the number of their turn; the lowest is next.
+    round: BTreeMap<u64, K>,
+    /// The same the other way round.
+    turns: HashMap<K, u64>,
+    next_turn: u64,
+}
+
+/// Dropping it passes it on to the owner whose turn it is.
+pub struct Permit<K: Owner>(Arc<FairSemaphore<K>>);
+
+/// A place in the queue, until it is dropped.
+struct Waiter<'a, K: Owner> {
+    semaphore: &'a FairSemaphore<K>,
+    owner: K,
+    number: u64,
+    granted: oneshot::Receiver<Granted>,
+    is_over: bool,
+}
+
+impl<K: Owner> fmt::Debug for FairSemaphore<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FairSemaphore").field("most_waiting", &self.most_waiting).finish()
+    }
+}
+
+impl<K: Owner> fmt::Debug for Permit<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+impl<K: Owner> FairSemaphore<K> {
+    /// So many permits, and at most `most_waiting` that wait for one.
+    #[must_use]
+    pub fn new(permits: usize, most_waiting: usize) -> Arc<Self> {
+        let state = State {
+            free: permits,
+            waiting: Groups::default(),
+            round: BTreeMap::new(),
+            turns: HashMap::new(),
+            next_turn: 0,
+        };
+        Arc::new(Self { most_waiting, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a permit. Cancel safe: a future that is dropped leaves the queue.
+    ///
+    /// # Errors
+    /// [`QueueFull`], at once or later, when one more wants to wait than may and `owner` has the
+    /// most that do: its newest gives way, so that no owner can fill the queue for all others.
+    pub async fn acquire(self: &Arc<Self>, owner: K) -> Result<Permit<K>, QueueFull> {
+        let Some(mut waiter) = self.join(owner) else {
+            return Ok(Permit(Arc::clone(self)));
+        };
+        let granted = (&mut waiter.granted).await;
+        waiter.is_over = true;
+        // No sender is dropped before it has sent.
+        granted.unwrap_or(Err(QueueFull)).map(|()| Permit(Arc::clone(self)))
+    }
+
+    /// Takes a permit, or a place in the queue.
+    fn join(&self, owner: K) -> Option<Waiter<'_, K>> {
+        let mut state = self.state();
+        if let Some(left) = state.free.checked_sub(1) {
+            state.free = left;
+            return None;
+        }
+        let (grant, granted) = oneshot::channel();
+        let number = state.waiting.insert(owner.clone(), grant);
+        state.settle(&owner);
+        if state.waiting.len() > self.most_waiting
+            && let Some(largest) = state.waiting.largest()
+        {
+            let newest = state.waiting.pop_newest(&largest);
+            state.settle(&largest);
+            // A waiter that leaves at this moment has no use for it.
+            let _ = newest.map(|newest| newest.send(Err(QueueFull)));
+        }
+        drop(state);
+        Some(Waiter { semaphore: self, owner, number, granted, is_over: false })
+    }
+
+    fn release(&self) {
+        let mut state = self.state();
+        let Some((_, owner)) = state.round.pop_first() else {
+            state.free += 1;
+            return;
+        };
+        state.turns.remove(&owner);
+        let next = state.waiting.pop_oldest(&owner);
+        // Behind all others that wait.
+        state.settle(&owner);
+        // Under the lock: a waiter that is dropped finds either its place or its permit.
+        let _ = next.map(|next| next.send(Ok(())));
+    }
+}
+
+impl<K: Owner> State<K> {
+    /// Gives `owner` a turn if it waits and has none, and takes its turn if it does not wait.
+    fn settle(&mut self, owner: &K) {
+        match (self.waiting.count(owner), self.turns.get(owner)) {
+            (0, Some(&turn)) => {
+                self.turns.remove(owner);
+                self.round.remove(&turn);
+            }
+            (1.., None) => {
+                self.turns.insert(owner.clone(), self.next_turn);
+                self.round.insert(self.next_turn, owner.clone());
+                self.next_turn += 1;
+            }
+            (0, None) | (1.., Some(_)) => {}
+        }
+    }
+}
+
+impl<K: Owner> Drop for Waiter<'_, K> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let mut state = self.semaphore.state();
+        if state.waiting.remove(&self.owner, self.number).is_some() {
+            state.settle(&self.owner);
+            return;
+        }
+        drop(state);
+        // It had its permit, or its refusal, and has not seen it.
+        if matches!(self.granted.try_recv(), Ok(Ok(()))) {
+            self.semaphore.release();
+        }
+    }
+}
+
+impl<K: Owner> Drop for Permit<K> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
