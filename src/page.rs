@@ -45,51 +45,70 @@ pub struct Now {
     pub time: SystemTime,
 }
 
-/// What an exporter is like.
+/// How an exporter's last scrape went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nobody has asked for it yet.
-    NeverScraped,
-    /// The last scrape went well.
-    Up,
-    /// The last scrape did not; in one word.
-    Failing(&'static str),
-    /// For three intervals nobody has asked for it.
-    Overdue,
+enum Last {
+    /// There is none yet.
+    None,
+    /// It succeeded.
+    Succeeded,
+    /// It failed, with this outcome.
+    Failed(&'static str),
+}
+
+/// What is said about an exporter: two things that can both be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    last: Last,
+    /// Whether the exporter has not been scraped for three intervals.
+    is_overdue: bool,
 }
 
 impl State {
     fn of(is_overdue: bool, last: Option<&Entry>) -> Self {
-        match last {
-            _ if is_overdue => Self::Overdue,
-            None => Self::NeverScraped,
-            Some(last) if last.success => Self::Up,
-            Some(last) => Self::Failing(last.outcome),
-        }
+        let last = match last {
+            None => Last::None,
+            Some(last) if last.success => Last::Succeeded,
+            Some(last) => Last::Failed(last.outcome),
+        };
+        Self { last, is_overdue }
     }
 
-    /// The name of its style.
+    /// The name of its style, which is that of the first line.
     fn class(self) -> &'static str {
         match self {
-            Self::NeverScraped => "never",
-            Self::Up => "up",
-            Self::Failing(_) => "failing",
-            Self::Overdue => "overdue",
+            Self { last: Last::Failed(_), .. } => "failing",
+            Self { is_overdue: true, .. } => "overdue",
+            Self { last: Last::Succeeded, .. } => "up",
+            Self { last: Last::None, .. } => "never",
         }
     }
 
-    /// In words, because colours are not for everyone.
-    fn words(self, interval: Duration) -> String {
-        match self {
-            Self::NeverScraped => "not scraped yet".to_owned(),
-            Self::Up => "up".to_owned(),
+    /// One line for each thing that is wrong, the failure first; else one line. A scrape that
+    /// succeeded long ago does not make an overdue exporter `up`.
+    fn lines(self, interval: Duration) -> Markup {
+        let failure = match self.last {
             // Complete, but not a 2xx.
-            Self::Failing(crate::ledger::COMPLETE) => {
-                "failing: the exporter answers with an error".to_owned()
+            Last::Failed(crate::ledger::COMPLETE) => {
+                Some("failing: the exporter answers with an error".to_owned())
             }
-            Self::Failing(outcome) => format!("failing: {}", outcome.replace('_', " ")),
-            Self::Overdue => {
-                format!("overdue: expected every {}, nobody asks", duration(interval))
+            Last::Failed(outcome) => Some(format!("failing: {}", outcome.replace('_', " "))),
+            Last::Succeeded | Last::None => None,
+        };
+        html! {
+            @if let Some(failure) = &failure {
+                p class="state failing" { (failure) }
+            }
+            @if self.is_overdue {
+                p class="state overdue" {
+                    "overdue: expected every " (duration(interval)) ", nobody asks"
+                }
+            }
+            @else if failure.is_none() {
+                @match self.last {
+                    Last::Succeeded => p class="state up" { "up" },
+                    Last::None | Last::Failed(_) => p class="state never" { "not scraped yet" },
+                }
             }
         }
     }
@@ -153,14 +172,18 @@ impl<'a> Card<'a> {
     }
 }
 
-/// As many as there are of each state.
+/// The number of exporters in each state. One that fails and is overdue is in both.
 fn summary(cards: &[Card<'_>]) -> String {
     let count = |class: &str| cards.iter().filter(|card| card.state.class() == class).count();
-    let states = [("up", "up"), ("failing", "failing"), ("overdue", "overdue")];
-    let counted = states.map(|(class, word)| (count(class), word));
+    let overdue = cards.iter().filter(|card| card.state.is_overdue).count();
+    let counted = [
+        (count("up"), "up"),
+        (count("failing"), "failing"),
+        (overdue, "overdue"),
+        (count("never"), "not scraped yet"),
+    ];
     let counted: Vec<_> = counted
         .into_iter()
-        .chain([(count("never"), "not scraped yet")])
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
@@ -186,7 +209,7 @@ fn exporters_section(cards: &[Card<'_>], now: Now) -> Markup {
             @for card in cards {
                 li class=(card.state.class()) {
                     h3 { (card.exporter.name) }
-                    p class="state" { (card.state.words(card.exporter.rules.interval.as_duration())) }
+                    div class="states" { (card.state.lines(card.exporter.rules.interval.as_duration())) }
                     dl {
                         (last_scrape(card.recent.last(), now))
                         dt { "In flight" }
@@ -229,7 +252,7 @@ fn certificates(configured: &Configured, now: Now) -> Markup {
         @if configured.certificates.is_empty() {
             p { "None: this port speaks plain HTTP." }
         }
-        dl {
+        dl class="files" {
             @for (file, &expires) in &configured.certificates {
                 @let end = UNIX_EPOCH + Duration::from_secs(u64::try_from(expires).unwrap_or_default());
                 @let left = end.duration_since(now.time).ok();

@@ -6,6 +6,9 @@ use time::{OffsetDateTime, macros::format_description};
 
 /// One significant unit and its part, such as `1.5 s`, `340 ms`, `3.2 days`.
 pub(super) fn duration(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "0 s".to_owned();
+    }
     let seconds = duration.as_secs_f64();
     let units = [(86_400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (0.001, "ms")];
     let (size, unit) =
@@ -52,7 +55,7 @@ mod tests {
     #[test]
     fn numbers_have_the_unit_that_makes_them_short() {
         for (micros, words) in [
-            (0, "0.0 µs"),
+            (0, "0 s"),
             (340_000, "340 ms"),
             (1_540_000, "1.5 s"),
             (59_000_000, "59 s"),

@@ -76,8 +76,47 @@ fn each_state_has_its_words() {
     assert!(fresh.contains("8.7 MB"), "{fresh}");
     let late = Now { instant: begun.instant + SECOND * 46, time: begun.time + SECOND * 46 };
     let late = page(&all, late);
-    assert!(late.contains("<p>3 exporters: 3 overdue</p>"), "{late}");
+    assert!(late.contains("<p>3 exporters: 1 failing, 3 overdue</p>"), "{late}");
     assert!(late.contains("46 s ago"), "{late}");
+}
+
+/// The lines that say how an exporter is, in their order.
+fn states(page: &str) -> Vec<(&str, &str)> {
+    page.split("<p class=\"state ")
+        .skip(1)
+        .map(|line| {
+            let (class, rest) = line.split_once("\">").expect("a tag");
+            (class, rest.split('<').next().unwrap_or_default())
+        })
+        .collect()
+}
+
+#[test]
+fn f36_an_exporter_that_is_overdue_and_failing_shows_both_the_failure_first() {
+    let begun = now();
+    let late = Now { instant: begun.instant + SECOND * 46, time: begun.time + SECOND * 46 };
+    let overdue = ("overdue", "overdue: expected every 15 s, nobody asks");
+    let one = |outcome: Option<&'static str>, now| {
+        let exporter = exporter("x");
+        if let Some(outcome) = outcome {
+            scraped(&exporter, begun, outcome);
+        }
+        page(&[exporter], now)
+    };
+
+    let both = one(Some("exporter_refused"), late);
+    assert_eq!(states(&both), [("failing", "failing: exporter refused"), overdue], "{both}");
+    assert!(both.contains("<li class=\"failing\">"), "{both}");
+    assert!(both.contains("<p>1 exporter: 1 failing, 1 overdue</p>"), "{both}");
+
+    // An old success is none, and an exporter that was never scraped is overdue above all.
+    for outcome in [Some(COMPLETE), None] {
+        let only = one(outcome, late);
+        assert_eq!(states(&only), [overdue], "{only}");
+        assert!(only.contains("<li class=\"overdue\">"), "{only}");
+    }
+    assert_eq!(states(&one(Some(COMPLETE), begun)), [("up", "up")]);
+    assert_eq!(states(&one(None, begun)), [("never", "not scraped yet")]);
 }
 
 #[test]

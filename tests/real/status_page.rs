@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use crate::support::{
     PATIENCE,
     body::Body,
+    client::Client,
     exporter::{Conversation, Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
 
@@ -34,13 +36,17 @@ fn scrape(proxy: &Proxy, name: &str) {
 
 /// Chromium on the page, until it is done.
 fn chromium(proxy: &Proxy, arguments: &[&str]) -> Vec<u8> {
+    chromium_at(&format!("http://{}/", proxy.address()), arguments)
+}
+
+fn chromium_at(url: &str, arguments: &[&str]) -> Vec<u8> {
     let profile = TempDir::with_prefix("scrapegate-chromium-").expect("a temporary folder");
     let output = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(arguments)
-        .arg(format!("http://{}/", proxy.address()))
+        .arg(url)
         .stderr(Stdio::null())
         .output()
         .expect("chromium runs");
@@ -120,4 +126,123 @@ fn a_browser_shows_each_exporter_with_its_state() {
         chromium(&proxy, &["--hide-scrollbars", &window, &scheme, &screenshot]);
         assert_eq!(size(&file), (width, 1500));
     }
+}
+
+/// What is wrong with the layout of each frame: text that is outside the window or over other text,
+/// and a column that is too narrow to read.
+const MEASURE: &str = r#"
+const wrong = [];
+let measured = 0;
+for (const frame of document.querySelectorAll('iframe')) {
+    const complain = words => wrong.push(`${frame.title}: ${words}`);
+    const root = frame.contentDocument.documentElement;
+    if (root.clientWidth !== frame.clientWidth) complain(`${root.clientWidth} wide`);
+    if (root.scrollWidth > root.clientWidth) complain(`scrolls sideways: ${root.scrollWidth}`);
+    const leaves = [...frame.contentDocument.body.querySelectorAll('*')]
+        .filter(it => it.children.length === 0 && it.textContent.trim() !== '');
+    // Of the text itself, which may be larger than its element.
+    const boxes = leaves.map(it => {
+        const range = frame.contentDocument.createRange();
+        range.selectNodeContents(it);
+        return {it, box: range.getBoundingClientRect()};
+    });
+    for (const {it, box} of boxes) {
+        measured += 1;
+        const text = it.textContent.slice(0, 40);
+        if (box.left < 0 || box.right > root.clientWidth + 0.5) complain(`outside: ${text}`);
+        if (it.matches('.files > dt, .files > dd') && it.clientWidth < 200) {
+            complain(`narrow: ${it.clientWidth}: ${text}`);
+        }
+        for (const {it: other, box: beside} of boxes) {
+            if (other === it || other.parentElement !== it.parentElement) continue;
+            const width = Math.min(box.right, beside.right) - Math.max(box.left, beside.left);
+            const height = Math.min(box.bottom, beside.bottom) - Math.max(box.top, beside.top);
+            // Lines of a multi-line span enclose what is between them: blocks only.
+            if (it.matches('span, a') || other.matches('span, a')) continue;
+            if (width > 1 && height > 1) complain(`over each other: ${text}`);
+        }
+    }
+}
+document.querySelector('pre').textContent = JSON.stringify({measured, wrong});
+"#;
+
+/// Text as the value of an attribute.
+fn attribute(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;")
+}
+
+/// The page that this proxy shows to its clients.
+fn page(pki: &Pki, proxy: &Proxy) -> String {
+    let client = Client::connect(proxy.address(), pki.client(BOTH_VERSIONS));
+    client.expect("a handshake").get("/").body.text()
+}
+
+/// The files of `pki` in a folder with a long path, and a `config.ini` that names them.
+fn long_paths(pki: &Pki, folder: &Path) -> String {
+    let deep = folder.join("etc/openitcockpit-agent/generated-by-configuration-management").join(
+        "node1.monitoring.emea.example.org/a_name_without_any_place_at_which_a_line_could_end_well",
+    );
+    fs::create_dir_all(&deep).expect("a folder");
+    for file in ["ca.pem", "server.pem", "server.key"] {
+        fs::copy(pki.path(file), deep.join(file)).expect("copied");
+    }
+    let config = pki.config_ini("");
+    let shallow = pki.path("ca.pem").parent().expect("a folder").display().to_string();
+    config.replace(&shallow, &deep.display().to_string())
+}
+
+#[test]
+fn f36_the_page_is_readable_at_every_width_with_long_paths_and_names() {
+    let folder = TempDir::with_prefix("scrapegate-layout-").expect("a temporary folder");
+    let pki = Pki::new();
+    let config = long_paths(&pki, folder.path());
+    let gone = Exporter::start(|_: &mut Conversation| Ok(())).section("x");
+    let section = |name: &str| gone.replace("[x]", &format!("[{name}]"));
+    let [long, blanks] = ["n".repeat(128), "many words ".repeat(11).trim().to_owned()];
+    let states = section(&long)
+        + &section(&blanks)
+        + &section("late")
+        + "interval = 0.05\ntimeout = 0.05\n"
+        + &section("never");
+    let many: String = (0..200).map(|it| section(&format!("exporter_{it}"))).collect();
+
+    let mut frames = String::new();
+    for (what, sections) in [("states", states), ("many", many), ("none", String::new())] {
+        let proxy = Proxy::start(&config, &sections);
+        if what == "states" {
+            let client = Client::connect(proxy.address(), pki.client(BOTH_VERSIONS));
+            let mut client = client.expect("a handshake");
+            for name in [&long, &blanks.replace(' ', "+"), "late"] {
+                client.get(&format!("/prometheus?exporter={name}"));
+            }
+        }
+        let limit = Instant::now() + PATIENCE;
+        let html = loop {
+            let html = page(&pki, &proxy);
+            if what != "states" || html.contains("nobody asks") && html.contains("3 failing") {
+                break html;
+            }
+            assert!(Instant::now() < limit, "nothing is overdue in\n{html}");
+        };
+        assert!(html.contains("at_which_a_line_could_end_well/server.pem"), "{html}");
+        for width in [320, 390, 768, 1280] {
+            frames += &format!(
+                "<iframe title=\"{what} at {width}\" width={width} height=900 frameborder=0 \
+                 srcdoc=\"{}\"></iframe>",
+                attribute(&html)
+            );
+        }
+    }
+    let file = folder.path().join("frames.html");
+    let script = format!("<script>onload = () => {{ {MEASURE} }};</script>");
+    fs::write(&file, format!("<!DOCTYPE html><meta charset=utf-8><pre></pre>{frames}{script}"))
+        .expect("written");
+    let url = format!("file://{}", file.display());
+    let arguments = ["--hide-scrollbars", "--window-size=1400,1000", "--dump-dom"];
+    let dom = String::from_utf8(chromium_at(&url, &arguments)).expect("text");
+    let (_, rest) = dom.split_once("<pre>").expect("the verdict");
+    let verdict: serde_json::Value =
+        serde_json::from_str(rest.split("</pre>").next().unwrap_or_default()).expect("JSON");
+    assert_eq!(verdict["wrong"], serde_json::json!([]), "{verdict:#}");
+    assert!(verdict["measured"].as_u64() > Some(4 * 200), "{verdict}");
 }
