@@ -45,7 +45,7 @@ pub enum Abort {
 /// What `integrity = strict` missed at the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntegrityFault {
-    /// OpenMetrics without `# EOF\n`.
+    /// OpenMetrics whose last line is not `# EOF`.
     NoEofMarker,
     /// A body that ends with the connection, not with a newline.
     NoFinalNewline,

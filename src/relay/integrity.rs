@@ -11,13 +11,18 @@ use crate::{
     upstream::{Framing, UpstreamHead},
 };
 
-const EOF_MARKER: &[u8] = b"# EOF\n";
+/// The last line of OpenMetrics. The grammar ends with `eof [ LF ]`: the line feed may be missing.
+const EOF_MARKER: &[u8] = b"# EOF";
+
+/// Bytes that tell whether a body ends with [`EOF_MARKER`] as a line of its own.
+const TAIL: usize = EOF_MARKER.len() + 2;
 
 /// Keeps the last bytes of a body and judges them at its end.
 #[derive(Debug)]
 pub struct TailCheck {
     rule: Rule,
-    tail: [u8; EOF_MARKER.len()],
+    tail: [u8; TAIL],
+    /// Bytes of `tail` that belong to the body, counted from its end.
     seen: usize,
 }
 
@@ -49,7 +54,7 @@ impl TailCheck {
         } else {
             Rule::Framing
         };
-        Self { rule, tail: [0; EOF_MARKER.len()], seen: 0 }
+        Self { rule, tail: [0; TAIL], seen: 0 }
     }
 
     /// The next bytes of the body.
@@ -77,10 +82,19 @@ impl TailCheck {
             Rule::Framing => Ok(()),
             Rule::FinalNewline if tail.ends_with(b"\n") => Ok(()),
             Rule::FinalNewline => Err(IntegrityFault::NoFinalNewline),
-            Rule::EofMarker if tail == EOF_MARKER => Ok(()),
+            Rule::EofMarker if ends_with_marker(tail) => Ok(()),
             Rule::EofMarker => Err(IntegrityFault::NoEofMarker),
         }
     }
+}
+
+/// Whether `tail` ends with the marker as a line of its own: behind a line feed, or as all there is.
+/// Inside a label (`foo{a="# EOF`) it is the beginning of a body that was cut.
+fn ends_with_marker(tail: &[u8]) -> bool {
+    let unterminated = tail.strip_suffix(b"\n").unwrap_or(tail);
+    unterminated
+        .strip_suffix(EOF_MARKER)
+        .is_some_and(|before| before.is_empty() || before.ends_with(b"\n"))
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {
@@ -128,15 +142,29 @@ mod tests {
     }
 
     #[test]
-    fn openmetrics_ends_with_the_eof_marker_however_it_is_split() {
+    fn f19_openmetrics_ends_with_the_eof_marker_on_its_own_line_however_it_is_split() {
         const OPENMETRICS: (&str, &str) =
             ("content-type", "Application/OpenMetrics-Text; version=1.0.0; charset=utf-8");
         for split in 1..9 {
             for framing in [Framing::Chunked, Framing::Length(7), Framing::UntilClose] {
                 let judge = |body| verdict(Integrity::Strict, &[OPENMETRICS], framing, body, split);
-                assert_eq!(judge("a 1\n# EOF\n"), Ok(()));
-                assert_eq!(judge("# EOF\n"), Ok(()));
-                for bad in ["", "a 1\n", "a 1\n# EOF", "a 1\n# EOF\n\n", " EOF\n", "# EOF\na 1\n"] {
+                for good in ["a 1\n# EOF\n", "# EOF\n", "a 1\n# EOF", "# EOF", "\n# EOF"] {
+                    assert_eq!(judge(good), Ok(()), "{good:?}");
+                }
+                for bad in [
+                    "",
+                    "a 1\n",
+                    "a 1\n# EO",
+                    "a 1\n# EOF\n\n",
+                    "a 1\n# EOF\r\n",
+                    " EOF\n",
+                    "# EOF\na 1\n",
+                    " # EOF",
+                    "x# EOF\n",
+                    "foo{a=\"# EOF",
+                    "foo{a=\"# EOF\n",
+                    "foo{a=\"x\\n# EOF",
+                ] {
                     assert_eq!(judge(bad), Err(IntegrityFault::NoEofMarker), "{bad:?}");
                 }
             }

@@ -36,7 +36,7 @@ fn whole(body: &str) -> Expected {
 fn openmetrics_without_its_end_marker_is_refused_or_aborted() {
     let (length, chunked, close) =
         (Framing::ContentLength, Framing::Chunked(0), Framing::UntilClose);
-    let ends = ["", "# EOF", "# EOF\n\n", "# eof\n", "# EOF\r\n"];
+    let ends = ["", "# EO", "x# EOF", "b{c=\"# EOF\n", "# EOF\n\n", "# eof\n", "# EOF\r\n"];
     let mut cases: Vec<Case> = Vec::new();
     for end in ends {
         let (short, long) = (format!("a 1\n{end}"), long(end));
@@ -79,6 +79,19 @@ fn the_last_byte_of_a_content_length_does_not_leave_before_it_is_judged() {
     assert_eq!(response.head.header("content-length"), Some(length.to_string().as_str()));
     assert!(response.body.bytes < length, "{response:?}");
     assert_cut("length", &response.body.end);
+}
+
+/// OpenMetrics' grammar ends with `eof [ LF ]`.
+#[test]
+fn f19_openmetrics_without_a_final_line_feed_is_whole() {
+    let mut cases: Vec<Case> = Vec::new();
+    let long = long("# EOF");
+    for framing in [Framing::ContentLength, Framing::Chunked(0), Framing::UntilClose] {
+        for body in ["a 1\n# EOF", "# EOF", &long] {
+            cases.push(("no line feed", answer(OPENMETRICS, framing, body), whole(body)));
+        }
+    }
+    run("", cases);
 }
 
 /// U27.

@@ -34,10 +34,10 @@ struct Source {
     extension: &'static str,
     /// Complete lines behind the last chunk.
     trailers: &'static str,
-    /// How the body has to end to be whole, however it is framed.
-    marker: &'static [u8],
+    /// How the body has to end to be whole, however it is framed: in one of these ways.
+    markers: &'static [&'static [u8]],
     /// The same where only the end of the connection says that it ended.
-    marker_until_close: &'static [u8],
+    markers_until_close: &'static [&'static [u8]],
 }
 
 impl Source {
@@ -51,12 +51,13 @@ impl Source {
             chunk: 4096,
             extension: "",
             trailers: "",
-            marker: b"",
-            marker_until_close: b"\n",
+            markers: &[b""],
+            markers_until_close: &[b"\n"],
         }
     }
 
     fn all() -> Vec<Self> {
+        const EOF: &[&[u8]] = &[b"\n# EOF\n", b"\n# EOF"];
         const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
         let lines = b"a 1\nb 22\nc{d=\"e\"} 333\n".to_vec();
         let openmetrics = [&text(700)[..], b"# EOF\n"].concat();
@@ -73,13 +74,13 @@ impl Source {
             Self {
                 headers: OPENMETRICS,
                 chunk: 100,
-                marker: b"# EOF\n",
-                marker_until_close: b"# EOF\n",
+                markers: EOF,
+                markers_until_close: EOF,
                 ..Self::text("OpenMetrics", openmetrics)
             },
             Self {
                 headers: "Content-Encoding: gzip\r\n",
-                marker_until_close: b"",
+                markers_until_close: &[b""],
                 ..Self::text("gzip", gzip.finish().expect("into memory"))
             },
             Self { chunk: 1, ..Self::text("chunks of one byte", text(300)) },
@@ -92,7 +93,7 @@ impl Source {
             Self {
                 status: 500,
                 chunk: 10,
-                marker_until_close: b"",
+                markers_until_close: &[b""],
                 ..Self::text("an exporter's own 500", b"cannot read the metrics".to_vec())
             },
         ]
@@ -117,7 +118,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// Where the pieces of the body stand in `bytes`.
     data: Vec<Range<usize>>,
-    marker: &'static [u8],
+    markers: &'static [&'static [u8]],
 }
 
 impl Answer {
@@ -152,12 +153,12 @@ impl Answer {
                 bytes.extend(format!("0{extension}\r\n{trailers}\r\n").bytes());
             }
         }
-        let marker = match framing {
-            Framing::UntilClose => source.marker_until_close,
-            Framing::ContentLength | Framing::Chunked(_) => source.marker,
+        let markers = match framing {
+            Framing::UntilClose => source.markers_until_close,
+            Framing::ContentLength | Framing::Chunked(_) => source.markers,
         };
         let (bytes, body, status) = (bytes.into(), body.clone(), *status);
-        Self { name, status, framing, bytes, head, body, data, marker }
+        Self { name, status, framing, bytes, head, body, data, markers }
     }
 
     /// Whether an exporter that sends the first `cut` bytes and then dies so has delivered a whole
@@ -167,7 +168,7 @@ impl Answer {
             Framing::ContentLength | Framing::Chunked(_) => cut == self.bytes.len(),
             Framing::UntilClose => cut >= self.head && then == Then::Fin,
         };
-        is_framed && self.delivered(cut).ends_with(self.marker)
+        is_framed && self.markers.iter().any(|marker| self.delivered(cut).ends_with(marker))
     }
 
     /// The part of the body that is among the first `cut` bytes.

@@ -1,0 +1,118 @@
+//! Field lines that RFC 9112 has a receiver put right: written anew before they are parsed.
+//!
+//! curl and Prometheus read them, so an exporter that sends them is scraped without the proxy too.
+//! Never where they could hide how long a body is: on `Content-Length` and `Transfer-Encoding`
+//! receivers disagree about such lines, and one of them would take another body for the whole one.
+
+/// The fields that say where a body ends.
+const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
+
+/// A whole head with its field lines put right. `None` if they cannot be.
+pub(super) fn head(bytes: &[u8]) -> Option<Vec<u8>> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
+    let (status_line, lines) = bytes.split_at(end);
+    Some([status_line, &fields(lines)?].concat())
+}
+
+/// Field lines with the empty line that ends them, each written as `name: value`:
+///
+/// - blanks before the colon are removed (RFC 9112 §5.1);
+/// - a line that begins with a blank goes on with the one before, behind one space (§5.2);
+/// - a field with blanks inside its name is left out, since it has no name that could be passed on.
+///
+/// Whether names and values are then valid is for the parser to say. `None`: a line without a
+/// colon, a blank before the first field, or a line to be put right that says how long the body is.
+pub(super) fn fields(lines: &[u8]) -> Option<Vec<u8>> {
+    let mut tidied = Vec::with_capacity(lines.len());
+    let mut lines = lines.split(|&byte| byte == b'\n').map(without_cr).peekable();
+    while let Some(line) = lines.next_if(|line| !line.is_empty()) {
+        let (raw, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
+        if raw.first().copied().is_some_and(is_blank) {
+            return None;
+        }
+        let name = trimmed(raw);
+        let mut value = trimmed(&value[1..]).to_vec();
+        let mut is_plain = name.len() == raw.len();
+        while let Some(more) = lines.next_if(|line| line.first().copied().is_some_and(is_blank)) {
+            is_plain = false;
+            value.extend_from_slice(&[b" ", trimmed(more)].concat());
+        }
+        let has_blanks = name.iter().copied().any(is_blank);
+        if (has_blanks || !is_plain) && is_framing(name) {
+            return None;
+        }
+        if !has_blanks {
+            tidied.extend_from_slice(&[name, b": ", trimmed(&value), b"\r\n"].concat());
+        }
+    }
+    tidied.extend_from_slice(b"\r\n");
+    // The empty line, and nothing behind it.
+    lines.eq([b"", b""]).then_some(tidied)
+}
+
+/// Whether a receiver may take a field of this name for one that says how long the body is.
+fn is_framing(name: &[u8]) -> bool {
+    let joined: Vec<u8> = name.iter().copied().filter(|&byte| !is_blank(byte)).collect();
+    let mut words = name.split(|&byte| is_blank(byte)).chain([&joined[..]]);
+    words.any(|word| FRAMING.iter().any(|framing| word.eq_ignore_ascii_case(framing)))
+}
+
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Without blanks around it.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|&byte| !is_blank(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|&byte| !is_blank(byte)).map_or(start, |last| last + 1);
+    &text[start..end]
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f21_blanks_before_a_colon_and_folds_are_put_right() {
+        for (lines, tidied) in [
+            ("A : b\r\n\r\n", "A: b\r\n\r\n"),
+            ("A \t:b\n\n", "A: b\r\n\r\n"),
+            ("A: b\r\n c\r\n\td \r\n\r\n", "A: b c d\r\n\r\n"),
+            ("A:\r\n b\r\n\r\n", "A: b\r\n\r\n"),
+            ("A: b\r\n \r\nC: d\r\n\r\n", "A: b\r\nC: d\r\n\r\n"),
+            ("A : b\r\nContent-Length: 4\r\n\r\n", "A: b\r\nContent-Length: 4\r\n\r\n"),
+            ("A: b\r\n Content-Length: 4\r\n\r\n", "A: b Content-Length: 4\r\n\r\n"),
+            ("A b: c\r\n d\r\nE: f\r\n\r\n", "E: f\r\n\r\n"),
+            ("Content-Length-Limit : 4\r\n\r\n", "Content-Length-Limit: 4\r\n\r\n"),
+        ] {
+            let written =
+                fields(lines.as_bytes()).map(|it| String::from_utf8_lossy(&it).into_owned());
+            assert_eq!(written.as_deref(), Some(tidied), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn f21_a_line_that_says_how_long_the_body_is_is_never_put_right() {
+        for lines in [
+            "Content-Length : 4\r\n\r\n",
+            "content-length\t: 4\r\n\r\n",
+            "Content-Length:\r\n 4\r\n\r\n",
+            "Content-Length: 4\r\n \r\n\r\n",
+            "Content-Length: 4\r\n 5\r\n\r\n",
+            "Content -Length: 4\r\n\r\n",
+            "Content-Length x: 4\r\n\r\n",
+            "Transfer-Encoding : chunked\r\n\r\n",
+            "TRANSFER-ENCODING:\r\n\tchunked\r\n\r\n",
+            " A: b\r\n\r\n",
+            "no colon\r\n\r\n",
+            "A : b\r\n",
+            "A : b\r\n\nC: d\r\n\r\n",
+        ] {
+            assert_eq!(fields(lines.as_bytes()), None, "{lines:?}");
+        }
+    }
+}
