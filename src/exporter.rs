@@ -147,8 +147,8 @@ impl ExporterPath {
 /// How sure scrapegate must be that a body is whole before it lets it end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Integrity {
-    /// HTTP framing, and for bodies that are not encoded: the last line of OpenMetrics is `# EOF`, a body
-    /// that ends only with the connection ends in `\n`.
+    /// HTTP framing, and for bodies that are not encoded: the last line of OpenMetrics is `# EOF`,
+    /// a body that ends only with the connection ends in `\n`.
     #[default]
     Strict,
     /// HTTP framing alone.

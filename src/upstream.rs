@@ -12,6 +12,7 @@ mod fault;
 mod head;
 mod pace;
 mod request;
+mod tidy;
 
 use bytes::Bytes;
 use hyper::{

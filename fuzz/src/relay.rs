@@ -249,7 +249,7 @@ impl Scene {
     fn answer<'a>(&self, sent: &'a [u8]) -> Option<Answer<'a>> {
         let (mut start, mut skipped) = (0, 0);
         let (minor, status, head) = loop {
-            let Parsed::Whole(head) = wire::head(&sent[start..]) else {
+            let Parsed::Whole(head) = wire::exporter_head(&sent[start..]) else {
                 return None;
             };
             let (minor, status) = wire::status_line(head.first_line)?;
@@ -311,16 +311,16 @@ impl Scene {
             && !self.to_head
             && (200..300).contains(&status)
             && head.all("content-encoding").iter().all(|it| it.eq_ignore_ascii_case(b"identity"));
-        let ending: &[u8] = if !is_judged {
-            b""
+        let is_sound = if !is_judged {
+            true
         } else if is_openmetrics(head) {
-            b"# EOF\n"
-        } else if body.end == End::WithConnection {
-            b"\n"
+            // Of the lines, the last one that is not the nothing behind a final line feed.
+            let text = contents.strip_suffix(b"\n").unwrap_or(&contents);
+            text.rsplit(|&byte| byte == b'\n').next() == Some(b"# EOF")
         } else {
-            b""
+            body.end != End::WithConnection || contents.ends_with(b"\n")
         };
-        (fits && contents.ends_with(ending)).then_some(at)
+        (fits && is_sound).then_some(at)
     }
 }
 

@@ -1,12 +1,12 @@
 //! HTTP/1.1 read anew after RFC 9112: the reference that the proxy is compared with. It shares no
 //! code with the proxy nor with the libraries that the proxy reads HTTP with.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 /// Most fields of a head, and most trailers.
 pub(crate) const MAX_FIELDS: usize = 100;
 
-/// Most bytes of a head, of all chunk extensions of a body, and of its trailers.
+/// Most bytes of a head, of the extensions of one chunk, and of the trailers of a body.
 pub(crate) const MAX_HEAD: usize = 16 * 1024;
 
 /// A head as it stands.
@@ -14,7 +14,7 @@ pub(crate) const MAX_HEAD: usize = 16 * 1024;
 pub(crate) struct Head<'a> {
     pub(crate) first_line: &'a [u8],
     /// Names in lower case; values without the white space around them.
-    pub(crate) fields: Vec<(String, &'a [u8])>,
+    pub(crate) fields: Vec<(String, Cow<'a, [u8]>)>,
     /// Its bytes, the empty line included.
     pub(crate) length: usize,
 }
@@ -30,8 +30,8 @@ pub(crate) enum Parsed<'a> {
 
 impl<'a> Head<'a> {
     /// All values of a field, in order.
-    pub(crate) fn all(&self, name: &str) -> Vec<&'a [u8]> {
-        self.fields.iter().filter(|(have, _)| have == name).map(|(_, value)| *value).collect()
+    pub(crate) fn all(&self, name: &str) -> Vec<&[u8]> {
+        self.fields.iter().filter(|(have, _)| have == name).map(|(_, value)| &**value).collect()
     }
 }
 
@@ -50,10 +50,74 @@ pub(crate) fn head(bytes: &[u8]) -> Parsed<'_> {
             return Parsed::Whole(Head { first_line, fields, length: lines.at });
         }
         match field(line) {
-            Some(field) if fields.len() < MAX_FIELDS => fields.push(field),
+            Some((name, value)) if fields.len() < MAX_FIELDS => {
+                fields.push((name, Cow::Borrowed(value)));
+            }
             Some(_) | None => return Parsed::Invalid,
         }
     }
+}
+
+/// Reads the head of an exporter, which need not be as RFC 9112 has it: see [`lenient_fields`].
+pub(crate) fn exporter_head(bytes: &[u8]) -> Parsed<'_> {
+    let mut lines = Lines { bytes, at: 0 };
+    let Some(first_line) = lines.next() else {
+        return Parsed::Partial;
+    };
+    let block: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let length = lines.at;
+    if !(bytes[..length].ends_with(b"\n\n") || bytes[..length].ends_with(b"\n\r\n")) {
+        return Parsed::Partial;
+    }
+    match lenient_fields(&block) {
+        Some(fields) if fields.len() <= MAX_FIELDS => {
+            Parsed::Whole(Head { first_line, fields, length })
+        }
+        Some(_) | None => Parsed::Invalid,
+    }
+}
+
+/// Fields as curl and Prometheus read them: a line that begins with a blank goes on with the one
+/// before, behind one space; blanks before the colon do not count; a field with blanks inside its
+/// name does not count at all. But a field that may say how long the body is has to be one line
+/// without any of that.
+fn lenient_fields<'a>(lines: &[&'a [u8]]) -> Option<Vec<(String, Cow<'a, [u8]>)>> {
+    let mut fields = Vec::new();
+    for (number, first) in lines.iter().enumerate() {
+        if first.starts_with(b" ") || first.starts_with(b"\t") {
+            // The lines before have taken it.
+            (number > 0).then_some(())?;
+            continue;
+        }
+        let is_fold = |line: &&&[u8]| line.starts_with(b" ") || line.starts_with(b"\t");
+        let folds: Vec<_> = lines[number + 1..].iter().take_while(is_fold).collect();
+        let colon = first.iter().position(|&byte| byte == b':')?;
+        let (raw, rest) = (&first[..colon], &first[colon + 1..]);
+        let words: Vec<_> = raw.split(|byte| b" \t".contains(byte)).collect();
+        let says_length = |word: &[u8]| {
+            let word = word.to_ascii_lowercase();
+            word == b"content-length" || word == b"transfer-encoding"
+        };
+        let is_odd = words.len() > 1 || !folds.is_empty();
+        if is_odd && (words.iter().any(|word| says_length(word)) || says_length(&words.concat())) {
+            return None;
+        }
+        let name = trimmed(raw);
+        if name.iter().any(|byte| b" \t".contains(byte)) {
+            continue;
+        }
+        let mut value = Cow::Borrowed(trimmed(rest));
+        for fold in folds {
+            let joined = [&*value, trimmed(fold)].join(&b' ');
+            value = Cow::Owned(trimmed(&joined).to_vec());
+        }
+        let is_field = !name.is_empty()
+            && name.iter().copied().all(is_token)
+            && value.iter().copied().all(is_text);
+        is_field.then_some(())?;
+        fields.push((String::from_utf8_lossy(name).to_ascii_lowercase(), value));
+    }
+    Some(fields)
 }
 
 struct Lines<'a> {
@@ -103,15 +167,18 @@ fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// `HTTP/1.x CODE REASON` (RFC 9112 §4): the minor version and the code. Only the reason may be
-/// missing, not the space before it.
+/// `HTTP/1.x CODE REASON` (RFC 9112 §4): the minor version and the code. The reason may be missing
+/// with the space before it, and there may be more spaces than one.
 pub(crate) fn status_line(line: &[u8]) -> Option<(u8, u16)> {
     let rest = line.strip_prefix(b"HTTP/1.")?;
-    let &[minor @ (b'0' | b'1'), b' ', a, b, c, b' ', ref reason @ ..] = rest else {
-        return None;
-    };
-    let digits = [a, b, c];
-    if !digits.iter().all(u8::is_ascii_digit) || !reason.iter().copied().all(is_text) {
+    let (&minor, rest) = rest.split_first().filter(|(minor, _)| b"01".contains(minor))?;
+    let spaces = rest.iter().take_while(|&&byte| byte == b' ').count();
+    let (digits, reason) = rest[spaces..].split_at_checked(3)?;
+    if spaces == 0
+        || !digits.iter().all(u8::is_ascii_digit)
+        || !matches!(reason.first(), None | Some(b' '))
+        || !reason.iter().copied().all(is_text)
+    {
         return None;
     }
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
@@ -154,7 +221,8 @@ pub(crate) fn counted(bytes: &[u8], start: usize, length: u64) -> Body {
 }
 
 /// The chunked coding from `start` (RFC 9112 §7.1), within the proxy's limits: at most 16 digits
-/// of size and 64 with the blanks behind them, [`MAX_HEAD`] bytes of extensions and of trailers.
+/// of size and 64 with the blanks behind them, [`MAX_HEAD`] bytes of extensions of a chunk, and as
+/// many of trailers.
 pub(crate) fn chunked(bytes: &[u8], start: usize) -> Body {
     let mut body = Body::default();
     // Stays cut short unless the end is found.
@@ -165,11 +233,10 @@ pub(crate) fn chunked(bytes: &[u8], start: usize) -> Body {
 /// `None` when the coding is cut short or broken.
 fn chunks(bytes: &[u8], start: usize, body: &mut Body) -> Option<()> {
     let mut at = start;
-    let mut extensions = 0;
     loop {
         let line_end = at + bytes[at..].iter().position(|&byte| byte == b'\n')?;
         let line = bytes[at..line_end].strip_suffix(b"\r")?;
-        let size = chunk_size(line, &mut extensions)?;
+        let size = chunk_size(line)?;
         at = line_end + 1;
         if size == 0 {
             body.end = End::At(trailers(bytes, at)?);
@@ -183,17 +250,16 @@ fn chunks(bytes: &[u8], start: usize, body: &mut Body) -> Option<()> {
     }
 }
 
-fn chunk_size(line: &[u8], extensions: &mut usize) -> Option<u64> {
+fn chunk_size(line: &[u8]) -> Option<u64> {
     let semicolon = line.iter().position(|&byte| byte == b';');
     let (size, extension) = line.split_at(semicolon.unwrap_or(line.len()));
-    *extensions += extension.len().saturating_sub(1);
     let digits = size.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let blanks_follow = size[digits..].iter().all(|byte| b" \t".contains(byte));
     if !(1..=16).contains(&digits)
         || !blanks_follow
         || size.len() > 64
         || extension.contains(&b'\r')
-        || *extensions > MAX_HEAD
+        || extension.len() > 1 + MAX_HEAD
     {
         return None;
     }
@@ -203,16 +269,17 @@ fn chunk_size(line: &[u8], extensions: &mut usize) -> Option<u64> {
 /// Where the trailers end that begin at `start`. Lines may end in LF alone, but for the last two.
 fn trailers(bytes: &[u8], start: usize) -> Option<usize> {
     let mut lines = Lines { bytes, at: start };
-    let mut fields = 0;
-    while !lines.next()?.is_empty() {
-        fields += 1;
+    let mut fields = Vec::new();
+    loop {
+        match lines.next()? {
+            b"" => break,
+            line => fields.push(line),
+        }
     }
     let block = &bytes[start..lines.at];
-    let ends_well = fields == 0 && block == b"\r\n" || block.ends_with(b"\r\n\r\n");
-    let all_are_fields =
-        (Lines { bytes: block, at: 0 }).take(fields).all(|line| field(line).is_some());
-    (ends_well && all_are_fields && fields <= MAX_FIELDS && block.len() <= MAX_HEAD)
-        .then_some(lines.at)
+    let ends_well = fields.is_empty() && block == b"\r\n" || block.ends_with(b"\r\n\r\n");
+    let trailers = lenient_fields(&fields)?;
+    (ends_well && trailers.len() <= MAX_FIELDS && block.len() <= MAX_HEAD).then_some(lines.at)
 }
 
 /// One response of those that the proxy wrote, as far as it is there.

@@ -7,8 +7,8 @@ use hyper::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::{Stream, body::READ_SIZE, fault};
-use crate::error::UpstreamError;
+use super::{Stream, body::READ_SIZE, fault, tidy};
+use crate::error::{Cause, UpstreamError};
 
 /// Largest head that is accepted, in bytes; also all informational ones together.
 const MAX_HEAD: usize = 16 * 1024;
@@ -68,19 +68,59 @@ fn ends_a_head(bytes: &[u8]) -> bool {
 
 /// A whole head and its length, if it is there.
 fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, UpstreamError> {
+    match parse_strictly(bytes) {
+        Err(ParseError::Fields(error)) => match end_of_head(bytes) {
+            Some(length) => {
+                let tidied = tidy::head(&bytes[..length]).ok_or_else(|| garbage(error))?;
+                let parsed = parse_strictly(&tidied).map_err(UpstreamError::from)?;
+                Ok(parsed.map(|(head, _)| (head, length)))
+            }
+            None => Ok(None),
+        },
+        parsed => parsed.map_err(UpstreamError::from),
+    }
+}
+
+/// Why a head was not parsed.
+enum ParseError {
+    /// A field line that [`tidy`] may be able to put right.
+    Fields(httparse::Error),
+    Other(UpstreamError),
+}
+
+impl From<ParseError> for UpstreamError {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::Fields(error) => garbage(error),
+            ParseError::Other(error) => error,
+        }
+    }
+}
+
+fn garbage(error: impl Into<Cause>) -> UpstreamError {
+    UpstreamError::Garbage(error.into())
+}
+
+/// Field lines as RFC 9112 has them. The status line may end with the status, or have more than one
+/// space before it: curl and Prometheus accept both.
+fn parse_strictly(bytes: &[u8]) -> Result<Option<(Head, usize)>, ParseError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
-    let length = match response.parse(bytes) {
+    let parsed = httparse::ParserConfig::default()
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .parse_response(&mut response, bytes);
+    let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(UpstreamError::HeadTooLarge),
-        Err(error) => return Err(UpstreamError::Garbage(error.into())),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(ParseError::Other(UpstreamError::HeadTooLarge));
+        }
+        Err(error @ (httparse::Error::HeaderName | httparse::Error::HeaderValue)) => {
+            return Err(ParseError::Fields(error));
+        }
+        Err(error) => return Err(ParseError::Other(garbage(error))),
     };
-    // httparse does without, RFC 9112 §4 does not: only what follows the space may be empty.
-    if bytes.get("HTTP/1.1 200".len()) != Some(&b' ') {
-        return Err(UpstreamError::Garbage("no space after the status".into()));
-    }
-    let garbage = |error: hyper::http::Error| UpstreamError::Garbage(error.into());
+    let garbage = |error: hyper::http::Error| ParseError::Other(garbage(error));
     // Both are there in a head that is complete.
     let status = StatusCode::from_u16(response.code.unwrap_or_default());
     let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -95,4 +135,13 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, UpstreamError> {
     }
     let status = status.map_err(|error| garbage(error.into()))?;
     Ok(Some((Head { status, version, headers }, length)))
+}
+
+/// Where the first empty line ends.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let mut end = 0;
+    bytes.split_inclusive(|&byte| byte == b'\n').find_map(|line| {
+        end += line.len();
+        matches!(line, b"\n" | b"\r\n").then_some(end)
+    })
 }

@@ -62,14 +62,18 @@ fn u07_what_is_not_http_is_502() {
             "HTTP/1.1 20 OK\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 -20 OK\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/2 200 OK\r\nContent-Length: 1\r\n\r\nx",
-            "HTTP/1.1  200 OK\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200OK\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200\tOK\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 1\r\n\r\nx",
-            "HTTP/1.1 200\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 20\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 \r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\x0b\r\n\r\n1\r\na\r\n0\r\n\r\n",
             "HTTP/1.1 200 O\0K\r\nContent-Length: 1\r\n\r\nx",
-            "HTTP/1.1 200 OK\r\nX y: 1\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\nX\x01: 1\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\nX : a\x01b\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\nX : a\rb\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\n X: 1\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\n: no name\r\nContent-Length: 1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx",
@@ -84,6 +88,31 @@ fn u07_what_is_not_http_is_502() {
     );
     cases.push(("bytes of TLS", raw(b"\x15\x03\x01\x00\x02\x02\x46", Then::Stall), GARBAGE));
     run("timeout = 5\n", cases);
+}
+
+/// On these lines receivers disagree about how long the body is.
+#[test]
+fn f21_content_length_and_transfer_encoding_that_have_to_be_put_right_are_502() {
+    run(
+        "timeout = 5\n",
+        all(
+            &GARBAGE,
+            &[
+                "HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\nx",
+                "HTTP/1.1 200 OK\r\ncontent-length\t: 1\r\n\r\nx",
+                "HTTP/1.1 200 OK\r\nContent-Length:\r\n 1\r\n\r\nx",
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n \r\n\r\nx",
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n 0\r\n\r\nx",
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent -Length: 2\r\n\r\nx",
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length y: 2\r\n\r\nx",
+                "HTTP/1.1 200 OK\r\nX : 1\r\nTransfer-Encoding : chunked\r\n\r\n\
+                 1\r\na\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\t\r\n\r\n\
+                 1\r\na\r\n0\r\n\r\n",
+            ],
+        ),
+    );
 }
 
 #[test]

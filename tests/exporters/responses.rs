@@ -130,3 +130,64 @@ fn u38_a_body_of_another_type_is_passed_on() {
     let response = stage.client().get(&target("x", 0));
     assert_eq!(response.head.header("content-type"), Some("text/html"));
 }
+
+#[test]
+fn f21_heads_that_curl_and_prometheus_accept_are_accepted() {
+    let heads = [
+        "HTTP/1.1 200\r\nContent-Length: 4\r\n",
+        "HTTP/1.1 200\nContent-Length: 4\n",
+        "HTTP/1.0 200\r\nContent-Length: 4\r\n",
+        "HTTP/1.1  200 OK\r\nContent-Length: 4\r\n",
+        "HTTP/1.1 100\r\n\r\nHTTP/1.1 200\r\nContent-Length: 4\r\n",
+        "HTTP/1.1 200 \u{e9}t\u{e9}\r\nContent-Length: 4\r\n",
+        "HTTP/1.1 200 OK\r\nX : y\r\nContent-Length: 4\r\n",
+        "HTTP/1.1 200 OK\r\nX y: 1\r\nContent-Length: 4\r\n",
+        "HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 4\r\n",
+        "HTTP/1.1 200 OK\r\nX: y\r\n \r\nContent-Length: 4\r\n",
+        "HTTP/1.1 200 OK\nX: y\n z\nContent-Length: 4\n",
+        // No second length: it goes on with the value of X.
+        "HTTP/1.1 200 OK\r\nX: y\r\n Content-Length: 2\r\nContent-Length: 4\r\n",
+        "HTTP/1.1 200 OK\r\nX : y\r\nTransfer-Encoding: chunked\r\n",
+    ];
+    let case = |head: &&'static str| -> Case {
+        let body = if head.contains("chunked") { "4\r\na 1\n\r\n0\r\n\r\n" } else { "a 1\n" };
+        let end = if head.contains('\r') { "\r\n" } else { "\n" };
+        let answer = format!("{head}{end}{body}");
+        (*head, raw(answer, Then::Fin), Expected::Whole(200, b"a 1\n".into()))
+    };
+    run("", heads.iter().map(case).collect());
+}
+
+#[test]
+fn f21_a_header_that_was_put_right_is_passed_on_so() {
+    let with = |lines: &str| {
+        raw(format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 4\r\n\r\na 1\n"), Then::Fin)
+    };
+    let stage = Stage::new(
+        "",
+        by_case(vec![
+            with("Content-Type : text/plain\r\n"),
+            with("Content-Type: text/plain;\r\n\t version=0.0.4\r\nETag:\r\n \"x\"\r\n"),
+        ]),
+    );
+    let mut client = stage.client();
+    let plain = client.get(&target("x", 0));
+    assert_eq!(plain.head.header("content-type"), Some("text/plain"), "{plain:?}");
+    let folded = client.get(&target("x", 1));
+    assert_eq!(folded.head.header("content-type"), Some("text/plain; version=0.0.4"), "{folded:?}");
+    assert_eq!(folded.head.header("etag"), Some("\"x\""), "{folded:?}");
+}
+
+/// One byte a segment: what has to be put right may be in two reads.
+#[test]
+fn f21_a_head_to_be_put_right_may_come_in_drops() {
+    let answer = "HTTP/1.1 200\r\nX : y\r\n z\r\nContent-Length: 4\r\n\r\na 1\n";
+    let drops: Action = Box::new(move |it| {
+        for byte in answer.as_bytes() {
+            it.send([*byte])?;
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        it.end()
+    });
+    run("", vec![("drops", drops, Expected::Whole(200, b"a 1\n".into()))]);
+}
