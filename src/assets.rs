@@ -1,16 +1,16 @@
 //! Every file that the configuration names, read and checked: certificates, keys, CAs, CRLs,
 //! credentials. What comes out can serve; what is wrong is reported with the line that names it.
 
-mod pem;
+mod pem_files;
 mod upstream_tls;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hyper::header::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use self::pem::Reader;
+use self::pem_files::{Beside, Reader};
 use crate::{
     access::Access,
     config::{
@@ -19,6 +19,7 @@ use crate::{
     },
     exporter::{Authorization, Exporter, Exporters, UpstreamTls},
     file::Files,
+    pem::Purpose,
     tls::{self, Clients, ServerTls, validity},
 };
 
@@ -149,8 +150,9 @@ impl<'a> Loader<'a> {
              and serves nothing but /autotls, where an openITCOCKPIT server enrols it",
             files.certificate.value.display()
         )));
+        let beside = beside(files);
         if !self.reader.is_missing(&files.key) {
-            self.reader.key(&files.key);
+            self.reader.key(&files.key, &beside);
         }
         for file in [&files.certificate, &files.key, &enrolment.ca] {
             let folder = file.value.parent().unwrap_or(&file.value);
@@ -161,19 +163,20 @@ impl<'a> Loader<'a> {
         }
         match &files.clients {
             ClientAuth::Require { ca, .. } if ca.value != enrolment.ca.value => {
-                self.clients(&files.clients);
+                self.clients(&files.clients, &beside);
             }
             ClientAuth::Require { crl: Some(crl), .. } => {
-                self.reader.revocation_lists(crl, self.now);
+                self.reader.revocation_lists(crl, &beside, self.now);
             }
             ClientAuth::Require { crl: None, .. } | ClientAuth::None => {}
         }
     }
 
     fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<ServerTls> {
-        let chain = self.reader.certificates(&files.certificate);
-        let key = self.reader.key(&files.key);
-        let clients = self.clients(&files.clients);
+        let beside = beside(files);
+        let chain = self.reader.certificates(&files.certificate, Purpose::Chain, &beside);
+        let key = self.reader.key(&files.key, &beside);
+        let clients = self.clients(&files.clients, &beside);
         let chain = chain?;
         self.server_validity(&files.certificate, &chain);
         let (key, clients) = (key?, clients?);
@@ -202,17 +205,17 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn clients(&mut self, clients: &ClientAuth) -> Option<Clients> {
+    fn clients(&mut self, clients: &ClientAuth, beside: Beside<'_>) -> Option<Clients> {
         match clients {
             ClientAuth::None => Some(Clients::Anyone),
             ClientAuth::Require { ca, crl } => {
-                let anchors = self.reader.certificates(ca);
+                let anchors = self.reader.certificates(ca, Purpose::ClientAuthorities, beside);
                 if let Some(anchors) = &anchors {
                     self.note_expiry(ca, "clients' CA", anchors);
                 }
                 let crls = match crl {
                     None => Some(Vec::new()),
-                    Some(file) => self.reader.revocation_lists(file, self.now),
+                    Some(file) => self.reader.revocation_lists(file, beside, self.now),
                 };
                 Some(Clients::Require { anchors: anchors?, crls: crls? })
             }
@@ -319,6 +322,17 @@ impl<'a> Loader<'a> {
             }
         }
     }
+}
+
+/// What each of the files is read for.
+fn beside(files: &TlsFiles) -> Vec<(Purpose, &Path)> {
+    let mut all: Vec<(_, &Path)> =
+        vec![(Purpose::Chain, &files.certificate.value), (Purpose::Key, &files.key.value)];
+    if let ClientAuth::Require { ca, crl } = &files.clients {
+        all.push((Purpose::ClientAuthorities, &ca.value));
+        all.extend(crl.iter().map(|crl| (Purpose::RevocationLists, &*crl.value)));
+    }
+    all
 }
 
 fn date(timestamp: i64) -> String {

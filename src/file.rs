@@ -85,6 +85,17 @@ fn digest(is_open: bool, outcome: &Result<Vec<u8>, ReadError>) -> [u8; 32] {
     digest
 }
 
+/// Whether this is UTF-16, as Windows' editors and PowerShell's `>` write it: with a byte-order mark,
+/// or with a first character below U+0100.
+#[must_use]
+pub fn is_utf16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        &[first, second, ..] => (first == 0) != (second == 0),
+        _ => false,
+    }
+}
+
 /// The permissions of a file that everyone can read, as `chmod` has them.
 #[cfg(unix)]
 #[must_use]

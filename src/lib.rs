@@ -50,6 +50,7 @@
 //! | [`error`], [`respond`] | causes with blame, the one status, synthetic responses |
 //! | [`config`] | INI text → raw values with their line → typed; all mistakes at once |
 //! | [`assets`], [`mod@file`] | every file the configuration names, read and checked |
+//! | [`pem`] | a PEM file → its blocks, each of them used or reported |
 //! | [`pki`] | certificates for `certs`, `demo` and `probe` |
 //! | [`reload`], [`trigger`] | the files read again, when asked or when they changed; who asks |
 //! | [`systemd`] | what the service manager is told, and the socket that it passes on |
@@ -88,6 +89,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod page;
 pub mod peer;
+pub mod pem;
 pub mod pki;
 pub mod relay;
 pub mod reload;

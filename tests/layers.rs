@@ -11,6 +11,7 @@ const LAYERS: [&[&str]; 13] = [
         "fair",
         "file",
         "ledger",
+        "pem",
         "pki",
         "shutdown",
         "trigger",

@@ -9,10 +9,11 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::pem::Reader;
+use super::pem_files::{Beside, Reader};
 use crate::{
     config::{Sourced, UpstreamTlsConfig},
     exporter::UpstreamTls,
+    pem::Purpose,
     tls::provider,
 };
 
@@ -24,10 +25,12 @@ pub(super) fn load<T>(
 ) -> Option<UpstreamTls> {
     // All files, so that a mistake in one does not hide that in another.
     let roots = (!tls.skip_verify).then(|| roots(reader, owner, tls));
-    let client_pair = tls
-        .client_pair
-        .as_ref()
-        .map(|(certificate, key)| (reader.certificates(certificate), reader.key(key), key));
+    let client_pair = tls.client_pair.as_ref().map(|(certificate, key)| {
+        let beside: Beside<'_> =
+            &[(Purpose::Chain, &certificate.value), (Purpose::Key, &key.value)];
+        let chain = reader.certificates(certificate, Purpose::Chain, beside);
+        (chain, reader.key(key, beside), key)
+    });
     let provider = provider();
     let builder = match ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -69,7 +72,7 @@ fn roots<T>(
     let mut roots = RootCertStore::empty();
     match &tls.ca {
         Some(file) => {
-            for anchor in reader.certificates(file)? {
+            for anchor in reader.certificates(file, Purpose::ServerAuthorities, &[])? {
                 if let Err(error) = roots.add(anchor) {
                     let message = format!("{} is no trust anchor: {error}", file.value.display());
                     reader.findings.push(file.error(message));

@@ -194,6 +194,9 @@ fn tls(args: &Args, host: &str) -> Result<UpstreamTls, Error> {
         let option = finding.origin.key.as_deref().unwrap_or_default();
         format!("{option}: {}", finding.message)
     };
+    if tls.is_some() {
+        findings.iter().for_each(|finding| complain(format_args!("warning: {}", told(finding))));
+    }
     tls.ok_or_else(|| Error::File(findings.iter().map(told).collect::<Vec<_>>().join("; ")))
 }
 

@@ -12,6 +12,8 @@ pub(super) const MAX_LEN: u64 = 1024 * 1024;
 pub(super) enum ReadError {
     #[error(transparent)]
     File(#[from] file::ReadError),
+    #[error("the file is UTF-16 text; save it as UTF-8")]
+    Utf16,
     #[error("not UTF-8: the byte at offset {offset} begins no character")]
     NotUtf8 {
         /// From the beginning of the file.
@@ -25,14 +27,18 @@ impl ReadError {
     pub(super) fn line(&self) -> Option<u32> {
         match self {
             Self::NotUtf8 { line, .. } => Some(*line),
-            Self::File(_) => None,
+            Self::File(_) | Self::Utf16 => None,
         }
     }
 }
 
 /// Reads the file at `path`, which must be a regular one after following symbolic links.
 pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, ReadError> {
-    String::from_utf8(files.read(path, MAX_LEN)?).map_err(|error| {
+    let bytes = files.read(path, MAX_LEN)?;
+    if file::is_utf16(&bytes) {
+        return Err(ReadError::Utf16);
+    }
+    String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..offset];
         let line_feeds = before.iter().filter(|&&byte| byte == b'\n').count();

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer},
     server::ParsedCertificate,
 };
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 use crate::{
     error::{Cause, EnrolError},
     peer::hex,
+    pem::{self, Purpose},
     tls::{self, Clients, TlsLevel},
 };
 
@@ -46,10 +47,12 @@ impl Checked {
     ) -> Result<Self, EnrolError> {
         let Posted { signed, ca } =
             serde_json::from_slice(body).map_err(|error| EnrolError::Malformed(place(&error)))?;
-        let chain = certificates(&signed).ok_or(EnrolError::Unreadable("signed"))?;
-        let anchors = certificates(&ca).ok_or(EnrolError::Unreadable("ca"))?;
+        let chain = certificates(&signed, Purpose::Chain)
+            .map_err(|problem| EnrolError::Unreadable("signed", problem))?;
+        let anchors = certificates(&ca, Purpose::ClientAuthorities)
+            .map_err(|problem| EnrolError::Unreadable("ca", problem))?;
         let key = key.ok_or(EnrolError::WrongKey)?;
-        let leaf = chain.first().ok_or(EnrolError::Unreadable("signed"))?;
+        let leaf = chain.first().ok_or(EnrolError::WrongKey)?;
         let signing_key = tls::provider()
             .key_provider
             .load_private_key(key.clone_key())
@@ -83,11 +86,16 @@ fn place(error: &serde_json::Error) -> Cause {
     format!("line {}, column {}", error.line(), error.column()).into()
 }
 
-/// All certificates of a PEM text; `None` when there is none, or one that cannot be read.
-pub(super) fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let all: Vec<_> =
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().ok()?;
-    (!all.is_empty() && parsed(&all).len() == all.len()).then_some(all)
+/// The certificates of a PEM text that can be read, whatever else is in it.
+pub(super) fn readable(pem: &str, purpose: Purpose) -> Vec<CertificateDer<'static>> {
+    pem::read(pem.as_bytes(), purpose).used.into_iter().map(|(_, der)| der.into()).collect()
+}
+
+/// All certificates of a PEM text, or what is wrong with it.
+fn certificates(pem: &str, purpose: Purpose) -> Result<Vec<CertificateDer<'static>>, String> {
+    let contents = pem::read(pem.as_bytes(), purpose);
+    contents.check()?;
+    Ok(contents.used.into_iter().map(|(_, der)| der.into()).collect())
 }
 
 /// Those that can be read to their last byte.

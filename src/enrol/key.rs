@@ -8,12 +8,13 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
-use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
+use rustls::pki_types::PrivateKeyDer;
 
 use super::Files;
 use crate::{
     error::EnrolError,
     file::{self, ReadError},
+    pem,
     pki::{self, Access, Existing},
 };
 
@@ -107,8 +108,8 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, EnrolError> {
     }
 }
 
-fn parse(pem: &[u8]) -> Result<PrivateKeyDer<'static>, EnrolError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| EnrolError::Key(error.into()))
+fn parse(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, EnrolError> {
+    pem::private_key(bytes).map_err(|problem| EnrolError::Key(problem.into()))
 }
 
 /// Never in the place of a key that has come meanwhile.

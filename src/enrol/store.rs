@@ -7,11 +7,12 @@ use std::{fs, io, path::Path};
 
 use super::{
     Files,
-    check::{Checked, certificates, parsed, sha256},
+    check::{Checked, parsed, readable, sha256},
 };
 use crate::{
     error::EnrolError,
     file::{self, ReadError},
+    pem::Purpose,
     pki::{Access, Existing, Staged},
     tls::validity,
 };
@@ -91,7 +92,7 @@ fn steps(
     let present = file::read(&files.ca, MAX_CA)
         .map_err(|error| EnrolError::Store(io::Error::other(error)))?;
     let present = String::from_utf8_lossy(&present);
-    let anchors = certificates(&present).unwrap_or_default();
+    let anchors = readable(&present, Purpose::ClientAuthorities);
     // TLS has seen proof that the client holds the key to what it showed.
     let is_ca = shown.is_some_and(|shown| {
         parsed(&anchors).iter().any(|anchor| sha256(anchor.public_key().raw) == shown)
@@ -115,7 +116,7 @@ fn steps(
 
 /// When the first certificate of a PEM text becomes valid, in seconds since 1970.
 fn begins(pem: &str) -> Option<i64> {
-    let (begins, _) = validity(certificates(pem)?.first()?)?;
+    let (begins, _) = validity(readable(pem, Purpose::Chain).first()?)?;
     Some(begins)
 }
 

@@ -41,8 +41,8 @@ pub enum EnrolError {
     #[error("the request's body is no JSON object with `signed` and `ca`")]
     Malformed(#[source] Cause),
     /// What was posted holds no certificate, or one that cannot be read.
-    #[error("`{0}` holds no certificate in PEM form, or one that cannot be read")]
-    Unreadable(&'static str),
+    #[error("`{0}` cannot be used: {1}")]
+    Unreadable(&'static str, String),
     /// The certificate is for another key, or there is no key yet.
     #[error("the certificate does not belong to this host's key")]
     WrongKey,
@@ -114,7 +114,7 @@ impl EnrolError {
             Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "request body came too slowly"),
             Self::BodyLost(_) => (StatusCode::BAD_REQUEST, "request body broke off"),
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "request body is not signed and ca"),
-            Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "certificate or CA is not readable"),
+            Self::Unreadable(..) => (StatusCode::BAD_REQUEST, "certificate or CA is not readable"),
             Self::WrongKey => (StatusCode::BAD_REQUEST, "certificate is for another key"),
             Self::WrongCa => (StatusCode::BAD_REQUEST, "certificate is not of that CA"),
             Self::NotValidNow => (StatusCode::BAD_REQUEST, "certificate or CA is not valid now"),
@@ -139,7 +139,7 @@ impl EnrolError {
             | Self::BodyTimeout(_)
             | Self::BodyLost(_)
             | Self::Malformed(_)
-            | Self::Unreadable(_)
+            | Self::Unreadable(..)
             | Self::WrongKey
             | Self::WrongCa
             | Self::NotValidNow
@@ -163,7 +163,7 @@ impl EnrolError {
             Self::BodyTimeout(_) => "enrol_body_timeout",
             Self::BodyLost(_) => "enrol_body_lost",
             Self::Malformed(_) => "enrol_malformed",
-            Self::Unreadable(_) => "enrol_unreadable",
+            Self::Unreadable(..) => "enrol_unreadable",
             Self::WrongKey => "enrol_wrong_key",
             Self::WrongCa => "enrol_wrong_ca",
             Self::NotValidNow => "enrol_not_valid_now",

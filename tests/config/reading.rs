@@ -126,8 +126,14 @@ fn more_than_a_mebibyte_is_too_large_and_a_mebibyte_is_not() {
 fn a_byte_that_is_not_utf_8_is_named_by_its_offset() {
     let expected = "exporters.ini:2: error: not UTF-8: the byte at offset 5 begins no character\n";
     bad(GOOD_CONFIG, b"[n]\n#\xff\n", expected);
-    let utf16 = "exporters.ini:1: error: not UTF-8: the byte at offset 0 begins no character\n";
-    bad(GOOD_CONFIG, b"\xff\xfe[\0n\0]\0", utf16);
+}
+
+#[test]
+fn f10_utf_16_is_named_with_what_to_do() {
+    let utf16 = "exporters.ini: error: the file is UTF-16 text; save it as UTF-8\n";
+    for text in [&b"\xff\xfe[\0n\0]\0"[..], b"\xfe\xff\0[\0n\0]", b"[\0n\0]\0", b"\0[\0n\0]"] {
+        bad(GOOD_CONFIG, text, utf16);
+    }
 }
 
 /// C05.

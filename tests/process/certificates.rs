@@ -70,12 +70,19 @@ fn a_server_certificate_that_expires_soon_is_warned_about() {
 fn a_ca_bundle_needs_a_certificate_and_none_that_cannot_be_read() {
     let pki = Pki::new();
     let good = fs::read_to_string(pki.path("ca.pem")).expect("readable");
+    let lines = good.lines().count() + 1;
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (bundle, words) in [
         ("", "holds no certificate"),
         ("nothing in PEM form\n", "holds no certificate"),
-        (&format!("{good}{broken}{good}"), "certificate number 2 cannot be read"),
-        (&format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n"), "certificate number 2"),
+        (
+            &format!("{good}{broken}{good}"),
+            &format!("block 2 (CERTIFICATE, line {lines}) cannot be read as a certificate"),
+        ),
+        (
+            &format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n"),
+            &format!("block 2 (CERTIFICATE, line {lines}) has no END line"),
+        ),
         (&fs::read_to_string(pki.path("server.key")).expect("readable"), "holds no certificate"),
     ] {
         fs::write(pki.path("ca.pem"), bundle).expect("written");
@@ -91,7 +98,10 @@ fn a_crl_file_needs_a_crl() {
     let place = format!("config.ini:{}: ", line_of(&config, "client-crl"));
     for (text, words) in [
         ("", "holds no CRL"),
-        ("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "CRL number 1 cannot be read"),
+        (
+            "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+            "block 1 (X509 CRL, line 1) cannot be read as a CRL",
+        ),
     ] {
         files.write("lists.pem", text);
         files.assert_mistake(&[&place, "client-crl", words]);

@@ -10,6 +10,7 @@ mod get;
 mod import;
 mod killed;
 mod logs;
+mod pem_files;
 mod probe;
 mod probe_compare;
 mod restart;

@@ -1,0 +1,170 @@
+//! PEM files and secrets, with a finding for each that is wrong.
+
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use time::OffsetDateTime;
+use x509_parser::parse_x509_crl;
+
+use crate::{
+    config::{Findings, Sourced},
+    file::{self, Files},
+    pem::{self, Contents, Purpose, Remark},
+};
+
+/// What else is read, and for what: one file may be named for several purposes.
+pub(super) type Beside<'a> = &'a [(Purpose, &'a Path)];
+
+/// Largest key or secret, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// A bundle of 10 000 certificates is about 20 MB.
+const MAX_BUNDLE: u64 = 64 * MAX_FILE;
+
+/// Reads files and collects what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub(super) findings: Findings,
+    files: &'a mut Files,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(files: &'a mut Files) -> Self {
+        Self { findings: Findings::default(), files }
+    }
+
+    /// Whether nothing has the file's name; that it appears is a change then.
+    pub(super) fn is_missing(&mut self, file: &Sourced<PathBuf>) -> bool {
+        matches!(self.files.read(&file.value, MAX_BUNDLE), Err(file::ReadError::Missing))
+    }
+
+    fn read(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {
+        match self.files.read(&file.value, limit) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.findings.push(file.error(format!("{}: {error}", file.value.display())));
+                None
+            }
+        }
+    }
+
+    /// All certificates of a file: at least one, and none that cannot be read.
+    ///
+    /// A block that is not for this `purpose` is not reported if `beside` says that the same file is
+    /// read for the block's own purpose too.
+    pub(super) fn certificates(
+        &mut self,
+        file: &Sourced<PathBuf>,
+        purpose: Purpose,
+        beside: Beside<'_>,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let contents = self.pem(file, MAX_BUNDLE, purpose, beside)?;
+        Some(contents.used.into_iter().map(|(_, der)| der.into()).collect())
+    }
+
+    /// All CRLs of a file. One past its `nextUpdate` is warned about: it refuses every client.
+    pub(super) fn revocation_lists(
+        &mut self,
+        file: &Sourced<PathBuf>,
+        beside: Beside<'_>,
+        now: OffsetDateTime,
+    ) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+        let contents = self.pem(file, MAX_BUNDLE, Purpose::RevocationLists, beside)?;
+        let expired = contents.used.iter().any(|(_, list)| {
+            parse_x509_crl(list).is_ok_and(|(_, list)| {
+                list.next_update().is_some_and(|next| next.timestamp() < now.unix_timestamp())
+            })
+        });
+        if expired {
+            self.findings
+                .push(file.warning("a CRL in it is past its nextUpdate: its clients are refused"));
+        }
+        Some(contents.used.into_iter().map(|(_, der)| der.into()).collect())
+    }
+
+    /// The one private key of a file that the world may not read.
+    pub(super) fn key(
+        &mut self,
+        file: &Sourced<PathBuf>,
+        beside: Beside<'_>,
+    ) -> Option<PrivateKeyDer<'static>> {
+        let contents = self.pem(file, MAX_FILE, Purpose::Key, beside)?;
+        match contents.into_key() {
+            Ok(key) => Some(key),
+            Err(problem) => {
+                self.findings.push(file.error(format!("{}: {problem}", file.value.display())));
+                None
+            }
+        }
+    }
+
+    /// What a PEM file holds, if nothing is wrong with it.
+    fn pem(
+        &mut self,
+        file: &Sourced<PathBuf>,
+        limit: u64,
+        purpose: Purpose,
+        beside: Beside<'_>,
+    ) -> Option<Contents> {
+        let bytes = self.text(file, limit)?;
+        let contents = pem::read(&bytes, purpose);
+        if contents.holds_key || purpose == Purpose::Key {
+            self.not_for_the_world(file);
+        }
+        let path = file.value.display();
+        let is_used_elsewhere = |remark: &Remark| {
+            remark.belongs_to.is_some_and(|purpose| beside.contains(&(purpose, &*file.value)))
+        };
+        for remark in contents.remarks.iter().filter(|remark| !is_used_elsewhere(remark)) {
+            let text = format!("{path}: {}", remark.text);
+            let finding = if remark.is_error { file.error(text) } else { file.warning(text) };
+            self.findings.push(finding);
+        }
+        let is_sound =
+            contents.remarks.iter().all(|remark| !remark.is_error || is_used_elsewhere(remark));
+        (is_sound && !contents.used.is_empty()).then_some(contents)
+    }
+
+    /// A password or token: the file's text without a byte-order mark, line ends and blanks around it,
+    /// as Prometheus reads its own.
+    pub(super) fn secret(&mut self, file: &Sourced<PathBuf>) -> Option<String> {
+        let bytes = self.text(file, MAX_FILE)?;
+        self.not_for_the_world(file);
+        let path = file.value.display();
+        let Ok(text) = String::from_utf8(bytes) else {
+            self.findings.push(file.error(format!("{path} is not UTF-8")));
+            return None;
+        };
+        let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
+        let secret = text.trim();
+        if secret.is_empty() {
+            self.findings.push(file.error(format!("{path} is empty")));
+            return None;
+        }
+        if secret != text {
+            self.findings.push(file.warning(format!(
+                "{path} has blanks or empty lines around the secret, which are not used: remove them"
+            )));
+        }
+        Some(secret.to_owned())
+    }
+
+    /// The bytes of a file that is not UTF-16.
+    fn text(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {
+        let bytes = self.read(file, limit)?;
+        if file::is_utf16(&bytes) {
+            let path = file.value.display();
+            self.findings.push(file.error(format!("{path} is UTF-16 text; save it as UTF-8")));
+            return None;
+        }
+        Some(bytes)
+    }
+
+    fn not_for_the_world(&mut self, file: &Sourced<PathBuf>) {
+        if let Some(mode) = file::mode_if_open(&file.value) {
+            self.findings.push(file.error(format!(
+                "{path} can be read by everyone (mode {mode:04o}): chmod o-r {path}",
+                path = file.value.display()
+            )));
+        }
+    }
+}

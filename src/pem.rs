@@ -1,0 +1,230 @@
+//! A PEM file (RFC 7468) → its blocks, each decoded or with the reason why not.
+//!
+//! Nothing that could be a block is skipped without a word: a CA that is left out of a bundle locks
+//! its clients out, and a CRL that is left out lets revoked ones in. The readers of rustls-pki-types,
+//! pem and x509-parser pass over what they do not know: other labels, a byte-order mark or blanks
+//! before a BEGIN line, a block without its end. So the lines are read here; `base64` decodes.
+
+mod lines;
+mod purpose;
+#[cfg(test)]
+mod tests;
+mod trusted;
+
+use std::fmt;
+
+use base64::{
+    Engine as _, alphabet,
+    engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig},
+};
+
+use self::lines::{Boundary, lines};
+pub use self::purpose::{Contents, Purpose, Remark, private_key, read};
+
+/// As OpenSSL decodes: bits after the last whole byte do not matter, padding does.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// Longest part of a label that a message repeats, in characters.
+const MAX_LABEL: usize = 40;
+
+/// One block, or what looks like a part of one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Which block, and where it is.
+    pub place: Place,
+    /// What it holds.
+    pub contents: Result<Vec<u8>, Damage>,
+}
+
+/// Which block of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// From 1.
+    pub number: usize,
+    /// The label as it stands in the file, which may be anything.
+    pub label: String,
+    /// The line of its beginning, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    /// `block 2 (CERTIFICATE, line 21)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, label, line } = self;
+        let shown: String = label.chars().take(MAX_LABEL).collect();
+        write!(f, "block {number} ({}, line {line})", shown.escape_debug())
+    }
+}
+
+/// Why a block cannot be used, whatever is in it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// The file or another block follows.
+    #[error("has no END line")]
+    NoEnd,
+    /// The END line of a block that does not begin.
+    #[error("has no BEGIN line; the block is not complete")]
+    NoBegin,
+    /// The END line names another label.
+    #[error("ends with the END line of another label")]
+    OtherEnd,
+    /// A line that is almost a BEGIN or END line.
+    #[error(
+        "has a BEGIN or END line that is not exact; it must be `-----BEGIN …-----` or \
+         `-----END …-----`, with five hyphens on each side"
+    )]
+    Malformed,
+    /// BEGIN, contents and END in one line.
+    #[error("is on one line; BEGIN, the contents and END need lines of their own")]
+    OneLine,
+    /// Something before the hyphens of the BEGIN line.
+    #[error("has text before its BEGIN line, on the same line")]
+    TextBefore,
+    /// As before, but the text is `#`, `;` or `//`.
+    #[error("is commented out and not used")]
+    CommentedOut,
+    /// Nothing between BEGIN and END.
+    #[error("is empty")]
+    Empty,
+    /// What is between BEGIN and END.
+    #[error("is damaged: its contents are not base64")]
+    NotBase64,
+    /// RFC 1421 encryption, as old OpenSSL versions wrote it.
+    #[error("is encrypted")]
+    Encrypted,
+}
+
+/// All blocks of a file, in its order.
+///
+/// Lines end in LF, CRLF or CR. Blanks around a line and a byte-order mark before it do not count.
+/// Text between blocks is passed over.
+#[must_use]
+pub fn blocks(bytes: &[u8]) -> Vec<Block> {
+    let mut scan = Scan::default();
+    for (line, text) in lines(bytes) {
+        match Boundary::of(text) {
+            None => scan.text(text),
+            Some(Boundary::Begin(label)) => scan.begin(label, line),
+            Some(Boundary::End(label)) => scan.end(&label, line),
+            Some(Boundary::Damaged { is_begin: true, label, damage }) => {
+                scan.damaged_begin(label, line, damage);
+            }
+            Some(Boundary::Damaged { is_begin: false, label, damage }) => {
+                scan.damaged_end(label, line, damage);
+            }
+        }
+    }
+    scan.close(Damage::NoEnd);
+    scan.blocks
+}
+
+#[derive(Default)]
+struct Scan<'a> {
+    blocks: Vec<Block>,
+    open: Option<Open<'a>>,
+}
+
+/// A block whose END is still to come.
+struct Open<'a> {
+    label: String,
+    line: usize,
+    lines: Vec<&'a [u8]>,
+    /// An unusable line within it.
+    damage: Option<Damage>,
+}
+
+impl<'a> Scan<'a> {
+    fn text(&mut self, text: &'a [u8]) {
+        if let Some(open) = &mut self.open {
+            open.lines.push(text);
+        }
+    }
+
+    fn begin(&mut self, label: String, line: usize) {
+        self.close(Damage::NoEnd);
+        self.open = Some(Open { label, line, lines: Vec::new(), damage: None });
+    }
+
+    fn end(&mut self, label: &str, line: usize) {
+        let Some(open) = self.open.take() else {
+            self.push(label.to_owned(), line, Err(Damage::NoBegin));
+            return;
+        };
+        let contents = match open.damage {
+            Some(damage) => Err(damage),
+            None if open.label != label => Err(Damage::OtherEnd),
+            None => decode(&open.lines),
+        };
+        self.push(open.label, open.line, contents);
+    }
+
+    /// The block goes on to its END line, so that it is reported once.
+    fn damaged_begin(&mut self, label: String, line: usize, damage: Damage) {
+        match damage {
+            Damage::CommentedOut | Damage::OneLine => {
+                self.close(Damage::NoEnd);
+                self.push(label, line, Err(damage));
+            }
+            Damage::NoEnd
+            | Damage::NoBegin
+            | Damage::OtherEnd
+            | Damage::Malformed
+            | Damage::TextBefore
+            | Damage::Empty
+            | Damage::NotBase64
+            | Damage::Encrypted => {
+                self.begin(label, line);
+                if let Some(open) = &mut self.open {
+                    open.damage = Some(damage);
+                }
+            }
+        }
+    }
+
+    fn damaged_end(&mut self, label: String, line: usize, damage: Damage) {
+        match self.open {
+            Some(_) => self.close(damage),
+            None => self.push(label, line, Err(damage)),
+        }
+    }
+
+    fn close(&mut self, damage: Damage) {
+        if let Some(open) = self.open.take() {
+            self.push(open.label, open.line, Err(open.damage.unwrap_or(damage)));
+        }
+    }
+
+    fn push(&mut self, label: String, line: usize, contents: Result<Vec<u8>, Damage>) {
+        let number = self.blocks.len() + 1;
+        self.blocks.push(Block { place: Place { number, label, line }, contents });
+    }
+}
+
+/// What the lines between BEGIN and END say, after headers as in RFC 1421 §4.4, if they have any.
+fn decode(lines: &[&[u8]]) -> Result<Vec<u8>, Damage> {
+    let has_headers =
+        lines.iter().find(|line| !line.is_empty()).is_some_and(|line| is_header(line));
+    let (headers, body) = if has_headers {
+        let end = lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len());
+        lines.split_at(end)
+    } else {
+        (&lines[..0], lines)
+    };
+    if headers.iter().any(|line| line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED")) {
+        return Err(Damage::Encrypted);
+    }
+    let mut base64 = body.concat();
+    base64.retain(|byte| !byte.is_ascii_whitespace());
+    if base64.is_empty() {
+        return Err(Damage::Empty);
+    }
+    BASE64.decode(base64).map_err(|_| Damage::NotBase64)
+}
+
+/// No base64 has a colon.
+fn is_header(line: &[u8]) -> bool {
+    line.contains(&b':')
+}

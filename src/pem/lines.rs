@@ -1,0 +1,110 @@
+//! Lines, and which of them begin or end a block.
+
+use super::Damage;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The lines of a file with their numbers from 1, each without what stands around its text.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut rest = Some(bytes);
+    let lines = std::iter::from_fn(move || {
+        let bytes = rest?;
+        let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            rest = None;
+            return Some(bytes);
+        };
+        let is_crlf = bytes[end..].starts_with(b"\r\n");
+        rest = Some(&bytes[end + if is_crlf { 2 } else { 1 }..]);
+        Some(&bytes[..end])
+    });
+    lines.enumerate().map(|(index, line)| (index + 1, trimmed(line)))
+}
+
+/// Without blanks around it and byte-order marks before it, which stand in the middle of a file when
+/// it was put together from others.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let mut line = line.trim_ascii();
+    while let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK) {
+        line = rest.trim_ascii_start();
+    }
+    line
+}
+
+/// A line that begins or ends a block, or was meant to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Boundary {
+    Begin(String),
+    End(String),
+    Damaged { is_begin: bool, label: String, damage: Damage },
+}
+
+const HYPHENS: &str = "-----";
+
+impl Boundary {
+    /// What a trimmed line is; `None` for text.
+    pub(super) fn of(line: &[u8]) -> Option<Self> {
+        // Most lines are base64, which has no hyphen.
+        if !line.contains(&b'-') && line.is_ascii() {
+            return None;
+        }
+        let line = String::from_utf8_lossy(line);
+        Self::exact(&line).or_else(|| Self::almost(&line))
+    }
+
+    fn exact(line: &str) -> Option<Self> {
+        let inner = line.strip_prefix(HYPHENS)?.strip_suffix(HYPHENS)?;
+        let (is_begin, label) = match (inner.strip_prefix("BEGIN "), inner.strip_prefix("END ")) {
+            (Some(label), _) => (true, label),
+            (None, Some(label)) => (false, label),
+            (None, None) => return None,
+        };
+        let is_exact = !label.starts_with('-') && !label.ends_with('-');
+        if !is_exact || label.contains(HYPHENS) {
+            return None;
+        }
+        let label = label.to_owned();
+        Some(if is_begin { Self::Begin(label) } else { Self::End(label) })
+    }
+
+    /// A line that a person would take for a boundary: `BEGIN` or `END` after dashes of any kind.
+    fn almost(line: &str) -> Option<Self> {
+        let (at, word) =
+            ["BEGIN ", "END "].into_iter().find_map(|word| Some((find(line, word)?, word)))?;
+        let (is_begin, after) = (word == "BEGIN ", &line[at + word.len()..]);
+        let dashes = line[..at].trim_end();
+        let before = dashes.trim_end_matches(is_dash);
+        let count = dashes[before.len()..].chars().count();
+        let before = before.trim_end();
+        // Prose has dashes too, and a sentence may speak of an END line.
+        let is_text = if before.is_empty() { count < 2 } else { count < 4 || !is_begin };
+        if is_text {
+            return None;
+        }
+        let label = after.split(is_dash).next().unwrap_or_default().trim().to_owned();
+        let is_commented = ["#", ";", "//"].iter().any(|sign| before.starts_with(sign));
+        let damage = if is_commented {
+            Damage::CommentedOut
+        } else if !before.is_empty() {
+            Damage::TextBefore
+        } else if is_begin && after.contains("-END ") {
+            Damage::OneLine
+        } else {
+            Damage::Malformed
+        };
+        Some(Self::Damaged { is_begin, label, damage })
+    }
+}
+
+/// The hyphen, and what word processors make of it.
+fn is_dash(c: char) -> bool {
+    matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}')
+}
+
+/// Where the first `word` after a dash begins, whatever the case of its letters.
+fn find(line: &str, word: &str) -> Option<usize> {
+    line.char_indices().map(|(at, _)| at).find(|&at| {
+        let found = line.get(at..at + word.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(word))
+            && line[..at].trim_end().ends_with(is_dash)
+    })
+}

@@ -1,0 +1,298 @@
+//! What a file is for, and so which of its blocks are used; each of the others has its remark.
+
+use rustls::pki_types::PrivateKeyDer;
+use x509_parser::parse_x509_crl;
+
+use super::{
+    Block, Damage, Place, blocks,
+    trusted::{Settings, split},
+};
+
+/// What a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The CAs of clients.
+    ClientAuthorities,
+    /// The CAs of servers.
+    ServerAuthorities,
+    /// An own certificate, and those between it and its CA.
+    Chain,
+    /// The key of an own certificate.
+    Key,
+    /// Certificate revocation lists.
+    RevocationLists,
+}
+
+impl Purpose {
+    /// What the file has to hold.
+    fn noun(self) -> &'static str {
+        match self {
+            Self::ClientAuthorities | Self::ServerAuthorities | Self::Chain => "certificate",
+            Self::Key => "private key",
+            Self::RevocationLists => "CRL",
+        }
+    }
+}
+
+/// What a file holds for its purpose.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// What is used, in DER form, in the order of the file.
+    pub used: Vec<(Place, Vec<u8>)>,
+    /// What is not used, and why.
+    pub remarks: Vec<Remark>,
+    /// Whether a private key is among the blocks, used or not.
+    pub holds_key: bool,
+}
+
+/// Something in a file that is not used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Whether trust, its withdrawal or a key may be missing because of it.
+    pub is_error: bool,
+    /// What, and what to do.
+    pub text: String,
+    /// What the block would be used for if the file were named there too.
+    pub belongs_to: Option<Purpose>,
+}
+
+impl Remark {
+    fn error(text: String) -> Self {
+        Self { is_error: true, text, belongs_to: None }
+    }
+
+    fn warning(text: String) -> Self {
+        Self { is_error: false, ..Self::error(text) }
+    }
+
+    fn belongs_to(self, purpose: Purpose) -> Self {
+        Self { belongs_to: Some(purpose), ..self }
+    }
+}
+
+/// Reads a file: each block is either used or has a remark, except that `EC PARAMETERS` beside a key
+/// has none: OpenSSL writes it before each EC key, and the key says the same.
+#[must_use]
+pub fn read(bytes: &[u8], purpose: Purpose) -> Contents {
+    let mut contents = Contents { used: Vec::new(), remarks: Vec::new(), holds_key: false };
+    let blocks = blocks(bytes);
+    let is_empty = blocks.is_empty();
+    for Block { place, contents: block } in blocks {
+        let kind = Kind::of(&place.label);
+        contents.holds_key |= kind.is_key();
+        match (block, kind) {
+            (Err(Damage::Encrypted) | Ok(_), Kind::EncryptedKey) | (Err(Damage::Encrypted), _) => {
+                contents.remarks.extend(not_used(&place, Kind::EncryptedKey, purpose));
+            }
+            (Err(damage @ Damage::CommentedOut), _) => {
+                contents.remarks.push(Remark::warning(format!("{place} {damage}")));
+            }
+            (Err(damage), _) => contents.remarks.push(Remark::error(format!("{place} {damage}"))),
+            (Ok(der), kind) if kind.is_for(purpose) => match usable(kind, purpose, der) {
+                Ok(der) => contents.used.push((place, der)),
+                Err(problem) => contents.remarks.push(Remark::error(format!("{place} {problem}"))),
+            },
+            (Ok(_), kind) => contents.remarks.extend(not_used(&place, kind, purpose)),
+        }
+    }
+    let explains_all = contents.remarks.iter().any(|it| it.is_error && it.belongs_to.is_none());
+    if contents.used.is_empty() && !explains_all {
+        let hint = if is_empty { hint(bytes) } else { "" };
+        let noun = purpose.noun();
+        contents.remarks.push(Remark::error(format!("holds no {noun} in PEM form{hint}")));
+    }
+    contents
+}
+
+/// What a block is, by its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Certificate,
+    /// With OpenSSL's trust settings.
+    TrustedCertificate,
+    Key,
+    EncryptedKey,
+    /// DSA keys, and OpenSSH's own form.
+    ForeignKey,
+    RevocationList,
+    /// PKCS #7.
+    Envelope,
+    EcParameters,
+    SigningRequest,
+    /// Neither trust nor a key.
+    Harmless,
+    Unknown,
+}
+
+impl Kind {
+    /// Labels as in RFC 7468 and OpenSSL's include/openssl/pem.h.
+    fn of(label: &str) -> Self {
+        match label {
+            "CERTIFICATE" | "X509 CERTIFICATE" => Self::Certificate,
+            "TRUSTED CERTIFICATE" => Self::TrustedCertificate,
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Self::Key,
+            "ENCRYPTED PRIVATE KEY" => Self::EncryptedKey,
+            "DSA PRIVATE KEY" | "OPENSSH PRIVATE KEY" | "ANY PRIVATE KEY" => Self::ForeignKey,
+            "X509 CRL" => Self::RevocationList,
+            "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => Self::Envelope,
+            "EC PARAMETERS" => Self::EcParameters,
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Self::SigningRequest,
+            "DH PARAMETERS"
+            | "X9.42 DH PARAMETERS"
+            | "DSA PARAMETERS"
+            | "PUBLIC KEY"
+            | "RSA PUBLIC KEY"
+            | "ATTRIBUTE CERTIFICATE"
+            | "SSL SESSION PARAMETERS" => Self::Harmless,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn is_key(self) -> bool {
+        matches!(self, Self::Key | Self::EncryptedKey | Self::ForeignKey)
+    }
+
+    fn is_for(self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::ClientAuthorities | Purpose::ServerAuthorities | Purpose::Chain => {
+                matches!(self, Self::Certificate | Self::TrustedCertificate)
+            }
+            Purpose::Key => self == Self::Key,
+            Purpose::RevocationLists => self == Self::RevocationList,
+        }
+    }
+}
+
+/// The DER form that is used of a block of the right kind, or what is wrong with it.
+fn usable(kind: Kind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+    match kind {
+        Kind::Certificate => match split(&der) {
+            Some((_, [])) => Ok(der),
+            Some(_) | None => Err("cannot be read as a certificate"),
+        },
+        Kind::TrustedCertificate => {
+            let (certificate, behind) = split(&der).ok_or("cannot be read as a certificate")?;
+            let settings =
+                Settings::of(behind).ok_or("has OpenSSL trust settings that cannot be read")?;
+            let trusted = match purpose {
+                Purpose::ClientAuthorities => settings.trusts_clients(),
+                Purpose::ServerAuthorities => settings.trusts_servers(),
+                Purpose::Chain | Purpose::Key | Purpose::RevocationLists => true,
+            };
+            if trusted { Ok(certificate.to_owned()) } else { Err(DISTRUSTED) }
+        }
+        Kind::RevocationList => match parse_x509_crl(&der) {
+            Ok(([], _)) => Ok(der),
+            Ok(_) | Err(_) => Err("cannot be read as a CRL"),
+        },
+        Kind::Key
+        | Kind::EncryptedKey
+        | Kind::ForeignKey
+        | Kind::Envelope
+        | Kind::EcParameters
+        | Kind::SigningRequest
+        | Kind::Harmless
+        | Kind::Unknown => Ok(der),
+    }
+}
+
+const DISTRUSTED: &str = "is marked as not trusted for this by OpenSSL's trust settings in it: \
+     remove the block, or remove the settings with `openssl x509 -in FILE -out NEW`";
+
+/// The remark about a block of a kind that the file is not for.
+fn not_used(place: &Place, kind: Kind, purpose: Purpose) -> Option<Remark> {
+    use Purpose::{Chain, ClientAuthorities, Key, RevocationLists, ServerAuthorities};
+    let is_of_certificates = matches!(purpose, ClientAuthorities | ServerAuthorities | Chain);
+    let warning = |text: &str| Some(Remark::warning(format!("{place} {text}")));
+    let error = |text: &str| Some(Remark::error(format!("{place} {text}")));
+    match kind {
+        Kind::EncryptedKey if purpose == Key => error(
+            "is an encrypted private key, which cannot be used: \
+             decrypt it with `openssl pkey -in FILE -out NEW`",
+        ),
+        Kind::ForeignKey if purpose == Key => {
+            error("is a private key that TLS cannot use: make an ECDSA or RSA key, in PKCS #8 form")
+        }
+        Kind::Key | Kind::EncryptedKey | Kind::ForeignKey => {
+            warning("is a private key, which is not used here").map(|it| it.belongs_to(Key))
+        }
+        Kind::Certificate | Kind::TrustedCertificate if purpose == Key => {
+            warning("is a certificate, which is not used here").map(|it| it.belongs_to(Chain))
+        }
+        Kind::Certificate | Kind::TrustedCertificate => {
+            warning("is a certificate, which is not used here")
+                .map(|it| it.belongs_to(ClientAuthorities))
+        }
+        Kind::RevocationList if purpose == ClientAuthorities => {
+            error("is a CRL, which is not used here: put it into the file that `client-crl` names")
+                .map(|it| it.belongs_to(RevocationLists))
+        }
+        Kind::RevocationList if purpose == ServerAuthorities => {
+            error("is a CRL, and CRLs of servers are not supported: remove the block")
+        }
+        Kind::RevocationList => warning("is a CRL, which is not used here"),
+        Kind::Envelope if is_of_certificates => error(
+            "is a PKCS #7 file, which cannot be used: \
+             convert it with `openssl pkcs7 -print_certs -in FILE -out NEW`",
+        ),
+        Kind::EcParameters if purpose == Key => None,
+        Kind::EcParameters => warning("is not used here").map(|it| it.belongs_to(Key)),
+        Kind::SigningRequest => warning("is a signing request, which is not used here"),
+        Kind::Envelope | Kind::Harmless => warning("is not used here"),
+        Kind::Unknown => {
+            error("has a label that is not known: remove the block, or correct its label")
+        }
+    }
+}
+
+/// What a file without a block seems to be.
+fn hint(bytes: &[u8]) -> &'static str {
+    if matches!(bytes, [0x30, 0x81..=0x84, ..]) {
+        ": it seems to be in DER form; convert it with `openssl x509 -inform der -in FILE -out NEW` \
+         (a key with `openssl pkey`, a CRL with `openssl crl`)"
+    } else {
+        ""
+    }
+}
+
+/// The one private key of a file, which may hold more than that.
+///
+/// # Errors
+/// What is wrong with the key or with another block, in one text.
+pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    let contents = read(bytes, Purpose::Key);
+    contents.check()?;
+    contents.into_key()
+}
+
+impl Contents {
+    /// # Errors
+    /// All that is wrong, in one text.
+    pub fn check(&self) -> Result<(), String> {
+        let errors = self.remarks.iter().filter(|remark| remark.is_error);
+        let errors: Vec<&str> = errors.map(|remark| remark.text.as_str()).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+    }
+
+    /// The one key of a file that was read for [`Purpose::Key`].
+    ///
+    /// # Errors
+    /// There are several: which one is meant cannot be known.
+    pub fn into_key(self) -> Result<PrivateKeyDer<'static>, String> {
+        let mut keys = self.used.into_iter();
+        let Some((place, der)) = keys.next() else {
+            return Err("holds no private key in PEM form".to_owned());
+        };
+        if let Some((second, _)) = keys.next() {
+            return Err(format!(
+                "{place} and {second} are both private keys: leave only the one that belongs to \
+                 the certificate"
+            ));
+        }
+        Ok(match place.label.as_str() {
+            "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(der.into()),
+            "EC PRIVATE KEY" => PrivateKeyDer::Sec1(der.into()),
+            _ => PrivateKeyDer::Pkcs8(der.into()),
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! Whole files with what is made of each block; `tests/process/pem_files.rs` has what is said.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+
+/// A number in DER: not a certificate, and short.
+const NUMBER: &str = "AgEH";
+
+fn block(label: &str) -> String {
+    format!("-----BEGIN {label}-----\n{NUMBER}\n-----END {label}-----\n")
+}
+
+/// Each block as `NUMBER LABEL LINE`, with its bytes or the damage.
+fn told(text: &str) -> Vec<String> {
+    let told = |Block { place: Place { number, label, line }, contents }: &Block| match contents {
+        Ok(bytes) => format!("{number} {label} {line} {bytes:?}"),
+        Err(damage) => format!("{number} {label} {line} {damage:?}"),
+    };
+    blocks(text.as_bytes()).iter().map(told).collect()
+}
+
+#[test]
+fn f10_blocks_are_found_whatever_stands_around_them() {
+    let [a, b] = ["A", "B"].map(block);
+    let indented: String = b.lines().map(|line| format!("\t  {line} \n")).collect();
+    for (text, second_line) in [
+        (format!("{a}{b}"), 4),
+        (format!("\u{feff}{a}\u{feff}{b}"), 4),
+        (format!("{a}\u{feff}\u{feff}{b}"), 4),
+        (format!("{a}{b}").replace('\n', "\r\n"), 4),
+        (format!("{a}{b}").replace('\n', "\r"), 4),
+        (format!("{a}\nsubject=CN = b\n# a comment - with dashes -- END of it\n{b}trailing"), 7),
+        (format!("{a}{indented}"), 4),
+        (format!("{a}{}", b.trim_end()), 4),
+        (format!("{a}{}", b.replace(NUMBER, "Ag\n\nE H")), 4),
+        (format!("{a}{}", b.replace(NUMBER, "Comment: x\nBag: y\n\nAgEH")), 4),
+    ] {
+        let expected = ["1 A 1 [2, 1, 7]".to_owned(), format!("2 B {second_line} [2, 1, 7]")];
+        assert_eq!(told(&text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn f10_a_block_that_is_damaged_is_reported_once_and_the_next_one_is_whole() {
+    let [a, b] = ["A", "B"].map(block);
+    for (first, expected) in [
+        (a.replace("-----END A-----\n", ""), "NoEnd"),
+        (a.replace("-----END A", "-----END C"), "OtherEnd"),
+        (a.replace(NUMBER, ""), "Empty"),
+        (a.replace(NUMBER, "AgE*"), "NotBase64"),
+        (a.replace(NUMBER, "AgEHA"), "NotBase64"),
+        (a.replace(NUMBER, "Proc-Type: 4,ENCRYPTED\nDEK-Info: x\n\nAgEH"), "Encrypted"),
+        (a.replace("-----BEGIN A-----", "----BEGIN A-----"), "Malformed"),
+        (a.replace("-----BEGIN A-----", "-----BEGIN A----"), "Malformed"),
+        (a.replace("-----BEGIN A-----", "——-BEGIN A——-"), "Malformed"),
+        (a.replace("-----BEGIN A-----", "-----Begin A-----"), "Malformed"),
+        (a.replace("-----END A-----", "-----END A---"), "Malformed"),
+        (a.replace("-----BEGIN", "ca: -----BEGIN"), "TextBefore"),
+        (a.replace('\n', " "), "OneLine"),
+        (
+            a.replace("-----B", "# -----B").replace("\nA", "\n# A").replace("-----E", "# -----E"),
+            "CommentedOut",
+        ),
+    ] {
+        let text = format!("{first}\n{b}");
+        let line = text.lines().position(|line| line == "-----BEGIN B-----").unwrap() + 1;
+        let expected = [format!("1 A 1 {expected}"), format!("2 B {line} [2, 1, 7]")];
+        assert_eq!(told(&text), expected, "{text}");
+    }
+    assert_eq!(told("text\n-----END A-----\n"), ["1 A 2 NoBegin"]);
+    assert_eq!(told(&format!("{b}-----BEGIN A-----\nAgEH")), ["1 B 1 [2, 1, 7]", "2 A 4 NoEnd"]);
+}
+
+#[test]
+fn f10_prose_is_no_block() {
+    for text in
+        ["", "- BEGIN a list", "as -- BEGIN says", "END", "-----", "BEGIN A", "see -----END A-----"]
+    {
+        assert_eq!(told(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn f10_a_label_is_shown_without_control_characters_and_not_at_any_length() {
+    let label = format!("\u{1b}[2J{}", "x".repeat(1000));
+    let block = &blocks(block(&label).as_bytes())[0];
+    let shown = block.place.to_string();
+    assert!(shown.len() < 80 && !shown.chars().any(char::is_control), "{shown}");
+}
+
+/// What `read` makes of a block of this label in a file for this purpose.
+fn remarks(text: &str, purpose: Purpose) -> Vec<(bool, String)> {
+    let contents = read(text.as_bytes(), purpose);
+    contents.remarks.into_iter().map(|remark| (remark.is_error, remark.text)).collect()
+}
+
+#[test]
+fn f10_each_block_is_used_or_has_a_remark_except_the_parameters_beside_a_key() {
+    use Purpose::{Chain, ClientAuthorities, Key, RevocationLists, ServerAuthorities};
+    let labels = [
+        "PRIVATE KEY",
+        "ENCRYPTED PRIVATE KEY",
+        "DSA PRIVATE KEY",
+        "X509 CRL",
+        "CERTIFICATE",
+        "PKCS7",
+        "EC PARAMETERS",
+        "DH PARAMETERS",
+        "CERTIFICATE REQUEST",
+        "something else",
+    ];
+    for purpose in [ClientAuthorities, ServerAuthorities, Chain, Key, RevocationLists] {
+        for label in labels {
+            let contents = read(block(label).as_bytes(), purpose);
+            let about = |remark: &&Remark| remark.text.starts_with("block 1 (");
+            let remarks = contents.remarks.iter().filter(about).count();
+            let expected = usize::from((label, purpose) != ("EC PARAMETERS", Key));
+            assert_eq!(remarks + contents.used.len(), expected, "{label} for {purpose:?}");
+        }
+    }
+    let unknown = remarks(&block("X"), Chain);
+    let text =
+        "block 1 (X, line 1) has a label that is not known: remove the block, or correct its label";
+    assert_eq!(unknown, [(true, text.to_owned())]);
+}
+
+#[test]
+fn a_key_file_has_one_key() {
+    let key = block("PRIVATE KEY");
+    assert!(private_key(format!("{}{key}", block("EC PARAMETERS")).as_bytes()).is_ok());
+    for (text, words) in [
+        (
+            format!("{key}{}", block("EC PRIVATE KEY")),
+            "block 1 (PRIVATE KEY, line 1) and block 2 (EC ",
+        ),
+        (String::new(), "holds no private key in PEM form"),
+        (block("ENCRYPTED PRIVATE KEY"), "openssl pkey"),
+        ("0\u{81}\u{1}".to_owned(), "holds no private key"),
+    ] {
+        let problem = private_key(text.as_bytes()).unwrap_err();
+        assert!(problem.contains(words), "{problem}");
+    }
+    let der = read(b"\x30\x82\x01", Purpose::Chain);
+    assert!(der.remarks[0].text.contains("DER form"), "{der:?}");
+}
