@@ -187,7 +187,7 @@ impl<'a> Loader<'a> {
                 let culprit = match (&error, &files.clients) {
                     (tls::ServerConfigError::Key(_), _) => &files.key,
                     (
-                        tls::ServerConfigError::Clients(tls::VerifierError::Anchor(_)),
+                        tls::ServerConfigError::Clients(tls::TrustError::Anchor(_)),
                         ClientAuth::Require { ca, .. },
                     ) => ca,
                     (tls::ServerConfigError::Clients(_), ClientAuth::Require { ca, crl }) => {

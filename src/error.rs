@@ -5,6 +5,7 @@
 //! reads (constant words) and what the log says (`Display` and the source chain) are two messages.
 
 mod abort;
+pub mod certificate;
 mod enrol;
 #[cfg(test)]
 mod tests;

@@ -297,9 +297,11 @@ async fn serve(
     let turns = (&shared.turns, Host::of(address.ip()));
     let shaken = tokio::select! {
         shaken = handshake(transport, &tls.config, limit, turns) => {
-            shaken.map_err(|error| (error.result(), Chain(&error).to_string()))
+            shaken.map_err(|error| {
+                (error.result(), Chain(&error).to_string(), error.refused().cloned())
+            })
         }
-        evicted = evicted => Err((Handshake::Evicted, evicted.to_string())),
+        evicted = evicted => Err((Handshake::Evicted, evicted.to_string(), None)),
         () = drain_begins(&state) => {
             metrics.handshake(Handshake::Shutdown);
             return;
@@ -315,9 +317,16 @@ async fn serve(
             let peer = Peer { address, identity };
             serve_requests(stream, peer, Wire::Tls { shown }, state, &shared).await;
         }
-        Err((result, reason)) => {
+        Err((result, reason, refused)) => {
             metrics.handshake(result);
-            tracing::info!(target: ANY_PEER, peer = %address, reason, "TLS handshake ended");
+            tracing::info!(
+                target: ANY_PEER,
+                peer = %address,
+                subject = refused.as_ref().map(|refused| refused.subject.as_str()),
+                issuer = refused.as_ref().map(|refused| refused.issuer.as_str()),
+                reason,
+                "TLS handshake ended"
+            );
         }
     }
 }

@@ -1,11 +1,14 @@
-//! TLS towards scrapers: which versions, which certificates, and who is let in.
+//! TLS: which versions, which certificates, and who is trusted, towards scrapers and exporters.
 
 mod certificate;
+mod client;
 mod client_verifier;
 mod handshake;
+mod server_verifier;
 #[cfg(test)]
 mod tests;
 mod turns;
+pub mod verify;
 
 use std::sync::Arc;
 
@@ -13,16 +16,19 @@ use rustls::{
     DistinguishedName, ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer},
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
-    sign::CertifiedKey,
+    server::NoServerSessionStorage,
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 
 pub use self::{
     certificate::{server_key_matches, validity, wall_clock},
-    client_verifier::{ClientVerifier, VerifierError},
+    client::{ClientConfigError, client_tls},
+    client_verifier::ClientVerifier,
     handshake::{HandshakeError, handshake},
+    server_verifier::Servers,
     turns::Turns,
+    verify::{Trust, TrustError},
 };
 
 /// `[default] tls-security-level`.
@@ -75,7 +81,7 @@ pub enum ServerConfigError {
     Key(#[source] rustls::Error),
     /// The clients' CA or its CRLs cannot be used.
     #[error(transparent)]
-    Clients(#[from] VerifierError),
+    Clients(#[from] TrustError),
     /// The provider lacks what a version needs.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
@@ -113,7 +119,7 @@ pub fn server_tls(
         .map_err(ServerConfigError::Tls)?;
     let clients = match clients {
         Clients::Require { anchors, crls } => {
-            Some(Arc::new(ClientVerifier::new(anchors, crls, provider)?))
+            Some(Arc::new(ClientVerifier::new(anchors, crls, &provider)?))
         }
         Clients::Anyone => None,
     };
@@ -123,23 +129,13 @@ pub fn server_tls(
     };
     // Not `with_single_cert`: webpki parses no X.509 version 1, which is what `openssl x509 -req`
     // makes when it is given no extensions, and such agent certificates exist.
-    let pair = Arc::new(OneCertificate(Arc::new(CertifiedKey::new(chain, key))));
+    let pair = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
     let mut config = builder.with_cert_resolver(pair);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(ServerTls { config: Arc::new(config), clients })
-}
-
-/// The same certificate for every client, whatever name it asks for.
-#[derive(Debug)]
-struct OneCertificate(Arc<CertifiedKey>);
-
-impl ResolvesServerCert for OneCertificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
 }
 
 /// Most bytes of CA names in a handshake, where no message can have more than 64 KiB.

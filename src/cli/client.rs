@@ -26,7 +26,7 @@ use rustls::ClientConnection;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::{exporter::UpstreamTls, upstream::AnyStream};
+use crate::{error::certificate::explained, exporter::UpstreamTls, upstream::AnyStream};
 
 /// Whom to ask, and for what.
 #[derive(Debug)]
@@ -147,7 +147,8 @@ impl Question {
         let Some(UpstreamTls { config, server_name }) = &self.tls else {
             return Ok((Box::new(stream), None));
         };
-        match TlsConnector::from(config.clone()).connect(server_name.clone(), stream).await {
+        let connector = TlsConnector::from(config.clone());
+        match explained(connector.connect(server_name.clone(), stream)).await {
             Ok(stream) => {
                 let encryption = negotiated(stream.get_ref().1);
                 Ok((Box::new(stream), Some(encryption)))

@@ -117,7 +117,7 @@ impl State {
             | (Front::Tls(ServerTls { clients: None, .. }), Wire::Tls { .. }) => true,
             (Front::Tls(ServerTls { clients: Some(verifier), .. }), Wire::Tls { shown }) => shown
                 .split_first()
-                .is_some_and(|(leaf, rest)| verifier.verifies(leaf, rest, wall_clock())),
+                .is_some_and(|(leaf, rest)| verifier.verify(leaf, rest, wall_clock()).is_ok()),
         };
         let_in && self.service.access.allows(peer.identity.as_ref())
     }

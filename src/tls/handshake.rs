@@ -11,6 +11,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::turns::Turns;
 use crate::{
+    error::certificate::{RefusedCertificate, watch},
     metrics,
     peer::{ClientIdentity, Host},
     relay::BATCH,
@@ -27,9 +28,12 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Why there is no TLS connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The client broke a rule, or its certificate was refused; it has been sent the alert.
+    /// The client broke a rule; it has been sent the alert.
     #[error("TLS handshake failed")]
     Failed(#[source] io::Error),
+    /// The client's certificate is not trusted; it has been sent the alert.
+    #[error("client certificate refused: {}", .0.fault)]
+    Refused(RefusedCertificate),
     /// Not over in time. Nothing was sent.
     #[error("TLS handshake took longer than {} s", .0.as_secs_f64())]
     TimedOut(Duration),
@@ -39,8 +43,10 @@ impl HandshakeError {
     /// What it counts as.
     #[must_use]
     pub fn result(&self) -> metrics::Handshake {
-        let Self::Failed(error) = self else {
-            return metrics::Handshake::TimedOut;
+        let error = match self {
+            Self::Failed(error) => error,
+            Self::Refused(_) => return metrics::Handshake::BadCertificate,
+            Self::TimedOut(_) => return metrics::Handshake::TimedOut,
         };
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             None => metrics::Handshake::ConnectionLost,
@@ -48,6 +54,15 @@ impl HandshakeError {
             Some(rustls::Error::InvalidCertificate(_)) => metrics::Handshake::BadCertificate,
             Some(rustls::Error::AlertReceived(_)) => metrics::Handshake::RefusedByClient,
             Some(_) => metrics::Handshake::Protocol,
+        }
+    }
+
+    /// The certificate that was refused, if it was for that.
+    #[must_use]
+    pub fn refused(&self) -> Option<&RefusedCertificate> {
+        match self {
+            Self::Refused(refused) => Some(refused),
+            Self::Failed(_) | Self::TimedOut(_) => None,
         }
     }
 }
@@ -68,11 +83,12 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     let accept = TlsAcceptor::from(Arc::clone(config))
         .accept_with(stream, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
         .into_fallible();
-    match timeout(limit, turns.take(host, accept)).await {
+    let (shaken, refused) = watch(timeout(limit, turns.take(host, accept))).await;
+    match shaken {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
         Ok(Err((error, stream))) => {
             let_the_alert_be_read(stream).await;
-            Err(HandshakeError::Failed(error))
+            Err(refused.map_or(HandshakeError::Failed(error), HandshakeError::Refused))
         }
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();

@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     deadline::Deadline,
-    error::{UpstreamError, lacks_resources},
+    error::{UpstreamError, certificate::explained, lacks_resources},
     exporter::{Exporter, Target},
 };
 
@@ -128,8 +128,8 @@ impl Connector {
         let Some(tls) = &exporter.tls else {
             return Ok(plain);
         };
-        TlsConnector::from(Arc::clone(&tls.config))
-            .connect(tls.server_name.clone(), plain)
+        let connector = TlsConnector::from(Arc::clone(&tls.config));
+        explained(connector.connect(tls.server_name.clone(), plain))
             .await
             .map(|stream| Stream(Kind::Tls(Box::new(stream))))
             .map_err(UpstreamError::Tls)

@@ -7,6 +7,7 @@
 mod support;
 
 mod bodies;
+mod certificates;
 mod connecting;
 mod deadlines;
 mod departures;

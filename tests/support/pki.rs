@@ -20,7 +20,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer},
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
-    sign::CertifiedKey,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
@@ -179,6 +179,24 @@ impl Pki {
         let key = new_key();
         let certificate = params.self_signed(&key).expect("a certificate");
         server_config(versions, Arc::new(NoClientAuth), &Pair { certificate, key })
+    }
+
+    /// The server side of an `https` exporter with this certificate, whatever it is; it asks for no
+    /// client certificate.
+    pub(crate) fn server_with(
+        versions: &[&'static SupportedProtocolVersion],
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+    ) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
+        let key = provider().key_provider.load_private_key(key).expect("a key that rustls can use");
+        let pair = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("versions that rustls has")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(pair));
+        Arc::new(config)
     }
 
     /// The server side of an `https` exporter that lets in only who shows a certificate of this CA.

@@ -184,8 +184,7 @@ fn an_rsa_ca_certificate_is_a_client_certificate_too() {
 fn another_ca_certificate_with_the_same_name_is_no_client_certificate() {
     let pki = Pki::new();
     let other = forge::authority(CA_NAME, forge::new_key(), -1..100);
-    // Not `unknown_ca`: webpki looks at nothing else of a CA that is no anchor itself.
-    let alert = AlertDescription::CertificateUnknown;
+    let alert = AlertDescription::UnknownCA;
     assert_refused_by(&pki, &as_client(&other, other.key()), alert);
 }
 
@@ -194,8 +193,7 @@ fn another_ca_certificate_with_the_same_name_and_key_is_no_client_certificate() 
     let pki = Pki::new();
     let same_key = KeyPair::from_pem(&pki.ca().key().serialize_pem()).expect("a key again");
     let other = forge::authority(CA_NAME, same_key, -1..100);
-    // Not `unknown_ca`: webpki looks at nothing else of a CA that is no anchor itself.
-    let alert = AlertDescription::CertificateUnknown;
+    let alert = AlertDescription::UnknownCA;
     assert_refused_by(&pki, &as_client(&other, other.key()), alert);
 }
 

@@ -7,6 +7,7 @@
 //! `tests/real`.
 
 mod access;
+mod anchors;
 mod broken;
 mod client_certificates;
 mod expiry;
@@ -15,6 +16,7 @@ mod hello;
 mod renegotiation;
 mod revocation;
 mod server_side;
+mod version1;
 
 #[path = "../support/mod.rs"]
 mod support;

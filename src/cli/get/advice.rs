@@ -3,10 +3,13 @@
 use std::{error::Error as StdError, io};
 
 use hyper::StatusCode;
-use rustls::{AlertDescription, CertificateError};
+use rustls::AlertDescription;
 
 use super::Error;
-use crate::cli::client;
+use crate::{
+    cli::client,
+    error::certificate::{CertificateFault, RefusedCertificate},
+};
 
 /// What to say beside an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,9 @@ fn about_tls(error: &(dyn StdError + 'static)) -> Option<Advice> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(refused) = inner.and_then(|inner| inner.downcast_ref::<RefusedCertificate>()) {
+            return Some(about_certificate(&refused.fault));
+        }
         if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return about_rustls(error);
         }
@@ -104,19 +110,43 @@ fn about_tls(error: &(dyn StdError + 'static)) -> Option<Advice> {
 }
 
 fn about_rustls(error: &rustls::Error) -> Option<Advice> {
-    if let rustls::Error::AlertReceived(alert) = error {
-        return Some(about_alert(*alert));
+    if let rustls::Error::AlertReceived(alert) = error { Some(about_alert(*alert)) } else { None }
+}
+
+/// A certificate of the proxy's that is not trusted here.
+fn about_certificate(fault: &CertificateFault) -> Advice {
+    match fault {
+        CertificateFault::Name { .. } => {
+            advice(TLS, "a host in --url that the proxy's certificate has; or --insecure")
+        }
+        CertificateFault::Expired(..) => {
+            advice(TLS, "a new certificate for the proxy; until then, --insecure")
+        }
+        CertificateFault::NotYetValid(..) => {
+            advice(TLS, "the clocks of both hosts; until then, --insecure")
+        }
+        CertificateFault::HandshakeSignature => {
+            advice(TLS, "a key of at least 2048 bits for the proxy, and the one of its certificate")
+        }
+        CertificateFault::Unreadable
+        | CertificateFault::Version
+        | CertificateFault::Algorithm
+        | CertificateFault::Purpose(_)
+        | CertificateFault::NameConstraints
+        | CertificateFault::CriticalExtension
+        | CertificateFault::Chain(_) => {
+            advice(TLS, "another certificate for the proxy; until then, --insecure")
+        }
+        CertificateFault::UnknownIssuer
+        | CertificateFault::NotACa
+        | CertificateFault::Ca
+        | CertificateFault::Revoked
+        | CertificateFault::NoList
+        | CertificateFault::ListOutOfDate(_)
+        | CertificateFault::ListNotSigned => {
+            advice(TLS, "the CA of the proxy's certificate as --cacert")
+        }
     }
-    let rustls::Error::InvalidCertificate(why) = error else { return None };
-    let is_of_another = matches!(
-        why,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-    );
-    Some(if is_of_another {
-        advice(TLS, "a host in --url that the proxy's certificate has; or --insecure")
-    } else {
-        advice(TLS, "the CA of the proxy's certificate as --cacert")
-    })
 }
 
 fn about_alert(alert: AlertDescription) -> Advice {

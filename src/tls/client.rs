@@ -1,0 +1,65 @@
+//! TLS towards servers: exporters, and the proxy that `get` asks.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+
+use super::{
+    provider, server_key_matches,
+    server_verifier::{ServerVerifier, Servers},
+};
+
+/// Why there is no client configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientConfigError {
+    /// The key is of a kind that TLS does not use.
+    #[error("the private key cannot be used")]
+    Key(#[source] rustls::Error),
+    /// The key is another's.
+    #[error("the private key does not belong to the certificate")]
+    KeyMismatch,
+    /// The provider lacks what a version needs.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+/// Builds a TLS client for HTTP/1.1 that trusts `servers` and, if it has a `pair`, shows its
+/// certificate.
+///
+/// # Errors
+/// See [`ClientConfigError`].
+pub fn client_tls(
+    servers: Servers,
+    pair: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<ClientConfig, ClientConfigError> {
+    let provider = provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let pair = match pair {
+        None => None,
+        Some((chain, key)) => {
+            let key =
+                provider.key_provider.load_private_key(key).map_err(ClientConfigError::Key)?;
+            if chain.first().and_then(|leaf| server_key_matches(leaf, key.as_ref())) == Some(false)
+            {
+                return Err(ClientConfigError::KeyMismatch);
+            }
+            Some(CertifiedKey::new(chain, key))
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(ClientConfigError::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier { servers, algorithms }));
+    let mut config = match pair {
+        None => builder.with_no_client_auth(),
+        // Not `with_client_auth_cert`: webpki parses no X.509 version 1.
+        Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}

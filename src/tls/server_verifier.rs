@@ -1,0 +1,64 @@
+//! Server certificates, for rustls: those of exporters, and of the proxy that `get` asks.
+
+use rustls::{
+    DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::WebPkiSupportedAlgorithms,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use super::verify::{Role, Trust, verify_tls12_signature, verify_tls13_signature};
+
+/// Which servers are trusted.
+#[derive(Debug)]
+pub enum Servers {
+    /// Those whose certificate leads to one of these, by the rules of [`super::verify`].
+    Of(Trust),
+    /// Any, as long as it has the key of the certificate that it shows.
+    Any,
+}
+
+/// Verifies server certificates.
+#[derive(Debug)]
+pub(super) struct ServerVerifier {
+    pub(super) servers: Servers,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Servers::Of(trust) = &self.servers {
+            trust.verify(Role::Server(server_name), end_entity, intermediates, now)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

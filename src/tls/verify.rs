@@ -1,0 +1,261 @@
+//! Whether a peer's certificate is trusted: one set of rules for clients and servers.
+//!
+//! webpki builds and checks paths of X.509 version 3 (RFC 5280 §6). Three rules are added to it:
+//!
+//! - **The anchor itself.** A certificate that is one of the trust anchors, byte for byte, needs no
+//!   path: the configuration names it. openITCOCKPIT's CA is its own client certificate, and many
+//!   exporters have a self-signed certificate. webpki refuses a CA as an end entity. Dates, extended
+//!   key usage and names are checked here, and the handshake proves that the peer has the key.
+//! - **X.509 version 1** ([`version1`]) for a certificate that an anchor has signed.
+//! - **The anchor's own dates.** RFC 5280 §6.1.1 leaves them open and webpki knows none, but a CA that
+//!   has expired must let nobody in. Nor does an anchor sign that says of itself that it is no CA.
+
+mod anchor;
+mod fault;
+mod revocation;
+mod signature;
+mod version1;
+
+use std::cell::Cell;
+
+use rustls::{
+    crypto::WebPkiSupportedAlgorithms,
+    pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, TrustAnchor, UnixTime},
+};
+use webpki::{EndEntityCert, KeyUsage};
+
+use self::{anchor::Anchor, revocation::Lists, version1::Version1};
+use crate::error::certificate::{CertificateFault, Link, Purpose, RefusedCertificate, report};
+
+pub use self::revocation::ListError;
+pub(super) use self::signature::{verify_tls12_signature, verify_tls13_signature};
+
+/// Why a set of certificates and lists cannot be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// A certificate of the CA bundle cannot be a trust anchor.
+    #[error("a certificate of the CA bundle cannot be used as a trust anchor")]
+    Anchor(#[source] CertificateFault),
+    /// No certificate is there.
+    #[error("there is no trusted certificate")]
+    Empty,
+    /// A list that cannot be used.
+    #[error("a revocation list (CRL) cannot be used")]
+    List(#[source] ListError),
+}
+
+/// What the other side of a handshake is.
+#[derive(Clone, Copy, Debug)]
+pub enum Role<'a> {
+    /// A client.
+    Client,
+    /// The server that was asked by this name.
+    Server(&'a ServerName<'a>),
+}
+
+impl Role<'_> {
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Client => Purpose::Client,
+            Self::Server(_) => Purpose::Server,
+        }
+    }
+}
+
+/// Certificates that are trusted, and the lists of those that they revoked.
+#[derive(Debug)]
+pub struct Trust {
+    anchors: Vec<Anchor>,
+    /// The same as webpki has them, in the same order.
+    roots: Vec<TrustAnchor<'static>>,
+    lists: Lists,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Trust {
+    /// Trusts `anchors`. With `lists`, each certificate of a chain needs a list of its issuer that
+    /// is not past its `nextUpdate` and does not name it; an anchor itself needs none.
+    ///
+    /// # Errors
+    /// See [`TrustError`].
+    pub fn new(
+        anchors: Vec<CertificateDer<'static>>,
+        lists: Vec<CertificateRevocationListDer<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<Self, TrustError> {
+        let read = anchors.into_iter().map(Anchor::read).collect::<Result<Vec<_>, _>>();
+        let lists = Lists::new(lists).map_err(TrustError::List)?;
+        Self::of(read.map_err(TrustError::Anchor)?, lists, algorithms)
+    }
+
+    /// Trusts those of `anchors` that can be used, and ignores the others.
+    ///
+    /// # Errors
+    /// [`TrustError::Empty`].
+    pub fn in_usable(
+        anchors: Vec<CertificateDer<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<Self, TrustError> {
+        let usable = anchors.into_iter().filter_map(|anchor| Anchor::read(anchor).ok());
+        Self::of(usable.collect(), Lists::default(), algorithms)
+    }
+
+    fn of(
+        anchors: Vec<(Anchor, TrustAnchor<'static>)>,
+        lists: Lists,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<Self, TrustError> {
+        if anchors.is_empty() {
+            return Err(TrustError::Empty);
+        }
+        let (anchors, roots) = anchors.into_iter().unzip();
+        Ok(Self { anchors, roots, lists, algorithms })
+    }
+
+    /// Checks the certificates of a peer at `now`: dates, signatures, revocation, extended key usage
+    /// and, of a server, the name.
+    ///
+    /// A refusal is left for [`crate::error::certificate::watch`].
+    ///
+    /// # Errors
+    /// See [`CertificateFault`].
+    pub fn verify(
+        &self,
+        role: Role<'_>,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), CertificateFault> {
+        self.judge(role, leaf, intermediates, now).inspect_err(|fault| {
+            report(refused(leaf, fault.clone()));
+        })
+    }
+
+    fn judge(
+        &self,
+        role: Role<'_>,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), CertificateFault> {
+        let version1 = Version1::of(leaf)?;
+        if let Some(anchor) = self.anchors.iter().find(|anchor| anchor.is(leaf)) {
+            anchor.holds_at(now, Link::Leaf)?;
+            anchor.serves(role.purpose())?;
+        } else if let Some(leaf) = &version1 {
+            self.is_signed_by_an_anchor(leaf, now)?;
+        } else {
+            self.has_a_path(role.purpose(), leaf, intermediates, now)?;
+        }
+        match (role, &version1) {
+            (Role::Client, _) => Ok(()),
+            (Role::Server(name), Some(leaf)) => leaf.is_valid_for(name),
+            (Role::Server(name), None) => EndEntityCert::try_from(leaf)
+                .and_then(|parsed| parsed.verify_is_valid_for_subject_name(name))
+                .map_err(|error| fault::of(error, leaf, now, role.purpose())),
+        }
+    }
+
+    /// X.509 version 3, by webpki.
+    fn has_a_path(
+        &self,
+        purpose: Purpose,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), CertificateFault> {
+        let fault_of = |error| fault::of(error, leaf, now, purpose);
+        let parsed = EndEntityCert::try_from(leaf).map_err(fault_of)?;
+        let usage = match purpose {
+            Purpose::Client => KeyUsage::client_auth(),
+            Purpose::Server => KeyUsage::server_auth(),
+        };
+        // Only of a path in which all else is right, so this fault says more than webpki's.
+        let of_anchor = Cell::new(None);
+        let check_anchor = |path: &webpki::VerifiedPath<'_>| {
+            self.may_sign(path.anchor(), now).map_err(|fault| {
+                of_anchor.set(Some(fault));
+                webpki::Error::UnknownIssuer
+            })
+        };
+        let lists = self.lists.for_webpki();
+        parsed
+            .verify_for_usage(
+                self.algorithms.all,
+                &self.roots,
+                intermediates,
+                now,
+                usage,
+                self.lists.options(&lists),
+                Some(&check_anchor),
+            )
+            .map(|_| ())
+            .map_err(|error| of_anchor.take().unwrap_or_else(|| fault_of(error)))
+    }
+
+    /// Whether one of the anchors with this name and key is a CA and valid.
+    fn may_sign(&self, root: &TrustAnchor<'_>, now: UnixTime) -> Result<(), CertificateFault> {
+        let same = self.roots.iter().zip(&self.anchors).filter(|(other, _)| *other == root);
+        let mut fault = CertificateFault::UnknownIssuer;
+        for (_, anchor) in same {
+            match anchor.may_sign_at(now) {
+                Ok(()) => return Ok(()),
+                Err(of_this) => fault = of_this,
+            }
+        }
+        Err(fault)
+    }
+
+    /// X.509 version 1 (RFC 5280 §4.1.2.1). Such a certificate cannot say that it is a CA, so only an
+    /// anchor can have signed the peer's.
+    fn is_signed_by_an_anchor(
+        &self,
+        leaf: &Version1<'_>,
+        now: UnixTime,
+    ) -> Result<(), CertificateFault> {
+        leaf.holds_at(now)?;
+        let mut fault = CertificateFault::UnknownIssuer;
+        let issuers = self.roots.iter().zip(&self.anchors);
+        for (_, anchor) in issuers.filter(|(root, _)| leaf.names_as_issuer(root)) {
+            let checked = leaf
+                .is_signed_by(anchor, &self.algorithms)
+                .and_then(|()| anchor.may_sign_at(now))
+                .and_then(|()| anchor.constrains_no_names())
+                .and_then(|()| self.lists.check(leaf, anchor, now, &self.algorithms));
+            match checked {
+                Ok(()) => return Ok(()),
+                // Another CA of that name says less than whatever else is wrong.
+                Err(CertificateFault::UnknownIssuer) => {}
+                Err(of_this) => fault = of_this,
+            }
+        }
+        Err(fault)
+    }
+
+    /// The last moment before `now`, in seconds since 1970, up to which an anchor or a list was
+    /// valid. What was verified later than that is still right about them.
+    #[must_use]
+    pub fn last_end_before(&self, now: i64) -> Option<i64> {
+        let anchors = self.anchors.iter().map(Anchor::end);
+        anchors.chain(self.lists.ends()).filter(|end| *end < now).max()
+    }
+}
+
+/// A certificate with what is wrong with it.
+fn refused(leaf: &CertificateDer<'_>, fault: CertificateFault) -> RefusedCertificate {
+    /// Longest name in a log record, in characters.
+    const MAX_NAME: usize = 200;
+    let name = |name: &x509_parser::x509::X509Name<'_>| {
+        name.to_string().chars().take(MAX_NAME).collect::<String>().escape_debug().to_string()
+    };
+    let (subject, issuer) = x509_parser::parse_x509_certificate(leaf).map_or_else(
+        |_| Default::default(),
+        |(_, parsed)| (name(parsed.subject()), name(parsed.issuer())),
+    );
+    RefusedCertificate { subject, issuer, fault }
+}
+
+/// In seconds since 1970.
+fn seconds(moment: UnixTime) -> i64 {
+    i64::try_from(moment.as_secs()).unwrap_or(i64::MAX)
+}

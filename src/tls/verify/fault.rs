@@ -1,0 +1,84 @@
+//! What webpki says of a certificate, in our words.
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+
+use super::{anchor::in_time, seconds};
+use crate::{
+    error::certificate::{CertificateFault, Link, Purpose},
+    peer::ClientIdentity,
+    tls::validity,
+};
+
+/// What `error` means for a peer whose own certificate is `leaf`, of X.509 version 3.
+pub(super) fn of(
+    error: webpki::Error,
+    leaf: &CertificateDer<'_>,
+    now: UnixTime,
+    purpose: Purpose,
+) -> CertificateFault {
+    use webpki::Error as Webpki;
+    // webpki does not say which certificate of a path is out of its time.
+    let link = match validity(leaf).map(|dates| in_time(dates, now, Link::Leaf)) {
+        Some(Err(_)) | None => Link::Leaf,
+        Some(Ok(())) => Link::Intermediate,
+    };
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        deprecated,
+        reason = "webpki may have more kinds, and still has some without details"
+    )]
+    match error {
+        Webpki::BadDer | Webpki::BadDerTime | Webpki::TrailingData(_) => {
+            CertificateFault::Unreadable
+        }
+        Webpki::CertNotValidYet { not_before, .. } => {
+            CertificateFault::NotYetValid(link, seconds(not_before))
+        }
+        Webpki::CertExpired { not_after, .. } => {
+            CertificateFault::Expired(link, seconds(not_after))
+        }
+        // The leaf is of version 3, so it is an intermediate one, which then is no CA. And a wrong
+        // signature is that of another CA with the name of ours, as one that was made anew has it.
+        Webpki::UnknownIssuer
+        | Webpki::UnsupportedCertVersion
+        | Webpki::InvalidSignatureForPublicKey => CertificateFault::UnknownIssuer,
+        Webpki::CaUsedAsEndEntity => CertificateFault::Ca,
+        Webpki::EndEntityUsedAsCa => CertificateFault::NotACa,
+        Webpki::CertRevoked => CertificateFault::Revoked,
+        Webpki::UnknownRevocationStatus => CertificateFault::NoList,
+        Webpki::CrlExpired { next_update, .. } => {
+            CertificateFault::ListOutOfDate(seconds(next_update))
+        }
+        Webpki::IssuerNotCrlSigner
+        | Webpki::InvalidCrlSignatureForPublicKey
+        | Webpki::UnsupportedCrlSignatureAlgorithm
+        | Webpki::UnsupportedCrlSignatureAlgorithmForPublicKey
+        | Webpki::UnsupportedCrlSignatureAlgorithmContext(_)
+        | Webpki::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
+            CertificateFault::ListNotSigned
+        }
+        Webpki::UnsupportedSignatureAlgorithm
+        | Webpki::UnsupportedSignatureAlgorithmForPublicKey
+        | Webpki::UnsupportedSignatureAlgorithmContext(_)
+        | Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            CertificateFault::Algorithm
+        }
+        Webpki::RequiredEkuNotFound
+        | Webpki::RequiredEkuNotFoundContext(_)
+        | Webpki::EmptyEkuExtension => CertificateFault::Purpose(purpose),
+        Webpki::CertNotValidForName(context) => CertificateFault::Name {
+            expected: context.expected.to_str().into_owned(),
+            presented: names(leaf),
+        },
+        Webpki::NameConstraintViolation => CertificateFault::NameConstraints,
+        Webpki::UnsupportedCriticalExtension => CertificateFault::CriticalExtension,
+        other => CertificateFault::Chain(other),
+    }
+}
+
+/// The names of a server's certificate.
+fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
+    let Some(identity) = ClientIdentity::of(leaf) else { return Vec::new() };
+    let addresses = identity.ips.iter().map(ToString::to_string);
+    identity.dns.into_iter().chain(addresses).collect()
+}

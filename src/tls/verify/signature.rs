@@ -1,0 +1,129 @@
+//! Signatures of handshakes, certificates and lists. The algorithms are the provider's, as for
+//! webpki: no SHA-1, no MD5, no RSA below 2048 bits.
+
+use rustls::{
+    DigitallySignedStruct, Error, PeerMisbehaved,
+    client::danger::HandshakeSignatureValid,
+    crypto::{self, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key},
+    pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer},
+};
+use webpki::RawPublicKeyEntity;
+use x509_parser::asn1_rs::{Any, FromDer as _, Tag};
+
+use super::{refused, version1::Version1};
+use crate::error::certificate::{CertificateFault, report};
+
+/// A handshake of TLS 1.2 (RFC 5246 §7.4.3 and §7.4.8).
+pub(in crate::tls) fn verify_tls12_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let checked = match Version1::of(certificate)? {
+        None => crypto::verify_tls12_signature(message, certificate, signed, algorithms),
+        Some(version1) => {
+            let candidates = algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
+            let (_, candidates) =
+                candidates.ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+            // A scheme of TLS 1.2 leaves the curve open.
+            let verifies = |algorithm: &&dyn SignatureVerificationAlgorithm| {
+                let key = version1.key();
+                RawPublicKeyEntity::try_from(&key).is_ok_and(|key| {
+                    key.verify_signature(*algorithm, message, signed.signature()).is_ok()
+                })
+            };
+            if candidates.iter().any(verifies) {
+                Ok(HandshakeSignatureValid::assertion())
+            } else {
+                Err(CertificateFault::HandshakeSignature.into())
+            }
+        }
+    };
+    noted(certificate, checked)
+}
+
+/// A handshake of TLS 1.3 (RFC 8446 §4.4.3).
+pub(in crate::tls) fn verify_tls13_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let checked = match Version1::of(certificate)? {
+        None => crypto::verify_tls13_signature(message, certificate, signed, algorithms),
+        Some(version1) => {
+            verify_tls13_signature_with_raw_key(message, &version1.key(), signed, algorithms)
+        }
+    };
+    noted(certificate, checked)
+}
+
+fn noted(
+    certificate: &CertificateDer<'_>,
+    checked: Result<HandshakeSignatureValid, Error>,
+) -> Result<HandshakeSignatureValid, Error> {
+    checked.inspect_err(|error| {
+        if matches!(error, Error::InvalidCertificate(_)) {
+            report(refused(certificate, CertificateFault::HandshakeSignature));
+        }
+    })
+}
+
+/// What an issuer has signed: a certificate (RFC 5280 §4.1.1) or a list (§5.1.1).
+pub(super) struct Signed<'a> {
+    content: &'a [u8],
+    /// The contents of the `AlgorithmIdentifier`.
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Signed<'a> {
+    /// `content` is what is signed: the encoding with which the contents of `whole` begin.
+    pub(super) fn new(whole: &'a [u8], content: &'a [u8]) -> Option<Self> {
+        let behind = last(Tag::Sequence, whole)?.strip_prefix(content)?;
+        let (behind, algorithm) = Any::from_der(behind).ok()?;
+        algorithm.tag().assert_eq(Tag::Sequence).ok()?;
+        // The first byte is the number of unused bits.
+        let signature = last(Tag::BitString, behind)?.strip_prefix(&[0])?;
+        Some(Self { content, algorithm: algorithm.data, signature })
+    }
+
+    /// Whether the holder of the key `spki` signed it (RFC 5280 §6.1.3 (a) (1)).
+    pub(super) fn verify(
+        &self,
+        spki: &SubjectPublicKeyInfoDer<'_>,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Result<(), BadSignature> {
+        let key = RawPublicKeyEntity::try_from(spki).map_err(|_| BadSignature::Algorithm)?;
+        // An algorithm of ECDSA leaves the curve open, so there are several to try.
+        let named = |algorithm: &&&dyn SignatureVerificationAlgorithm| {
+            algorithm.signature_alg_id().as_ref() == self.algorithm
+        };
+        let mut outcome = Err(BadSignature::Algorithm);
+        for algorithm in algorithms.all.iter().filter(named) {
+            outcome = match key.verify_signature(*algorithm, self.content, self.signature) {
+                Ok(()) => return Ok(()),
+                Err(webpki::Error::InvalidSignatureForPublicKey) => Err(BadSignature::OtherKey),
+                Err(_) => outcome,
+            };
+        }
+        outcome
+    }
+}
+
+/// Why a signature does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadSignature {
+    /// It is not of an algorithm that is supported, or not of one that fits the key.
+    Algorithm,
+    /// It was made with another key, or with one that is too short.
+    OtherKey,
+}
+
+/// The contents of `der`, which is one element and nothing else.
+fn last(tag: Tag, der: &[u8]) -> Option<&[u8]> {
+    let (rest, element) = Any::from_der(der).ok()?;
+    element.tag().assert_eq(tag).ok()?;
+    rest.is_empty().then_some(element.data)
+}

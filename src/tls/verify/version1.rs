@@ -1,0 +1,120 @@
+//! X.509 version 1: no extensions, so no subjectAltName, no extended key usage and no CA flag.
+//! `openssl x509 -req` makes it unless it is told otherwise. webpki does not parse it.
+//!
+//! What is checked is what webpki checks, as far as it applies: that the certificate is signed with
+//! the key of an anchor (RFC 5280 §6.1.3 (a) (1)), its dates (§6.1.3 (a) (2)), that it is not revoked
+//! (§6.1.3 (a) (3)), the issuer's name (§6.1.3 (a) (4)).
+
+use std::net::IpAddr;
+
+use rustls::{
+    crypto::WebPkiSupportedAlgorithms,
+    pki_types::{
+        CertificateDer, IpAddr as ServerAddress, ServerName, SubjectPublicKeyInfoDer, TrustAnchor,
+        UnixTime,
+    },
+};
+use x509_parser::{
+    asn1_rs::{Any, FromDer as _},
+    certificate::X509Certificate,
+    parse_x509_certificate,
+    x509::X509Version,
+};
+
+use super::{
+    anchor::{Anchor, dates, in_time},
+    signature::{BadSignature, Signed},
+};
+use crate::error::certificate::{CertificateFault, Link};
+
+/// A certificate of X.509 version 1.
+#[derive(Debug)]
+pub(super) struct Version1<'a>(X509Certificate<'a>);
+
+impl<'a> Version1<'a> {
+    /// `None` for version 3, which is webpki's to read.
+    pub(super) fn of(
+        certificate: &'a CertificateDer<'_>,
+    ) -> Result<Option<Self>, CertificateFault> {
+        let Ok((rest, parsed)) = parse_x509_certificate(certificate) else {
+            return Err(CertificateFault::Unreadable);
+        };
+        if parsed.version == X509Version::V3 {
+            return Ok(None);
+        }
+        // RFC 5280 §4.1.2.1: unique identifiers came with version 2, extensions with version 3.
+        if parsed.version != X509Version::V1
+            || parsed.issuer_uid.is_some()
+            || parsed.subject_uid.is_some()
+            || !parsed.extensions().is_empty()
+        {
+            return Err(CertificateFault::Version);
+        }
+        // RFC 5280 §4.1.1.2: the algorithm is named twice, once among what is signed.
+        if !rest.is_empty() || parsed.signature != parsed.signature_algorithm {
+            return Err(CertificateFault::Unreadable);
+        }
+        Ok(Some(Self(parsed)))
+    }
+
+    pub(super) fn holds_at(&self, now: UnixTime) -> Result<(), CertificateFault> {
+        in_time(dates(&self.0), now, Link::Leaf)
+    }
+
+    /// Whether it says that `root` signed it.
+    pub(super) fn names_as_issuer(&self, root: &TrustAnchor<'_>) -> bool {
+        // webpki has the contents of names.
+        Any::from_der(self.issuer()).is_ok_and(|(_, name)| name.data == root.subject.as_ref())
+    }
+
+    /// Whether `anchor` signed it.
+    pub(super) fn is_signed_by(
+        &self,
+        anchor: &Anchor,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Result<(), CertificateFault> {
+        let signed = Signed::new(self.0.as_raw(), self.0.tbs_certificate.as_ref())
+            .ok_or(CertificateFault::Unreadable)?;
+        signed.verify(&anchor.key()?, algorithms).map_err(|bad| match bad {
+            BadSignature::Algorithm => CertificateFault::Algorithm,
+            BadSignature::OtherKey => CertificateFault::UnknownIssuer,
+        })
+    }
+
+    /// Whether a server that shows it is the one that was asked for by this name.
+    ///
+    /// With no subjectAltName it is the common name, as for OpenSSL and curl (RFC 2818 §3.1):
+    /// the whole of it, in either case of letters; no wildcards.
+    pub(super) fn is_valid_for(&self, name: &ServerName<'_>) -> Result<(), CertificateFault> {
+        let expected = name.to_str();
+        let names: Vec<&str> =
+            self.0.subject().iter_common_name().filter_map(|name| name.as_str().ok()).collect();
+        let is_it = |presented: &&str| {
+            if let ServerName::IpAddress(address) = name {
+                presented.parse::<IpAddr>().is_ok_and(|it| ServerAddress::from(it) == *address)
+            } else {
+                presented.eq_ignore_ascii_case(&expected)
+            }
+        };
+        if names.iter().any(is_it) {
+            return Ok(());
+        }
+        Err(CertificateFault::Name {
+            expected: expected.into_owned(),
+            presented: names.into_iter().map(str::to_owned).collect(),
+        })
+    }
+
+    pub(super) fn key(&self) -> SubjectPublicKeyInfoDer<'_> {
+        SubjectPublicKeyInfoDer::from(self.0.public_key().raw)
+    }
+
+    pub(super) fn issuer(&self) -> &[u8] {
+        self.0.issuer().as_raw()
+    }
+
+    /// As it is encoded, with leading zeros.
+    pub(super) fn serial(&self) -> &[u8] {
+        self.0.raw_serial()
+    }
+}

@@ -1,0 +1,66 @@
+//! The dates of a trusted certificate count for what it has signed.
+
+use rustls::AlertDescription;
+
+use crate::{
+    Setup,
+    forge::{self, Authority},
+    support::{
+        pki::{BOTH_VERSIONS, Pki},
+        version1::version1,
+    },
+};
+
+/// A proxy that trusts these beside the CA of `pki`.
+fn trusting(pki: &Pki, anchors: &[&Authority]) -> Setup {
+    let file = pki.path("trusted.pem");
+    let all: String = anchors.iter().map(|anchor| anchor.pem()).collect();
+    std::fs::write(&file, all + &pki.ca().pem()).expect("written");
+    let ca = format!("client-ca = {}\n", pki.path("ca.pem").display());
+    let trusted = format!("client-ca = {}\n", file.display());
+    Setup::with_config(pki, &pki.config_ini("").replace(&ca, &trusted))
+}
+
+#[test]
+fn f12_a_ca_out_of_its_time_lets_nobody_in_and_disturbs_no_other() {
+    let pki = Pki::new();
+    for (days, reason) in
+        [(-10..-1, "the CA certificate expired on "), (1..10, "is not valid before ")]
+    {
+        let ca = forge::authority("a CA out of its time", forge::new_key(), days);
+        let setup = trusting(&pki, &[&ca]);
+        let direct = forge::credentials(&ca, |_| {}, &[]);
+        let intermediate = forge::intermediate(&ca, 7);
+        let below = forge::credentials(&intermediate, |_| {}, &[&intermediate]);
+        let mut old = forge::credentials(&ca, |_| {}, &[]);
+        old.chain = vec![version1(&old.chain[0], ca.key())];
+        for shown in [direct, below, old] {
+            for &version in BOTH_VERSIONS {
+                let config = pki.client_with(&[version], shown.chain.clone(), &shown.key);
+                setup.assert_refuses(config, AlertDescription::CertificateExpired);
+            }
+        }
+        setup.proxy.wait_for_log("why", |record| {
+            record["fields"]["message"] == "TLS handshake ended"
+                && record["fields"]["issuer"] == "CN=a CA out of its time"
+                && record["fields"]["reason"].as_str().is_some_and(|it| it.contains(reason))
+        });
+        setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    }
+}
+
+#[test]
+fn f12_a_ca_that_was_renewed_with_its_key_lets_in_beside_the_expired_one() {
+    let pki = Pki::new();
+    let key = forge::new_key();
+    let again = rcgen::KeyPair::from_pem(&key.serialize_pem()).expect("a key again");
+    let expired = forge::authority("renewed CA", key, -10..-1);
+    let renewed = forge::authority("renewed CA", again, -1..10);
+    for order in [[&expired, &renewed], [&renewed, &expired]] {
+        let setup = trusting(&pki, &order);
+        let shown = forge::credentials(&expired, |_| {}, &[]);
+        for &version in BOTH_VERSIONS {
+            setup.assert_lets_in(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+        }
+    }
+}
