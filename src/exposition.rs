@@ -1,21 +1,38 @@
-//! What an answer in the exposition format is made of, found out while it streams by.
+//! What an answer in the exposition format is made of, found out while it streams by, and whether
+//! Prometheus would take it.
 //!
 //! [`Reader`] takes the text in pieces of any size; what it finds does not depend on where they
 //! are cut. It keeps at most [`MAX_LINE`] bytes of a line and [`MAX_FAMILIES`] families, whatever
 //! the text is, and [`Statistics`] says when one of the two was not enough.
 //!
+//! A text is judged twice, because its two judges disagree: by the rules of Prometheus' scraper,
+//! which decide whether the target is up, and by those of `promtool check metrics`, which many
+//! people run first. `tests/real/verdicts.rs` compares both with the real ones.
+//!
 //! A sample line is taken for a series: whether two lines have the same labels is not looked at,
 //! because that would take memory for every series.
 
+mod cursor;
 mod families;
+mod fault;
+mod labels;
 mod line;
+mod openmetrics;
+mod promtool;
+mod quotes;
+mod text;
 
+use serde::{Deserialize, Serialize};
+
+pub use self::fault::{Effect, Fault};
 use self::{
     families::Table,
-    line::{Line, Name},
+    line::{Line, Name, Taken},
+    quotes::Quotes,
 };
 
-/// Most bytes of a line that are kept. Of a longer one only the name is looked at.
+/// Most bytes of a line that are kept. Of a longer one only the name is looked at. A label value
+/// that holds newlines must fit with all its lines.
 pub const MAX_LINE: usize = 64 * 1024;
 
 /// Most families that are told apart.
@@ -108,56 +125,6 @@ pub struct LineLength {
     pub bytes: u64,
 }
 
-/// What is wrong with a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// A byte that no UTF-8 has.
-    #[error("not UTF-8")]
-    NotUtf8,
-    /// No metric name where one belongs.
-    #[error("no valid metric name")]
-    Name,
-    /// Braces, names or quotes of the labels.
-    #[error("malformed labels")]
-    Labels,
-    /// No value, or none that is a number.
-    #[error("no valid value")]
-    Value,
-    /// A timestamp that is no number, or more than one.
-    #[error("malformed timestamp")]
-    Timestamp,
-    /// An exemplar that cannot be read.
-    #[error("malformed exemplar")]
-    Exemplar,
-    /// `# TYPE` with a type that the format does not have.
-    #[error("unknown type")]
-    Type,
-    /// A second `# TYPE` for one family.
-    #[error("second # TYPE of this family")]
-    SecondType,
-    /// A second `# HELP` for one family.
-    #[error("second # HELP of this family")]
-    SecondHelp,
-    /// `# TYPE` behind samples of its family.
-    #[error("# TYPE behind samples of its family")]
-    LateType,
-    /// An empty line, in OpenMetrics.
-    #[error("empty line, which OpenMetrics does not have")]
-    Blank,
-    /// A comment other than `HELP`, `TYPE`, `UNIT` and `EOF`, in OpenMetrics.
-    #[error("comment, which OpenMetrics does not have")]
-    Comment,
-    /// Text behind `# EOF`.
-    #[error("text behind # EOF")]
-    BehindEof,
-    /// OpenMetrics that ends without `# EOF`.
-    #[error("no # EOF at the end, without which OpenMetrics is not whole")]
-    NoEof,
-    /// The last line has no newline.
-    #[error("no newline at the end")]
-    NoNewline,
-}
-
 /// A fault with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -186,20 +153,59 @@ pub struct Statistics {
     pub longest: Option<LineLength>,
     /// Lines longer than [`MAX_LINE`], of which only the name was looked at.
     pub cut_lines: u64,
-    /// The first problems, at most [`MAX_PROBLEMS`].
+    /// The first problems for Prometheus, at most [`MAX_PROBLEMS`].
     pub problems: Vec<Problem>,
-    /// All problems.
+    /// All problems for Prometheus.
     pub problem_count: u64,
+    /// The first of the problems that matter most to Prometheus.
+    pub decisive: Option<Problem>,
+    /// Where `promtool check metrics` stops. It reads no OpenMetrics.
+    pub promtool: Option<Problem>,
+}
+
+impl Statistics {
+    /// What Prometheus makes of the text, as far as it was looked at.
+    #[must_use]
+    pub fn acceptance(&self) -> Acceptance {
+        match self.decisive.as_ref().map(|problem| problem.fault.effect()) {
+            Some(Effect::Refused) => Acceptance::Refused,
+            Some(Effect::RefusedBefore3) => Acceptance::Since3,
+            Some(Effect::Ignored) => Acceptance::InPart,
+            Some(Effect::Promtool) | None => Acceptance::Whole,
+        }
+    }
+}
+
+/// What Prometheus makes of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Acceptance {
+    /// It takes everything.
+    #[default]
+    Whole,
+    /// It ignores a part of it without a word.
+    InPart,
+    /// Version 2.42 refuses it as a whole, version 3 takes it.
+    Since3,
+    /// Every version refuses it as a whole: `up` is 0.
+    Refused,
 }
 
 /// Reads a text piece by piece.
 #[derive(Debug)]
 pub struct Reader {
     format: Format,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line whose end has not come, or of a record.
     begun: Vec<u8>,
     /// How long that line is so far, also where it is not kept.
     begun_length: u64,
+    /// Set while `begun` holds a record that went on past a newline.
+    open: Option<Quotes>,
+    /// Whether a newline may be part of a label value. Once one had no end, it may not: each line
+    /// is then looked at by itself, so that one missing quote does not hide the rest.
+    spans_lines: bool,
+    /// Prometheus does not look at what follows.
+    over: bool,
     eof: bool,
     /// Said once: all that follows `# EOF` has the same cause.
     behind_eof: bool,
@@ -211,6 +217,8 @@ pub struct Reader {
     cut_lines: u64,
     problems: Vec<Problem>,
     problem_count: u64,
+    decisive: Option<Problem>,
+    promtool: Option<Problem>,
 }
 
 impl Reader {
@@ -221,6 +229,9 @@ impl Reader {
             format,
             begun: Vec::new(),
             begun_length: 0,
+            open: None,
+            spans_lines: format == Format::Text,
+            over: false,
             eof: false,
             behind_eof: false,
             bytes: 0,
@@ -231,6 +242,8 @@ impl Reader {
             cut_lines: 0,
             problems: Vec::new(),
             problem_count: 0,
+            decisive: None,
+            promtool: None,
         }
     }
 
@@ -255,10 +268,9 @@ impl Reader {
     pub fn finish(mut self) -> Statistics {
         if self.begun_length > 0 {
             self.take_begun(0);
-            self.problem(Fault::NoNewline, b"");
         }
         if self.format == Format::OpenMetrics && !self.eof {
-            self.problem(Fault::NoEof, b"");
+            self.problem(Fault::NoEof, self.lines, b"");
         }
         self.stop()
     }
@@ -278,64 +290,140 @@ impl Reader {
             cut_lines: self.cut_lines,
             problems: self.problems,
             problem_count: self.problem_count,
+            decisive: self.decisive,
+            promtool: self.promtool,
         }
     }
 
     /// Keeps a part of a line, as far as there is room.
     fn begin(&mut self, part: &[u8]) {
+        if self.open.is_some() && self.begun.len() + part.len() >= MAX_LINE {
+            self.take_apart(None);
+        }
         let room = MAX_LINE - self.begun.len();
         self.begun.extend_from_slice(&part[..room.min(part.len())]);
         self.begun_length += part.len() as u64;
     }
 
+    /// The line that has begun is at its end.
     fn take_begun(&mut self, newline: u64) {
-        let mut line = std::mem::take(&mut self.begun);
-        let length = std::mem::take(&mut self.begun_length);
-        self.take_line(&line, length, newline);
-        line.clear();
-        self.begun = line;
+        let Some(quotes) = &mut self.open else {
+            let mut line = std::mem::take(&mut self.begun);
+            let length = std::mem::take(&mut self.begun_length);
+            self.take_line(&line, length, newline);
+            if self.open.is_none() {
+                line.clear();
+                self.begun = line;
+            }
+            return;
+        };
+        quotes.scan(&self.begun);
+        if quotes.is_open() {
+            if newline == 1 {
+                self.begun.push(b'\n');
+                self.begun_length += 1;
+            } else {
+                self.take_apart(Some(newline));
+            }
+            return;
+        }
+        let record = std::mem::take(&mut self.begun);
+        let parsed = line::parse(&record, self.format);
+        if parsed.is_err() {
+            self.begun = record;
+            self.take_apart(Some(newline));
+            return;
+        }
+        self.open = None;
+        self.begun_length = 0;
+        let first = self.lines + 1;
+        record.split(|&byte| byte == b'\n').for_each(|line| self.measure(line.len() as u64));
+        self.judge(parsed, &record, first, newline);
     }
 
-    /// Takes a line of `length` bytes, of which `text` has all or at least the first [`MAX_LINE`].
-    fn take_line(&mut self, text: &[u8], length: u64, newline: u64) {
+    /// What went on past a newline does not end as it should: its lines are taken one by one. The
+    /// last one has its end if there is an `end`, which says whether that is a newline.
+    fn take_apart(&mut self, end: Option<u64>) {
+        let record = std::mem::take(&mut self.begun);
+        self.open = None;
+        self.begun_length = 0;
+        self.spans_lines = false;
+        let mut lines = record.split(|&byte| byte == b'\n');
+        let last = lines.next_back().unwrap_or_default();
+        for line in lines {
+            self.take_line(line, line.len() as u64, 1);
+        }
+        match end {
+            // The text ended with a newline.
+            Some(0) if last.is_empty() => {}
+            Some(newline) => self.take_line(last, last.len() as u64, newline),
+            None => self.begin(last),
+        }
+    }
+
+    /// Counts a line of `length` bytes.
+    fn measure(&mut self, length: u64) {
         self.lines += 1;
         if self.longest.is_none_or(|longest| longest.bytes < length) {
             self.longest = Some(LineLength { line: self.lines, bytes: length });
         }
-        if self.eof {
-            if !std::mem::replace(&mut self.behind_eof, true) {
-                self.problem(Fault::BehindEof, text);
+    }
+
+    /// Takes a line of `length` bytes, of which `text` has all or at least the first [`MAX_LINE`].
+    fn take_line(&mut self, text: &[u8], length: u64, newline: u64) {
+        if self.eof || self.over {
+            self.measure(length);
+            if self.eof && !std::mem::replace(&mut self.behind_eof, true) {
+                self.problem(Fault::BehindEof, self.lines, text);
             }
             return;
         }
-        let whole = length <= MAX_LINE as u64;
-        let parsed = if whole {
-            line::parse(text, self.format)
-        } else {
+        if length > MAX_LINE as u64 {
+            self.measure(length);
             self.cut_lines += 1;
-            line::parse_cut(&text[..MAX_LINE], self.format)
-        };
+            match line::parse_cut(&text[..MAX_LINE], self.format) {
+                Ok(line) => self.count(line, length + newline),
+                Err(fault) => self.problem(fault, self.lines, text),
+            }
+            return;
+        }
+        let parsed = line::parse(text, self.format);
+        let may_go_on = self.spans_lines && newline == 1 && length < MAX_LINE as u64;
+        if may_go_on && parsed == Err(Fault::OpenQuote) {
+            self.begun = [text, b"\n"].concat();
+            self.begun_length = length + 1;
+            self.open = Some(Quotes::behind(text));
+            return;
+        }
+        self.measure(length);
+        self.judge(parsed, text, self.lines, newline);
+    }
+
+    /// Takes a whole record, which began in line `first`.
+    fn judge(&mut self, parsed: Result<Taken<'_>, Fault>, text: &[u8], first: u64, newline: u64) {
+        if self.format == Format::Text && self.promtool.is_none() {
+            let checked = promtool::check(text, newline == 1, &self.table);
+            self.promtool = checked.err().map(|fault| problem(fault, first, text));
+        }
         match parsed {
-            Ok(line) => self.count(line, text, length + newline),
-            Err(fault) => self.problem(fault, text),
+            Ok(Taken { line, remark }) => {
+                self.count(line, text.len() as u64 + newline);
+                if let Some(fault) = remark {
+                    self.problem(fault, first, text);
+                }
+            }
+            Err(fault) => self.problem(fault, first, text),
         }
     }
 
-    fn count(&mut self, line: Line<'_>, text: &[u8], bytes: u64) {
+    fn count(&mut self, line: Line<'_>, bytes: u64) {
         match line {
             Line::Nothing => {}
+            Line::End => self.over = true,
             Line::Eof => self.eof = true,
-            Line::Unit(Name(name)) => self.table.comment(name, bytes),
-            Line::Help(Name(name)) => {
-                if let Err(fault) = self.table.help(name, bytes) {
-                    self.problem(fault, text);
-                }
-            }
-            Line::Type(Name(name), kind) => {
-                if let Err(fault) = self.table.declare(name, kind, bytes) {
-                    self.problem(fault, text);
-                }
-            }
+            Line::About(Name(name)) => self.table.comment(name, bytes),
+            Line::Help(Name(name)) => self.table.help(name, bytes),
+            Line::Type(Name(name), kind) => self.table.declare(name, kind, bytes),
             Line::Sample(Name(name)) => {
                 self.samples += 1;
                 self.table.sample(name, bytes);
@@ -343,15 +431,24 @@ impl Reader {
         }
     }
 
-    fn problem(&mut self, fault: Fault, text: &[u8]) {
+    fn problem(&mut self, fault: Fault, line: u64, text: &[u8]) {
         self.problem_count += 1;
+        let problem = problem(fault, line, text);
+        let weighs_more = |decisive: &Problem| fault.effect() > decisive.fault.effect();
+        if self.decisive.as_ref().is_none_or(weighs_more) {
+            self.decisive = Some(problem.clone());
+        }
         if self.problems.len() < MAX_PROBLEMS {
-            // A character has at most four bytes.
-            let beginning = &text[..text.len().min(4 * EXCERPT)];
-            let excerpt = String::from_utf8_lossy(beginning).chars().take(EXCERPT).collect();
-            self.problems.push(Problem { line: self.lines.max(1), fault, excerpt });
+            self.problems.push(problem);
         }
     }
+}
+
+fn problem(fault: Fault, line: u64, text: &[u8]) -> Problem {
+    // A character has at most four bytes.
+    let beginning = &text[..text.len().min(4 * EXCERPT)];
+    let excerpt = String::from_utf8_lossy(beginning).chars().take(EXCERPT).collect();
+    Problem { line: line.max(1), fault, excerpt }
 }
 
 #[cfg(test)]

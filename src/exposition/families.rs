@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Beyond, Family, Fault, Kind, MAX_FAMILIES, MAX_NAME};
+use super::{Beyond, Family, Kind, MAX_FAMILIES, MAX_NAME};
 
 /// All that a sample's name may have behind its family's.
 const SUFFIXES: [&[u8]; 8] =
@@ -23,12 +23,13 @@ impl Kind {
     }
 }
 
+/// What is known of a family.
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     name: Arc<[u8]>,
-    kind: Option<Kind>,
-    has_help: bool,
-    series: u64,
+    pub(super) kind: Option<Kind>,
+    pub(super) has_help: bool,
+    pub(super) series: u64,
     bytes: u64,
 }
 
@@ -60,30 +61,43 @@ impl Table {
     }
 
     /// `# HELP`.
-    pub(super) fn help(&mut self, name: &[u8], bytes: u64) -> Result<(), Fault> {
-        let Some(entry) = self.entry(name) else {
-            self.beyond().bytes += bytes;
-            return Ok(());
-        };
-        entry.bytes += bytes;
-        if std::mem::replace(&mut entry.has_help, true) {
-            return Err(Fault::SecondHelp);
+    pub(super) fn help(&mut self, name: &[u8], bytes: u64) {
+        match self.entry(name) {
+            Some(entry) => {
+                entry.bytes += bytes;
+                entry.has_help = true;
+            }
+            None => self.beyond().bytes += bytes,
         }
-        Ok(())
     }
 
     /// `# TYPE`. Of two the first holds.
-    pub(super) fn declare(&mut self, name: &[u8], kind: Kind, bytes: u64) -> Result<(), Fault> {
-        let Some(entry) = self.entry(name) else {
-            self.beyond().bytes += bytes;
-            return Ok(());
-        };
-        entry.bytes += bytes;
-        if entry.kind.is_some() {
-            return Err(Fault::SecondType);
+    pub(super) fn declare(&mut self, name: &[u8], kind: Kind, bytes: u64) {
+        match self.entry(name) {
+            Some(entry) => {
+                entry.bytes += bytes;
+                entry.kind.get_or_insert(kind);
+            }
+            None => self.beyond().bytes += bytes,
         }
-        entry.kind = Some(kind);
-        if entry.series > 0 { Err(Fault::LateType) } else { Ok(()) }
+    }
+
+    /// The family for which promtool takes a name: that of the name, else the summary or histogram
+    /// whose part it is.
+    pub(super) fn checked(&self, name: &[u8]) -> Option<&Entry> {
+        if let Some(&index) = self.by_name.get(name) {
+            return self.entries.get(index);
+        }
+        let parts: [(&[u8], &[Kind]); 3] = [
+            (b"_count", &[Kind::Summary, Kind::Histogram]),
+            (b"_sum", &[Kind::Summary, Kind::Histogram]),
+            (b"_bucket", &[Kind::Histogram]),
+        ];
+        parts.iter().find_map(|(suffix, kinds)| {
+            let &index = self.by_name.get(name.strip_suffix(*suffix)?)?;
+            let entry = self.entries.get(index)?;
+            kinds.contains(&entry.kind?).then_some(entry)
+        })
     }
 
     /// A sample, by its own name.

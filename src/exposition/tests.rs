@@ -41,7 +41,7 @@ http_seconds_other 3
 # free words
 # TYPE jobs_total counter
 jobs_total{queue=\"a \\\" # } , \\\\\"} 1.5e3 1700000000000
-  spaced { a = \"b\" , } NaN
+spaced { a = \"b\" , } NaN
 lonely -Inf
 ";
 
@@ -86,8 +86,7 @@ fn a_suffix_without_a_declaration_is_a_family_of_its_own() {
 
 #[test]
 fn what_is_found_does_not_depend_on_where_the_text_is_cut() {
-    let hostile =
-        "a{b=\"\\\"} 1\n\u{202e}x 1\n# TYPE jobs_total counter\n{\"u.v\",w=\"1\"} 2\ntail 1";
+    let hostile = "a{b=\"x\ny\"} 1\na{b=\"\\\"} 1\n\u{202e}x 1\n# TYPE jobs_total counter\n{\"u.v\",w=\"1\"} 2\ntail 1";
     for format in [Format::Text, Format::OpenMetrics] {
         let body = format!("{MIXED}{hostile}");
         let body = body.as_bytes();
@@ -104,103 +103,202 @@ fn what_is_found_does_not_depend_on_where_the_text_is_cut() {
     }
 }
 
+/// The fault at which promtool stops, with its line.
+fn promtool(statistics: &Statistics) -> Option<(u64, Fault)> {
+    statistics.promtool.as_ref().map(|problem| (problem.line, problem.fault))
+}
+
 #[test]
 fn a_line_that_no_scraper_can_read_is_a_problem_with_its_number() {
     for (line, fault) in [
         ("1a 1", Fault::Name),
-        ("a-b 1", Fault::Name),
         ("{b=\"c\"} 1", Fault::Name),
         ("# TYPE 1a gauge", Fault::Name),
-        ("# HELP", Fault::Name),
+        ("# HELP ", Fault::Name),
+        ("<html>", Fault::Name),
         ("a{b=\"c\" 1", Fault::Labels),
         ("a{b=c} 1", Fault::Labels),
         ("a{b} 1", Fault::Labels),
         ("a{b:c=\"d\"} 1", Fault::Labels),
         ("a{=\"d\"} 1", Fault::Labels),
-        ("a{b=\"c\"d=\"e\"} 1", Fault::Labels),
-        ("a{b=\"c\\\"} 1", Fault::Labels),
-        ("a{b=\"c\\", Fault::Labels),
+        ("a{b=\"c\",,} 1", Fault::Labels),
+        ("a{\"b\"} 1", Fault::Labels),
+        ("a{b=\"c\\\"} 1", Fault::OpenQuote),
+        ("a{b=\"c\\", Fault::OpenQuote),
+        ("a{b=\"1\",b=\"2\"} 1", Fault::DuplicateLabel),
+        ("a{\"b\\\\\"=\"1\",c=\"\",\"b\\\\\"=\"1\"} 1", Fault::DuplicateLabel),
+        ("a{__name__=\"b\"} 1", Fault::ReservedLabel),
+        ("a-b 1", Fault::Value),
         ("a", Fault::Value),
         ("a{b=\"c\"}", Fault::Value),
         ("a one", Fault::Value),
+        ("a -NaN", Fault::Value),
+        ("a 1e999", Fault::Value),
+        ("a 1_000", Fault::Value),
         ("a 1\r", Fault::Value),
         ("a 1 2 3", Fault::Timestamp),
         ("a 1 2.5", Fault::Timestamp),
+        ("a 1 -5", Fault::Timestamp),
         ("a 1 # {} 1", Fault::Timestamp),
         ("# TYPE a stateset", Fault::Type),
         ("# TYPE a", Fault::Type),
-        ("<html>", Fault::Name),
+        ("# TYPE a gauge ", Fault::Type),
     ] {
         let found = text(&format!("ok 1\n{line}\nok 2\n"));
         assert_eq!(faults(&found), [(2, fault)], "{line}");
-        assert_eq!(found.samples, 2, "{line}");
+        assert_eq!((found.samples, found.acceptance()), (2, Acceptance::Refused), "{line}");
     }
-    let found = read(Format::Text, [b"a{b=\"\xff\"} 1\n".as_slice()]);
-    assert_eq!(faults(&found), [(1, Fault::NotUtf8)]);
+    for body in [b"a{b=\"\xff\"} 1\n".as_slice(), b"# HELP a \xff\n"] {
+        assert_eq!(faults(&read(Format::Text, [body])), [(1, Fault::NotUtf8)]);
+    }
 }
 
 #[test]
 fn what_prometheus_takes_is_no_problem() {
     for line in [
         "a 1",
-        "a\t1\t-5 ",
+        "a\t1\t5 ",
         "a{} 1",
         "a{b=\"\"}1",
         "a{b=\"c\",} +Inf",
+        "a{b=\"c\"d=\"e\"} 1",
+        "a{b=\"\",b=\"c\"} 1",
+        "a{b=\"c\0\"} 1",
+        "a{b=\"x\ny\"} 1",
         ":a: 0",
-        "{\"with.dots\"} 1",
-        "{\"with.dots\",\"l.l\"=\"v\"} 1",
         "a .5",
+        "a-5",
         "a 5.",
         "a 1e-9 17",
         "#",
-        "#comment",
+        "  #comment",
+        "# HELP",
+        "# TYPE",
         "# HELP a",
         "# HELP a \\n # \" {",
+        "# HELP foo-bar x",
         "# EOF",
         "# UNIT a",
-        "# TYPE \"u.v\" gauge",
     ] {
-        assert_eq!(faults(&text(&format!("{line}\n"))), [], "{line}");
+        let found = text(&format!("{line}\n"));
+        assert_eq!((faults(&found), found.acceptance()), (vec![], Acceptance::Whole), "{line}");
+    }
+    assert_eq!(faults(&read(Format::Text, [b"# \xff\na 1\n".as_slice()])), []);
+}
+
+#[test]
+fn what_only_prometheus_3_takes_is_counted_and_said() {
+    for (format, line, fault) in [
+        (Format::Text, "{\"with.dots\"} 1", Fault::QuotedName),
+        (Format::Text, "{\"with.dots\",\"l.l\"=\"v\"} 1", Fault::QuotedName),
+        (Format::Text, "# TYPE \"u.v\" gauge", Fault::QuotedName),
+        (Format::Text, "  a 1", Fault::Indented),
+        (Format::OpenMetrics, "{\"u.v\"} 1", Fault::QuotedName),
+        (Format::OpenMetrics, "a{b=\"c\",} 1", Fault::TrailingComma),
+        (Format::OpenMetrics, "a_sum 1 # {} 1", Fault::ExemplarName),
+    ] {
+        let found = read(format, [format!("a 1\n{line}\n# EOF\n").as_bytes()]);
+        assert_eq!(faults(&found), [(2, fault)], "{line}");
+        assert_eq!(found.acceptance(), Acceptance::Since3, "{line}");
+    }
+    // What every version refuses decides, also behind it.
+    let found = text("  a 1\nb\n");
+    assert_eq!(found.decisive.as_ref().map(|problem| problem.line), Some(2));
+    assert_eq!(found.acceptance(), Acceptance::Refused);
+}
+
+#[test]
+fn behind_a_nul_at_the_beginning_of_a_line_prometheus_reads_nothing() {
+    for end in ["\0", " \0", "#x\0", "# \0"] {
+        let found = text(&format!("a 1\n{end}b 1\n?\n"));
+        assert_eq!(faults(&found), [(2, Fault::Nul)], "{end:?}");
+        assert_eq!((found.samples, found.acceptance()), (1, Acceptance::InPart), "{end:?}");
+    }
+    assert_eq!(faults(&text("a\0 1\n")), [(1, Fault::Value)]);
+    assert_eq!(faults(&text("{\"a\0b\"} 1\n")), [(1, Fault::Labels)]);
+}
+
+#[test]
+fn where_promtool_stops_is_said_beside_what_prometheus_does() {
+    for (body, expected) in [
+        ("# HELP a x\n# TYPE a gauge\na 1\n# HELP a x\n", Some((4, Fault::SecondHelp))),
+        ("# HELP a\n# HELP a x\n# HELP a \n", None),
+        ("# TYPE a gauge\n# TYPE a gauge\n", Some((2, Fault::LateType))),
+        ("# TYPE a histogram\n# TYPE a_count gauge\n", Some((2, Fault::LateType))),
+        ("b 1\n# TYPE b gauge\n", Some((2, Fault::LateType))),
+        ("# TYPE a histogram\na_bucket{le=\"x\"} 1\n", Some((2, Fault::Bound))),
+        ("# TYPE a gauge\na_bucket{le=\"x\"} 1\n", None),
+        ("# TYPE a summary\na{quantile=\"x\"} 1\n", Some((2, Fault::Bound))),
+        ("a{b=\"x\ny\"} 1\n", Some((1, Fault::RawNewline))),
+        ("a{b=\"\\q\"} 1\n", Some((1, Fault::Escape))),
+        ("# HELP a \\q\n", Some((1, Fault::Escape))),
+        ("# HELP foo-bar x\n", Some((1, Fault::Name))),
+        ("a 1 \n", Some((1, Fault::Timestamp))),
+        ("a 1\nb 12", Some((2, Fault::NoNewline))),
+        ("", None),
+        (MIXED, None),
+    ] {
+        let found = text(body);
+        assert_eq!((promtool(&found), faults(&found)), (expected, vec![]), "{body}");
+    }
+    // The other way round: promtool takes what Prometheus refuses.
+    for body in ["a 1 -5\n", "  a 1\n", "# TYPE a  gauge\n", "# HELP \n", "# TYPE a Gauge\n"] {
+        let found = text(body);
+        assert_eq!((promtool(&found), found.problem_count), (None, 1), "{body}");
     }
 }
 
 #[test]
-fn a_family_is_declared_once_and_before_its_samples() {
-    let found =
-        text("# HELP a x\n# TYPE a gauge\na 1\n# HELP a x\n# TYPE a gauge\nb 1\n# TYPE b gauge\n");
-    assert_eq!(
-        faults(&found),
-        [(4, Fault::SecondHelp), (5, Fault::SecondType), (7, Fault::LateType)]
-    );
+fn a_label_value_may_hold_newlines_as_long_as_it_ends() {
+    let found = text("a{b=\"x\n# y\n\nz\",c=\"\\\"\n\"} 1\nd 1\n");
+    assert_eq!((faults(&found), found.samples, found.lines), (vec![], 2, 6));
+    assert_eq!(found.families[0].bytes, 26);
+    // One quote is missing: that line is to blame, and the others are read all the same.
+    for rest in ["b{c=\"d\"} 1\n", "b 1\n", "b{c=\"d\"} 1", "b 1"] {
+        let found = text(&format!("a 1\na{{b=\"c}} 1\n{}{rest}", "d{e=\"f\"} 1\n".repeat(3)));
+        assert_eq!((faults(&found), found.samples), (vec![(2, Fault::OpenQuote)], 5), "{rest}");
+        assert_eq!(found.lines, 6);
+    }
+    // Too long to be kept, cut anywhere.
+    let body = format!("a{{b=\"c}} 1\n{}", "d 1\n".repeat(MAX_LINE));
+    for size in [1, 7, 1000, MAX_LINE - 11, MAX_LINE, body.len()] {
+        let found = read(Format::Text, body.as_bytes().chunks(size));
+        assert_eq!((found.problem_count, found.samples), (1, MAX_LINE as u64), "{size}");
+        assert_eq!(found.lines, MAX_LINE as u64 + 1, "{size}");
+    }
 }
 
 #[test]
 fn openmetrics_has_its_own_rules() {
-    let good = "# TYPE a counter\n# UNIT a seconds\na_total{b=\"c\"} 1 1.5 # {t=\"u\"} 2 3.5\n# TYPE i info\ni_info 1\n# TYPE g gaugehistogram\ng_gcount 1\n# EOF\n";
+    let good = "# TYPE a_seconds counter\n# UNIT a_seconds seconds\na_total{b=\"c\"} 1 1.5 # {t=\"u\"} 2 3.5\n# TYPE i info\ni_info 1\n# TYPE g gaugehistogram\ng_gcount 1\n# EOF\n";
     let found = openmetrics(good);
     assert_eq!(faults(&found), []);
-    assert_eq!(families(&found).len(), 3);
+    assert_eq!(families(&found).len(), 4);
+    assert_eq!(faults(&openmetrics("a 1\n# EOF")), []);
     for (body, expected) in [
         ("a 1\n", (1, Fault::NoEof)),
         ("a 1\n# EOF\nb 1\nc 1\n", (3, Fault::BehindEof)),
+        ("a 1\n# EOF \n# EOF\n", (2, Fault::BehindEof)),
         ("a 1\n\n# EOF\n", (2, Fault::Blank)),
         ("# words\n# EOF\n", (1, Fault::Comment)),
         ("# TYPE a untyped\n# EOF\n", (1, Fault::Type)),
-        ("a 1 # {t=\"u\"}\n# EOF\n", (1, Fault::Exemplar)),
-        ("a 1\n# EOF", (2, Fault::NoNewline)),
+        ("# TYPE a  gauge\n# EOF\n", (1, Fault::Type)),
+        ("# HELP a\n# EOF\n", (1, Fault::Metadata)),
+        ("# HELP foo-bar x\n# EOF\n", (1, Fault::Metadata)),
+        ("# UNIT a seconds\n# EOF\n", (1, Fault::Unit)),
+        ("a_total 1 # {t=\"u\"}\n# EOF\n", (1, Fault::Exemplar)),
+        ("a_total 1 # {t=\"u\"} 1 NaN\n# EOF\n", (1, Fault::Exemplar)),
+        ("a{b=\"c\" d=\"e\"} 1\n# EOF\n", (1, Fault::Labels)),
+        ("a{b=\"c\"d=\"e\"} 1\n# EOF\n", (1, Fault::Labels)),
+        ("a  1\n# EOF\n", (1, Fault::Value)),
+        ("a 1 \n# EOF\n", (1, Fault::Timestamp)),
+        ("a 1 NaN\n# EOF\n", (1, Fault::Timestamp)),
         ("", (1, Fault::NoEof)),
     ] {
         assert_eq!(faults(&openmetrics(body)), [expected], "{body:?}");
     }
-}
-
-#[test]
-fn a_text_that_ends_in_a_line_says_so() {
-    let found = text("a 1\nb 12");
-    assert_eq!(faults(&found), [(2, Fault::NoNewline)]);
-    assert_eq!(found.samples, 2);
-    assert_eq!(faults(&text("")), []);
+    let raw = faults(&openmetrics("a{b=\"x\ny\"} 1\n# EOF\n"));
+    assert_eq!(raw.first(), Some(&(1, Fault::OpenQuote)));
 }
 
 #[test]

@@ -243,25 +243,58 @@ fn a_status_that_is_none_of_success_is_critical() {
 }
 
 #[test]
-fn openmetrics_without_its_end_is_critical_or_with_integrity_transport_a_warning() {
+fn openmetrics_without_its_end_is_critical_whatever_the_integrity() {
     let exporter = Exporter::start(answering(OPENMETRICS, "# TYPE a gauge\na 1\n"));
     Probed::of(&exporter, "").assert_ends(2, &["OpenMetrics without a final `# EOF`"]);
     let lenient = Probed::of(&exporter, "integrity = transport\n");
-    lenient.assert_ends(1, &["PROBE WARNING", "1 problem in the text, line 2: no # EOF"]);
+    let words = ["PROBE CRITICAL", "Prometheus refuses the whole answer: line 2: no # EOF"];
+    lenient.assert_ends(2, &words);
     let whole = Exporter::start(answering(OPENMETRICS, "# TYPE a counter\na_total 1\n# EOF\n"));
     Probed::of(&whole, "").assert_ends(0, &["1 samples"]);
 }
 
 #[test]
-fn lines_that_no_scraper_can_read_are_a_warning_with_their_numbers_and_do_no_harm() {
-    let body = "up 1\nup{a=\"\u{1b}[2J\u{202e}|\" 1\n# TYPE up gauge\n";
+fn f25_an_answer_that_prometheus_refuses_is_critical_with_the_line_and_does_no_harm() {
+    let body = "up 1\nup{a=\"\u{1b}[2J\u{202e}|\" 1\n?\n";
     let exporter = Exporter::start(answering(TEXT, body));
-    let words = ["PROBE WARNING", "2 problems in the text, line 2: malformed labels"];
-    let ended = Probed::of(&exporter, "").assert_ends(1, &words);
+    let words =
+        ["PROBE CRITICAL", "2 problems in the text; Prometheus refuses the whole answer: line 2: "];
+    let ended = Probed::of(&exporter, "").assert_ends(2, &words);
     let shown = ended.out.join("\n");
     assert!(shown.contains("line 2: malformed labels: up{a=\"\\u{1b}[2J\\u{202e}|\" 1"), "{shown}");
     assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
-    assert!(shown.contains("line 3: # TYPE behind samples of its family"), "{shown}");
+    assert!(shown.contains("line 3: no valid metric name: ?"), "{shown}");
+    assert!(shown.contains("Prometheus          refuses the whole answer: `up` is 0"), "{shown}");
+}
+
+#[test]
+fn f25_where_promtool_and_prometheus_differ_probe_says_so() {
+    let ends = |body: &'static str, code: i32, words: &[&str]| {
+        let exporter = Exporter::start(answering(TEXT, body));
+        let shown = Probed::of(&exporter, "").assert_ends(code, &[]).out.join("\n");
+        for word in words {
+            assert!(shown.contains(word), "{word} in {shown}");
+        }
+    };
+    // Prometheus alone decides how probe ends.
+    ends(
+        "up 1\n# TYPE up gauge\n",
+        0,
+        &[
+            "Prometheus          takes the answer",
+            "promtool            refuses line 2: second # TYPE of this family, or # TYPE behind its \
+             samples, which Prometheus does not mind",
+        ],
+    );
+    ends("up 1 -5\n", 2, &["promtool            finds no error", "line 1: malformed timestamp"]);
+    ends(
+        "{\"with.dots\"} 1\n",
+        1,
+        &[
+            "takes the answer from version 3 on; 2.x refuses it",
+            "Prometheus 2 refuses the whole answer, Prometheus 3 takes it: line 1: quoted name",
+        ],
+    );
 }
 
 #[test]

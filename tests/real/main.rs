@@ -1,4 +1,4 @@
-//! The real binary between real counterparts from Debian: Prometheus, node_exporter,
+//! The real binary between real counterparts from Debian: Prometheus, promtool, node_exporter,
 //! mysqld_exporter, curl, openssl, sslscan, sslyze, libfaketime and strace.
 //!
 //! `cargo test --release --features real-exporters --test real`; `.ci/run` installs the packages. Without
@@ -18,6 +18,7 @@ mod posture;
 mod prometheus;
 mod status_page;
 mod system_calls;
+mod verdicts;
 mod weak_clients;
 
 #[path = "../support/mod.rs"]

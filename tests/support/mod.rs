@@ -25,6 +25,7 @@ pub(crate) mod pki;
 pub(crate) mod plain;
 pub(crate) mod privileges;
 pub(crate) mod proxy;
+pub(crate) mod verdicts;
 pub(crate) mod version1;
 
 use std::{

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scrape::Timing;
 use crate::{
+    exposition::Acceptance,
     file,
     pki::{self, Access, Existing},
 };
@@ -86,8 +87,19 @@ pub(super) struct Anatomy {
     pub(super) longest_line: Option<Longest>,
     /// Lines too long to be looked at.
     pub(super) cut_lines: u64,
+    /// What Prometheus makes of it.
+    #[serde(default)]
+    pub(super) acceptance: Acceptance,
+    /// Problems for Prometheus.
     pub(super) problem_count: u64,
+    /// The first of them.
     pub(super) problems: Vec<Problem>,
+    /// The one that decides what Prometheus makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) decisive: Option<Problem>,
+    /// Where `promtool check metrics` stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) promtool: Option<Problem>,
     pub(super) families: Vec<Family>,
 }
 

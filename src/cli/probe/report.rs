@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use super::{
     compare::{Comparison, Summary, Times, seconds},
     escape::Escaped,
-    measurement::{Anatomy, Family, Largest, Measurement, Runs},
+    measurement::{Anatomy, Family, Largest, Measurement, Problem, Runs},
     verdict::{Verdict, faults},
 };
 use crate::{
     cli::figures::{Grouped, Size, table},
-    exposition::{MAX_FAMILIES, MAX_LINE},
+    exposition::{Acceptance, MAX_FAMILIES, MAX_LINE},
 };
 
 /// How many times the slowest scrape a `timeout` should be.
@@ -50,6 +50,7 @@ pub(super) fn plain(
     };
     row("timeout", &format!("{timeout_seconds} s; {suggested} s would do{beyond}"), out)?;
     anatomy(&measurement.answer, out)?;
+    judges(&measurement.answer, out)?;
     let faults = faults(measurement);
     row("sound", if faults.is_empty() { "yes" } else { "no" }, out)?;
     for fault in faults {
@@ -128,6 +129,35 @@ fn anatomy(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
         row("not read whole", &format!("{lines} lines over {MAX_LINE} bytes"), out)?;
     }
     Ok(())
+}
+
+/// What Prometheus makes of the answer, and what promtool makes of it if that differs.
+fn judges(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
+    if answer.bytes.is_none() {
+        return Ok(());
+    }
+    let verdict = match answer.acceptance {
+        Acceptance::Whole if answer.looked_at.is_some() => "takes the part that was looked at",
+        Acceptance::Whole => "takes the answer",
+        Acceptance::InPart => "takes part of the answer and ignores the rest",
+        Acceptance::Since3 => "takes the answer from version 3 on; 2.x refuses it, with `up` 0",
+        Acceptance::Refused => "refuses the whole answer: `up` is 0",
+    };
+    row("Prometheus", verdict, out)?;
+    let is_refused = answer.acceptance == Acceptance::Refused;
+    match &answer.promtool {
+        Some(Problem { line, problem, .. }) => {
+            let differs = match answer.acceptance {
+                Acceptance::Whole | Acceptance::InPart => ", which Prometheus does not mind",
+                Acceptance::Since3 | Acceptance::Refused => "",
+            };
+            row("promtool", &format!("refuses line {line}: {problem}{differs}"), out)
+        }
+        None if is_refused && !answer.openmetrics => {
+            row("promtool", "finds no error: it reads by other rules than Prometheus", out)
+        }
+        None => Ok(()),
+    }
 }
 
 fn families(

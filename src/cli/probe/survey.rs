@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     exporter::Exporter,
-    exposition::{Format, Reader, Statistics},
+    exposition::{self, Format, Reader, Statistics},
     relay::is_openmetrics,
     upstream::{Framing, UpstreamHead},
 };
@@ -92,6 +92,7 @@ pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Anato
 
 /// Names and excerpts are kept escaped, so that no program that prints them can be hurt.
 fn fill(anatomy: &mut Anatomy, statistics: Statistics) {
+    anatomy.acceptance = statistics.acceptance();
     let Statistics { bytes, lines, samples, families, beyond, longest, .. } = statistics;
     anatomy.bytes = Some(bytes);
     anatomy.lines = lines;
@@ -102,15 +103,9 @@ fn fill(anatomy: &mut Anatomy, statistics: Statistics) {
     anatomy.family_count = families.len() as u64;
     anatomy.beyond_series = beyond.map(|beyond| beyond.series);
     anatomy.problem_count = statistics.problem_count;
-    anatomy.problems = statistics
-        .problems
-        .into_iter()
-        .map(|problem| Problem {
-            line: problem.line,
-            problem: problem.fault.to_string(),
-            excerpt: Escaped(&problem.excerpt).to_string(),
-        })
-        .collect();
+    anatomy.problems = statistics.problems.iter().map(Problem::from).collect();
+    anatomy.decisive = statistics.decisive.as_ref().map(Problem::from);
+    anatomy.promtool = statistics.promtool.as_ref().map(Problem::from);
     anatomy.families = families
         .into_iter()
         .map(|family| Family {
@@ -120,6 +115,16 @@ fn fill(anatomy: &mut Anatomy, statistics: Statistics) {
             bytes: family.bytes,
         })
         .collect();
+}
+
+impl From<&exposition::Problem> for Problem {
+    fn from(problem: &exposition::Problem) -> Self {
+        Self {
+            line: problem.line,
+            problem: problem.fault.to_string(),
+            excerpt: Escaped(&problem.excerpt).to_string(),
+        }
+    }
 }
 
 fn header(head: &UpstreamHead, name: &HeaderName) -> Option<String> {

@@ -5,9 +5,12 @@ use std::fmt;
 use super::{
     compare::{Comparison, Summary, seconds},
     escape::Escaped,
-    measurement::Measurement,
+    measurement::{Measurement, Problem},
 };
-use crate::cli::figures::{Grouped, Size};
+use crate::{
+    cli::figures::{Grouped, Size},
+    exposition::Acceptance,
+};
 
 /// From this part of the exporter's `timeout` on, a scrape is slow.
 const SLOW: f64 = 0.8;
@@ -75,8 +78,13 @@ impl Verdict {
             reasons.push(format!("takes {part:.0} % of its timeout"));
         }
         reasons.extend(faults(measurement));
-        let state = if reasons.is_empty() { State::Ok } else { State::Warning };
         let answer = &measurement.answer;
+        let state = match (answer.acceptance, reasons.is_empty()) {
+            // The target would be down.
+            (Acceptance::Refused, _) => State::Critical,
+            (_, true) => State::Ok,
+            (_, false) => State::Warning,
+        };
         let mut summary = format!("{}: ", Escaped(&measurement.exporter));
         for reason in reasons {
             summary.push_str(&reason);
@@ -127,10 +135,18 @@ pub(super) fn faults(measurement: &Measurement) -> Vec<String> {
         Some(other) => faults.push(format!("Content-Type `{}` is none of metrics", Escaped(other))),
         None => faults.push("no Content-Type".to_owned()),
     }
-    if let Some(first) = answer.problems.first() {
-        let (count, line) = (answer.problem_count, first.line);
-        let noun = if count == 1 { "problem" } else { "problems" };
-        faults.push(format!("{count} {noun} in the text, line {line}: {}", first.problem));
+    if let Some(Problem { line, problem, .. }) = &answer.decisive {
+        let count = match answer.problem_count {
+            0 | 1 => String::new(),
+            count => format!("{count} problems in the text; "),
+        };
+        let effect = match answer.acceptance {
+            Acceptance::Refused => "Prometheus refuses the whole answer",
+            Acceptance::Since3 => "Prometheus 2 refuses the whole answer, Prometheus 3 takes it",
+            Acceptance::InPart => "Prometheus ignores part of the answer",
+            Acceptance::Whole => "Prometheus takes the answer",
+        };
+        faults.push(format!("{count}{effect}: line {line}: {problem}"));
     }
     faults
 }

@@ -1,0 +1,166 @@
+//! One record of the text format, as Prometheus' scraper reads it.
+//!
+//! After its lexer `model/textparse/promlex.l` and parser `promparse.go`, versions 2.42 and 3. Not
+//! after the format's description, which is stricter in places and laxer in others.
+
+use super::{
+    Fault, Format,
+    cursor::{Cursor, Quoted, is_blank, is_float, is_integer},
+    labels::Labels,
+    line::{Line, Name, Taken, kind},
+};
+
+/// Reads a record: a line without its newline, or several if label values hold newlines.
+pub(super) fn parse(record: &[u8]) -> Result<Taken<'_>, Fault> {
+    let mut cursor = Cursor(record);
+    let is_indented = cursor.blanks();
+    match cursor.first() {
+        None => Ok(Line::Nothing.into()),
+        Some(0) => Ok(end()),
+        Some(b'#') => comment(Cursor(&cursor.0[1..])),
+        Some(_) => {
+            let (name, remark) = sample(cursor)?;
+            let remark = if is_indented { Some(Fault::Indented) } else { remark };
+            Ok(Taken { line: Line::Sample(name), remark })
+        }
+    }
+}
+
+/// The lexer takes a NUL for the end of the text.
+fn end() -> Taken<'static> {
+    Taken { line: Line::End, remark: Some(Fault::Nul) }
+}
+
+/// What stands behind the `#`.
+fn comment(mut cursor: Cursor<'_>) -> Result<Taken<'_>, Fault> {
+    let is_separated = cursor.blanks();
+    // In a comment that a blank begins, the lexer passes over NUL bytes, except for the first.
+    if cursor.first() == Some(0) || (!is_separated && cursor.0.contains(&0)) {
+        return Ok(end());
+    }
+    let keyword = cursor.word();
+    let is_known = is_separated && matches!(keyword, b"HELP" | b"TYPE");
+    // At the end of the line the keyword is a comment.
+    if !is_known || !cursor.blanks() {
+        return Ok(Line::Nothing.into());
+    }
+    let mut remark = None;
+    let name = if cursor.first() == Some(b'"') {
+        remark = Some(Fault::QuotedName);
+        match cursor.quoted() {
+            Quoted::Whole(name) if !name.contains(&0) => name,
+            Quoted::Whole(_) | Quoted::Broken | Quoted::Open => return Err(Fault::Name),
+        }
+    } else {
+        cursor.metric_name()
+    };
+    if name.is_empty() && remark.is_none() || cursor.first() == Some(0) {
+        return Err(Fault::Name);
+    }
+    // One byte separates, whichever it is.
+    let words = cursor.0.get(1..).unwrap_or_default();
+    if keyword == b"TYPE" {
+        let kind = kind(words, Format::Text).ok_or(Fault::Type)?;
+        return Ok(Taken { line: Line::Type(Name(name), kind), remark });
+    }
+    if std::str::from_utf8(words).is_err() {
+        return Err(Fault::NotUtf8);
+    }
+    let is_silent = cursor.0.iter().all(|&byte| is_blank(byte));
+    let line = if is_silent { Line::About(Name(name)) } else { Line::Help(Name(name)) };
+    Ok(Taken { line, remark })
+}
+
+fn sample(mut cursor: Cursor<'_>) -> Result<(Name<'_>, Option<Fault>), Fault> {
+    let bare = cursor.metric_name();
+    let mut name = Some(bare).filter(|name| !name.is_empty());
+    if name.is_some() {
+        cursor.blanks();
+    } else if cursor.first() != Some(b'{') {
+        return Err(Fault::Name);
+    }
+    let mut remark = None;
+    if cursor.takes(b'{') {
+        labels(&mut cursor, &mut name, &mut remark)?;
+    }
+    let name = name.ok_or(Fault::Name)?;
+    cursor.blanks();
+    let value = cursor.take_while(|byte| !is_blank(byte) && !matches!(byte, b'{' | b'\n' | 0));
+    if !is_float(value) {
+        return Err(Fault::Value);
+    }
+    cursor.blanks();
+    let timestamp = cursor.take_while(|byte| byte.is_ascii_digit());
+    cursor.blanks();
+    if !cursor.is_empty() || !(timestamp.is_empty() || is_integer(timestamp)) {
+        return Err(Fault::Timestamp);
+    }
+    Ok((Name(name), remark))
+}
+
+/// Reads up to the closing brace. A quoted word without a value is the metric's name, if it has
+/// none yet. Commas between labels may be missing.
+fn labels<'a>(
+    cursor: &mut Cursor<'a>,
+    name: &mut Option<&'a [u8]>,
+    remark: &mut Option<Fault>,
+) -> Result<(), Fault> {
+    let mut found = Labels::default();
+    loop {
+        cursor.blanks();
+        if cursor.takes(b'}') {
+            return found.check();
+        }
+        let is_quoted = cursor.first() == Some(b'"');
+        let label = if is_quoted { quoted_name(cursor)? } else { cursor.label_name() };
+        cursor.blanks();
+        if is_quoted {
+            *remark = Some(Fault::QuotedName);
+            let is_metric_name = matches!(cursor.first(), Some(b',' | b'}'));
+            if is_metric_name {
+                if label.is_empty() || name.replace(label).is_some() {
+                    return Err(Fault::Labels);
+                }
+                cursor.takes(b',');
+                continue;
+            }
+        }
+        let is_named = is_quoted || !label.is_empty();
+        if !is_named || !cursor.takes(b'=') {
+            return Err(Fault::Labels);
+        }
+        cursor.blanks();
+        let value = label_value(cursor)?;
+        if is_quoted {
+            found.add_quoted(label, value)
+        } else {
+            found.add(label, value)
+        }
+        cursor.blanks();
+        cursor.takes(b',');
+    }
+}
+
+/// A quoted name; the opening quote is next.
+pub(super) fn quoted_name<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
+    match cursor.quoted() {
+        Quoted::Whole(name) if name.contains(&0) => Err(Fault::Labels),
+        Quoted::Whole(name) if std::str::from_utf8(name).is_err() => Err(Fault::NotUtf8),
+        Quoted::Whole(name) => Ok(name),
+        Quoted::Broken => Err(Fault::Labels),
+        Quoted::Open => Err(Fault::OpenQuote),
+    }
+}
+
+/// A label's value with its escapes, which may be any.
+pub(super) fn label_value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
+    if cursor.first() != Some(b'"') {
+        return Err(Fault::Labels);
+    }
+    match cursor.quoted() {
+        Quoted::Whole(value) if std::str::from_utf8(value).is_err() => Err(Fault::NotUtf8),
+        Quoted::Whole(value) => Ok(value),
+        Quoted::Broken => Err(Fault::Labels),
+        Quoted::Open => Err(Fault::OpenQuote),
+    }
+}
