@@ -1,13 +1,17 @@
 //! Who may ask: the allow-list of client certificates, and HTTP Basic beside them.
 
+mod basic;
+
 use std::{fmt, net::IpAddr};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use hyper::header::{AUTHORIZATION, HeaderMap};
-use subtle::ConstantTimeEq;
-use tokio::sync::Mutex;
+use hyper::header::HeaderMap;
 
-use crate::{error::Refusal, peer::ClientIdentity};
+use self::basic::Basic;
+use crate::{
+    deadline::Deadline,
+    error::Refusal,
+    peer::{ClientIdentity, Peer},
+};
 
 /// `[default] auth = user:password`. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -148,6 +152,15 @@ impl Access {
         Self { allow, basic: basic.map(Basic::new) }
     }
 
+    /// Takes over from `before`, at a reload: the queue of password checks and, if the password is
+    /// the same, which one was accepted. Otherwise each reload would let one more check run, and
+    /// send every scraper through the queue again.
+    pub fn continue_from(&mut self, before: &Self) {
+        if let (Some(basic), Some(before)) = (&mut self.basic, &before.basic) {
+            basic.continue_from(before);
+        }
+    }
+
     /// Whether `client` may ask at all, whatever its password.
     #[must_use]
     pub fn allows(&self, client: Option<&ClientIdentity>) -> bool {
@@ -157,103 +170,36 @@ impl Access {
 
     /// Checks one request.
     ///
+    /// Waits only for a password that was not accepted before and is compared with a bcrypt hash,
+    /// until `deadline` at most. Dropping the future takes the check out of the queue.
+    ///
     /// # Errors
     /// [`Refusal::NotAllowed`] before [`Refusal::Unauthorized`]: who is not on the list does not
-    /// get to guess passwords.
+    /// get to guess passwords. [`Refusal::Unchecked`] when the password could not be checked.
     pub async fn check(
         &self,
-        client: Option<&ClientIdentity>,
+        peer: &Peer,
         headers: &HeaderMap,
+        deadline: Deadline,
     ) -> Result<(), Refusal> {
-        if !self.allows(client) {
+        if !self.allows(peer.identity.as_ref()) {
             return Err(Refusal::NotAllowed);
         }
         match &self.basic {
             None => Ok(()),
-            Some(basic) if basic.accepts(headers).await => Ok(()),
-            Some(_) => Err(Refusal::Unauthorized),
+            Some(basic) => basic.check(peer, headers, deadline).await,
         }
     }
-}
-
-/// HTTP Basic (RFC 7617). Everything is compared by digest, in constant time.
-#[derive(Debug)]
-struct Basic {
-    expected: BasicAuth,
-    /// Digest of the last credentials that bcrypt accepted. bcrypt takes tens of milliseconds of
-    /// CPU by design, which would be most of a scrape.
-    ///
-    /// Held while bcrypt runs, so that of scrapes that arrive together one pays for all, and
-    /// guesses take one core at most.
-    accepted: Mutex<Option<[u8; 32]>>,
-}
-
-impl Basic {
-    fn new(expected: BasicAuth) -> Self {
-        Self { expected, accepted: Mutex::new(None) }
-    }
-
-    async fn accepts(&self, headers: &HeaderMap) -> bool {
-        let Some(given) = credentials(headers) else {
-            return false;
-        };
-        let mut halves = given.splitn(2, |&byte| byte == b':');
-        let (Some(user), Some(password)) = (halves.next(), halves.next()) else {
-            return false;
-        };
-        let user_is_right = equal(user, self.expected.user.as_bytes());
-        match &self.expected.password {
-            Password::Plain(expected) => user_is_right & equal(password, expected.as_bytes()),
-            Password::Bcrypt(hash) => {
-                let print = sha256(&given);
-                let mut accepted = self.accepted.lock().await;
-                if accepted.is_some_and(|accepted| accepted.ct_eq(&print).into()) {
-                    return true;
-                }
-                let (password, hash) = (password.to_vec(), hash.clone());
-                // An error of bcrypt's is a wrong password: the hash was checked when it was read.
-                let verified = tokio::task::spawn_blocking(move || {
-                    bcrypt::verify(password, &hash).unwrap_or(false)
-                });
-                let right = user_is_right & verified.await.unwrap_or(false);
-                if right {
-                    *accepted = Some(print);
-                }
-                right
-            }
-        }
-    }
-}
-
-/// The decoded `user:password` of the one `Authorization: Basic` header.
-fn credentials(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let mut all = headers.get_all(AUTHORIZATION).iter();
-    let (Some(only), None) = (all.next(), all.next()) else {
-        return None;
-    };
-    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, token.trim()).ok()
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut print = [0; 32];
-    print.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    print
-}
-
-/// Digests first, so that the time does not tell the length either.
-fn equal(one: &[u8], two: &[u8]) -> bool {
-    sha256(one).ct_eq(&sha256(two)).into()
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::deadline::Budget;
 
     fn client() -> ClientIdentity {
         ClientIdentity {
@@ -309,51 +255,15 @@ mod tests {
         }
     }
 
-    fn authorization(value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
-    }
-
-    #[tokio::test]
-    async fn basic_wants_the_right_user_and_password() {
-        let plain = BasicAuth {
-            user: "user".to_owned(),
-            password: Password::Plain("pass:word".to_owned()),
-        };
-        let hashed = BasicAuth {
-            user: "user".to_owned(),
-            password: Password::Bcrypt(bcrypt::hash("pass:word", 4).unwrap()),
-        };
-        for expected in [plain, hashed] {
-            let access = Access::new(Vec::new(), Some(expected));
-            // Twice: the second time the answer is remembered.
-            for _ in 0..2 {
-                // user:pass:word
-                let right = authorization("bAsIc dXNlcjpwYXNzOndvcmQ=");
-                assert!(access.check(None, &right).await.is_ok());
-                for wrong in [
-                    "Basic dXNlcjpwYXNzOndvcmQx",
-                    "Basic dXNlcjE6cGFzczp3b3Jk",
-                    "Basic dXNlcg==",
-                    "Basic !",
-                    "Bearer dXNlcjpwYXNzOndvcmQ=",
-                    "Basic",
-                ] {
-                    let refusal = access.check(None, &authorization(wrong)).await;
-                    assert!(matches!(refusal, Err(Refusal::Unauthorized)), "{wrong}");
-                }
-                let none = access.check(None, &HeaderMap::new()).await;
-                assert!(matches!(none, Err(Refusal::Unauthorized)));
-            }
-        }
-    }
-
     #[tokio::test]
     async fn who_is_not_on_the_list_is_refused_before_the_password_is_looked_at() {
         let rule = ClientPattern::CommonName("other".to_owned());
         let auth = BasicAuth { user: "u".to_owned(), password: Password::Plain("p".to_owned()) };
         let access = Access::new(vec![rule], Some(auth));
-        for client in [None, Some(client())] {
-            let refusal = access.check(client.as_ref(), &HeaderMap::new()).await;
+        let deadline = Deadline::after(Instant::now(), Budget::new(Budget::MAX).unwrap());
+        for identity in [None, Some(client())] {
+            let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity };
+            let refusal = access.check(&peer, &HeaderMap::new(), deadline).await;
             assert!(matches!(refusal, Err(Refusal::NotAllowed)));
         }
     }

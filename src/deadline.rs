@@ -14,6 +14,9 @@ impl Budget {
     /// Longest budget: one day. Anything longer is a mistake in the file.
     pub const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+    /// That of a request that asks no exporter: Prometheus' usual `scrape_timeout`, ten seconds.
+    pub const OF_OWN_ANSWERS: Self = Self(Duration::from_secs(10));
+
     /// `None` when `length` is zero or longer than [`Budget::MAX`].
     #[must_use]
     pub fn new(length: Duration) -> Option<Self> {

@@ -9,6 +9,7 @@ pub mod certificate;
 mod enrol;
 #[cfg(test)]
 mod tests;
+mod unchecked;
 
 use std::{io, time::Duration};
 
@@ -17,6 +18,7 @@ use hyper::{Method, StatusCode};
 pub use self::{
     abort::{Abort, IntegrityFault},
     enrol::EnrolError,
+    unchecked::Unchecked,
 };
 
 /// Who caused it: where to look first.
@@ -120,6 +122,9 @@ pub enum Refusal {
     /// Basic authentication missing or wrong.
     #[error("wrong or missing user and password")]
     Unauthorized,
+    /// The password could not be checked: it may be right or wrong.
+    #[error(transparent)]
+    Unchecked(#[from] Unchecked),
     /// `max-concurrent` scrapes of the exporter are running.
     #[error("the exporter has max-concurrent scrapes in flight")]
     TooManyScrapes,
@@ -141,7 +146,7 @@ pub enum Refusal {
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 12] = [
+pub const REJECTIONS: [&str; 15] = [
     "http_version",
     "bad_host",
     "request_body",
@@ -152,6 +157,9 @@ pub const REJECTIONS: [&str; 12] = [
     "not_allowed",
     "dismissed",
     "unauthorized",
+    "password_queue_full",
+    "password_too_late",
+    "password_check_failed",
     "reload_refused",
     "broken_configuration",
 ];
@@ -250,6 +258,10 @@ impl Refusal {
             }
             Self::Dismissed => (StatusCode::FORBIDDEN, "client is no longer let in", Close),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized", Keep),
+            Self::Unchecked(why) => {
+                let (status, reason) = why.status();
+                (status, reason, Keep)
+            }
             Self::TooManyScrapes => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes of this exporter", Keep)
             }
@@ -293,7 +305,8 @@ impl Refusal {
             | Self::NotAllowed
             | Self::Dismissed
             | Self::Unauthorized => Blame::Downstream,
-            Self::TooManyScrapes
+            Self::Unchecked(_)
+            | Self::TooManyScrapes
             | Self::BrokenConfiguration
             | Self::Draining
             | Self::ReloadRefused
@@ -318,6 +331,7 @@ impl Refusal {
             Self::NotAllowed => "not_allowed",
             Self::Dismissed => "dismissed",
             Self::Unauthorized => "unauthorized",
+            Self::Unchecked(why) => why.label(),
             Self::TooManyScrapes => "too_many_scrapes",
             Self::BrokenConfiguration => "broken_configuration",
             Self::Draining => "draining",

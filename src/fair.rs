@@ -128,6 +128,12 @@ impl<K: Owner> FairSemaphore<K> {
         Some(Waiter { semaphore: self, owner, number, granted, is_over: false })
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().waiting.len()
+    }
+
     fn release(&self) {
         let mut state = self.state();
         let Some((_, owner)) = state.round.pop_first() else {

@@ -1,5 +1,7 @@
 //! One request: route, find the exporter, set the deadline, fetch, relay.
 
+mod admit;
+
 use std::{
     error::Error as _,
     sync::{Arc, Weak},
@@ -17,10 +19,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::admit::{charged, deadline_of, let_in};
 use crate::{
     access::Access,
     activity::Activity,
-    deadline::{Deadline, SCRAPE_TIMEOUT_HEADER},
+    deadline::Deadline,
     discovery::Place,
     enrol::Desk,
     error::{Afterwards, EnrolError, Methods, Refusal, UpstreamError},
@@ -129,10 +132,13 @@ async fn answer(
             return Err(EnrolError::NotEnrolled.into());
         }
         let host = route::well_formed(head)?;
-        service.access.check(peer.identity.as_ref(), &head.headers).await?;
-        Ok((route::route(&head.uri)?, host))
+        // Not a word of it before the client is let in.
+        let route = route::route(&head.uri);
+        let deadline = deadline_of(service, route.as_ref().ok(), head, arrival);
+        let_in(service, peer, head, deadline).await?;
+        Ok((route?, host, deadline))
     };
-    let (route, host) = match routed.await {
+    let (route, host, deadline) = match routed.await {
         Ok(routed) => routed,
         Err(refusal) => return Err(refused(service, peer, refusal, None)),
     };
@@ -160,8 +166,14 @@ async fn answer(
                 return Err(refused(service, peer, Refusal::UnknownExporter, Some(&exporter)));
             };
             let connector = &service.connector;
-            let request =
-                ScrapeRequest { connector, exporter, head, forwarded: &forwarded, arrival };
+            let request = ScrapeRequest {
+                connector,
+                exporter,
+                head,
+                forwarded: &forwarded,
+                arrival,
+                deadline,
+            };
             scrape(service, peer, activity, &request).await
         }
         (Route::List, Some(exporters)) => Ok(Answer::Own(list(exporters))),
@@ -273,6 +285,7 @@ struct ScrapeRequest<'a> {
     head: &'a Parts,
     forwarded: &'a str,
     arrival: Instant,
+    deadline: Deadline,
 }
 
 async fn scrape(
@@ -281,20 +294,15 @@ async fn scrape(
     activity: &Arc<Activity>,
     request: &ScrapeRequest<'_>,
 ) -> Result<Answer, Refusal> {
-    let exporter = request.exporter;
-    let deadline = Deadline::of_scrape(
-        request.arrival,
-        exporter.rules.timeout,
-        request.head.headers.get(SCRAPE_TIMEOUT_HEADER),
-        service.scrape_timeout_offset,
-    );
+    let ScrapeRequest { exporter, arrival, deadline, .. } = *request;
+    let asked = Instant::now();
     let permit = exporter.try_acquire();
     let no_permit = permit.is_none();
     let mut scrape = Scrape::begin(
         Arc::clone(exporter),
         Arc::clone(peer),
         permit,
-        request.arrival.into_std(),
+        arrival.into_std(),
         Arc::downgrade(activity) as Weak<dyn AbortCause>,
     );
     let first_bytes = if is_draining(service) {
@@ -302,7 +310,8 @@ async fn scrape(
     } else if no_permit {
         Err(Refusal::TooManyScrapes)
     } else {
-        first_bytes(request, deadline, activity, &mut scrape).await.map_err(Refusal::from)
+        let first_bytes = first_bytes(request, activity, &mut scrape).await;
+        first_bytes.map_err(|error| charged(error, arrival, asked, deadline))
     };
     match first_bytes {
         Ok((head, mut body)) => {
@@ -324,11 +333,10 @@ async fn scrape(
 /// Up to here a failure is a clean 502 or 504.
 async fn first_bytes(
     request: &ScrapeRequest<'_>,
-    deadline: Deadline,
     activity: &Arc<Activity>,
     scrape: &mut Scrape,
 ) -> Result<(UpstreamHead, RelayBody), UpstreamError> {
-    let ScrapeRequest { connector, exporter, head, forwarded, .. } = request;
+    let &ScrapeRequest { connector, exporter, head, forwarded, deadline, .. } = request;
     scrape.connecting();
     let stream = connector.connect(exporter, deadline).await?;
     scrape.connected();

@@ -108,7 +108,7 @@ impl AcceptError {
     }
 }
 
-/// Why there was no request to look at.
+/// Why a request got no answer, or there was none to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unread {
     /// No complete head within `header-timeout`.
@@ -119,11 +119,18 @@ pub enum Unread {
     Malformed,
     /// No TLS any more, after a handshake that was in order.
     BrokenTls,
+    /// The client left while its password was checked, or before. It is a guess all the same.
+    LeftUnchecked,
 }
 
 impl Unread {
-    const ALL: [Self; 4] =
-        [Self::HeaderTimeout, Self::HeadTooLarge, Self::Malformed, Self::BrokenTls];
+    const ALL: [Self; 5] = [
+        Self::HeaderTimeout,
+        Self::HeadTooLarge,
+        Self::Malformed,
+        Self::BrokenTls,
+        Self::LeftUnchecked,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -131,6 +138,7 @@ impl Unread {
             Self::HeadTooLarge => "head_too_large",
             Self::Malformed => "malformed",
             Self::BrokenTls => "broken_tls",
+            Self::LeftUnchecked => "left_unchecked",
         }
     }
 }
@@ -231,7 +239,7 @@ impl Metrics {
         self.rejected.count(reason);
     }
 
-    /// A request was refused before there was a head to look at.
+    /// A request got no answer.
     pub fn unread(&self, reason: Unread) {
         self.rejected.count(reason.label());
     }

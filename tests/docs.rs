@@ -101,7 +101,8 @@ fn every_key_has_its_row_and_every_row_its_key() {
 #[test]
 fn every_status_has_its_row_and_every_row_its_status() {
     let readme = repository("README.md");
-    let (source, enrol) = (repository("src/error.rs"), repository("src/error/enrol.rs"));
+    let [source, enrol, unchecked] =
+        ["src/error.rs", "src/error/enrol.rs", "src/error/unchecked.rs"].map(repository);
     let statuses = [
         ("StatusCode::BAD_REQUEST,", 400),
         ("StatusCode::UNAUTHORIZED,", 401),
@@ -119,9 +120,12 @@ fn every_status_has_its_row_and_every_row_its_status() {
         ("StatusCode::HTTP_VERSION_NOT_SUPPORTED,", 505),
     ];
     let mut answers = BTreeSet::new();
-    for (source, function) in
-        [(&source, "pub fn verdict("), (&source, "fn status("), (&enrol, "fn status(")]
-    {
+    for (source, function) in [
+        (&source, "pub fn verdict("),
+        (&source, "fn status("),
+        (&enrol, "fn status("),
+        (&unchecked, "fn status("),
+    ] {
         let body = between(source, function, "\n    }\n");
         let mut parts = body.split('"');
         let mut before = parts.next().unwrap_or_default();

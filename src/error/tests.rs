@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::blocking::BlockingError;
 
 #[test]
 fn the_list_has_the_word_of_every_abort_and_no_other() {
@@ -40,7 +41,12 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::Query => Some(Refusal::NotAllowed),
         Refusal::NotAllowed => Some(Refusal::Dismissed),
         Refusal::Dismissed => Some(Refusal::Unauthorized),
-        Refusal::Unauthorized => Some(Refusal::ReloadRefused),
+        Refusal::Unauthorized => Some(Unchecked::QueueFull.into()),
+        Refusal::Unchecked(Unchecked::QueueFull) => Some(Unchecked::TooLate.into()),
+        Refusal::Unchecked(Unchecked::TooLate) => {
+            Some(Unchecked::Failed(BlockingError::Panicked { purpose: "check" }).into())
+        }
+        Refusal::Unchecked(Unchecked::Failed(_)) => Some(Refusal::ReloadRefused),
         Refusal::ReloadRefused => Some(Refusal::BrokenConfiguration),
         // Those of a scrape.
         Refusal::BrokenConfiguration

@@ -87,6 +87,7 @@ impl State {
         if let (Some(exporters), Some(before)) = (&mut assets.exporters, &self.service.exporters) {
             exporters.continue_from(before);
         }
+        assets.access.continue_from(&self.service.access);
         let mut lasting = self.lasting.clone();
         lasting.address = listens_anew.unwrap_or(lasting.address);
         Self::new(config, assets, lasting)

@@ -9,6 +9,7 @@ mod descriptors;
 mod floods;
 mod handshakes;
 mod neighbours;
+mod passwords;
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -48,21 +49,31 @@ impl Setup {
     fn with_rsa_4096(proxy_keys: &str) -> Self {
         let pki = Pki::new();
         pki.replace_server_by_rsa_4096();
-        Self::start(pki, &[], proxy_keys)
+        let config = pki.config_ini(proxy_keys);
+        Self::start(pki, &[], &config)
+    }
+
+    /// The same that asks for a user and a password as well.
+    fn with_auth(auth: &str) -> Self {
+        let pki = Pki::new();
+        let config =
+            pki.config_ini("").replacen("[default]\n", &format!("[default]\nauth = {auth}\n"), 1);
+        Self::start(pki, &[], &config)
     }
 
     fn beneath(wrapper: &[&str], proxy_keys: &str) -> Self {
-        Self::start(Pki::new(), wrapper, proxy_keys)
+        let pki = Pki::new();
+        let config = pki.config_ini(proxy_keys);
+        Self::start(pki, wrapper, &config)
     }
 
-    fn start(pki: Pki, wrapper: &[&str], proxy_keys: &str) -> Self {
+    fn start(pki: Pki, wrapper: &[&str], config: &str) -> Self {
         let exporter = Exporter::start(|conversation| {
             conversation.read_request()?;
             conversation.answer("", Framing::ContentLength, Body::text(100))
         });
         let wrapper: Vec<_> = wrapper.iter().map(Into::into).collect();
-        let proxy =
-            Proxy::start_beneath(&wrapper, &pki.config_ini(proxy_keys), &exporter.section("e"));
+        let proxy = Proxy::start_beneath(&wrapper, config, &exporter.section("e"));
         Self { pki, proxy, _exporter: exporter }
     }
 

@@ -1,0 +1,231 @@
+//! HTTP Basic (RFC 7617). Everything is compared by digest, in constant time.
+//!
+//! A bcrypt check takes tens to hundreds of milliseconds of a core, by design. So:
+//!
+//! - Credentials that were accepted before are looked up first. They wait for nothing.
+//! - One check runs at a time: guesses take one core at most. It has a thread of its own.
+//! - Few may wait, and their turns go round by address. Beyond that a request is refused with 503:
+//!   whoever guesses fills no more than that, and delays other addresses by one check each.
+//! - Requests with the same credentials share one check.
+//! - A check whose client left before its turn is not made.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use subtle::ConstantTimeEq;
+use tokio::{sync::OnceCell, time::timeout_at};
+
+use super::{BasicAuth, Password};
+use crate::{
+    blocking::Threads,
+    deadline::Deadline,
+    error::{Refusal, Unchecked},
+    fair::FairSemaphore,
+    peer::{Host, Peer},
+};
+
+/// Most checks that wait. At a quarter of a second each, as with bcrypt's usual cost of 12, the last
+/// one waits eight seconds.
+const MOST_WAITING: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct Basic {
+    expected: BasicAuth,
+    checks: Arc<Checks>,
+}
+
+/// SHA-256 of `user:password`.
+type Print = [u8; 32];
+
+/// The checks of passwords against one bcrypt hash.
+struct Checks {
+    queue: Arc<FairSemaphore<Host>>,
+    threads: Threads,
+    /// Of the last credentials that were right. No lock here is held while anything waits.
+    accepted: Mutex<Option<Print>>,
+    /// Checks that wait or run. Requests with the same credentials wait for the same cell.
+    pending: Mutex<HashMap<Print, Weak<OnceCell<bool>>>>,
+}
+
+impl fmt::Debug for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Checks(…)")
+    }
+}
+
+impl Basic {
+    pub(super) fn new(expected: BasicAuth) -> Self {
+        let checks = Checks::new(
+            FairSemaphore::new(1, MOST_WAITING),
+            // The queue alone lets one begin.
+            Threads::new("password check", 1),
+        );
+        Self { expected, checks: Arc::new(checks) }
+    }
+
+    pub(super) fn continue_from(&mut self, before: &Self) {
+        self.checks = if self.expected == before.expected {
+            Arc::clone(&before.checks)
+        } else {
+            let Checks { queue, threads, .. } = &*before.checks;
+            Arc::new(Checks::new(Arc::clone(queue), threads.clone()))
+        };
+    }
+
+    pub(super) async fn check(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+        deadline: Deadline,
+    ) -> Result<(), Refusal> {
+        let given = credentials(headers).ok_or(Refusal::Unauthorized)?;
+        let mut halves = given.splitn(2, |&byte| byte == b':');
+        let (Some(user), Some(password)) = (halves.next(), halves.next()) else {
+            return Err(Refusal::Unauthorized);
+        };
+        let user_is_right = equal(user, self.expected.user.as_bytes());
+        let is_right = match &self.expected.password {
+            Password::Plain(expected) => user_is_right & equal(password, expected.as_bytes()),
+            Password::Bcrypt(hash) => {
+                let print = sha256(&given);
+                let guess =
+                    Guess { print, user_is_right, password: password.to_vec(), hash: hash.clone() };
+                self.checks.accepts(&print)
+                    || timeout_at(
+                        deadline.instant(),
+                        self.checks.verdict(Host::of(peer.address.ip()), guess),
+                    )
+                    .await
+                    .unwrap_or(Err(Unchecked::TooLate))?
+            }
+        };
+        if is_right { Ok(()) } else { Err(Refusal::Unauthorized) }
+    }
+}
+
+/// Credentials, and the hash that they have to match.
+struct Guess {
+    print: Print,
+    user_is_right: bool,
+    password: Vec<u8>,
+    hash: String,
+}
+
+impl Guess {
+    /// A wrong user costs as much as a wrong password: the time must not tell who exists.
+    fn is_right(&self) -> bool {
+        // An error of bcrypt's is a wrong password: the hash was checked when it was read.
+        let password_is_right = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
+        self.user_is_right & password_is_right
+    }
+}
+
+impl Checks {
+    fn new(queue: Arc<FairSemaphore<Host>>, threads: Threads) -> Self {
+        Self { queue, threads, accepted: Mutex::default(), pending: Mutex::default() }
+    }
+
+    fn lock_accepted(&self) -> MutexGuard<'_, Option<Print>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_pending(&self) -> MutexGuard<'_, HashMap<Print, Weak<OnceCell<bool>>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether these credentials were right before.
+    fn accepts(&self, print: &Print) -> bool {
+        self.lock_accepted().is_some_and(|accepted| accepted.ct_eq(print).into())
+    }
+
+    /// Waits for the check of `guess`, which is its own or that of another request.
+    ///
+    /// Dropping the future leaves it to the others that wait for it; without any it is not begun.
+    async fn verdict(self: &Arc<Self>, host: Host, guess: Guess) -> Result<bool, Unchecked> {
+        let pending = self.join(guess.print);
+        pending.cell.get_or_try_init(|| self.run(host, guess)).await.copied()
+    }
+
+    async fn run(self: &Arc<Self>, host: Host, guess: Guess) -> Result<bool, Unchecked> {
+        let permit = self.queue.acquire(host).await?;
+        // By a check whose request did not wait for its result.
+        if self.accepts(&guess.print) {
+            return Ok(true);
+        }
+        let checks = Arc::clone(self);
+        let check = move || {
+            let is_right = guess.is_right();
+            // Here, so that a hash that takes longer than a scrape may is not checked in vain.
+            if is_right {
+                *checks.lock_accepted() = Some(guess.print);
+            }
+            // Moved in, so that the next check waits for this one even if its request does not.
+            drop(permit);
+            is_right
+        };
+        Ok(self.threads.run(check).await?)
+    }
+
+    fn join(&self, print: Print) -> Pending<'_> {
+        let mut pending = self.lock_pending();
+        let cell = match pending.get(&print).and_then(Weak::upgrade) {
+            Some(cell) => cell,
+            None => {
+                let cell = Arc::default();
+                pending.insert(print, Arc::downgrade(&cell));
+                cell
+            }
+        };
+        drop(pending);
+        Pending { checks: self, print, cell }
+    }
+}
+
+/// A request's share in a check.
+struct Pending<'a> {
+    checks: &'a Checks,
+    print: Print,
+    cell: Arc<OnceCell<bool>>,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.checks.lock_pending();
+        // Others join under the lock only.
+        if Arc::strong_count(&self.cell) == 1 {
+            pending.remove(&self.print);
+        }
+    }
+}
+
+/// The decoded `user:password` of the one `Authorization: Basic` header.
+fn credentials(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let (Some(only), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, token.trim()).ok()
+}
+
+fn sha256(bytes: &[u8]) -> Print {
+    let mut print = [0; 32];
+    print.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    print
+}
+
+/// Digests first, so that the time does not tell the length either.
+fn equal(one: &[u8], two: &[u8]) -> bool {
+    sha256(one).ct_eq(&sha256(two)).into()
+}

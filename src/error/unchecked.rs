@@ -1,0 +1,44 @@
+//! Why a password was not checked.
+
+use hyper::StatusCode;
+
+use crate::{blocking::BlockingError, fair::QueueFull};
+
+/// Why a password was not checked against its bcrypt hash.
+#[derive(Debug, thiserror::Error)]
+pub enum Unchecked {
+    /// As many checks wait as may, and none of this address's would be next.
+    #[error("too many password checks are waiting")]
+    QueueFull,
+    /// The deadline passed before the check was over, or the check left too little of the time that
+    /// a scrape has.
+    #[error("the password check took too long")]
+    TooLate,
+    /// The check could not be run.
+    #[error(transparent)]
+    Failed(#[from] BlockingError),
+}
+
+impl From<QueueFull> for Unchecked {
+    fn from(QueueFull: QueueFull) -> Self {
+        Self::QueueFull
+    }
+}
+
+impl Unchecked {
+    pub(super) fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "too many password checks"),
+            Self::TooLate => (StatusCode::SERVICE_UNAVAILABLE, "password check took too long"),
+            Self::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "password check failed"),
+        }
+    }
+
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::QueueFull => "password_queue_full",
+            Self::TooLate => "password_too_late",
+            Self::Failed(_) => "password_check_failed",
+        }
+    }
+}

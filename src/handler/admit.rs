@@ -1,0 +1,120 @@
+//! Who may ask, within the time that a request has.
+
+use hyper::http::request::Parts;
+use tokio::time::Instant;
+
+use super::Service;
+use crate::{
+    deadline::{Budget, Deadline, SCRAPE_TIMEOUT_HEADER},
+    error::{Refusal, Unchecked, UpstreamError},
+    metrics::Unread,
+    peer::{ANY_PEER, Peer},
+    route::Route,
+};
+
+/// When a request has to be over: a scrape at its exporter's deadline, anything else after
+/// [`Budget::OF_OWN_ANSWERS`], or sooner if the scraper says so.
+pub(super) fn deadline_of(
+    service: &Service,
+    route: Option<&Route>,
+    head: &Parts,
+    arrival: Instant,
+) -> Deadline {
+    let exporter = match (route, &service.exporters) {
+        (Some(Route::Scrape { exporter, .. }), Some(exporters)) => exporters.get(exporter),
+        _ => None,
+    };
+    Deadline::of_scrape(
+        arrival,
+        exporter.map_or(Budget::OF_OWN_ANSWERS, |exporter| exporter.rules.timeout),
+        head.headers.get(SCRAPE_TIMEOUT_HEADER),
+        service.scrape_timeout_offset,
+    )
+}
+
+/// Checks who asks. No exporter is involved yet, and no slot of one taken.
+pub(super) async fn let_in(
+    service: &Service,
+    peer: &Peer,
+    head: &Parts,
+    deadline: Deadline,
+) -> Result<(), Refusal> {
+    let mut leaving = LeftUnchecked { service, peer, is_over: false };
+    let checked = service.access.check(peer, &head.headers, deadline).await;
+    leaving.is_over = true;
+    checked
+}
+
+/// Counts and logs a client that leaves while its password is checked, or waits to be: otherwise
+/// guesses that are not waited for would show nowhere.
+struct LeftUnchecked<'a> {
+    service: &'a Service,
+    peer: &'a Peer,
+    is_over: bool,
+}
+
+impl Drop for LeftUnchecked<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.service.metrics.unread(Unread::LeftUnchecked);
+        tracing::info!(
+            target: ANY_PEER,
+            client = self.peer.client(),
+            peer = %self.peer.address,
+            reason = "the client left before its password was checked",
+            "request refused"
+        );
+    }
+}
+
+/// What a scrape failed by that asked its exporter at `asked`. An exporter that had no time left is
+/// not to blame for it: a password check that took more than a tenth of the scrape's time is.
+pub(super) fn charged(
+    error: UpstreamError,
+    arrival: Instant,
+    asked: Instant,
+    deadline: Deadline,
+) -> Refusal {
+    let all = deadline.remaining(arrival);
+    let spent = asked.saturating_duration_since(arrival);
+    if deadline.remaining(Instant::now()).is_zero() && spent * 10 > all {
+        Unchecked::TooLate.into()
+    } else {
+        error.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::error::Blame;
+
+    #[tokio::test(start_paused = true)]
+    async fn f05_a_scrape_whose_time_went_into_its_password_check_is_no_fault_of_the_exporter() {
+        let secs = Duration::from_secs_f64;
+        for (check, exporter, blamed) in [
+            (0.0, 5.0, Blame::Upstream),
+            (0.5, 4.5, Blame::Upstream),
+            (0.6, 4.4, Blame::Proxy),
+            (4.9, 0.1, Blame::Proxy),
+            // Not the deadline: the exporter refused, say.
+            (0.6, 1.0, Blame::Upstream),
+        ] {
+            let arrival = Instant::now();
+            let deadline = Deadline::after(arrival, Budget::new(secs(5.0)).unwrap());
+            advance(secs(check)).await;
+            let asked = Instant::now();
+            advance(secs(exporter)).await;
+            let refusal = charged(UpstreamError::FirstByteTimeout, arrival, asked, deadline);
+            assert_eq!(refusal.blame(), blamed, "{check} s for the check");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Checks of passwords against a bcrypt hash, each of which takes a quarter of a second of a core:
+//! those of strangers are no trouble for a scraper whose password was accepted before.
+
+use std::{
+    io,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::{
+    Setup,
+    support::{
+        EndOnDrop,
+        client::{Client, Response},
+        metrics::Samples,
+    },
+};
+
+/// bcrypt's usual cost.
+const COST: u32 = 12;
+
+/// Connections that guess.
+const GUESSERS: usize = 60;
+
+/// Scrapes beside them.
+const SCRAPES: usize = 30;
+
+fn setup() -> Setup {
+    let hash = bcrypt::hash("secret", COST).expect("a hash");
+    Setup::with_auth(&format!("user:{hash}"))
+}
+
+fn request(target: &str, credentials: &str) -> String {
+    let token = STANDARD.encode(credentials);
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\nAuthorization: Basic {token}\r\n\r\n")
+}
+
+fn ask(client: &mut Client, target: &str, credentials: &str) -> io::Result<Response> {
+    client.send(request(target, credentials))?;
+    client.read_response()
+}
+
+fn scrape(client: &mut Client, credentials: &str) -> io::Result<Response> {
+    ask(client, "/prometheus?exporter=e", credentials)
+}
+
+#[track_caller]
+fn assert_lets_in(client: &mut Client) -> Duration {
+    let begun = Instant::now();
+    let response = scrape(client, "user:secret").expect("an answer");
+    assert_eq!((response.head.status, response.body.bytes), (200, 100), "{response:?}");
+    begun.elapsed()
+}
+
+#[test]
+fn f05_a_scraper_that_was_let_in_before_is_answered_at_once_beside_sixty_that_guess() {
+    let setup = setup();
+    let mut scraper = setup.connect();
+    assert_lets_in(&mut scraper);
+    let (over, wrong, full) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (slowest, cores) = thread::scope(|scope| {
+        let _end = EndOnDrop(&over);
+        for guesser in 0..GUESSERS {
+            let (setup, over, wrong, full) = (&setup, &over, &wrong, &full);
+            scope.spawn(move || {
+                let mut client = setup.connect();
+                let mut number = 0;
+                while !over.load(Ordering::Relaxed) {
+                    number += 1;
+                    let guess = format!("user:{guesser}-{number}");
+                    let Response { head, .. } = scrape(&mut client, &guess).expect("an answer");
+                    if head.status == 401 {
+                        wrong.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    assert_eq!(head.status, 503, "{head:?}");
+                    assert!(head.reason.contains("password check"), "{head:?}");
+                    assert_eq!(head.header("retry-after"), Some("1"));
+                    full.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(200));
+                }
+            });
+        }
+        // The queue is full.
+        while full.load(Ordering::Relaxed) < GUESSERS {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let (begun, cpu) = (Instant::now(), setup.proxy.cpu_time());
+        let mut times = Vec::new();
+        for number in 0..SCRAPES {
+            // Now and then over a new connection.
+            if number % 3 == 2 {
+                scraper = setup.connect();
+            }
+            times.push(assert_lets_in(&mut scraper));
+            thread::sleep(Duration::from_millis(100));
+        }
+        let cores = (setup.proxy.cpu_time() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
+        (times.into_iter().max().unwrap_or_default(), cores)
+    });
+    // A check takes at least a quarter of a second, and 32 would be before its own.
+    assert!(slowest < Duration::from_secs(3), "{slowest:?} for a scrape");
+    // One for the checks, and some for requests and handshakes.
+    assert!(cores < 1.6, "{cores:.2} cores");
+    assert!(wrong.load(Ordering::Relaxed) > 0, "no guess was checked");
+    let lines = setup.proxy.log_lines();
+    let blamed = lines.iter().filter(|line| line.contains("\"blame\":\"exporter\""));
+    assert_eq!(blamed.count(), 0, "{lines:#?}");
+}
+
+/// Requests that were refused for this reason.
+fn rejected(samples: &Samples, reason: &str) -> f64 {
+    samples.value(&format!("scrapegate_http_rejected_total{{reason=\"{reason}\"}}"))
+}
+
+#[test]
+fn f05_guesses_that_are_not_waited_for_are_counted_and_not_checked() {
+    const GUESSES: u64 = 150;
+    let setup = setup();
+    let mut scraper = setup.connect();
+    let begun = setup.proxy.cpu_time();
+    assert_lets_in(&mut scraper);
+    let one_check = setup.proxy.cpu_time() - begun;
+    let begun = setup.proxy.cpu_time();
+    for number in 0..GUESSES {
+        let mut client = setup.connect();
+        client.send(request("/metrics", &format!("user:{number}"))).expect("sent");
+        client.wait_until_read();
+    }
+    setup.proxy.assert_logged("request refused", GUESSES);
+    let spent = setup.proxy.cpu_time() - begun;
+    // What is more than handshakes are the few checks that had begun.
+    assert!(spent < one_check * 50, "{spent:?} for {GUESSES} guesses, {one_check:?} for a check");
+    let page = ask(&mut scraper, "/metrics", "user:secret").expect("an answer");
+    let samples = Samples::parse(&page.body.text());
+    let counted = ["unauthorized", "left_unchecked", "password_queue_full"];
+    assert_eq!(
+        counted.map(|reason| rejected(&samples, reason)).iter().sum::<f64>(),
+        GUESSES as f64
+    );
+    assert!(rejected(&samples, "left_unchecked") > GUESSES as f64 / 2.0);
+}
