@@ -1,6 +1,7 @@
 //! Every file that the configuration names, read and checked: certificates, keys, CAs, CRLs,
 //! credentials. What comes out can serve; what is wrong is reported with the line that names it.
 
+mod judge;
 mod pem_files;
 mod upstream_tls;
 
@@ -10,7 +11,10 @@ use hyper::header::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use self::pem_files::{Beside, Reader};
+use self::{
+    judge::{Anchors, Own},
+    pem_files::{Beside, Certificates, Reader},
+};
 use crate::{
     access::Access,
     config::{
@@ -177,10 +181,19 @@ impl<'a> Loader<'a> {
         let chain = self.reader.certificates(&files.certificate, Purpose::Chain, &beside);
         let key = self.reader.key(&files.key, &beside);
         let clients = self.clients(&files.clients, &beside);
-        let chain = chain?;
+        let placed = chain?;
+        let chain = ders(&placed);
         self.server_validity(&files.certificate, &chain);
+        let is_in_order = key.as_ref().is_none_or(|key| self.key_matches(files, &placed, key));
+        if is_in_order {
+            let own = match files.enrolment {
+                Some(_) => Own::EnrolledServer,
+                None => Own::Server,
+            };
+            let verdicts = judge::chain(&placed, own, self.now);
+            self.reader.verdicts(&files.certificate, verdicts);
+        }
         let (key, clients) = (key?, clients?);
-        self.key_matches(files, &chain, &key);
         match tls::server_tls(level, chain, &key, clients) {
             Ok(tls) => Some(tls),
             Err(error) => {
@@ -210,14 +223,24 @@ impl<'a> Loader<'a> {
             ClientAuth::None => Some(Clients::Anyone),
             ClientAuth::Require { ca, crl } => {
                 let anchors = self.reader.certificates(ca, Purpose::ClientAuthorities, beside);
-                if let Some(anchors) = &anchors {
-                    self.note_expiry(ca, "clients' CA", anchors);
-                }
-                let crls = match crl {
+                let lists = match crl {
                     None => Some(Vec::new()),
                     Some(file) => self.reader.revocation_lists(file, beside, self.now),
                 };
-                Some(Clients::Require { anchors: anchors?, crls: crls? })
+                let anchors = anchors?;
+                self.note_expiry(ca, "clients' CA", &ders(&anchors));
+                let verdicts = judge::anchors(&anchors, Anchors::OfClients, self.now);
+                let mut is_usable = self.reader.verdicts(ca, verdicts);
+                let lists = lists?;
+                if let Some(file) = crl {
+                    let (of_anchors, of_lists) = judge::lists(&anchors, &lists);
+                    is_usable &= self.reader.verdicts(ca, of_anchors);
+                    is_usable &= self.reader.verdicts(file, of_lists);
+                }
+                is_usable.then(|| Clients::Require {
+                    anchors: ders(&anchors),
+                    crls: lists.into_iter().map(|(_, der)| der.into()).collect(),
+                })
             }
         }
     }
@@ -247,33 +270,42 @@ impl<'a> Loader<'a> {
         let Ok(expires) = OffsetDateTime::from_unix_timestamp(first_end) else {
             return;
         };
-        if role != "server" && expires < self.now {
-            self.report(
-                file.warning(format!("a certificate in it expired on {}", date(first_end))),
-            );
-        } else if expires > self.now && expires < self.now + EXPIRES_SOON {
+        if expires > self.now && expires < self.now + EXPIRES_SOON {
             self.report(file.warning(format!("expires soon, on {}", date(first_end))));
         }
         self.certificates.push(CertificateFile { path: file.value.clone(), role, expires });
     }
 
+    /// Whether the key belongs to the first certificate, as far as can be said.
     fn key_matches(
         &mut self,
         files: &TlsFiles,
-        chain: &[CertificateDer<'static>],
+        chain: &Certificates,
         key: &rustls::pki_types::PrivateKeyDer<'static>,
-    ) {
+    ) -> bool {
         // A key that cannot be loaded is reported by whoever builds the server.
         let Ok(key) = tls::provider().key_provider.load_private_key(key.clone_key()) else {
-            return;
+            return true;
         };
-        let matches = chain.first().and_then(|leaf| tls::server_key_matches(leaf, key.as_ref()));
-        if matches == Some(false) {
+        let matches = |(_, certificate): &&(_, CertificateDer<'static>)| {
+            tls::server_key_matches(certificate, key.as_ref())
+        };
+        if chain.first().and_then(|first| matches(&first)) != Some(false) {
+            return true;
+        }
+        if let Some((place, _)) = chain.iter().find(|it| matches(it) == Some(true)) {
+            self.report(files.certificate.error(format!(
+                "{}: {place} is the certificate of the key, and others come before it: put it first, \
+                 then its issuer, then the CA",
+                files.certificate.value.display()
+            )));
+        } else {
             self.report(files.key.error(format!(
                 "does not belong to the certificate in {}",
                 files.certificate.value.display()
             )));
         }
+        false
     }
 
     fn exporters(&mut self, configs: &[ExporterConfig]) -> Exporters {
@@ -322,6 +354,10 @@ impl<'a> Loader<'a> {
             }
         }
     }
+}
+
+fn ders(placed: &Certificates) -> Vec<CertificateDer<'static>> {
+    placed.iter().map(|(_, der)| der.clone()).collect()
 }
 
 /// What each of the files is read for.

@@ -2,15 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use x509_parser::parse_x509_crl;
 
+use super::judge::{self, Verdict};
 use crate::{
     config::{Findings, Sourced},
     file::{self, Files},
-    pem::{self, Contents, Purpose, Remark},
+    pem::{self, Contents, Place, Purpose, Remark},
 };
+
+/// Certificates with where they are in their file.
+pub(super) type Certificates = Vec<(Place, CertificateDer<'static>)>;
 
 /// What else is read, and for what: one file may be named for several purposes.
 pub(super) type Beside<'a> = &'a [(Purpose, &'a Path)];
@@ -56,9 +60,26 @@ impl<'a> Reader<'a> {
         file: &Sourced<PathBuf>,
         purpose: Purpose,
         beside: Beside<'_>,
-    ) -> Option<Vec<CertificateDer<'static>>> {
+    ) -> Option<Certificates> {
         let contents = self.pem(file, MAX_BUNDLE, purpose, beside)?;
-        Some(contents.used.into_iter().map(|(_, der)| der.into()).collect())
+        Some(contents.used.into_iter().map(|(place, der)| (place, der.into())).collect())
+    }
+
+    /// Reports what was judged about a file; says whether it can be used.
+    pub(super) fn verdicts(&mut self, file: &Sourced<PathBuf>, verdicts: Vec<Verdict>) -> bool {
+        let path = file.value.display();
+        let mut is_usable = true;
+        for verdict in verdicts {
+            let finding = match verdict {
+                Verdict::Error(text) => {
+                    is_usable = false;
+                    file.error(format!("{path}: {text}"))
+                }
+                Verdict::Warning(text) => file.warning(format!("{path}: {text}")),
+            };
+            self.findings.push(finding);
+        }
+        is_usable
     }
 
     /// All CRLs of a file. One past its `nextUpdate` is warned about: it refuses every client.
@@ -67,7 +88,7 @@ impl<'a> Reader<'a> {
         file: &Sourced<PathBuf>,
         beside: Beside<'_>,
         now: OffsetDateTime,
-    ) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+    ) -> Option<Vec<(Place, Vec<u8>)>> {
         let contents = self.pem(file, MAX_BUNDLE, Purpose::RevocationLists, beside)?;
         let expired = contents.used.iter().any(|(_, list)| {
             parse_x509_crl(list).is_ok_and(|(_, list)| {
@@ -78,7 +99,7 @@ impl<'a> Reader<'a> {
             self.findings
                 .push(file.warning("a CRL in it is past its nextUpdate: its clients are refused"));
         }
-        Some(contents.used.into_iter().map(|(_, der)| der.into()).collect())
+        Some(contents.used)
     }
 
     /// The one private key of a file that the world may not read.
@@ -88,13 +109,15 @@ impl<'a> Reader<'a> {
         beside: Beside<'_>,
     ) -> Option<PrivateKeyDer<'static>> {
         let contents = self.pem(file, MAX_FILE, Purpose::Key, beside)?;
-        match contents.into_key() {
-            Ok(key) => Some(key),
-            Err(problem) => {
+        let usable = contents.into_key().and_then(|key| match judge::key(&key) {
+            None => Ok(key),
+            Some(problem) => Err(problem),
+        });
+        usable
+            .map_err(|problem| {
                 self.findings.push(file.error(format!("{}: {problem}", file.value.display())));
-                None
-            }
-        }
+            })
+            .ok()
     }
 
     /// What a PEM file holds, if nothing is wrong with it.
@@ -115,7 +138,9 @@ impl<'a> Reader<'a> {
             remark.belongs_to.is_some_and(|purpose| beside.contains(&(purpose, &*file.value)))
         };
         for remark in contents.remarks.iter().filter(|remark| !is_used_elsewhere(remark)) {
-            let text = format!("{path}: {}", remark.text);
+            // About the file as a whole, or about one of its blocks.
+            let colon = if remark.text.starts_with("holds") { "" } else { ":" };
+            let text = format!("{path}{colon} {}", remark.text);
             let finding = if remark.is_error { file.error(text) } else { file.warning(text) };
             self.findings.push(finding);
         }

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::pem_files::{Beside, Reader};
+use time::OffsetDateTime;
+
+use super::{
+    ders,
+    judge::{self, Anchors, Own},
+    pem_files::{Beside, Reader},
+};
 use crate::{
     config::{Sourced, UpstreamTlsConfig},
     exporter::UpstreamTls,
@@ -23,7 +29,11 @@ pub(super) fn load<T>(
         let beside: Beside<'_> =
             &[(Purpose::Chain, &certificate.value), (Purpose::Key, &key.value)];
         let chain = reader.certificates(certificate, Purpose::Chain, beside);
-        (chain, reader.key(key, beside), key)
+        if let Some(chain) = &chain {
+            let verdicts = judge::chain(chain, Own::Client, OffsetDateTime::now_utc());
+            reader.verdicts(certificate, verdicts);
+        }
+        (chain.as_ref().map(ders), reader.key(key, beside), key)
     });
     let servers = match servers {
         Some(trusted) => Servers::Of(trusted?),
@@ -58,7 +68,11 @@ fn trusted<T>(
     match &tls.ca {
         Some(file) => {
             let anchors = reader.certificates(file, Purpose::ServerAuthorities, &[])?;
-            match Trust::new(anchors, Vec::new(), algorithms) {
+            let verdicts = judge::anchors(&anchors, Anchors::OfServers, OffsetDateTime::now_utc());
+            if !reader.verdicts(file, verdicts) {
+                return None;
+            }
+            match Trust::new(ders(&anchors), Vec::new(), algorithms) {
                 Ok(trust) => Some(trust),
                 Err(error) => {
                     let message = format!("{}: {}", file.value.display(), Chain(&error));

@@ -6,6 +6,7 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+use time::OffsetDateTime;
 
 use crate::{
     Files, line_of, run, set_mode,
@@ -87,6 +88,32 @@ fn a_ca_bundle_needs_a_certificate_and_none_that_cannot_be_read() {
     ] {
         fs::write(pki.path("ca.pem"), bundle).expect("written");
         assert_mistake(&pki, "client-ca", words);
+    }
+}
+
+/// A new file or a right clock mends it without a restart, so it does not stop the start.
+#[test]
+fn f11_the_only_client_ca_out_of_its_time_is_a_warning_with_date_and_remedy() {
+    for (days, words) in [
+        (-10..-1, ["expired on 20", "put the CA's new"]),
+        (1..10, ["is not valid before 20", "clock"]),
+    ] {
+        let pki = Pki::new();
+        let mut params = CertificateParams::new([]).expect("no names to refuse");
+        params.distinguished_name.push(DnType::CommonName, "scrapegate test CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = OffsetDateTime::now_utc() + time::Duration::days(days.start);
+        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days.end);
+        let ca = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
+        fs::write(pki.path("ca.pem"), ca.pem()).expect("written");
+        let ended = Files::new(&pki.config_ini(""), "").check();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
+        let is_it = |line: &&String| {
+            line.contains("client-ca: warning: ")
+                && line.contains("no client is let in")
+                && words.iter().all(|word| line.contains(word))
+        };
+        assert_eq!(ended.out.iter().filter(is_it).count(), 1, "{words:?}: {:#?}", ended.out);
     }
 }
 

@@ -12,6 +12,7 @@ mod enrolment;
 mod examples;
 mod handshakes;
 mod openitcockpit;
+mod openssl_files;
 mod openssl_pki;
 mod own_metrics;
 mod posture;
