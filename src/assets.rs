@@ -4,6 +4,7 @@
 mod judge;
 mod pem_files;
 mod upstream_tls;
+mod validity;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use hyper::header::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
+pub use self::validity::CertificateFile;
 use self::{
     judge::{Anchors, Own},
     pem_files::{Beside, Certificates, Reader},
@@ -24,11 +26,8 @@ use crate::{
     exporter::{Authorization, Exporter, Exporters, UpstreamTls},
     file::Files,
     pem::Purpose,
-    tls::{self, Clients, ServerTls, validity},
+    tls::{self, Clients, ServerTls},
 };
-
-/// A certificate this close to its end is warned about.
-const EXPIRES_SOON: time::Duration = time::Duration::days(14);
 
 /// All that a server needs beside the numbers of the configuration.
 #[derive(Debug)]
@@ -41,6 +40,16 @@ pub struct Assets {
     pub access: Access,
     /// The certificates that were read, for `check`.
     pub certificates: Vec<CertificateFile>,
+    /// The revocation lists that were read, with the time at which they are out of date.
+    pub revocation_lists: Vec<CertificateFile>,
+}
+
+impl Assets {
+    /// How long everything that was read is valid.
+    #[must_use]
+    pub fn validities(&self) -> Vec<CertificateFile> {
+        self.certificates.iter().chain(&self.revocation_lists).cloned().collect()
+    }
 }
 
 /// How connections are met.
@@ -52,17 +61,6 @@ pub enum Front {
     PlainHttp,
     /// With plain HTTP, and nothing but enrolment: `try-autossl` is on, and there is no certificate.
     NotEnrolled,
-}
-
-/// A file with certificates, and when the first of them expires.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFile {
-    /// The file.
-    pub path: PathBuf,
-    /// What it is for.
-    pub role: &'static str,
-    /// When the first of its certificates expires.
-    pub expires: OffsetDateTime,
 }
 
 /// Reads all files. The second value has every finding; the first is there when none of them is an
@@ -85,7 +83,8 @@ pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
     let findings = loader.reader.findings;
     let assets = match front {
         Some(front) if !findings.has_errors() => {
-            Some(Assets { front, exporters, access, certificates: loader.certificates })
+            let Loader { certificates, revocation_lists, .. } = loader;
+            Some(Assets { front, exporters, access, certificates, revocation_lists })
         }
         Some(_) | None => None,
     };
@@ -121,6 +120,7 @@ struct Loader<'a> {
     reader: Reader<'a>,
     now: OffsetDateTime,
     certificates: Vec<CertificateFile>,
+    revocation_lists: Vec<CertificateFile>,
 }
 
 impl<'a> Loader<'a> {
@@ -129,6 +129,7 @@ impl<'a> Loader<'a> {
             reader: Reader::new(files),
             now: OffsetDateTime::now_utc(),
             certificates: Vec::new(),
+            revocation_lists: Vec::new(),
         }
     }
 
@@ -183,7 +184,7 @@ impl<'a> Loader<'a> {
         let clients = self.clients(&files.clients, &beside);
         let placed = chain?;
         let chain = ders(&placed);
-        self.server_validity(&files.certificate, &chain);
+        self.server_validity(files, &chain);
         let is_in_order = key.as_ref().is_none_or(|key| self.key_matches(files, &placed, key));
         if is_in_order {
             let own = match files.enrolment {
@@ -195,7 +196,10 @@ impl<'a> Loader<'a> {
         }
         let (key, clients) = (key?, clients?);
         match tls::server_tls(level, chain, &key, clients) {
-            Ok(tls) => Some(tls),
+            Ok(tls) => {
+                self.note_lists(files, &tls);
+                Some(tls)
+            }
             Err(error) => {
                 let culprit = match (&error, &files.clients) {
                     (tls::ServerConfigError::Key(_), _) => &files.key,
@@ -245,18 +249,50 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// An expired server certificate would fail every scrape: better not to start.
-    fn server_validity(&mut self, file: &Sourced<PathBuf>, chain: &[CertificateDer<'static>]) {
-        let Some((not_before, not_after)) = chain.first().and_then(validity) else {
+    /// An expired server certificate would fail every scrape: better not to start. With
+    /// `try-autossl` it is served all the same. openITCOCKPIT does not verify it, and renews it over
+    /// the connection that a refusal to start would take from it.
+    fn server_validity(&mut self, files: &TlsFiles, chain: &[CertificateDer<'static>]) {
+        let file = &files.certificate;
+        let Some((not_before, not_after)) = chain.first().and_then(tls::validity) else {
             return;
         };
         let now = self.now.unix_timestamp();
+        let is_enrolled = files.enrolment.is_some();
+        let all_the_same = "it is served all the same, and an openITCOCKPIT server can renew it";
         if now < not_before {
-            self.report(file.error(format!("is not valid before {}", date(not_before))));
+            let message = format!("is not valid before {}", date(not_before));
+            self.report(if is_enrolled {
+                file.warning(format!("{message}: {all_the_same}. Is the clock right?"))
+            } else {
+                file.not_yet(format!("{message}: is the clock right?"))
+            });
         } else if now > not_after {
-            self.report(file.error(format!("expired on {}", date(not_after))));
+            let message = format!("expired on {}", date(not_after));
+            self.report(if is_enrolled {
+                file.warning(format!("{message}: {all_the_same}"))
+            } else {
+                file.error(message)
+            });
         }
         self.note_expiry(file, "server", chain.get(..1).unwrap_or_default());
+    }
+
+    /// Of an issuer's lists only the newest counts, so it is the verifier who knows.
+    fn note_lists(&mut self, files: &TlsFiles, tls: &ServerTls) {
+        let verifier = tls.clients.as_ref();
+        let next_update = verifier.and_then(|verifier| verifier.trust().next_update());
+        if let (ClientAuth::Require { crl: Some(file), .. }, Some(next_update)) =
+            (&files.clients, next_update)
+            && let Ok(expires) = OffsetDateTime::from_unix_timestamp(next_update)
+        {
+            self.revocation_lists.push(CertificateFile {
+                path: file.value.clone(),
+                role: validity::LISTS,
+                begins: OffsetDateTime::UNIX_EPOCH,
+                expires,
+            });
+        }
     }
 
     fn note_expiry(
@@ -265,15 +301,26 @@ impl<'a> Loader<'a> {
         role: &'static str,
         certificates: &[CertificateDer<'static>],
     ) {
-        let ends = certificates.iter().filter_map(validity).map(|(_, not_after)| not_after);
+        let ends = certificates
+            .iter()
+            .filter_map(|certificate| tls::validity(certificate))
+            .map(|(_, not_after)| not_after);
         let Some(first_end) = ends.min() else { return };
-        let Ok(expires) = OffsetDateTime::from_unix_timestamp(first_end) else {
+        let begins = certificates
+            .iter()
+            .filter_map(|certificate| tls::validity(certificate))
+            .map(|(begins, _)| begins)
+            .max();
+        let (Ok(begins), Ok(expires)) = (
+            OffsetDateTime::from_unix_timestamp(begins.unwrap_or_default()),
+            OffsetDateTime::from_unix_timestamp(first_end),
+        ) else {
             return;
         };
-        if expires > self.now && expires < self.now + EXPIRES_SOON {
+        if expires > self.now && expires < self.now + validity::EXPIRES_SOON {
             self.report(file.warning(format!("expires soon, on {}", date(first_end))));
         }
-        self.certificates.push(CertificateFile { path: file.value.clone(), role, expires });
+        self.certificates.push(CertificateFile { path: file.value.clone(), role, begins, expires });
     }
 
     /// Whether the key belongs to the first certificate, as far as can be said.

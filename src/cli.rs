@@ -51,7 +51,8 @@ mod exit {
         (
             SYSTEM,
             "the system refuses what is needed, such as the address to listen on, or room for what \
-             is printed",
+             is printed; or the certificate in `certfile` is not valid yet, also after 10 s: when the \
+             clock is set, another start succeeds",
         ),
         (CONFIGURATION, "`run`, `sd`, `import`: the files have mistakes, nothing was done"),
     ];

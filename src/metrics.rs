@@ -171,6 +171,8 @@ pub struct Configured {
     pub last_success: SystemTime,
     /// When the first certificate of each file expires, in seconds since 1970.
     pub certificates: BTreeMap<String, i64>,
+    /// When the first revocation list of each file is out of date, in seconds since 1970.
+    pub revocation_lists: BTreeMap<String, i64>,
 }
 
 /// Counts what the process does, from its start on, through all reloads.
@@ -200,6 +202,7 @@ impl Default for Metrics {
                 last_successful: true,
                 last_success: SystemTime::now(),
                 certificates: BTreeMap::new(),
+                revocation_lists: BTreeMap::new(),
             }),
         }
     }
@@ -255,20 +258,20 @@ impl Metrics {
         let _ = self.log_records_dropped.set(dropped);
     }
 
-    /// A configuration is in use from `now` on. Its certificates are files with the time, in
-    /// seconds since 1970, at which the first certificate in them expires.
+    /// A configuration is in use from `now` on. Its certificates and revocation lists are files with
+    /// the time, in seconds since 1970, at which the first one in them expires or is out of date.
     pub fn configured<'a>(
         &self,
         now: SystemTime,
         certificates: impl IntoIterator<Item = (&'a Path, i64)>,
+        revocation_lists: impl IntoIterator<Item = (&'a Path, i64)>,
     ) {
-        let mut by_file = BTreeMap::new();
-        for (file, expires) in certificates {
-            let first = by_file.entry(file.display().to_string()).or_insert(expires);
-            *first = expires.min(*first);
-        }
-        *self.lock_configured() =
-            Configured { last_successful: true, last_success: now, certificates: by_file };
+        *self.lock_configured() = Configured {
+            last_successful: true,
+            last_success: now,
+            certificates: first_ends(certificates),
+            revocation_lists: first_ends(revocation_lists),
+        };
     }
 
     /// A reload was refused: the configuration in use stays.
@@ -305,6 +308,16 @@ impl Metrics {
     }
 }
 
+/// The first end of each file.
+fn first_ends<'a>(all: impl IntoIterator<Item = (&'a Path, i64)>) -> BTreeMap<String, i64> {
+    let mut by_file = BTreeMap::new();
+    for (file, end) in all {
+        let first = by_file.entry(file.display().to_string()).or_insert(end);
+        *first = end.min(*first);
+    }
+    by_file
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,7 +346,8 @@ mod tests {
     fn of_a_file_named_twice_the_earlier_expiry_counts() {
         let metrics = Metrics::default();
         let file = Path::new("/a.pem");
-        metrics.configured(SystemTime::now(), [(file, 7), (file, 5), (Path::new("/b.pem"), 9)]);
+        let ends = [(file, 7), (file, 5), (Path::new("/b.pem"), 9)];
+        metrics.configured(SystemTime::now(), ends, []);
         let certificates = metrics.lock_configured().certificates.clone();
         assert_eq!(
             certificates,

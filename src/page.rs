@@ -36,6 +36,9 @@ pub static CONTENT_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
 /// A certificate this close to its end is pointed out.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
+/// A revocation list this close to its end is pointed out. Many are made anew each day.
+const OUT_OF_DATE_SOON: Duration = Duration::from_secs(6 * 3600);
+
 /// The moment that a page shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -253,20 +256,29 @@ fn certificates(configured: &Configured, now: Now) -> Markup {
             p { "None: this port speaks plain HTTP." }
         }
         dl class="files" {
-            @for (file, &expires) in &configured.certificates {
-                @let end = UNIX_EPOCH + Duration::from_secs(u64::try_from(expires).unwrap_or_default());
-                @let left = end.duration_since(now.time).ok();
+            @for (file, &end) in &configured.certificates {
                 dt { (file) }
-                dd {
-                    @match left {
-                        None => span class="bad" { "expired on " (date(end)) },
-                        Some(left) if left < EXPIRES_SOON => {
-                            span class="late" { "expires on " (date(end)) ", in " (duration(left)) }
-                        },
-                        Some(left) => { "expires on " (date(end)) ", in " (duration(left)) },
-                    }
-                }
+                dd { (end_of_validity(["expired on ", "expires on "], end, EXPIRES_SOON, now)) }
             }
+            @for (file, &end) in &configured.revocation_lists {
+                @let words = ["revocation list out of date since ", "revocation list good until "];
+                dt { (file) }
+                dd { (end_of_validity(words, end, OUT_OF_DATE_SOON, now)) }
+            }
+        }
+    }
+}
+
+/// The words are those for an end that has passed, and for one that is to come.
+fn end_of_validity([past, to_come]: [&str; 2], end: i64, soon: Duration, now: Now) -> Markup {
+    let end = UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or_default());
+    html! {
+        @match end.duration_since(now.time).ok() {
+            None => span class="bad" { (past) (date(end)) },
+            Some(left) if left < soon => {
+                span class="late" { (to_come) (date(end)) ", in " (duration(left)) }
+            },
+            Some(left) => { (to_come) (date(end)) ", in " (duration(left)) },
         }
     }
 }

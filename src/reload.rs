@@ -1,12 +1,16 @@
 //! The files read again: when someone asks, and when they hold something else than they did.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
-use tokio::{task::spawn_blocking, time::sleep};
+use time::OffsetDateTime;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, interval_at, sleep},
+};
 
 pub use crate::trigger::Status;
 use crate::{
-    assets::{self, Assets},
+    assets::{self, Assets, CertificateFile},
     config::{self, Config, Findings, Severity, Sources},
     exporter::ExporterName,
     file::Files,
@@ -53,24 +57,45 @@ pub struct Reloader {
     current: Config,
     /// As they were when they were last read, whatever came of it.
     files: Files,
+    /// What is in use of certificates and revocation lists.
+    certificates: Vec<CertificateFile>,
+    /// Whether what was refused last may be right later without a change of any file.
+    heals_with_time: bool,
 }
 
+/// How often certificates that are out of their time, or soon will be, are warned about.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 impl Reloader {
-    /// For a server that was started with `current`, read from `files`.
+    /// For a server that was started with `current` and `certificates`, read from `files`.
     #[must_use]
-    pub fn new(handle: Handle, sources: Sources, current: Config, files: Files) -> Self {
-        Self { handle, sources, started: current.clone(), current, files }
+    pub fn new(
+        handle: Handle,
+        sources: Sources,
+        current: Config,
+        files: Files,
+        certificates: Vec<CertificateFile>,
+    ) -> Self {
+        let (started, heals_with_time) = (current.clone(), false);
+        Self { handle, sources, started, current, files, certificates, heals_with_time }
     }
 
     /// Reloads whenever there is reason to. Dropped, it leaves the server as it is; a reload that
     /// has begun is then not told of.
     pub async fn run(mut self) -> Infallible {
         let trigger = self.handle.trigger();
+        let mut days = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
                 () = trigger.pulled() => {}
+                _ = days.tick() => {
+                    warn_of(&self.certificates, OffsetDateTime::now_utc());
+                    continue;
+                }
                 () = sleep(self.current.reload_interval.as_duration()) => {
-                    if !self.handle.is_serving() || !self.files_changed().await {
+                    if !self.handle.is_serving()
+                        || !(self.files_changed().await || self.has_healed().await)
+                    {
                         continue;
                     }
                 }
@@ -86,6 +111,18 @@ impl Reloader {
             let successful = self.reload().await;
             trigger.end(round, successful);
             systemd::ready(&self.handle);
+        }
+    }
+
+    /// Whether time has healed what was refused: a certificate that was not valid yet.
+    async fn has_healed(&self) -> bool {
+        if !self.heals_with_time {
+            return false;
+        }
+        let sources = self.sources.clone();
+        match spawn_blocking(move || load(&sources)).await {
+            Ok(loaded) => loaded.state.is_some(),
+            Err(_) => false,
         }
     }
 
@@ -126,14 +163,18 @@ impl Reloader {
             .await
             .map_err(|error| Some(error.to_string()))?;
         self.files = files;
+        self.heals_with_time = findings.heal_with_time();
         for finding in findings.iter() {
             match finding.severity {
-                Severity::Error => tracing::error!(at = %finding.origin, "{}", finding.message),
+                Severity::NotYet | Severity::Error => {
+                    tracing::error!(at = %finding.origin, "{}", finding.message)
+                }
                 Severity::Warning => tracing::warn!(at = %finding.origin, "{}", finding.message),
             }
         }
         let (config, assets) = state.ok_or(None)?;
         let first_expiry = first_expiry(&assets);
+        let certificates = assets.validities();
         let Reloaded { listens_anew, dismissed } =
             self.handle.reload(&config, assets).map_err(|error| Some(Chain(&error).to_string()))?;
         for key in needs_restart(&self.started, &config) {
@@ -157,7 +198,17 @@ impl Reloader {
             "reloaded"
         );
         self.current = config;
+        self.certificates = certificates;
         Ok(())
+    }
+}
+
+/// Warns of what is out of its time, or soon will be.
+fn warn_of(certificates: &[CertificateFile], now: OffsetDateTime) {
+    for file in certificates {
+        if let Some(complaint) = file.complaint(now) {
+            tracing::warn!(file = %file.path.display(), "{complaint}");
+        }
     }
 }
 

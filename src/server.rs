@@ -19,6 +19,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
+    task::yield_now,
     time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
@@ -244,14 +245,22 @@ impl Server {
     }
 }
 
-/// Ends connections when their client certificates do, by the wall clock: also when it is set.
+/// Ends connections when their client certificates do, or a CA or a revocation list by which they
+/// were let in: by the wall clock, also when it is set.
 ///
 /// Certificates are valid for whole seconds, so it looks when one has begun (RFC 5280 §4.1.2.5).
 async fn dismiss_expired(shared: &Shared) -> Infallible {
     loop {
         let now = wall_clock();
         let state = shared.state();
-        shared.connections.dismiss_expired(now, |peer, wire| state.welcomes(peer, wire));
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        for due in shared.connections.due(now, state.last_end_before(seconds)) {
+            if let Err(why) = state.judge(&due.peer, &due.wire) {
+                shared.connections.drain(&due, &why);
+            }
+            // With a list all of its clients are due, and others want to be accepted meanwhile.
+            yield_now().await;
+        }
         drop(state);
         sleep(to_next_second(SystemTime::now())).await;
     }
@@ -294,6 +303,7 @@ async fn serve(
         return;
     };
     let limit = state.limits.handshake_timeout.as_duration();
+    let before = wall_clock();
     let turns = (&shared.turns, Host::of(address.ip()));
     let shaken = tokio::select! {
         shaken = handshake(transport, &tls.config, limit, turns) => {
@@ -315,7 +325,7 @@ async fn serve(
             let chain = chain.map(|chain| chain.iter().map(|der| der.clone().into_owned()));
             let shown = chain.map(Iterator::collect).unwrap_or_default();
             let peer = Peer { address, identity };
-            serve_requests(stream, peer, Wire::Tls { shown }, state, &shared).await;
+            serve_requests(stream, peer, Wire::Tls { shown, before }, state, &shared).await;
         }
         Err((result, reason, refused)) => {
             metrics.handshake(result);

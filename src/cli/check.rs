@@ -51,7 +51,8 @@ fn summary(config: &Config, assets: &Assets, out: &mut dyn Write) -> io::Result<
     if !assets.certificates.is_empty() {
         writeln!(out)?;
         let now = OffsetDateTime::now_utc();
-        let rows = assets.certificates.iter().map(|certificate| {
+        let files = assets.validities();
+        let rows = files.iter().map(|certificate| {
             let days = (certificate.expires - now).whole_days();
             [
                 certificate.role.to_owned(),

@@ -1,6 +1,11 @@
 //! `scrapegate run`: the proxy.
 
-use std::{pin::pin, process::ExitCode};
+use std::{
+    pin::pin,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use tokio::runtime::Builder;
@@ -28,8 +33,15 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> ExitCode {
     let sources = args.files.sources();
-    let Loaded { state, findings, files } = load(&sources);
+    let Loaded { state, findings, files } = load_in_time(&sources);
     let Some((config, assets)) = state else {
+        if findings.heal_with_time() {
+            complain(format_args!(
+                "not started; a start that is tried again may succeed: {findings}"
+            ));
+            // Not 78: after that systemd does not try again.
+            return exit::SYSTEM.into();
+        }
         complain(format_args!(
             "{}: the configuration has mistakes; nothing is started",
             sources.config_file().display()
@@ -62,6 +74,37 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
+/// How long a certificate that is not valid yet is waited for: at boot the clock may be set any
+/// moment.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads both files and all they name; again and again for a while, if time heals what is wrong.
+///
+/// The wait also spaces the starts that a service manager tries: five within ten seconds are
+/// systemd's limit.
+fn load_in_time(sources: &Sources) -> Loaded {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let loaded = load(sources);
+        if loaded.state.is_some() || !loaded.findings.heal_with_time() {
+            return loaded;
+        }
+        if begun.elapsed() >= PATIENCE {
+            return loaded;
+        }
+        if !told {
+            complain(&loaded.findings);
+            complain(format_args!(
+                "waiting for up to {} s: the clock may be set soon",
+                PATIENCE.as_secs()
+            ));
+            told = true;
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
 async fn serve(
     config: Config,
     assets: Assets,
@@ -85,6 +128,7 @@ async fn serve(
         }
     };
     let first_expiry = first_expiry(&assets);
+    let certificates = assets.validities();
     let server = match given {
         None => Server::bind(&config, assets),
         Some(listener) => Server::on(listener, &config, assets),
@@ -109,7 +153,8 @@ async fn serve(
     );
     systemd::ready(&handle);
     let trigger = handle.trigger();
-    let mut reloading = pin!(Reloader::new(handle.clone(), sources, config, files).run());
+    let reloader = Reloader::new(handle.clone(), sources, config, files, certificates);
+    let mut reloading = pin!(reloader.run());
     let mut telling = pin!(systemd::keep_told(&handle));
     let mut running = pin!(server.run());
     loop {

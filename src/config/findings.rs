@@ -65,6 +65,11 @@ impl<T> Sourced<T> {
         Finding::error(self.origin.clone(), message)
     }
 
+    /// An error about this value that time heals.
+    pub fn not_yet(&self, message: impl Into<String>) -> Finding {
+        Finding { severity: Severity::NotYet, ..self.error(message) }
+    }
+
     /// A warning about this value.
     pub fn warning(&self, message: impl Into<String>) -> Finding {
         Finding::warning(self.origin.clone(), message)
@@ -76,6 +81,8 @@ impl<T> Sourced<T> {
 pub enum Severity {
     /// Said, and gone on.
     Warning,
+    /// Refused for now: it heals with time, or with a clock that is set.
+    NotYet,
     /// Refused.
     Error,
 }
@@ -106,7 +113,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
             Severity::Warning => "warning",
-            Severity::Error => "error",
+            Severity::NotYet | Severity::Error => "error",
         };
         write!(f, "{}: {severity}: {}", self.origin, self.message)
     }
@@ -138,7 +145,14 @@ impl Findings {
     /// Whether one of them is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|finding| finding.severity == Severity::Error)
+        self.0.iter().any(|finding| finding.severity > Severity::Warning)
+    }
+
+    /// Whether there are errors, and time heals all of them.
+    #[must_use]
+    pub fn heal_with_time(&self) -> bool {
+        let worst = self.0.iter().map(|finding| finding.severity).max();
+        worst == Some(Severity::NotYet)
     }
 
     /// All of them.

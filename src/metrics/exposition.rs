@@ -210,7 +210,8 @@ impl Page {
     }
 
     fn configuration(&self, out: &mut Families<'_>) -> fmt::Result {
-        let Configured { last_successful, last_success, certificates } = &self.configured;
+        let Configured { last_successful, last_success, certificates, revocation_lists } =
+            &self.configured;
         out.gauges(
             "scrapegate_config_last_reload_successful",
             "Whether the configuration was in order when it was last read.",
@@ -228,6 +229,12 @@ impl Page {
             "When the first certificate of the file expires, since 1970.",
             Some(&Unit::Seconds),
             certificates.iter().map(|(file, &expires)| ([("file", file.as_str())], expires)),
+        )?;
+        out.gauges(
+            "scrapegate_crl_next_update_timestamp",
+            "When the first revocation list (CRL) of the file is out of date, since 1970.",
+            Some(&Unit::Seconds),
+            revocation_lists.iter().map(|(file, &end)| ([("file", file.as_str())], end)),
         )?;
         let mut build = out.0.encode_descriptor(
             "scrapegate_build",

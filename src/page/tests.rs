@@ -55,6 +55,7 @@ fn configured() -> Configured {
         last_successful: true,
         last_success: UNIX_EPOCH,
         certificates: BTreeMap::from([("/a.crt".to_owned(), 4_000_000_000)]),
+        revocation_lists: BTreeMap::new(),
     }
 }
 
@@ -162,6 +163,26 @@ fn certificates_near_their_end_and_a_refused_reload_are_pointed_out() {
     assert_eq!(page.matches("class=\"bad\"").count(), 2, "{page}");
     assert!(page.contains("The last reload was refused"), "{page}");
     assert!(page.contains("0 exporters</p>") && page.contains("None is enabled."), "{page}");
+}
+
+#[test]
+fn f13_revocation_lists_near_their_end_are_pointed_out() {
+    let now = Now { instant: Instant::now(), time: UNIX_EPOCH + SECOND * 1_000_000_000 };
+    let configured = Configured {
+        revocation_lists: BTreeMap::from([
+            ("/past.crl".to_owned(), 1_000_000_000 - 1),
+            ("/soon.crl".to_owned(), 1_000_000_000 + 5 * 3600),
+            ("/later.crl".to_owned(), 1_000_000_000 + 7 * 3600),
+        ]),
+        ..configured()
+    };
+    let page = status([].iter(), &configured, now);
+    let told = |class: &str, words: &str| {
+        assert_eq!(page.matches(&format!("class=\"{class}\">{words}")).count(), 1, "{page}");
+    };
+    told("bad", "revocation list out of date since ");
+    told("late", "revocation list good until ");
+    assert_eq!(page.matches("revocation list good until ").count(), 2, "{page}");
 }
 
 #[test]

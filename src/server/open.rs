@@ -9,7 +9,9 @@ use std::{
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 
-use crate::{activity::Activity, peer::Peer, shutdown::Stage, tls};
+use crate::{
+    activity::Activity, error::certificate::CertificateFault, peer::Peer, shutdown::Stage, tls,
+};
 
 /// See the module's documentation. One lock a connection, at its beginning and its end: nothing of
 /// this is on the way of a scrape.
@@ -31,12 +33,14 @@ struct Entry {
     activity: Arc<Activity>,
     /// The end of the first certificate to expire, in seconds since 1970.
     valid_until: Option<i64>,
+    /// Its certificates were verified then or later, in seconds since 1970.
+    verified: i64,
     stage: watch::Sender<Stage>,
 }
 
 impl Entry {
     /// Goes to the next stage if it serves; says whether it did.
-    fn drain(&self, why: Dismissal) -> bool {
+    fn drain(&self, why: &Dismissal) -> bool {
         // Before hyper hears of it, which lets a request be completed whose head has begun.
         self.activity.dismiss();
         let drained = self.stage.send_if_modified(|stage| {
@@ -59,20 +63,21 @@ impl Entry {
 }
 
 /// Why a connection is no longer welcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dismissal {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Dismissal {
     /// The rules have changed.
     Reload,
-    /// A certificate that it showed has expired.
-    Expiry,
+    /// The certificates that it showed are not trusted any more: one of them, a CA or a revocation
+    /// list is out of its time.
+    Certificate(CertificateFault),
 }
 
 impl fmt::Display for Dismissal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reload => "reload",
-            Self::Expiry => "its certificate has expired",
-        })
+        match self {
+            Self::Reload => f.write_str("reload"),
+            Self::Certificate(fault) => fault.fmt(f),
+        }
     }
 }
 
@@ -85,6 +90,8 @@ pub(super) enum Wire {
     Tls {
         /// The certificates that the client has shown.
         shown: Vec<CertificateDer<'static>>,
+        /// Before they were verified.
+        before: UnixTime,
     },
 }
 
@@ -92,7 +99,15 @@ impl Wire {
     fn shown(&self) -> &[CertificateDer<'static>] {
         match self {
             Self::Plain => &[],
-            Self::Tls { shown } => shown,
+            Self::Tls { shown, .. } => shown,
+        }
+    }
+
+    fn verified(&self) -> i64 {
+        match self {
+            // There is nothing to verify.
+            Self::Plain => i64::MAX,
+            Self::Tls { before, .. } => seconds(*before),
         }
     }
 }
@@ -121,8 +136,8 @@ impl OpenConnections {
         let number = open.next;
         open.next += 1;
         let valid_until = first_end(wire.shown(), i64::MIN);
-        let wire = Arc::new(wire);
-        open.all.insert(number, Entry { peer, wire, activity, valid_until, stage });
+        let (verified, wire) = (wire.verified(), Arc::new(wire));
+        open.all.insert(number, Entry { peer, wire, activity, valid_until, verified, stage });
         (Place { connections: Arc::clone(self), number }, reached)
     }
 
@@ -160,23 +175,46 @@ impl OpenConnections {
             .collect();
         let open = self.open();
         let left = unwelcome.iter().filter_map(|number| open.all.get(number));
-        left.filter(|entry| entry.drain(Dismissal::Reload)).count()
+        left.filter(|entry| entry.drain(&Dismissal::Reload)).count()
     }
 
-    /// The same for those of which a certificate has expired by `now`. The others are not asked
-    /// about: that takes signatures to be checked.
-    pub(super) fn dismiss_expired(&self, now: UnixTime, is_welcome: impl Fn(&Peer, &Wire) -> bool) {
-        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        for entry in self.open().all.values_mut() {
-            if entry.valid_until.is_some_and(|end| end < seconds) {
+    /// Those that have to be verified anew at `now`: one of their certificates has expired, or an
+    /// anchor or a revocation list was valid no longer than to `ended`, and they were verified before
+    /// that. The others are not asked about: that takes signatures to be checked.
+    pub(super) fn due(&self, now: UnixTime, ended: Option<i64>) -> Vec<Due> {
+        let now = seconds(now);
+        let mut due = Vec::new();
+        for (number, entry) in &mut self.open().all {
+            let has_expired = entry.valid_until.is_some_and(|end| end < now);
+            if has_expired || ended.is_some_and(|end| end >= entry.verified) {
                 // A certificate that the way to the anchor can do without may expire unnoticed.
-                if !is_welcome(&entry.peer, &entry.wire) {
-                    entry.drain(Dismissal::Expiry);
-                }
-                entry.valid_until = first_end(entry.wire.shown(), seconds);
+                entry.valid_until = first_end(entry.wire.shown(), now);
+                entry.verified = entry.verified.max(now);
+                let (peer, wire) = (Arc::clone(&entry.peer), Arc::clone(&entry.wire));
+                due.push(Due { number: *number, peer, wire });
             }
         }
+        due
     }
+
+    /// Drains one of them, if it is still there.
+    pub(super) fn drain(&self, due: &Due, why: &Dismissal) {
+        if let Some(entry) = self.open().all.get(&due.number) {
+            entry.drain(why);
+        }
+    }
+}
+
+/// A connection that has to be verified anew, which takes too long for the lock.
+#[derive(Debug)]
+pub(super) struct Due {
+    number: u64,
+    pub(super) peer: Arc<Peer>,
+    pub(super) wire: Arc<Wire>,
+}
+
+fn seconds(moment: UnixTime) -> i64 {
+    i64::try_from(moment.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The first end of validity among these certificates that is not before `from`.
@@ -191,7 +229,7 @@ impl Place {
         if let Some(entry) = self.connections.open().all.get(&self.number)
             && !is_welcome(&entry.peer, &entry.wire)
         {
-            entry.drain(Dismissal::Reload);
+            entry.drain(&Dismissal::Reload);
         }
     }
 }

@@ -8,9 +8,9 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::open::Wire;
+use super::open::{Dismissal, Wire};
 use crate::{
-    assets::{Assets, Front},
+    assets::{Assets, CertificateFile, Front},
     config::{Config, Limits, Security},
     deadline::Budget,
     discovery::Place,
@@ -47,10 +47,11 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(config: &Config, assets: Assets, lasting: Lasting) -> Self {
         let Lasting { address, metrics, trigger, office, stage } = lasting.clone();
-        let certificates = assets.certificates.iter();
+        let end = |file: &'_ CertificateFile| file.expires.unix_timestamp();
         metrics.configured(
             SystemTime::now(),
-            certificates.map(|file| (file.path.as_path(), file.expires.unix_timestamp())),
+            assets.certificates.iter().map(|file| (file.path.as_path(), end(file))),
+            assets.revocation_lists.iter().map(|file| (file.path.as_path(), end(file))),
         );
         let advertised = config.advertise.as_ref();
         let place = Place {
@@ -108,6 +109,11 @@ impl State {
 
     /// Whether a connection with this peer would be let in now.
     pub(super) fn welcomes(&self, peer: &Peer, wire: &Wire) -> bool {
+        self.judge(peer, wire).is_ok()
+    }
+
+    /// The same, and why not.
+    pub(super) fn judge(&self, peer: &Peer, wire: &Wire) -> Result<(), Dismissal> {
         let let_in = match (&self.front, wire) {
             // From plain HTTP to TLS, and back: nobody stays.
             (Front::Tls(_), Wire::Plain)
@@ -116,11 +122,29 @@ impl State {
             (Front::PlainHttp, Wire::Plain) => is_this_host(peer.address.ip()),
             (Front::NotEnrolled, Wire::Plain)
             | (Front::Tls(ServerTls { clients: None, .. }), Wire::Tls { .. }) => true,
-            (Front::Tls(ServerTls { clients: Some(verifier), .. }), Wire::Tls { shown }) => shown
-                .split_first()
-                .is_some_and(|(leaf, rest)| verifier.verify(leaf, rest, wall_clock()).is_ok()),
+            (Front::Tls(ServerTls { clients: Some(verifier), .. }), Wire::Tls { shown, .. }) => {
+                match shown.split_first() {
+                    Some((leaf, rest)) => {
+                        verifier
+                            .verify(leaf, rest, wall_clock())
+                            .map_err(Dismissal::Certificate)?;
+                        true
+                    }
+                    None => false,
+                }
+            }
         };
-        let_in && self.service.access.allows(peer.identity.as_ref())
+        if let_in && self.service.access.allows(peer.identity.as_ref()) {
+            Ok(())
+        } else {
+            Err(Dismissal::Reload)
+        }
+    }
+
+    /// The last moment before `now`, in seconds since 1970, up to which a CA or a revocation list
+    /// was valid.
+    pub(super) fn last_end_before(&self, now: i64) -> Option<i64> {
+        self.tls()?.clients.as_ref()?.trust().last_end_before(now)
     }
 }
 

@@ -232,6 +232,13 @@ impl Trust {
         Err(fault)
     }
 
+    /// When the first of the lists is out of date (`nextUpdate`), in seconds since 1970. Of an
+    /// issuer's lists only the newest counts.
+    #[must_use]
+    pub fn next_update(&self) -> Option<i64> {
+        self.lists.next_update()
+    }
+
     /// The last moment before `now`, in seconds since 1970, up to which an anchor or a list was
     /// valid. What was verified later than that is still right about them.
     #[must_use]

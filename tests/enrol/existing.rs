@@ -1,12 +1,16 @@
 //! Files that are there when the process starts, or are gone when it reloads.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use rcgen::KeyPair;
+use rustls::ClientConfig;
+use scrapegate::tls::{Servers, client_tls};
 
 use crate::{
-    Host, certificate, new_ca, signed,
-    support::{pki::write_private, plain},
+    Host, certificate,
+    forge::{self, Authority},
+    new_ca, signed,
+    support::{metrics::Samples, pki::write_private, plain},
 };
 
 #[test]
@@ -51,4 +55,50 @@ fn a_running_server_whose_certificate_vanishes_does_not_fall_back_to_plain_http(
     let error = record["fields"]["error"].as_str().unwrap_or_default();
     assert!(error.contains("takes a restart"), "{record}");
     host.assert_serves(&ca);
+}
+
+/// An openITCOCKPIT server, which does not verify the host.
+fn openitcockpit(ca: &Authority) -> Arc<ClientConfig> {
+    let key = ca.key().serialize_der().try_into().expect("PKCS #8");
+    let pair = (vec![ca.der().clone()], key);
+    Arc::new(client_tls(Servers::Any, Some(pair)).expect("a client"))
+}
+
+#[test]
+fn f14_an_agents_certificate_out_of_its_time_is_served_warned_about_and_renewed() {
+    for (days, words) in [(-10..-1, "expired on "), (1..10, "is not valid before ")] {
+        let (ca, key) = (new_ca("monitoring"), KeyPair::generate().expect("a key"));
+        let old = certificate(&ca, &key, |params| {
+            params.not_before = forge::in_days(days.start);
+            params.not_after = forge::in_days(days.end);
+        });
+        let host = Host::with("", "", |folder| {
+            write_private(&folder.path().join("agent.key"), &key.serialize_pem());
+            write_private(&folder.path().join("agent.crt"), &old);
+            write_private(&folder.path().join("server_ca.crt"), &ca.pem());
+        });
+        host.proxy.wait_for_log("a warning", |record| {
+            record["level"] == "WARN"
+                && record["fields"]["message"].as_str().is_some_and(|it| it.starts_with(words))
+        });
+        let mut client = host.connect(openitcockpit(&ca));
+        assert_eq!(client.get("/prometheus?exporter=e").head.status, 200);
+        let file = host.path("agent.crt").display().to_string();
+        let series = format!("scrapegate_certificate_expiry_timestamp_seconds{{file=\"{file}\"}}");
+        let expires = Samples::of(&mut client).value(&series);
+        let expected = forge::in_days(days.end).unix_timestamp() as f64;
+        assert!((expires - expected).abs() < 60.0, "{expires} {expected}");
+        // A reload takes it too.
+        host.proxy.signal("HUP");
+        host.wait_for_reloads(1);
+
+        // One that is not valid yet is the newer of the two, which only the CA may replace.
+        let renewed = host.certificate(&ca);
+        let answer = host.renew(openitcockpit(&ca), &signed(&renewed, &ca.pem()));
+        assert_eq!(answer.head.status, 200, "{answer:?}");
+        host.wait_for_reloads(2);
+        assert_eq!(host.read("agent.crt"), renewed);
+        // Stock rustls verifies it.
+        host.assert_serves(&ca);
+    }
 }

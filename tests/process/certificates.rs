@@ -52,8 +52,35 @@ fn a_server_certificate_out_of_its_time_is_refused() {
     let pki = Pki::new();
     pki.replace_server(-10..-1);
     assert_mistake(&pki, "certfile", "expired on");
+}
+
+/// C28. Nobody can tell whether it is the clock that is wrong, so a service manager may try again.
+#[test]
+fn f14_a_server_certificate_that_is_not_valid_yet_is_waited_for_and_then_ends_it_with_71() {
+    let pki = Pki::new();
     pki.replace_server(1..10);
-    assert_mistake(&pki, "certfile", "is not valid before");
+    let files = Files::new(&pki.config_ini(""), "");
+    let words = "certfile: error: is not valid before ";
+    let has_line = |lines: &[String]| lines.iter().any(|line| line.contains(words));
+    let checked = files.check();
+    assert_eq!(checked.code, Some(1), "{:#?}", checked.out);
+    assert!(has_line(&checked.out), "{:#?}", checked.out);
+    let begun = Instant::now();
+    let ran = files.run();
+    assert_eq!(ran.code, Some(71), "{:#?}", ran.err);
+    assert!(has_line(&ran.err), "{:#?}", ran.err);
+    // systemd gives a service up that ends five times within ten seconds.
+    assert!(begun.elapsed() >= Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn f14_it_starts_when_its_certificate_becomes_valid() {
+    let pki = Pki::new();
+    let begins = OffsetDateTime::now_utc() + time::Duration::seconds(4);
+    pki.replace_server_between(begins, begins + time::Duration::DAY);
+    let proxy = Proxy::start(&pki.config_ini(""), "");
+    assert!(OffsetDateTime::now_utc() >= begins.replace_nanosecond(0).expect("in range"));
+    drop(proxy);
 }
 
 #[test]

@@ -137,6 +137,20 @@ fn a_server_certificate_out_of_its_time_is_refused_and_the_old_one_is_shown_on()
     assert_status(&mut connect(&pki, &proxy), "e", 200);
 }
 
+/// C28 on reload.
+#[test]
+fn f14_a_server_certificate_that_was_not_valid_yet_is_taken_over_when_it_is() {
+    let pki = Pki::new();
+    let one = exporter(100);
+    let proxy = Proxy::start(&pki.config_ini("reload-interval = 1\n"), &one.section("e"));
+    let begins = time::OffsetDateTime::now_utc() + time::Duration::seconds(5);
+    pki.replace_server_between(begins, begins + time::Duration::DAY);
+    reload(&proxy, REFUSED, 1);
+    proxy.wait_for_log("a reload", |record| record["fields"]["message"] == DONE);
+    assert!(time::OffsetDateTime::now_utc() >= begins.replace_nanosecond(0).expect("in range"));
+    assert_status(&mut connect(&pki, &proxy), "e", 200);
+}
+
 /// C01 on reload.
 #[test]
 fn what_is_no_file_is_refused_without_hanging_and_what_was_read_serves_on() {

@@ -84,7 +84,11 @@ impl Proxy {
     /// What it has counted, in the text format; one certificate is configured.
     pub(crate) fn page(&self) -> String {
         let metrics = &self.service.metrics;
-        metrics.configured(SystemTime::now(), [(Path::new("/server.pem"), 0)]);
+        metrics.configured(
+            SystemTime::now(),
+            [(Path::new("/server.pem"), 0)],
+            [(Path::new("/clients.crl"), 0)],
+        );
         metrics.render(self.service.exporters.as_ref(), Format::Text, Instant::now())
     }
 

@@ -92,11 +92,17 @@ impl Pki {
     /// Puts another server pair in place of the one in the files, valid on these days counted from
     /// now.
     pub(crate) fn replace_server(&self, days: Range<i64>) {
+        let in_days = |days| OffsetDateTime::now_utc() + Duration::days(days);
+        self.replace_server_between(in_days(days.start), in_days(days.end));
+    }
+
+    /// The same with these times.
+    pub(crate) fn replace_server_between(&self, begins: OffsetDateTime, ends: OffsetDateTime) {
         let names = ["localhost", "127.0.0.1"].map(String::from);
         let mut params = CertificateParams::new(names).expect("names that rcgen takes");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.not_before = OffsetDateTime::now_utc() + Duration::days(days.start);
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(days.end);
+        params.not_before = begins;
+        params.not_after = ends;
         let key = new_key();
         let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
         fs::write(self.path("server.pem"), certificate.pem()).expect("written");

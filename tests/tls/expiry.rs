@@ -86,7 +86,8 @@ fn an_idle_connection_ends_when_its_certificate_does() {
     let record = setup.proxy.wait_for_log("why it ended", |record| {
         record["fields"]["message"] == "no longer welcome: the connection ends"
     });
-    assert_eq!(record["fields"]["reason"], "its certificate has expired");
+    let reason = record["fields"]["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("the certificate expired on "), "{reason}");
     assert_eq!(record["fields"]["client"], "forged");
 }
 
@@ -127,7 +128,8 @@ fn a_scrape_in_flight_is_finished_and_nothing_behind_it_is_begun() {
         .collect();
     let mut expired = 0;
     proxy.wait_for_log("the end of each certificate", |record| {
-        expired += usize::from(record["fields"]["reason"] == "its certificate has expired");
+        let reason = record["fields"]["reason"].as_str().unwrap_or_default();
+        expired += usize::from(reason.starts_with("the certificate expired on "));
         expired == clients.len()
     });
     assert!(Instant::now() >= at, "{:?} early", at - Instant::now());
@@ -175,4 +177,79 @@ fn a_certificate_of_the_chain_ends_the_connection_too_unless_it_was_not_needed()
     );
     assert_ends_at(&mut ended, at);
     assert_eq!(kept.get("/prometheus?exporter=e").head.status, 200);
+}
+
+#[test]
+fn f12_a_connection_ends_when_the_ca_of_its_certificate_expires() {
+    let pki = Pki::new();
+    let (end, at) = end_of_validity();
+    let ca = Authority::self_signed(forge::authority_until(end), forge::new_key());
+    let ca = ca.expect("a CA certificate");
+    let file = pki.path("trusted.pem");
+    std::fs::write(&file, ca.pem() + &pki.ca().pem()).expect("written");
+    let own = pki.path("ca.pem").display().to_string();
+    let trusted = pki.config_ini("").replace(&own, &file.display().to_string());
+    let setup = Setup::with_config(&pki, &trusted);
+    let mut others = connect(&setup, pki.client(BOTH_VERSIONS));
+    let shown = forge::credentials(&ca, |_| {}, &[]);
+    let clients =
+        BOTH_VERSIONS.iter().map(|version| connect(&setup, config(&pki, version, &shown)));
+    for mut client in clients.collect::<Vec<_>>() {
+        assert_ends_at(&mut client, at);
+    }
+    assert_eq!(others.get("/prometheus?exporter=e").head.status, 200);
+    drop(others);
+    let alert = rustls::AlertDescription::CertificateExpired;
+    setup.assert_refuses(config(&pki, BOTH_VERSIONS[0], &shown), alert);
+}
+
+/// T15
+#[test]
+fn f13_a_connection_ends_when_the_revocation_list_is_out_of_date() {
+    let pki = Pki::new();
+    let (end, at) = end_of_validity();
+    // A list holds up to its nextUpdate, a certificate to the end of its last second.
+    let at = at - Duration::from_secs(1);
+    let other = forge::authority("another CA", forge::new_key(), -1..100);
+    let file = pki.path("trusted.pem");
+    std::fs::write(&file, other.pem() + &pki.ca().pem()).expect("written");
+    let begin = forge::in_days(-1);
+    // An older one of the same CA, which is out of date by far, and one of the other CA.
+    let lists = [
+        forge::revocation_list(pki.ca(), &[], -9..-8),
+        forge::revocation_list_until(pki.ca(), &[], begin, end),
+        forge::revocation_list(&other, &[], -1..100),
+    ];
+    let list = pki.path("lists.pem");
+    std::fs::write(&list, lists.concat()).expect("written");
+    let own = pki.path("ca.pem").display().to_string();
+    let keys = format!("client-crl = {}\n", list.display());
+    let trusted = pki.config_ini(&keys).replace(&own, &file.display().to_string());
+    let setup = Setup::with_config(&pki, &trusted);
+    let series =
+        format!("scrapegate_crl_next_update_timestamp_seconds{{file=\"{}\"}}", list.display());
+    assert_eq!(setup.samples().get(&series), Some(end.unix_timestamp() as f64));
+
+    let of_other = forge::credentials(&other, |_| {}, &[]);
+    let mut others = connect(&setup, config(&pki, BOTH_VERSIONS[0], &of_other));
+    let clients: Vec<_> =
+        BOTH_VERSIONS.iter().map(|version| connect(&setup, pki.client(&[version]))).collect();
+    for mut client in clients {
+        assert_ends_at(&mut client, at);
+    }
+    assert_eq!(others.get("/prometheus?exporter=e").head.status, 200);
+    drop(others);
+    let says = |message: &str, words: &str| {
+        setup.proxy.wait_for_log("why", |record| {
+            record["fields"]["message"] == message
+                && record["fields"]["reason"].as_str().is_some_and(|it| it.contains(words))
+        });
+    };
+    let words = "the revocation list (CRL) is out of date since ";
+    says("no longer welcome: the connection ends", words);
+    for version in BOTH_VERSIONS {
+        let alert = rustls::AlertDescription::UnknownCA;
+        setup.assert_refuses(pki.client(&[version]), alert);
+    }
+    says("TLS handshake ended", words);
 }

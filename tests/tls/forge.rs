@@ -69,6 +69,16 @@ pub(crate) fn revocation_list(
     serials: &[u64],
     days: std::ops::Range<i64>,
 ) -> String {
+    revocation_list_until(issuer, serials, in_days(days.start), in_days(days.end))
+}
+
+/// The same with these times.
+pub(crate) fn revocation_list_until(
+    issuer: &Issuer<'_, KeyPair>,
+    serials: &[u64],
+    this_update: OffsetDateTime,
+    next_update: OffsetDateTime,
+) -> String {
     let revoked_certs = serials
         .iter()
         .map(|&serial| RevokedCertParams {
@@ -79,8 +89,8 @@ pub(crate) fn revocation_list(
         })
         .collect();
     let params = CertificateRevocationListParams {
-        this_update: in_days(days.start),
-        next_update: in_days(days.end),
+        this_update,
+        next_update,
         crl_number: SerialNumber::from(1),
         issuing_distribution_point: None,
         revoked_certs,

@@ -1,6 +1,8 @@
 //! Lists of revoked certificates (RFC 5280 §5). webpki reads them all, and looks up certificates of
 //! X.509 version 3; the same is done here for version 1.
 
+use std::collections::HashSet;
+
 use rustls::{
     crypto::WebPkiSupportedAlgorithms,
     pki_types::{CertificateRevocationListDer, UnixTime},
@@ -44,8 +46,13 @@ struct List {
 impl Lists {
     pub(super) fn new(ders: Vec<CertificateRevocationListDer<'static>>) -> Result<Self, ListError> {
         let mut lists = ders.into_iter().map(List::read).collect::<Result<Vec<_>, _>>()?;
-        // The first one of an issuer counts: its newest.
+        // The first one of an issuer counts. Let that be its newest.
         lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
+        let mut seen = HashSet::new();
+        lists.retain(|list| {
+            let scope = list.parsed.issuing_distribution_point().map(<[u8]>::to_vec);
+            seen.insert((list.parsed.issuer().to_vec(), scope))
+        });
         Ok(Self(lists))
     }
 
@@ -94,6 +101,11 @@ impl Lists {
     /// The last second of each.
     pub(super) fn ends(&self) -> impl Iterator<Item = i64> {
         self.0.iter().map(|list| list.next_update.saturating_sub(1))
+    }
+
+    /// The first `nextUpdate`.
+    pub(super) fn next_update(&self) -> Option<i64> {
+        self.0.iter().map(|list| list.next_update).min()
     }
 }
 

@@ -1,0 +1,83 @@
+//! How long what was read is valid.
+
+use std::path::PathBuf;
+
+use time::{Duration, OffsetDateTime};
+
+/// A certificate this close to its end is warned about.
+pub(super) const EXPIRES_SOON: Duration = Duration::days(14);
+
+/// A revocation list this close to its end is warned about. Many are made anew each day.
+const OUT_OF_DATE_SOON: Duration = Duration::hours(6);
+
+/// A file with certificates or revocation lists, and how long they are valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What it is for.
+    pub role: &'static str,
+    /// When all of them are valid. 1970 for revocation lists.
+    pub begins: OffsetDateTime,
+    /// When the first of its certificates expires, or the first of its lists is out of date.
+    pub expires: OffsetDateTime,
+}
+
+/// The role of files with revocation lists.
+pub(super) const LISTS: &str = "clients' CRL";
+
+impl CertificateFile {
+    /// What an operator has to know about it at `now`.
+    #[must_use]
+    pub fn complaint(&self, now: OffsetDateTime) -> Option<String> {
+        let Self { role, begins, expires, .. } = self;
+        let is_list = *role == LISTS;
+        let soon = if is_list { OUT_OF_DATE_SOON } else { EXPIRES_SOON };
+        let begins = begins.date();
+        let date = expires.date();
+        if now < self.begins {
+            Some(format!("the {role} certificate is not valid before {begins}"))
+        } else if now > *expires {
+            Some(if is_list {
+                format!("the {role} is out of date since {date}: no client of its CA is let in")
+            } else {
+                format!("the {role} certificate expired on {date}")
+            })
+        } else if now + soon > *expires {
+            Some(if is_list {
+                format!("the {role} is out of date from {expires} on")
+            } else {
+                format!("the {role} certificate expires on {date}")
+            })
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f14_a_file_is_complained_about_before_its_time_after_it_and_shortly_before_its_end() {
+        let day = |day: i64| OffsetDateTime::UNIX_EPOCH + Duration::days(day);
+        let file =
+            |role| CertificateFile { path: "/f".into(), role, begins: day(100), expires: day(200) };
+        let says = |role, at| file(role).complaint(at);
+        for (at, words) in [
+            (day(99), Some("the server certificate is not valid before 1970-04-11")),
+            (day(101), None),
+            (day(185), None),
+            (day(187), Some("the server certificate expires on 1970-07-20")),
+            (day(201), Some("the server certificate expired on 1970-07-20")),
+        ] {
+            assert_eq!(says("server", at).as_deref(), words, "{at}");
+        }
+        assert_eq!(says(LISTS, day(199)), None);
+        let soon = says(LISTS, day(200) - Duration::hours(5)).expect("a word");
+        assert!(soon.starts_with("the clients' CRL is out of date from 1970-07-20"), "{soon}");
+        let past = says(LISTS, day(201)).expect("a word");
+        assert!(past.contains("out of date since 1970-07-20: no client"), "{past}");
+    }
+}
