@@ -74,7 +74,8 @@ pub enum BadExporterName {
 /// Where an exporter listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A host name or address literal, and a port. `localhost` stands for `::1` and `127.0.0.1`.
+    /// A host name or address literal, and a port. `localhost` stands for `127.0.0.1`, and
+    /// for `::1` if that refuses.
     Tcp {
         /// Host name or address literal, without brackets.
         host: String,

@@ -141,7 +141,7 @@ impl Values {
             interval: reader.read_or("interval", values::seconds, "15"),
             timeout: reader.read("timeout", values::seconds),
             connect_timeout: reader.read("connect-timeout", values::seconds),
-            max_concurrent: reader.read_or("max-concurrent", values::count, "4"),
+            max_concurrent: reader.read_or("max-concurrent", values::count, "16"),
             max_body: reader.read("max-body", values::size),
             forward_params: reader.read_or("forward-params", values::boolean, "True"),
             integrity: reader.read_or("integrity", values::one_of(INTEGRITIES), "strict"),

@@ -149,7 +149,13 @@ async fn network(target: &Target) -> Result<Stream, UpstreamError> {
     let kind = match target {
         Target::Tcp { host, port } => {
             let addresses = addresses(host, port.get()).await.map_err(lookup_error)?;
-            let stream = race(&addresses).await.map_err(connect_error)?;
+            // With one address the two are the same, and the check costs a socket.
+            let connected = if addresses.len() == 1 || addresses.iter().any(is_of_this_host) {
+                in_turn(&addresses).await
+            } else {
+                race(&addresses).await
+            };
+            let stream = connected.map_err(connect_error)?;
             // Without it small writes wait for the peer's delayed acknowledgement, 40 ms.
             stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
             Kind::Tcp(stream)
@@ -200,18 +206,51 @@ fn lookup_error(error: io::Error) -> UpstreamError {
     }
 }
 
-/// The addresses to try, in order. `localhost` is not looked up (RFC 6761 §6.3): many hosts map it
-/// to one of the two loopback addresses only, and exporters listen on either.
+/// The addresses to try, in order: those of 127.0.0.0/8 first, where exporters usually listen, and
+/// `::1` next. `localhost` is not looked up (RFC 6761 §6.3): many hosts map it to one of the two
+/// loopback addresses only, and exporters listen on either.
 async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if host.eq_ignore_ascii_case("localhost") {
-        let loopback: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         return Ok(loopback.map(|address| (address, port).into()).into());
     }
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
     }
-    let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    let mut found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    // Stable: among the others the resolver's order holds (RFC 6724).
+    found.sort_by_key(|address| match address.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() => 0,
+        IpAddr::V6(ip) if ip.is_loopback() => 1,
+        IpAddr::V4(_) | IpAddr::V6(_) => 2,
+    });
     if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
+}
+
+/// Whether a program on this host can listen at the address.
+fn is_of_this_host(address: &SocketAddr) -> bool {
+    let any_port = SocketAddr::new(address.ip(), 0);
+    address.ip().is_loopback()
+        || nonblocking(Domain::for_address(*address))
+            .is_ok_and(|socket| socket.bind(&any_port.into()).is_ok())
+}
+
+/// Connects to the first address, and to the next only when one *refuses*: then nobody listens
+/// there.
+///
+/// On one host each user may listen on an address that the exporter does not use. So an exporter
+/// that is slow to accept must not send the scrape, with its credentials, to somebody else.
+async fn in_turn(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut refusal = None;
+    for &address in addresses {
+        match connect(address).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => refusal = Some(error),
+            // No IPv6, say: the refusal tells more.
+            Err(error) => return Err(the_telling_one(refusal, error)),
+            Ok(stream) => return Ok(stream),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
 /// Connects to the first address that answers. The next one is tried when one failed, or beside

@@ -67,7 +67,7 @@ fn the_defaults_are_those_of_the_manual() {
     let times = [exporter.rules.interval, exporter.rules.timeout, exporter.rules.connect_timeout];
     let seconds = times.map(|budget| budget.as_duration().as_secs());
     assert_eq!(seconds, [15, 15, 1]);
-    assert_eq!((exporter.rules.max_concurrent.get(), exporter.rules.max_body), (4, None));
+    assert_eq!((exporter.rules.max_concurrent.get(), exporter.rules.max_body), (16, None));
     assert!(exporter.rules.forward_params && exporter.rules.integrity == Integrity::Strict);
 }
 

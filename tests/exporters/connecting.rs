@@ -1,7 +1,9 @@
 //! The way to the exporter: addresses, sockets, TLS, and how many at a time.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
 
@@ -202,6 +204,85 @@ fn localhost_is_either_loopback_address() {
             Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
         assert_control(&mut client, "default-host");
         assert_control(&mut client, "named");
+    }
+}
+
+/// A listener on ::1 at the port of `exporter`, as another local user may have one.
+fn impostor(port: u16) -> Option<TcpListener> {
+    let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).ok()?;
+    listener.set_nonblocking(true).expect("a socket");
+    Some(listener)
+}
+
+fn assert_was_not_asked(impostor: &TcpListener, story: &str) {
+    let asked = impostor.accept();
+    assert!(asked.is_err_and(|it| it.kind() == io::ErrorKind::WouldBlock), "{story}");
+}
+
+#[test]
+fn f06_somebody_on_the_other_loopback_address_is_not_asked_while_the_exporter_is_up() {
+    let (exporter, impostor) = (0..100)
+        .find_map(|_| {
+            let exporter = Exporter::start(by_case(Vec::new()));
+            impostor(exporter.address().port()).map(|impostor| (exporter, impostor))
+        })
+        .expect("a port that is free on both addresses");
+    let pki = Pki::new();
+    let secret = pki.path("secret");
+    std::fs::write(&secret, "secret\n").expect("written");
+    let keys =
+        format!("port = {}\nbearer-token-file = {}\n", exporter.address().port(), secret.display());
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    let proxy = Proxy::start(
+        &pki.config_ini(""),
+        &(section("default-host", &keys)
+            + &section("named", &(keys.clone() + "host = localhost\n"))),
+    );
+    let mut client =
+        Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    for name in ["default-host", "named"] {
+        for _ in 0..5 {
+            assert_control(&mut client, name);
+        }
+    }
+    assert_eq!(exporter.connections(), 10);
+    assert_was_not_asked(&impostor, "it is asked");
+}
+
+#[test]
+fn f06_somebody_on_the_other_loopback_address_is_not_asked_while_the_exporter_is_slow() {
+    let (full, impostor) = (0..100)
+        .find_map(|_| {
+            let full = FullPort::new();
+            impostor(full.port()).map(|impostor| (full, impostor))
+        })
+        .expect("a port that is free on both addresses");
+    let pki = Pki::new();
+    let keys = format!("port = {}\nconnect-timeout = 0.6\n", full.port());
+    let proxy = Proxy::start(&pki.config_ini(""), &section("slow", &keys));
+    let mut client =
+        Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
+    let response = client.get("/prometheus?exporter=slow");
+    assert_refused("slow", &response, 504, "exporter did not take the connection in time");
+    assert_was_not_asked(&impostor, "slow is not refused");
+}
+
+#[test]
+fn f22_twelve_slow_probes_of_one_exporter_at_once_are_all_answered() {
+    let stage = Stage::new(
+        "timeout = 15\n",
+        by_case(vec![Box::new(|it| {
+            std::thread::sleep(Duration::from_secs(3));
+            it.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{CONTROL}"))
+        })]),
+    );
+    let mut probes: Vec<Client> = (0..12).map(|_| stage.client()).collect();
+    for probe in &mut probes {
+        probe.send_get(&target("x", 0)).expect("sent");
+    }
+    for probe in &mut probes {
+        let Response { head, body } = probe.read_response().expect("an answer");
+        assert!(head.status == 200 && body.is_complete(), "{head:?}");
     }
 }
 
