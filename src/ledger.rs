@@ -10,6 +10,12 @@ use std::{
 /// The outcome of a scrape whose last byte was handed to the scraper's socket.
 pub const COMPLETE: &str = "complete";
 
+/// The outcome of a scrape that was passed on whole, with a status other than 200.
+pub const EXPORTER_STATUS: &str = "exporter_status";
+
+/// The outcome of a scrape that was passed on whole, with a `Content-Type` that Prometheus refuses.
+pub const NOT_METRICS: &str = "not_metrics";
+
 /// Upper bounds of the durations, in seconds. The usual scrape is a few milliseconds long; the
 /// default of `timeout` is 15 s, and few scrapers wait longer than a minute.
 const DURATIONS: [f64; 14] =
@@ -80,7 +86,7 @@ pub struct Entry {
     pub truncated: bool,
     /// Whether the exporter sent a `Content-Length` that counts nothing.
     pub length_ignored: bool,
-    /// Whether it was complete, and the exporter's status a 2xx: what Prometheus calls `up`.
+    /// Whether it was complete, with a status and a `Content-Type` that Prometheus takes: its `up`.
     pub success: bool,
     /// Bytes of the body passed on.
     pub bytes: u64,

@@ -18,7 +18,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use self::format::{age, bytes, date, duration, plural};
 use crate::{
     exporter::Exporter,
-    ledger::{Entry, Wait},
+    ledger::{EXPORTER_STATUS, Entry, NOT_METRICS, Wait},
     metrics::Configured,
 };
 
@@ -91,9 +91,11 @@ impl State {
     /// succeeded long ago does not make an overdue exporter `up`.
     fn lines(self, interval: Duration) -> Markup {
         let failure = match self.last {
-            // Complete, but not a 2xx.
-            Last::Failed(crate::ledger::COMPLETE) => {
+            Last::Failed(EXPORTER_STATUS) => {
                 Some("failing: the exporter answers with an error".to_owned())
+            }
+            Last::Failed(NOT_METRICS) => {
+                Some("failing: the exporter's answer is not metrics".to_owned())
             }
             Last::Failed(outcome) => Some(format!("failing: {}", outcome.replace('_', " "))),
             Last::Succeeded | Last::None => None,

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hyper::StatusCode;
+use hyper::{
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+};
 
 use crate::{
     error::{Abort, Blame, Refusal},
@@ -20,6 +23,8 @@ use crate::{
 pub enum Outcome {
     /// The last byte of a complete message was handed to the scraper's socket.
     Complete,
+    /// The same, but Prometheus does not take it for metrics.
+    Unusable(Unusable),
     /// A synthetic response was sent in place of the exporter's.
     Refused(StatusCode, &'static str, Blame),
     /// It ended after the head.
@@ -32,6 +37,8 @@ impl Outcome {
     pub fn label(self) -> &'static str {
         match self {
             Self::Complete => ledger::COMPLETE,
+            Self::Unusable(Unusable::Status) => ledger::EXPORTER_STATUS,
+            Self::Unusable(Unusable::ContentType) => ledger::NOT_METRICS,
             Self::Refused(_, label, _) => label,
             Self::Aborted(abort) => abort.label(),
         }
@@ -44,11 +51,48 @@ impl Outcome {
     pub fn blame(self) -> Option<Blame> {
         match self {
             Self::Complete => None,
+            Self::Unusable(_) => Some(Blame::Upstream),
             Self::Refused(_, _, blame) => Some(blame),
             Self::Aborted(abort) => Some(abort.blame()),
         }
     }
 }
+
+/// Why Prometheus sets `up` to 0 for an answer that it gets whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Any status other than 200, other 2xx too (`scrape.go`).
+    Status,
+    /// A media type that Prometheus 3 refuses (`textparse.New`). Version 2 reads the body as text,
+    /// and fails with HTML and JSON all the same.
+    ContentType,
+}
+
+impl Unusable {
+    /// What is wrong with an answer of this head. An answer without `Content-Type` is not judged:
+    /// Prometheus 2 reads it as text, and so does Prometheus 3 with `fallback_scrape_protocol`.
+    fn of(status: StatusCode, headers: &HeaderMap) -> Option<(Self, String)> {
+        const MEDIA_TYPES: [&[u8]; 3] =
+            [b"text/plain", b"application/openmetrics-text", b"application/vnd.google.protobuf"];
+        if status != StatusCode::OK {
+            let cause = format!("exporter answered {}, Prometheus wants 200", status.as_u16());
+            return Some((Self::Status, cause));
+        }
+        // Prometheus looks at the first.
+        let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)?;
+        let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        if value.trim_ascii().is_empty()
+            || MEDIA_TYPES.iter().any(|metrics| essence.eq_ignore_ascii_case(metrics))
+        {
+            return None;
+        }
+        let shown = essence[..essence.len().min(LONGEST_SHOWN)].escape_ascii();
+        Some((Self::ContentType, format!("exporter's Content-Type `{shown}` is not of metrics")))
+    }
+}
+
+/// Bytes of a `Content-Type` that are logged.
+const LONGEST_SHOWN: usize = 80;
 
 /// Splits the time of a scrape into its phases.
 #[derive(Debug)]
@@ -109,6 +153,8 @@ pub struct Scrape {
     first_byte: Option<Duration>,
     bytes: u64,
     length_ignored: bool,
+    /// Why the answer is of no use to Prometheus, and the words for the log.
+    unusable: Option<(Unusable, String)>,
     finished: bool,
     /// Where its time goes.
     pub clock: PhaseClock,
@@ -146,6 +192,7 @@ impl Scrape {
             first_byte: None,
             bytes: 0,
             length_ignored: false,
+            unusable: None,
             finished: false,
             clock: PhaseClock::start(begun),
         }
@@ -165,8 +212,9 @@ impl Scrape {
     }
 
     /// The head and the first bytes are here.
-    pub fn first_byte(&mut self, status: StatusCode) {
+    pub fn first_byte(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
+        self.unusable = Unusable::of(status, headers);
         self.first_byte = Some(self.begun.elapsed());
         self.clock.resume();
         // Also a body that is here already comes to it, and does not wait.
@@ -209,8 +257,17 @@ impl Scrape {
         self.settle(outcome, cause);
     }
 
+    /// A whole answer of no use to Prometheus is no success.
+    fn judged(&self, outcome: Outcome) -> Outcome {
+        match (outcome, &self.unusable) {
+            (Outcome::Complete, Some((unusable, _))) => Outcome::Unusable(*unusable),
+            _ => outcome,
+        }
+    }
+
     /// Whoever reads the record finds the exporter's slot free and the scrape counted.
     fn settle(&mut self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
+        let outcome = self.judged(outcome);
         self.clock.resume();
         self.permit = None;
         let took = self.begun.elapsed();
@@ -218,8 +275,7 @@ impl Scrape {
             outcome: outcome.label(),
             truncated: matches!(outcome, Outcome::Aborted(_)) && self.status.is_some(),
             length_ignored: self.length_ignored,
-            success: outcome == Outcome::Complete
-                && self.status.is_some_and(|status| status.is_success()),
+            success: outcome == Outcome::Complete,
             bytes: self.bytes,
             took,
             phases: self.clock.spent,
@@ -233,11 +289,12 @@ impl Scrape {
         let network = self.clock.spent_on(&[Wait::WriteWait]);
         let status = match outcome {
             Outcome::Refused(status, ..) => Some(status),
-            Outcome::Complete | Outcome::Aborted(_) => self.status,
+            Outcome::Complete | Outcome::Unusable(_) | Outcome::Aborted(_) => self.status,
         };
         let cause = match (outcome, cause) {
             (_, Some(cause)) => Some(Chain(cause).to_string()),
             (Outcome::Aborted(abort), None) => Some(abort.to_string()),
+            (Outcome::Unusable(_), None) => self.unusable.as_ref().map(|(_, words)| words.clone()),
             (Outcome::Complete | Outcome::Refused(..), None) => None,
         };
         // The macro wants a constant level, so the record is written out for both.
@@ -264,7 +321,7 @@ impl Scrape {
         }
         match outcome {
             Outcome::Complete => record!(info),
-            Outcome::Refused(..) | Outcome::Aborted(_) => record!(warn),
+            Outcome::Unusable(_) | Outcome::Refused(..) | Outcome::Aborted(_) => record!(warn),
         }
     }
 }

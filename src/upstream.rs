@@ -59,7 +59,7 @@ impl Framing {
 /// An exporter's head, checked: its body can be passed on.
 #[derive(Debug)]
 pub struct UpstreamHead {
-    /// The status: 200, or the exporter's own 4xx or 5xx.
+    /// The status: 200, another 2xx, or the exporter's own 4xx or 5xx.
     pub status: StatusCode,
     /// All its headers; see [`crate::relay::response_head`] for those that go on.
     pub headers: HeaderMap,
@@ -124,6 +124,8 @@ fn check(head: Head, exporter: &Exporter, bodiless: bool) -> Result<UpstreamHead
         StatusCode::SWITCHING_PROTOCOLS,
         StatusCode::NO_CONTENT,
         StatusCode::RESET_CONTENT,
+        // Nobody asked for a part.
+        StatusCode::PARTIAL_CONTENT,
         StatusCode::NOT_MODIFIED,
     ];
     if no_metrics.contains(&status) {

@@ -7,7 +7,7 @@
 //! - the scraper gets the exporter's status and only the headers that the README lists, or the proxy's own
 //!   502 or 504;
 //! - the scrape is recorded exactly once and counted exactly once, with the same outcome, which is
-//!   `complete` if and only if it is;
+//!   `complete`, `exporter_status` or `not_metrics` if and only if it is;
 //! - all is over by the deadline, the exporter's connection is closed, its slot is free again;
 //! - the proxy holds no more than [`MOST_HELD`] of the body, and its task does not run idly.
 
@@ -43,6 +43,9 @@ const CLOSE_CALL: Duration = Duration::from_millis(2);
 
 /// More bytes than a refusal has.
 const LONGEST_REFUSAL: usize = 512;
+
+/// The outcomes of a scrape that was passed on whole.
+const WHOLE: [&str; 3] = ["complete", "exporter_status", "not_metrics"];
 
 /// A body larger than this is too large where `max-body` is set.
 const MAX_BODY: u64 = 1000;
@@ -180,15 +183,16 @@ impl Scene {
         assert_eq!(nonzero(&play.counts, "scrapegate_scrapes_in_flight"), [""; 0]);
         // Only a scrape whose head was passed on has a first byte.
         let is_relayed = record.contains_key("first_byte_seconds");
-        let is_truncated = is_relayed && outcome != "complete";
+        let is_whole = WHOLE.contains(&outcome);
+        let is_truncated = is_relayed && !is_whole;
         let truncated = nonzero(&play.counts, "scrapegate_truncated_total");
         assert_eq!(truncated.len(), usize::from(is_truncated), "{outcome}: {truncated:?}");
         let leaves = matches!(self.reader, Reader::Leaves { .. });
 
         let most = if is_relayed { PATIENCE } else { 2 * PATIENCE };
         assert!(play.elapsed <= most + LATE, "over after {:?}: {outcome}", play.elapsed);
-        if outcome == "complete" {
-            assert!(is_relayed && got_all, "recorded as complete");
+        if is_whole {
+            assert!(is_relayed && got_all, "recorded as {outcome}");
         }
 
         let Some(answer) = answer else {
@@ -212,7 +216,8 @@ impl Scene {
         if is_relayed && got_all {
             let at = complete.unwrap_or_else(|| panic!("complete without a reason: {outcome}"));
             assert!(at <= PATIENCE + CLOSE_CALL, "complete after the deadline, at {at:?}");
-            assert!(leaves || outcome == "complete", "it is complete, and recorded as {outcome}");
+            assert!(leaves || is_whole, "it is complete, and recorded as {outcome}");
+            assert!(!is_whole || outcome == answer.outcome(), "recorded as {outcome}");
         }
         let read = complete.zip(self.time_for(self.most_written())).map(|(at, time)| at + time);
         if read.is_some_and(|at| at + CLOSE_CALL < PATIENCE) {
@@ -259,7 +264,7 @@ impl Scene {
             }
             start += head.length;
             match status {
-                101 | 204 | 205 | 300..400 => return None,
+                101 | 204 | 205 | 206 | 300..400 => return None,
                 100..200 => {}
                 _ => break (minor, status, head),
             }
@@ -337,6 +342,23 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 impl Answer<'_> {
+    /// What a whole scrape is counted as: by what Prometheus takes.
+    fn outcome(&self) -> &'static str {
+        let types = self.head.all("content-type");
+        let named = types.first().map(|value| {
+            let end = value.iter().position(|&byte| byte == b';').unwrap_or(value.len());
+            String::from_utf8_lossy(wire::trimmed(&value[..end])).to_ascii_lowercase()
+        });
+        let is_blank = types.first().is_none_or(|value| value.is_empty());
+        match named.as_deref() {
+            _ if self.status != 200 => "exporter_status",
+            _ if is_blank => "complete",
+            Some("text/plain" | "application/openmetrics-text") => "complete",
+            Some("application/vnd.google.protobuf") => "complete",
+            _ => "not_metrics",
+        }
+    }
+
     fn assert_is_source_of(&self, response: &wire::Response<'_>, sent: &[u8]) {
         assert_eq!(response.status, self.status);
         for name in

@@ -170,7 +170,7 @@ impl Page {
         )?;
         out.gauges(
             "scrapegate_last_scrape_success",
-            "Whether the last scrape was complete and the exporter's status a 2xx.",
+            "Whether the last scrape was complete, with a status and a Content-Type that Prometheus takes.",
             None,
             all(|last| f64::from(u8::from(last.success))),
         )

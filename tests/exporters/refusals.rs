@@ -193,6 +193,22 @@ fn u32_u33_a_status_that_carries_no_metrics_is_502() {
 }
 
 #[test]
+fn f17_a_partial_answer_that_nobody_asked_for_is_502() {
+    run(
+        "",
+        all(
+            &NO_METRICS,
+            &[
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-3/10\r\n\
+                 Content-Length: 4\r\n\r\na 1\n",
+                "HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 4\r\na 1\n\r\n0\r\n\r\n",
+            ],
+        ),
+    );
+}
+
+#[test]
 fn u33_interim_answers_are_read_over_and_are_no_answer() {
     let hello = "HTTP/1.1 100 Continue\r\n\r\n";
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";

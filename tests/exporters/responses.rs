@@ -2,7 +2,7 @@
 
 use crate::{
     stage::{Action, Case, Expected, Stage, Then, assert_control, by_case, raw, run, target},
-    support::client::Head,
+    support::{client::Head, metrics::Samples},
 };
 
 /// The headers of `head` without those of the proxy's own, sorted.
@@ -102,7 +102,7 @@ fn u35_an_exporters_own_error_is_passed_on_with_its_body() {
     }
     for (record, status) in stage.scrapes(statuses.len()).iter().zip(statuses) {
         assert_eq!(record["status"], status, "{record}");
-        assert_eq!(record["outcome"], "complete", "{record}");
+        assert_eq!(record["outcome"], "exporter_status", "{record}");
     }
 }
 
@@ -124,8 +124,8 @@ fn u38_a_body_of_another_type_is_passed_on() {
     let html = "<html>no metrics</html>";
     let answer =
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 23\r\n\r\n{html}");
-    let cases: Vec<Case> =
-        vec![("html", raw(answer, Then::Fin), Expected::Whole(200, html.into()))];
+    let expected = Expected::Unusable(200, html.into(), "not_metrics");
+    let cases: Vec<Case> = vec![("html", raw(answer, Then::Fin), expected)];
     let stage = run("", cases);
     let response = stage.client().get(&target("x", 0));
     assert_eq!(response.head.header("content-type"), Some("text/html"));
@@ -190,4 +190,93 @@ fn f21_a_head_to_be_put_right_may_come_in_drops() {
         it.end()
     });
     run("", vec![("drops", drops, Expected::Whole(200, b"a 1\n".into()))]);
+}
+
+/// Prometheus sets `up` to 0 for them.
+#[test]
+fn f16_what_prometheus_refuses_is_passed_on_whole_and_no_success() {
+    let answer = |status: &str, kind: &str| {
+        raw(format!("HTTP/1.1 {status}\r\n{kind}Content-Length: 4\r\n\r\na 1\n"), Then::Fin)
+    };
+    let html = "Content-Type: text/html; charset=utf-8\r\n";
+    let body = || b"a 1\n".to_vec();
+    let mut cases: Vec<Case> = Vec::new();
+    for (line, status) in [
+        ("201 Created", 201),
+        ("202 Accepted", 202),
+        ("203 x", 203),
+        ("401 Unauthorized", 401),
+        ("404 Not Found", 404),
+        ("500 Oops", 500),
+    ] {
+        for kind in ["", "Content-Type: text/plain\r\n", html] {
+            let expected = Expected::Unusable(status, body(), "exporter_status");
+            cases.push((line, answer(line, kind), expected));
+        }
+    }
+    for kind in [
+        html,
+        "Content-Type: application/json\r\n",
+        "Content-Type: plain\r\n",
+        "Content-Type: text/plainer\r\n",
+        "Content-Type: ;;\r\n",
+    ] {
+        let expected = Expected::Unusable(200, body(), "not_metrics");
+        cases.push((kind, answer("200 OK", kind), expected));
+    }
+    for kind in [
+        "",
+        "Content-Type:\r\n",
+        "Content-Type: text/plain\r\n",
+        "Content-Type: Text/Plain ; version=0.0.4\r\n",
+        "Content-Type: text/plain\r\nContent-Type: text/html\r\n",
+        "Content-Type: application/vnd.google.protobuf; encoding=delimited\r\n",
+    ] {
+        cases.push((kind, answer("200 OK", kind), Expected::Whole(200, body())));
+    }
+    let stage = run("", cases);
+    for record in stage.scrapes(31).iter().filter(|it| it["outcome"] == "not_metrics") {
+        let cause = record["cause"].as_str().unwrap_or_default();
+        assert!(cause.contains("Content-Type `"), "{record}");
+        assert_eq!(record["blame"], "exporter", "{record}");
+    }
+    let failing: Vec<_> = stage
+        .proxy
+        .log_lines()
+        .into_iter()
+        .filter(|line| line.contains("exporter_status") || line.contains("not_metrics"))
+        .collect();
+    assert_eq!(failing.len(), 23);
+    assert!(failing.iter().all(|line| line.contains("\"WARN\"")), "{failing:#?}");
+}
+
+#[test]
+fn f16_last_scrape_success_and_the_page_say_what_prometheus_makes_of_an_answer() {
+    let answer =
+        |head: &str| raw(format!("HTTP/1.1 {head}\r\nContent-Length: 4\r\n\r\na 1\n"), Then::Fin);
+    let stage = Stage::new(
+        "",
+        by_case(vec![
+            answer("200 OK"),
+            answer("200 OK\r\nContent-Type: text/html"),
+            answer("500 Oops"),
+            answer("201 Created"),
+        ]),
+    );
+    let mut client = stage.client();
+    for (case, success, said) in [
+        (1, 0.0, "failing: the exporter's answer is not metrics"),
+        (0, 1.0, "up"),
+        (2, 0.0, "failing: the exporter answers with an error"),
+        (0, 1.0, "up"),
+        (3, 0.0, "failing: the exporter answers with an error"),
+    ] {
+        assert!(client.get(&target("x", case)).body.is_complete());
+        let series = "scrapegate_last_scrape_success{exporter=\"x\"}";
+        Samples::wait_for(&mut client, "", "the scrape", |it| {
+            it.value(series) == success && it.sum("scrapegate_scrapes_in_flight{") == 0.0
+        });
+        let page = client.get("/").body.text().replace("&#39;", "'");
+        assert!(page.contains(said), "{said}: {page}");
+    }
 }

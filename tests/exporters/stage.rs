@@ -189,13 +189,16 @@ pub(crate) enum Expected {
     Aborted(&'static str),
     /// The exporter's status and this whole body.
     Whole(u16, Vec<u8>),
+    /// The same with a head that Prometheus refuses, and the word in the log.
+    Unusable(u16, Vec<u8>, &'static str),
 }
 
 impl Expected {
     fn outcome(&self) -> &'static str {
         match self {
-            Self::Refused(_, _, word) | Self::Aborted(word) => word,
-            Self::Whole(..) => "complete",
+            Self::Refused(_, _, word) | Self::Aborted(word) | Self::Unusable(.., word) => word,
+            Self::Whole(200, _) => "complete",
+            Self::Whole(..) => "exporter_status",
         }
     }
 }
@@ -279,7 +282,7 @@ fn assert_expected(story: &str, response: &Response, expected: &Expected) {
             assert_eq!(head.status, 200, "{story}: {response:?}");
             assert_cut(story, &body.end);
         }
-        Expected::Whole(status, bytes) => {
+        Expected::Whole(status, bytes) | Expected::Unusable(status, bytes, _) => {
             assert_eq!(head.status, *status, "{story}: {response:?}");
             assert!(body.is_complete(), "{story}: {response:?}");
             assert_eq!(body.bytes, bytes.len() as u64, "{story}");

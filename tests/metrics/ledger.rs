@@ -201,7 +201,7 @@ fn request(kind: &Kind, mut client: Client, seen: &Mutex<Seen>) -> Option<Client
     if matches!(kind.counted, Counted::Scrape("x", _)) {
         if cut {
             seen.cut_bytes += body.bytes;
-        } else if outcome_of(&head) == "complete" {
+        } else if ["complete", "exporter_status"].contains(&outcome_of(&head)) {
             seen.whole_bytes += body.bytes;
         }
     }
@@ -238,7 +238,8 @@ fn outcome_of(head: &Head) -> &'static str {
         "exporter did not take the connection in time" => "exporter_connect_timeout",
         "too many scrapes of this exporter" => "too_many_scrapes",
         // The exporter's own.
-        "OK" | "Internal Server Error" => "complete",
+        "OK" => "complete",
+        "Internal Server Error" => "exporter_status",
         reason => panic!("{reason:?}"),
     }
 }

@@ -234,12 +234,14 @@ fn an_answer_that_is_cut_short_is_critical_and_says_so() {
 }
 
 #[test]
-fn a_status_that_is_none_of_success_is_critical() {
-    let exporter = Exporter::start(|conversation: &mut Conversation| {
-        conversation.read_request()?;
-        conversation.send("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
-    });
-    Probed::of(&exporter, "").assert_ends(2, &["the answer is 500"]);
+fn f16_a_status_other_than_200_is_critical() {
+    for status in ["500", "201", "401"] {
+        let exporter = Exporter::start(move |conversation: &mut Conversation| {
+            conversation.read_request()?;
+            conversation.send(format!("HTTP/1.1 {status} Oh\r\nContent-Length: 0\r\n\r\n"))
+        });
+        Probed::of(&exporter, "").assert_ends(2, &[&format!("the answer is {status}")]);
+    }
 }
 
 #[test]

@@ -38,11 +38,18 @@ const NAMES: [(&str, &str, &[&str]); 4] = [
     (
         "fin",
         UNHURRIED,
-        &["complete", "exporter_closed", "exporter_cut_short", "exporter_integrity", "integrity"],
+        &[
+            "complete",
+            "exporter_status",
+            "exporter_closed",
+            "exporter_cut_short",
+            "exporter_integrity",
+            "integrity",
+        ],
     ),
-    ("rst", UNHURRIED, &["complete", "exporter_reset"]),
+    ("rst", UNHURRIED, &["complete", "exporter_status", "exporter_reset"]),
     ("stall", HURRIED, &["exporter_first_byte_timeout", "deadline_exporter"]),
-    ("rest", UNHURRIED, &["complete"]),
+    ("rest", UNHURRIED, &["complete", "exporter_status"]),
 ];
 const UNHURRIED: &str = "timeout = 60\ninterval = 60\nmax-concurrent = 64\n";
 const HURRIED: &str = "timeout = 0.5\nconnect-timeout = 0.5\nmax-concurrent = 64\n";
@@ -159,7 +166,8 @@ fn over_tls_a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_o
     assert_control(&mut control, "rest");
     let records = stage.scrapes(cases.len() + 2);
     assert_eq!(records.len(), cases.len() + 2, "one record a scrape");
-    let complete = records.iter().filter(|record| outcome(record) == "complete");
+    let is_whole = |record: &&_| ["complete", "exporter_status"].contains(&outcome(record));
+    let complete = records.iter().filter(is_whole);
     assert_eq!(complete.count(), tally.whole() + 2, "whole to the log and to scrapers");
     for record in &records {
         let words = NAMES.iter().find(|(name, ..)| record["exporter"] == *name);

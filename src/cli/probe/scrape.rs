@@ -99,13 +99,13 @@ impl Answer {
     /// Connects, asks and awaits the head.
     ///
     /// # Errors
-    /// Those of [`upstream::fetch`], and any status but 2xx.
+    /// Those of [`upstream::fetch`], and any status but 200, as Prometheus wants it.
     pub(super) async fn open(exporter: &Exporter, request: &Parts) -> Result<Self, Failure> {
         let begun = Instant::now();
         let deadline = Deadline::after(begun, exporter.rules.timeout);
         let (head, body) =
             upstream::fetch(&Connector::Network, exporter, request, "", deadline).await?;
-        if !head.status.is_success() {
+        if head.status != StatusCode::OK {
             return Err(Failure::Status(head.status));
         }
         Ok(Self {
