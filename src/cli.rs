@@ -8,6 +8,7 @@ mod demo;
 mod figures;
 mod get;
 mod import;
+mod listen;
 mod man;
 mod probe;
 mod run;
@@ -119,7 +120,7 @@ struct FileArgs {
     #[command(flatten)]
     paths: PathArgs,
     /// Where to listen, in place of `[default] address` and `port`; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen::address)]
     listen: Option<SocketAddr>,
 }
 

@@ -104,9 +104,16 @@ pub enum Refusal {
     /// No such path, compared byte for byte.
     #[error("no such path")]
     UnknownPath,
+    /// A known path with its query behind `%3F` instead of `?`, as Prometheus sends a query that is
+    /// written into `metrics_path`.
+    #[error("the query is percent-encoded in the path")]
+    EncodedQuery,
     /// `exporter` twice, empty, not UTF-8, a bad percent-escape, or no possible name.
     #[error("the exporter parameter is repeated, empty or malformed")]
     ExporterParameter,
+    /// `exporter` at a path that is not for one exporter.
+    #[error("the path takes no exporter parameter")]
+    StrayExporterParameter,
     /// Some other parameter has a bad percent-escape.
     #[error("the query has a bad percent-escape")]
     Query,
@@ -146,12 +153,13 @@ pub enum Refusal {
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 15] = [
+pub const REJECTIONS: [&str; 16] = [
     "http_version",
     "bad_host",
     "request_body",
     "method",
     "unknown_path",
+    "encoded_query",
     "exporter_parameter",
     "query",
     "not_allowed",
@@ -206,7 +214,7 @@ pub enum UpstreamError {
     /// A redirect; never followed.
     #[error("exporter answered with a redirect")]
     Redirect,
-    /// 101, 204, 205 or 304: nothing that could be metrics.
+    /// 101, 204, 205, 206 or 304: nothing that could be a whole answer with metrics.
     #[error("exporter answered {} without metrics", .0.as_u16())]
     NoMetrics(StatusCode),
     /// All of the body arrived before any was passed on, and it breaks `integrity`.
@@ -250,7 +258,12 @@ impl Refusal {
             Self::RequestBody => (StatusCode::BAD_REQUEST, "request body not allowed", Close),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", Close),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "Not Found", Keep),
-            Self::ExporterParameter => (StatusCode::BAD_REQUEST, "bad exporter parameter", Keep),
+            Self::EncodedQuery => {
+                (StatusCode::NOT_FOUND, "query is percent-encoded in the path", Keep)
+            }
+            Self::ExporterParameter | Self::StrayExporterParameter => {
+                (StatusCode::BAD_REQUEST, "bad exporter parameter", Keep)
+            }
             Self::Query => (StatusCode::BAD_REQUEST, "bad percent-escape in the query", Keep),
             Self::UnknownExporter => (StatusCode::NOT_FOUND, "Unknown exporter", Keep),
             Self::NotAllowed => {
@@ -284,6 +297,18 @@ impl Refusal {
         Verdict { status, reason, afterwards }
     }
 
+    /// What to change in the scraper's configuration, for the log: constant words.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        if matches!(self, Self::EncodedQuery) {
+            Some("metrics_path has a query: put the exporter into params, as `exporter: [NAME]`")
+        } else if matches!(self, Self::StrayExporterParameter) {
+            Some("this path is for no exporter: set metrics_path to /prometheus")
+        } else {
+            None
+        }
+    }
+
     /// The methods that would have been right, which a 405 has to say (RFC 9110 §15.5.6).
     #[must_use]
     pub fn allowed_methods(&self) -> Option<&'static str> {
@@ -299,7 +324,9 @@ impl Refusal {
             | Self::RequestBody
             | Self::Method(_)
             | Self::UnknownPath
+            | Self::EncodedQuery
             | Self::ExporterParameter
+            | Self::StrayExporterParameter
             | Self::Query
             | Self::UnknownExporter
             | Self::NotAllowed
@@ -325,7 +352,8 @@ impl Refusal {
             Self::RequestBody => "request_body",
             Self::Method(_) => "method",
             Self::UnknownPath => "unknown_path",
-            Self::ExporterParameter => "exporter_parameter",
+            Self::EncodedQuery => "encoded_query",
+            Self::ExporterParameter | Self::StrayExporterParameter => "exporter_parameter",
             Self::Query => "query",
             Self::UnknownExporter => "unknown_exporter",
             Self::NotAllowed => "not_allowed",

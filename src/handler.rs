@@ -219,6 +219,7 @@ fn refused(
         exporter = asked_for.map(|name| name.as_str().escape_debug().to_string()),
         reason = refusal.label(),
         cause = refusal.source().map(|cause| Chain(cause).to_string()),
+        hint = refusal.hint(),
         status = refusal.verdict().status.as_u16(),
         client = peer.client(),
         peer = %peer.address,
@@ -315,7 +316,7 @@ async fn scrape(
     };
     match first_bytes {
         Ok((head, mut body)) => {
-            scrape.first_byte(head.status);
+            scrape.first_byte(head.status, &head.headers);
             if head.length_ignored {
                 scrape.length_ignored();
             }

@@ -86,15 +86,35 @@ pub fn well_formed(head: &request::Parts) -> Result<Authority, Refusal> {
 pub fn route(uri: &Uri) -> Result<Route, Refusal> {
     match uri.path() {
         METRICS_PATH => prometheus(uri.query().unwrap_or_default()),
-        SD_PATH => Ok(Route::Discovery),
+        SD_PATH => of_all_exporters(uri, Route::Discovery),
         "/" => Ok(Route::Status),
-        "/metrics" => Ok(Route::Metrics),
+        "/metrics" => of_all_exporters(uri, Route::Metrics),
         ENROLMENT => autotls(uri.query().unwrap_or_default()),
         "/-/healthy" => Ok(Route::Healthy),
         "/-/ready" => Ok(Route::Ready),
         "/-/reload" => Ok(Route::Reload),
+        path if has_encoded_query(path) => Err(Refusal::EncodedQuery),
         _ => Err(Refusal::UnknownPath),
     }
+}
+
+/// A route that is not for one exporter, so that an `exporter` parameter shows a mistake: a scraper
+/// without `metrics_path` would take our own metrics for those of its exporter, and be content.
+///
+/// Other parameters, and those that cannot be decoded, mean nothing.
+fn of_all_exporters(uri: &Uri, route: Route) -> Result<Route, Refusal> {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    let names_exporter = pairs.any(|pair| {
+        let key = pair.split('=').next().unwrap_or_default();
+        decode(key).is_some_and(|key| key == b"exporter")
+    });
+    if names_exporter { Err(Refusal::StrayExporterParameter) } else { Ok(route) }
+}
+
+/// Prometheus encodes the `?` of a query that is put into its `metrics_path`.
+fn has_encoded_query(path: &str) -> bool {
+    let end = path.find("%3F").or_else(|| path.find("%3f"));
+    end.is_some_and(|end| [METRICS_PATH, SD_PATH, "/metrics"].contains(&&path[..end]))
 }
 
 /// Any sign of a body. Refusing all of them leaves nothing for two readers to disagree about
@@ -277,8 +297,38 @@ mod tests {
         assert_eq!(outcome("/prometheus"), Ok(Route::List));
         assert_eq!(outcome("/prometheus?"), Ok(Route::List));
         assert_eq!(outcome("/prometheus?other=1"), Ok(Route::List));
-        assert_eq!(outcome("/prometheus/sd?exporter=n"), Ok(Route::Discovery));
+        assert_eq!(outcome("/prometheus/sd?x=1"), Ok(Route::Discovery));
         assert_eq!(outcome("/metrics?x=1"), Ok(Route::Metrics));
+    }
+
+    #[test]
+    fn f18_an_exporter_parameter_at_a_path_for_all_exporters_is_refused() {
+        for path in ["/metrics", "/prometheus/sd"] {
+            for query in [
+                "exporter=x",
+                "exporter",
+                "exporter=",
+                "x=1&exporter=x",
+                "%65xporter=x",
+                "%g&exporter=x",
+            ] {
+                let target = format!("{path}?{query}");
+                assert_eq!(outcome(&target), Err("exporter_parameter"), "{target}");
+            }
+            for query in ["", "exporters=x", "Exporter=x", "x=exporter", "%g", "name[]=exporter"] {
+                assert!(outcome(&format!("{path}?{query}")).is_ok(), "{path}?{query}");
+            }
+        }
+    }
+
+    #[test]
+    fn f32_a_query_that_is_percent_encoded_in_the_path_is_told_apart() {
+        for path in ["/prometheus%3Fexporter=x", "/prometheus%3fexporter=x", "/metrics%3Fx"] {
+            assert_eq!(outcome(path), Err("encoded_query"), "{path}");
+        }
+        for path in ["/prometheus%3", "/%3Fexporter=x", "/other%3Fexporter=x", "/prometheus/%3F"] {
+            assert_eq!(outcome(path), Err("unknown_path"), "{path}");
+        }
     }
 
     #[test]

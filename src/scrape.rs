@@ -261,7 +261,7 @@ impl Scrape {
     fn judged(&self, outcome: Outcome) -> Outcome {
         match (outcome, &self.unusable) {
             (Outcome::Complete, Some((unusable, _))) => Outcome::Unusable(*unusable),
-            _ => outcome,
+            (outcome, _) => outcome,
         }
     }
 

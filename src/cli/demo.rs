@@ -42,7 +42,7 @@ const EXPORTER: &str = "demo";
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Where the proxy listens [default: 127.0.0.1:3333, or a free port if that is taken]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = super::listen::address)]
     listen: Option<SocketAddr>,
     /// How many series the exporter has
     #[arg(long, value_name = "N", default_value_t = 100_000)]

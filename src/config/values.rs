@@ -161,8 +161,12 @@ pub(super) fn size(value: &str) -> Parsed<u64> {
 
 /// An address literal; brackets around IPv6 are optional.
 pub(super) fn address(value: &str) -> Parsed<IpAddr> {
-    ip(value).ok_or_else(|| {
-        format!("{} is no IP address; write one such as 0.0.0.0 or ::1", shown(value))
+    ip(value).ok_or_else(|| match zone(value) {
+        Some(_) => format!(
+            "{} has a zone, and zones are not supported; write an address without one, or ::",
+            shown(value)
+        ),
+        None => format!("{} is no IP address; write one such as 0.0.0.0 or ::1", shown(value)),
     })
 }
 
@@ -181,6 +185,14 @@ pub(super) fn host(value: &str) -> Parsed<String> {
     if value.contains('/') {
         return Err(format!("{} is no host name; write it without scheme and path", shown(value)));
     }
+    if let Some(zone) = zone(value) {
+        return Err(format!(
+            "{} has the zone {}, and zones are not supported; write another address of that \
+             host, or its name",
+            shown(value),
+            shown(zone)
+        ));
+    }
     if value.contains(':') {
         return Err(format!(
             "{} is neither a host name nor an IP address; the port has a key of its own",
@@ -191,6 +203,12 @@ pub(super) fn host(value: &str) -> Parsed<String> {
         return Err(format!("{} is neither a host name nor an IP address", shown(value)));
     }
     Ok(value.to_owned())
+}
+
+/// The zone of an IPv6 address (RFC 4007), which a link-local one needs.
+fn zone(value: &str) -> Option<&str> {
+    let (address, zone) = value.trim_matches(['[', ']']).split_once('%')?;
+    address.parse::<Ipv6Addr>().is_ok().then_some(zone)
 }
 
 /// Underscores are let through: container networks have names with them.
@@ -366,6 +384,23 @@ mod tests {
         ] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn f32_a_zone_is_named_as_what_is_not_supported() {
+        for (text, zone) in
+            [("fe80::1%eth0", "eth0"), ("[fe80::1%eth0]", "eth0"), ("fe80::1%2", "2")]
+        {
+            assert_eq!(
+                host(text),
+                Err(format!(
+                    "`{text}` has the zone `{zone}`, and zones are not supported; write another \
+                     address of that host, or its name"
+                ))
+            );
+            assert!(address(text).is_err_and(|it| it.contains("has a zone")), "{text}");
+        }
+        assert!(host("50%").is_err_and(|it| !it.contains("zone")));
     }
 
     #[test]

@@ -66,6 +66,12 @@ fn by_request() -> Vec<Refusal> {
             format!("MARKER /prometheus HTTP/1.1\r\nHost: h\r\n{PASSWORD}"),
         ),
         ("unknown_path", 404, "Not Found", get("/MARKER?MARKER")),
+        (
+            "encoded_query",
+            404,
+            "query is percent-encoded in the path",
+            get("/prometheus%3Fexporter=MARKER"),
+        ),
         ("exporter_parameter", 400, "bad exporter parameter", get("/prometheus?exporter=%MARKER")),
         (
             "query",

@@ -5,6 +5,7 @@
 //! `--release` the exporter of `system_calls` is slower than the proxy, which then has less to batch.
 
 mod alerts;
+mod answers;
 mod clock;
 mod daemons;
 mod discovery;

@@ -268,3 +268,51 @@ fn control_characters_in_a_name_reach_neither_exporter_nor_log() {
         assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
     }
 }
+
+/// The scraper forgot `metrics_path`, and would take our own metrics for those of its exporter.
+#[test]
+fn f18_an_exporter_parameter_where_it_means_nothing_is_400() {
+    let setup = Setup::new();
+    let mut client = setup.connect();
+    for target in [
+        "/metrics?exporter=e",
+        "/metrics?%65xporter=e",
+        "/metrics?exporter",
+        "/prometheus/sd?exporter=e",
+    ] {
+        client.send(get(target)).expect("sent");
+        let response = client.read_response().expect("a response");
+        let said = (response.head.status, response.head.reason.as_str());
+        assert_eq!(said, (400, "bad exporter parameter"), "{target}");
+        assert_eq!(response.body.text(), "bad exporter parameter\n", "{target}");
+        client.send(get(target).replacen("GET", "HEAD", 1)).expect("sent");
+        assert_eq!(client.read_head().expect("a head").status, 400, "{target}");
+        setup.refused(2);
+        assert!(is_kept(&mut client), "{target}");
+    }
+    client.send(get("/metrics?name[]=up")).expect("sent");
+    assert_eq!(client.read_response().expect("a response").head.status, 200);
+    setup.proxy.wait_for_log("the hint", |record| {
+        let hint = record["fields"]["hint"].as_str();
+        hint.is_some_and(|it| it.contains("metrics_path"))
+    });
+}
+
+#[test]
+fn f32_a_query_in_the_path_is_404_with_constant_words_and_a_hint_in_the_log() {
+    let setup = Setup::new();
+    let mut client = setup.connect();
+    for target in ["/prometheus%3Fexporter=e", "/prometheus%3fexporter=e%26x=y"] {
+        client.send(get(target)).expect("sent");
+        let response = client.read_response().expect("a response");
+        let said = (response.head.status, response.head.reason.as_str());
+        assert_eq!(said, (404, "query is percent-encoded in the path"), "{target}");
+        assert_eq!(response.body.text(), "query is percent-encoded in the path\n");
+        setup.refused(1);
+        assert!(is_kept(&mut client), "{target}");
+    }
+    setup.proxy.wait_for_log("the hint", |record| {
+        record["fields"]["reason"] == "encoded_query"
+            && record["fields"]["hint"].as_str().is_some_and(|it| it.contains("into params"))
+    });
+}
