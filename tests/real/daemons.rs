@@ -43,6 +43,16 @@ impl Daemon {
         )
     }
 
+    /// node_exporter on a free port with one more argument.
+    pub(crate) fn node_exporter_with(argument: &str) -> Self {
+        Self::start(
+            Command::new("prometheus-node-exporter")
+                .args(["--web.listen-address=127.0.0.1:0", argument])
+                .args(["--no-collector.systemd", "--no-collector.filesystem"]),
+            None,
+        )
+    }
+
     /// mysqld_exporter without a database: it answers all the same, with `mysql_up 0`.
     pub(crate) fn mysqld_exporter() -> Self {
         Self::start(

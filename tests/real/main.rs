@@ -6,6 +6,7 @@
 
 mod alerts;
 mod answers;
+mod certificates;
 mod clock;
 mod daemons;
 mod discovery;

@@ -68,7 +68,6 @@ fn weak_keys_and_weak_signatures_are_refused() {
              -addext basicConstraints=critical,CA:TRUE"
         ),
     );
-    // Without an extension it would be of X.509 version 1, which is refused for that alone.
     fs::write(pki.path("usage.cnf"), "extendedKeyUsage=clientAuth\n").expect("written");
     let config = pki.config_ini("header-timeout = 1\n").replace(
         &format!("client-ca = {}", pki.path("ca.pem").display()),
@@ -83,17 +82,22 @@ fn weak_keys_and_weak_signatures_are_refused() {
     let connect_soundly =
         || Client::connect(proxy.address(), client(&pki, "sound")).expect("a handshake");
     let (mut refused, mut scrapes) = (0, 0);
-    for (name, bits, digest, is_weak) in [
-        ("sound", 2048, "sha256", false),
-        ("rsa_1024", 1024, "sha256", true),
-        ("sha_1", 2048, "sha1", true),
-        ("md_5", 2048, "md5", true),
+    // Without an extension it is of X.509 version 1.
+    let (version_1, version_3) = ("", "-extfile usage.cnf");
+    for (name, bits, digest, extensions, is_weak) in [
+        ("sound", 2048, "sha256", version_3, false),
+        ("rsa_1024", 1024, "sha256", version_3, true),
+        ("sha_1", 2048, "sha1", version_3, true),
+        ("md_5", 2048, "md5", version_3, true),
+        ("old_sound", 2048, "sha256", version_1, false),
+        ("old_rsa_1024", 1024, "sha256", version_1, true),
+        ("old_sha_1", 2048, "sha1", version_1, true),
+        ("old_md_5", 2048, "md5", version_1, true),
     ] {
         let request = format!("req -new -newkey rsa:{bits} {subject} -keyout {name}.key");
         openssl(&folder, &format!("{request} -out {name}.csr"));
-        let sign =
-            "x509 -req -CA rsa_ca.pem -CAkey rsa_ca.key -days 30 -set_serial 1 -extfile usage.cnf";
-        openssl(&folder, &format!("{sign} -{digest} -in {name}.csr -out {name}.pem"));
+        let sign = "x509 -req -CA rsa_ca.pem -CAkey rsa_ca.key -days 30 -set_serial 1";
+        openssl(&folder, &format!("{sign} {extensions} -{digest} -in {name}.csr -out {name}.pem"));
         for version in ["-tls1_2", "-tls1_3"] {
             // One that is let in sends no request.
             let series = if is_weak {
