@@ -1,4 +1,4 @@
-//! Whatever a client shows: it is let in only with a trust anchor itself or with what the CA signed,
+//! Whatever a peer shows: it is trusted only with a trust anchor itself or with what a valid CA signed,
 //! and its names are sane.
 //! [`scrapegate_fuzz::client_certificate`] has the whole property.
 #![no_main]

@@ -1,7 +1,10 @@
-//! Whatever a client shows as its certificates:
+//! Whatever a peer shows as its certificates, as a client and as the server `localhost`:
 //!
-//! - they are let in only when the first is a trust anchor itself, byte for byte, or when what is
-//!   signed in it is what the CA signed: nobody else has the CA's key;
+//! - it is trusted only when the first is a trust anchor itself, byte for byte, and valid, or when
+//!   what is signed in it is what a valid CA signed: nobody else has the CAs' keys. A server has the
+//!   name too;
+//! - for X.509 version 1, whose signatures the proxy checks without webpki, x509-parser's check of
+//!   the signature agrees;
 //! - what is read from a certificate has a name for the log without control characters, and the
 //!   patterns of `client-allow` match just the names that are there.
 //!
@@ -9,24 +12,41 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use scrapegate::{
     access::{Access, AddressRange, ClientPattern},
     peer::ClientIdentity,
-    tls::{self, ClientVerifier},
+    tls::{self, Trust, verify::Role},
 };
+use x509_parser::{parse_x509_certificate, x509::X509Version};
 
 const CA: &[u8] = include_bytes!("../fixtures/ca.der");
 const RSA_CA: &[u8] = include_bytes!("../fixtures/rsa-ca.der");
+const LATER_CA: &[u8] = include_bytes!("../fixtures/later-ca.der");
 const EXPIRED_CA: &[u8] = include_bytes!("../fixtures/expired-ca.der");
+const PAST_CA: &[u8] = include_bytes!("../fixtures/past-ca.der");
 const CLIENT: &[u8] = include_bytes!("../fixtures/client.der");
+const OLD_CLIENT: &[u8] = include_bytes!("../fixtures/old-client.der");
+const SERVER: &[u8] = include_bytes!("../fixtures/server.der");
+const OLD_SERVER: &[u8] = include_bytes!("../fixtures/old-server.der");
+const OWN_SERVER: &[u8] = include_bytes!("../fixtures/own-server.der");
 
-/// 2027-01-01, when all but the expired CA's certificate are valid.
+/// Those that are trusted and valid.
+const VALID_ANCHORS: [&[u8]; 4] = [CA, RSA_CA, LATER_CA, OWN_SERVER];
+
+/// What they signed for clients. Version 1 cannot say that it is for servers alone.
+const CLIENTS: [&[u8]; 3] = [CLIENT, OLD_CLIENT, OLD_SERVER];
+
+/// What is signed and valid for `localhost`.
+const SERVERS: [&[u8]; 3] = [SERVER, OLD_SERVER, OWN_SERVER];
+
+/// 2027-01-01, when all but the certificates of the CAs of the past are valid.
 const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_798_761_600));
 
-static VERIFIER: LazyLock<ClientVerifier> = LazyLock::new(|| {
-    let anchors = [CA, RSA_CA, EXPIRED_CA].map(CertificateDer::from).into();
-    ClientVerifier::new(anchors, Vec::new(), &tls::provider()).expect("three anchors")
+static TRUST: LazyLock<Trust> = LazyLock::new(|| {
+    let all = [CA, RSA_CA, LATER_CA, OWN_SERVER, EXPIRED_CA, PAST_CA];
+    let algorithms = tls::provider().signature_verification_algorithms;
+    Trust::new(all.map(CertificateDer::from).into(), Vec::new(), algorithms).expect("anchors")
 });
 
 /// Asserts the property. `input` is the certificates in DER, one behind the other.
@@ -45,20 +65,53 @@ pub fn check(input: &[u8]) {
         chain.push(rest.into());
     }
     let (first, others) = chain.split_first().expect("at least one");
-    let is_let_in = VERIFIER.verify(first, others, NOW).is_ok();
-    let is_anchor = [CA, RSA_CA].contains(&first.as_ref());
-    if is_let_in {
-        let is_signed = signed_part(first).is_some_and(|part| Some(part) == signed_part(CLIENT));
-        assert!(is_anchor || is_signed, "let in: {}", first.escape_ascii());
+    let is_trusted = |role| TRUST.verify(role, first, others, NOW).is_ok();
+    let is_anchor = VALID_ANCHORS.contains(&first.as_ref());
+    let is_client = is_trusted(Role::Client);
+    if is_client {
+        assert!(is_anchor || is_of(first, &CLIENTS), "let in: {}", first.escape_ascii());
     }
-    if is_anchor || first.as_ref() == CLIENT {
-        assert!(is_let_in, "{} is not let in", first.escape_ascii());
+    if is_anchor || CLIENTS.contains(&first.as_ref()) {
+        assert!(is_client, "{} is not let in", first.escape_ascii());
     }
+    if is_client && !is_anchor && is_version1(first) {
+        assert!(is_signed(first), "let in: {}", first.escape_ascii());
+    }
+    let [localhost, other] =
+        ["localhost", "other.example"].map(|name| ServerName::try_from(name).expect("a name"));
+    if is_trusted(Role::Server(&localhost)) {
+        assert!(is_of(first, &SERVERS), "trusted: {}", first.escape_ascii());
+    }
+    if SERVERS.contains(&first.as_ref()) {
+        assert!(is_trusted(Role::Server(&localhost)), "{} not trusted", first.escape_ascii());
+    }
+    assert!(!is_trusted(Role::Server(&other)), "trusted: {}", first.escape_ascii());
     for certificate in &chain {
         if let Some(identity) = ClientIdentity::of(certificate) {
             assert_names_are_sane(&identity);
         }
     }
+}
+
+/// Whether what is signed in it is what is signed in one of these.
+fn is_of(certificate: &[u8], signed: &[&[u8]]) -> bool {
+    signed_part(certificate)
+        .is_some_and(|part| signed.iter().any(|other| signed_part(other) == Some(part)))
+}
+
+fn is_version1(certificate: &[u8]) -> bool {
+    parse_x509_certificate(certificate).is_ok_and(|(_, it)| it.version() == X509Version::V1)
+}
+
+/// Whether one of the valid anchors signed it, as x509-parser has it.
+fn is_signed(certificate: &[u8]) -> bool {
+    let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return false };
+    VALID_ANCHORS.iter().any(|anchor| {
+        parse_x509_certificate(anchor).is_ok_and(|(_, anchor)| {
+            anchor.subject().as_raw() == parsed.issuer().as_raw()
+                && parsed.verify_signature(Some(anchor.public_key())).is_ok()
+        })
+    })
 }
 
 /// One element of DER (ITU-T X.690 §8.1) with a length of at most four bytes.
