@@ -255,7 +255,7 @@ mod tests {
         let activity = activity();
         let (server, mut scraper) = duplex(64 * 1024);
         let (_stage, stage) = watch::channel(Stage::Serving);
-        let stream = Downstream::new(server, Arc::clone(&activity));
+        let stream = Downstream::new(server, Arc::clone(&activity), |_| false);
         let begun = Instant::now();
         let answering = Arc::clone(&activity);
         let driving = drive(stream, activity, stage, move |_| {
@@ -350,7 +350,7 @@ mod tests {
         let (server, mut client) = duplex(64 * 1024);
         let (_stage, stage) = watch::channel(Stage::Serving);
         let activity = activity();
-        let stream = Downstream::new(server, Arc::clone(&activity));
+        let stream = Downstream::new(server, Arc::clone(&activity), |_| false);
         let driving = drive(stream, activity, stage, |_| -> ResponseFuture<Talking> {
             panic!("it is no request")
         });

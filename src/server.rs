@@ -381,6 +381,7 @@ async fn serve_requests<S: Scraper>(
         (now, Some(before)) if !now.welcomes(&client, &Wire::Plain) => Arc::clone(before),
         (now, _) => Arc::clone(&now.service),
     };
+    let stream = Downstream::new(stream, Arc::clone(&activity), S::peer_has_ended);
     answer_requests(stream, peer, activity, stage, service).await;
 }
 
@@ -395,19 +396,19 @@ pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     service: &Arc<Service>,
 ) {
     let stage = service.stage.clone();
+    let stream = Downstream::new(stream, Arc::clone(&activity), |_| false);
     answer_requests(stream, Arc::new(peer), activity, stage, || Arc::clone(service)).await;
 }
 
 /// Each request goes by the `service` of its time.
 async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
+    stream: Downstream<S>,
     peer: Arc<Peer>,
     activity: Arc<Activity>,
     stage: watch::Receiver<Stage>,
     service: impl Fn() -> Arc<Service> + Unpin,
 ) {
     let address = peer.address;
-    let stream = Downstream::new(stream, Arc::clone(&activity));
     let closed = drive(stream, Arc::clone(&activity), stage, |request| {
         let (service, peer) = (service(), Arc::clone(&peer));
         let activity = Arc::clone(&activity);
@@ -454,17 +455,28 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
 /// The two kinds of stream there are from a scraper.
 trait Scraper: AsyncRead + AsyncWrite + Unpin {
     fn transport(&mut self) -> &mut Transport;
+
+    /// See [`Transport::peer_has_ended`].
+    fn peer_has_ended(&self) -> bool;
 }
 
 impl Scraper for Transport {
     fn transport(&mut self) -> &mut Transport {
         self
     }
+
+    fn peer_has_ended(&self) -> bool {
+        Self::peer_has_ended(self)
+    }
 }
 
 impl Scraper for TlsStream<Transport> {
     fn transport(&mut self) -> &mut Transport {
         self.get_mut().0
+    }
+
+    fn peer_has_ended(&self) -> bool {
+        self.get_ref().0.peer_has_ended()
     }
 }
 

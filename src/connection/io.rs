@@ -2,16 +2,18 @@
 //! [`Downstream`] above TLS sees whole requests and flushed responses.
 
 use std::{
+    future::Future,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    time::{Instant, Sleep, sleep},
 };
 
 use crate::activity::Activity;
@@ -34,6 +36,15 @@ impl Transport {
     /// Reports to `activity` from now on.
     pub fn report_to(&mut self, activity: Arc<Activity>) {
         self.activity = Some(activity);
+    }
+
+    /// Whether the peer's FIN or RST has arrived, also behind bytes that nobody has read yet. What
+    /// the kernel has told so far counts; nothing is waited for.
+    #[must_use]
+    pub fn peer_has_ended(&self) -> bool {
+        let ready = pin!(self.stream.ready(Interest::READABLE));
+        let now = ready.poll(&mut Context::from_waker(Waker::noop()));
+        matches!(now, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     fn report(&self, taken: &Poll<io::Result<usize>>) {
@@ -102,7 +113,11 @@ impl AsyncWrite for Transport {
 }
 
 /// Most bytes that are read behind a request that is being answered.
-const MOST_AHEAD: usize = 16 * 1024;
+const MOST_AHEAD: usize = 64 * 1024;
+
+/// How often it is asked whether a scraper has left that sent more than that: its end is behind
+/// bytes that are not read, and reading alone wakes the task.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What hyper reads and writes: the TLS stream, or in plain HTTP the transport itself.
 #[derive(Debug)]
@@ -113,13 +128,19 @@ pub struct Downstream<S> {
     hyper_waits: bool,
     /// What was read while hyper did not.
     ahead: Vec<u8>,
+    /// Whether the stream's peer has ended it, behind what is read.
+    has_ended: fn(&S) -> bool,
+    /// When to ask that again.
+    look_again: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Downstream<S> {
-    /// Wraps the stream that hyper is to see.
+    /// Wraps the stream that hyper is to see. `has_ended` says whether its peer has ended it, as far
+    /// as that can be known without reading.
     #[must_use]
-    pub fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, hyper_waits: false, ahead: Vec::new() }
+    pub fn new(stream: S, activity: Arc<Activity>, has_ended: fn(&S) -> bool) -> Self {
+        let ahead = Vec::new();
+        Self { stream, activity, hyper_waits: false, ahead, has_ended, look_again: None }
     }
 
     /// Hands over what was read ahead.
@@ -129,6 +150,7 @@ impl<S> Downstream<S> {
         self.ahead.drain(..count);
         if self.ahead.is_empty() {
             self.ahead = Vec::new();
+            self.look_again = None;
         }
     }
 }
@@ -137,7 +159,8 @@ impl<S: AsyncRead + Unpin> Downstream<S> {
     /// Looks whether the scraper that is being answered has left. As long as hyper holds the bytes
     /// of a further request it does not read, and would find out by a failed write only.
     ///
-    /// Whoever sent more than [`MOST_AHEAD`] bytes behind the request is not looked at.
+    /// Up to [`MOST_AHEAD`] bytes are read for that. Of a scraper that sent more, only the end of
+    /// the connection below TLS is seen.
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
         if self.hyper_waits || !self.activity.is_scraping() {
             return;
@@ -152,6 +175,13 @@ impl<S: AsyncRead + Unpin> Downstream<S> {
                 }
                 Poll::Ready(Ok(()) | Err(_)) => return self.activity.scraper_left(),
             }
+        }
+        if (self.has_ended)(&self.stream) {
+            return self.activity.scraper_left();
+        }
+        let timer = self.look_again.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
+        while timer.as_mut().poll(cx).is_ready() {
+            timer.as_mut().reset(Instant::now() + LOOK_AGAIN);
         }
     }
 }
@@ -334,7 +364,7 @@ mod tests {
     #[tokio::test]
     async fn a_downstream_passes_on_what_it_is_given_and_ends_in_order() {
         let (stream, mut scraper) = duplex(100);
-        let mut downstream = Downstream::new(stream, activity());
+        let mut downstream = Downstream::new(stream, activity(), |_| false);
         assert!(downstream.is_write_vectored());
         downstream.write_all(b"ab").await.unwrap();
         let slices = [IoSlice::new(b"cd"), IoSlice::new(b"ef")];
@@ -349,7 +379,7 @@ mod tests {
         let (stream, mut scraper) = duplex(4 * MOST_AHEAD);
         let sent: Vec<u8> = (0..2 * MOST_AHEAD).map(|at| at.to_le_bytes()[0]).collect();
         scraper.write_all(&sent).await.unwrap();
-        let mut downstream = Downstream::new(stream, Arc::clone(&activity));
+        let mut downstream = Downstream::new(stream, Arc::clone(&activity), |_| false);
         downstream.flush().await.unwrap();
         assert!(downstream.ahead.is_empty(), "nobody is being answered");
         activity.request_arrived();
@@ -361,5 +391,52 @@ mod tests {
         received.resize(sent.len(), 0);
         downstream.read_exact(&mut received[1000..]).await.unwrap();
         assert!(received == sent && downstream.ahead.capacity() == 0);
+    }
+
+    #[tokio::test]
+    async fn f26_the_end_of_a_connection_is_known_behind_bytes_that_are_not_read() {
+        for resets in [false, true] {
+            let (transport, mut peer) = connected().await;
+            peer.write_all(&[0; 1000]).await.unwrap();
+            transport.stream.readable().await.unwrap();
+            assert!(!transport.peer_has_ended());
+            if resets {
+                socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(peer);
+            let seen = async {
+                while !transport.peer_has_ended() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(10), seen).await.expect("it is seen");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f26_a_scraper_that_sent_more_than_the_most_is_asked_after_at_intervals() {
+        let activity = activity();
+        let (stream, mut scraper) = duplex(4 * MOST_AHEAD);
+        scraper.write_all(&[0; 2 * MOST_AHEAD]).await.unwrap();
+        static ENDED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+        let has_ended = |_: &_| ENDED.load(std::sync::atomic::Ordering::Relaxed);
+        let mut downstream = Downstream::new(stream, Arc::clone(&activity), has_ended);
+        activity.request_arrived();
+        let begun = Instant::now();
+        let left = poll_fn(|cx| {
+            let _ = Pin::new(&mut downstream).poll_flush(cx);
+            match activity.expired(Instant::now()) {
+                Some(ending) => Poll::Ready(ending),
+                None => {
+                    ENDED.store(begun.elapsed() > LOOK_AGAIN, std::sync::atomic::Ordering::Relaxed);
+                    Poll::Pending
+                }
+            }
+        });
+        assert_eq!(left.await, Ending::Left);
+        assert!(begun.elapsed() <= LOOK_AGAIN * 4, "{:?}", begun.elapsed());
+        let mut received = vec![0; 2 * MOST_AHEAD];
+        downstream.read_exact(&mut received).await.unwrap();
+        assert!(downstream.look_again.is_none());
     }
 }

@@ -154,6 +154,40 @@ fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
     }
 }
 
+/// F26: more than the proxy reads ahead, and as much as it does.
+#[test]
+fn f26_a_scraper_that_leaves_behind_many_pipelined_requests_is_noticed_and_none_of_them_asked() {
+    let (action, reports) = reporting(|_, begin| {
+        // The test may be over.
+        let _ = begin.send(());
+        Ok(())
+    });
+    let stage = Stage::new("timeout = 15\n", by_case(vec![action]));
+    assert_control(&mut stage.client(), "x");
+    stage.scrapes(1);
+    let mut gone = 0;
+    for bytes in [40_000, 120_000] {
+        let behind = request(0).repeat(bytes / request(0).len());
+        // Bytes that are no TLS are read no further than the others.
+        let seen = ALL.iter().filter(|it| bytes < 64_000 || !matches!(it, Leaves::BreaksTls));
+        for (leaves, &version) in
+            seen.flat_map(|it| BOTH_VERSIONS.iter().map(move |version| (it, version)))
+        {
+            let mut client = stage.client_of(&[version]);
+            client.send(request(0) + &behind).expect("sent");
+            reports.begun.recv_timeout(PATIENCE).expect("a request");
+            let left = Instant::now();
+            let rest = leaves.act(client);
+            let story = format!("{leaves:?}, {version:?}, {bytes} bytes behind it");
+            assert_ended_soon(&story, left, &reports);
+            drop(rest);
+            gone += 1;
+            stage.scrapes(gone + 1);
+        }
+    }
+    assert_eq!(stage.exporter.connections(), gone + 1, "what was behind is never asked");
+}
+
 #[test]
 fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
     let (slow, slow_reports) = reporting(|it, _| {
