@@ -116,6 +116,33 @@ pub fn client_tls<T>(
     (tls.filter(|_| !findings.has_errors()), findings)
 }
 
+/// The `Authorization` for `user` with the password in a file, by the rules for all secrets.
+pub fn basic_authorization(
+    user: &str,
+    password: &Sourced<PathBuf>,
+) -> (Option<HeaderValue>, Findings) {
+    let mut files = Files::default();
+    let mut reader = Reader::new(&mut files);
+    let value = reader.secret(password).and_then(|secret| {
+        let value = HeaderValue::from_str(&basic(user, &secret)).ok();
+        if value.is_none() {
+            reader.findings.push(password.error(UNSENDABLE));
+        }
+        value
+    });
+    let findings = reader.findings;
+    (value.filter(|_| !findings.has_errors()), findings)
+}
+
+/// What is wrong with a secret that no header can carry.
+const UNSENDABLE: &str = "holds a character that a header cannot carry";
+
+fn basic(user: &str, password: &str) -> String {
+    let pair = format!("{user}:{password}");
+    let token = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
+    format!("Basic {token}")
+}
+
 struct Loader<'a> {
     reader: Reader<'a>,
     now: OffsetDateTime,
@@ -387,16 +414,13 @@ impl<'a> Loader<'a> {
         let (file, value) = match credentials {
             Credentials::Bearer(file) => (file, format!("Bearer {}", self.reader.secret(file)?)),
             Credentials::Basic { username, password } => {
-                let pair = format!("{username}:{}", self.reader.secret(password)?);
-                let token =
-                    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
-                (password, format!("Basic {token}"))
+                (password, basic(username, &self.reader.secret(password)?))
             }
         };
         match HeaderValue::from_str(&value) {
             Ok(value) => Some(Authorization::new(value)),
             Err(_) => {
-                self.report(file.error("holds a character that a header cannot carry"));
+                self.report(file.error(UNSENDABLE));
                 None
             }
         }

@@ -6,7 +6,7 @@ use hyper::{
     ext::ReasonPhrase,
     header::{
         ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
-        REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+        REFERRER_POLICY, RETRY_AFTER, SERVER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 
@@ -15,6 +15,11 @@ use crate::{
     page,
     relay::ResponseBody,
 };
+
+/// The `Server` of every answer of the proxy's own. Exporters' answers never have a `Server`: it is
+/// not among the headers that are passed on. So a client can tell an exporter's 401 or 500 from the
+/// proxy's.
+pub const SERVER_NAME: &str = "scrapegate";
 
 /// Seconds after which a scraper that was turned away may try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -93,6 +98,8 @@ pub fn page(html: impl Into<Bytes>) -> Response<ResponseBody> {
 fn with_type(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::fixed(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
     response
 }

@@ -3,6 +3,8 @@
 //! It is not that of `probe`, which is the proxy's own towards exporters: here is hyper, another's
 //! word for what is a whole answer.
 
+mod answerer;
+
 use std::{
     fmt,
     future::{Future, poll_fn},
@@ -19,14 +21,29 @@ use hyper::{
     body::{Body as _, Incoming},
     client::conn::http1,
     ext::ReasonPhrase,
-    header::{ACCEPT, HOST, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use rustls::ClientConnection;
-use tokio::net::TcpStream;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout_at,
+};
 use tokio_rustls::TlsConnector;
 
-use crate::{error::certificate::explained, exporter::UpstreamTls, upstream::AnyStream};
+pub(super) use self::answerer::Answerer;
+use crate::{
+    deadline::SCRAPE_TIMEOUT_HEADER, error::certificate::explained, exporter::UpstreamTls,
+    upstream::AnyStream,
+};
+
+/// How much earlier than this client the proxy is to give up, so that its answer still arrives: at
+/// most this, and at most a tenth of the time that is left.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+/// How much earlier than that the proxy may give up by itself: its `scrape-timeout-offset`, unless
+/// that is configured to be longer, and the way to it.
+const OFFSET: Duration = Duration::from_millis(350);
 
 /// Whom to ask, and for what.
 #[derive(Debug)]
@@ -37,11 +54,17 @@ pub(super) struct Question {
     /// Without it in plain HTTP.
     pub(super) tls: Option<UpstreamTls>,
     pub(super) path_and_query: String,
+    /// For `auth` of the proxy.
+    pub(super) authorization: Option<HeaderValue>,
+    /// From before the name look-up to the last byte.
+    pub(super) limit: Option<Duration>,
 }
 
 /// Why a scrape is not complete.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error("cannot resolve the host name `{host}`")]
+    Lookup { host: String, source: io::Error },
     #[error("cannot connect to {to}")]
     Connect { to: String, source: io::Error },
     #[error("the TLS handshake with {to} failed")]
@@ -49,11 +72,35 @@ pub(crate) enum Error {
     #[error("`{0}` is no path to ask for")]
     Path(String, #[source] hyper::http::Error),
     #[error("no answer")]
-    NoAnswer(#[source] hyper::Error),
-    #[error("the answer is {line}")]
-    Status { status: StatusCode, line: String },
+    NoAnswer { is_encrypted: bool, source: hyper::Error },
+    #[error("{by} {line}")]
+    Status { status: StatusCode, line: String, by: Answerer },
     #[error("the answer broke off after {bytes} bytes")]
-    Incomplete { bytes: u64, source: hyper::Error },
+    Incomplete { bytes: u64, is_late: bool, source: hyper::Error },
+    #[error("{phase} within {} s", limit.as_secs_f64())]
+    Late { phase: Phase, limit: Duration },
+}
+
+/// What was not done in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Lookup { host: String },
+    Connect { to: String },
+    Handshake { to: String },
+    Head,
+    Body { bytes: u64 },
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lookup { host } => write!(f, "the host name `{host}` was not resolved"),
+            Self::Connect { to } => write!(f, "no connection to {to}"),
+            Self::Handshake { to } => write!(f, "no TLS handshake with {to}"),
+            Self::Head => f.write_str("no answer"),
+            Self::Body { bytes } => write!(f, "only {bytes} bytes of the answer"),
+        }
+    }
 }
 
 /// What both sides of a TLS connection agreed on.
@@ -92,6 +139,9 @@ pub(super) struct Answer {
     begun: Instant,
     bytes: u64,
     first_byte: Option<Duration>,
+    limit: Option<Duration>,
+    /// From when on the proxy may have given up because the time was over.
+    proxy_limit: Option<Instant>,
 }
 
 impl Question {
@@ -108,53 +158,120 @@ impl Question {
     pub(super) async fn ask(&self) -> Result<Answer, Error> {
         let begun = Instant::now();
         let to = self.authority();
-        let request = Request::get(&self.path_and_query)
-            .header(HOST, &to)
-            .header(USER_AGENT, concat!("scrapegate/", env!("CARGO_PKG_VERSION")))
-            .header(ACCEPT, "text/plain;version=0.0.4")
-            .body(Empty::<Bytes>::new())
-            .map_err(|refused| Error::Path(self.path_and_query.clone(), refused))?;
-        let (stream, encryption) = self.connect(to).await?;
+        let (stream, encryption) = self.connect(begun, to.clone()).await?;
+        let (request, proxy_limit) = self.request(begun, &to)?;
+        let no_answer = |source| Error::NoAnswer { is_encrypted: encryption.is_some(), source };
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(Error::NoAnswer)?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(no_answer)?;
         let mut connection = Some(Box::pin(connection) as Pin<Box<_>>);
         let response = {
             let mut response = std::pin::pin!(sender.send_request(request));
-            poll_fn(|cx| {
+            let response = poll_fn(|cx| {
                 drive(&mut connection, cx);
                 response.as_mut().poll(cx)
-            })
-            .await
-            .map_err(Error::NoAnswer)?
+            });
+            self.within(begun, response, || Phase::Head).await?.map_err(no_answer)?
         };
         // Without a sender the connection ends after this exchange.
         drop(sender);
         if response.status() != StatusCode::OK {
-            return Err(Error::Status { status: response.status(), line: status_line(&response) });
+            let (by, line) = (Answerer::of(&response), status_line(&response));
+            return Err(Error::Status { status: response.status(), line, by });
         }
-        let body = response.into_body();
-        Ok(Answer { encryption, body, connection, begun, bytes: 0, first_byte: None })
+        Ok(Answer {
+            encryption,
+            body: response.into_body(),
+            connection,
+            begun,
+            bytes: 0,
+            first_byte: None,
+            limit: self.limit,
+            proxy_limit,
+        })
     }
 
-    async fn connect(&self, to: String) -> Result<(Box<dyn AnyStream>, Option<Encryption>), Error> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-        let stream = match stream {
-            Ok(stream) => stream,
-            Err(source) => return Err(Error::Connect { to, source }),
+    /// The request, and from when on the proxy may give up.
+    fn request(
+        &self,
+        begun: Instant,
+        to: &str,
+    ) -> Result<(Request<Empty<Bytes>>, Option<Instant>), Error> {
+        let mut request = Request::get(&self.path_and_query)
+            .header(HOST, to)
+            .header(USER_AGENT, concat!("scrapegate/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, "text/plain;version=0.0.4");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let mut proxy_limit = None;
+        if let Some(limit) = self.limit {
+            let left = limit.saturating_sub(begun.elapsed());
+            let left = left - HEAD_START.min(left / 10);
+            request = request.header(SCRAPE_TIMEOUT_HEADER, left.as_secs_f64().to_string());
+            proxy_limit = Instant::now().checked_add(left.saturating_sub(OFFSET));
+        }
+        let request = request
+            .body(Empty::new())
+            .map_err(|refused| Error::Path(self.path_and_query.clone(), refused))?;
+        Ok((request, proxy_limit))
+    }
+
+    async fn within<T>(
+        &self,
+        begun: Instant,
+        work: impl Future<Output = T>,
+        phase: impl FnOnce() -> Phase,
+    ) -> Result<T, Error> {
+        within(self.limit, begun, work, phase).await
+    }
+
+    async fn connect(
+        &self,
+        begun: Instant,
+        to: String,
+    ) -> Result<(Box<dyn AnyStream>, Option<Encryption>), Error> {
+        let host = self.host.clone();
+        let lookup = lookup_host((self.host.as_str(), self.port));
+        let addresses: Vec<_> = self
+            .within(begun, lookup, || Phase::Lookup { host: host.clone() })
+            .await?
+            .map_err(|source| Error::Lookup { host: host.clone(), source })?
+            .collect();
+        let connect = async {
+            let stream = TcpStream::connect(&*addresses).await?;
+            stream.set_nodelay(true).map(|()| stream)
         };
+        let stream = self
+            .within(begun, connect, || Phase::Connect { to: to.clone() })
+            .await?
+            .map_err(|source| Error::Connect { to: to.clone(), source })?;
         let Some(UpstreamTls { config, server_name }) = &self.tls else {
             return Ok((Box::new(stream), None));
         };
         let connector = TlsConnector::from(config.clone());
-        match explained(connector.connect(server_name.clone(), stream)).await {
-            Ok(stream) => {
-                let encryption = negotiated(stream.get_ref().1);
-                Ok((Box::new(stream), Some(encryption)))
-            }
-            Err(source) => Err(Error::Handshake { to, source }),
-        }
+        let handshake = explained(connector.connect(server_name.clone(), stream));
+        let stream = self
+            .within(begun, handshake, || Phase::Handshake { to: to.clone() })
+            .await?
+            .map_err(|source| Error::Handshake { to, source })?;
+        let encryption = negotiated(stream.get_ref().1);
+        Ok((Box::new(stream), Some(encryption)))
+    }
+}
+
+/// Does `work` before `limit` is over, which began with `begun`.
+async fn within<T>(
+    limit: Option<Duration>,
+    begun: Instant,
+    work: impl Future<Output = T>,
+    phase: impl FnOnce() -> Phase,
+) -> Result<T, Error> {
+    let deadline = limit.and_then(|limit| begun.checked_add(limit));
+    match (deadline, limit) {
+        (Some(deadline), Some(limit)) => timeout_at(deadline.into(), work)
+            .await
+            .map_err(|_| Error::Late { phase: phase(), limit }),
+        (None, _) | (_, None) => Ok(work.await),
     }
 }
 
@@ -170,12 +287,16 @@ impl Answer {
     /// When it does not end as its framing says.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            let (connection, body) = (&mut self.connection, &mut self.body);
             let frame = poll_fn(|cx| {
-                drive(&mut self.connection, cx);
-                Pin::new(&mut self.body).poll_frame(cx)
+                drive(connection, cx);
+                Pin::new(&mut *body).poll_frame(cx)
             });
-            let Some(frame) = frame.await else { return Ok(None) };
-            let frame = frame.map_err(|source| Error::Incomplete { bytes: self.bytes, source })?;
+            let bytes = self.bytes;
+            let frame = within(self.limit, self.begun, frame, || Phase::Body { bytes }).await?;
+            let Some(frame) = frame else { return Ok(None) };
+            let is_late = self.proxy_limit.is_some_and(|limit| limit <= Instant::now());
+            let frame = frame.map_err(|source| Error::Incomplete { bytes, is_late, source })?;
             // Trailers are of no interest.
             let Ok(data) = frame.into_data() else { continue };
             self.first_byte.get_or_insert_with(|| self.begun.elapsed());

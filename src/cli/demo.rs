@@ -176,6 +176,8 @@ async fn show(
         port: address.port(),
         tls: Some(UpstreamTls { config: tls, server_name }),
         path_and_query: format!("/prometheus?exporter={EXPORTER}"),
+        authorization: None,
+        limit: None,
     };
     let scraped = scrape::scrape(&question).await.map_err(Error::Scrape)?;
     if scraped.samples != introduction.series {

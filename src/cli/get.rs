@@ -9,19 +9,17 @@ mod progress;
 use std::{
     fmt,
     io::{self, IsTerminal as _},
+    net::IpAddr,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use hyper::{Uri, http::uri::Scheme};
+use hyper::{Uri, header::HeaderValue, http::uri::Scheme};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::ServerName;
-use tokio::{
-    runtime::Builder,
-    time::{Instant, timeout_at},
-};
+use tokio::runtime::Builder;
 
 use self::{advice::Advice, output::Output, progress::Progress};
 use super::{
@@ -32,7 +30,7 @@ use super::{
 };
 use crate::{
     assets,
-    config::{Finding, Origin, Sourced, UpstreamTlsConfig},
+    config::{Finding, Findings, Origin, Sourced, UpstreamTlsConfig},
     discovery::METRICS_PATH,
     exporter::UpstreamTls,
     scrape::Chain,
@@ -58,13 +56,19 @@ pub(crate) struct Args {
     /// Take any certificate of the proxy's: an agent's may lack the host's name
     #[arg(long, conflicts_with = "cacert")]
     insecure: bool,
+    /// User for the proxy's `auth`, beside the client certificate
+    #[arg(long, value_name = "NAME", requires = "password_file", value_parser = user_name)]
+    user: Option<String>,
+    /// File with the password for --user, not readable for everyone
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
     /// Where to put the body: whole, or not at all [default: the standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// How often to scrape, each time on a new connection; only the first body is kept
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
-    /// Give up on a scrape after so many seconds
+    /// Give up on a scrape after so many seconds; the proxy is told to give up a little earlier
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     timeout: u32,
 }
@@ -82,6 +86,12 @@ struct ProxyUrl {
     query: Option<String>,
 }
 
+/// A colon would end the name (RFC 7617 §2).
+fn user_name(text: &str) -> Result<String, &'static str> {
+    let is_name = !text.is_empty() && !text.contains(':') && !text.contains(char::is_control);
+    if is_name { Ok(text.to_owned()) } else { Err("a name without colons is wanted") }
+}
+
 fn proxy_url(text: &str) -> Result<ProxyUrl, &'static str> {
     let uri: Uri = text.parse().map_err(|_| "no URL")?;
     let is_https = match uri.scheme() {
@@ -91,7 +101,7 @@ fn proxy_url(text: &str) -> Result<ProxyUrl, &'static str> {
     };
     let authority = uri.authority().ok_or("the host is missing")?;
     if authority.as_str().contains('@') {
-        return Err("user and password do not belong in it");
+        return Err("user and password do not belong in it: use --user and --password-file");
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     Ok(ProxyUrl {
@@ -110,10 +120,12 @@ pub(crate) enum Error {
     File(String),
     #[error("`{0}` is no name that a certificate can have")]
     ServerName(String),
+    #[error("a password is not sent over http:// to another host")]
+    OpenPassword,
     #[error(transparent)]
     Scrape(client::Error),
-    #[error("not complete after {0}")]
-    Timeout(Length),
+    #[error("{source}; of that time, writing the body took {}", Length(*written))]
+    SlowOutput { written: Duration, source: client::Error },
     #[error("cannot write {}", path.as_ref().map_or("to the standard output".into(), |path| path.display().to_string()))]
     Output { path: Option<PathBuf>, source: io::Error },
     #[error("cannot listen for signals")]
@@ -171,11 +183,29 @@ fn question(args: &Args) -> Result<Question, Error> {
     let name = utf8_percent_encode(&args.name, NON_ALPHANUMERIC);
     let query = query.map_or_else(String::new, |query| format!("&{query}"));
     Ok(Question {
+        authorization: authorization(args, is_https || is_loopback(&host))?,
         tls: is_https.then(|| tls(args, &host)).transpose()?,
         host,
         port,
         path_and_query: format!("{path}?exporter={name}{query}"),
+        limit: Some(Duration::from_secs(args.timeout.into())),
     })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn authorization(args: &Args, is_safe: bool) -> Result<Option<HeaderValue>, Error> {
+    let Some((user, file)) = args.user.as_ref().zip(args.password_file.as_ref()) else {
+        return Ok(None);
+    };
+    if !is_safe {
+        return Err(Error::OpenPassword);
+    }
+    let password = named("--password-file", file.clone());
+    let (value, findings) = assets::basic_authorization(user, &password);
+    usable(value, &findings).map(Some)
 }
 
 fn tls(args: &Args, host: &str) -> Result<UpstreamTls, Error> {
@@ -190,14 +220,19 @@ fn tls(args: &Args, host: &str) -> Result<UpstreamTls, Error> {
         skip_verify: args.insecure,
     };
     let (tls, findings) = assets::client_tls(&files, &named("--cacert", ()));
+    usable(tls, &findings)
+}
+
+/// What was made of files of the command line, unless there are mistakes in them.
+fn usable<T>(made: Option<T>, findings: &Findings) -> Result<T, Error> {
     let told = |finding: &Finding| {
         let option = finding.origin.key.as_deref().unwrap_or_default();
         format!("{option}: {}", finding.message)
     };
-    if tls.is_some() {
+    if made.is_some() {
         findings.iter().for_each(|finding| complain(format_args!("warning: {}", told(finding))));
     }
-    tls.ok_or_else(|| Error::File(findings.iter().map(told).collect::<Vec<_>>().join("; ")))
+    made.ok_or_else(|| Error::File(findings.iter().map(told).collect::<Vec<_>>().join("; ")))
 }
 
 /// A value of the command line.
@@ -210,13 +245,9 @@ async fn scrape_all(args: &Args, question: &Question) -> Result<Scrapes, Error> 
     let mut all = Vec::new();
     let mut output = Some(Output::open(args.output.as_deref())?);
     for _ in 0..args.repeat {
-        let limit = Duration::from_secs(args.timeout.into());
-        let deadline = Instant::now() + limit;
         let shown = io::stderr().is_terminal()
             && (args.output.is_some() || args.repeat > 1 || !io::stdout().is_terminal());
-        let scrape = scrape(question, &mut output, Progress::new(shown));
-        let figures =
-            timeout_at(deadline, scrape).await.map_err(|_| Error::Timeout(Length(limit)))??;
+        let figures = scrape(question, &mut output, Progress::new(shown)).await?;
         if let Some(output) = output.take() {
             output.finish()?;
         }
@@ -233,13 +264,24 @@ async fn scrape(
 ) -> Result<Figures, Error> {
     let mut answer = question.ask().await.map_err(Error::Scrape)?;
     let length = answer.length();
-    while let Some(data) = answer.next().await.map_err(Error::Scrape)? {
+    let mut written = Duration::ZERO;
+    loop {
+        let data = match answer.next().await {
+            Ok(Some(data)) => data,
+            Ok(None) => return Ok(answer.figures()),
+            // While we wait for the output, everybody else waits for us.
+            Err(source) if written > answer.figures().total / 2 => {
+                return Err(Error::SlowOutput { written, source });
+            }
+            Err(source) => return Err(Error::Scrape(source)),
+        };
         progress.advance(data.len(), length, answer.figures().first_byte);
         if let Some(output) = output {
+            let begun = Instant::now();
             output.write(&data)?;
+            written += begun.elapsed();
         }
     }
-    Ok(answer.figures())
 }
 
 /// What all scrapes were like, of which there is at least one.

@@ -20,16 +20,16 @@ use crate::{
 };
 
 /// A proxy in front of one exporter, `e`, and a folder for what `get` writes.
-struct Stage {
-    pki: Pki,
-    proxy: Proxy,
-    exporter: Exporter,
-    files: Files,
+pub(crate) struct Stage {
+    pub(crate) pki: Pki,
+    pub(crate) proxy: Proxy,
+    pub(crate) exporter: Exporter,
+    pub(crate) files: Files,
 }
 
 impl Stage {
     /// With an exporter that stops in the middle of its body until the gate opens.
-    fn halting() -> (Self, Gate) {
+    pub(crate) fn halting() -> (Self, Gate) {
         let gate = Gate::default();
         let opened = gate.clone();
         let stage = Self::new(move |conversation: &mut Conversation| {
@@ -41,25 +41,31 @@ impl Stage {
         (stage, gate)
     }
 
-    fn new(script: impl Script) -> Self {
+    pub(crate) fn new(script: impl Script) -> Self {
+        Self::with("[default]\n", script)
+    }
+
+    /// With these lines at the beginning of `config.ini`.
+    pub(crate) fn with(defaults: &str, script: impl Script) -> Self {
         let (pki, exporter) = (Pki::new(), Exporter::start(script));
-        let proxy = Proxy::start(&pki.config_ini(""), &exporter.section("e"));
+        let config = pki.config_ini("").replace("[default]\n", defaults);
+        let proxy = Proxy::start(&config, &exporter.section("e"));
         Self { pki, proxy, exporter, files: Files::new("", "") }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.proxy.address())
     }
 
     /// The options for the client that the proxy expects.
-    fn as_client(&self) -> Vec<String> {
+    pub(crate) fn as_client(&self) -> Vec<String> {
         let path = |name: &str| self.pki.path(name).display().to_string();
         ["--cert", &path("client.pem"), "--key", &path("client.key"), "--cacert", &path("ca.pem")]
             .map(str::to_owned)
             .into()
     }
 
-    fn arguments(&self, more: &[&str]) -> Vec<String> {
+    pub(crate) fn arguments(&self, more: &[&str]) -> Vec<String> {
         let mut all = vec!["get".to_owned(), "e".to_owned(), "--url".to_owned(), self.url()];
         all.extend(self.as_client());
         all.extend(more.iter().map(|it| (*it).to_owned()));
@@ -67,7 +73,7 @@ impl Stage {
     }
 
     #[track_caller]
-    fn get(&self, more: &[&str]) -> Ended {
+    pub(crate) fn get(&self, more: &[&str]) -> Ended {
         run(self.arguments(more).iter().map(String::as_str))
     }
 
@@ -86,7 +92,7 @@ impl Stage {
     }
 }
 
-fn answering(text: &'static str) -> impl Script {
+pub(crate) fn answering(text: &'static str) -> impl Script {
     move |conversation: &mut Conversation| {
         let length = text.len();
         conversation.read_request()?;
@@ -96,7 +102,7 @@ fn answering(text: &'static str) -> impl Script {
 
 /// Asserts that it failed for this reason, and that it says what to try.
 #[track_caller]
-fn assert_failed(ended: &Ended, words: &[&str]) {
+pub(crate) fn assert_failed(ended: &Ended, words: &[&str]) {
     let errors = ended.errors();
     assert_eq!(ended.code, Some(1), "{errors}");
     for word in words {
@@ -209,7 +215,10 @@ fn what_is_wrong_with_tls_and_with_the_network_is_told() {
     );
     assert_failed(&get(&["--cacert", &path(&other, "none.pem")]), &["here: --cacert: "]);
     let plain = url.replace("https", "http");
-    assert_failed(&run(["get", "e", "--url", &plain]), &["proxy: "]);
+    assert_failed(
+        &run(["get", "e", "--url", &plain]),
+        &["here: no answer", "use https:// in --url"],
+    );
     assert_eq!(get(&["--cert", &cert]).code, Some(2), "a certificate without its key");
 
     let closed = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -255,7 +264,7 @@ fn repeated_scrapes_keep_the_first_body_and_tell_the_spread_of_the_times() {
 fn an_exporter_that_never_ends_is_given_up_on() {
     let (stage, gate) = Stage::halting();
     let ended = stage.get(&["--timeout", "1", "--output", &stage.output()]);
-    assert_failed(&ended, &["not complete after 1.00 s"]);
+    assert_failed(&ended, &["exporter: the answer broke off after 4 bytes", "a longer --timeout"]);
     assert_eq!(stage.left(), [""; 0]);
     gate.open();
 }

@@ -7,6 +7,7 @@ mod files;
 mod folders;
 mod full_disk;
 mod get;
+mod get_blame;
 mod import;
 mod killed;
 mod logs;

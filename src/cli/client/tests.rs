@@ -45,6 +45,8 @@ pub(in crate::cli) fn question(
         port: address.port(),
         tls: Some(UpstreamTls { config, server_name: ServerName::IpAddress(address.ip().into()) }),
         path_and_query: path.to_owned(),
+        authorization: None,
+        limit: None,
     }
 }
 
@@ -89,4 +91,26 @@ async fn the_reason_of_a_refusal_is_told() {
     let answer = b"HTTP/1.1 502 exporter refused the connection\r\ncontent-length: 0\r\n\r\n";
     let refused = answered(answer).await.expect_err("refused");
     assert_eq!(refused.to_string(), "the answer is 502 exporter refused the connection");
+}
+
+#[tokio::test]
+async fn f31_whose_status_it_is_shows_in_the_head() {
+    for (answer, told) in [
+        ("HTTP/1.1 401 Unauthorized\r\nserver: scrapegate\r\n", "the answer is 401 Unauthorized"),
+        // Of version 0.1.
+        (
+            "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic\r\n",
+            "the answer is 401 Unauthorized",
+        ),
+        ("HTTP/1.1 401 Unauthorized\r\n", "the exporter answered 401 Unauthorized"),
+        (
+            "HTTP/1.1 500 Internal Server Error\r\n",
+            "the exporter answered 500 Internal Server Error",
+        ),
+        ("HTTP/1.1 404 Not Found\r\nserver: nginx\r\n", "`nginx` answered 404 Not Found"),
+    ] {
+        let answer: &'static [u8] = format!("{answer}content-length: 0\r\n\r\n").leak().as_bytes();
+        let refused = answered(answer).await.expect_err("refused");
+        assert_eq!(refused.to_string(), told);
+    }
 }

@@ -109,7 +109,7 @@ mod tests {
     #[tokio::test]
     async fn another_status_is_an_error() {
         let refused = scrape_exporter(1, "/else").await.expect_err("not found");
-        assert_eq!(refused.to_string(), "the answer is 404 Not Found");
+        assert_eq!(refused.to_string(), "the exporter answered 404 Not Found");
     }
 
     const TEXT: &[u8] =

@@ -7,7 +7,7 @@ use rustls::AlertDescription;
 
 use super::Error;
 use crate::{
-    cli::client,
+    cli::client::{self, Answerer, Phase},
     error::certificate::{CertificateFault, RefusedCertificate},
 };
 
@@ -33,15 +33,18 @@ const HERE: &str = "here";
 impl Advice {
     pub(super) fn about(error: &Error) -> Self {
         match error {
-            Error::File(_) => {
-                advice(HERE, "look at the files that --cert, --key and --cacert name")
-            }
+            Error::File(_) => advice(
+                HERE,
+                "look at the files that --cert, --key, --cacert and --password-file name",
+            ),
             Error::ServerName(_) => advice(HERE, "the host name in --url"),
+            Error::OpenPassword => advice(HERE, "https:// in --url"),
             Error::Output { .. } => advice(HERE, "another --output"),
             Error::Signals(_) | Error::Interrupted => advice(HERE, "the same again"),
-            Error::Timeout(_) => {
-                advice(NETWORK, "a longer --timeout; the proxy's log says who kept whom waiting")
-            }
+            Error::SlowOutput { .. } => advice(
+                HERE,
+                "--output with a local file: what reads the body here is slower than the exporter",
+            ),
             Error::Scrape(error) => about_scrape(error),
         }
     }
@@ -49,48 +52,106 @@ impl Advice {
 
 fn about_scrape(error: &client::Error) -> Advice {
     match error {
-        client::Error::Connect { source, .. }
-            if source.kind() == io::ErrorKind::ConnectionRefused =>
-        {
-            advice(NETWORK, "whether the proxy runs, and on that port")
+        client::Error::Lookup { .. } => {
+            advice(NETWORK, "the host in --url, and this machine's name resolution (DNS)")
         }
-        client::Error::Connect { .. } => {
-            advice(NETWORK, "the host and port in --url, name resolution, firewalls")
-        }
+        client::Error::Connect { source, .. } => about_connect(source.kind()),
         client::Error::Path(..) => advice(HERE, "the path in --url"),
         client::Error::Handshake { source, .. } => about_tls(source).unwrap_or(advice(
             TLS,
             "whether TLS is spoken on that port: `insecure-plain-http` wants http://",
         )),
-        client::Error::NoAnswer(source) => about_tls(source).unwrap_or(advice(
+        client::Error::NoAnswer { is_encrypted: false, .. } => {
+            advice(HERE, "use https:// in --url: a port that speaks TLS does not answer plain HTTP")
+        }
+        client::Error::NoAnswer { source, .. } => about_tls(source).unwrap_or(advice(
             PROXY,
             "the proxy's log: it closed the connection without an answer",
         )),
-        client::Error::Status { status, .. } => about_status(*status),
+        client::Error::Status { status, by, .. } => match by {
+            Answerer::Proxy => about_status(*status),
+            Answerer::Exporter => about_exporter(*status),
+            Answerer::Other(_) => {
+                advice(NETWORK, "the host and port in --url: no scrapegate answers there")
+            }
+        },
+        client::Error::Incomplete { is_late: true, .. } => advice(
+            EXPORTER,
+            "a longer --timeout: the time was over before the exporter had sent everything",
+        ),
         client::Error::Incomplete { source, .. } => about_tls(source).unwrap_or(advice(
             EXPORTER,
             "`outcome` in the proxy's log: an answer that is not whole is cut off on purpose",
         )),
+        client::Error::Late { phase, .. } => about_phase(phase),
     }
 }
 
+fn about_connect(kind: io::ErrorKind) -> Advice {
+    let hint = if kind == io::ErrorKind::ConnectionRefused {
+        "whether the proxy runs, and on that port"
+    } else {
+        "the host and port in --url, routes and firewalls"
+    };
+    advice(NETWORK, hint)
+}
+
+/// Who was slow.
+fn about_phase(phase: &Phase) -> Advice {
+    match phase {
+        Phase::Lookup { .. } => advice(NETWORK, "this machine's name resolution (DNS)"),
+        Phase::Connect { .. } => {
+            advice(NETWORK, "the host and port in --url; a firewall may drop the packets")
+        }
+        Phase::Handshake { .. } => {
+            advice(PROXY, "its log, and the port in --url: it takes connections and does not speak")
+        }
+        // It was told to give up earlier than we did.
+        Phase::Head => {
+            advice(PROXY, "its log: it has to answer before this time is over, and did not")
+        }
+        Phase::Body { .. } => {
+            advice(NETWORK, "a longer --timeout; `outcome` in the proxy's log says who was slow")
+        }
+    }
+}
+
+/// A status that the proxy chose.
 fn about_status(status: StatusCode) -> Advice {
     match status {
-        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+        StatusCode::BAD_GATEWAY => {
             advice(EXPORTER, "`scrapegate probe NAME` on its host, and the exporter's log")
         }
+        StatusCode::GATEWAY_TIMEOUT => advice(
+            EXPORTER,
+            "a longer --timeout, or `timeout` in its section; `scrapegate probe NAME` on its host \
+             says how long it takes",
+        ),
         StatusCode::SERVICE_UNAVAILABLE => {
             advice(PROXY, "later: it is busy, or shutting down, as the reason says")
         }
-        StatusCode::UNAUTHORIZED => {
-            advice(PROXY, "without `auth` in its config.ini: this command sends no password")
-        }
+        StatusCode::UNAUTHORIZED => advice(
+            PROXY,
+            "--user and --password-file with what `auth` in the proxy's config.ini says",
+        ),
         StatusCode::FORBIDDEN => advice(PROXY, "the client certificates on its `client-allow`"),
         StatusCode::NOT_FOUND => {
             advice(PROXY, "the names in its list, which is at /prometheus; and the path in --url")
         }
-        _ => advice(PROXY, "the reason in the README's table; an exporter's own status has no row"),
+        _ => advice(PROXY, "the reason in the README's table"),
     }
+}
+
+/// A status that the exporter chose, and the proxy passed on.
+fn about_exporter(status: StatusCode) -> Advice {
+    let hint = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "`username` and `password-file`, or `bearer-token-file`, in its section on its host"
+        }
+        StatusCode::NOT_FOUND => "`path` in its section on its host",
+        _ => "the exporter's log, and `scrapegate probe NAME` on its host",
+    };
+    advice(EXPORTER, hint)
 }
 
 /// What rustls says, wherever it stands in the chain of causes.
@@ -149,16 +210,24 @@ fn about_certificate(fault: &CertificateFault) -> Advice {
     }
 }
 
+/// Why the proxy refused the handshake.
 fn about_alert(alert: AlertDescription) -> Advice {
     let outdated = [AlertDescription::CertificateExpired, AlertDescription::CertificateRevoked];
+    let nothing_in_common = [
+        AlertDescription::HandshakeFailure,
+        AlertDescription::InsufficientSecurity,
+        AlertDescription::ProtocolVersion,
+    ];
     let hint = if alert == AlertDescription::CertificateRequired {
-        "--cert and --key: it wants a client certificate"
+        "--cert and --key: the proxy wants a client certificate"
     } else if alert == AlertDescription::UnknownCA {
-        "a client certificate of the CA in its `client-ca`"
+        "a client certificate of the CA in its `client-ca`: the proxy refused the one of --cert"
     } else if outdated.contains(&alert) {
-        "a new client certificate"
+        "a new client certificate: the proxy refused the one of --cert"
+    } else if nothing_in_common.contains(&alert) {
+        "`tls-security-level` in the proxy's config.ini: the two have no TLS version in common"
     } else {
-        "another client certificate; the proxy's log says what is wrong with this one"
+        "another client certificate; the proxy's log says what is wrong with the one of --cert"
     };
     advice(TLS, hint)
 }
