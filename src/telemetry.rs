@@ -2,6 +2,7 @@
 //!
 //! Nothing waits for whoever reads them. What does not fit into a bounded queue is dropped.
 
+mod fields;
 mod floods;
 mod writer;
 
@@ -14,7 +15,7 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::{floods::Floods, writer::LogQueue};
+use self::{fields::QuotedFields, floods::Floods, writer::LogQueue};
 use crate::config::LogFormat;
 
 /// How much is logged unless the environment says otherwise.
@@ -84,7 +85,10 @@ pub fn start(format: LogFormat, verbosity: Verbosity) -> io::Result<Logs> {
     let lines = lines.with_writer(logs.queue.clone());
     // Fails only when a subscriber is set already.
     let _ = match format {
-        LogFormat::Text => limited.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
+        LogFormat::Text => {
+            let lines = lines.fmt_fields(QuotedFields).with_ansi(io::stderr().is_terminal());
+            limited.with(lines).try_init()
+        }
         LogFormat::Json => limited.with(lines.json().with_current_span(false)).try_init(),
     };
     if let Some(mistake) = mistake {
