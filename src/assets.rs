@@ -24,7 +24,7 @@ use crate::{
         Security, Sourced, TlsFiles, UpstreamTlsConfig,
     },
     exporter::{Authorization, Exporter, Exporters, UpstreamTls},
-    file::Files,
+    file::{self, Files},
     pem::Purpose,
     tls::{self, Clients, ServerTls},
 };
@@ -72,6 +72,9 @@ pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
         Security::InsecurePlainHttp => Some(Front::PlainHttp),
         Security::Tls(files) => loader.front(config.tls_level, files),
     };
+    if let Some(auth) = &config.basic_auth {
+        loader.reader.basic_auth(auth);
+    }
     let exporters = config.prometheus_enabled.then(|| loader.exporters(&config.exporters));
     // Who enrols this host has no certificate to be known by.
     let client_allow = match front {
@@ -191,6 +194,12 @@ impl<'a> Loader<'a> {
             if !folder.is_dir() {
                 let path = file.value.display();
                 self.report(file.error(format!("{path}: there is no such folder")));
+            } else if !file::is_writable(folder) {
+                self.report(file.warning(format!(
+                    "enrolment cannot write {}: this user may not create files in {}",
+                    file.value.display(),
+                    folder.display()
+                )));
             }
         }
         match &files.clients {

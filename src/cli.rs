@@ -15,6 +15,7 @@ mod run;
 mod sd;
 mod stop;
 mod throwaway;
+mod user;
 
 use std::{
     io::{self, Write},
@@ -74,7 +75,7 @@ enum Command {
     /// Run the proxy (the default).
     Run(run::RunArgs),
     /// Read all files and print every mistake, else a table of the exporters. Starts nothing.
-    Check(FileArgs),
+    Check(check::Args),
     /// Show the proxy at work: throw-away certificates, a synthetic exporter, one scrape over
     /// mutual TLS with its figures, and the curl lines to try. Leaves nothing behind.
     Demo(demo::Args),
@@ -165,7 +166,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         None => run::run(&cli.run),
         Some(Command::Run(args)) => run::run(&args),
-        Some(Command::Check(args)) => check::check(&args.sources(), &mut out),
+        Some(Command::Check(args)) => check::check(&args, &mut out),
         Some(Command::Demo(args)) => match tokio::runtime::Runtime::new() {
             Ok(runtime) => {
                 done(runtime.block_on(demo::run(&args, &mut out)), demo::Error::exit_code)

@@ -18,6 +18,9 @@ pub enum ReadError {
     /// Its target is not there.
     #[error("a symbolic link that points to nothing")]
     Dangling,
+    /// A folder on the way to it may not be entered.
+    #[error("cannot be read: Permission denied: the folder {} may not be entered", .0.display())]
+    Barred(PathBuf),
     /// Any other error: not permitted, a loop of links.
     #[error("cannot be read: {0}")]
     Io(io::Error),
@@ -105,6 +108,21 @@ pub fn mode_if_open(path: &Path) -> Option<u32> {
     (mode & 0o004 != 0).then_some(mode & 0o7777)
 }
 
+/// Whether everyone can replace the files of a folder: it is writable for everyone and not sticky.
+#[cfg(unix)]
+#[must_use]
+pub fn everyone_can_replace(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o1002 == 0o002)
+}
+
+/// Not known here.
+#[cfg(not(unix))]
+#[must_use]
+pub fn everyone_can_replace(_: &Path) -> bool {
+    false
+}
+
 /// Not known here.
 #[cfg(not(unix))]
 #[must_use]
@@ -134,6 +152,16 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
 }
 
 fn not_there(path: &Path, error: io::Error) -> ReadError {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        // Of a folder that may not be entered not even the name `.` can be looked up.
+        let is_barred = |folder: &&Path| {
+            let inside = fs::metadata(folder.join("."));
+            inside.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        if let Some(folder) = path.ancestors().skip(1).filter(is_barred).last() {
+            return ReadError::Barred(folder.to_owned());
+        }
+    }
     if error.kind() != io::ErrorKind::NotFound {
         ReadError::Io(error)
     } else if fs::symlink_metadata(path).is_ok() {
@@ -141,6 +169,20 @@ fn not_there(path: &Path, error: io::Error) -> ReadError {
     } else {
         ReadError::Missing
     }
+}
+
+/// Whether this process may create files in a folder.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn is_writable(folder: &Path) -> bool {
+    nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
+/// Not known here.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn is_writable(_: &Path) -> bool {
+    true
 }
 
 #[cfg(unix)]

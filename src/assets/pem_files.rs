@@ -8,7 +8,7 @@ use x509_parser::parse_x509_crl;
 
 use super::judge::{self, Verdict};
 use crate::{
-    config::{Findings, Sourced},
+    config::{BasicAuth, Findings, Password, Sourced},
     file::{self, Files},
     pem::{self, Contents, Place, Purpose, Remark},
 };
@@ -24,6 +24,10 @@ const MAX_FILE: u64 = 1024 * 1024;
 
 /// A bundle of 10 000 certificates is about 20 MB.
 const MAX_BUNDLE: u64 = 64 * MAX_FILE;
+
+/// Highest cost of a bcrypt hash without a remark. Cost 12 takes about 0.25 s of CPU, and each step
+/// doubles that: 15 takes 2 s, 16 takes 4 s, and Prometheus waits 10 s unless told otherwise.
+const MAX_COST: u32 = 15;
 
 /// Reads files and collects what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -173,6 +177,36 @@ impl<'a> Reader<'a> {
         Some(secret.to_owned())
     }
 
+    /// `auth`, whose secret is in `config.ini` itself.
+    ///
+    /// A hash is a lesser secret: only a weak password can be guessed from it. And the agent installs
+    /// its file readable for everyone, so that is a warning.
+    pub(super) fn basic_auth(&mut self, auth: &Sourced<BasicAuth>) {
+        let path = &*auth.origin.file;
+        let open = file::mode_if_open(path).map(|mode| {
+            let path = path.display();
+            format!("{path} can be read by everyone (mode {mode:04o}): chmod o-r {path}")
+        });
+        match (&auth.value.password, open) {
+            (Password::Plain(_), Some(open)) => self.findings.push(auth.error(format!(
+                "the password is in clear, and {open}, or write a bcrypt hash in its place"
+            ))),
+            (Password::Bcrypt(_), Some(open)) => self.findings.push(
+                auth.warning(format!("a weak password can be guessed from its hash, and {open}")),
+            ),
+            (Password::Plain(_) | Password::Bcrypt(_), None) => {}
+        }
+        if let Password::Bcrypt(hash) = &auth.value.password {
+            let cost = hash.split('$').nth(2).and_then(|cost| cost.parse::<u32>().ok());
+            if let Some(cost) = cost.filter(|cost| *cost > MAX_COST) {
+                self.findings.push(auth.warning(format!(
+                    "checking a password against a bcrypt hash of cost {cost} takes longer than a \
+                     scrape may take: make the hash with a cost of 10 to 12"
+                )));
+            }
+        }
+    }
+
     /// The bytes of a file that is not UTF-16.
     fn text(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {
         let bytes = self.read(file, limit)?;
@@ -184,7 +218,17 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 
+    /// Neither it nor, by way of its folder, what takes its place.
     fn not_for_the_world(&mut self, file: &Sourced<PathBuf>) {
+        if let Some(folder) =
+            file.value.parent().filter(|folder| file::everyone_can_replace(folder))
+        {
+            self.findings.push(file.warning(format!(
+                "everyone can put another file in the place of {}: chmod o-w {}",
+                file.value.display(),
+                folder.display()
+            )));
+        }
         if let Some(mode) = file::mode_if_open(&file.value) {
             self.findings.push(file.error(format!(
                 "{path} can be read by everyone (mode {mode:04o}): chmod o-r {path}",

@@ -7,17 +7,40 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{complain, exit, figures::table};
+use super::{FileArgs, complain, exit, figures::table, user};
 use crate::{
     assets::Assets,
-    config::{Config, ExporterConfig, Sources},
+    config::{Config, ExporterConfig},
     reload::{Loaded, load},
+    scrape::Chain,
 };
 
-pub(super) fn check(sources: &Sources, out: &mut dyn Write) -> ExitCode {
+/// Which files to check, and for whom.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Check as this user, who has to be able to read all files; only root may name another [default:
+    /// the service's user, scrapegate, when run as root on the files in /etc/scrapegate]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+}
+
+pub(super) fn check(args: &Args, out: &mut dyn Write) -> ExitCode {
+    let sources = &args.files.sources();
+    let user = match user::become_user(args.user.as_deref(), &sources.config_file()) {
+        Ok(user) => user,
+        Err(error) => {
+            complain(Chain(&error));
+            return exit::SYSTEM.into();
+        }
+    };
     let Loaded { state: loaded, findings, .. } = load(sources);
     let written = (|| {
         writeln!(out, "config  {}", sources.config_file().display())?;
+        if let Some(user) = user {
+            writeln!(out, "user    {user}")?;
+        }
         for finding in findings.iter() {
             writeln!(out, "{finding}")?;
         }

@@ -280,12 +280,38 @@ pub(super) fn basic_auth(value: &str) -> Parsed<BasicAuth> {
 fn password(password: &str) -> Parsed<Password> {
     let hash = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| password.strip_prefix(prefix));
     match hash {
+        None if OTHER_HASHES.iter().any(|prefix| password.starts_with(prefix)) => Err(
+            "the password looks like a hash that is not bcrypt's, which is not supported: make one \
+             with `htpasswd -nbBC 10 USER PASSWORD`"
+                .to_owned(),
+        ),
         None => Ok(Password::Plain(password.to_owned())),
-        Some(hash) if is_bcrypt(hash) => Ok(Password::Bcrypt(password.to_owned())),
-        Some(_) => Err("the password begins like a bcrypt hash, but is none: \
+        Some(hash) if !is_bcrypt(hash) => {
+            Err("the password begins like a bcrypt hash, but is none: \
              `$2b$`, two digits of cost from 04 to 31, `$`, 53 letters, digits, `.` or `/`"
-            .to_owned()),
+                .to_owned())
+        }
+        Some(hash) if !can_be_decoded(hash) => Err(
+            "the bcrypt hash cannot be decoded, so no password matches it: a character of it is \
+             wrong; make it anew with `htpasswd -nbBC 10 USER PASSWORD`"
+                .to_owned(),
+        ),
+        Some(_) => Ok(Password::Bcrypt(password.to_owned())),
     }
+}
+
+/// How crypt(3), Apache and LDAP begin other hashes. Taken for passwords, they would match nothing
+/// that anyone types.
+const OTHER_HASHES: [&str; 12] = [
+    "$1$", "$2$", "$2x$", "$5$", "$6$", "$7$", "$y$", "$gy$", "$apr1$", "$argon2", "{SHA}",
+    "{SSHA}",
+];
+
+/// Whether bcrypt itself can decode salt and digest, whose last characters have bits that must be
+/// zero. It decodes them only to verify a password; cost 4 takes a millisecond.
+fn can_be_decoded(hash: &str) -> bool {
+    let digest = hash.split_once('$').map_or("", |(_, digest)| digest);
+    bcrypt::verify("", &format!("$2b$04${digest}")).is_ok()
 }
 
 /// Whether `hash` is what follows `$2b$`: cost, `$`, salt and digest.
@@ -303,6 +329,36 @@ fn is_bcrypt(hash: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f28_a_hash_that_bcrypt_cannot_decode_is_no_password() {
+        // The last characters of salt and digest have bits that must be zero.
+        let (salt, digest) = ("zVHmKQtGGQob.b/Nc7l9NO", "8yLlrW05cj/ixGqSNKMHJBXwKHMqNhK");
+        let of = |salt: &str, digest: &str| password(&format!("$2y$04${salt}{digest}"));
+        let changed = |text: &str, last: &str| format!("{}{last}", &text[..text.len() - 1]);
+        assert!(matches!(of(salt, digest), Ok(Password::Bcrypt(_))));
+        for (salt, digest) in [
+            (changed(salt, "P"), digest.to_owned()),
+            (salt.to_owned(), changed(digest, "L")),
+            (salt.to_owned(), digest[1..].to_owned()),
+            (salt.to_owned(), format!("{digest}a")),
+            (changed(salt, "+"), digest.to_owned()),
+            (changed(salt, "="), digest.to_owned()),
+        ] {
+            assert!(of(&salt, &digest).is_err(), "{salt} {digest}");
+        }
+        for cost in ["03", "32", "4", "004", "xx"] {
+            assert!(password(&format!("$2y${cost}${salt}{digest}")).is_err(), "{cost}");
+        }
+        for other in
+            ["$2x$04$", "$1$", "$5$", "$6$rounds=5000$", "$apr1$", "{SHA}", "$argon2id$v=19$"]
+        {
+            assert!(password(&format!("{other}{salt}{digest}")).is_err(), "{other}");
+        }
+        for plain in ["$", "$$", "$ecret", "2b$04$", "{SHA", "$2"] {
+            assert!(matches!(password(plain), Ok(Password::Plain(_))), "{plain}");
+        }
+    }
 
     #[test]
     fn seconds_are_plain_decimals_up_to_a_day() {

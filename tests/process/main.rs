@@ -16,6 +16,7 @@ mod probe;
 mod probe_compare;
 mod restart;
 mod sd;
+mod secrets;
 mod service;
 mod shutdown;
 mod stalled_log;
@@ -121,6 +122,9 @@ impl Files {
 
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("written");
+        if text.contains("\nauth =") {
+            set_mode(&self.path(name), 0o600);
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -3,8 +3,9 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fs,
+    fs::{self, Permissions},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -100,6 +101,9 @@ impl Proxy {
         let folder = TempDir::with_prefix("scrapegate-test-").expect("a temporary folder");
         let config = folder.path().join("config.ini");
         fs::write(&config, config_ini).expect("config.ini written");
+        if config_ini.contains("\nauth =") {
+            fs::set_permissions(&config, Permissions::from_mode(0o600)).expect("a new mode");
+        }
         fs::write(folder.path().join("prometheus_exporters.ini"), exporters_ini)
             .expect("prometheus_exporters.ini written");
 

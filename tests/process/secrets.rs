@@ -1,0 +1,211 @@
+//! Who can read secrets (CASES F15), passwords that cannot match (F28), and what the service's user
+//! can read (F37).
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use crate::{Ended, Files, line_of, run, run_command, set_mode, support::proxy::binary};
+
+/// Plain HTTP with a password.
+fn config(password: &str) -> String {
+    format!(
+        "[default]\naddress = 127.0.0.1\nauth = me:{password}\n[proxy]\ninsecure-plain-http = True\n"
+    )
+}
+
+/// The findings about `auth`.
+fn about_auth(ended: &Ended) -> Vec<&str> {
+    let lines = ended.out.iter().map(String::as_str);
+    lines.filter(|line| line.contains("[default] auth: ")).collect()
+}
+
+const HASH: &str = "$2y$10$zVHmKQtGGQob.b/Nc7l9NO8yLlrW05cj/ixGqSNKMHJBXwKHMqNhK";
+
+#[test]
+fn f15_a_password_in_clear_in_a_file_that_everyone_can_read_is_an_error() {
+    let files = Files::new(&config("s3cret"), "");
+    for mode in [0o644, 0o604, 0o666] {
+        set_mode(&files.path("config.ini"), mode);
+        let place = format!("config.ini:{}: [default] auth: ", line_of(&config(""), "auth"));
+        let remedy = format!("(mode {mode:04o}): chmod o-r {}", files.config());
+        files.assert_mistake(&[&place, "in clear", "can be read by everyone", &remedy]);
+        assert!(!files.check().out.iter().any(|line| line.contains("s3cret")));
+    }
+    // Through a link too: what counts is the file.
+    std::os::unix::fs::symlink("config.ini", files.path("link.ini")).expect("a link");
+    let link = files.path("link.ini").display().to_string();
+    assert_eq!(run(["check", "--config", &link]).code, Some(1));
+    for mode in [0o600, 0o640] {
+        set_mode(&files.path("config.ini"), mode);
+        let ended = files.check();
+        assert_eq!((ended.code, about_auth(&ended).len()), (Some(0), 0), "{:#?}", ended.out);
+    }
+}
+
+#[test]
+fn f15_a_hash_that_everyone_can_read_is_a_warning() {
+    let files = Files::new(&config(HASH), "");
+    assert_eq!(about_auth(&files.check()).len(), 0);
+    set_mode(&files.path("config.ini"), 0o644);
+    let ended = files.check();
+    let found = about_auth(&ended);
+    assert_eq!((ended.code, found.len()), (Some(0), 1), "{:#?}", ended.out);
+    assert!(found[0].contains("warning") && found[0].contains("chmod o-r"), "{found:?}");
+}
+
+#[test]
+fn f15_a_private_key_beside_the_certificates_is_kept_from_everyone_too() {
+    let pki = crate::support::pki::Pki::new();
+    let read = |name: &str| fs::read_to_string(pki.path(name)).expect("readable");
+    fs::write(pki.path("ca.pem"), format!("{}{}", read("ca.pem"), read("client.key")))
+        .expect("written");
+    set_mode(&pki.path("ca.pem"), 0o644);
+    let files = Files::new(&pki.config_ini(""), "");
+    files.assert_mistake(&["client-ca: error", "ca.pem can be read by everyone"]);
+}
+
+#[test]
+fn f15_a_key_in_a_folder_in_which_everyone_can_replace_it_is_a_warning() {
+    let pki = crate::support::pki::Pki::new();
+    let files = Files::new(&pki.config_ini(""), "");
+    for (mode, expected) in [(0o777, 1), (0o1777, 0), (0o755, 0)] {
+        set_mode(&pki.path(""), mode);
+        let ended = files.check();
+        let found = ended.out.iter().filter(|line| line.contains("in the place of"));
+        assert_eq!((ended.code, found.count()), (Some(0), expected), "{:#?}", ended.out);
+    }
+}
+
+#[test]
+fn f28_a_hash_that_cannot_match_is_an_error_and_a_slow_one_a_warning() {
+    let undecodable = HASH.replace("NO8", "NP8");
+    for (password, words) in [
+        (undecodable.as_str(), "the bcrypt hash cannot be decoded"),
+        (&HASH[..HASH.len() - 1], "begins like a bcrypt hash, but is none"),
+        (&HASH.replace("$10$", "$32$"), "begins like a bcrypt hash, but is none"),
+        ("$6$salt$hash", "a hash that is not bcrypt's"),
+    ] {
+        let files = Files::new(&config(password), "");
+        files.assert_mistake(&["[default] auth: error: ", words]);
+        assert!(!files.check().out.iter().any(|line| line.contains(password)), "{password}");
+    }
+    for (cost, expected) in [("15", 0), ("16", 1), ("31", 1)] {
+        let files = Files::new(&config(&HASH.replace("$10$", &format!("${cost}$"))), "");
+        let ended = files.check();
+        let found = about_auth(&ended);
+        assert_eq!((ended.code, found.len()), (Some(0), expected), "{:#?}", ended.out);
+        assert!(found.iter().all(|line| line.contains(&format!("cost {cost} takes longer"))));
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Only root can become somebody else.
+fn check_as(user: &str, files: &Files) -> Ended {
+    run(["check", "--config", &files.config(), "--user", user])
+}
+
+#[test]
+fn f37_what_the_named_user_cannot_read_is_an_error_that_names_the_way() {
+    if !is_root() {
+        let ended = check_as("root", &Files::new(&config("x"), ""));
+        assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
+        assert!(ended.errors().contains("run it as root"), "{:#?}", ended.err);
+        return;
+    }
+    let files = Files::new(&crate::support::pki::Pki::new().config_ini(""), "");
+    let names = ["server.pem", "server.key", "ca.pem"];
+    let pki = crate::support::pki::Pki::new();
+    fs::create_dir(files.path("tls")).expect("a folder");
+    for name in names {
+        fs::copy(pki.path(name), files.path("tls").join(name)).expect("copied");
+    }
+    files.write(
+        "config.ini",
+        "[default]\ncertfile = tls/server.pem\nkeyfile = tls/server.key\n[proxy]\nclient-ca = tls/ca.pem\n",
+    );
+    // Root reads it all, and the others what modes let them.
+    assert_eq!(files.check().code, Some(0));
+    let folder = files.path("").display().to_string();
+    let folder = folder.trim_end_matches('/');
+    set_mode(Path::new(folder), 0o700);
+    let ended = check_as("nobody", &files);
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.out);
+    assert_eq!(ended.out[1], "user    nobody");
+    let barred = format!("the folder {folder} may not be entered");
+    assert!(ended.out.iter().any(|line| line.contains(&barred)), "{:#?}", ended.out);
+
+    set_mode(Path::new(folder), 0o755);
+    set_mode(&files.path("tls"), 0o700);
+    let ended = check_as("nobody", &files);
+    let barred = format!("the folder {folder}/tls may not be entered");
+    assert_eq!(
+        ended.out.iter().filter(|line| line.contains(&barred)).count(),
+        3,
+        "{:#?}",
+        ended.out
+    );
+
+    set_mode(&files.path("tls"), 0o755);
+    for (name, mode) in names.into_iter().zip([0o644, 0o600, 0o644]) {
+        set_mode(&files.path("tls").join(name), mode);
+    }
+    let ended = check_as("nobody", &files);
+    let denied = |line: &&String| line.contains("cannot be read: Permission denied");
+    assert_eq!(ended.out.iter().filter(denied).count(), 1, "{:#?}", ended.out);
+    assert!(ended.out.iter().any(|line| line.contains("server.key: cannot be read")));
+
+    // By the user's group.
+    let key = files.path("tls").join("server.key");
+    std::os::unix::fs::chown(&key, Some(0), Some(65534)).expect("chown");
+    set_mode(&key, 0o640);
+    let ended = check_as("nobody", &files);
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
+}
+
+#[test]
+fn f37_a_user_that_does_not_exist_is_named() {
+    let ended = check_as("no-such-user", &Files::new(&config("x"), ""));
+    assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
+    assert!(ended.errors().contains("there is no user `no-such-user`"), "{:#?}", ended.err);
+}
+
+/// Checks with an `/etc` of its own: a service's user, in a group of its own besides, and its folder.
+fn check_in_own_etc(key_group: &str, arguments: &str) -> Ended {
+    let binary = binary().display().to_string();
+    let pki = crate::support::pki::Pki::new();
+    let source = pki.path("").display().to_string();
+    let script = format!(
+        "mount -t tmpfs tmpfs /etc
+         echo 'passwd: files' >/etc/nsswitch.conf; echo 'group: files' >>/etc/nsswitch.conf
+         echo 'root:x:0:0::/:/bin/sh' >/etc/passwd
+         echo 'scrapegate:x:901:901::/:/bin/sh' >>/etc/passwd
+         printf 'scrapegate:x:901:\\nkeys:x:902:scrapegate\\nothers:x:903:\\n' >/etc/group
+         mkdir /etc/scrapegate
+         cp {source}*.pem {source}server.key /etc/scrapegate
+         chmod 0644 /etc/scrapegate/*.pem
+         chown 0:{key_group} /etc/scrapegate/server.key; chmod 0640 /etc/scrapegate/server.key
+         printf '[default]\\ncertfile = server.pem\\nkeyfile = server.key\\n' >/etc/scrapegate/config.ini
+         printf '[proxy]\\nclient-ca = ca.pem\\n' >>/etc/scrapegate/config.ini
+         : >/etc/scrapegate/prometheus_exporters.ini
+         exec {binary} check {arguments}"
+    );
+    run_command(Path::new("unshare"), ["--mount", "sh", "-ec", &script])
+}
+
+#[test]
+fn f37_root_checks_the_files_of_the_service_as_its_user_with_all_of_its_groups() {
+    if !is_root() {
+        return;
+    }
+    let ended = check_in_own_etc("902", "");
+    assert_eq!(ended.code, Some(0), "{:#?} {:#?}", ended.out, ended.err);
+    assert_eq!(ended.out[..2], ["config  /etc/scrapegate/config.ini", "user    scrapegate"]);
+    let ended = check_in_own_etc("903", "");
+    assert_eq!(ended.code, Some(1), "{:#?}", ended.out);
+    let denied = |line: &String| line.contains("server.key: cannot be read: Permission denied");
+    assert!(ended.out.iter().any(denied), "{:#?}", ended.out);
+    let ended = check_in_own_etc("903", "--user root");
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
+}
