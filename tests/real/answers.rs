@@ -128,7 +128,8 @@ const FRAMED: [(Wanted, &str, &str); 36] = [
     (AsDirect, "Transfer-Encoding: chunked,\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
     (AsDirect, "Transfer-Encoding: gzip, chunked\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
     (AsDirect, "Transfer-Encoding : chunked\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
-    (AsDirect, "Transfer-Encoding:\r\n chunked\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
+    // curl takes the framing for the body, Prometheus does not.
+    (Exception, "Transfer-Encoding:\r\n chunked\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
     (AsDirect, CHUNKED, "4\r\na 1\n\n0\r\n\r\n"),
     (AsDirect, CHUNKED, "4\r\na 1\n\r\n0\r\n\n"),
     (AsDirect, CHUNKED, " 4\r\na 1\n\r\n0\r\n\r\n"),
