@@ -2,6 +2,8 @@
 //! parameters to pass on and the same mistakes as a decoder written here after the URL standard's
 //! `application/x-www-form-urlencoded`, which decodes once. What is passed on is the query, byte
 //! for byte, without `exporter` and without parameters of no bytes.
+//!
+//! Behind `/metrics?` and `/prometheus/sd?`, `exporter` is refused, and nothing else is.
 
 use hyper::Uri;
 use scrapegate::route::{Route, route};
@@ -36,6 +38,19 @@ pub fn check(input: &[u8]) {
         Err(refusal) => Asked::Refused(refusal.label()),
     };
     assert_eq!(found, Asked::by(query));
+    for path in [&b"/metrics?"[..], b"/prometheus/sd?"] {
+        let uri = Uri::try_from([path, input].concat()).expect("the query is part of a URI");
+        let refused = route(&uri).err().map(|refusal| refusal.label());
+        assert_eq!(refused, names_exporter(query).then_some("exporter_parameter"));
+    }
+}
+
+/// Whether a key of a query is `exporter`.
+pub(crate) fn names_exporter(query: &[u8]) -> bool {
+    query.split(|&byte| byte == b'&').any(|parameter| {
+        let key = parameter.splitn(2, |&byte| byte == b'=').next().unwrap_or_default();
+        decoded(key).is_some_and(|key| key == b"exporter")
+    })
 }
 
 /// What a query asks for.

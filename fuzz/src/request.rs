@@ -20,7 +20,7 @@ use crate::{
     PATIENCE,
     memory::{Reader, Stream, look},
     proxy::{self, Proxy},
-    query::Asked,
+    query::{Asked, names_exporter},
     records, rig,
     script::{Ending, Script, Settings},
     wire::{self, Head, Parsed},
@@ -160,6 +160,9 @@ impl Request<'_> {
         let mut halves = before_fragment.splitn(2, |&byte| byte == b'?');
         let path = halves.next().unwrap_or_default();
         match path {
+            b"/metrics" if names_exporter(halves.next().unwrap_or_default()) => {
+                return Meant::Status(400);
+            }
             b"/" | b"/metrics" | b"/-/healthy" | b"/-/ready" => return Meant::Status(200),
             b"/prometheus" => {}
             _ => return Meant::Status(404),

@@ -218,13 +218,17 @@ async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![(address, port).into()]);
     }
     let mut found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
-    // Stable: among the others the resolver's order holds (RFC 6724).
-    found.sort_by_key(|address| match address.ip() {
+    loopback_first(&mut found);
+    if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
+}
+
+/// Among the others the resolver's order stays (RFC 6724).
+fn loopback_first(addresses: &mut [SocketAddr]) {
+    addresses.sort_by_key(|address| match address.ip() {
         IpAddr::V4(ip) if ip.is_loopback() => 0,
         IpAddr::V6(ip) if ip.is_loopback() => 1,
         IpAddr::V4(_) | IpAddr::V6(_) => 2,
     });
-    if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
 }
 
 /// Whether a program on this host can listen at the address.
@@ -400,6 +404,45 @@ impl AsyncWrite for Stream {
 mod tests {
     use super::*;
     use crate::error::Refusal;
+
+    fn parsed<const N: usize>(addresses: [&str; N]) -> [SocketAddr; N] {
+        addresses.map(|it| it.parse().expect("an address"))
+    }
+
+    #[test]
+    fn f06_of_a_name_with_several_addresses_ipv4_loopback_is_first() {
+        let mut found = parsed(["[2001:db8::1]:1", "[::1]:1", "192.0.2.1:1", "127.0.1.1:1"]);
+        loopback_first(&mut found);
+        let sorted = ["127.0.1.1:1", "[::1]:1", "[2001:db8::1]:1", "192.0.2.1:1"];
+        assert_eq!(found, parsed(sorted));
+    }
+
+    #[tokio::test]
+    async fn f06_addresses_of_this_host_are_told_from_those_of_others() {
+        // The last two are for documentation (RFC 5737, RFC 3849): nobody has them.
+        let addresses =
+            parsed(["127.0.0.1:9", "[::1]:9", "127.9.9.9:9", "192.0.2.1:9", "[2001:db8::1]:9"]);
+        assert_eq!(addresses.map(|it| is_of_this_host(&it)), [true, true, true, false, false]);
+    }
+
+    #[tokio::test]
+    async fn f06_the_next_address_of_this_host_is_asked_only_if_the_one_before_refuses() {
+        let bound = |address: &str| {
+            let socket = nonblocking(Domain::IPV4).expect("a socket");
+            let address: SocketAddr = address.parse().expect("an address");
+            socket.bind(&address.into()).expect("free");
+            socket
+        };
+        let at = |socket: &Socket| socket.local_addr().ok().and_then(|it| it.as_socket());
+        let (dead, listening) = (bound("127.0.0.1:0"), bound("127.0.0.2:0"));
+        listening.listen(1).expect("a listener");
+        let addresses = [&dead, &listening].map(|it| at(it).expect("bound"));
+        let stream = in_turn(&addresses).await.expect("the second takes it");
+        assert_eq!(stream.peer_addr().ok(), Some(addresses[1]));
+        let [dead, _] = addresses;
+        let refused = in_turn(&[dead, dead]).await.map_err(|it| it.kind());
+        assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
+    }
 
     #[test]
     fn what_kept_it_from_a_connection_is_told_apart() {
