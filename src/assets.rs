@@ -354,7 +354,11 @@ impl<'a> Loader<'a> {
             return;
         };
         if expires > self.now && expires < self.now + validity::EXPIRES_SOON {
-            self.report(file.warning(format!("expires soon, on {}", date(first_end))));
+            self.report(file.warning(format!(
+                "the {role} certificate in {} expires soon, on {}",
+                file.value.display(),
+                date(first_end)
+            )));
         }
         self.certificates.push(CertificateFile { path: file.value.clone(), role, begins, expires });
     }

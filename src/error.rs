@@ -190,8 +190,9 @@ pub enum UpstreamError {
     /// Any other failure to connect.
     #[error("exporter is unreachable")]
     Unreachable(#[source] io::Error),
-    /// No connection, or no TLS handshake, within `connect-timeout` or before the deadline.
-    #[error("exporter did not take the connection within {:.3} s", .0.as_secs_f64())]
+    /// No connection, or no TLS handshake, within `connect-timeout` or what was left of it before the
+    /// deadline.
+    #[error("exporter did not take the connection within {} s", .0.as_millis() as f64 / 1e3)]
     ConnectTimeout(Duration),
     /// Its certificate is not trusted, has the wrong name, or it speaks no TLS.
     #[error("exporter failed the TLS handshake")]

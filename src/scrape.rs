@@ -346,17 +346,45 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e4).round() / 1e4
 }
 
-/// An error with all its sources in one line.
+/// An error with all its sources in one line. A source that the line ends with already is not said
+/// again: some libraries' errors have the words of their source.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
         let mut source = self.0.source();
         while let Some(error) = source {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+                last = text;
+            }
             source = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{words}")]
+    struct Told {
+        words: &'static str,
+        source: Option<Box<Told>>,
+    }
+
+    #[test]
+    fn f29_a_chain_of_errors_says_nothing_twice() {
+        let told = |words, source: Option<Told>| Told { words, source: source.map(Box::new) };
+        let missing = || told("the file does not exist", None);
+        let chain = told("cannot read a: the file does not exist", Some(missing()));
+        assert_eq!(Chain(&chain).to_string(), "cannot read a: the file does not exist");
+        let chain = told("b", Some(told("cannot read a", Some(missing()))));
+        assert_eq!(Chain(&chain).to_string(), "b: cannot read a: the file does not exist");
     }
 }

@@ -124,7 +124,7 @@ pub(crate) enum Error {
     OpenPassword,
     #[error(transparent)]
     Scrape(client::Error),
-    #[error("{source}; of that time, writing the body took {}", Length(*written))]
+    #[error("writing the body took {} of the time", Length(*written))]
     SlowOutput { written: Duration, source: client::Error },
     #[error("cannot write {}", path.as_ref().map_or("to the standard output".into(), |path| path.display().to_string()))]
     Output { path: Option<PathBuf>, source: io::Error },

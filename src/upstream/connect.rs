@@ -117,7 +117,7 @@ impl Connector {
         let until = Deadline::after(begun, exporter.rules.connect_timeout).min(deadline);
         timeout_at(until.instant(), self.establish(exporter))
             .await
-            .map_err(|_| UpstreamError::ConnectTimeout(begun.elapsed()))?
+            .map_err(|_| UpstreamError::ConnectTimeout(until.instant() - begun))?
     }
 
     async fn establish(&self, exporter: &Exporter) -> Result<Stream, UpstreamError> {

@@ -74,7 +74,7 @@ fn import_as(name: &str, yaml: &str) -> (Ended, Files) {
 #[test]
 fn modules_become_sections_that_load_without_a_finding() {
     let (ended, _files) = import(MODULES);
-    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    assert_eq!(ended.code, Some(1), "{}", ended.errors());
     let ini = ended.out.join("\n") + "\n";
     for section in [
         "[node]\nenabled = True\nmethod = http\nport = 9100\npath = /metrics\n",
@@ -117,7 +117,11 @@ fn what_has_no_counterpart_is_named_with_its_line() {
         let place = format!("expexp.yaml:{}: {words}", line_of(MODULES, line));
         assert!(ended.errors().contains(&place), "{place:?} not in {}", ended.errors());
     }
-    assert_eq!(ended.err.len(), 9, "{:#?}", ended.err);
+    assert_eq!(ended.err.len(), 10, "{:#?}", ended.err);
+    assert_eq!(
+        ended.err[9],
+        "scrapegate: 5 modules imported, 4 left out: somescript, somefile, portless, default"
+    );
 }
 
 #[test]
@@ -135,12 +139,13 @@ fn each_key_that_leaves_a_module_out_is_named() {
 #[test]
 fn a_module_in_a_file_of_its_own_has_the_name_of_the_file() {
     let (ended, _files) = import_as("mtail.v2.yaml", "method: http\nhttp:\n   port: 3903\n");
-    assert_eq!((ended.code, ended.err.len()), (Some(0), 0), "{}", ended.errors());
+    assert_eq!((ended.code, ended.err.len()), (Some(0), 1), "{}", ended.errors());
+    assert_eq!(ended.err[0], "scrapegate: 1 module imported");
     let section = "[mtail.v2]\nenabled = True\nmethod = http\nport = 3903\npath = /metrics";
     assert!(ended.out.join("\n").ends_with(section), "{:#?}", ended.out);
 
     let (ended, _files) = import_as("some.yml", "method: exec\nexec: {command: /tmp/x.sh}\n");
-    assert_eq!((ended.code, ended.err.len()), (Some(0), 1), "{}", ended.errors());
+    assert_eq!((ended.code, ended.err.len()), (Some(1), 2), "{}", ended.errors());
     assert!(ended.errors().contains("some.yml:1: module some: left out: "), "{}", ended.errors());
 }
 
@@ -157,7 +162,9 @@ fn a_file_of_another_kind_gives_nothing() {
         assert_eq!((ended.code, ended.out.len()), (Some(78), 0), "{yaml:?}: {:#?}", ended.out);
         assert!(ended.errors().contains(words), "{yaml:?}: {}", ended.errors());
     }
-    assert_eq!(run(["import", "/nowhere/expexp.yaml"]).code, Some(78));
+    let missing = run(["import", "/nowhere/expexp.yaml"]);
+    assert_eq!(missing.code, Some(78));
+    assert_eq!(missing.errors().matches("the file does not exist").count(), 1, "f29: once");
 }
 
 #[test]
@@ -166,7 +173,7 @@ fn names_and_values_that_an_ini_cannot_have_leave_their_module_out() {
                 \x20 'b\\n[c]':\n    method: http\n    http: {port: 1}\n\
                 \x20 good:\n    method: http\n    http: {port: 1}\n";
     let (ended, _files) = import(yaml);
-    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    assert_eq!(ended.code, Some(1), "{}", ended.errors());
     let ini = ended.out.join("\n");
     assert!(ini.contains("[good]") && !ini.contains("interval"), "{ini}");
     assert!(ended.errors().contains("left out"), "{}", ended.errors());
@@ -197,4 +204,45 @@ fn no_two_modules_get_the_same_password_file() {
         let words = format!("module {name}: put the password into `{}`", file_of(name));
         assert!(ended.errors().contains(&words), "{words:?} not in {}", ended.errors());
     }
+}
+
+#[test]
+fn f30_merge_keys_are_expanded_and_names_stay_as_they_are_written() {
+    let yaml = "\
+x-base: &base
+  method: http
+  timeout: 25
+  http: &http {address: 10.0.0.1, port: 1}
+x-more: &more
+  <<: *base
+  timeout: 5s
+modules:
+  1.0: {<<: *base}
+  on:
+    <<: *more
+    http: {<<: *http, port: 2}
+  0x10: {<<: [*more, *base]}
+  null: {method: http, http: {<<: [{port: 3}, *http]}}
+  2026-01-01: {method: http, http: {port: 4}}
+";
+    let (ended, _files) = import(yaml);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors());
+    let ini = ended.out.join("\n") + "\n";
+    let section = |name: &str, host: &str, port: u32, rest: &str| {
+        format!(
+            "\n[{name}]\nenabled = True\nmethod = http\n{host}port = {port}\npath = /metrics\n{rest}"
+        )
+    };
+    for section in [
+        section("1.0", "host = 10.0.0.1\n", 1, "timeout = 0.000000025\n"),
+        section("on", "host = 10.0.0.1\n", 2, "timeout = 5\n"),
+        section("0x10", "host = 10.0.0.1\n", 1, "timeout = 5\n"),
+        section("null", "host = 10.0.0.1\n", 3, ""),
+        section("2026-01-01", "", 4, ""),
+    ] {
+        assert!(ini.contains(&section), "{section} not in {ini}");
+    }
+    let errors = ended.errors();
+    assert!(errors.contains("module 1.0: `timeout: 25` has no unit, which means nanoseconds"));
+    assert!(errors.ends_with("5 modules imported"), "{errors}");
 }

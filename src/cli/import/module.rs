@@ -2,9 +2,7 @@
 
 use std::{collections::HashSet, fmt, time::Duration};
 
-use saphyr::MarkedYaml;
-
-use super::Remarks;
+use super::{Remarks, node::Node};
 
 /// A section of `prometheus_exporters.ini`.
 pub(super) struct Module {
@@ -51,12 +49,12 @@ impl Module {
     /// Reads the module `name`, which is named at `at`; `None` when it is none of an exporter.
     pub(super) fn read(
         name: &str,
-        at: &MarkedYaml<'_>,
-        node: &MarkedYaml<'_>,
+        at: &Node,
+        node: &Node,
         passwords: &mut PasswordFiles,
         remarks: &mut Remarks,
     ) -> Option<Self> {
-        let mut remark = |node: &MarkedYaml<'_>, message: String| {
+        let mut remark = |node: &Node, message: String| {
             remarks.add(node, Some(name), message);
         };
         if name == "default" {
@@ -65,9 +63,9 @@ impl Module {
         }
         let mut lines = Vec::new();
         let (mut method, mut http) = (None, None);
-        for (key, value) in node.data.as_mapping().into_iter().flatten() {
-            match key.data.as_str().unwrap_or_default() {
-                "method" => method = text(value),
+        for (key, value) in node.entries() {
+            match key.text().unwrap_or_default().as_str() {
+                "method" => method = value.text(),
                 "http" => http = Some(value),
                 "timeout" => lines.extend(timeout(value, &mut remark)),
                 other => {
@@ -104,29 +102,29 @@ impl Module {
 
 /// The keys of `http`, in the order of the README.
 fn http(
-    node: Option<&MarkedYaml<'_>>,
+    node: Option<&Node>,
     password_file: &mut impl FnMut() -> String,
-    remark: &mut impl FnMut(&MarkedYaml<'_>, String),
+    remark: &mut impl FnMut(&Node, String),
 ) -> Vec<(&'static str, String)> {
     let (mut scheme, mut host, mut port, mut path) = (None, None, None, None);
     let (mut user, mut password, mut is_verified) = (None, None, true);
     let (mut tls, mut tls_node) = (Tls::default(), None);
-    for (key, value) in node.and_then(|node| node.data.as_mapping()).into_iter().flatten() {
-        let key_name = key.data.as_str().unwrap_or_default();
+    for (key, value) in node.map_or(&[][..], Node::entries) {
+        let key_name = key.text().unwrap_or_default();
         if key_name.starts_with("tls_") {
             tls_node = Some(key);
         }
-        match key_name {
-            "scheme" => scheme = text(value),
-            "address" => host = text(value),
-            "port" => port = text(value),
-            "path" => path = text(value),
+        match key_name.as_str() {
+            "scheme" => scheme = value.text(),
+            "address" => host = value.text(),
+            "port" => port = value.text(),
+            "path" => path = value.text(),
             "verify" => is_verified = is_true(value),
             "tls_insecure_skip_verify" => tls.skip_verify = is_true(value),
-            "tls_ca_cert_file" => tls.ca = text(value),
-            "tls_cert_file" => tls.certificate = text(value),
-            "tls_key_file" => tls.key = text(value),
-            "basic_auth_username" => user = text(value).map(|user| (key, user)),
+            "tls_ca_cert_file" => tls.ca = value.text(),
+            "tls_cert_file" => tls.certificate = value.text(),
+            "tls_key_file" => tls.key = value.text(),
+            "basic_auth_username" => user = value.text().map(|user| (key, user)),
             "basic_auth_password" => password = Some(key),
             "headers" => remark(key, "`headers`: no others are sent than its own".to_owned()),
             other => remark(key, format!("`{other}` has no counterpart")),
@@ -197,17 +195,23 @@ fn absolute(path: Option<String>) -> String {
 }
 
 /// `timeout`, and an `interval` that has room for it where the default has not.
-fn timeout(
-    node: &MarkedYaml<'_>,
-    remark: &mut impl FnMut(&MarkedYaml<'_>, String),
-) -> Vec<(&'static str, String)> {
+fn timeout(node: &Node, remark: &mut impl FnMut(&Node, String)) -> Vec<(&'static str, String)> {
     /// The default of `interval`.
     const INTERVAL: Duration = Duration::from_secs(15);
-    let written = text(node).unwrap_or_default();
+    let written = node.text().unwrap_or_default();
     match duration(&written) {
         // None there, and the default here.
         Some(Duration::ZERO) => Vec::new(),
         Some(timeout) => {
+            if written.parse::<f64>().is_ok() {
+                remark(
+                    node,
+                    format!(
+                        "`timeout: {written}` has no unit, which means nanoseconds there: check \
+                         `timeout` in the section, which is in seconds"
+                    ),
+                );
+            }
             let seconds = timeout.as_secs_f64().to_string();
             let interval = (timeout > INTERVAL).then(|| ("interval", seconds.clone()));
             interval.into_iter().chain([("timeout", seconds)]).collect()
@@ -221,8 +225,10 @@ fn timeout(
 
 /// A duration as Go writes it: `1m30s`, `1.5s`, `500ms`; a bare number is nanoseconds.
 fn duration(text: &str) -> Option<Duration> {
-    if let Ok(nanoseconds) = text.parse() {
-        return Some(Duration::from_nanos(nanoseconds));
+    // Of a fraction, the whole nanoseconds: Go's decoder makes an integer of it.
+    if let Ok(nanoseconds) = text.parse::<f64>() {
+        let is_possible = (0.0..9.2e18).contains(&nanoseconds);
+        return is_possible.then_some(Duration::from_nanos(nanoseconds as u64));
     }
     let mut all = Duration::ZERO;
     let mut rest = text;
@@ -246,19 +252,9 @@ fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(all)
 }
 
-/// A scalar as text. What spans lines is none that an INI could have.
-pub(super) fn text(node: &MarkedYaml<'_>) -> Option<String> {
-    let data = &node.data;
-    let text = data.as_str().map(str::to_owned);
-    text.or_else(|| data.as_integer().map(|number| number.to_string()))
-        .or_else(|| data.as_floating_point().map(|number| number.to_string()))
-        .or_else(|| data.as_bool().map(|value| value.to_string()))
-        .map(|text| text.replace(['\r', '\n'], " ").trim().to_owned())
-}
-
 /// exporter_exporter reads YAML 1.1, where `yes` and `on` are true as well.
-fn is_true(node: &MarkedYaml<'_>) -> bool {
-    text(node).is_some_and(|text| {
+fn is_true(node: &Node) -> bool {
+    node.text().is_some_and(|text| {
         matches!(text.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "y")
     })
 }
