@@ -32,7 +32,7 @@
 //! | [`cli`] | arguments, one module a subcommand, exit codes |
 //! | [`server`] | the composition root: bind, run until shut down; alone knows all others |
 //! | [`accept`] | permit → accept → classify the error → back off → spawn |
-//! | [`tls`] | server configuration, client verification and identity, handshakes in turns under a deadline |
+//! | [`tls`] | configurations, who is trusted on either side ([`tls::verify`]), handshakes in turns under a deadline |
 //! | [`connection`] | drives hyper over one stream: head, idle, stall and scrape clocks, drain |
 //! | [`activity`] | what a connection is doing: its phase and clocks, shared by all above it |
 //! | [`handler`] | one request, the five steps |

@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use time::OffsetDateTime;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, interval_at, sleep},
+    time::{Instant, Interval, interval_at, sleep},
 };
 
 pub use crate::trigger::Status;
@@ -84,7 +84,7 @@ impl Reloader {
     /// has begun is then not told of.
     pub async fn run(mut self) -> Infallible {
         let trigger = self.handle.trigger();
-        let mut days = interval_at(Instant::now() + DAY, DAY);
+        let mut days = each_day();
         loop {
             tokio::select! {
                 () = trigger.pulled() => {}
@@ -203,6 +203,11 @@ impl Reloader {
     }
 }
 
+/// A tick each day, the first one a day from now.
+fn each_day() -> Interval {
+    interval_at(Instant::now() + DAY, DAY)
+}
+
 /// Warns of what is out of its time, or soon will be.
 fn warn_of(certificates: &[CertificateFile], now: OffsetDateTime) {
     for file in certificates {
@@ -246,4 +251,19 @@ fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn f14_certificates_are_warned_about_once_a_day() {
+        let begun = Instant::now();
+        let mut days = each_day();
+        for day in 1..4 {
+            days.tick().await;
+            assert_eq!(begun.elapsed().as_secs(), day * 24 * 3600);
+        }
+    }
 }

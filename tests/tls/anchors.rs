@@ -45,7 +45,7 @@ fn f12_a_ca_out_of_its_time_lets_nobody_in_and_disturbs_no_other() {
                 && record["fields"]["issuer"] == "CN=a CA out of its time"
                 && record["fields"]["reason"].as_str().is_some_and(|it| it.contains(reason))
         });
-        setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+        setup.assert_lets_in_and_counts(pki.client(BOTH_VERSIONS));
     }
 }
 
@@ -60,7 +60,11 @@ fn f12_a_ca_that_was_renewed_with_its_key_lets_in_beside_the_expired_one() {
         let setup = trusting(&pki, &order);
         let shown = forge::credentials(&expired, |_| {}, &[]);
         for &version in BOTH_VERSIONS {
-            setup.assert_lets_in(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+            setup.assert_lets_in_and_counts(pki.client_with(
+                &[version],
+                shown.chain.clone(),
+                &shown.key,
+            ));
         }
     }
 }

@@ -96,6 +96,13 @@ impl Setup {
         assert_eq!(response.body.bytes, 100);
     }
 
+    /// The same, and waits until the scrape is counted: behind it other events may be counted again.
+    #[track_caller]
+    fn assert_lets_in_and_counts(&self, config: Arc<ClientConfig>) {
+        let series = "scrapegate_scrapes_total{exporter=\"e\",outcome=\"complete\"}";
+        assert_moves(series, || self.samples(), || self.assert_lets_in(config));
+    }
+
     /// Asserts that the connection ends with `alert` and without a byte of HTTP, see
     /// [`Setup::assert_ends`].
     #[track_caller]

@@ -59,7 +59,11 @@ fn with_list(pki: &Pki, list: &str) -> Setup {
 #[track_caller]
 fn assert_let_in(pki: &Pki, setup: &Setup, shown: &Credentials) {
     for &version in BOTH_VERSIONS {
-        setup.assert_lets_in(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+        setup.assert_lets_in_and_counts(pki.client_with(
+            &[version],
+            shown.chain.clone(),
+            &shown.key,
+        ));
     }
 }
 
@@ -68,7 +72,7 @@ fn assert_refused(pki: &Pki, setup: &Setup, shown: &Credentials, alert: AlertDes
     for &version in BOTH_VERSIONS {
         setup.assert_refuses(pki.client_with(&[version], shown.chain.clone(), &shown.key), alert);
     }
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_lets_in_and_counts(pki.client(BOTH_VERSIONS));
 }
 
 #[test]
