@@ -10,6 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    answers::Page,
     deadline::Deadline,
     error::Abort,
     ledger::Wait,
@@ -69,6 +70,8 @@ struct State {
     /// A scrape whose last bytes are on their way to the socket. One at a time: hyper goes on to a
     /// pipelined request only after the flush.
     delivering: Option<Scrape>,
+    /// An answer of our own that is on its way to the socket.
+    page: Option<Page>,
     ended: Option<Ending>,
     reset_on_close: bool,
     /// The client is no longer welcome.
@@ -106,6 +109,7 @@ impl Activity {
                 last_read: [0; 3],
                 refused_early: false,
                 delivering: None,
+                page: None,
                 ended: None,
                 reset_on_close: false,
                 dismissed: false,
@@ -131,6 +135,11 @@ impl Activity {
         let mut state = self.state();
         state.phase = Phase::Responding { since: Instant::now() };
         state.refused_early |= closes;
+    }
+
+    /// An answer of our own counts until the socket has all of it, or the connection has ended.
+    pub fn holds(&self, page: Page) {
+        self.state().page = Some(page);
     }
 
     /// The handler has passed an exporter's answer on: from now on the driver keeps its deadline.
@@ -215,7 +224,10 @@ impl Activity {
         let delivered = match state.phase {
             Phase::Relaying { .. } if state.delivering.is_none() => return,
             Phase::Relaying { .. } => state.delivering.take(),
-            Phase::Responding { .. } => None,
+            Phase::Responding { .. } => {
+                state.page = None;
+                None
+            }
             Phase::Head { .. } | Phase::Idle { .. } | Phase::Handling => return,
         };
         let since = Instant::now();

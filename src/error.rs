@@ -132,6 +132,9 @@ pub enum Refusal {
     /// The password could not be checked: it may be right or wrong.
     #[error(transparent)]
     Unchecked(#[from] Unchecked),
+    /// The answers of our own that clients have not read yet would be too large.
+    #[error("too many answers wait to be read")]
+    TooManyAnswers,
     /// `max-concurrent` scrapes of the exporter are running.
     #[error("the exporter has max-concurrent scrapes in flight")]
     TooManyScrapes,
@@ -153,7 +156,7 @@ pub enum Refusal {
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 16] = [
+pub const REJECTIONS: [&str; 17] = [
     "http_version",
     "bad_host",
     "request_body",
@@ -168,6 +171,7 @@ pub const REJECTIONS: [&str; 16] = [
     "password_queue_full",
     "password_too_late",
     "password_check_failed",
+    "too_many_answers",
     "reload_refused",
     "broken_configuration",
 ];
@@ -276,6 +280,9 @@ impl Refusal {
                 let (status, reason) = why.status();
                 (status, reason, Keep)
             }
+            Self::TooManyAnswers => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too many answers wait to be read", Keep)
+            }
             Self::TooManyScrapes => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes of this exporter", Keep)
             }
@@ -334,6 +341,7 @@ impl Refusal {
             | Self::Dismissed
             | Self::Unauthorized => Blame::Downstream,
             Self::Unchecked(_)
+            | Self::TooManyAnswers
             | Self::TooManyScrapes
             | Self::BrokenConfiguration
             | Self::Draining
@@ -361,6 +369,7 @@ impl Refusal {
             Self::Dismissed => "dismissed",
             Self::Unauthorized => "unauthorized",
             Self::Unchecked(why) => why.label(),
+            Self::TooManyAnswers => "too_many_answers",
             Self::TooManyScrapes => "too_many_scrapes",
             Self::BrokenConfiguration => "broken_configuration",
             Self::Draining => "draining",

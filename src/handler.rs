@@ -10,7 +10,7 @@ use std::{
 
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Incoming},
     header::HeaderMap,
     http::{request::Parts, uri::Authority},
 };
@@ -23,6 +23,7 @@ use self::admit::{charged, deadline_of, let_in};
 use crate::{
     access::Access,
     activity::Activity,
+    answers::OwnAnswers,
     deadline::Deadline,
     discovery::Place,
     enrol::Desk,
@@ -30,7 +31,7 @@ use crate::{
     exporter::{Exporter, ExporterName, Exporters},
     metrics::{Format, Metrics},
     page,
-    peer::{ANY_PEER, Peer},
+    peer::{ANY_PEER, Host, Peer},
     relay::{self, RelayBody, ResponseBody},
     respond,
     route::{self, Route},
@@ -57,6 +58,8 @@ pub struct Service {
     pub place: Place,
     /// Whether there is a status page.
     pub status_page: bool,
+    /// A bound for what clients do not read of it, and of all that is our own.
+    pub answers: Arc<OwnAnswers>,
     /// What is counted beside the scrapes of each exporter.
     pub metrics: Arc<Metrics>,
     /// What reloads; absent without `http-reload = True`.
@@ -79,7 +82,8 @@ pub async fn handle(
     activity.request_arrived();
     // Enrolment alone reads a body; dropping it tells hyper not to wait for it.
     let (head, body) = request.into_parts();
-    match answer(&service, &peer, &activity, &head, body, arrival).await {
+    let answered = answer(&service, &peer, &activity, &head, body, arrival).await;
+    match answered.and_then(|answer| bounded(answer, &service, &peer, &activity)) {
         // What follows a body cannot be told from one.
         Ok(Answer::Own(response)) if has_body(&head) => {
             activity.responding(true);
@@ -106,6 +110,23 @@ pub async fn handle(
 
 fn has_body(head: &Parts) -> bool {
     head.method == Method::POST && head.uri.path() == route::ENROLMENT
+}
+
+/// Refuses an answer of our own for which there is no room beside those that are not read yet.
+fn bounded(
+    answer: Answer,
+    service: &Service,
+    peer: &Peer,
+    activity: &Activity,
+) -> Result<Answer, Refusal> {
+    if let Answer::Own(response) = &answer {
+        let bytes = response.body().size_hint().lower();
+        match service.answers.hold(Host::of(peer.address.ip()), bytes) {
+            Some(page) => activity.holds(page),
+            None => return Err(refused(service, peer, Refusal::TooManyAnswers, None)),
+        }
+    }
+    Ok(answer)
 }
 
 enum Answer {
@@ -182,6 +203,11 @@ async fn answer(
         }
         (Route::Discovery, Some(exporters)) => {
             Ok(Answer::Own(target_groups(&service.place, &host, exporters)))
+        }
+        (Route::Metrics | Route::Status, _)
+            if !service.answers.has_room(Host::of(peer.address.ip())) =>
+        {
+            Err(refused(service, peer, Refusal::TooManyAnswers, None))
         }
         (Route::Metrics, _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
         (Route::Status, exporters) => Ok(Answer::Own(status(service, exporters.as_ref(), arrival))),

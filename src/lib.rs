@@ -56,6 +56,7 @@
 //! | [`systemd`] | what the service manager is told, and the socket that it passes on |
 //! | [`workers`] | a single-threaded runtime a core; each connection stays on one |
 //! | [`blocking`] | work that blocks its thread, such as reading a file: on a thread of its own |
+//! | [`answers`] | a bound for the proxy's own pages that nobody reads |
 //! | [`fair`] | a semaphore whose permits go round by address |
 //! | [`shutdown`], [`telemetry`] | stages and signals; logs |
 //!
@@ -71,6 +72,7 @@
 pub mod accept;
 pub mod access;
 pub mod activity;
+pub mod answers;
 pub mod assets;
 pub mod blocking;
 pub mod cli;

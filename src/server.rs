@@ -131,6 +131,7 @@ impl Server {
         let lasting = Lasting {
             address,
             metrics: Arc::default(),
+            answers: Arc::default(),
             office: Arc::new(Office::open(trigger.clone())),
             trigger,
             stage: reached.clone(),

@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 13] = [
     ],
     &["error", "exporter"],
     &["discovery", "metrics", "peer"],
-    &["access", "page", "route", "scrape", "upstream"],
+    &["access", "answers", "page", "route", "scrape", "upstream"],
     &["activity"],
     &["relay"],
     &["accept", "connection", "respond", "tls"],

@@ -48,7 +48,8 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::Unchecked(Unchecked::TooLate) => {
             Some(Unchecked::Failed(BlockingError::Panicked { purpose: "check" }).into())
         }
-        Refusal::Unchecked(Unchecked::Failed(_)) => Some(Refusal::ReloadRefused),
+        Refusal::Unchecked(Unchecked::Failed(_)) => Some(Refusal::TooManyAnswers),
+        Refusal::TooManyAnswers => Some(Refusal::ReloadRefused),
         Refusal::ReloadRefused => Some(Refusal::BrokenConfiguration),
         // Those of a scrape.
         Refusal::BrokenConfiguration

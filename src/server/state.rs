@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::open::{Dismissal, Wire};
 use crate::{
+    answers::OwnAnswers,
     assets::{Assets, CertificateFile, Front},
     config::{Config, Limits, Security},
     deadline::Budget,
@@ -30,6 +31,7 @@ pub(super) struct Lasting {
     /// Where it listens, with the real port; a reload may change it.
     pub(super) address: SocketAddr,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) answers: Arc<OwnAnswers>,
     pub(super) trigger: Trigger,
     pub(super) office: Arc<Office>,
     pub(super) stage: watch::Receiver<Stage>,
@@ -46,7 +48,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &Config, assets: Assets, lasting: Lasting) -> Self {
-        let Lasting { address, metrics, trigger, office, stage } = lasting.clone();
+        let Lasting { address, metrics, answers, trigger, office, stage } = lasting.clone();
         let end = |file: &'_ CertificateFile| file.expires.unix_timestamp();
         metrics.configured(
             SystemTime::now(),
@@ -67,6 +69,7 @@ impl State {
                 scrape_timeout_offset: config.scrape_timeout_offset,
                 place,
                 status_page: config.status_page,
+                answers,
                 metrics,
                 reload: config.http_reload.then_some(trigger),
                 stage,

@@ -3,6 +3,7 @@
 //! The clocks are short here, so that nobody waits. A lower bound is exact: no clock may run out
 //! early. An upper bound is what a busy machine needs.
 
+mod answers;
 mod clocks;
 mod connections;
 mod descriptors;

@@ -69,6 +69,7 @@ impl Proxy {
             scrape_timeout_offset: Duration::ZERO,
             place: Place { scheme: Scheme::Https, advertised: None },
             status_page: true,
+            answers: Arc::default(),
             metrics: Arc::default(),
             reload: None,
             stage,

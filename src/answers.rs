@@ -1,0 +1,137 @@
+//! The memory of the proxy's own answers: pages that clients ask for and do not read.
+//!
+//! An exporter's body streams through in bounded memory. The proxy's own pages are made whole, and
+//! with hundreds of exporters `/metrics` has megabytes. So pages count until the socket has taken
+//! them, and what would be too much is refused.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::peer::Host;
+
+/// Most bytes of pages at a time.
+const MOST: u64 = 16 * 1024 * 1024;
+
+/// Most bytes of pages of one address. It may always have one page.
+const MOST_OF_ONE: u64 = MOST / 2;
+
+/// A page that is not larger than this, such as one that says `healthy`, does not count: a
+/// connection costs as much anyway.
+const SMALL: u64 = 16 * 1024;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct OwnAnswers(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: u64,
+    by_host: HashMap<Host, u64>,
+    /// The size of the last page that counted.
+    last: u64,
+}
+
+impl State {
+    fn has_room(&self, host: Host, bytes: u64) -> bool {
+        let own = self.by_host.get(&host).copied().unwrap_or_default();
+        // Others may fill no more than all of it, so a client has its first page unless they come
+        // from many addresses.
+        let is_first = own == 0 && self.bytes <= MOST;
+        is_first || (self.bytes + bytes <= MOST && own + bytes <= MOST_OF_ONE)
+    }
+}
+
+/// A page that counts until this is dropped.
+#[derive(Debug)]
+pub struct Page {
+    all: Arc<OwnAnswers>,
+    host: Host,
+    bytes: u64,
+}
+
+impl OwnAnswers {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a page as large as the last one would be let through. Asked before a page is made,
+    /// which costs more than to refuse it.
+    #[must_use]
+    pub fn has_room(&self, host: Host) -> bool {
+        let state = self.state();
+        state.has_room(host, state.last)
+    }
+
+    /// Counts a page of so many bytes for `host`; `None` when it would be too much.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>, host: Host, bytes: u64) -> Option<Page> {
+        let bytes = if bytes <= SMALL { 0 } else { bytes };
+        if bytes > 0 {
+            let mut state = self.state();
+            if !state.has_room(host, bytes) {
+                return None;
+            }
+            state.last = bytes;
+            state.bytes += bytes;
+            *state.by_host.entry(host).or_default() += bytes;
+        }
+        Some(Page { all: Arc::clone(self), host, bytes })
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        let mut state = self.all.state();
+        state.bytes -= self.bytes;
+        if let Some(own) = state.by_host.get_mut(&self.host) {
+            *own -= self.bytes;
+            if *own == 0 {
+                state.by_host.remove(&self.host);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn host(number: u8) -> Host {
+        Host::of([192, 0, 2, number].into())
+    }
+
+    #[test]
+    fn f23_one_address_has_half_of_the_pages_at_most_and_all_have_no_more_than_the_most() {
+        let all = Arc::<OwnAnswers>::default();
+        let pages = |number| -> Vec<_> {
+            std::iter::from_fn(|| all.hold(host(number), MIB)).take(100).collect()
+        };
+        let (first, second) = (pages(1), pages(2));
+        assert_eq!((first.len(), second.len()), (8, 8));
+        // Another address has one, beyond the most; then there is no more for a further one.
+        let third = pages(3);
+        assert_eq!((third.len(), pages(4).len()), (1, 0));
+        let small: Vec<_> = (0..1000).filter_map(|_| all.hold(host(4), SMALL)).collect();
+        assert_eq!(small.len(), 1000);
+        drop((first, second, third, small));
+        let state = all.state();
+        assert!(state.bytes == 0 && state.by_host.is_empty());
+    }
+
+    #[test]
+    fn f23_a_page_of_any_size_can_be_had_one_at_a_time() {
+        let all = Arc::<OwnAnswers>::default();
+        let page = all.hold(host(1), 10 * MOST);
+        assert!(page.is_some() && all.hold(host(1), 10 * MOST).is_none());
+        assert!(!all.has_room(host(1)));
+        drop(page);
+        assert!(all.has_room(host(1)) && all.hold(host(1), 10 * MOST).is_some());
+    }
+}
