@@ -6,7 +6,7 @@
 //!
 //! | module | has |
 //! |---|---|
-//! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`query`], [`relay`], [`request`], [`scrape_timeout`] | a property each |
+//! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`] | a property each |
 //! | `wire` | HTTP/1.1 read after RFC 9112 |
 //! | `script`, `memory`, `rig` | both ends of the proxy, in memory and in paused time |
 //! | `proxy` | the proxy between them, as the proxy's own tests have it |
@@ -17,6 +17,7 @@ pub mod config_ini;
 pub mod exporters_ini;
 mod files;
 mod memory;
+pub mod pem;
 #[expect(dead_code, reason = "the proxy's own tests use the rest")]
 #[path = "../../tests/support/memory.rs"]
 mod proxy;

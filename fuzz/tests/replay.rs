@@ -7,7 +7,7 @@ use std::{
 };
 
 use scrapegate_fuzz::{
-    client_certificate, config_ini, exporters_ini, query, relay, request, scrape_timeout,
+    client_certificate, config_ini, exporters_ini, pem, query, relay, request, scrape_timeout,
 };
 
 /// Runs `check` with the files of both folders of `target`.
@@ -43,6 +43,11 @@ fn the_inputs_of_config_ini_hold() {
 #[test]
 fn the_inputs_of_exporters_ini_hold() {
     replay("exporters_ini", exporters_ini::check);
+}
+
+#[test]
+fn the_inputs_of_pem_hold() {
+    replay("pem", pem::check);
 }
 
 #[test]
