@@ -154,7 +154,7 @@ fn f33_the_two_lines_to_change_are_there() {
     }
 }
 
-/// Settings of the unit that take the capability of the drop-in away again.
+/// In the user namespace of the unit, the capability would be good for files of root's own group only.
 #[test]
 fn f33_the_drop_in_undoes_what_keeps_the_agents_files_from_being_read() {
     let unit = read("systemd/scrapegate.service");
