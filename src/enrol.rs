@@ -17,13 +17,13 @@ use hyper::body::Body;
 use time::OffsetDateTime;
 use tokio::{
     sync::Mutex,
-    task::spawn_blocking,
     time::{Instant, timeout, timeout_at},
 };
 
 use self::{check::Checked, key::Requests};
 use crate::{
     access::AddressRange,
+    blocking::{BlockingError, Threads},
     error::{Cause, EnrolError},
     peer::Peer,
     route::MAX_BODY,
@@ -78,6 +78,7 @@ pub struct Terms {
 pub struct Office {
     opened: Instant,
     requests: Arc<Mutex<Requests>>,
+    threads: Threads,
     /// Pulled when a certificate has been stored.
     reload: Trigger,
 }
@@ -86,7 +87,8 @@ impl Office {
     /// Starts the clock of `enrol-window`.
     #[must_use]
     pub fn open(reload: Trigger) -> Self {
-        Self { opened: Instant::now(), requests: Arc::default(), reload }
+        let threads = Threads::new("enrolment", 1);
+        Self { opened: Instant::now(), requests: Arc::default(), threads, reload }
     }
 }
 
@@ -196,8 +198,11 @@ impl Desk {
         let mut requests = turn.await.map_err(|_| EnrolError::Busy(TURN))?;
         let desk = self.clone();
         // With the lock: when the client goes away the work goes on, and no other begins meanwhile.
-        let worked = spawn_blocking(move || work(&desk, &mut requests));
-        worked.await.unwrap_or(Err(EnrolError::GivenUp))
+        let worked = self.office.threads.run(move || work(&desk, &mut requests));
+        worked.await.unwrap_or_else(|error| match error {
+            BlockingError::NoThread { .. } => Err(EnrolError::NoResources(error.into())),
+            BlockingError::Panicked { .. } => Err(EnrolError::GivenUp),
+        })
     }
 }
 

@@ -20,6 +20,7 @@ pub use self::{
     enrol::EnrolError,
     unchecked::Unchecked,
 };
+use crate::blocking::BlockingError;
 
 /// Who caused it: where to look first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +145,9 @@ pub enum Refusal {
     /// The proxy is shutting down.
     #[error("draining")]
     Draining,
+    /// The system refused what the answer needs, such as a thread: nothing of the client's doing.
+    #[error("no resources for the request")]
+    NoResources(#[source] BlockingError),
     /// What is in the files is not fit to run on, and what was in use stays.
     #[error("reload refused")]
     ReloadRefused,
@@ -156,7 +160,7 @@ pub enum Refusal {
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 17] = [
+pub const REJECTIONS: [&str; 18] = [
     "http_version",
     "bad_host",
     "request_body",
@@ -174,6 +178,7 @@ pub const REJECTIONS: [&str; 17] = [
     "too_many_answers",
     "reload_refused",
     "broken_configuration",
+    "no_resources",
 ];
 
 /// What went wrong with the exporter before its head was passed on.
@@ -188,7 +193,7 @@ pub enum UpstreamError {
     /// The host name has no address.
     #[error("exporter's host name was not found")]
     NameLookup(#[source] io::Error),
-    /// No descriptor, or no memory, for one more connection: nothing of the exporter's doing.
+    /// No descriptor, thread or memory for one more connection: nothing of the exporter's doing.
     #[error("no resources for a connection to the exporter")]
     NoResources(#[source] io::Error),
     /// Any other failure to connect.
@@ -290,6 +295,11 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "configuration has mistakes", Keep)
             }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "shutting down", Close),
+            Self::NoResources(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy is out of file descriptors, threads or memory",
+                Keep,
+            ),
             Self::ReloadRefused => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "reload refused: see the log", Keep)
             }
@@ -345,6 +355,7 @@ impl Refusal {
             | Self::TooManyScrapes
             | Self::BrokenConfiguration
             | Self::Draining
+            | Self::NoResources(_)
             | Self::ReloadRefused
             | Self::Upstream(UpstreamError::NoResources(_)) => Blame::Proxy,
             Self::Enrol(error) => error.blame(),
@@ -373,6 +384,7 @@ impl Refusal {
             Self::TooManyScrapes => "too_many_scrapes",
             Self::BrokenConfiguration => "broken_configuration",
             Self::Draining => "draining",
+            Self::NoResources(_) => "no_resources",
             Self::ReloadRefused => "reload_refused",
             Self::Enrol(error) => error.label(),
             Self::Upstream(error) => error.label(),
@@ -406,9 +418,10 @@ impl UpstreamError {
             Self::Refused(_) => (BAD, "exporter refused the connection"),
             Self::NoSocket(_) => (BAD, "exporter's socket does not exist"),
             Self::NameLookup(_) => (BAD, "exporter's host name was not found"),
-            Self::NoResources(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "proxy is out of file descriptors or memory")
-            }
+            Self::NoResources(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy is out of file descriptors, threads or memory",
+            ),
             Self::Unreachable(_) => (BAD, "exporter is unreachable"),
             Self::ConnectTimeout(_) => (LATE, "exporter did not take the connection in time"),
             Self::Tls(_) => (BAD, "exporter failed the TLS handshake"),

@@ -28,7 +28,7 @@ use tokio::{
 use self::head::Head;
 pub use self::{
     body::UpstreamBody,
-    connect::{AnyStream, Connector, MakeStream, Stream},
+    connect::{AnyStream, Connector, MakeStream, Stream, look_up},
 };
 use crate::{deadline::Deadline, error::UpstreamError, exporter::Exporter};
 

@@ -25,16 +25,15 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::ClientConnection;
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout_at,
-};
+use tokio::{net::TcpStream, time::timeout_at};
 use tokio_rustls::TlsConnector;
 
 pub(super) use self::answerer::Answerer;
 use crate::{
-    deadline::SCRAPE_TIMEOUT_HEADER, error::certificate::explained, exporter::UpstreamTls,
-    upstream::AnyStream,
+    deadline::SCRAPE_TIMEOUT_HEADER,
+    error::certificate::explained,
+    exporter::UpstreamTls,
+    upstream::{AnyStream, look_up},
 };
 
 /// How much earlier than this client the proxy is to give up, so that its answer still arrives: at
@@ -231,12 +230,11 @@ impl Question {
         to: String,
     ) -> Result<(Box<dyn AnyStream>, Option<Encryption>), Error> {
         let host = self.host.clone();
-        let lookup = lookup_host((self.host.as_str(), self.port));
-        let addresses: Vec<_> = self
+        let lookup = look_up(&self.host, self.port);
+        let addresses = self
             .within(begun, lookup, || Phase::Lookup { host: host.clone() })
             .await?
-            .map_err(|source| Error::Lookup { host: host.clone(), source })?
-            .collect();
+            .map_err(|source| Error::Lookup { host: host.clone(), source })?;
         let connect = async {
             let stream = TcpStream::connect(&*addresses).await?;
             stream.set_nodelay(true).map(|()| stream)

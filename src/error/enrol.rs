@@ -71,6 +71,9 @@ pub enum EnrolError {
     /// The files cannot be read or written.
     #[error("the certificate cannot be stored")]
     Store(#[source] io::Error),
+    /// The system refused a thread to work on it.
+    #[error("no resources for the work on it")]
+    NoResources(#[source] Cause),
     /// The task that worked on it ended.
     #[error("the work on it was given up")]
     GivenUp,
@@ -78,7 +81,7 @@ pub enum EnrolError {
 
 impl EnrolError {
     /// The word of each, in their order.
-    pub const LABELS: [&str; 21] = [
+    pub const LABELS: [&str; 22] = [
         "not_enrolled",
         "enrol_closed",
         "enrol_no_client_certificate",
@@ -99,6 +102,7 @@ impl EnrolError {
         "enrol_already",
         "enrol_key",
         "enrol_store",
+        "enrol_no_resources",
         "enrol_given_up",
     ];
 
@@ -122,6 +126,10 @@ impl EnrolError {
             Self::ForeignCa => (StatusCode::FORBIDDEN, "CA may not be changed by this client"),
             Self::Older => (StatusCode::CONFLICT, "a newer certificate is in use"),
             Self::AlreadyEnrolled => (StatusCode::CONFLICT, "already enrolled"),
+            Self::NoResources(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy is out of file descriptors, threads or memory",
+            ),
             Self::Key(_) | Self::Store(_) | Self::GivenUp => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "enrolment failed on this host")
             }
@@ -147,7 +155,11 @@ impl EnrolError {
             | Self::ForeignCa
             | Self::Older
             | Self::AlreadyEnrolled => Blame::Downstream,
-            Self::Busy(_) | Self::Key(_) | Self::Store(_) | Self::GivenUp => Blame::Proxy,
+            Self::Busy(_)
+            | Self::Key(_)
+            | Self::Store(_)
+            | Self::NoResources(_)
+            | Self::GivenUp => Blame::Proxy,
         }
     }
 
@@ -173,6 +185,7 @@ impl EnrolError {
             Self::AlreadyEnrolled => "enrol_already",
             Self::Key(_) => "enrol_key",
             Self::Store(_) => "enrol_store",
+            Self::NoResources(_) => "enrol_no_resources",
             Self::GivenUp => "enrol_given_up",
         }
     }

@@ -51,8 +51,12 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::Unchecked(Unchecked::Failed(_)) => Some(Refusal::TooManyAnswers),
         Refusal::TooManyAnswers => Some(Refusal::ReloadRefused),
         Refusal::ReloadRefused => Some(Refusal::BrokenConfiguration),
+        Refusal::BrokenConfiguration => Some(Refusal::NoResources(BlockingError::NoThread {
+            purpose: "test",
+            source: io::ErrorKind::WouldBlock.into(),
+        })),
         // Those of a scrape.
-        Refusal::BrokenConfiguration
+        Refusal::NoResources(_)
         | Refusal::UnknownExporter
         | Refusal::TooManyScrapes
         | Refusal::Draining
@@ -89,7 +93,8 @@ fn the_list_has_the_word_of_every_reason_not_to_enrol_and_no_other() {
         EnrolError::Older => Some(EnrolError::AlreadyEnrolled),
         EnrolError::AlreadyEnrolled => Some(EnrolError::Key(cause())),
         EnrolError::Key(_) => Some(EnrolError::Store(io::ErrorKind::Other.into())),
-        EnrolError::Store(_) => Some(EnrolError::GivenUp),
+        EnrolError::Store(_) => Some(EnrolError::NoResources(cause())),
+        EnrolError::NoResources(_) => Some(EnrolError::GivenUp),
         EnrolError::GivenUp => None,
     } {
         all.push(next);

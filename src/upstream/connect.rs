@@ -4,9 +4,9 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,6 +20,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
+    blocking::{BlockingError, Threads},
     deadline::Deadline,
     error::{UpstreamError, certificate::explained, lacks_resources},
     exporter::{Exporter, Target},
@@ -27,6 +28,10 @@ use crate::{
 
 /// How long the first address has before the next is tried beside it.
 const STAGGER: Duration = Duration::from_millis(100);
+
+/// Names that are looked up at once, in the whole process: the system's resolver takes a thread for
+/// each, and keeps it as long as it likes.
+static LOOK_UPS: LazyLock<Threads> = LazyLock::new(|| Threads::new("name look-up", 64));
 
 /// Pause before a Unix socket with a full backlog is tried again.
 #[cfg(unix)]
@@ -148,7 +153,7 @@ impl fmt::Debug for Connector {
 async fn network(target: &Target) -> Result<Stream, UpstreamError> {
     let kind = match target {
         Target::Tcp { host, port } => {
-            let addresses = addresses(host, port.get()).await.map_err(lookup_error)?;
+            let addresses = addresses(host, port.get()).await?;
             // With one address the two are the same, and the check costs a socket.
             let connected = if addresses.len() == 1 || addresses.iter().any(is_of_this_host) {
                 in_turn(&addresses).await
@@ -200,6 +205,10 @@ fn connect_error(error: io::Error) -> UpstreamError {
 /// Of a name that it had no descriptor to look up with, the system's resolver says that there is
 /// none.
 fn lookup_error(error: io::Error) -> UpstreamError {
+    let refused = error.get_ref().and_then(|cause| cause.downcast_ref());
+    if let Some(BlockingError::NoThread { .. }) = refused {
+        return UpstreamError::NoResources(error);
+    }
     match nonblocking(Domain::IPV4) {
         Err(cause) if lacks_resources(&cause) => UpstreamError::NoResources(cause),
         Ok(_) | Err(_) => UpstreamError::NameLookup(error),
@@ -209,7 +218,7 @@ fn lookup_error(error: io::Error) -> UpstreamError {
 /// The addresses to try, in order: those of 127.0.0.0/8 first, where exporters usually listen, and
 /// `::1` next. `localhost` is not looked up (RFC 6761 §6.3): many hosts map it to one of the two
 /// loopback addresses only, and exporters listen on either.
-async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, UpstreamError> {
     if host.eq_ignore_ascii_case("localhost") {
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         return Ok(loopback.map(|address| (address, port).into()).into());
@@ -217,7 +226,18 @@ async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
     }
-    let mut found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    look_up(host, port).await.map_err(lookup_error)
+}
+
+/// Asks the system's resolver. Loopback addresses come first, `127.0.0.0/8` before `::1`. Dropping
+/// the future gives the look-up up.
+///
+/// # Errors
+/// It has no address for the name, or an [`io::Error`] around a [`BlockingError`].
+pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let host = host.to_owned();
+    let found = LOOK_UPS.run(move || (host, port).to_socket_addrs().map(Vec::from_iter));
+    let mut found = found.await.map_err(io::Error::other)??;
     loopback_first(&mut found);
     if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
 }

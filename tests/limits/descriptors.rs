@@ -92,7 +92,7 @@ fn without_a_descriptor_towards_an_exporter_the_scrape_is_refused_as_the_proxys_
     let mut refused = Vec::new();
     for name in names {
         let response = client.get(&format!("/prometheus?exporter={name}"));
-        let reason = "proxy is out of file descriptors or memory";
+        let reason = "proxy is out of file descriptors, threads or memory";
         let said = (response.head.status, response.head.reason.as_str());
         assert_eq!(said, (503, reason), "{name}: {response:?}");
         assert_eq!(response.body.text(), format!("{reason}\n"));
