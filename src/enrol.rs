@@ -23,6 +23,7 @@ use tokio::{
 use self::{check::Checked, key::Requests};
 use crate::{
     access::AddressRange,
+    activity::Activity,
     blocking::{BlockingError, Threads},
     error::{Cause, EnrolError},
     peer::Peer,
@@ -154,7 +155,13 @@ impl Desk {
     ///
     /// # Errors
     /// See [`EnrolError`]; no file has changed then, but for [`EnrolError::Store`] by a disk that fails.
-    pub async fn take<B>(&self, peer: &Peer, body: B, arrival: Instant) -> Result<(), EnrolError>
+    pub async fn take<B>(
+        &self,
+        peer: &Peer,
+        activity: &Arc<Activity>,
+        body: B,
+        arrival: Instant,
+    ) -> Result<(), EnrolError>
     where
         B: Body,
         B::Error: Into<Cause>,
@@ -162,7 +169,13 @@ impl Desk {
         let body = read(body, arrival, self.terms.body_timeout).await?;
         let (address, client) = (peer.address, peer.client().to_owned());
         let shown = peer.identity.as_ref().map(|identity| identity.spki_sha256);
+        let activity = Arc::clone(activity);
         self.in_turn(move |desk, _| {
+            // Asked after all waiting, not before: a client that was shut out stores nothing. A first
+            // enrolment shuts out all who come in plain HTTP, and says that it was the first.
+            if desk.occasion == Occasion::Renewal && activity.is_dismissed() {
+                return Err(EnrolError::Dismissed);
+            }
             let files = &desk.terms.files;
             let key = key::read(&files.key)?;
             let checked = Checked::of(&body, key.as_ref(), OffsetDateTime::now_utc())?;

@@ -20,7 +20,6 @@ pub use self::{
     enrol::EnrolError,
     unchecked::Unchecked,
 };
-use crate::blocking::BlockingError;
 
 /// Who caused it: where to look first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +146,7 @@ pub enum Refusal {
     Draining,
     /// The system refused what the answer needs, such as a thread: nothing of the client's doing.
     #[error("no resources for the request")]
-    NoResources(#[source] BlockingError),
+    NoResources(#[source] Cause),
     /// What is in the files is not fit to run on, and what was in use stays.
     #[error("reload refused")]
     ReloadRefused,
@@ -160,7 +159,7 @@ pub enum Refusal {
 }
 
 /// The words of the refusals that come before it is known which exporter a request is for.
-pub const REJECTIONS: [&str; 18] = [
+pub const REJECTIONS: [&str; 19] = [
     "http_version",
     "bad_host",
     "request_body",
@@ -179,6 +178,7 @@ pub const REJECTIONS: [&str; 18] = [
     "reload_refused",
     "broken_configuration",
     "no_resources",
+    "draining",
 ];
 
 /// What went wrong with the exporter before its head was passed on.

@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, FileType},
+    fs::{self, File, FileType, Metadata},
     io::{self, Read as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -38,7 +39,35 @@ pub enum ReadError {
 /// through a symbolic link is not. Whether everyone can read a file counts too, because secrets
 /// are refused for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Files(BTreeMap<PathBuf, Print>);
+pub struct Files {
+    prints: BTreeMap<PathBuf, Print>,
+    progress: Progress,
+}
+
+/// Which file is being read, for who waits for it on another thread. Clones are of the same.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<Option<PathBuf>>>);
+
+impl Progress {
+    /// The file that is being read at this moment.
+    #[must_use]
+    pub fn reading(&self) -> Option<PathBuf> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// It says nothing about what the files held.
+impl PartialEq for Progress {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Progress {}
 
 /// What a file held, or why it was not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +77,12 @@ struct Print {
 }
 
 impl Files {
+    /// No file yet; `progress` tells which one is being read.
+    #[must_use]
+    pub fn with_progress(progress: Progress) -> Self {
+        Self { prints: BTreeMap::new(), progress }
+    }
+
     /// [`read`]s a file and keeps the digest of what came of it.
     ///
     /// Of a file that is read twice the first digest counts: what was made of it may be old then,
@@ -56,19 +91,21 @@ impl Files {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+        *self.progress.lock() = Some(path.to_owned());
         // Before the contents: a mode that changes in between is seen by the next look.
         let is_open = mode_if_open(path).is_some();
         let outcome = read(path, limit);
+        *self.progress.lock() = None;
         let digest = digest(is_open, &outcome);
-        self.0.entry(path.to_owned()).or_insert(Print { limit, digest });
+        self.prints.entry(path.to_owned()).or_insert(Print { limit, digest });
         outcome
     }
 
     /// The same files as they are now.
     #[must_use]
-    pub fn again(&self) -> Self {
-        let mut now = Self::default();
-        for (path, Print { limit, .. }) in &self.0 {
+    pub fn again(&self, progress: Progress) -> Self {
+        let mut now = Self::with_progress(progress);
+        for (path, Print { limit, .. }) in &self.prints {
             // What is wrong with it is in its digest.
             let _ = now.read(path, *limit);
         }
@@ -135,18 +172,36 @@ pub fn mode_if_open(_: &Path) -> Option<u32> {
 /// # Errors
 /// See [`ReadError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-    // Before opening, because opening a FIFO waits for a writer.
+    // Before opening, because the mere opening of a device can have an effect.
     let metadata = fs::metadata(path).map_err(|error| not_there(path, error))?;
+    check(&metadata, limit)?;
+    read_opened(open(path).map_err(ReadError::Io)?, limit)
+}
+
+/// Opens a file, and never waits for the other end of a FIFO that has taken its place.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    options.open(path)
+}
+
+fn check(metadata: &Metadata, limit: u64) -> Result<(), ReadError> {
     if !metadata.is_file() {
-        return Err(ReadError::NotAFile(kind(metadata.file_type())));
+        Err(ReadError::NotAFile(kind(metadata.file_type())))
+    } else if metadata.len() > limit {
+        Err(ReadError::TooLarge(limit))
+    } else {
+        Ok(())
     }
-    if metadata.len() > limit {
-        return Err(ReadError::TooLarge(limit));
-    }
+}
+
+fn read_opened(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
+    // Another file may have taken the place of the one that was looked at before.
+    check(&file.metadata().map_err(ReadError::Io)?, limit)?;
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
-        .map_err(ReadError::Io)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(ReadError::Io)?;
     // The length above may have been that of a file in /proc, or have changed since.
     if bytes.len() as u64 > limit { Err(ReadError::TooLarge(limit)) } else { Ok(bytes) }
 }
@@ -228,11 +283,11 @@ mod tests {
         fs::write(path("one"), "1").unwrap();
         fs::write(path("two"), "2").unwrap();
         let seen = files(folder.path());
-        assert_eq!(seen.again(), seen);
+        assert_eq!(seen.again(Progress::default()), seen);
 
         fs::write(path("new"), "1").unwrap();
         fs::rename(path("new"), path("one")).unwrap();
-        assert_eq!(seen.again(), seen, "another file with the same contents");
+        assert_eq!(seen.again(Progress::default()), seen, "another file with the same contents");
         for change in [
             (|path| fs::write(path, "3").unwrap()) as fn(PathBuf),
             |path| fs::write(path, "").unwrap(),
@@ -240,15 +295,15 @@ mod tests {
             |path| fs::remove_file(path).unwrap(),
             |path| fs::create_dir(path).unwrap(),
         ] {
-            let before = seen.again();
+            let before = seen.again(Progress::default());
             change(path("one"));
-            assert_ne!(seen.again(), before);
+            assert_ne!(seen.again(Progress::default()), before);
         }
         fs::remove_dir(path("one")).unwrap();
         fs::write(path("one"), "1").unwrap();
-        assert_eq!(seen.again(), seen, "as it was");
+        assert_eq!(seen.again(Progress::default()), seen, "as it was");
         fs::write(path("none"), "").unwrap();
-        assert_ne!(seen.again(), seen, "a file that was missing");
+        assert_ne!(seen.again(Progress::default()), seen, "a file that was missing");
     }
 
     #[cfg(unix)]
@@ -261,7 +316,29 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let seen = files(folder.path());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_ne!(seen.again(), seen);
+        assert_ne!(seen.again(Progress::default()), seen);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn f03_a_fifo_that_takes_a_files_place_after_the_look_at_it_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        // Without a writer both steps would wait.
+        let outcome = read_opened(open(&path).unwrap(), LIMIT);
+        assert!(matches!(outcome, Err(ReadError::NotAFile("a FIFO"))), "{outcome:?}");
+    }
+
+    #[test]
+    fn who_waits_for_a_file_can_tell_which_one() {
+        let progress = Progress::default();
+        let mut files = Files::with_progress(progress.clone());
+        assert_eq!(progress.reading(), None);
+        *progress.lock() = Some("before".into());
+        let _ = files.read(Path::new("none"), LIMIT);
+        assert_eq!(progress.reading(), None, "it is read");
     }
 
     #[test]
@@ -273,6 +350,6 @@ mod tests {
         assert_eq!(seen.read(&path, LIMIT).unwrap(), b"1");
         fs::write(&path, "2").unwrap();
         assert_eq!(seen.read(&path, LIMIT).unwrap(), b"2");
-        assert_ne!(seen.again(), seen, "what was made of the first is old");
+        assert_ne!(seen.again(Progress::default()), seen, "what was made of the first is old");
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     route::{self, Route},
     scrape::{AbortCause, Chain, Scrape},
     shutdown::Stage,
-    trigger::Trigger,
+    trigger::{Outcome, Trigger},
     upstream::{self, Connector, UpstreamHead},
 };
 
@@ -157,6 +157,10 @@ async fn answer(
         let route = route::route(&head.uri);
         let deadline = deadline_of(service, route.as_ref().ok(), head, arrival);
         let_in(service, peer, head, deadline).await?;
+        // The check of a password takes time, in which a reload may have shut the client out.
+        if activity.is_dismissed() {
+            return Err(Refusal::Dismissed);
+        }
         Ok((route?, host, deadline))
     };
     let (route, host, deadline) = match routed.await {
@@ -171,10 +175,12 @@ async fn answer(
         (Route::Status, _) if !service.status_page => {
             Err(refused(service, peer, Refusal::UnknownPath, None))
         }
-        (Route::Enrolment { domain }, _) => enrol(service, peer, head, domain, body, arrival)
-            .await
-            .map(Answer::Own)
-            .map_err(|refusal| refused(service, peer, refusal, None)),
+        (Route::Enrolment { domain }, _) => {
+            enrol(service, peer, activity, head, domain, body, arrival)
+                .await
+                .map(Answer::Own)
+                .map_err(|refusal| refused(service, peer, refusal, None))
+        }
         (Route::Reload, _) => match reload(service, &head.method).await {
             Ok(()) => Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n"))),
             Err(refusal) => Err(refused(service, peer, refusal, None)),
@@ -217,14 +223,25 @@ async fn answer(
     }
 }
 
-/// Waits for a reload that begins now or later.
+/// Waits for a reload that begins now or later, or for the shutdown, which comes before it.
 async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
-    match &service.reload {
-        None => Err(Refusal::UnknownPath),
-        Some(_) if !Methods::Post.contain(method) => Err(Refusal::Method(Methods::Post)),
-        Some(_) if is_draining(service) => Err(Refusal::Draining),
-        Some(trigger) if trigger.reload().await.successful => Ok(()),
-        Some(_) => Err(Refusal::ReloadRefused),
+    let trigger = service.reload.as_ref().ok_or(Refusal::UnknownPath)?;
+    if !Methods::Post.contain(method) {
+        return Err(Refusal::Method(Methods::Post));
+    }
+    let mut stage = service.stage.clone();
+    let outcome = tokio::select! {
+        biased;
+        _ = Stage::after(&mut stage, false) => Outcome::ShuttingDown,
+        outcome = trigger.reload() => outcome,
+    };
+    match outcome {
+        Outcome::Applied => Ok(()),
+        Outcome::Rejected => Err(Refusal::ReloadRefused),
+        Outcome::NoResources => {
+            Err(Refusal::NoResources("the files could not be read, see the record before".into()))
+        }
+        Outcome::ShuttingDown => Err(Refusal::Draining),
     }
 }
 
@@ -262,6 +279,7 @@ fn is_draining(service: &Service) -> bool {
 async fn enrol(
     service: &Service,
     peer: &Peer,
+    activity: &Arc<Activity>,
     head: &Parts,
     domain: Option<String>,
     body: Incoming,
@@ -273,7 +291,7 @@ async fn enrol(
     }
     desk.admit(peer)?;
     if head.method == Method::POST {
-        desk.take(peer, body, arrival).await?;
+        desk.take(peer, activity, body, arrival).await?;
         return Ok(respond::text(StatusCode::OK, "stored\n"));
     }
     let request = desk.signing_request(domain).await?;

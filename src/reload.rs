@@ -1,22 +1,25 @@
 //! The files read again: when someone asks, and when they hold something else than they did.
 
-use std::{convert::Infallible, time::Duration};
-
-use time::OffsetDateTime;
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, Interval, interval_at, sleep},
+use std::{
+    convert::Infallible,
+    future::pending,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-pub use crate::trigger::Status;
+use time::OffsetDateTime;
+use tokio::time::{Instant, Interval, interval_at, sleep, timeout};
+
+pub use crate::trigger::{Outcome, Status};
 use crate::{
     assets::{self, Assets, CertificateFile},
+    blocking::{BlockingError, Threads},
     config::{self, Config, Findings, Severity, Sources},
     exporter::ExporterName,
-    file::Files,
+    file::{Files, Progress},
     scrape::Chain,
-    server::{Handle, Reloaded},
-    systemd,
+    server::{Handle, ReloadError, Reloaded},
+    systemd::Notifier,
 };
 
 /// What one reading of all files gave.
@@ -33,7 +36,10 @@ pub struct Loaded {
 /// Reads both files and all they name.
 #[must_use]
 pub fn load(sources: &Sources) -> Loaded {
-    let mut files = Files::default();
+    load_into(Files::default(), sources)
+}
+
+fn load_into(mut files: Files, sources: &Sources) -> Loaded {
     let (config, mut findings) = config::survey(sources, &mut files);
     let state = config.and_then(|config| {
         let (assets, more) = assets::load(&config, &mut files);
@@ -43,13 +49,23 @@ pub fn load(sources: &Sources) -> Loaded {
     Loaded { state: state.filter(|_| !findings.has_errors()), findings, files }
 }
 
+/// How long it may take to read all files, or to look whether they have changed. A file on a
+/// network file system that is gone is never read.
+const READ_LIMIT: Duration = Duration::from_secs(30);
+
+/// Readings of the files at once. One that hangs keeps its thread, so there are some more for files
+/// that were mended meanwhile.
+const READINGS: usize = 4;
+
 /// Keeps a running server at what the files say.
 ///
 /// It waits on the server's [`Trigger`](crate::trigger::Trigger), and looks at the files every
-/// `reload-interval`. A state that was refused is not tried again by itself until a file changes.
+/// `reload-interval`. A state that was refused is not tried again by itself until a file changes;
+/// files that could not be read are.
 #[derive(Debug)]
 pub struct Reloader {
     handle: Handle,
+    notifier: Notifier,
     sources: Sources,
     /// What the process was started with, and what it keeps of it.
     started: Config,
@@ -61,6 +77,42 @@ pub struct Reloader {
     certificates: Vec<CertificateFile>,
     /// Whether what was refused last may be right later without a change of any file.
     heals_with_time: bool,
+    /// Read all of them.
+    readings: Threads,
+    /// See whether they have changed: one at a time.
+    looks: Threads,
+    /// Those of the last reload were not read.
+    is_due: bool,
+    /// It was logged that they cannot be looked at.
+    is_blind: bool,
+}
+
+/// What a look at the files gave.
+struct Seen {
+    files: Files,
+    /// What was refused is right now, without a change of any file: a certificate was not valid yet.
+    has_healed: bool,
+}
+
+/// Why files were not read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    Blocking(#[from] BlockingError),
+    #[error("{} s were not enough to read {}", READ_LIMIT.as_secs(), shown(.0.as_deref()))]
+    TimedOut(Option<PathBuf>),
+}
+
+fn shown(file: Option<&Path>) -> String {
+    file.map_or_else(|| "the files".to_owned(), |file| file.display().to_string())
+}
+
+/// Why a state was not taken over.
+enum Failure {
+    /// The files have mistakes, which are logged.
+    Mistakes,
+    Unread(Unread),
+    Reload(ReloadError),
 }
 
 /// How often certificates that are out of their time, or soon will be, are warned about.
@@ -70,99 +122,156 @@ impl Reloader {
     /// For a server that was started with `current` and `certificates`, read from `files`.
     #[must_use]
     pub fn new(
+        notifier: Notifier,
         handle: Handle,
         sources: Sources,
         current: Config,
         files: Files,
         certificates: Vec<CertificateFile>,
     ) -> Self {
-        let (started, heals_with_time) = (current.clone(), false);
-        Self { handle, sources, started, current, files, certificates, heals_with_time }
+        Self {
+            handle,
+            notifier,
+            sources,
+            started: current.clone(),
+            current,
+            files,
+            certificates,
+            heals_with_time: false,
+            readings: Threads::new("reading of the files", READINGS),
+            looks: Threads::new("look at the files", 1),
+            is_due: false,
+            is_blind: false,
+        }
     }
 
-    /// Reloads whenever there is reason to. Dropped, it leaves the server as it is; a reload that
-    /// has begun is then not told of.
+    /// Reloads whenever there is reason to, until the server shuts down; who asks later is told so.
+    /// Dropped, it leaves the server as it is; a reload that has begun is then not told of.
     pub async fn run(mut self) -> Infallible {
         let trigger = self.handle.trigger();
         let mut days = each_day();
         loop {
-            tokio::select! {
-                () = trigger.pulled() => {}
+            let is_due = tokio::select! {
+                () = trigger.pulled() => true,
                 _ = days.tick() => {
                     warn_of(&self.certificates, OffsetDateTime::now_utc());
-                    continue;
+                    false
                 }
-                () = sleep(self.current.reload_interval.as_duration()) => {
-                    if !self.handle.is_serving()
-                        || !(self.files_changed().await || self.has_healed().await)
-                    {
-                        continue;
-                    }
-                }
-            }
-            let round = trigger.begin();
-            // Nobody accepts on a new address any more, and systemd has been told of the end.
-            if !self.handle.is_serving() {
-                tracing::info!("no reload: shutting down");
-                trigger.end(round, false);
+                look = self.look() => self.has_seen(look),
+            };
+            if !is_due {
                 continue;
             }
-            systemd::reloading();
-            let successful = self.reload().await;
-            trigger.end(round, successful);
-            systemd::ready(&self.handle);
-        }
-    }
-
-    /// Whether time has healed what was refused: a certificate that was not valid yet.
-    async fn has_healed(&self) -> bool {
-        if !self.heals_with_time {
-            return false;
-        }
-        let sources = self.sources.clone();
-        match spawn_blocking(move || load(&sources)).await {
-            Ok(loaded) => loaded.state.is_some(),
-            Err(_) => false,
-        }
-    }
-
-    async fn files_changed(&mut self) -> bool {
-        let files = self.files.clone();
-        // Files can be slow; connections are accepted meanwhile.
-        match spawn_blocking(move || files.again()).await {
-            Ok(now) if now != self.files => {
-                tracing::info!("files have changed");
-                // A reload that gets as far as reading them has its own view.
-                self.files = now;
-                true
+            let round = trigger.begin();
+            let outcome = self.reload().await;
+            trigger.end(round, outcome);
+            // Of a shutdown, systemd has been told.
+            if outcome != Outcome::ShuttingDown {
+                self.notifier.ready();
             }
-            Ok(_) => false,
+        }
+    }
+
+    /// Looks at the files once the interval is over. Never in the shutdown.
+    async fn look(&self) -> Result<Seen, Unread> {
+        sleep(self.current.reload_interval.as_duration()).await;
+        if !self.handle.is_serving() {
+            return pending().await;
+        }
+        let (files, progress) = (self.files.clone(), Progress::default());
+        let (again, heals_with_time) = (progress.clone(), self.heals_with_time);
+        let sources = self.sources.clone();
+        let look = self.looks.run(move || {
+            let has_healed = || {
+                let files = Files::with_progress(again.clone());
+                load_into(files, &sources).state.is_some()
+            };
+            let has_healed = heals_with_time && has_healed();
+            Seen { has_healed, files: files.again(again) }
+        });
+        match timeout(READ_LIMIT, look).await {
+            Ok(seen) => Ok(seen?),
+            Err(_) => Err(Unread::TimedOut(progress.reading())),
+        }
+    }
+
+    /// Whether there is reason to reload. Logs only the first of looks that fail.
+    fn has_seen(&mut self, look: Result<Seen, Unread>) -> bool {
+        match look {
+            Ok(Seen { has_healed, files: now }) => {
+                if std::mem::take(&mut self.is_blind) {
+                    tracing::info!("can look at the files again");
+                }
+                let changed = now != self.files;
+                if changed {
+                    tracing::info!("files have changed");
+                    // A reload that gets as far as reading them has its own view.
+                    self.files = now;
+                }
+                changed || has_healed || self.is_due
+            }
             Err(error) => {
-                tracing::error!(%error, "cannot look at the files");
+                if !std::mem::replace(&mut self.is_blind, true) {
+                    let error = Chain(&error);
+                    tracing::error!(%error, "cannot look at the files, trying again");
+                }
                 false
             }
         }
     }
 
-    /// Goes on with what is in the files now, and says whether that was possible.
-    async fn reload(&mut self) -> bool {
-        match self.try_reload().await {
-            Ok(()) => true,
-            Err(reason) => {
-                self.handle.metrics().reload_failed();
-                tracing::error!(error = reason, "reload refused, the configuration in use stays");
-                false
+    /// Goes on with what is in the files now, or says why not.
+    async fn reload(&mut self) -> Outcome {
+        // Nobody accepts on a new address any more, and systemd has been told of the end.
+        if !self.handle.is_serving() {
+            tracing::info!("no reload: shutting down");
+            return Outcome::ShuttingDown;
+        }
+        self.notifier.reloading();
+        let taken_over = tokio::select! {
+            biased;
+            () = self.handle.drain_begins() => Err(Failure::Reload(ReloadError::ShuttingDown)),
+            read = self.read() => read.map_err(Failure::Unread),
+        }
+        .and_then(|loaded| self.take_over(loaded));
+        let (outcome, error) = match taken_over {
+            Ok(()) => return Outcome::Applied,
+            Err(Failure::Reload(ReloadError::ShuttingDown)) => {
+                tracing::info!("reload given up: shutting down");
+                return Outcome::ShuttingDown;
             }
+            Err(Failure::Mistakes) => (Outcome::Rejected, None),
+            Err(Failure::Reload(error)) => (Outcome::Rejected, Some(Chain(&error).to_string())),
+            Err(Failure::Unread(error)) => {
+                self.is_due = true;
+                let outcome = match &error {
+                    Unread::Blocking(BlockingError::NoThread { .. }) => Outcome::NoResources,
+                    Unread::Blocking(BlockingError::Panicked { .. }) | Unread::TimedOut(_) => {
+                        Outcome::Rejected
+                    }
+                };
+                (outcome, Some(Chain(&error).to_string()))
+            }
+        };
+        self.handle.metrics().reload_failed();
+        tracing::error!(error, "reload refused, the configuration in use stays");
+        outcome
+    }
+
+    async fn read(&self) -> Result<Loaded, Unread> {
+        let (sources, progress) = (self.sources.clone(), Progress::default());
+        let files = Files::with_progress(progress.clone());
+        let reading = self.readings.run(move || load_into(files, &sources));
+        match timeout(READ_LIMIT, reading).await {
+            Ok(loaded) => Ok(loaded?),
+            Err(_) => Err(Unread::TimedOut(progress.reading())),
         }
     }
 
-    /// The reason for a refusal is absent where findings have it.
-    async fn try_reload(&mut self) -> Result<(), Option<String>> {
-        let sources = self.sources.clone();
-        let Loaded { state, findings, files } = spawn_blocking(move || load(&sources))
-            .await
-            .map_err(|error| Some(error.to_string()))?;
+    fn take_over(&mut self, loaded: Loaded) -> Result<(), Failure> {
+        let Loaded { state, findings, files } = loaded;
         self.files = files;
+        self.is_due = false;
         self.heals_with_time = findings.heal_with_time();
         for finding in findings.iter() {
             match finding.severity {
@@ -172,11 +281,11 @@ impl Reloader {
                 Severity::Warning => tracing::warn!(at = %finding.origin, "{}", finding.message),
             }
         }
-        let (config, assets) = state.ok_or(None)?;
+        let (config, assets) = state.ok_or(Failure::Mistakes)?;
         let first_expiry = first_expiry(&assets);
         let certificates = assets.validities();
         let Reloaded { listens_anew, dismissed } =
-            self.handle.reload(&config, assets).map_err(|error| Some(Chain(&error).to_string()))?;
+            self.handle.reload(&config, assets).map_err(Failure::Reload)?;
         for key in needs_restart(&self.started, &config) {
             tracing::warn!(key, "a change of this key takes a restart");
         }

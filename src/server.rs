@@ -226,6 +226,9 @@ impl Server {
             }
         }
         drop(listener);
+        // A reload may have sent one that nobody will accept on.
+        listeners.close();
+        while listeners.try_recv().is_ok() {}
         shared.connections.reach(Stage::Draining);
         let drain_timeout = shared.state().limits.drain_timeout.as_duration();
 

@@ -1,14 +1,28 @@
 //! What the service manager is told (`sd_notify(3)`), and the socket that it may pass on
 //! (`sd_listen_fds(3)`). Without one, or on another system, nothing of this does anything.
 
-use std::{convert::Infallible, future::pending, io, net::TcpListener, pin::pin, time::Duration};
+#[cfg(unix)]
+mod notify;
 
+use std::{convert::Infallible, future::pending, io, net::TcpListener};
+#[cfg(unix)]
+use std::{pin::pin, sync::Arc, time::Duration};
+
+#[cfg(unix)]
+use sd_notify::NotifyState;
+#[cfg(unix)]
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+#[cfg(unix)]
 use tokio::time::{sleep, timeout};
 
-use crate::{server::Handle, trigger::Status};
+#[cfg(unix)]
+use self::notify::{Kind, Manager, Outbox};
+use crate::server::Handle;
+#[cfg(unix)]
+use crate::trigger::Status;
 
 /// How old the status line may get where no watchdog asks for more.
+#[cfg(unix)]
 const STATUS_PERIOD: Duration = Duration::from_secs(15);
 
 /// Why a socket that was passed on cannot be used.
@@ -53,34 +67,93 @@ pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
     Ok(None)
 }
 
-/// The service is up, and goes by what is in the files now or was before.
-pub fn ready(handle: &Handle) {
-    send(&Message::Ready(&status(handle)));
+/// Tells the service manager how the service is. Without one it does nothing, and it never waits for
+/// one. Clones are of the same.
+#[derive(Clone, Debug)]
+pub struct Notifier {
+    handle: Handle,
+    #[cfg(unix)]
+    outbox: Option<Arc<Outbox<Manager>>>,
 }
 
-/// The files are being read again; [`ready`] has to follow.
-pub fn reloading() {
-    send(&Message::Reloading);
-}
-
-/// The drain begins.
-pub fn stopping(handle: &Handle) {
-    send(&Message::Stopping(&format!("draining, connections: {}", handle.connections())));
-}
-
-/// Says again and again how the service is, at twice the pace that the watchdog asks for, and says
-/// nothing while a worker hangs. It runs in the acceptor's runtime, so that it does not outlive
-/// that either.
-pub async fn keep_told(handle: &Handle) -> Infallible {
-    if std::env::var_os("NOTIFY_SOCKET").is_none() {
-        return pending().await;
+impl Notifier {
+    /// To the service manager that `NOTIFY_SOCKET` names.
+    #[must_use]
+    pub fn from_env(handle: Handle) -> Self {
+        #[cfg(unix)]
+        let outbox = std::env::var_os("NOTIFY_SOCKET").and_then(|address| {
+            let manager = Manager::at(&address).inspect_err(|error| {
+                tracing::warn!(?address, %error, "NOTIFY_SOCKET is ignored");
+            });
+            Some(Arc::new(Outbox::new(manager.ok()?)))
+        });
+        Self {
+            handle,
+            #[cfg(unix)]
+            outbox,
+        }
     }
-    let period = watchdog().map_or(STATUS_PERIOD, |limit| limit / 2);
-    let pulse = handle.pulse();
-    each(period, || pulse.beat(), || send(&Message::Alive(&status(handle)))).await
+
+    /// The service is up, and goes by what is in the files now or was before.
+    pub fn ready(&self) {
+        #[cfg(unix)]
+        self.tell(Kind::Ready, &[NotifyState::Ready, NotifyState::Status(&status(&self.handle))]);
+    }
+
+    /// The files are being read again; [`Notifier::ready`] has to follow.
+    pub fn reloading(&self) {
+        #[cfg(unix)]
+        match NotifyState::monotonic_usec_now() {
+            // Without the time, systemd takes it for a reload of before and waits on.
+            Ok(time) => self.tell(Kind::Reloading, &[NotifyState::Reloading, time]),
+            Err(_) => self.tell(Kind::Reloading, &[NotifyState::Reloading]),
+        }
+    }
+
+    /// The drain begins. Nothing but signs of life is told after that.
+    pub fn stopping(&self) {
+        #[cfg(unix)]
+        {
+            let status = format!("draining, connections: {}", self.handle.connections());
+            self.tell(Kind::Stopping, &[NotifyState::Stopping, NotifyState::Status(&status)]);
+        }
+    }
+
+    /// Says again and again how the service is, at twice the pace that the watchdog asks for, and
+    /// says nothing while a worker hangs. It runs in the acceptor's runtime, so that it does not
+    /// outlive that either.
+    pub async fn keep_told(&self) -> Infallible {
+        #[cfg(unix)]
+        if let Some(outbox) = &self.outbox {
+            let period = watchdog().map_or(STATUS_PERIOD, |limit| limit / 2);
+            let pulse = self.handle.pulse();
+            let alive = || {
+                let status = status(&self.handle);
+                outbox.mention(&text(&[NotifyState::Watchdog, NotifyState::Status(&status)]));
+            };
+            tokio::select! {
+                never = each(period, || pulse.beat(), alive) => return never,
+                never = outbox.send_again() => match never {},
+            }
+        }
+        pending().await
+    }
+
+    #[cfg(unix)]
+    fn tell(&self, kind: Kind, states: &[NotifyState<'_>]) {
+        if let Some(outbox) = &self.outbox {
+            outbox.tell(kind, text(states));
+        }
+    }
+}
+
+#[cfg(unix)]
+fn text(states: &[NotifyState<'_>]) -> String {
+    states.iter().map(|state| format!("{state}\n")).collect()
 }
 
 /// Calls `tell` each `period`, as soon as `beat` is through.
+#[cfg(unix)]
 async fn each<F: Future<Output = ()>>(
     period: Duration,
     beat: impl Fn() -> F,
@@ -100,6 +173,7 @@ async fn each<F: Future<Output = ()>>(
 }
 
 /// One line for people, as `systemctl status` shows it.
+#[cfg(unix)]
 fn status(handle: &Handle) -> String {
     let Status { successful, last_success } = handle.trigger().status();
     let since = OffsetDateTime::from(last_success);
@@ -109,52 +183,13 @@ fn status(handle: &Handle) -> String {
     format!("{refused}exporters: {exporters}, connections: {connections}, configured at {since}")
 }
 
-enum Message<'a> {
-    Ready(&'a str),
-    Reloading,
-    Stopping(&'a str),
-    Alive(&'a str),
-}
-
-#[cfg(unix)]
-fn send(message: &Message<'_>) {
-    use sd_notify::NotifyState;
-
-    let states = match message {
-        Message::Ready(status) => vec![NotifyState::Ready, NotifyState::Status(status)],
-        Message::Reloading => {
-            // Without the time, systemd takes it for a reload of before and waits on.
-            let time = NotifyState::monotonic_usec_now().ok();
-            [NotifyState::Reloading].into_iter().chain(time).collect()
-        }
-        Message::Stopping(status) => vec![NotifyState::Stopping, NotifyState::Status(status)],
-        Message::Alive(status) => vec![NotifyState::Watchdog, NotifyState::Status(status)],
-    };
-    if let Err(error) = sd_notify::notify(&states) {
-        tracing::warn!(%error, "the service manager is not told");
-    }
-}
-
-#[cfg(not(unix))]
-fn send(message: &Message<'_>) {
-    match message {
-        Message::Reloading => {}
-        Message::Ready(status) | Message::Stopping(status) | Message::Alive(status) => {
-            tracing::trace!(status);
-        }
-    }
-}
-
 /// How long the service manager waits for a sign of life.
+#[cfg(unix)]
 fn watchdog() -> Option<Duration> {
-    #[cfg(unix)]
-    let limit = sd_notify::watchdog_enabled();
-    #[cfg(not(unix))]
-    let limit = None;
-    limit.filter(|limit: &Duration| !limit.is_zero())
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::cell::Cell;
 

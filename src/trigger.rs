@@ -19,10 +19,24 @@ struct Shared {
 struct Done {
     /// Everyone who had asked by then has been served.
     asked: u64,
+    outcome: Outcome,
     status: Status,
 }
 
-/// How the last reload went.
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What is in the files is in use.
+    Applied,
+    /// What is in the files cannot be used, or could not be read. What was in use stays.
+    Rejected,
+    /// The system refused a thread to read the files with. What was in use stays.
+    NoResources,
+    /// The server is shutting down, and nothing has changed.
+    ShuttingDown,
+}
+
+/// How the last reload went that was not overtaken by a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Whether what is in the files is in use. The start counts as a reload.
@@ -44,7 +58,7 @@ impl Default for Trigger {
         let status = Status { successful: true, last_success: SystemTime::now() };
         Self(Arc::new(Shared {
             asked: watch::Sender::new(0),
-            done: watch::Sender::new(Done { asked: 0, status }),
+            done: watch::Sender::new(Done { asked: 0, outcome: Outcome::Applied, status }),
         }))
     }
 }
@@ -62,13 +76,13 @@ impl Trigger {
 
     /// Asks for a reload and waits for the outcome of one that began after that; with others who
     /// ask meanwhile it is the same. Dropped, it has asked all the same.
-    pub async fn reload(&self) -> Status {
+    pub async fn reload(&self) -> Outcome {
         let number = self.pull();
         let mut done = self.0.done.subscribe();
         match done.wait_for(|done| done.asked >= number).await {
-            Ok(done) => done.status,
+            Ok(done) => done.outcome,
             // Its sender is in `self`.
-            Err(_) => self.status(),
+            Err(_) => Outcome::ShuttingDown,
         }
     }
 
@@ -91,10 +105,15 @@ impl Trigger {
     }
 
     /// Ends it and tells them.
-    pub fn end(&self, round: Round, successful: bool) {
+    pub fn end(&self, round: Round, outcome: Outcome) {
         let Round { asked } = round;
-        let last_success = if successful { SystemTime::now() } else { self.status().last_success };
-        self.0.done.send_replace(Done { asked, status: Status { successful, last_success } });
+        let before = self.status();
+        let status = match outcome {
+            Outcome::Applied => Status { successful: true, last_success: SystemTime::now() },
+            Outcome::Rejected | Outcome::NoResources => Status { successful: false, ..before },
+            Outcome::ShuttingDown => before,
+        };
+        self.0.done.send_replace(Done { asked, outcome, status });
     }
 }
 
@@ -125,15 +144,15 @@ mod tests {
         let round = trigger.begin();
         let mut late = pin!(trigger.reload());
         assert_eq!(now(late.as_mut()), None);
-        trigger.end(round, false);
-        assert_eq!(now(early).map(|status| status.successful), Some(false));
-        assert_eq!(now(too).map(|status| status.successful), Some(false));
+        trigger.end(round, Outcome::Rejected);
+        assert_eq!(now(early), Some(Outcome::Rejected));
+        assert_eq!(now(too), Some(Outcome::Rejected));
         assert_eq!(now(late.as_mut()), None, "that one had begun");
 
         assert_eq!(now(pin!(trigger.pulled())), Some(()));
         let round = trigger.begin();
-        trigger.end(round, true);
-        assert_eq!(now(late), Some(trigger.status()));
+        trigger.end(round, Outcome::Applied);
+        assert_eq!(now(late), Some(Outcome::Applied));
         assert!(trigger.status().successful);
         assert_eq!(now(pin!(trigger.pulled())), None, "all are served");
     }
@@ -142,7 +161,20 @@ mod tests {
     fn a_reload_that_fails_keeps_the_time_of_the_last_that_did_not() {
         let trigger = Trigger::default();
         let before = trigger.status();
-        trigger.end(trigger.begin(), false);
-        assert_eq!(trigger.status(), Status { successful: false, ..before });
+        for outcome in [Outcome::Rejected, Outcome::NoResources] {
+            trigger.end(trigger.begin(), outcome);
+            assert_eq!(trigger.status(), Status { successful: false, ..before });
+        }
+    }
+
+    #[test]
+    fn f24_a_reload_that_a_shutdown_overtakes_was_not_refused() {
+        let trigger = Trigger::default();
+        let before = trigger.status();
+        let mut asks = pin!(trigger.reload());
+        assert_eq!(now(asks.as_mut()), None);
+        trigger.end(trigger.begin(), Outcome::ShuttingDown);
+        assert_eq!(now(asks), Some(Outcome::ShuttingDown));
+        assert_eq!(trigger.status(), before);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     scrape::Chain,
     server::Server,
     shutdown::{Request, Signals},
-    systemd,
+    systemd::{self, Notifier},
     telemetry::{self, Logs},
 };
 
@@ -151,11 +151,13 @@ async fn serve(
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    systemd::ready(&handle);
+    let notifier = Notifier::from_env(handle.clone());
+    notifier.ready();
     let trigger = handle.trigger();
-    let reloader = Reloader::new(handle.clone(), sources, config, files, certificates);
+    let reloader =
+        Reloader::new(notifier.clone(), handle.clone(), sources, config, files, certificates);
     let mut reloading = pin!(reloader.run());
-    let mut telling = pin!(systemd::keep_told(&handle));
+    let mut telling = pin!(notifier.keep_told());
     let mut running = pin!(server.run());
     loop {
         tokio::select! {
@@ -164,7 +166,7 @@ async fn serve(
             never = &mut telling => match never {},
             request = signals.next() => match request {
                 Request::ShutDown => {
-                    systemd::stopping(&handle);
+                    notifier.stopping();
                     handle.shut_down();
                 }
                 Request::Reload => {

@@ -22,6 +22,9 @@ pub enum EnrolError {
     /// `domain` is repeated, not UTF-8, or neither a host name nor an IP address.
     #[error("the domain parameter is repeated, or neither a host name nor an IP address")]
     Domain,
+    /// A reload has shut the client out while its body was read, or while it waited for others.
+    #[error("the client was shut out while its request was read")]
+    Dismissed,
     /// Neither generating the key nor a signing request before this one is over.
     #[error("other signing requests were not done after {} s", .0.as_secs_f64())]
     Busy(Duration),
@@ -81,11 +84,12 @@ pub enum EnrolError {
 
 impl EnrolError {
     /// The word of each, in their order.
-    pub const LABELS: [&str; 22] = [
+    pub const LABELS: [&str; 23] = [
         "not_enrolled",
         "enrol_closed",
         "enrol_no_client_certificate",
         "enrol_domain",
+        "enrol_dismissed",
         "enrol_busy",
         "enrol_no_length",
         "enrol_too_large",
@@ -112,6 +116,7 @@ impl EnrolError {
             Self::Closed => (StatusCode::FORBIDDEN, "enrolment is not open to you"),
             Self::NoClientCertificate => (StatusCode::FORBIDDEN, "client certificate required"),
             Self::Domain => (StatusCode::BAD_REQUEST, "bad domain parameter"),
+            Self::Dismissed => (StatusCode::FORBIDDEN, "client is no longer let in"),
             Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "too many signing requests"),
             Self::NoLength => (StatusCode::LENGTH_REQUIRED, "Length Required"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
@@ -142,6 +147,7 @@ impl EnrolError {
             | Self::Closed
             | Self::NoClientCertificate
             | Self::Domain
+            | Self::Dismissed
             | Self::NoLength
             | Self::TooLarge(_)
             | Self::BodyTimeout(_)
@@ -169,6 +175,7 @@ impl EnrolError {
             Self::Closed => "enrol_closed",
             Self::NoClientCertificate => "enrol_no_client_certificate",
             Self::Domain => "enrol_domain",
+            Self::Dismissed => "enrol_dismissed",
             Self::Busy(_) => "enrol_busy",
             Self::NoLength => "enrol_no_length",
             Self::TooLarge(_) => "enrol_too_large",

@@ -51,15 +51,12 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::Unchecked(Unchecked::Failed(_)) => Some(Refusal::TooManyAnswers),
         Refusal::TooManyAnswers => Some(Refusal::ReloadRefused),
         Refusal::ReloadRefused => Some(Refusal::BrokenConfiguration),
-        Refusal::BrokenConfiguration => Some(Refusal::NoResources(BlockingError::NoThread {
-            purpose: "test",
-            source: io::ErrorKind::WouldBlock.into(),
-        })),
+        Refusal::BrokenConfiguration => Some(Refusal::NoResources("cause".into())),
+        Refusal::NoResources(_) => Some(Refusal::Draining),
         // Those of a scrape.
-        Refusal::NoResources(_)
+        Refusal::Draining
         | Refusal::UnknownExporter
         | Refusal::TooManyScrapes
-        | Refusal::Draining
         | Refusal::Enrol(_)
         | Refusal::Upstream(_) => None,
     } {
@@ -77,7 +74,8 @@ fn the_list_has_the_word_of_every_reason_not_to_enrol_and_no_other() {
         EnrolError::NotEnrolled => Some(EnrolError::Closed),
         EnrolError::Closed => Some(EnrolError::NoClientCertificate),
         EnrolError::NoClientCertificate => Some(EnrolError::Domain),
-        EnrolError::Domain => Some(EnrolError::Busy(Duration::ZERO)),
+        EnrolError::Domain => Some(EnrolError::Dismissed),
+        EnrolError::Dismissed => Some(EnrolError::Busy(Duration::ZERO)),
         EnrolError::Busy(_) => Some(EnrolError::NoLength),
         EnrolError::NoLength => Some(EnrolError::TooLarge(0)),
         EnrolError::TooLarge(_) => Some(EnrolError::BodyTimeout(Duration::ZERO)),

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{
@@ -55,11 +55,16 @@ pub enum ReloadError {
     /// fall back to plain HTTP.
     #[error("the certificate is gone; enrolling this host anew takes a restart")]
     NoLongerEnrolled,
+    /// The shutdown has begun: nobody would accept on a new address.
+    #[error("the server is shutting down")]
+    ShuttingDown,
 }
 
 impl Handle {
     /// Takes the shutdown one stage further: first a drain, then the end.
     pub fn shut_down(&self) {
+        // A reload is over before the shutdown begins, or finds that it has begun.
+        let _listening = self.listening();
         let begun = self.stage.send_if_modified(|stage| {
             let serving = *stage == Stage::Serving;
             if serving {
@@ -76,6 +81,15 @@ impl Handle {
     #[must_use]
     pub fn is_serving(&self) -> bool {
         *self.stage.borrow() == Stage::Serving
+    }
+
+    /// Waits until the shutdown has begun. Cancel safe.
+    pub async fn drain_begins(&self) {
+        Stage::after(&mut self.stage.subscribe(), false).await;
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Listening> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the server counts, through all reloads.
@@ -95,11 +109,14 @@ impl Handle {
     /// # Errors
     /// See [`ReloadError`]; nothing has changed then.
     pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, ReloadError> {
+        let mut listening = self.listening();
+        if !self.is_serving() {
+            return Err(ReloadError::ShuttingDown);
+        }
         let before = self.shared.state();
         if let (Front::Tls(_), Front::NotEnrolled) = (&before.front, &assets.front) {
             return Err(ReloadError::NoLongerEnrolled);
         }
-        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listens_anew = None;
         if let Listening::Where { told, listener: current } = &mut *listening
             && config.listen != *told
@@ -110,10 +127,10 @@ impl Handle {
             };
             let listener = Arc::new(listener);
             listens_anew = Some(address);
+            let next = Arc::downgrade(&listener);
+            self.listener.send(listener).map_err(|_| ReloadError::ShuttingDown)?;
             *told = config.listen;
-            *current = Arc::downgrade(&listener);
-            // A server that is gone needs no listener.
-            let _ = self.listener.send(listener);
+            *current = next;
         }
         let state = Arc::new(before.next(config, assets, listens_anew));
         self.shared.state.send_replace(Arc::clone(&state));
@@ -130,7 +147,7 @@ impl Handle {
     /// Whether it listens on a socket that it was given.
     #[must_use]
     pub fn was_given_its_socket(&self) -> bool {
-        match &*self.listening.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.listening() {
             Listening::OnGiven => true,
             Listening::Where { .. } => false,
         }

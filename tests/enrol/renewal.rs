@@ -84,6 +84,32 @@ fn only_who_shows_the_ca_may_change_it() {
     assert!(bytes.is_empty(), "clients of the old CA leave");
 }
 
+/// The check comes after the wait for the body, not before it.
+#[test]
+fn f24_a_client_that_is_shut_out_in_the_middle_of_its_renewal_stores_nothing() {
+    let ca = new_ca("monitoring");
+    let host = Host::enrolled(&ca, "header-timeout = 60\n");
+    let before = host.files();
+    let mut client = host.connect(as_scraper(&ca));
+    let request = plain::post_request("/autotls", &signed(&host.certificate(&ca), &ca.pem()));
+    let (start, rest) = request.split_at(request.len() - 10);
+    client.send(start).expect("sent");
+    client.wait_until_read();
+
+    let config = host.proxy.folder().join("config.ini");
+    let text = fs::read_to_string(&config).expect("config.ini");
+    fs::write(&config, format!("{text}client-allow = CN=nobody\n")).expect("written");
+    host.proxy.signal("HUP");
+    host.wait_for_reloads(2);
+    client.send(rest).expect("sent");
+    let answer = client.read_response().expect("a response");
+    assert_eq!(
+        (answer.head.status, answer.head.reason.as_str()),
+        (403, "client is no longer let in")
+    );
+    assert!(host.files() == before);
+}
+
 #[test]
 fn a_renewal_that_is_refused_changes_nothing() {
     let ca = new_ca("monitoring");

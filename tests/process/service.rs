@@ -48,6 +48,15 @@ impl Manager {
         command
     }
 
+    /// With a queue that has no room.
+    fn that_does_not_read() -> Self {
+        let manager = Self::new();
+        let sender = UnixDatagram::unbound().expect("a socket");
+        sender.set_nonblocking(true).expect("an option");
+        while sender.send_to(b"STATUS=full", manager.folder.path().join("socket")).is_ok() {}
+        manager
+    }
+
     /// The next message, a line each assignment.
     #[track_caller]
     fn next(&self) -> Vec<String> {
@@ -169,6 +178,118 @@ fn a_watchdog_that_is_meant_for_another_process_is_not_answered() {
     thread::sleep(Duration::from_millis(200));
     proxy.signal("TERM");
     manager.expect("STOPPING=1");
+}
+
+#[test]
+fn f02_a_manager_that_does_not_read_holds_up_nothing_and_misses_nothing_that_counts() {
+    let (pki, manager) = (Pki::new(), Manager::that_does_not_read());
+    let exporter = exporter();
+    let mut proxy = Proxy::start_through(
+        manager.starts(&["WATCHDOG_USEC=2000"]),
+        &pki.config_ini(""),
+        &exporter.section("e"),
+        ANYWHERE,
+    );
+    // A hundred times due, with new connections and a reload all the while.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(200) {
+        let client = Client::connect(proxy.address(), pki.client(BOTH_VERSIONS));
+        let answer = client.expect("a handshake").get("/prometheus?exporter=e");
+        assert_eq!(answer.head.status, 200);
+    }
+    proxy.signal("HUP");
+    proxy.wait_for_log("a reload", |record| record["fields"]["message"] == "reloaded");
+
+    // It reads again, and hears what is the case now.
+    while manager.next() == ["STATUS=full"] {}
+    let mut seen = Vec::new();
+    while !seen.contains(&"READY=1".to_owned()) {
+        seen.push(manager.next()[0].clone());
+    }
+    proxy.signal("TERM");
+    while manager.next()[0] != "STOPPING=1" {}
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    let warnings = proxy.log_lines();
+    let warnings =
+        warnings.iter().filter(|line| line.contains("cannot notify the service manager"));
+    assert_eq!(warnings.count(), 1, "one for all of them");
+}
+
+#[test]
+fn f02_a_manager_that_never_reads_does_not_keep_the_process_from_ending() {
+    let (pki, manager) = (Pki::new(), Manager::that_does_not_read());
+    let mut proxy = Proxy::start_through(manager.starts(&[]), &pki.config_ini(""), "", ANYWHERE);
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn f02_an_abstract_socket_is_notified() {
+    use std::os::linux::net::SocketAddrExt as _;
+    let (pki, mut manager) = (Pki::new(), Manager::new());
+    let name = format!("scrapegate-test-{}", manager.folder.path().display());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a name");
+    manager.socket = UnixDatagram::bind_addr(&address).expect("a socket");
+    manager.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut command = Command::new("env");
+    command.arg(format!("NOTIFY_SOCKET=@{name}"));
+    let proxy = Proxy::start_through(command, &pki.config_ini(""), "", ANYWHERE);
+    manager.expect("READY=1");
+    proxy.signal("TERM");
+    manager.expect("STOPPING=1");
+}
+
+#[test]
+fn f02_an_address_of_another_kind_is_ignored_with_a_warning() {
+    let pki = Pki::new();
+    let mut command = Command::new("env");
+    command.arg("NOTIFY_SOCKET=vsock:2:1234");
+    let proxy = Proxy::start_through(command, &pki.config_ini(""), "", ANYWHERE);
+    proxy.wait_for_line(&["NOTIFY_SOCKET is ignored", "neither a path nor an abstract address"]);
+}
+
+/// Lists that take seconds to read: long enough for a `SIGTERM` in the middle.
+fn slow_to_read(pki: &Pki) {
+    let list = crate::forge::revocation_list(pki.ca(), &[], -1..100);
+    fs::write(pki.path("lists.pem"), list.repeat(20_000)).expect("written");
+}
+
+#[test]
+fn f24_a_shutdown_in_the_middle_of_a_reload_opens_no_port_and_is_no_refusal() {
+    let (pki, manager) = (Pki::new(), Manager::new());
+    let config = pki.config_ini("http-reload = True\n");
+    let mut proxy = Proxy::start_through(manager.starts(&[]), &config, "", ANYWHERE);
+    manager.expect("READY=1");
+    slow_to_read(&pki);
+    let next = TcpListener::bind("127.0.0.2:0").expect("a free port").local_addr();
+    let next = next.expect("an address");
+    let lists = pki.path("lists.pem");
+    let config = config.replace(
+        "[default]\n",
+        &format!("[default]\naddress = {}\nport = {}\n", next.ip(), next.port()),
+    ) + &format!("client-crl = {}\n", lists.display());
+    fs::write(proxy.folder().join("config.ini"), config).expect("written");
+
+    let connect = || Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("in");
+    let (mut asks, mut watches) = (connect(), connect());
+    watches.send("GET /metrics HTTP/1.1\r\nHost: h").expect("sent");
+    asks.send("POST /-/reload HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    assert_eq!(manager.next()[0], "RELOADING=1");
+    proxy.signal("TERM");
+    let answer = asks.read_response().expect("an answer");
+    assert_eq!((answer.head.status, answer.head.reason.as_str()), (503, "shutting down"));
+    // A request whose head had begun is answered in the drain.
+    watches.send("\r\n\r\n").expect("sent");
+    let metrics = watches.read_response().expect("an answer").body.text();
+    assert!(metrics.contains("\nscrapegate_config_last_reload_successful 1\n"), "{metrics}");
+    assert!(TcpStream::connect(next).is_err(), "a port that nobody accepts on");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    assert_eq!(manager.next()[0], "STOPPING=1");
+    manager.socket.set_nonblocking(true).expect("an option");
+    assert!(manager.socket.recv(&mut [0; 99]).is_err(), "nothing after STOPPING");
+    let lines = proxy.log_lines();
+    assert!(!lines.iter().any(|line| line.contains("reload refused")), "{lines:#?}");
 }
 
 /// Becomes the command it is given, with `socket` passed on as systemd does it.

@@ -11,11 +11,11 @@ use procfs::net::{TcpNetEntry, TcpState};
 use scrapegate::{
     config::Sources,
     reload::load,
-    server::{Reloaded, Server},
+    server::{ReloadError, Reloaded, Server},
 };
 use socket2::{Domain, Socket, Type};
 
-use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, reload, write};
+use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, halting, reload, write};
 use crate::support::{
     PATIENCE,
     client::Client,
@@ -195,6 +195,64 @@ fn one_port_that_somebody_else_has_is_refused_and_stays_in_use_where_it_was() {
     drop(neighbour);
     reload(&proxy, DONE, 2);
     assert_status(&mut connect_to(&pki, port.of("::1")), "new", 200);
+}
+
+/// A server in this process, so that the shutdown can come right before a reload, or right after.
+#[test]
+fn f24_in_a_shutdown_no_new_address_is_listened_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("config.ini");
+    fs::write(&config, "[proxy]\ninsecure-plain-http = True\n").expect("written");
+    let (exporter, gate) = halting();
+    let exporters = exporter.section("e") + "interval = 300\ntimeout = 300\n";
+    fs::write(folder.path().join(EXPORTERS), exporters).expect("written");
+    let loaded = |listen: SocketAddr| {
+        let sources =
+            Sources { config: Some(config.clone()), exporters: None, listen: Some(listen) };
+        load(&sources).state.expect("no mistake")
+    };
+    // It runs only within `block_on`, so nothing comes between two steps outside.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
+    // Which the server hears first is left to chance, the shutdown or the new listener.
+    for round in 0..10 {
+        let (config, assets) = loaded(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let server = Server::bind(&config, assets).expect("it listens");
+        let (address, handle) = (server.address(), server.handle());
+        let running = runtime.spawn(server.run());
+        // A scrape in flight keeps the drain from its end.
+        let client = runtime.spawn_blocking(move || {
+            let mut client = Plain::connect(address);
+            let request = "GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n\r\n";
+            client.send(request).expect("sent");
+            client.read_until(b"\r\na ");
+            client
+        });
+        let client = runtime.block_on(client).expect("no panic");
+
+        let port = Port::hold();
+        let next = port.of("127.0.0.2");
+        let (config, assets) = loaded(next);
+        if round == 0 {
+            handle.shut_down();
+            let refused = handle.reload(&config, assets).expect_err("it is shutting down");
+            assert!(matches!(refused, ReloadError::ShuttingDown), "{refused:?}");
+        } else {
+            handle.reload(&config, assets).expect("reloaded");
+            handle.shut_down();
+        }
+        let closed = runtime.spawn_blocking(move || {
+            wait_for_listeners(|all| {
+                all.iter().all(|it| it.local_address != next && it.local_address != address)
+            });
+        });
+        runtime.block_on(closed).expect("both are closed");
+        assert!(!running.is_finished(), "they were closed only at the end");
+        drop(client);
+        runtime.block_on(running).expect("no panic");
+    }
+    gate.open();
 }
 
 /// A server in this process, so that a change can come before it accepts.

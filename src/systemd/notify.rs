@@ -1,0 +1,236 @@
+//! The socket of `sd_notify(3)`, written without ever waiting for the other end.
+//!
+//! `sd_notify::notify` blocks while the queue of the socket is full, and takes no abstract address.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    ffi::OsStr,
+    io,
+    os::unix::{
+        ffi::OsStrExt as _,
+        net::{SocketAddr, UnixDatagram},
+    },
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::sleep};
+
+/// Pause before a message that the socket had no room for is sent again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What a message is about, which decides what becomes of those before it that are still here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Reloading,
+    Ready,
+    Stopping,
+}
+
+/// Sends messages in their order, those that find no room later.
+#[derive(Debug)]
+pub(super) struct Outbox<S> {
+    socket: S,
+    letters: Mutex<Letters>,
+    /// There is something to send again.
+    has_letters: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Letters {
+    waiting: VecDeque<(Kind, String)>,
+    /// The last word was said.
+    is_stopping: bool,
+    /// It was logged that nothing gets through.
+    is_reported: bool,
+}
+
+/// What takes a message, or says at once that it does not.
+pub(super) trait Socket {
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when it has no room now.
+    fn send(&self, message: &str) -> io::Result<()>;
+}
+
+impl<S: Socket> Outbox<S> {
+    pub(super) fn new(socket: S) -> Self {
+        Self { socket, letters: Mutex::default(), has_letters: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a message now or, in its turn, once there is room. It replaces what it outdates:
+    /// never more than two wait. Nothing follows a [`Kind::Stopping`].
+    pub(super) fn tell(&self, kind: Kind, message: String) {
+        let mut letters = self.lock();
+        if letters.is_stopping {
+            return;
+        }
+        match kind {
+            Kind::Reloading => letters.waiting.clear(),
+            Kind::Ready => letters.waiting.retain(|(kind, _)| *kind == Kind::Reloading),
+            Kind::Stopping => {
+                letters.waiting.clear();
+                letters.is_stopping = true;
+            }
+        }
+        letters.waiting.push_back((kind, message));
+        if !self.send_waiting(&mut letters) {
+            self.has_letters.notify_one();
+        }
+    }
+
+    /// Sends a message of which there will soon be another, unless there is no room for it.
+    pub(super) fn mention(&self, message: &str) {
+        let mut letters = self.lock();
+        if self.send_waiting(&mut letters) {
+            // It would be too late later.
+            let _ = self.send(&mut letters, message);
+        }
+    }
+
+    /// Sends what found no room, whenever there is some.
+    pub(super) async fn send_again(&self) -> Infallible {
+        loop {
+            self.has_letters.notified().await;
+            while !self.send_waiting(&mut self.lock()) {
+                sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// Whether all are sent.
+    fn send_waiting(&self, letters: &mut Letters) -> bool {
+        while let Some((_, message)) = letters.waiting.front().cloned() {
+            if !self.send(letters, &message) {
+                return false;
+            }
+            letters.waiting.pop_front();
+        }
+        true
+    }
+
+    /// Whether the message needs not be sent again.
+    fn send(&self, letters: &mut Letters, message: &str) -> bool {
+        let sent = self.socket.send(message);
+        let has_room = !matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        match sent {
+            Ok(()) => letters.is_reported = false,
+            // Once until something gets through, or a watchdog of milliseconds would flood the log.
+            Err(_) if letters.is_reported => {}
+            Err(error) => {
+                letters.is_reported = true;
+                tracing::warn!(%error, "cannot notify the service manager");
+            }
+        }
+        has_room
+    }
+}
+
+/// The service manager's end: a path or, with `@` at the start, an abstract address.
+#[derive(Debug)]
+pub(super) struct Manager(SocketAddr);
+
+impl Manager {
+    /// From the value of `NOTIFY_SOCKET`.
+    pub(super) fn at(address: &OsStr) -> io::Result<Self> {
+        match address.as_bytes() {
+            [b'/', ..] => SocketAddr::from_pathname(address).map(Self),
+            #[cfg(target_os = "linux")]
+            [b'@', name @ ..] => {
+                use std::os::linux::net::SocketAddrExt as _;
+                SocketAddr::from_abstract_name(name).map(Self)
+            }
+            _ => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "neither a path nor an abstract address",
+            )),
+        }
+    }
+}
+
+impl Socket for Manager {
+    fn send(&self, message: &str) -> io::Result<()> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.send_to_addr(message.as_bytes(), &self.0).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, pin::pin};
+
+    use tokio::time::{Instant, timeout_at};
+
+    use super::*;
+
+    /// Takes so many messages.
+    #[derive(Default)]
+    struct Queue {
+        room: RefCell<usize>,
+        took: RefCell<Vec<String>>,
+    }
+
+    impl Socket for Queue {
+        fn send(&self, message: &str) -> io::Result<()> {
+            let mut room = self.room.borrow_mut();
+            *room = room.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+            self.took.borrow_mut().push(message.to_owned());
+            Ok(())
+        }
+    }
+
+    fn told(outbox: &Outbox<Queue>, room: usize) -> Vec<String> {
+        outbox.socket.room.replace(room);
+        outbox.send_waiting(&mut outbox.lock());
+        outbox.socket.room.replace(0);
+        outbox.socket.took.take()
+    }
+
+    #[test]
+    fn f02_what_finds_no_room_is_sent_later_unless_it_is_outdated() {
+        use Kind::{Ready, Reloading, Stopping};
+        let outbox = Outbox::new(Queue::default());
+        let tell = |kind, message: &str| outbox.tell(kind, message.to_owned());
+        tell(Ready, "ready 1");
+        outbox.mention("alive");
+        assert_eq!(told(&outbox, 9), ["ready 1"]);
+
+        tell(Reloading, "reloading 1");
+        tell(Ready, "ready 2");
+        tell(Reloading, "reloading 2");
+        tell(Ready, "ready 3");
+        tell(Ready, "ready 4");
+        assert_eq!(told(&outbox, 1), ["reloading 2"]);
+        outbox.socket.room.replace(9);
+        outbox.mention("alive");
+        assert_eq!(told(&outbox, 0), ["ready 4", "alive"], "in their order");
+
+        outbox.socket.room.replace(1);
+        tell(Ready, "ready 5");
+        tell(Reloading, "reloading 3");
+        tell(Stopping, "stopping");
+        // F24.
+        tell(Ready, "ready 6");
+        assert_eq!(told(&outbox, 9), ["ready 5", "stopping"]);
+        outbox.socket.room.replace(1);
+        outbox.mention("alive");
+        assert_eq!(told(&outbox, 0), ["alive"], "the watchdog goes on in the drain");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f02_it_is_sent_again_until_there_is_room() {
+        let outbox = Outbox::new(Queue::default());
+        let begun = Instant::now();
+        let mut sending = pin!(outbox.send_again());
+        outbox.tell(Kind::Ready, "ready".to_owned());
+        assert!(timeout_at(begun + 10 * RETRY, sending.as_mut()).await.is_err());
+        outbox.socket.room.replace(1);
+        assert!(timeout_at(begun + 12 * RETRY, sending.as_mut()).await.is_err());
+        assert_eq!(outbox.socket.took.take(), ["ready"]);
+    }
+}
