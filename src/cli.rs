@@ -25,6 +25,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{config::Sources, scrape::Chain, telemetry::Verbosity};
 
@@ -167,7 +168,7 @@ pub fn main() -> ExitCode {
         None => run::run(&cli.run),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::check(&args, &mut out),
-        Some(Command::Demo(args)) => match tokio::runtime::Runtime::new() {
+        Some(Command::Demo(args)) => match runtime() {
             Ok(runtime) => {
                 done(runtime.block_on(demo::run(&args, &mut out)), demo::Error::exit_code)
             }
@@ -184,6 +185,11 @@ pub fn main() -> ExitCode {
         Some(Command::Completions(args)) => printed(completions::run(&args, command(), &mut out)),
         Some(Command::Man) => printed(man::run(&command(), &mut out)),
     }
+}
+
+/// A runtime on this thread alone. One of several threads panics where the system refuses a thread.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
 }
 
 /// The exit code of a command that says itself what it did, and here what it could not.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Builder, Handle},
+    runtime::{Builder, Handle, Runtime},
     sync::oneshot,
 };
 
@@ -113,16 +113,30 @@ impl Workers {
     }
 }
 
+/// A runtime that drops its tasks and waits for nothing.
+///
+/// A plain one waits, and panics where that is not allowed: in the acceptor's own runtime, where a
+/// worker is dropped for which the system refused a thread.
+struct Detached(Option<Runtime>);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Worker {
     fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
+        let (handle, runtime) = (runtime.handle().clone(), Detached(Some(runtime)));
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("scrapegate".to_owned()).spawn(move || {
-            // Resolves when the sender is dropped.
-            let _ = runtime.block_on(stopped);
-            // Drops its tasks; a name look-up in flight is not waited for.
-            runtime.shutdown_background();
+            if let Some(runtime) = &runtime.0 {
+                // Resolves when the sender is dropped.
+                let _ = runtime.block_on(stopped);
+            }
         })?;
         Ok(Self { runtime: handle, load: Arc::default(), stop: Some(stop), thread: Some(thread) })
     }

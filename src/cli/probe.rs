@@ -167,7 +167,7 @@ fn probe(args: &Args) -> Result<(Measurement, Option<Comparison>), Error> {
     let (config, exporter) = exporter(args)?;
     // Before anything is scraped: a file that cannot be read would make it all in vain.
     let baseline = args.compare.as_deref().map(load_baseline).transpose()?;
-    let runtime = tokio::runtime::Runtime::new().map_err(Error::Runtime)?;
+    let runtime = super::runtime().map_err(Error::Runtime)?;
     let measurement = runtime.block_on(measure(args, &config, &exporter))?;
     if let Some(path) = &args.save {
         measurement::save(&measurement, path)

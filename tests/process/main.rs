@@ -21,6 +21,7 @@ mod service;
 mod shutdown;
 mod stalled_log;
 mod start;
+mod threads;
 
 #[path = "../tls/forge.rs"]
 #[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]

@@ -125,6 +125,11 @@ impl Proxy {
         self.address
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The folder with its two INI files.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

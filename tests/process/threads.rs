@@ -1,0 +1,147 @@
+//! No thread to be had (F04): at the start that is an error, and later it costs one thing alone.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    Ended, Killed, run_command,
+    support::{
+        client::Client,
+        exporter::Exporter,
+        log::LineLog,
+        metrics::Samples,
+        pki::{BOTH_VERSIONS, Pki},
+        proxy::{ANYWHERE, Proxy, binary},
+    },
+};
+
+/// Becomes the command it is given, as somebody whom the limit concerns: root may have any number
+/// of threads. It keeps the right to read all files.
+fn as_somebody(user: u32) -> Vec<String> {
+    if fs::metadata("/proc/self").is_ok_and(|process| process.uid() != 0) {
+        return vec!["env".to_owned()];
+    }
+    let user = format!("--reuid={user}");
+    ["setpriv", &user, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        .map(str::to_owned)
+        .into()
+}
+
+/// By the same somebody: root may lack the privilege to limit others.
+fn set_limit(somebody: &[String], pid: u32, limit: &str) {
+    let status = Command::new(&somebody[0])
+        .args(&somebody[1..])
+        .arg("prlimit")
+        .args([format!("--pid={pid}"), format!("--nproc={limit}:")])
+        .status()
+        .expect("prlimit runs");
+    assert!(status.success(), "the limit {limit} was not set");
+}
+
+#[test]
+fn f04_without_a_thread_the_start_ends_with_71_and_the_cause() {
+    let pki = Pki::new();
+    let files = crate::Files::new(&pki.config_ini("worker-threads = 2\n"), "");
+    let config = files.config();
+    // The thread of the log, then the first worker, then the second.
+    for limit in 1..=3 {
+        let limit = format!("--nproc={limit}:{limit}");
+        let arguments = [limit, "--".to_owned()].into_iter().chain(as_somebody(54_321));
+        let binary = binary().display().to_string();
+        let run = [&binary, "run", "--config", &config, "--listen", "127.0.0.1:0"];
+        let arguments: Vec<String> = arguments.chain(run.map(str::to_owned)).collect();
+        let Ended { code, err, .. } =
+            run_command("prlimit".as_ref(), arguments.iter().map(String::as_str));
+        assert_eq!(code, Some(71), "{arguments:?}: {err:#?}");
+        let cause = err.iter().find(|line| line.contains("Resource temporarily unavailable"));
+        assert!(cause.is_some_and(|line| line.contains("thread")), "{err:#?}");
+        assert!(!err.iter().any(|line| line.contains("panicked")), "{err:#?}");
+    }
+}
+
+#[test]
+fn f04_without_a_thread_one_look_up_or_reload_fails_and_the_rest_goes_on() {
+    let pki = Pki::new();
+    let exporter = Exporter::start(|conversation| {
+        conversation.read_request()?;
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n")
+    });
+    let named = "[named]\nenabled = True\nhost = exporter.invalid\nport = 1\npath = /m\n";
+    let somebody = as_somebody(54_322);
+    let mut command = Command::new(&somebody[0]);
+    command.args(&somebody[1..]).stdin(Stdio::null());
+    let mut proxy = Proxy::start_through(
+        command,
+        &pki.config_ini("http-reload = True\nreload-interval = 0.2\n"),
+        &(exporter.section("e") + named),
+        ANYWHERE,
+    );
+    let connect = || Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("in");
+    let mut client = connect();
+    let mut scrape = |name: &str| {
+        let answer = client.get(&format!("/prometheus?exporter={name}"));
+        (answer.head.status, answer.head.reason)
+    };
+    let out = "proxy is out of file descriptors, threads or memory";
+    set_limit(&somebody, proxy.pid(), "1");
+
+    assert_eq!(scrape("named"), (503, out.to_owned()));
+    let record = proxy.wait_for_scrape("named");
+    assert_eq!(record["blame"], "proxy");
+    let cause = record["cause"].as_str().expect("a cause");
+    assert!(cause.contains("refused a thread for the name look-up"), "{cause}");
+
+    let mut asks = connect();
+    asks.send("POST /-/reload HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    let answer = asks.read_response().expect("an answer");
+    assert_eq!((answer.head.status, answer.head.reason.as_str()), (503, out));
+    let reloaded = "scrapegate_config_last_reload_successful";
+    assert_eq!(Samples::of(&mut asks).value(reloaded), 0.0);
+    proxy.signal("HUP");
+    let mut refused = 2;
+    proxy.wait_for_log("two refused reloads", |record| {
+        let message = record["fields"]["message"].as_str().unwrap_or_default();
+        refused -= usize::from(message.starts_with("reload refused"));
+        refused == 0
+    });
+    proxy
+        .wait_for_line(&["cannot look at the files", "refused a thread for the look at the files"]);
+    assert_eq!(scrape("e").0, 200);
+    assert_eq!(connect().get("/-/healthy").head.status, 200);
+
+    // Without anybody's doing, what was not read is read.
+    set_limit(&somebody, proxy.pid(), "4096");
+    proxy.wait_for_log("a reload", |record| record["fields"]["message"] == "reloaded");
+    assert_eq!(Samples::of(&mut asks).value(reloaded), 1.0);
+    assert_eq!(scrape("named").0, 502);
+    let looks = proxy.log_lines();
+    let looks = looks.iter().filter(|line| line.contains("cannot look at the files"));
+    assert_eq!(looks.count(), 1, "one for all of them");
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn f04_the_demo_says_that_there_is_no_thread() {
+    let arguments: Vec<String> = ["--nproc=1:1", "--"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(as_somebody(54_323))
+        .chain([binary().display().to_string(), "demo".to_owned(), "--series=10".to_owned()])
+        .collect();
+    let child = Command::new("prlimit")
+        .args(&arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("prlimit runs");
+    let mut child = Killed(child);
+    let err = LineLog::follow("standard error", child.0.stderr.take().expect("piped"));
+    err.wait_for_end();
+    assert_ne!(child.0.wait().expect("ours").code(), Some(101), "{:#?}", err.lines());
+    assert!(err.lines().iter().any(|line| line.contains("thread")), "{:#?}", err.lines());
+}
