@@ -1,0 +1,72 @@
+//! `docs/architecture.md` names each file of the crate that can wait, and no other.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What code waits with: for a future, for a thread, for the clock, for the file system.
+const WAITS: [&str; 10] = [
+    "spawn_blocking",
+    "thread::Builder",
+    "thread::sleep",
+    ".wait_while(",
+    ".wait_timeout_while(",
+    "block_on(",
+    "fs::metadata",
+    "fs::read",
+    "fs::write",
+    "File::o",
+];
+
+fn awaits(line: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    line.split(".await").skip(1).any(|rest| !rest.starts_with(word))
+}
+
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else {
+            let name = path.strip_prefix(ROOT).expect("below the root");
+            found.push(name.to_str().expect("UTF-8").to_owned());
+        }
+    }
+}
+
+/// Whether the code of a file waits, its comments and tests aside.
+fn waits(source: &str) -> bool {
+    let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(all(test, unix))]\nmod tests {"];
+    let end = tests.iter().filter_map(|start| source.find(start)).min();
+    let code = &source[..end.unwrap_or(source.len())];
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .any(|line| awaits(line) || WAITS.iter().any(|wait| line.contains(wait)))
+}
+
+#[test]
+fn the_page_names_each_file_that_waits_and_no_other() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/architecture.md")).expect("the page");
+    let named: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `src/")?.split('`').next())
+        .map(|file| format!("src/{file}"))
+        .collect();
+    let mut all = Vec::new();
+    sources(&Path::new(ROOT).join("src"), &mut all);
+    assert!(all.len() > 80, "only {} files", all.len());
+    let waiting: BTreeSet<String> = all
+        .into_iter()
+        .filter(|file| !file.ends_with("tests.rs"))
+        .filter(|file| waits(&fs::read_to_string(Path::new(ROOT).join(file)).expect("a source")))
+        .collect();
+    assert_eq!(named, waiting, "left: the page, right: the code");
+}
+
+#[test]
+fn a_comment_does_not_wait_and_neither_does_a_test() {
+    assert!(waits("fn f() {\n    g().await;\n}"));
+    assert!(!waits("let x = self.awaited;"));
+    assert!(!waits("// g().await\n#[cfg(test)]\nmod tests {\n    g().await;\n}"));
+}
