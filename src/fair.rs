@@ -94,8 +94,8 @@ impl<K: Owner> FairSemaphore<K> {
     /// Waits for a permit. Cancel safe: a future that is dropped leaves the queue.
     ///
     /// # Errors
-    /// [`QueueFull`], at once or later, when one more wants to wait than may and `owner` has the
-    /// most that do: its newest gives way, so that no owner can fill the queue for all others.
+    /// [`QueueFull`], at once or later, when the queue is full and no other owner has more in it: the
+    /// newest of the owner with the most gives way, so that no owner can fill the queue for all others.
     pub async fn acquire(self: &Arc<Self>, owner: K) -> Result<Permit<K>, QueueFull> {
         let Some(mut waiter) = self.join(owner) else {
             return Ok(Permit(Arc::clone(self)));
@@ -119,8 +119,11 @@ impl<K: Owner> FairSemaphore<K> {
         if state.waiting.len() > self.most_waiting
             && let Some(largest) = state.waiting.largest()
         {
-            let newest = state.waiting.pop_newest(&largest);
-            state.settle(&largest);
+            // On a tie the newcomer goes: otherwise newcomers would turn away the oldest waiters.
+            let is_tie = state.waiting.count(&owner) == state.waiting.count(&largest);
+            let loser = if is_tie { owner.clone() } else { largest };
+            let newest = state.waiting.pop_newest(&loser);
+            state.settle(&loser);
             // A waiter that leaves at this moment has no use for it.
             let _ = newest.map(|newest| newest.send(Err(QueueFull)));
         }

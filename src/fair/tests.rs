@@ -130,6 +130,21 @@ async fn a_full_queue_turns_away_the_newest_of_the_owner_with_the_most() {
 }
 
 #[tokio::test]
+async fn a_full_queue_of_owners_with_one_each_turns_away_the_newcomer() {
+    let served = schedule(3, async |semaphore, served| {
+        for name in ["a1", "b1", "c1"] {
+            request(&semaphore, &served, name);
+        }
+        yield_now().await;
+        for name in ["d1", "e1"] {
+            let newcomer = request(&semaphore, &served, name);
+            assert_eq!(newcomer.await.unwrap(), Err(QueueFull), "{name}");
+        }
+    });
+    assert_eq!(served.await, ["a1", "b1", "c1"]);
+}
+
+#[tokio::test]
 async fn there_are_as_many_permits_as_were_made() {
     let semaphore = FairSemaphore::new(2, 0);
     let one = semaphore.acquire('a').await.unwrap();
