@@ -11,7 +11,7 @@ use std::{
 
 use crate::peer::Host;
 
-/// Most bytes of pages at a time.
+/// Most bytes of pages at a time; twice as many with the first pages of further addresses.
 const MOST: u64 = 16 * 1024 * 1024;
 
 /// Most bytes of pages of one address. It may always have one page.
@@ -36,9 +36,9 @@ struct State {
 impl State {
     fn has_room(&self, host: Host, bytes: u64) -> bool {
         let own = self.by_host.get(&host).copied().unwrap_or_default();
-        // Others may fill no more than all of it, so a client has its first page unless they come
-        // from many addresses.
-        let is_first = own == 0 && self.bytes <= MOST;
+        // Beyond the limit for all, up to twice as much, so that a few addresses that do not read
+        // cannot keep every other address from its first page.
+        let is_first = own == 0 && self.bytes <= 2 * MOST;
         is_first || (self.bytes + bytes <= MOST && own + bytes <= MOST_OF_ONE)
     }
 }
@@ -108,19 +108,20 @@ mod tests {
     }
 
     #[test]
-    fn f23_one_address_has_half_of_the_pages_at_most_and_all_have_no_more_than_the_most() {
+    fn f23_one_address_has_half_of_the_pages_at_most_and_further_ones_their_first_page() {
         let all = Arc::<OwnAnswers>::default();
         let pages = |number| -> Vec<_> {
             std::iter::from_fn(|| all.hold(host(number), MIB)).take(100).collect()
         };
         let (first, second) = (pages(1), pages(2));
         assert_eq!((first.len(), second.len()), (8, 8));
-        // Another address has one, beyond the most; then there is no more for a further one.
-        let third = pages(3);
-        assert_eq!((third.len(), pages(4).len()), (1, 0));
-        let small: Vec<_> = (0..1000).filter_map(|_| all.hold(host(4), SMALL)).collect();
+        // Every further address has one, up to twice the most; then there is none for the next one.
+        let further: Vec<_> = (3..100).flat_map(pages).collect();
+        assert_eq!(further.len(), 17);
+        assert!(all.hold(host(100), MIB).is_none());
+        let small: Vec<_> = (0..1000).filter_map(|_| all.hold(host(100), SMALL)).collect();
         assert_eq!(small.len(), 1000);
-        drop((first, second, third, small));
+        drop((first, second, further, small));
         let state = all.state();
         assert!(state.bytes == 0 && state.by_host.is_empty());
     }
