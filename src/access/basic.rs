@@ -179,6 +179,8 @@ impl Checks {
         let cell = match pending.get(&print).and_then(Weak::upgrade) {
             Some(cell) => cell,
             None => {
+                // Two shares that are dropped at the same moment may both leave their entry.
+                pending.retain(|_, cell| cell.strong_count() > 0);
                 let cell = Arc::default();
                 pending.insert(print, Arc::downgrade(&cell));
                 cell
