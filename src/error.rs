@@ -403,6 +403,7 @@ impl UpstreamError {
             Abort::DeadlineExporter => Self::FirstByteTimeout,
             Abort::Integrity(fault) => Self::Integrity(fault),
             Abort::ExporterCutShort
+            | Abort::DeadlineProxy
             | Abort::DeadlineScraper
             | Abort::ScraperStalled
             | Abort::ScraperGone

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::admit::{charged, deadline_of, let_in};
+use self::admit::{asks_late, charged, deadline_of, let_in};
 use crate::{
     access::Access,
     activity::Activity,
@@ -340,7 +340,7 @@ async fn scrape(
     request: &ScrapeRequest<'_>,
 ) -> Result<Answer, Refusal> {
     let ScrapeRequest { exporter, arrival, deadline, .. } = *request;
-    let asked = Instant::now();
+    let asks_late = asks_late(arrival, Instant::now(), deadline);
     let permit = exporter.try_acquire();
     let no_permit = permit.is_none();
     let mut scrape = Scrape::begin(
@@ -350,13 +350,16 @@ async fn scrape(
         arrival.into_std(),
         Arc::downgrade(activity) as Weak<dyn AbortCause>,
     );
+    if asks_late {
+        scrape.asks_late();
+    }
     let first_bytes = if is_draining(service) {
         Err(Refusal::Draining)
     } else if no_permit {
         Err(Refusal::TooManyScrapes)
     } else {
         let first_bytes = first_bytes(request, activity, &mut scrape).await;
-        first_bytes.map_err(|error| charged(error, arrival, asked, deadline))
+        first_bytes.map_err(|error| charged(error, asks_late, deadline))
     };
     match first_bytes {
         Ok((head, mut body)) => {

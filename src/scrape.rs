@@ -153,6 +153,7 @@ pub struct Scrape {
     first_byte: Option<Duration>,
     bytes: u64,
     length_ignored: bool,
+    asks_late: bool,
     /// Why the answer is of no use to Prometheus, and the words for the log.
     unusable: Option<(Unusable, String)>,
     finished: bool,
@@ -192,10 +193,16 @@ impl Scrape {
             first_byte: None,
             bytes: 0,
             length_ignored: false,
+            asks_late: false,
             unusable: None,
             finished: false,
             clock: PhaseClock::start(begun),
         }
+    }
+
+    /// The exporter is asked so late that it is not to blame for a deadline that passes.
+    pub fn asks_late(&mut self) {
+        self.asks_late = true;
     }
 
     /// A connection to the exporter is wanted.
@@ -332,7 +339,11 @@ impl Drop for Scrape {
             let waiting_for = self.clock.waiting_for();
             let abort = match self.connection.upgrade() {
                 _ if std::thread::panicking() => Abort::Panicked,
-                Some(connection) => connection.abort_cause(waiting_for),
+                Some(connection) => {
+                    let abort = connection.abort_cause(waiting_for);
+                    let is_excused = self.asks_late && abort == Abort::DeadlineExporter;
+                    if is_excused { Abort::DeadlineProxy } else { abort }
+                }
                 // A connection that is gone without a word was the scraper's to end.
                 None => Abort::ScraperGone,
             };
@@ -369,7 +380,68 @@ impl fmt::Display for Chain<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::num::{NonZeroU16, NonZeroU32};
+
     use super::*;
+    use crate::{
+        deadline::Budget,
+        exporter::{ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
+    };
+
+    fn rules() -> ScrapeRules {
+        let budget = |seconds| Budget::new(Duration::from_secs(seconds)).unwrap();
+        ScrapeRules {
+            interval: budget(15),
+            timeout: budget(5),
+            connect_timeout: budget(1),
+            max_concurrent: NonZeroU32::MIN,
+            max_body: None,
+            forward_params: true,
+            integrity: Integrity::Strict,
+        }
+    }
+
+    #[derive(Debug)]
+    struct EndsWith(Abort);
+
+    impl AbortCause for EndsWith {
+        fn abort_cause(&self, _: Option<Wait>) -> Abort {
+            self.0
+        }
+    }
+
+    #[test]
+    fn f05_a_body_that_misses_a_deadline_which_a_password_check_used_up_is_no_fault_of_the_exporter()
+     {
+        for (asks_late, cause, outcome) in [
+            (false, Abort::DeadlineExporter, "deadline_exporter"),
+            (true, Abort::DeadlineExporter, "deadline_proxy"),
+            (true, Abort::DeadlineScraper, "deadline_scraper"),
+        ] {
+            let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
+            let name = ExporterName::new("x").unwrap();
+            let path = ExporterPath::new("/metrics").unwrap();
+            let exporter = Arc::new(Exporter::new(name, target, None, path, None, rules()));
+            let address = ([127, 0, 0, 1], 1).into();
+            let peer = Arc::new(Peer { address, identity: None });
+            let connection: Arc<dyn AbortCause> = Arc::new(EndsWith(cause));
+            let mut scrape = Scrape::begin(
+                Arc::clone(&exporter),
+                peer,
+                None,
+                Instant::now(),
+                Arc::downgrade(&connection),
+            );
+            if asks_late {
+                scrape.asks_late();
+            }
+            drop(scrape);
+            let outcomes = exporter.ledger.figures().outcomes;
+            assert_eq!(outcomes.get(outcome), Some(&1), "{outcomes:?}");
+        }
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("{words}")]

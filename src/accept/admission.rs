@@ -48,8 +48,8 @@ pub struct HandshakePermit {
 /// There were too many unfinished handshakes, and this was the oldest of the address with the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "evicted: max-handshakes is reached, and of the address with the most unfinished handshakes \
-     this one is the oldest"
+    "evicted: max-handshakes reached; this was the oldest unfinished handshake of the address with \
+     the most"
 )]
 pub struct Evicted;
 

@@ -25,6 +25,10 @@ pub enum Abort {
     /// The deadline passed while the exporter was awaited.
     #[error("deadline exceeded while waiting for the exporter")]
     DeadlineExporter,
+    /// The deadline passed while the exporter was awaited, but a password check had used up more
+    /// than a tenth of the scrape's time.
+    #[error("deadline exceeded: the password check took too long")]
+    DeadlineProxy,
     /// The deadline passed while the scraper did not read.
     #[error("deadline exceeded while waiting for the scraper")]
     DeadlineScraper,
@@ -62,13 +66,14 @@ impl fmt::Display for IntegrityFault {
 
 impl Abort {
     /// The words of all of them.
-    pub const LABELS: [&'static str; 11] = [
+    pub const LABELS: [&'static str; 12] = [
         "exporter_reset",
         "exporter_cut_short",
         "exporter_garbage",
         "too_large",
         "integrity",
         "deadline_exporter",
+        "deadline_proxy",
         "deadline_scraper",
         "scraper_stalled",
         "scraper_gone",
@@ -87,7 +92,7 @@ impl Abort {
             | Self::Integrity(_)
             | Self::DeadlineExporter => Blame::Upstream,
             Self::DeadlineScraper | Self::ScraperStalled | Self::ScraperGone => Blame::Downstream,
-            Self::Shutdown | Self::Panicked => Blame::Proxy,
+            Self::DeadlineProxy | Self::Shutdown | Self::Panicked => Blame::Proxy,
         }
     }
 
@@ -101,6 +106,7 @@ impl Abort {
             Self::TooLarge => "too_large",
             Self::Integrity(_) => "integrity",
             Self::DeadlineExporter => "deadline_exporter",
+            Self::DeadlineProxy => "deadline_proxy",
             Self::DeadlineScraper => "deadline_scraper",
             Self::ScraperStalled => "scraper_stalled",
             Self::ScraperGone => "scraper_gone",

@@ -45,7 +45,7 @@ pub(super) async fn let_in(
     checked
 }
 
-/// Counts and logs a client that leaves while its password is checked, or waits to be: otherwise
+/// Counts and logs a connection that ends while its password is checked, or waits to be: otherwise
 /// guesses that are not waited for would show nowhere.
 struct LeftUnchecked<'a> {
     service: &'a Service,
@@ -63,23 +63,21 @@ impl Drop for LeftUnchecked<'_> {
             target: ANY_PEER,
             client = self.peer.client(),
             peer = %self.peer.address,
-            reason = "the client left before its password was checked",
+            reason = "the connection ended before the password was checked",
             "request refused"
         );
     }
 }
 
-/// What a scrape failed by that asked its exporter at `asked`. An exporter that had no time left is
-/// not to blame for it: a password check that took more than a tenth of the scrape's time is.
-pub(super) fn charged(
-    error: UpstreamError,
-    arrival: Instant,
-    asked: Instant,
-    deadline: Deadline,
-) -> Refusal {
-    let all = deadline.remaining(arrival);
-    let spent = asked.saturating_duration_since(arrival);
-    if deadline.remaining(Instant::now()).is_zero() && spent * 10 > all {
+/// Whether the password check took more than a tenth of the time of a scrape that asks its exporter
+/// at `asked`. If the scrape then misses its deadline, the exporter is not to blame.
+pub(super) fn asks_late(arrival: Instant, asked: Instant, deadline: Deadline) -> bool {
+    asked.saturating_duration_since(arrival) * 10 > deadline.remaining(arrival)
+}
+
+/// Why a scrape failed before its head, given whether it [`asks_late`].
+pub(super) fn charged(error: UpstreamError, asks_late: bool, deadline: Deadline) -> Refusal {
+    if deadline.remaining(Instant::now()).is_zero() && asks_late {
         Unchecked::TooLate.into()
     } else {
         error.into()
@@ -111,9 +109,9 @@ mod tests {
             let arrival = Instant::now();
             let deadline = Deadline::after(arrival, Budget::new(secs(5.0)).unwrap());
             advance(secs(check)).await;
-            let asked = Instant::now();
+            let asks_late = asks_late(arrival, Instant::now(), deadline);
             advance(secs(exporter)).await;
-            let refusal = charged(UpstreamError::FirstByteTimeout, arrival, asked, deadline);
+            let refusal = charged(UpstreamError::FirstByteTimeout, asks_late, deadline);
             assert_eq!(refusal.blame(), blamed, "{check} s for the check");
         }
     }
