@@ -10,7 +10,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -111,7 +111,7 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn on(
-        listener: std::net::TcpListener,
+        listener: net::TcpListener,
         config: &Config,
         assets: Assets,
     ) -> Result<Self, StartError> {
@@ -185,28 +185,25 @@ impl Server {
         let Self { mut listener, workers, admission, shared, mut listeners, handle, stage, .. } =
             self;
         let metrics = shared.metrics();
-        let start = |stream: TcpStream, address: SocketAddr, ticket| {
+        // With TLS it counts as it does when the client closes it a moment later.
+        let ended = || match shared.state().tls() {
+            Some(_) => metrics.handshake(Handshake::ConnectionLost),
+            None => metrics.not_accepted(AcceptError::ConnectionLost),
+        };
+        let start = |stream: net::TcpStream, address: SocketAddr, ticket| {
             let shared = Arc::clone(&shared);
             // Here, because the workers do not start them in the order of their arrival, and of an
             // address the oldest is the first to give way.
             let state = shared.state();
             let permit = state.tls().is_some().then(|| admission.handshake(address.ip()));
-            // Out of the acceptor's runtime, and inside the worker's own.
-            match stream.into_std() {
-                Ok(stream) => workers.spawn(move || async move {
-                    match TcpStream::from_std(stream) {
-                        Ok(stream) => {
-                            serve(stream, address, ticket, permit, state, shared).await;
-                        }
-                        Err(error) => {
-                            tracing::error!(target: ANY_PEER, %error, "cannot serve a connection")
-                        }
+            workers.spawn(move || async move {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => serve(stream, address, ticket, permit, state, shared).await,
+                    Err(error) => {
+                        tracing::error!(target: ANY_PEER, %error, "cannot serve a connection");
                     }
-                }),
-                Err(error) => {
-                    tracing::error!(target: ANY_PEER, %error, "cannot serve a connection")
                 }
-            }
+            });
         };
         let mut watching = std::pin::pin!(dismiss_expired(&shared));
         loop {
@@ -216,11 +213,12 @@ impl Server {
                     &admission,
                     &metrics,
                     stage.clone(),
+                    ended,
                     &start,
                 ) => break,
                 never = &mut watching => match never {},
                 Some(next) = listeners.recv() => {
-                    accept_waiting(&listener, &admission, &metrics, start);
+                    accept_waiting(&listener, &admission, &metrics, ended, start);
                     listener = next;
                 }
             }

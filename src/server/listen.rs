@@ -6,8 +6,7 @@ use std::{io, net::SocketAddr, sync::Weak};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
+use crate::accept::BACKLOG;
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -117,6 +117,12 @@ fn wait_for_end(stream: &mut TcpStream) -> (Vec<u8>, Instant) {
     (bytes, Instant::now())
 }
 
+/// Says what a test measured; `cargo test --test limits -- --show-output` shows it.
+#[expect(clippy::print_stdout, reason = "the output of a test is its report")]
+fn report(measured: &str) {
+    println!("{measured}");
+}
+
 /// Whether a connection is still there, as far as can be known without waiting.
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("set");

@@ -3,13 +3,14 @@
 
 use std::{
     collections::VecDeque,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
+use nix::libc;
 use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
@@ -83,10 +84,41 @@ pub(crate) fn of_endless_hellos(
     at_a_rate(a_second, over, held(connect))
 }
 
-/// Connections from 127.0.0.1 that end at once.
+/// Connections from 127.0.0.4 that end at once (FIN).
+///
+/// Nothing waits here: where the backlog is full, a packet is lost and the next one is sent.
 pub(crate) fn of_ends(address: SocketAddr, a_second: u32, over: &AtomicBool) -> u32 {
-    // Fails now and then while the system has no free port, or no room in the backlog.
-    at_a_rate(a_second, over, || drop(TcpStream::connect(address)))
+    /// One does not get enough of a busy machine.
+    const THREADS: u16 = 4;
+    /// For each thread. All are below those that the system gives out: a port stays in TIME-WAIT
+    /// for a minute, and other tests want one.
+    const PORTS: u16 = 7500;
+    let flood = |number: u16| {
+        let first = 1024 + number * PORTS;
+        let mut ports = (first..first + PORTS).cycle();
+        let connect = || {
+            let port = ports.next().unwrap_or(first);
+            // The port can be in use.
+            drop(connect_and_end(SocketAddr::from(([127, 0, 0, 4], port)), address));
+        };
+        at_a_rate(a_second / u32::from(THREADS), over, connect)
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|it| scope.spawn(move || flood(it))).collect();
+        threads.into_iter().map(|it| it.join().expect("no panic")).sum()
+    })
+}
+
+fn connect_and_end(source: SocketAddr, address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&source.into())?;
+    match socket.connect(&address.into()) {
+        // On one host it is connected by now, if the backlog has room.
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+        result => result,
+    }
 }
 
 /// Sends one of `hellos` after the other, each over a connection of its own, so many a second.
