@@ -106,11 +106,13 @@ fn lenient_fields<'a>(lines: &[&'a [u8]]) -> Option<Vec<(String, Cow<'a, [u8]>)>
         if name.iter().any(|byte| b" \t".contains(byte)) {
             continue;
         }
-        let mut value = Cow::Borrowed(trimmed(rest));
-        for fold in folds {
-            let joined = [&*value, trimmed(fold)].join(&b' ');
-            value = Cow::Owned(trimmed(&joined).to_vec());
-        }
+        let parts = std::iter::once(rest).chain(folds.into_iter().copied()).map(trimmed);
+        let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+        let value = match parts[..] {
+            [] => Cow::Borrowed(&b""[..]),
+            [only] => Cow::Borrowed(only),
+            _ => Cow::Owned(parts.join(&b' ')),
+        };
         let is_field = !name.is_empty()
             && name.iter().copied().all(is_token)
             && value.iter().copied().all(is_text);
@@ -278,8 +280,8 @@ fn trailers(bytes: &[u8], start: usize) -> Option<usize> {
     }
     let block = &bytes[start..lines.at];
     let ends_well = fields.is_empty() && block == b"\r\n" || block.ends_with(b"\r\n\r\n");
-    let trailers = lenient_fields(&fields)?;
-    (ends_well && trailers.len() <= MAX_FIELDS && block.len() <= MAX_HEAD).then_some(lines.at)
+    (ends_well && block.len() <= MAX_HEAD).then_some(())?;
+    (lenient_fields(&fields)?.len() <= MAX_FIELDS).then_some(lines.at)
 }
 
 /// One response of those that the proxy wrote, as far as it is there.
