@@ -1,4 +1,4 @@
-//! `docs/cases.md` lists every case that the tests name.
+//! `docs/cases.md` lists every case that the tests name, and the tests name every case that it lists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,10 +48,11 @@ fn is_identifier(word: &str) -> bool {
         && bytes[1..].iter().all(u8::is_ascii_digit)
 }
 
-/// The identifiers that the tests name, each with a file.
+/// The identifiers that the tests name, each with a file. Unit tests are in `src`.
 fn named_in_tests() -> BTreeMap<String, PathBuf> {
     let mut files = Vec::new();
     sources(&repository("tests"), &mut files);
+    sources(&repository("src"), &mut files);
     files.retain(|file| !file.ends_with("tests/cases.rs"));
     let mut named = BTreeMap::new();
     for file in files {
@@ -79,6 +80,14 @@ fn listed() -> BTreeSet<String> {
     let listed: BTreeSet<_> = cells.iter().cloned().collect();
     assert_eq!(cells.len(), listed.len(), "a case has two rows");
     listed
+}
+
+#[test]
+fn every_case_on_the_page_has_a_test() {
+    let (listed, named) = (listed(), named_in_tests());
+    assert!(listed.len() > 160, "{} cases", listed.len());
+    let missing: Vec<_> = listed.iter().filter(|id| !named.contains_key(*id)).collect();
+    assert!(missing.is_empty(), "no test names {missing:?}");
 }
 
 #[test]
