@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -21,34 +21,58 @@ fn read(file: &str) -> String {
     fs::read_to_string(packaging(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// A host as `check-port` sees it: two files, and whether the agent runs.
+/// A host as `check-port` sees it: two files, the kernel's lists of sockets, and the agent's unit.
 struct Host(TempDir);
+
+/// What `systemctl` says about the agent's unit.
+#[derive(Clone, Copy, Debug)]
+struct Agent {
+    is_enabled: bool,
+    state: &'static str,
+}
+
+impl Agent {
+    const RUNS: Self = Self { is_enabled: true, state: "active" };
+    const DISABLED: Self = Self { is_enabled: false, state: "inactive" };
+}
+
+const OWN: &str = "etc/scrapegate/config.ini";
+const AGENTS: &str = "etc/openitcockpit-agent/config.ini";
 
 impl Host {
     /// `own` and `agent` are the files' contents; an absent one is `None`.
-    fn new(own: &str, agent: Option<&str>, agent_runs: bool) -> Self {
+    fn new(own: &str, agent: Option<&str>, unit: Agent) -> Self {
         let host = Self(tempfile::tempdir().expect("a temporary folder"));
-        host.write("own.ini", own);
+        host.write(OWN, own);
         if let Some(agent) = agent {
-            host.write("agent.ini", agent);
+            host.write(AGENTS, agent);
         }
-        let code = if agent_runs { 0 } else { 3 };
-        host.write("systemctl", &format!("#!/bin/sh\nexit {code}\n"));
+        let Agent { is_enabled, state } = unit;
+        let (enabled, active) = (u8::from(!is_enabled), if state == "active" { 0 } else { 3 });
+        let systemctl = format!(
+            "#!/bin/sh\ncase $1 in\nis-enabled) exit {enabled} ;;\nis-active) echo {state}; exit {active} ;;\nesac\n"
+        );
+        host.write("bin/systemctl", &systemctl);
         let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(host.0.path().join("systemctl"), executable).expect("set");
-        let script = read("debian/check-port")
-            .replace("/etc/scrapegate/config.ini", &host.path("own.ini"))
-            .replace("/etc/openitcockpit-agent/config.ini", &host.path("agent.ini"));
-        host.write("check-port", &script);
+        fs::set_permissions(host.path("bin/systemctl"), executable).expect("set");
+        symlink("/proc", host.path("proc")).expect("a link");
         host
     }
 
-    fn path(&self, file: &str) -> String {
-        self.0.path().join(file).display().to_string()
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
     }
 
     fn write(&self, file: &str, text: &str) {
-        fs::write(self.path(file), text).expect("written");
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+
+    /// Replaces the kernel's lists by one without IPv6.
+    fn switch_ipv6_off(&self) {
+        fs::remove_file(self.path("proc")).expect("removed");
+        self.write("proc/net/tcp", &fs::read_to_string("/proc/net/tcp").expect("readable"));
     }
 
     /// What it says if the port belongs to something else.
@@ -56,8 +80,10 @@ impl Host {
     fn conflict(&self, when: &str) -> Option<String> {
         let path = std::env::var("PATH").expect("a path");
         let output = Command::new("sh")
-            .args([&self.path("check-port"), when])
-            .env("PATH", format!("{}:{path}", self.0.path().display()))
+            .arg(packaging("debian/check-port"))
+            .arg(when)
+            .arg(self.0.path())
+            .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .output()
             .expect("sh runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -94,21 +120,66 @@ fn f33_a_port_that_the_agent_has_is_left_to_it() {
             "# port = 1\n[ Default ]\r\naddress = 0.0.0.0\r\nPORT={port}\r\n[oitc]\r\nport = 2\r\n"
         ),
     ] {
-        let runs = Host::new(&own, Some(&agent), true);
-        let words = format!("port {port} is that of the openITCOCKPIT agent");
+        let runs = Host::new(&own, Some(&agent), Agent::RUNS);
+        let words = format!("the openITCOCKPIT agent uses port {port} (");
         assert!(runs.conflict("install").is_some_and(|it| it.starts_with(&words)), "{agent}");
         assert!(runs.conflict("start").is_some_and(|it| it.contains(&words)), "{agent}");
-        // A stopped agent is no reason not to start; a new installation still waits for a decision.
-        let stopped = Host::new(&own, Some(&agent), false);
-        assert!(stopped.conflict("install").is_some(), "{agent}");
-        assert_eq!(stopped.conflict("start"), None, "{agent}");
+        // A disabled agent is no reason not to start; a new installation still waits for a decision.
+        let disabled = Host::new(&own, Some(&agent), Agent::DISABLED);
+        assert!(disabled.conflict("install").is_some(), "{agent}");
+        assert_eq!(disabled.conflict("start"), None, "{agent}");
+    }
+}
+
+#[test]
+fn f33_an_agent_that_is_enabled_or_about_to_run_keeps_its_port() {
+    let own = with_port(free_port());
+    for (is_enabled, state, reason) in [
+        // Stopped for an upgrade, or waiting for the next boot.
+        (true, "inactive", Some("is enabled")),
+        (true, "failed", Some("is enabled")),
+        // As systemd calls a unit that waits for its restart.
+        (false, "activating", Some("is activating")),
+        (false, "active", Some("is active")),
+        (false, "reloading", Some("is reloading")),
+        (false, "deactivating", Some("is deactivating")),
+        (false, "inactive", None),
+        (false, "failed", None),
+        (false, "unknown", None),
+    ] {
+        let unit = Agent { is_enabled, state };
+        let said = Host::new(&own, Some(&own), unit).conflict("start");
+        assert_eq!(said.is_some(), reason.is_some(), "{unit:?}: {said:?}");
+        if let (Some(said), Some(reason)) = (said, reason) {
+            assert!(said.contains(reason), "{unit:?}: {said}");
+            assert!(said.contains("systemctl disable --now openitcockpit-agent"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn f33_the_port_is_read_however_its_line_is_written() {
+    for (own, port) in [
+        ("[default]\nport = 4000 # was 3334\n", 4000),
+        ("[default]\nport: 4000\n", 4000),
+        ("\u{feff}[default]\nport = 4000\n", 4000),
+        ("[default] ; x\nport = 4000\n", 4000),
+        ("[default]\nport = 04000\n", 4000),
+        ("[default]\n  Port\t=\t\"4000\"\r\n", 4000),
+        ("[default]\nimport = 4000\nports = 4000\n", 3333),
+        ("[other]\nport = 4000\n", 3333),
+    ] {
+        for other in [4000, 3333] {
+            let host = Host::new(own, Some(&with_port(other)), Agent::RUNS);
+            assert_eq!(host.conflict("start").is_some(), other == port, "{own:?}, {other}");
+        }
     }
 }
 
 #[test]
 fn f33_the_default_of_both_programs_is_the_same_port() {
-    let neither = Host::new("[default]\naddress = ::\n", Some("[default]\n"), true);
-    assert!(neither.conflict("start").is_some_and(|it| it.contains("port 3333 ")));
+    let neither = Host::new("[default]\naddress = ::\n", Some("[default]\n"), Agent::RUNS);
+    assert!(neither.conflict("start").is_some_and(|it| it.contains("port 3333 (")));
     assert!(read("debian/config.ini").contains("\nport = 3333\n"));
 }
 
@@ -116,7 +187,7 @@ fn f33_the_default_of_both_programs_is_the_same_port() {
 fn f33_a_port_that_nobody_else_has_is_used() {
     let port = free_port();
     for agent in [None, Some(with_port(port - 1))] {
-        let host = Host::new(&with_port(port), agent.as_deref(), true);
+        let host = Host::new(&with_port(port), agent.as_deref(), Agent::RUNS);
         assert_eq!((host.conflict("install"), host.conflict("start")), (None, None), "{agent:?}");
     }
 }
@@ -126,12 +197,22 @@ fn f33_a_port_that_another_program_listens_on_stops_a_new_installation_only() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(address).expect("bound");
         let port = listener.local_addr().expect("an address").port();
-        let host = Host::new(&with_port(port), None, false);
+        let host = Host::new(&with_port(port), None, Agent::DISABLED);
         let said = host.conflict("install").expect("a conflict");
         assert_eq!(said, format!("another program listens on port {port}\n"));
         // Before a start it may be the own socket, which systemd holds.
         assert_eq!(host.conflict("start"), None);
     }
+}
+
+#[test]
+fn f33_a_listener_is_seen_on_a_host_without_ipv6() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("an address").port();
+    let host = Host::new(&with_port(port), None, Agent::DISABLED);
+    host.switch_ipv6_off();
+    let said = host.conflict("install").expect("a conflict");
+    assert_eq!(said, format!("another program listens on port {port}\n"));
 }
 
 /// The message has the lines of the files that the package brings.
@@ -154,7 +235,8 @@ fn f33_the_two_lines_to_change_are_there() {
     }
 }
 
-/// In the user namespace of the unit, the capability would be good for files of root's own group only.
+/// With `PrivateUsers=yes` the capability works only for files whose owner and group exist in the
+/// unit's user namespace.
 #[test]
 fn f33_the_drop_in_undoes_what_keeps_the_agents_files_from_being_read() {
     let unit = read("systemd/scrapegate.service");
@@ -166,6 +248,16 @@ fn f33_the_drop_in_undoes_what_keeps_the_agents_files_from_being_read() {
         assert!(has(&drop_in, &format!("{set}=CAP_DAC_READ_SEARCH")), "{set}");
     }
     assert!(has(&drop_in, "ExecStart=") && has(&drop_in, "ExecCondition="));
+    // The README's can be pasted as it stands: the same lines, but for the program's path.
+    let readme = fs::read_to_string(packaging("../README.md")).expect("UTF-8");
+    let is_drop_in = |block: &&str| block.contains("ExecCondition=\n");
+    let block = readme.split("```").find(is_drop_in).expect("the drop-in");
+    let lines = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(['=', '[']));
+        lines.map(|line| line.replace("/usr/local/bin/scrapegate", "scrapegate")).collect()
+    };
+    assert_eq!(lines(block), lines(&drop_in));
+    assert_eq!(lines(block)[0], "[Service]");
 }
 
 #[test]
