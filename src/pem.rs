@@ -18,7 +18,7 @@ use base64::{
     engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig},
 };
 
-use self::lines::{Boundary, lines};
+use self::lines::{Boundary, Run, lines};
 pub use self::purpose::{Contents, Purpose, Remark, private_key, read};
 
 /// As OpenSSL decodes: bits after the last whole byte do not matter, padding does.
@@ -44,16 +44,17 @@ pub struct Block {
 pub struct Place {
     /// From 1.
     pub number: usize,
-    /// The label as it stands in the file, which may be anything.
+    /// The label as it stands in the file, which may be anything. It is empty for [`Damage::Bare`].
     pub label: String,
     /// The line of its beginning, from 1.
     pub line: usize,
 }
 
 impl fmt::Display for Place {
-    /// `block 2 (CERTIFICATE, line 21)`.
+    /// `block 2 (CERTIFICATE, line 21)`, or `block 2 (no label, line 21)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, label, line } = self;
+        let label = if label.is_empty() { "no label" } else { label };
         let shown: String = label.chars().take(MAX_LABEL).collect();
         write!(f, "block {number} ({}, line {line})", shown.escape_debug())
     }
@@ -77,6 +78,17 @@ pub enum Damage {
          `-----END …-----`, with five hyphens on each side"
     )]
     Malformed,
+    /// Lines of base64 outside a block.
+    #[error(
+        "is incomplete: lines {first}-{last} look like a block without BEGIN and END lines; add \
+         both lines, or remove these"
+    )]
+    Bare {
+        /// The first of the lines, from 1.
+        first: usize,
+        /// The last of them.
+        last: usize,
+    },
     /// BEGIN, contents and END in one line.
     #[error("is on one line; BEGIN, the contents and END need lines of their own")]
     OneLine,
@@ -100,13 +112,13 @@ pub enum Damage {
 /// All blocks of a file, in its order.
 ///
 /// Lines end in LF, CRLF or CR. Blanks around a line and a byte-order mark before it do not count.
-/// Text between blocks is passed over.
+/// Text between blocks is passed over, unless it looks like the contents of a block.
 #[must_use]
 pub fn blocks(bytes: &[u8]) -> Vec<Block> {
     let mut scan = Scan::default();
     for (line, text) in lines(bytes) {
         match Boundary::of(text) {
-            None => scan.text(text),
+            None => scan.text(text, line),
             Some(Boundary::Begin(label)) => scan.begin(label, line),
             Some(Boundary::End(label)) => scan.end(&label, line),
             Some(Boundary::Damaged { is_begin: true, label, damage }) => {
@@ -118,6 +130,7 @@ pub fn blocks(bytes: &[u8]) -> Vec<Block> {
         }
     }
     scan.close(Damage::NoEnd);
+    scan.end_run();
     scan.blocks
 }
 
@@ -125,6 +138,8 @@ pub fn blocks(bytes: &[u8]) -> Vec<Block> {
 struct Scan<'a> {
     blocks: Vec<Block>,
     open: Option<Open<'a>>,
+    /// Outside a block.
+    run: Option<Run>,
 }
 
 /// A block whose END is still to come.
@@ -137,19 +152,33 @@ struct Open<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn text(&mut self, text: &'a [u8]) {
+    fn text(&mut self, text: &'a [u8], line: usize) {
         if let Some(open) = &mut self.open {
             open.lines.push(text);
+        } else if !self.run.as_mut().is_some_and(|run| run.takes(text, line)) {
+            self.end_run();
+            self.run = Run::begin(text, line);
+        }
+    }
+
+    /// Reports the lines before this one, if they look like a block.
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take().filter(Run::looks_like_a_block) {
+            let Run { first, last, .. } = run;
+            self.push(String::new(), first, Err(Damage::Bare { first, last }));
         }
     }
 
     fn begin(&mut self, label: String, line: usize) {
         self.close(Damage::NoEnd);
+        self.end_run();
         self.open = Some(Open { label, line, lines: Vec::new(), damage: None });
     }
 
     fn end(&mut self, label: &str, line: usize) {
         let Some(open) = self.open.take() else {
+            // The block is reported once.
+            self.run = None;
             self.push(label.to_owned(), line, Err(Damage::NoBegin));
             return;
         };
@@ -166,12 +195,14 @@ impl<'a> Scan<'a> {
         match damage {
             Damage::CommentedOut | Damage::OneLine => {
                 self.close(Damage::NoEnd);
+                self.end_run();
                 self.push(label, line, Err(damage));
             }
             Damage::NoEnd
             | Damage::NoBegin
             | Damage::OtherEnd
             | Damage::Malformed
+            | Damage::Bare { .. }
             | Damage::TextBefore
             | Damage::Empty
             | Damage::NotBase64
@@ -187,7 +218,10 @@ impl<'a> Scan<'a> {
     fn damaged_end(&mut self, label: String, line: usize, damage: Damage) {
         match self.open {
             Some(_) => self.close(damage),
-            None => self.push(label, line, Err(damage)),
+            None => {
+                self.run = None;
+                self.push(label, line, Err(damage));
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Lines, and which of them begin or end a block.
 
-use super::Damage;
+use super::{Damage, purpose::is_known_label};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -43,12 +43,15 @@ const HYPHENS: &str = "-----";
 impl Boundary {
     /// What a trimmed line is; `None` for text.
     pub(super) fn of(line: &[u8]) -> Option<Self> {
-        // Most lines are base64, which has no hyphen.
-        if !line.contains(&b'-') && line.is_ascii() {
+        // Most lines are base64, which has neither a hyphen nor a blank.
+        let is_base64 = |byte: &u8| byte.is_ascii() && *byte != b'-' && !byte.is_ascii_whitespace();
+        if line.iter().all(is_base64) {
             return None;
         }
         let line = String::from_utf8_lossy(line);
-        Self::exact(&line).or_else(|| Self::almost(&line))
+        Self::exact(&line)
+            .or_else(|| Self::almost(&line))
+            .or_else(|| Self::without_hyphens_or_blank(&line))
     }
 
     fn exact(line: &str) -> Option<Self> {
@@ -93,6 +96,74 @@ impl Boundary {
         };
         Some(Self::Damaged { is_begin, label, damage })
     }
+
+    /// `BEGIN CERTIFICATE` or `-----BEGINCERTIFICATE-----`. Only with a known label, because it may be
+    /// prose.
+    fn without_hyphens_or_blank(line: &str) -> Option<Self> {
+        let is_edge = |c: char| is_dash(c) || c.is_whitespace();
+        let inner = line.trim_matches(is_edge);
+        let (is_begin, label) = match (inner.strip_prefix("BEGIN"), inner.strip_prefix("END")) {
+            (Some(label), _) => (true, label),
+            (None, Some(label)) => (false, label),
+            (None, None) => return None,
+        };
+        let label = label.trim_start_matches(is_edge);
+        let boundary =
+            Self::Damaged { is_begin, label: label.to_owned(), damage: Damage::Malformed };
+        is_known_label(label).then_some(boundary)
+    }
+}
+
+/// Lines outside a block that look like the contents of one.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) first: usize,
+    pub(super) last: usize,
+    /// How many of the lines are as long as base64 is wrapped.
+    long: usize,
+    has_end: bool,
+}
+
+/// Where OpenSSL wraps base64. MIME wraps later.
+const WRAPPED: usize = 64;
+
+impl Run {
+    /// The line, if it may be the first.
+    pub(super) fn begin(text: &[u8], line: usize) -> Option<Self> {
+        is_long(text).then_some(Self { first: line, last: line, long: 1, has_end: false })
+    }
+
+    /// Takes the next line: another long one, or a last one that is short or padded.
+    pub(super) fn takes(&mut self, text: &[u8], line: usize) -> bool {
+        if self.has_end || text.is_empty() || !is_base64(unpadded(text)) {
+            return false;
+        }
+        if is_long(text) {
+            self.long += 1
+        } else {
+            self.has_end = true
+        }
+        self.last = line;
+        true
+    }
+
+    /// One long line may be a fingerprint or a heading.
+    pub(super) fn looks_like_a_block(&self) -> bool {
+        self.long > 1
+    }
+}
+
+fn is_long(text: &[u8]) -> bool {
+    text.len() >= WRAPPED && is_base64(text)
+}
+
+fn is_base64(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
+
+fn unpadded(text: &[u8]) -> &[u8] {
+    let text = text.strip_suffix(b"=").unwrap_or(text);
+    text.strip_suffix(b"=").unwrap_or(text)
 }
 
 /// The hyphen, and what word processors make of it.

@@ -163,6 +163,11 @@ impl Kind {
     }
 }
 
+/// Whether a block with this label is known, whatever it is for.
+pub(super) fn is_known_label(label: &str) -> bool {
+    Kind::of(label) != Kind::Unknown
+}
+
 /// The DER form that is used of a block of the right kind, or what is wrong with it.
 fn usable(kind: Kind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     match kind {

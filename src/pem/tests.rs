@@ -72,10 +72,75 @@ fn f10_a_block_that_is_damaged_is_reported_once_and_the_next_one_is_whole() {
 }
 
 #[test]
+fn f10_a_boundary_without_hyphens_or_without_its_blank_is_reported() {
+    let [a, b] = ["X509 CRL", "B"].map(block);
+    for begin in [
+        "BEGIN X509 CRL",
+        "-BEGIN X509 CRL-",
+        "BEGIN X509 CRL-----",
+        "BEGIN\tX509 CRL",
+        "-----BEGINX509 CRL-----",
+        "-----BEGIN\u{a0}X509 CRL-----",
+        "-----BEGIN-X509 CRL-----",
+    ] {
+        let text = format!("{}{b}", a.replace("-----BEGIN X509 CRL-----", begin));
+        let expected = ["1 X509 CRL 1 Malformed", "2 B 4 [2, 1, 7]"];
+        assert_eq!(told(&text), expected, "{begin:?}");
+        let end = begin.replace("BEGIN", "END");
+        let text = format!("{}{b}", a.replace("-----END X509 CRL-----", &end));
+        assert_eq!(told(&text), expected, "{end:?}");
+    }
+}
+
+#[test]
+fn f10_the_contents_of_a_block_without_its_boundaries_are_reported_once() {
+    let (long, b) = ("Ag+/".repeat(16), block("B"));
+    let bare =
+        |first: usize, last: usize| format!("1  {first} Bare {{ first: {first}, last: {last} }}");
+    let of_b = |line: usize| format!("2 B {line} [2, 1, 7]");
+    for (body, lines) in [
+        (format!("{long}\n{long}\n"), 2),
+        (format!("{long}\n{long}\n{long}\nAgE=\n"), 4),
+        (format!("  {long}\r\n{long}\r\n{}==\r\n", &long[..62]), 3),
+        (format!("{long}AgEHAgEHAgEH\n{long}AgEHAgEHAgEH\n"), 2),
+    ] {
+        assert_eq!(told(&format!("{body}{b}")), [bare(1, lines), of_b(lines + 1)], "{body}");
+        let text = format!("a CA\n{body}\n\n{b}");
+        assert_eq!(told(&text), [bare(2, lines + 1), of_b(lines + 4)], "{body}");
+        let [before, after] =
+            [format!("1 B 1 [2, 1, 7]"), bare(4, lines + 3).replacen('1', "2", 1)];
+        assert_eq!(told(&format!("{b}{body}")), [before, after], "{body}");
+        // One of both lines is there.
+        assert_eq!(
+            told(&format!("{body}-----END A-----\n")),
+            [format!("1 A {} NoBegin", lines + 1)]
+        );
+        // A block that is commented out is a warning, but these lines are not.
+        let half = told(&format!("# -----BEGIN A-----\n{body}# -----END A-----\n"));
+        let second = bare(2, lines + 1).replacen('1', "2", 1);
+        assert_eq!(half, ["1 A 1 CommentedOut", &second], "{body}");
+    }
+    let text = &read(format!("{long}\n{long}\n{b}").as_bytes(), Purpose::Chain).remarks[0].text;
+    assert!(text.starts_with("block 1 (no label, line 1) is incomplete: lines 1-2 look"), "{text}");
+}
+
+#[test]
 fn f10_prose_is_no_block() {
-    for text in
-        ["", "- BEGIN a list", "as -- BEGIN says", "END", "-----", "BEGIN A", "see -----END A-----"]
-    {
+    let fingerprint = "0af1".repeat(16);
+    for text in [
+        "",
+        "- BEGIN a list",
+        "as -- BEGIN says",
+        "END",
+        "-----",
+        "BEGIN A",
+        "see -----END A-----",
+        "END OF CERTIFICATE",
+        "BEGINNING",
+        "the BEGIN CERTIFICATE line",
+        &format!("{fingerprint}\nof a CA\n{fingerprint}\n"),
+        &format!("{}\n{}\n", "=".repeat(64), "-".repeat(64)),
+    ] {
         assert_eq!(told(text), [""; 0], "{text}");
     }
 }

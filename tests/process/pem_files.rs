@@ -104,6 +104,18 @@ fn f10_what_a_bundle_has_and_cannot_use_is_an_error_with_number_label_and_reason
             plain.lines().skip(1).collect::<Vec<_>>().join("\n"),
             "has no BEGIN line; the block is not complete",
         ),
+        (
+            plain.replace("-----", ""),
+            "block 2 (CERTIFICATE, line {}) has a BEGIN or END line that is not exact",
+        ),
+        (
+            plain.replace("-----BEGIN ", "-----BEGIN"),
+            "block 2 (CERTIFICATE, line {}) has a BEGIN or END line that is not exact",
+        ),
+        (
+            plain.lines().filter(|line| !line.contains("-----")).collect::<Vec<_>>().join("\n"),
+            "block 2 (no label, line {}) is incomplete: lines {}-",
+        ),
     ] {
         fs::write(pki.path("ca.pem"), format!("{first}{second}")).expect("written");
         let config = pki.config_ini("");
