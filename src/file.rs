@@ -36,8 +36,8 @@ pub enum ReadError {
 /// The files that one reading of the configuration looked at, with a digest of what each held.
 ///
 /// Contents count and not times: a file that was touched is the same, one that was replaced
-/// through a symbolic link is not. Whether everyone can read a file counts too, because secrets
-/// are refused for it.
+/// through a symbolic link is not. Whether everyone can read or change a file counts too, because
+/// secrets are refused for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     prints: BTreeMap<PathBuf, Print>,
@@ -93,10 +93,10 @@ impl Files {
     pub fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         *self.progress.lock() = Some(path.to_owned());
         // Before the contents: a mode that changes in between is seen by the next look.
-        let is_open = mode_if_open(path).is_some();
+        let open = open_to_everyone(path);
         let outcome = read(path, limit);
         *self.progress.lock() = None;
-        let digest = digest(is_open, &outcome);
+        let digest = digest(open, &outcome);
         self.prints.entry(path.to_owned()).or_insert(Print { limit, digest });
         outcome
     }
@@ -113,9 +113,10 @@ impl Files {
     }
 }
 
-fn digest(is_open: bool, outcome: &Result<Vec<u8>, ReadError>) -> [u8; 32] {
+fn digest(open: Option<Open>, outcome: &Result<Vec<u8>, ReadError>) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
-    context.update(&[u8::from(is_open), u8::from(outcome.is_ok())]);
+    let [read, write] = [Open::is_readable, Open::is_writable].map(|is| open.is_some_and(is));
+    context.update(&[u8::from(read), u8::from(write), u8::from(outcome.is_ok())]);
     match outcome {
         Ok(bytes) => context.update(bytes),
         Err(error) => context.update(error.to_string().as_bytes()),
@@ -136,35 +137,81 @@ pub fn is_utf16(bytes: &[u8]) -> bool {
     }
 }
 
-/// The permissions of a file that everyone can read, as `chmod` has them.
+/// The permissions of a file that everyone can read or change, as `chmod` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open(u32);
+
+impl Open {
+    const READ: u32 = 0o004;
+    const WRITE: u32 = 0o002;
+
+    /// Whether everyone can read it.
+    #[must_use]
+    pub fn is_readable(self) -> bool {
+        self.0 & Self::READ != 0
+    }
+
+    /// Whether everyone can change it.
+    #[must_use]
+    pub fn is_writable(self) -> bool {
+        self.0 & Self::WRITE != 0
+    }
+
+    /// `key.pem can be read by everyone (mode 0644): chmod o-r key.pem`.
+    #[must_use]
+    pub fn problem_of(self, path: &Path) -> String {
+        let (access, remedy) = match (self.is_readable(), self.is_writable()) {
+            (_, false) => ("can be read by everyone", "o-r"),
+            (false, true) => ("can be changed by everyone", "o-w"),
+            (true, true) => ("can be read by everyone and changed by everyone", "o-rw"),
+        };
+        let (path, mode) = (path.display(), self.0);
+        format!("{path} {access} (mode {mode:04o}): chmod {remedy} {path}")
+    }
+}
+
+/// Whether everyone can read or change a file.
 #[cfg(unix)]
 #[must_use]
-pub fn mode_if_open(path: &Path) -> Option<u32> {
+pub fn open_to_everyone(path: &Path) -> Option<Open> {
     use std::os::unix::fs::MetadataExt as _;
     let mode = fs::metadata(path).ok()?.mode();
-    (mode & 0o004 != 0).then_some(mode & 0o7777)
+    (mode & (Open::READ | Open::WRITE) != 0).then_some(Open(mode & 0o7777))
+}
+
+/// Not known here.
+#[cfg(not(unix))]
+#[must_use]
+pub fn open_to_everyone(_: &Path) -> Option<Open> {
+    None
+}
+
+/// A folder in which everyone can replace this file: the folder of its name or, behind symbolic
+/// links, that of the file itself.
+#[must_use]
+pub fn folder_open_to_everyone(path: &Path) -> Option<PathBuf> {
+    let target = fs::canonicalize(path).ok();
+    let paths = [Some(path), target.as_deref()].into_iter().flatten();
+    paths.filter_map(folder_of).find(|folder| everyone_can_replace(folder)).map(Path::to_owned)
+}
+
+/// The folder that holds the name; of a bare name it is the present one.
+#[must_use]
+pub fn folder_of(path: &Path) -> Option<&Path> {
+    path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
 /// Whether everyone can replace the files of a folder: it is writable for everyone and not sticky.
 #[cfg(unix)]
-#[must_use]
-pub fn everyone_can_replace(folder: &Path) -> bool {
+fn everyone_can_replace(folder: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o1002 == 0o002)
 }
 
 /// Not known here.
 #[cfg(not(unix))]
-#[must_use]
-pub fn everyone_can_replace(_: &Path) -> bool {
+fn everyone_can_replace(_: &Path) -> bool {
     false
-}
-
-/// Not known here.
-#[cfg(not(unix))]
-#[must_use]
-pub fn mode_if_open(_: &Path) -> Option<u32> {
-    None
 }
 
 /// Reads a regular file of at most `limit` bytes; symbolic links are followed.

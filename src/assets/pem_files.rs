@@ -183,19 +183,23 @@ impl<'a> Reader<'a> {
     /// its file readable for everyone, so that is a warning.
     pub(super) fn basic_auth(&mut self, auth: &Sourced<BasicAuth>) {
         let path = &*auth.origin.file;
-        let open = file::mode_if_open(path).map(|mode| {
-            let path = path.display();
-            format!("{path} can be read by everyone (mode {mode:04o}): chmod o-r {path}")
-        });
-        match (&auth.value.password, open) {
-            (Password::Plain(_), Some(open)) => self.findings.push(auth.error(format!(
-                "the password is in clear, and {open}, or write a bcrypt hash in its place"
+        let open = file::open_to_everyone(path);
+        let problem = open.map(|open| open.problem_of(path)).unwrap_or_default();
+        let is_readable = open.is_some_and(file::Open::is_readable);
+        match &auth.value.password {
+            _ if open.is_none() => {}
+            Password::Plain(_) if is_readable => self.findings.push(auth.error(format!(
+                "the password is in clear, and {problem}, or write a bcrypt hash in its place"
             ))),
-            (Password::Bcrypt(_), Some(open)) => self.findings.push(
-                auth.warning(format!("a weak password can be guessed from its hash, and {open}")),
-            ),
-            (Password::Plain(_) | Password::Bcrypt(_), None) => {}
+            Password::Plain(_) => self.findings.push(auth.error(problem)),
+            Password::Bcrypt(_) if is_readable => {
+                self.findings.push(auth.warning(format!(
+                    "a weak password can be guessed from its hash, and {problem}"
+                )))
+            }
+            Password::Bcrypt(_) => self.findings.push(auth.warning(problem)),
         }
+        self.not_in_an_open_folder(auth, path);
         if let Password::Bcrypt(hash) = &auth.value.password {
             let cost = hash.split('$').nth(2).and_then(|cost| cost.parse::<u32>().ok());
             if let Some(cost) = cost.filter(|cost| *cost > MAX_COST) {
@@ -220,19 +224,18 @@ impl<'a> Reader<'a> {
 
     /// Neither it nor, by way of its folder, what takes its place.
     fn not_for_the_world(&mut self, file: &Sourced<PathBuf>) {
-        if let Some(folder) =
-            file.value.parent().filter(|folder| file::everyone_can_replace(folder))
-        {
-            self.findings.push(file.warning(format!(
-                "everyone can put another file in the place of {}: chmod o-w {}",
-                file.value.display(),
-                folder.display()
-            )));
+        self.not_in_an_open_folder(file, &file.value);
+        if let Some(open) = file::open_to_everyone(&file.value) {
+            self.findings.push(file.error(open.problem_of(&file.value)));
         }
-        if let Some(mode) = file::mode_if_open(&file.value) {
-            self.findings.push(file.error(format!(
-                "{path} can be read by everyone (mode {mode:04o}): chmod o-r {path}",
-                path = file.value.display()
+    }
+
+    fn not_in_an_open_folder<T>(&mut self, named_at: &Sourced<T>, path: &Path) {
+        if let Some(folder) = file::folder_open_to_everyone(path) {
+            self.findings.push(named_at.warning(format!(
+                "everyone can put another file in the place of {}: chmod o-w {}",
+                path.display(),
+                folder.display()
             )));
         }
     }

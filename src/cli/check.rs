@@ -20,8 +20,8 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     files: FileArgs,
-    /// Check as this user, who has to be able to read all files; only root may name another [default:
-    /// the service's user, scrapegate, when run as root on the files in /etc/scrapegate]
+    /// Check file access as this user (root only). Default for root with files in /etc/scrapegate: the
+    /// service user `scrapegate`
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 }

@@ -39,7 +39,7 @@ use crate::{
 /// What to scrape, through which proxy, and as whom.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// The exporter, as the proxy calls it
+    /// Exporter name, as listed at /prometheus
     name: String,
     /// The proxy: https://HOST:PORT; a path in place of /prometheus and parameters may follow
     #[arg(long, value_name = "URL", value_parser = proxy_url)]
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// CA of the proxy's certificate, PEM [default: the system's CAs]
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// Take any certificate of the proxy's: an agent's may lack the host's name
+    /// Do not verify the proxy's certificate
     #[arg(long, conflicts_with = "cacert")]
     insecure: bool,
     /// User for the proxy's `auth`, beside the client certificate
@@ -68,7 +68,7 @@ pub(crate) struct Args {
     /// How often to scrape, each time on a new connection; only the first body is kept
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
-    /// Give up on a scrape after so many seconds; the proxy is told to give up a little earlier
+    /// Time limit for one scrape; the proxy is given slightly less
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     timeout: u32,
 }

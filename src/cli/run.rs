@@ -37,7 +37,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     let Some((config, assets)) = state else {
         if findings.heal_with_time() {
             complain(format_args!(
-                "not started; a start that is tried again may succeed: {findings}"
+                "not started (exit code 71, so systemd tries again): {findings}"
             ));
             // Not 78: after that systemd does not try again.
             return exit::SYSTEM.into();

@@ -25,22 +25,24 @@ pub(super) enum Error {
 }
 
 /// Becomes the user of this name for the rest of the process. Without a name, root becomes the
-/// service's user if there is one and `config` is the service's; the result is the name then.
+/// service's user if there is one and `config` is the service's. The result is the name, also that of
+/// root if it stays root.
 ///
 /// # Errors
 /// See [`Error`].
 #[cfg(target_os = "linux")]
 pub(super) fn become_user(name: Option<&str>, config: &Path) -> Result<Option<String>, Error> {
     use nix::unistd::{Uid, User};
-    let is_services = Uid::effective().is_root() && config.starts_with(crate::config::own_folder());
+    let is_root = Uid::effective().is_root();
+    let unchanged = || is_root.then(|| "root".to_owned());
     let (name, is_default) = match name {
         Some(name) => (name, false),
-        None if is_services => (SERVICE, true),
-        None => return Ok(None),
+        None if is_root && is_in_own_folder(config) => (SERVICE, true),
+        None => return Ok(unchanged()),
     };
     let user = match User::from_name(name) {
         Ok(Some(user)) => user,
-        Ok(None) | Err(_) if is_default => return Ok(None),
+        Ok(None) | Err(_) if is_default => return Ok(unchanged()),
         Ok(None) => return Err(Error::Unknown(name.to_owned())),
         Err(error) => return Err(Error::Refused(name.to_owned(), error)),
     };
@@ -48,6 +50,16 @@ pub(super) fn become_user(name: Option<&str>, config: &Path) -> Result<Option<St
         drop_to(&user).map_err(|error| Error::Refused(name.to_owned(), error))?;
     }
     Ok(Some(name.to_owned()))
+}
+
+/// Whether the file is in the service's folder, however its path is written. A symbolic link belongs to
+/// the folder that holds it, and to that of its target.
+#[cfg(target_os = "linux")]
+fn is_in_own_folder(config: &Path) -> bool {
+    let own = crate::config::own_folder();
+    let own = own.canonicalize().unwrap_or(own);
+    let places = [Some(config), crate::file::folder_of(config)];
+    places.into_iter().flatten().any(|it| it.canonicalize().is_ok_and(|it| it.starts_with(&own)))
 }
 
 /// The groups first: a user who is not root may not change them.

@@ -281,14 +281,14 @@ fn password(password: &str) -> Parsed<Password> {
     let hash = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| password.strip_prefix(prefix));
     match hash {
         None if OTHER_HASHES.iter().any(|prefix| password.starts_with(prefix)) => Err(
-            "the password looks like a hash that is not bcrypt's, which is not supported: make one \
-             with `htpasswd -nbBC 10 USER PASSWORD`"
+            "the password looks like a hash, and only bcrypt hashes are supported: create one with \
+             `htpasswd -nbBC 10 USER PASSWORD`"
                 .to_owned(),
         ),
         None => Ok(Password::Plain(password.to_owned())),
         Some(hash) if !is_bcrypt(hash) => {
-            Err("the password begins like a bcrypt hash, but is none: \
-             `$2b$`, two digits of cost from 04 to 31, `$`, 53 letters, digits, `.` or `/`"
+            Err("the password looks like a bcrypt hash but is not valid: expected `$2b$`, a two-digit cost \
+             from 04 to 31, `$`, and 53 characters of `A-Za-z0-9./`"
                 .to_owned())
         }
         Some(hash) if !can_be_decoded(hash) => Err(

@@ -108,7 +108,7 @@ fn f10_the_contents_of_a_block_without_its_boundaries_are_reported_once() {
         let text = format!("a CA\n{body}\n\n{b}");
         assert_eq!(told(&text), [bare(2, lines + 1), of_b(lines + 4)], "{body}");
         let [before, after] =
-            [format!("1 B 1 [2, 1, 7]"), bare(4, lines + 3).replacen('1', "2", 1)];
+            ["1 B 1 [2, 1, 7]".to_owned(), bare(4, lines + 3).replacen('1', "2", 1)];
         assert_eq!(told(&format!("{b}{body}")), [before, after], "{body}");
         // One of both lines is there.
         assert_eq!(

@@ -1,7 +1,11 @@
 //! Who can read secrets (CASES F15), passwords that cannot match (F28), and what the service's user
 //! can read (F37).
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::Path,
+};
 
 use crate::{Ended, Files, line_of, run, run_command, set_mode, support::proxy::binary};
 
@@ -23,15 +27,15 @@ const HASH: &str = "$2y$10$zVHmKQtGGQob.b/Nc7l9NO8yLlrW05cj/ixGqSNKMHJBXwKHMqNhK
 #[test]
 fn f15_a_password_in_clear_in_a_file_that_everyone_can_read_is_an_error() {
     let files = Files::new(&config("s3cret"), "");
-    for mode in [0o644, 0o604, 0o666] {
+    for (mode, change) in [(0o644, "o-r"), (0o604, "o-r"), (0o666, "o-rw")] {
         set_mode(&files.path("config.ini"), mode);
         let place = format!("config.ini:{}: [default] auth: ", line_of(&config(""), "auth"));
-        let remedy = format!("(mode {mode:04o}): chmod o-r {}", files.config());
+        let remedy = format!("(mode {mode:04o}): chmod {change} {}", files.config());
         files.assert_mistake(&[&place, "in clear", "can be read by everyone", &remedy]);
         assert!(!files.check().out.iter().any(|line| line.contains("s3cret")));
     }
     // Through a link too: what counts is the file.
-    std::os::unix::fs::symlink("config.ini", files.path("link.ini")).expect("a link");
+    symlink("config.ini", files.path("link.ini")).expect("a link");
     let link = files.path("link.ini").display().to_string();
     assert_eq!(run(["check", "--config", &link]).code, Some(1));
     for mode in [0o600, 0o640] {
@@ -76,13 +80,81 @@ fn f15_a_key_in_a_folder_in_which_everyone_can_replace_it_is_a_warning() {
 }
 
 #[test]
+fn f15_a_key_behind_a_link_is_looked_for_in_both_folders() {
+    let pki = crate::support::pki::Pki::new();
+    let (links, keys) = (pki.path("links"), pki.path("keys"));
+    for folder in [&links, &keys] {
+        fs::create_dir(folder).expect("a folder");
+    }
+    fs::rename(pki.path("server.key"), keys.join("server.key")).expect("moved");
+    symlink("../keys/server.key", links.join("server.key")).expect("a link");
+    let config = pki.config_ini("");
+    let files = Files::new(&config.replace("server.key", "links/server.key"), "");
+    for (of_links, of_keys, open) in
+        [(0o755, 0o755, None), (0o777, 0o755, Some(&links)), (0o755, 0o777, Some(&keys))]
+    {
+        set_mode(&links, of_links);
+        set_mode(&keys, of_keys);
+        let ended = files.check();
+        let found: Vec<_> =
+            ended.out.iter().filter(|line| line.contains("in the place of")).collect();
+        assert_eq!((ended.code, found.len()), (Some(0), usize::from(open.is_some())), "{found:?}");
+        let is_named = |folder: &std::path::PathBuf| {
+            let folder = fs::canonicalize(folder).expect("it is there");
+            found[0].ends_with(&format!("chmod o-w {}", folder.display()))
+        };
+        assert!(open.is_none_or(is_named), "{found:?}");
+    }
+}
+
+#[test]
+fn f15_a_secret_that_everyone_can_change_is_an_error_that_says_so() {
+    let pki = crate::support::pki::Pki::new();
+    let files = Files::new(&pki.config_ini(""), "");
+    for (mode, access) in [
+        (0o602, "server.key can be changed by everyone (mode 0602): chmod o-w "),
+        (
+            0o606,
+            "server.key can be read by everyone and changed by everyone (mode 0606): chmod o-rw ",
+        ),
+    ] {
+        set_mode(&pki.path("server.key"), mode);
+        files.assert_mistake(&["keyfile: error: ", access]);
+    }
+    for (password, severity) in [("s3cret", "error"), (HASH, "warning")] {
+        let files = Files::new(&config(password), "");
+        set_mode(&files.path("config.ini"), 0o602);
+        let ended = files.check();
+        let found = about_auth(&ended);
+        let remedy = format!("everyone (mode 0602): chmod o-w {}", files.config());
+        assert!(found.len() == 1 && found[0].contains(severity), "{found:?}");
+        assert!(found[0].ends_with(&remedy), "{found:?}");
+    }
+}
+
+#[test]
+fn f15_a_password_in_a_folder_in_which_everyone_can_replace_it_is_a_warning() {
+    for password in ["s3cret", HASH] {
+        let files = Files::new(&config(password), "");
+        for (mode, expected) in [(0o777, 1), (0o1777, 0), (0o755, 0)] {
+            set_mode(&files.path(""), mode);
+            let ended = files.check();
+            let found = about_auth(&ended);
+            assert_eq!((ended.code, found.len()), (Some(0), expected), "{:#?}", ended.out);
+            let words = ["warning: everyone can put another file in the place of ", "config.ini"];
+            assert!(found.iter().all(|line| words.iter().all(|it| line.contains(it))), "{found:?}");
+        }
+    }
+}
+
+#[test]
 fn f28_a_hash_that_cannot_match_is_an_error_and_a_slow_one_a_warning() {
     let undecodable = HASH.replace("NO8", "NP8");
     for (password, words) in [
         (undecodable.as_str(), "the bcrypt hash cannot be decoded"),
-        (&HASH[..HASH.len() - 1], "begins like a bcrypt hash, but is none"),
-        (&HASH.replace("$10$", "$32$"), "begins like a bcrypt hash, but is none"),
-        ("$6$salt$hash", "a hash that is not bcrypt's"),
+        (&HASH[..HASH.len() - 1], "looks like a bcrypt hash but is not valid"),
+        (&HASH.replace("$10$", "$32$"), "looks like a bcrypt hash but is not valid"),
+        ("$6$salt$hash", "only bcrypt hashes are supported"),
     ] {
         let files = Files::new(&config(password), "");
         files.assert_mistake(&["[default] auth: error: ", words]);
@@ -189,14 +261,28 @@ fn check_in_own_etc(key_group: &str, arguments: &str) -> Ended {
          printf '[default]\\ncertfile = server.pem\\nkeyfile = server.key\\n' >/etc/scrapegate/config.ini
          printf '[proxy]\\nclient-ca = ca.pem\\n' >>/etc/scrapegate/config.ini
          : >/etc/scrapegate/prometheus_exporters.ini
+         cp -r /etc/scrapegate /etc/other
+         ln -s scrapegate/config.ini /etc/link.ini
+         cd /
          exec {binary} check {arguments}"
     );
     run_command(Path::new("unshare"), ["--mount", "sh", "-ec", &script])
 }
 
+/// A user namespace has no users but its own, so root of one cannot become the service's user.
+fn may_change_users() -> bool {
+    if !is_root() {
+        #[expect(clippy::print_stderr, reason = "the reader of the log should know")]
+        {
+            eprintln!("SKIPPED: only root can check as the service's user");
+        }
+    }
+    is_root()
+}
+
 #[test]
 fn f37_root_checks_the_files_of_the_service_as_its_user_with_all_of_its_groups() {
-    if !is_root() {
+    if !may_change_users() {
         return;
     }
     let ended = check_in_own_etc("902", "");
@@ -208,4 +294,27 @@ fn f37_root_checks_the_files_of_the_service_as_its_user_with_all_of_its_groups()
     assert!(ended.out.iter().any(denied), "{:#?}", ended.out);
     let ended = check_in_own_etc("903", "--user root");
     assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
+}
+
+#[test]
+fn f37_the_folder_of_the_service_is_known_however_its_path_is_written() {
+    if !may_change_users() {
+        return;
+    }
+    for (config, user) in [
+        ("/etc/scrapegate/config.ini", "scrapegate"),
+        ("/etc/../etc/scrapegate/config.ini", "scrapegate"),
+        ("etc/scrapegate/config.ini", "scrapegate"),
+        ("/etc/link.ini", "scrapegate"),
+        ("/etc/other/config.ini", "root"),
+        ("/etc/scrapegate/../other/config.ini", "root"),
+    ] {
+        let ended = check_in_own_etc("902", &format!("--config {config}"));
+        assert_eq!(
+            ended.out.get(1),
+            Some(&format!("user    {user}")),
+            "{config}: {:#?}",
+            ended.out
+        );
+    }
 }
