@@ -35,7 +35,7 @@ mod exit {
     pub(super) const MISTAKES: u8 = 1;
     /// The command line is wrong.
     pub(super) const USAGE: u8 = 2;
-    /// Something that should not happen.
+    /// An internal error.
     pub(super) const INTERNAL: u8 = 70;
     /// The system refuses what is needed, such as the address to listen on.
     pub(super) const SYSTEM: u8 = 71;
@@ -50,7 +50,7 @@ mod exit {
              they were asked",
         ),
         (USAGE, "wrong usage"),
-        (INTERNAL, "something that should not happen"),
+        (INTERNAL, "internal error"),
         (
             SYSTEM,
             "the system refuses what is needed, such as the address to listen on, or room for what \

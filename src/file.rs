@@ -55,8 +55,23 @@ impl Progress {
         self.lock().clone()
     }
 
+    /// A file is being read until the guard is dropped.
+    pub(crate) fn begin(&self, path: &Path) -> Reading<'_> {
+        *self.lock() = Some(path.to_owned());
+        Reading(self)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One file that is being read.
+pub(crate) struct Reading<'a>(&'a Progress);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
     }
 }
 
@@ -77,6 +92,12 @@ struct Print {
 }
 
 impl Files {
+    /// Which of them is being read.
+    #[cfg(test)]
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
     /// No file yet; `progress` tells which one is being read.
     #[must_use]
     pub fn with_progress(progress: Progress) -> Self {
@@ -91,11 +112,11 @@ impl Files {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-        *self.progress.lock() = Some(path.to_owned());
+        let reading = self.progress.begin(path);
         // Before the contents: a mode that changes in between is seen by the next look.
         let open = open_to_everyone(path);
         let outcome = read(path, limit);
-        *self.progress.lock() = None;
+        drop(reading);
         let digest = digest(open, &outcome);
         self.prints.entry(path.to_owned()).or_insert(Print { limit, digest });
         outcome

@@ -239,7 +239,7 @@ async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
         Outcome::Applied => Ok(()),
         Outcome::Rejected => Err(Refusal::ReloadRefused),
         Outcome::NoResources => {
-            Err(Refusal::NoResources("the files could not be read, see the record before".into()))
+            Err(Refusal::NoResources("cannot read the files: see the previous log record".into()))
         }
         Outcome::ShuttingDown => Err(Refusal::Draining),
     }

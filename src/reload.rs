@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::pending,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -49,13 +50,43 @@ fn load_into(mut files: Files, sources: &Sources) -> Loaded {
     Loaded { state: state.filter(|_| !findings.has_errors()), findings, files }
 }
 
-/// How long it may take to read all files, or to look whether they have changed. A file on a
-/// network file system that is gone is never read.
+/// How long a reload or a file check may take. A file on a dead network file system is never read.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
-/// Readings of the files at once. One that hangs keeps its thread, so there are some more for files
-/// that were mended meanwhile.
+/// Reloads that may hang before the next one has to wait: each keeps its thread.
 const READINGS: usize = 4;
+
+/// How the files are read. Tests replace it with one that hangs.
+trait Read: std::fmt::Debug + Send + Sync {
+    /// Reads all of them.
+    fn load(&self, files: Files, sources: &Sources) -> Loaded;
+
+    /// Reads those that were read before, as they are now.
+    fn again(&self, files: &Files, progress: Progress) -> Files;
+}
+
+#[derive(Debug)]
+struct FileSystem;
+
+impl Read for FileSystem {
+    fn load(&self, files: Files, sources: &Sources) -> Loaded {
+        load_into(files, sources)
+    }
+
+    fn again(&self, files: &Files, progress: Progress) -> Files {
+        files.again(progress)
+    }
+}
+
+fn reload_threads() -> Threads {
+    Threads::new("reload", READINGS)
+}
+
+/// One file check at a time: one that hangs stays the only one until the configuration no longer
+/// names the file.
+fn check_threads() -> Threads {
+    Threads::new("file check", 1)
+}
 
 /// Keeps a running server at what the files say.
 ///
@@ -77,14 +108,16 @@ pub struct Reloader {
     certificates: Vec<CertificateFile>,
     /// Whether what was refused last may be right later without a change of any file.
     heals_with_time: bool,
-    /// Read all of them.
-    readings: Threads,
-    /// See whether they have changed: one at a time.
-    looks: Threads,
-    /// Those of the last reload were not read.
+    reader: Arc<dyn Read>,
+    read_limit: Duration,
+    reloads: Threads,
+    checks: Threads,
+    /// The last reload did not read them.
     is_due: bool,
-    /// It was logged that they cannot be looked at.
+    /// It was logged that they cannot be checked.
     is_blind: bool,
+    /// The file that hung last. Who waits for the thread that hangs there cannot name it.
+    hung: Option<PathBuf>,
 }
 
 /// What a look at the files gave.
@@ -99,8 +132,12 @@ struct Seen {
 enum Unread {
     #[error(transparent)]
     Blocking(#[from] BlockingError),
-    #[error("{} s were not enough to read {}", READ_LIMIT.as_secs(), shown(.0.as_deref()))]
-    TimedOut(Option<PathBuf>),
+    #[error("reading {} took longer than {} s", shown(.file.as_deref()), .limit.as_secs())]
+    TimedOut {
+        /// The one that hangs, if it is known.
+        file: Option<PathBuf>,
+        limit: Duration,
+    },
 }
 
 fn shown(file: Option<&Path>) -> String {
@@ -138,10 +175,13 @@ impl Reloader {
             files,
             certificates,
             heals_with_time: false,
-            readings: Threads::new("reading of the files", READINGS),
-            looks: Threads::new("look at the files", 1),
+            reader: Arc::new(FileSystem),
+            read_limit: READ_LIMIT,
+            reloads: reload_threads(),
+            checks: check_threads(),
             is_due: false,
             is_blind: false,
+            hung: None,
         }
     }
 
@@ -180,18 +220,37 @@ impl Reloader {
         }
         let (files, progress) = (self.files.clone(), Progress::default());
         let (again, heals_with_time) = (progress.clone(), self.heals_with_time);
-        let sources = self.sources.clone();
-        let look = self.looks.run(move || {
+        let (sources, reader) = (self.sources.clone(), Arc::clone(&self.reader));
+        let look = self.checks.run(move || {
             let has_healed = || {
                 let files = Files::with_progress(again.clone());
-                load_into(files, &sources).state.is_some()
+                reader.load(files, &sources).state.is_some()
             };
             let has_healed = heals_with_time && has_healed();
-            Seen { has_healed, files: files.again(again) }
+            Seen { has_healed, files: reader.again(&files, again) }
         });
-        match timeout(READ_LIMIT, look).await {
-            Ok(seen) => Ok(seen?),
-            Err(_) => Err(Unread::TimedOut(progress.reading())),
+        self.within_limit(look, &progress).await
+    }
+
+    /// Waits for `reading` for as long as a reading may take.
+    async fn within_limit<T>(
+        &self,
+        reading: impl Future<Output = Result<T, BlockingError>>,
+        progress: &Progress,
+    ) -> Result<T, Unread> {
+        match timeout(self.read_limit, reading).await {
+            Ok(read) => Ok(read?),
+            Err(_) => Err(Unread::TimedOut {
+                file: progress.reading().or_else(|| self.hung.clone()),
+                limit: self.read_limit,
+            }),
+        }
+    }
+
+    /// Keeps the name of a file that hangs.
+    fn remember(&mut self, error: &Unread) {
+        if let Unread::TimedOut { file: Some(file), .. } = error {
+            self.hung = Some(file.clone());
         }
     }
 
@@ -199,8 +258,9 @@ impl Reloader {
     fn has_seen(&mut self, look: Result<Seen, Unread>) -> bool {
         match look {
             Ok(Seen { has_healed, files: now }) => {
+                self.hung = None;
                 if std::mem::take(&mut self.is_blind) {
-                    tracing::info!("can look at the files again");
+                    tracing::info!("checking the files for changes again");
                 }
                 let changed = now != self.files;
                 if changed {
@@ -211,9 +271,10 @@ impl Reloader {
                 changed || has_healed || self.is_due
             }
             Err(error) => {
+                self.remember(&error);
                 if !std::mem::replace(&mut self.is_blind, true) {
                     let error = Chain(&error);
-                    tracing::error!(%error, "cannot look at the files, trying again");
+                    tracing::error!(%error, "cannot check the files for changes; will retry");
                 }
                 false
             }
@@ -237,16 +298,17 @@ impl Reloader {
         let (outcome, error) = match taken_over {
             Ok(()) => return Outcome::Applied,
             Err(Failure::Reload(ReloadError::ShuttingDown)) => {
-                tracing::info!("reload given up: shutting down");
+                tracing::info!("reload canceled: shutting down");
                 return Outcome::ShuttingDown;
             }
             Err(Failure::Mistakes) => (Outcome::Rejected, None),
             Err(Failure::Reload(error)) => (Outcome::Rejected, Some(Chain(&error).to_string())),
             Err(Failure::Unread(error)) => {
                 self.is_due = true;
+                self.remember(&error);
                 let outcome = match &error {
                     Unread::Blocking(BlockingError::NoThread { .. }) => Outcome::NoResources,
-                    Unread::Blocking(BlockingError::Panicked { .. }) | Unread::TimedOut(_) => {
+                    Unread::Blocking(BlockingError::Panicked { .. }) | Unread::TimedOut { .. } => {
                         Outcome::Rejected
                     }
                 };
@@ -254,24 +316,26 @@ impl Reloader {
             }
         };
         self.handle.metrics().reload_failed();
-        tracing::error!(error, "reload refused, the configuration in use stays");
+        tracing::error!(error, "reload failed; keeping the current configuration");
         outcome
     }
 
     async fn read(&self) -> Result<Loaded, Unread> {
         let (sources, progress) = (self.sources.clone(), Progress::default());
-        let files = Files::with_progress(progress.clone());
-        let reading = self.readings.run(move || load_into(files, &sources));
-        match timeout(READ_LIMIT, reading).await {
-            Ok(loaded) => Ok(loaded?),
-            Err(_) => Err(Unread::TimedOut(progress.reading())),
-        }
+        let (files, reader) = (Files::with_progress(progress.clone()), Arc::clone(&self.reader));
+        let reading = self.reloads.run(move || reader.load(files, &sources));
+        self.within_limit(reading, &progress).await
     }
 
     fn take_over(&mut self, loaded: Loaded) -> Result<(), Failure> {
         let Loaded { state, findings, files } = loaded;
         self.files = files;
         self.is_due = false;
+        // All of them were read, so a thread that still hangs is at a file that they no longer name.
+        // It must not keep anybody waiting.
+        (self.reloads, self.checks) = (reload_threads(), check_threads());
+        self.is_blind = false;
+        self.hung = None;
         self.heals_with_time = findings.heal_with_time();
         for finding in findings.iter() {
             match finding.severity {
@@ -287,7 +351,7 @@ impl Reloader {
         let Reloaded { listens_anew, dismissed } =
             self.handle.reload(&config, assets).map_err(Failure::Reload)?;
         for key in needs_restart(&self.started, &config) {
-            tracing::warn!(key, "a change of this key takes a restart");
+            tracing::warn!(key, "changing this key requires a restart");
         }
         if self.handle.was_given_its_socket() && self.started.listen != config.listen {
             tracing::warn!(
@@ -363,16 +427,4 @@ fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn f14_certificates_are_warned_about_once_a_day() {
-        let begun = Instant::now();
-        let mut days = each_day();
-        for day in 1..4 {
-            days.tick().await;
-            assert_eq!(begun.elapsed().as_secs(), day * 24 * 3600);
-        }
-    }
-}
+mod tests;

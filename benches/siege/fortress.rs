@@ -183,7 +183,7 @@ impl Fortress {
         let count = |message: &str| lines.iter().filter(|line| line.contains(message)).count();
         Record {
             reloaded: count("\"message\":\"reloaded\""),
-            refused: count("\"message\":\"reload refused"),
+            refused: count("\"message\":\"reload failed; keeping the current configuration"),
             cpu: self.proxy.cpu_time(),
             lines: lines.len(),
         }

@@ -161,7 +161,8 @@ async fn serve(
     let mut running = pin!(server.run());
     loop {
         tokio::select! {
-            () = &mut running => return ExitCode::SUCCESS,
+            // The server last: a reload that the shutdown cancels says so before the end.
+            biased;
             never = &mut reloading => match never {},
             never = &mut telling => match never {},
             request = signals.next() => match request {
@@ -173,6 +174,7 @@ async fn serve(
                     trigger.pull();
                 }
             },
+            () = &mut running => return ExitCode::SUCCESS,
         }
     }
 }

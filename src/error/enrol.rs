@@ -78,7 +78,7 @@ pub enum EnrolError {
     #[error("no resources for the work on it")]
     NoResources(#[source] Cause),
     /// The task that worked on it ended.
-    #[error("the work on it was given up")]
+    #[error("the enrollment was abandoned")]
     GivenUp,
 }
 

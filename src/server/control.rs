@@ -53,7 +53,7 @@ pub enum ReloadError {
     Start(#[from] StartError),
     /// The certificate is gone, and with it what keeps strangers out: a running server does not
     /// fall back to plain HTTP.
-    #[error("the certificate is gone; enrolling this host anew takes a restart")]
+    #[error("the certificate is gone; enrolling this host again requires a restart")]
     NoLongerEnrolled,
     /// The shutdown has begun: nobody would accept on a new address.
     #[error("the server is shutting down")]

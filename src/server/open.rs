@@ -55,7 +55,7 @@ impl Entry {
                 peer = %self.peer.address,
                 client = self.peer.client(),
                 reason = %why,
-                "no longer welcome: the connection ends"
+                "closing connection: client no longer authorized"
             );
         }
         drained

@@ -50,10 +50,10 @@ fn a_running_server_whose_certificate_vanishes_does_not_fall_back_to_plain_http(
     let host = Host::enrolled(&ca, "");
     fs::remove_file(host.path("agent.crt")).expect("removed");
     host.proxy.signal("HUP");
-    let refused = "reload refused, the configuration in use stays";
+    let refused = "reload failed; keeping the current configuration";
     let record = host.proxy.wait_for_log("a refusal", |it| it["fields"]["message"] == refused);
     let error = record["fields"]["error"].as_str().unwrap_or_default();
-    assert!(error.contains("takes a restart"), "{record}");
+    assert!(error.contains("requires a restart"), "{record}");
     host.assert_serves(&ca);
 }
 

@@ -104,11 +104,13 @@ fn f04_without_a_thread_one_look_up_or_reload_fails_and_the_rest_goes_on() {
     let mut refused = 2;
     proxy.wait_for_log("two refused reloads", |record| {
         let message = record["fields"]["message"].as_str().unwrap_or_default();
-        refused -= usize::from(message.starts_with("reload refused"));
+        refused -= usize::from(message.starts_with("reload failed"));
         refused == 0
     });
-    proxy
-        .wait_for_line(&["cannot look at the files", "refused a thread for the look at the files"]);
+    proxy.wait_for_line(&[
+        "cannot check the files for changes",
+        "refused a thread for the file check",
+    ]);
     assert_eq!(scrape("e").0, 200);
     assert_eq!(connect().get("/-/healthy").head.status, 200);
 
@@ -118,7 +120,7 @@ fn f04_without_a_thread_one_look_up_or_reload_fails_and_the_rest_goes_on() {
     assert_eq!(Samples::of(&mut asks).value(reloaded), 1.0);
     assert_eq!(scrape("named").0, 502);
     let looks = proxy.log_lines();
-    let looks = looks.iter().filter(|line| line.contains("cannot look at the files"));
+    let looks = looks.iter().filter(|line| line.contains("cannot check the files for changes"));
     assert_eq!(looks.count(), 1, "one for all of them");
     proxy.signal("TERM");
     assert_eq!(proxy.wait_exit().code(), Some(0));

@@ -13,6 +13,7 @@ mod discovery;
 mod enrolment;
 mod examples;
 mod handshakes;
+mod hung_files;
 mod openitcockpit;
 mod openssl_files;
 mod openssl_pki;

@@ -74,7 +74,7 @@ fn wait_for(proxy: &Proxy, outcome: &str, count: usize) {
 
 const EXPORTERS: &str = "prometheus_exporters.ini";
 const DONE: &str = "reloaded";
-const REFUSED: &str = "reload refused, the configuration in use stays";
+const REFUSED: &str = "reload failed; keeping the current configuration";
 
 fn connect(pki: &Pki, proxy: &Proxy) -> Client {
     Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake")

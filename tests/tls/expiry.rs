@@ -84,7 +84,7 @@ fn an_idle_connection_ends_when_its_certificate_does() {
         setup.assert_refuses(config(&pki, version, &shown), alert);
     }
     let record = setup.proxy.wait_for_log("why it ended", |record| {
-        record["fields"]["message"] == "no longer welcome: the connection ends"
+        record["fields"]["message"] == "closing connection: client no longer authorized"
     });
     let reason = record["fields"]["reason"].as_str().expect("a reason");
     assert!(reason.starts_with("the certificate expired on "), "{reason}");
@@ -246,7 +246,7 @@ fn f13_a_connection_ends_when_the_revocation_list_is_out_of_date() {
         });
     };
     let words = "the revocation list (CRL) is out of date since ";
-    says("no longer welcome: the connection ends", words);
+    says("closing connection: client no longer authorized", words);
     for version in BOTH_VERSIONS {
         let alert = rustls::AlertDescription::UnknownCA;
         setup.assert_refuses(pki.client(&[version]), alert);
