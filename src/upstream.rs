@@ -10,6 +10,7 @@ mod chunked;
 mod connect;
 mod fault;
 mod head;
+mod look_up;
 mod pace;
 mod request;
 mod tidy;
@@ -28,7 +29,8 @@ use tokio::{
 use self::head::Head;
 pub use self::{
     body::UpstreamBody,
-    connect::{AnyStream, Connector, MakeStream, Stream, look_up},
+    connect::{AnyStream, Connector, MakeStream, Stream},
+    look_up::look_up,
 };
 use crate::{deadline::Deadline, error::UpstreamError, exporter::Exporter};
 

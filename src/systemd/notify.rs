@@ -131,32 +131,40 @@ impl<S: Socket> Outbox<S> {
 }
 
 /// The service manager's end: a path or, with `@` at the start, an abstract address.
+///
+/// One socket for all messages: signs of life must go on when the process is out of descriptors.
 #[derive(Debug)]
-pub(super) struct Manager(SocketAddr);
+pub(super) struct Manager {
+    address: SocketAddr,
+    socket: UnixDatagram,
+}
 
 impl Manager {
     /// From the value of `NOTIFY_SOCKET`.
     pub(super) fn at(address: &OsStr) -> io::Result<Self> {
-        match address.as_bytes() {
-            [b'/', ..] => SocketAddr::from_pathname(address).map(Self),
+        let address = match address.as_bytes() {
+            [b'/', ..] => SocketAddr::from_pathname(address)?,
             #[cfg(target_os = "linux")]
             [b'@', name @ ..] => {
                 use std::os::linux::net::SocketAddrExt as _;
-                SocketAddr::from_abstract_name(name).map(Self)
+                SocketAddr::from_abstract_name(name)?
             }
-            _ => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "neither a path nor an abstract address",
-            )),
-        }
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "neither a path nor an abstract address",
+                ));
+            }
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { address, socket })
     }
 }
 
 impl Socket for Manager {
     fn send(&self, message: &str) -> io::Result<()> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        socket.send_to_addr(message.as_bytes(), &self.0).map(|_| ())
+        self.socket.send_to_addr(message.as_bytes(), &self.address).map(|_| ())
     }
 }
 

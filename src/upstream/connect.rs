@@ -4,9 +4,9 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, LazyLock},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,8 +19,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::look_up::{InLine, look_up_in_turn};
 use crate::{
-    blocking::{BlockingError, Threads},
+    blocking::BlockingError,
     deadline::Deadline,
     error::{UpstreamError, certificate::explained, lacks_resources},
     exporter::{Exporter, Target},
@@ -28,10 +29,6 @@ use crate::{
 
 /// How long the first address has before the next is tried beside it.
 const STAGGER: Duration = Duration::from_millis(100);
-
-/// Names that are looked up at once, in the whole process: the system's resolver takes a thread for
-/// each, and keeps it as long as it likes.
-static LOOK_UPS: LazyLock<Threads> = LazyLock::new(|| Threads::new("name look-up", 64));
 
 /// Pause before a Unix socket with a full backlog is tried again.
 #[cfg(unix)]
@@ -120,14 +117,19 @@ impl Connector {
     ) -> Result<Stream, UpstreamError> {
         let begun = Instant::now();
         let until = Deadline::after(begun, exporter.rules.connect_timeout).min(deadline);
-        timeout_at(until.instant(), self.establish(exporter))
+        let in_line = InLine::default();
+        timeout_at(until.instant(), self.establish(exporter, &in_line))
             .await
-            .map_err(|_| UpstreamError::ConnectTimeout(until.instant() - begun))?
+            .map_err(|_| too_late(&in_line, until.instant() - begun))?
     }
 
-    async fn establish(&self, exporter: &Exporter) -> Result<Stream, UpstreamError> {
+    async fn establish(
+        &self,
+        exporter: &Exporter,
+        in_line: &InLine,
+    ) -> Result<Stream, UpstreamError> {
         let plain = match self {
-            Self::Network => network(&exporter.target).await?,
+            Self::Network => network(&exporter.target, in_line).await?,
             Self::Other(make) => make(exporter).map_err(connect_error)?,
         };
         let Some(tls) = &exporter.tls else {
@@ -150,10 +152,19 @@ impl fmt::Debug for Connector {
     }
 }
 
-async fn network(target: &Target) -> Result<Stream, UpstreamError> {
+/// It is not the exporter's fault that other names took all threads.
+fn too_late(in_line: &InLine, after: Duration) -> UpstreamError {
+    if in_line.is_waiting() {
+        let cause = "too many name look-ups are running: other names do not resolve";
+        return UpstreamError::NoResources(io::Error::other(cause));
+    }
+    UpstreamError::ConnectTimeout(after)
+}
+
+async fn network(target: &Target, in_line: &InLine) -> Result<Stream, UpstreamError> {
     let kind = match target {
         Target::Tcp { host, port } => {
-            let addresses = addresses(host, port.get()).await?;
+            let addresses = addresses(host, port.get(), in_line).await?;
             // With one address the two are the same, and the check costs a socket.
             let connected = if addresses.len() == 1 || addresses.iter().any(is_of_this_host) {
                 in_turn(&addresses).await
@@ -218,7 +229,11 @@ fn lookup_error(error: io::Error) -> UpstreamError {
 /// The addresses to try, in order: those of 127.0.0.0/8 first, where exporters usually listen, and
 /// `::1` next. `localhost` is not looked up (RFC 6761 §6.3): many hosts map it to one of the two
 /// loopback addresses only, and exporters listen on either.
-async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, UpstreamError> {
+async fn addresses(
+    host: &str,
+    port: u16,
+    in_line: &InLine,
+) -> Result<Vec<SocketAddr>, UpstreamError> {
     if host.eq_ignore_ascii_case("localhost") {
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         return Ok(loopback.map(|address| (address, port).into()).into());
@@ -226,29 +241,7 @@ async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, UpstreamErr
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
     }
-    look_up(host, port).await.map_err(lookup_error)
-}
-
-/// Asks the system's resolver. Loopback addresses come first, `127.0.0.0/8` before `::1`. Dropping
-/// the future gives the look-up up.
-///
-/// # Errors
-/// It has no address for the name, or an [`io::Error`] around a [`BlockingError`].
-pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let host = host.to_owned();
-    let found = LOOK_UPS.run(move || (host, port).to_socket_addrs().map(Vec::from_iter));
-    let mut found = found.await.map_err(io::Error::other)??;
-    loopback_first(&mut found);
-    if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
-}
-
-/// Among the others the resolver's order stays (RFC 6724).
-fn loopback_first(addresses: &mut [SocketAddr]) {
-    addresses.sort_by_key(|address| match address.ip() {
-        IpAddr::V4(ip) if ip.is_loopback() => 0,
-        IpAddr::V6(ip) if ip.is_loopback() => 1,
-        IpAddr::V4(_) | IpAddr::V6(_) => 2,
-    });
+    look_up_in_turn(host, port, in_line).await.map_err(lookup_error)
 }
 
 /// Whether a program on this host can listen at the address.
@@ -430,11 +423,13 @@ mod tests {
     }
 
     #[test]
-    fn f06_of_a_name_with_several_addresses_ipv4_loopback_is_first() {
-        let mut found = parsed(["[2001:db8::1]:1", "[::1]:1", "192.0.2.1:1", "127.0.1.1:1"]);
-        loopback_first(&mut found);
-        let sorted = ["127.0.1.1:1", "[::1]:1", "[2001:db8::1]:1", "192.0.2.1:1"];
-        assert_eq!(found, parsed(sorted));
+    fn f03_a_scrape_that_waited_for_the_look_ups_of_other_names_blames_the_proxy() {
+        let word = |is_waiting| {
+            let in_line = InLine::default();
+            in_line.set(is_waiting);
+            Refusal::from(too_late(&in_line, Duration::from_secs(1))).label()
+        };
+        assert_eq!([true, false].map(word), ["no_resources", "exporter_connect_timeout"]);
     }
 
     #[tokio::test]

@@ -216,6 +216,22 @@ fn f02_a_manager_that_does_not_read_holds_up_nothing_and_misses_nothing_that_cou
 }
 
 #[test]
+fn f02_signs_of_life_go_on_without_a_free_file_descriptor() {
+    let (pki, manager) = (Pki::new(), Manager::new());
+    let variables = ["WATCHDOG_USEC=100000"];
+    let proxy = Proxy::start_through(manager.starts(&variables), &pki.config_ini(""), "", ANYWHERE);
+    manager.expect("READY=1");
+    proxy.limit_open_files(0);
+    // What follows the start of this reload was sent after the limit.
+    proxy.signal("HUP");
+    while manager.next()[0] != "RELOADING=1" {}
+    while manager.next()[0] != "READY=1" {}
+    for _ in 0..3 {
+        manager.expect("WATCHDOG=1");
+    }
+}
+
+#[test]
 fn f02_a_manager_that_never_reads_does_not_keep_the_process_from_ending() {
     let (pki, manager) = (Pki::new(), Manager::that_does_not_read());
     let mut proxy = Proxy::start_through(manager.starts(&[]), &pki.config_ini(""), "", ANYWHERE);

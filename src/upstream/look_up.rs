@@ -1,0 +1,229 @@
+//! Names looked up by the system's resolver, on threads.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::Semaphore;
+
+use crate::blocking::Threads;
+
+/// Look-ups of one name at once. The resolver can take two minutes for a name whose servers do not
+/// answer, and cannot be interrupted, so a scrape that has timed out leaves a thread behind.
+const PER_NAME: usize = 4;
+
+/// Look-ups of all names at once. With [`PER_NAME`], more than a hundred names must hang before
+/// another one has to wait.
+const IN_ALL: usize = 512;
+
+static LOOK_UPS: LazyLock<LookUps> = LazyLock::new(|| {
+    LookUps::new(IN_ALL, |host, port| (host, port).to_socket_addrs().map(Vec::from_iter))
+});
+
+/// Asks the system's resolver. Loopback addresses come first, `127.0.0.0/8` before `::1`. Dropping
+/// the future abandons the look-up.
+///
+/// # Errors
+/// It has no address for the name, or an [`io::Error`] around a
+/// [`BlockingError`](crate::blocking::BlockingError).
+pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    look_up_in_turn(host, port, &InLine::default()).await
+}
+
+/// The same, and `in_line` says while it runs whether it waits for the look-ups of other names.
+pub(super) async fn look_up_in_turn(
+    host: &str,
+    port: u16,
+    in_line: &InLine,
+) -> io::Result<Vec<SocketAddr>> {
+    LOOK_UPS.addresses(host, port, in_line).await
+}
+
+/// Whether a look-up waits for those of other names. Clones are of the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InLine(Arc<AtomicBool>);
+
+impl InLine {
+    pub(super) fn is_waiting(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, is_waiting: bool) {
+        self.0.store(is_waiting, Ordering::Relaxed);
+    }
+}
+
+type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+struct LookUps<R = Resolve> {
+    resolve: Arc<R>,
+    threads: Threads,
+    /// The places of each name that is looked up at this moment.
+    names: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+impl<R> LookUps<R>
+where
+    R: Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+{
+    fn new(in_all: usize, resolve: R) -> Self {
+        Self {
+            resolve: Arc::new(resolve),
+            threads: Threads::new("name look-up", in_all),
+            names: Mutex::default(),
+        }
+    }
+
+    fn places(&self, host: &str) -> Arc<Semaphore> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = names.get(host).and_then(Weak::upgrade) {
+            return places;
+        }
+        names.retain(|_, places| places.strong_count() > 0);
+        let places = Arc::new(Semaphore::new(PER_NAME));
+        names.insert(host.to_owned(), Arc::downgrade(&places));
+        places
+    }
+
+    async fn addresses(
+        &self,
+        host: &str,
+        port: u16,
+        in_line: &InLine,
+    ) -> io::Result<Vec<SocketAddr>> {
+        // It is never closed, so no error can happen.
+        let place = self.places(host).acquire_owned().await;
+        in_line.set(true);
+        let (host, begun, resolve) = (host.to_owned(), in_line.clone(), Arc::clone(&self.resolve));
+        let found = self.threads.run(move || {
+            begun.set(false);
+            let found = resolve(&host, port);
+            drop(place);
+            found
+        });
+        let mut found = found.await.map_err(io::Error::other)??;
+        loopback_first(&mut found);
+        if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }
+    }
+}
+
+/// Among the others the resolver's order stays (RFC 6724).
+fn loopback_first(addresses: &mut [SocketAddr]) {
+    addresses.sort_by_key(|address| match address.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() => 0,
+        IpAddr::V6(ip) if ip.is_loopback() => 1,
+        IpAddr::V4(_) | IpAddr::V6(_) => 2,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{
+        sync::{atomic::AtomicUsize, mpsc},
+        time::Duration,
+    };
+
+    use tokio::{
+        task::{JoinHandle, yield_now},
+        time::timeout,
+    };
+
+    use super::*;
+
+    type Looked = io::Result<Vec<SocketAddr>>;
+
+    /// Look-ups that hang for the name `dead`, until the sender is dropped.
+    struct Setup {
+        look_ups: Arc<LookUps<Box<dyn Fn(&str, u16) -> Looked + Send + Sync>>>,
+        hanging: Arc<AtomicUsize>,
+        release: mpsc::Sender<()>,
+    }
+
+    impl Setup {
+        fn new(in_all: usize) -> Self {
+            let (release, released) = mpsc::channel::<()>();
+            let released = Mutex::new(released);
+            let hanging = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&hanging);
+            let resolve = move |host: &str, port| {
+                if host == "dead" {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let _ = released.lock().unwrap().recv();
+                }
+                Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
+            };
+            Self { look_ups: Arc::new(LookUps::new(in_all, Box::new(resolve))), hanging, release }
+        }
+
+        fn look_up(&self, host: &'static str, in_line: &InLine) -> JoinHandle<Looked> {
+            let (look_ups, in_line) = (Arc::clone(&self.look_ups), in_line.clone());
+            tokio::spawn(async move { look_ups.addresses(host, 1, &in_line).await })
+        }
+
+        async fn all_places_of_the_dead_name_are_taken(&self) {
+            while self.hanging.load(Ordering::SeqCst) < PER_NAME {
+                yield_now().await;
+            }
+        }
+    }
+
+    #[test]
+    fn f06_of_a_name_with_several_addresses_ipv4_loopback_is_first() {
+        let parsed = |addresses: [&str; 4]| addresses.map(|it| it.parse::<SocketAddr>().unwrap());
+        let mut found = parsed(["[2001:db8::1]:1", "[::1]:1", "192.0.2.1:1", "127.0.1.1:1"]);
+        loopback_first(&mut found);
+        let sorted = ["127.0.1.1:1", "[::1]:1", "[2001:db8::1]:1", "192.0.2.1:1"];
+        assert_eq!(found, parsed(sorted));
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn f03_a_name_whose_look_ups_hang_holds_up_no_other_name() {
+        let setup = Setup::new(IN_ALL);
+        let in_line = InLine::default();
+        let dead: Vec<_> = (0..IN_ALL).map(|_| setup.look_up("dead", &InLine::default())).collect();
+        setup.all_places_of_the_dead_name_are_taken().await;
+        let found = timeout(PATIENCE, setup.look_up("live", &in_line)).await.unwrap().unwrap();
+        assert_eq!(found.unwrap().len(), 1);
+        assert!(!in_line.is_waiting());
+        assert_eq!(setup.hanging.load(Ordering::SeqCst), PER_NAME, "threads that the name costs");
+        drop(setup.release);
+        for look_up in dead {
+            look_up.await.unwrap().unwrap();
+        }
+        setup.look_ups.places("another");
+        assert_eq!(
+            setup.look_ups.names.lock().unwrap().len(),
+            1,
+            "names that are done are dropped"
+        );
+    }
+
+    #[tokio::test]
+    async fn f03_a_look_up_that_waits_for_other_names_says_so() {
+        let setup = Setup::new(PER_NAME);
+        let (of_dead, of_live) = (InLine::default(), InLine::default());
+        let _dead: Vec<_> = (0..PER_NAME).map(|_| setup.look_up("dead", &of_dead)).collect();
+        setup.all_places_of_the_dead_name_are_taken().await;
+        assert!(!of_dead.is_waiting());
+        let same_name = setup.look_up("dead", &of_dead);
+        let live = setup.look_up("live", &of_live);
+        while !of_live.is_waiting() {
+            yield_now().await;
+        }
+        assert!(!of_dead.is_waiting(), "it waits for its own name");
+        drop(setup.release);
+        live.await.unwrap().unwrap();
+        assert!(!of_live.is_waiting());
+        same_name.await.unwrap().unwrap();
+    }
+}
