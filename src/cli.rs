@@ -22,6 +22,9 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -212,6 +215,27 @@ fn printed(outcome: io::Result<()>) -> ExitCode {
             exit::SYSTEM.into()
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+/// How long the proxy may wait for a reader of standard error before its log has started.
+const COMPLAINT: Duration = Duration::from_secs(1);
+
+/// The same as [`complain`], for at most a second: the start and the end of the proxy must not wait
+/// for a standard error that nobody reads. The log, which never waits, has not started yet.
+fn complain_briefly(message: impl std::fmt::Display) {
+    let text = format!("scrapegate: {message}\n");
+    let (done, is_done) = mpsc::channel::<()>();
+    let again = text.clone();
+    let written = thread::Builder::new().name("complaint".to_owned()).spawn(move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        drop(done);
+    });
+    match written {
+        // It is an error in any case: nothing is sent.
+        Ok(_) => drop(is_done.recv_timeout(COMPLAINT)),
+        // No thread to be had, which is worth more than a message that might wait.
+        Err(_) => drop(io::stderr().write_all(again.as_bytes())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What code waits with: for a future, for a thread, for the clock, for the file system.
-const WAITS: [&str; 10] = [
+const WAITS: [&str; 17] = [
     "spawn_blocking",
     "thread::Builder",
     "thread::sleep",
@@ -16,6 +16,13 @@ const WAITS: [&str; 10] = [
     "fs::read",
     "fs::write",
     "File::o",
+    "symlink_metadata",
+    "remove_file",
+    "procfs::",
+    "to_socket_addrs",
+    ".join()",
+    ".recv_timeout(",
+    "sync_all",
 ];
 
 fn awaits(line: &str) -> bool {

@@ -69,11 +69,12 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// 1 for what the machine refuses, 71 when it is the output, 70 for a mistake of ours.
+    /// 71 when the system refuses threads or the output, 1 for what else it refuses, 70 for a mistake
+    /// of ours.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Signals(_) | Self::Exporter(_) | Self::Remove(_) => exit::MISTAKES,
-            Self::Output(_) => exit::SYSTEM,
+            Self::Output(_) | Self::Proxy(throwaway::Error::Threads(_)) => exit::SYSTEM,
             Self::Proxy(error) if error.is_of_the_system() => exit::MISTAKES,
             Self::Proxy(_) | Self::Scrape(_) | Self::Miscounted { .. } => exit::INTERNAL,
         }

@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use tokio::runtime::Builder;
 
-use super::{FileArgs, VerbosityArgs, complain, exit};
+use super::{FileArgs, VerbosityArgs, complain_briefly, exit};
 use crate::{
     assets::Assets,
     config::{Config, Severity, Sources},
@@ -36,23 +36,23 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     let Loaded { state, findings, files } = load_in_time(&sources);
     let Some((config, assets)) = state else {
         if findings.heal_with_time() {
-            complain(format_args!(
+            complain_briefly(format_args!(
                 "not started (exit code 71, so systemd tries again): {findings}"
             ));
             // Not 78: after that systemd does not try again.
             return exit::SYSTEM.into();
         }
-        complain(format_args!(
+        complain_briefly(format_args!(
             "{}: the configuration has mistakes; nothing is started",
             sources.config_file().display()
         ));
-        complain(findings);
+        complain_briefly(findings);
         return exit::CONFIGURATION.into();
     };
     let logs = match telemetry::start(config.log_format, args.verbosity.verbosity()) {
         Ok(logs) => logs,
         Err(error) => {
-            complain(format_args!("cannot start the thread that writes the log: {error}"));
+            complain_briefly(format_args!("cannot start the thread that writes the log: {error}"));
             return exit::SYSTEM.into();
         }
     };
@@ -94,8 +94,8 @@ fn load_in_time(sources: &Sources) -> Loaded {
             return loaded;
         }
         if !told {
-            complain(&loaded.findings);
-            complain(format_args!(
+            complain_briefly(&loaded.findings);
+            complain_briefly(format_args!(
                 "waiting for up to {} s: the clock may be set soon",
                 PATIENCE.as_secs()
             ));

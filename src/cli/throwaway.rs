@@ -30,6 +30,8 @@ pub(crate) enum Error {
     Folder(#[source] io::Error),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot start the worker threads")]
+    Threads(#[source] io::Error),
     #[error("cannot start the proxy")]
     Proxy(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot set up TLS for the scrape")]
@@ -40,7 +42,7 @@ impl Error {
     /// Whether the machine refuses it. Everything else is a mistake of ours.
     pub(crate) fn is_of_the_system(&self) -> bool {
         match self {
-            Self::Folder(_) | Self::Listen { .. } => true,
+            Self::Folder(_) | Self::Listen { .. } | Self::Threads(_) => true,
             Self::Pki(_) | Self::Proxy(_) | Self::Tls(_) => false,
         }
     }
@@ -89,7 +91,8 @@ impl RunningProxy {
     pub(super) fn start(config: &Config, assets: Assets) -> Result<Self, Error> {
         let server = Server::bind(config, assets).map_err(|error| match error {
             StartError::Listen { address, source } => Error::Listen { address, source },
-            StartError::Given(_) | StartError::Workers(_) => Error::Proxy(error.into()),
+            StartError::Workers(source) => Error::Threads(source),
+            StartError::Given(_) => Error::Proxy(error.into()),
         })?;
         let (address, handle) = (server.address(), server.handle());
         let mut running = JoinSet::new();

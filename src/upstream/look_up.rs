@@ -139,10 +139,11 @@ mod tests {
     use super::*;
 
     type Looked = io::Result<Vec<SocketAddr>>;
+    type Injected = dyn Fn(&str, u16) -> Looked + Send + Sync;
 
     /// Look-ups that hang for the name `dead`, until the sender is dropped.
     struct Setup {
-        look_ups: Arc<LookUps<Box<dyn Fn(&str, u16) -> Looked + Send + Sync>>>,
+        look_ups: Arc<LookUps<Box<Injected>>>,
         hanging: Arc<AtomicUsize>,
         release: mpsc::Sender<()>,
     }
@@ -153,14 +154,14 @@ mod tests {
             let released = Mutex::new(released);
             let hanging = Arc::new(AtomicUsize::new(0));
             let counted = Arc::clone(&hanging);
-            let resolve = move |host: &str, port| {
+            let resolve: Box<Injected> = Box::new(move |host: &str, port| {
                 if host == "dead" {
                     counted.fetch_add(1, Ordering::SeqCst);
                     let _ = released.lock().unwrap().recv();
                 }
                 Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
-            };
-            Self { look_ups: Arc::new(LookUps::new(in_all, Box::new(resolve))), hanging, release }
+            });
+            Self { look_ups: Arc::new(LookUps::new(in_all, resolve)), hanging, release }
         }
 
         fn look_up(&self, host: &'static str, in_line: &InLine) -> JoinHandle<Looked> {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
     net::SocketAddr,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Command, Stdio},
@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::{FcntlArg, fcntl},
     pty::openpty,
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -27,6 +28,7 @@ use crate::{
         pki::{BOTH_VERSIONS, Pki},
         proxy::{ANYWHERE, binary},
     },
+    wait_until,
 };
 
 const SCRAPES: usize = 500;
@@ -220,4 +222,28 @@ fn f01_the_last_records_are_there_at_the_end() {
     setup.log.read_to_string(&mut rest).expect("UTF-8");
     assert_eq!(rest.matches("\"message\":\"scrape\"").count(), 20, "{rest}");
     assert!(rest.lines().last().is_some_and(|line| line.contains("stopped")), "{rest}");
+}
+
+/// Nobody reads standard error, and it is full before the start. The certificate is not valid yet,
+/// which is told before the log has started.
+#[test]
+fn f01_a_start_that_waits_for_its_certificate_does_not_wait_for_a_reader_of_its_messages() {
+    let pki = Pki::new();
+    pki.replace_server(1..10);
+    let files = Files::new(&pki.config_ini(""), "");
+    let (_reader, mut writer) = io::pipe().expect("a pipe");
+    let size = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).expect("its size");
+    writer.write_all(&vec![b'x'; size.try_into().expect("a size")]).expect("full");
+    let begun = Instant::now();
+    let child = Command::new(binary())
+        .args(["run", "--config", &files.config()])
+        .args(ANYWHERE)
+        .stdin(Stdio::null())
+        .stderr(writer)
+        .spawn()
+        .expect("the binary runs");
+    let mut child = Killed(child);
+    wait_until("the end", || matches!(child.0.try_wait(), Ok(Some(_))));
+    assert_eq!(child.0.wait().expect("ours").code(), Some(71));
+    assert!(begun.elapsed() >= Duration::from_secs(10), "it waits for the certificate");
 }

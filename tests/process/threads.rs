@@ -6,6 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use crate::{
     Ended, Killed, run_command,
     support::{
@@ -127,6 +129,39 @@ fn f04_without_a_thread_one_look_up_or_reload_fails_and_the_rest_goes_on() {
 }
 
 #[test]
+fn f04_without_a_thread_the_check_of_a_password_fails_and_the_next_one_works() {
+    let pki = Pki::new();
+    let hash = bcrypt::hash("secret", 4).expect("a hash");
+    let config =
+        pki.config_ini("").replace("[default]\n", &format!("[default]\nauth = user:{hash}\n"));
+    let somebody = as_somebody(54_324);
+    let mut command = Command::new(&somebody[0]);
+    command.args(&somebody[1..]).stdin(Stdio::null());
+    let mut proxy = Proxy::start_through(command, &config, "", ANYWHERE);
+    let mut client = Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("in");
+    let token = STANDARD.encode("user:secret");
+    let mut ask = || {
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: h\r\nAuthorization: Basic {token}\r\n\r\n");
+        client.send(request).expect("sent");
+        client.read_response().expect("an answer")
+    };
+    set_limit(&somebody, proxy.pid(), "1");
+    let refused = ask();
+    assert_eq!((refused.head.status, refused.head.reason.as_str()), (503, "password check failed"));
+    proxy.wait_for_line(&["password_check_failed", "Resource temporarily unavailable"]);
+
+    set_limit(&somebody, proxy.pid(), "4096");
+    let page = ask();
+    assert_eq!(page.head.status, 200, "the same password, over the same connection");
+    let samples = Samples::parse(&page.body.text());
+    let counted = "scrapegate_http_rejected_total{reason=\"password_check_failed\"}";
+    assert_eq!(samples.value(counted), 1.0);
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
 fn f04_the_demo_says_that_there_is_no_thread() {
     let arguments: Vec<String> = ["--nproc=1:1", "--"]
         .map(str::to_owned)
@@ -144,6 +179,6 @@ fn f04_the_demo_says_that_there_is_no_thread() {
     let mut child = Killed(child);
     let err = LineLog::follow("standard error", child.0.stderr.take().expect("piped"));
     err.wait_for_end();
-    assert_ne!(child.0.wait().expect("ours").code(), Some(101), "{:#?}", err.lines());
+    assert_eq!(child.0.wait().expect("ours").code(), Some(71), "{:#?}", err.lines());
     assert!(err.lines().iter().any(|line| line.contains("thread")), "{:#?}", err.lines());
 }

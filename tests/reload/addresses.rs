@@ -199,6 +199,7 @@ fn one_port_that_somebody_else_has_is_refused_and_stays_in_use_where_it_was() {
 
 /// A server in this process, so that the shutdown can come right before a reload, or right after.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test may wait for its own work, and panic")]
 fn f24_in_a_shutdown_no_new_address_is_listened_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = folder.path().join("config.ini");
