@@ -6,7 +6,7 @@
 //!   path: the configuration names it. openITCOCKPIT's CA is its own client certificate, and many
 //!   exporters have a self-signed certificate. webpki refuses a CA as an end entity. Dates, extended
 //!   key usage and names are checked here, and the handshake proves that the peer has the key.
-//! - **X.509 version 1** ([`version1`]) for a certificate that an anchor has signed.
+//! - **X.509 version 1** (`version1`) for a certificate that an anchor has signed.
 //! - **The anchor's own dates.** RFC 5280 §6.1.1 leaves them open and webpki knows none, but a CA that
 //!   has expired must let nobody in. Nor does an anchor sign that says of itself that it is no CA.
 
