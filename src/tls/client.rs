@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls::{
     ClientConfig,
+    client::Resumption,
     pki_types::{CertificateDer, PrivateKeyDer},
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -60,6 +61,9 @@ pub fn client_tls(
         // Not `with_client_auth_cert`: webpki parses no X.509 version 1.
         Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
     };
+    // A resumed handshake shows no certificate, so that one that has expired since, or that is trusted
+    // no longer, would still be accepted.
+    config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -77,3 +77,56 @@ fn the_wall_clock_is_the_systems() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     assert!((now..now + 60).contains(&wall_clock().as_secs()));
 }
+
+/// A handshake over a pipe; each side's kind.
+fn handshake_kinds(
+    client: &Arc<rustls::ClientConfig>,
+    server: &Arc<ServerConfig>,
+) -> [Option<rustls::HandshakeKind>; 2] {
+    let name = "localhost".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::clone(client), name).unwrap();
+    let mut server = rustls::ServerConnection::new(Arc::clone(server)).unwrap();
+    // The tickets come after the handshake.
+    while client.wants_write() || server.wants_write() {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        let mut sent = wire.as_slice();
+        while !sent.is_empty() {
+            server.read_tls(&mut sent).unwrap();
+            server.process_new_packets().unwrap();
+        }
+        let mut wire = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut wire).unwrap();
+        }
+        let mut sent = wire.as_slice();
+        while !sent.is_empty() {
+            client.read_tls(&mut sent).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+    [client.handshake_kind(), server.handshake_kind()]
+}
+
+#[test]
+fn f12_a_server_that_sends_tickets_has_its_certificate_verified_in_each_handshake() {
+    let (certificate, key) = authority("exporter");
+    for version in [&TLS12, &TLS13] {
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        // rustls resumes sessions of its own accord.
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let server = Arc::new(server);
+        let client = Arc::new(client_tls(Servers::Any, None).unwrap());
+        for _ in 0..3 {
+            let kinds = handshake_kinds(&client, &server);
+            assert_eq!(kinds, [Some(rustls::HandshakeKind::Full); 2], "{version:?}");
+        }
+    }
+}
