@@ -1,7 +1,6 @@
 //! Every file that the configuration names, read and checked: certificates, keys, CAs, CRLs,
 //! credentials. What comes out can serve; what is wrong is reported with the line that names it.
 
-mod judge;
 mod pem_files;
 mod upstream_tls;
 mod validity;
@@ -12,11 +11,8 @@ use hyper::header::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
+use self::pem_files::{Beside, Certificates, Reader};
 pub use self::validity::CertificateFile;
-use self::{
-    judge::{Anchors, Own},
-    pem_files::{Beside, Certificates, Reader},
-};
 use crate::{
     access::Access,
     config::{
@@ -26,7 +22,10 @@ use crate::{
     exporter::{Authorization, Exporter, Exporters, UpstreamTls},
     file::{self, Files},
     pem::Purpose,
-    tls::{self, Clients, ServerTls},
+    tls::{
+        self, Clients, ServerTls, date,
+        judge::{self, Anchors, Own},
+    },
 };
 
 /// All that a server needs beside the numbers of the configuration.
@@ -453,9 +452,4 @@ fn beside(files: &TlsFiles) -> Vec<(Purpose, &Path)> {
         all.extend(crl.iter().map(|crl| (Purpose::RevocationLists, &*crl.value)));
     }
     all
-}
-
-fn date(timestamp: i64) -> String {
-    OffsetDateTime::from_unix_timestamp(timestamp)
-        .map_or_else(|_| timestamp.to_string(), |time| time.date().to_string())
 }

@@ -4,6 +4,7 @@ mod certificate;
 mod client;
 mod client_verifier;
 mod handshake;
+pub(crate) mod judge;
 mod server_verifier;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use rustls::{
 };
 
 pub use self::{
-    certificate::{server_key_matches, validity, wall_clock},
+    certificate::{date, server_key_matches, validity, wall_clock},
     client::{ClientConfigError, client_tls},
     client_verifier::ClientVerifier,
     handshake::{HandshakeError, handshake},

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
-use x509_parser::parse_x509_crl;
 
-use super::judge::{self, Verdict};
 use crate::{
     config::{BasicAuth, Findings, Password, Sourced},
     file::{self, Files},
     pem::{self, Contents, Place, Purpose, Remark},
+    tls::judge::{self, Verdict},
 };
 
 /// Certificates with where they are in their file.
@@ -86,7 +85,8 @@ impl<'a> Reader<'a> {
         is_usable
     }
 
-    /// All CRLs of a file. One past its `nextUpdate` is warned about: it refuses every client.
+    /// All CRLs of a file. One past its `nextUpdate` is warned about if it is its CA's newest: it
+    /// refuses every client of that CA.
     pub(super) fn revocation_lists(
         &mut self,
         file: &Sourced<PathBuf>,
@@ -94,15 +94,8 @@ impl<'a> Reader<'a> {
         now: OffsetDateTime,
     ) -> Option<Vec<(Place, Vec<u8>)>> {
         let contents = self.pem(file, MAX_BUNDLE, Purpose::RevocationLists, beside)?;
-        let expired = contents.used.iter().any(|(_, list)| {
-            parse_x509_crl(list).is_ok_and(|(_, list)| {
-                list.next_update().is_some_and(|next| next.timestamp() < now.unix_timestamp())
-            })
-        });
-        if expired {
-            self.findings
-                .push(file.warning("a CRL in it is past its nextUpdate: its clients are refused"));
-        }
+        let expired = judge::expired_lists(&contents.used, now);
+        self.verdicts(file, expired);
         Some(contents.used)
     }
 

@@ -6,7 +6,6 @@ use time::OffsetDateTime;
 
 use super::{
     ders,
-    judge::{self, Anchors, Own},
     pem_files::{Beside, Reader},
 };
 use crate::{
@@ -14,7 +13,11 @@ use crate::{
     exporter::UpstreamTls,
     pem::Purpose,
     scrape::Chain,
-    tls::{Servers, Trust, client_tls, provider},
+    tls::{
+        Servers, Trust, client_tls,
+        judge::{self, Anchors, Own},
+        provider,
+    },
 };
 
 /// Reads the files. What is wrong with none of them is said of `owner`.
@@ -68,7 +71,9 @@ fn trusted<T>(
     match &tls.ca {
         Some(file) => {
             let anchors = reader.certificates(file, Purpose::ServerAuthorities, &[])?;
-            let verdicts = judge::anchors(&anchors, Anchors::OfServers, OffsetDateTime::now_utc());
+            let name = tls.server_name.to_str();
+            let role = Anchors::OfServers { name: &name };
+            let verdicts = judge::anchors(&anchors, role, OffsetDateTime::now_utc());
             if !reader.verdicts(file, verdicts) {
                 return None;
             }

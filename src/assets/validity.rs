@@ -39,13 +39,14 @@ impl CertificateFile {
             Some(format!("the {role} certificate is not valid before {begins}"))
         } else if now > *expires {
             Some(if is_list {
-                format!("the {role} is out of date since {date}: no client of its CA is let in")
+                format!("the {role} expired on {date}: no client of its CA is let in")
             } else {
                 format!("the {role} certificate expired on {date}")
             })
         } else if now + soon > *expires {
             Some(if is_list {
-                format!("the {role} is out of date from {expires} on")
+                let (hour, minute, second) = expires.to_hms();
+                format!("the {role} expires on {date} at {hour:02}:{minute:02}:{second:02} UTC")
             } else {
                 format!("the {role} certificate expires on {date}")
             })
@@ -76,8 +77,8 @@ mod tests {
         }
         assert_eq!(says(LISTS, day(199)), None);
         let soon = says(LISTS, day(200) - Duration::hours(5)).expect("a word");
-        assert!(soon.starts_with("the clients' CRL is out of date from 1970-07-20"), "{soon}");
+        assert_eq!(soon, "the clients' CRL expires on 1970-07-20 at 00:00:00 UTC");
         let past = says(LISTS, day(201)).expect("a word");
-        assert!(past.contains("out of date since 1970-07-20: no client"), "{past}");
+        assert!(past.contains("the clients' CRL expired on 1970-07-20: no client"), "{past}");
     }
 }

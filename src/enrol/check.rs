@@ -9,8 +9,11 @@ use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 use crate::{
     error::{Cause, EnrolError},
     peer::hex,
-    pem::{self, Purpose},
-    tls::{self, Clients, TlsLevel},
+    pem::{self, Place, Purpose},
+    tls::{
+        self, Clients, TlsLevel,
+        judge::{self, Anchors, Own, Verdict},
+    },
 };
 
 /// The body of a `POST`; the agent passes over other members too.
@@ -44,10 +47,11 @@ impl Checked {
     ) -> Result<Self, EnrolError> {
         let Posted { signed, ca } =
             serde_json::from_slice(body).map_err(|error| EnrolError::Malformed(place(&error)))?;
-        let chain = certificates(&signed, Purpose::Chain)
+        let placed_chain = certificates(&signed, Purpose::Chain)
             .map_err(|problem| EnrolError::Unreadable("signed", problem))?;
-        let anchors = certificates(&ca, Purpose::ClientAuthorities)
+        let placed_anchors = certificates(&ca, Purpose::ClientAuthorities)
             .map_err(|problem| EnrolError::Unreadable("ca", problem))?;
+        let (chain, anchors) = (ders(&placed_chain), ders(&placed_anchors));
         let key = key.ok_or(EnrolError::WrongKey)?;
         let leaf = chain.first().ok_or(EnrolError::WrongKey)?;
         let signing_key = tls::provider()
@@ -67,7 +71,16 @@ impl Checked {
         }
         let (subject, ca_sha256) = (subject.subject().to_string(), hex(&sha256(anchor.as_raw())));
         let subject = subject.escape_debug().to_string();
-        // What a reload is going to do with them.
+        // What a reload is going to do with them. What it refuses must not be stored: the host could not
+        // start with it.
+        let verdicts = judge::chain(&placed_chain, Own::EnrolledServer, now)
+            .into_iter()
+            .chain(judge::anchors(&placed_anchors, Anchors::OfClients, now));
+        for verdict in verdicts {
+            if let Verdict::Error(problem) = verdict {
+                return Err(EnrolError::Unusable(problem.into()));
+            }
+        }
         let clients = Clients::Require { anchors: anchors.clone(), crls: Vec::new() };
         tls::server_tls(TlsLevel::default(), chain.clone(), key, clients)
             .map_err(|error| EnrolError::Unusable(error.into()))?;
@@ -86,10 +99,17 @@ pub(super) fn readable(pem: &str, purpose: Purpose) -> Vec<CertificateDer<'stati
 }
 
 /// All certificates of a PEM text, or what is wrong with it.
-fn certificates(pem: &str, purpose: Purpose) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(
+    pem: &str,
+    purpose: Purpose,
+) -> Result<Vec<(Place, CertificateDer<'static>)>, String> {
     let contents = pem::read(pem.as_bytes(), purpose);
     contents.check()?;
-    Ok(contents.used.into_iter().map(|(_, der)| der.into()).collect())
+    Ok(contents.used.into_iter().map(|(place, der)| (place, der.into())).collect())
+}
+
+fn ders(placed: &[(Place, CertificateDer<'static>)]) -> Vec<CertificateDer<'static>> {
+    placed.iter().map(|(_, der)| der.clone()).collect()
 }
 
 /// Those that can be read to their last byte.

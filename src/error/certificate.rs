@@ -65,11 +65,14 @@ pub enum CertificateFault {
     /// No signature leads to a trusted certificate.
     #[error("the certificate is not signed by a trusted CA")]
     UnknownIssuer,
+    /// Signed by an intermediate CA, which is not looked at for version 1.
+    #[error("a version 1 certificate must be signed directly by a CA in `client-ca` or `ca-file`")]
+    Version1BelowIntermediate,
     /// Signed by a trusted certificate that says that it is not a CA.
     #[error("the trusted certificate that signed it is not a CA certificate")]
     NotACa,
     /// A CA certificate that is not itself among the trusted ones, shown as the peer's own.
-    #[error("it is a CA certificate (CA:TRUE), and not itself among the trusted certificates")]
+    #[error("the peer's certificate is a CA certificate that is not in the trusted file")]
     Ca,
     /// On a list.
     #[error("the certificate, or a CA that signed it, is revoked")]
@@ -78,7 +81,7 @@ pub enum CertificateFault {
     #[error("no revocation list (CRL) of the certificate's issuer is configured")]
     NoList,
     /// A list past its `nextUpdate`.
-    #[error("the revocation list (CRL) is out of date since {at}", at = Moment(*.0))]
+    #[error("the CRL expired on {at}", at = Moment(*.0))]
     ListOutOfDate(i64),
     /// A list with the issuer's name and another's signature.
     #[error("the revocation list (CRL) is not signed by the certificate's issuer")]
@@ -143,9 +146,10 @@ impl From<CertificateFault> for rustls::Error {
             }
             CertificateFault::NotYetValid(..) => CertificateError::NotValidYet,
             CertificateFault::Expired(..) => CertificateError::Expired,
-            CertificateFault::UnknownIssuer | CertificateFault::NotACa | CertificateFault::Ca => {
-                CertificateError::UnknownIssuer
-            }
+            CertificateFault::UnknownIssuer
+            | CertificateFault::Version1BelowIntermediate
+            | CertificateFault::NotACa
+            | CertificateFault::Ca => CertificateError::UnknownIssuer,
             CertificateFault::Revoked => CertificateError::Revoked,
             CertificateFault::NoList | CertificateFault::ListNotSigned => {
                 CertificateError::UnknownRevocationStatus

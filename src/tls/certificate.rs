@@ -6,6 +6,7 @@ use rustls::{
     pki_types::{CertificateDer, UnixTime},
     sign::SigningKey,
 };
+use time::OffsetDateTime;
 use x509_parser::parse_x509_certificate;
 
 /// What the wall clock shows, by which certificates are valid or not.
@@ -23,6 +24,13 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
     let validity = parsed.validity();
     Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+/// A day of UTC for a message, from seconds since 1970.
+#[must_use]
+pub fn date(timestamp: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(timestamp)
+        .map_or_else(|_| timestamp.to_string(), |time| time.date().to_string())
 }
 
 /// Whether a private key belongs to a certificate. `None` when one of them cannot be read.

@@ -5,6 +5,10 @@
 //! may refuse, or what the clock or another file mends, is a warning.
 
 mod algorithm;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashSet, net::IpAddr};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
@@ -17,15 +21,15 @@ use x509_parser::{
     x509::{X509Name, X509Version},
 };
 
-use super::date;
+use super::{date, verify::signs};
 use crate::pem::Place;
 
 /// Certificates with where they are in their file.
-pub(super) type Placed = [(Place, CertificateDer<'static>)];
+pub(crate) type Placed = [(Place, CertificateDer<'static>)];
 
 /// Whose certificate an own one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Own {
+pub(crate) enum Own {
     /// This server's, which scrapers verify.
     Server,
     /// The same from enrolment: openITCOCKPIT does not verify it.
@@ -36,16 +40,19 @@ pub(super) enum Own {
 
 /// What certificates of CAs are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Anchors {
+pub(crate) enum Anchors<'a> {
     /// `client-ca`, with the lists of `client-crl` if there is one.
     OfClients,
     /// `ca-file`, `--cacert`.
-    OfServers,
+    OfServers {
+        /// The name that the server is asked by.
+        name: &'a str,
+    },
 }
 
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It can never work.
     Error(String),
     /// It may not work.
@@ -53,7 +60,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges an own certificate and those behind it.
-pub(super) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdict> {
+pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdict> {
     let parsed = parsed(chain);
     let mut verdicts = Vec::new();
     let Some(((place, leaf), issuers)) = parsed.split_first() else { return verdicts };
@@ -72,16 +79,23 @@ pub(super) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
             ));
         }
     }
-    let has_names = || {
-        let names = leaf.subject_alternative_name().ok().flatten();
-        names.is_some_and(|names| {
-            let is_name = |name: &GeneralName<'_>| {
-                matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_))
-            };
-            names.value.general_names.iter().any(is_name)
-        })
-    };
-    if own == Own::Server && !has_names() {
+    if own == Own::Client {
+        let validity = leaf.validity();
+        let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        if end < now.unix_timestamp() {
+            warn(format!(
+                "{place} expired on {}, so the server refuses it: have it issued again",
+                date(end)
+            ));
+        } else if begin > now.unix_timestamp() {
+            warn(format!(
+                "{place} is not valid before {}, so the server refuses it until then: check this \
+                 host's clock",
+                date(begin)
+            ));
+        }
+    }
+    if own == Own::Server && !has_names(leaf) {
         warn(format!(
             "{place} has no DNS name or address in a subjectAltName, so Prometheus refuses it unless \
              `insecure_skip_verify` is set: issue it with subjectAltName=DNS:HOST"
@@ -116,37 +130,41 @@ pub(super) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
 }
 
 /// Judges certificates that are trusted.
-pub(super) fn anchors(anchors: &Placed, role: Anchors, now: OffsetDateTime) -> Vec<Verdict> {
+pub(crate) fn anchors(anchors: &Placed, role: Anchors<'_>, now: OffsetDateTime) -> Vec<Verdict> {
     let parsed = parsed(anchors);
     let mut verdicts = Vec::new();
     for (place, anchor) in &parsed {
+        let signs = signs(anchor);
         let unusable = algorithm::of_public(anchor.public_key())
             .map(|problem| format!("{place} has {problem}"))
             .or_else(|| constraint(place, anchor))
-            .or_else(|| critical(anchor).map(|what| format!("{place} {what}")));
+            .or_else(|| critical(place, anchor).filter(|_| !signs));
         match unusable {
-            Some(text) if role == Anchors::OfServers && parsed.len() > 1 => {
+            Some(text) if matches!(role, Anchors::OfServers { .. }) && parsed.len() > 1 => {
                 verdicts.push(Verdict::Warning(text));
             }
             Some(text) => verdicts.push(Verdict::Error(text)),
+            None if signs => verdicts.extend(critical(place, anchor).map(Verdict::Warning)),
             None => {}
         }
-        if role == Anchors::OfClients {
-            verdicts.extend(leaf(place, anchor).map(Verdict::Warning));
-        }
+        let own = match role {
+            Anchors::OfClients => leaf(place, anchor),
+            Anchors::OfServers { name } => own_of_server(place, anchor, name),
+        };
+        verdicts.extend(own.map(Verdict::Warning));
     }
     verdicts.extend(dates(&parsed, role, now));
     verdicts
 }
 
 /// Judges a private key that TLS may not be able to use.
-pub(super) fn key(key: &PrivateKeyDer<'_>) -> Option<String> {
+pub(crate) fn key(key: &PrivateKeyDer<'_>) -> Option<String> {
     algorithm::of_private(key).map(|problem| format!("it is {problem}"))
 }
 
 /// Judges revocation lists, and how they fit to the CAs. What is wrong with the CAs comes first, then
 /// what is wrong with the lists. Without any list nothing is looked up.
-pub(super) fn lists(anchors: &Placed, lists: &[(Place, Vec<u8>)]) -> (Vec<Verdict>, Vec<Verdict>) {
+pub(crate) fn lists(anchors: &Placed, lists: &[(Place, Vec<u8>)]) -> (Vec<Verdict>, Vec<Verdict>) {
     let (mut of_anchors, mut of_lists) = (Vec::new(), Vec::new());
     let anchors = parsed(anchors);
     let lists: Vec<_> = lists
@@ -155,6 +173,7 @@ pub(super) fn lists(anchors: &Placed, lists: &[(Place, Vec<u8>)]) -> (Vec<Verdic
         .collect();
     if !lists.is_empty() {
         of_anchors.extend(anchors.iter().filter_map(|anchor| without_list(anchor, &lists)));
+        of_anchors.extend(namesakes(&anchors, &lists));
     }
     for (place, list) in &lists {
         let unsupported = unsupported_list(list).map(Verdict::Error);
@@ -172,33 +191,61 @@ fn parsed(all: &Placed) -> Vec<(&Place, X509Certificate<'_>)> {
     all.iter().filter_map(|(place, der)| Some((place, parse(der)?))).collect()
 }
 
-/// RFC 5280 sections 4.2.1.9 and 4.2.1.3. Many CAs have neither extension, and those of version 1
-/// cannot.
-fn signs(certificate: &X509Certificate<'_>) -> bool {
-    let constraints = certificate.basic_constraints().ok().flatten();
-    let usage = certificate.key_usage().ok().flatten();
-    constraints.is_none_or(|constraints| constraints.value.ca)
-        && usage.is_none_or(|usage| usage.value.key_cert_sign())
-}
-
 /// A client's own certificate is a fine anchor, but hardly ever meant where one of a CA is asked for.
 fn leaf(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
-    let issuer = shown(anchor.issuer());
-    if !signs(anchor) {
-        return Some(format!(
-            "{place} is not a CA certificate: it lets in a client that shows this very certificate, \
-             and nobody else. If `{issuer}` signed the clients' certificates, put its certificate here"
-        ));
+    if signs(anchor) {
+        return None;
     }
-    let has_constraints = anchor.basic_constraints().is_ok_and(|constraints| constraints.is_some());
-    let is_meant_to_sign =
-        anchor.version != X509Version::V3 || has_constraints || anchor.subject() == anchor.issuer();
-    (!is_meant_to_sign).then(|| {
-        format!(
-            "{place} seems not to be a CA certificate: it has no basicConstraints, and `{issuer}` \
-             issued it. If `{issuer}` signed the clients' certificates, put its certificate here"
-        )
+    let issuer = shown(anchor.issuer());
+    let why = match anchor.basic_constraints() {
+        Ok(None) => " (it has no basicConstraints)",
+        Ok(Some(_)) | Err(_) => "",
+    };
+    Some(format!(
+        "{place} is not a CA certificate{why}: it lets in a client that shows this very certificate, \
+         and nobody else. If `{issuer}` signed the clients' certificates, put its certificate here"
+    ))
+}
+
+fn has_names(certificate: &X509Certificate<'_>) -> bool {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    names.is_some_and(|names| {
+        let is_name = |name: &GeneralName<'_>| {
+            matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_))
+        };
+        names.value.general_names.iter().any(is_name)
     })
+}
+
+/// A server's own certificate that is trusted, and refused when the server shows it.
+///
+/// A CA needs no names. So without them a certificate that may sign counts as the server's own only if
+/// its common name is the one that the server is asked by.
+fn own_of_server(place: &Place, anchor: &X509Certificate<'_>, name: &str) -> Option<String> {
+    if anchor.version != X509Version::V3 || anchor.subject() != anchor.issuer() {
+        return None;
+    }
+    let signs = signs(anchor);
+    let is_asked_by = |common_name: &str| common_name.eq_ignore_ascii_case(name);
+    let is_named = || {
+        let mut names = anchor.subject().iter_common_name();
+        names.any(|name| name.as_str().is_ok_and(is_asked_by))
+    };
+    let usage = anchor.extended_key_usage().ok().flatten().map(|usage| usage.value);
+    let (lacks, remedy) = if usage.is_some_and(|usage| !usage.any && !usage.server_auth) {
+        ("no serverAuth in its extended key usage", "extendedKeyUsage=serverAuth".to_owned())
+    } else if !has_names(anchor) && (!signs || is_named()) {
+        let kind = if name.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
+        let remedy = format!("subjectAltName={kind}:{name}");
+        ("no DNS name or address in a subjectAltName", remedy)
+    } else {
+        return None;
+    };
+    let works = if signs { "works as a CA only" } else { "trusts no server" };
+    Some(format!(
+        "{place} {works}: it has {lacks}, so a server that shows it is refused. If it is the server's \
+         own certificate, issue it with {remedy}"
+    ))
 }
 
 /// webpki refuses whatever a CA with such constraints has signed.
@@ -214,8 +261,9 @@ fn constraint(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
     })
 }
 
-/// A critical extension that webpki does not know, so that it takes the certificate for nothing.
-fn critical(anchor: &X509Certificate<'_>) -> Option<String> {
+/// A critical extension that webpki does not know. It ignores those of a CA that is trusted, and
+/// refuses a peer that shows the certificate itself.
+fn critical(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
     let is_unknown = |extension: &&X509Extension<'_>| {
         extension.critical
             && !matches!(
@@ -240,11 +288,21 @@ fn critical(anchor: &X509Certificate<'_>) -> Option<String> {
         ParsedExtension::InhibitAnyPolicy(_) => "inhibitAnyPolicy",
         _ => "",
     };
-    let name = if name.is_empty() { String::new() } else { format!(" {name}") };
-    Some(format!(
-        "has the critical extension{name}, which is not supported: issue it without that extension, \
-         or with it not critical"
-    ))
+    let what = match name {
+        "" => "a critical extension that is not supported".to_owned(),
+        name => format!("the critical extension {name}"),
+    };
+    Some(if signs(anchor) {
+        format!(
+            "{place} has {what}: certificates it signed work, but it cannot itself be used as a client \
+             or server certificate"
+        )
+    } else {
+        format!(
+            "{place} has {what}, so a peer that shows it is refused: issue it without that extension, \
+             or with it not critical"
+        )
+    })
 }
 
 fn has_weak_signature(certificate: &X509Certificate<'_>) -> bool {
@@ -258,13 +316,13 @@ fn has_weak_signature(certificate: &X509Certificate<'_>) -> bool {
 /// without a restart, so it stops nothing.
 fn dates(
     parsed: &[(&Place, X509Certificate<'_>)],
-    role: Anchors,
+    role: Anchors<'_>,
     now: OffsetDateTime,
 ) -> Vec<Verdict> {
     let now = now.unix_timestamp();
     let consequence = match role {
         Anchors::OfClients => "no client is let in by it",
-        Anchors::OfServers => "no server is trusted by it",
+        Anchors::OfServers { .. } => "no server is trusted by it",
     };
     let of = |(place, anchor): &(&Place, X509Certificate<'_>)| {
         let validity = anchor.validity();
@@ -304,12 +362,64 @@ fn without_list(
     // RFC 5280 section 4.2.1.3.
     let usage = anchor.key_usage().ok().flatten();
     usage.is_some_and(|usage| !usage.value.crl_sign()).then(|| {
-        Verdict::Error(format!(
-            "{place} may not sign CRLs (its key usage has no cRLSign), so its CRL counts for nothing \
-             and every client is refused: issue the CA certificate with \
-             keyUsage=keyCertSign,cRLSign"
+        Verdict::Warning(format!(
+            "{place} has no cRLSign in its key usage: OpenSSL rejects its CRLs, scrapegate accepts \
+             them. Reissue it with keyUsage=keyCertSign,cRLSign"
         ))
     })
+}
+
+/// CAs of one name with different keys. Lists are told apart by the name, so that only one of those
+/// CAs has a list.
+fn namesakes(
+    anchors: &[(&Place, X509Certificate<'_>)],
+    lists: &[(&Place, CertificateRevocationList<'_>)],
+) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for (index, (place, anchor)) in anchors.iter().enumerate() {
+        let has_list = lists.iter().any(|(_, list)| list.issuer() == anchor.subject());
+        let is_other = |(_, other): &&(&Place, X509Certificate<'_>)| {
+            other.subject() == anchor.subject()
+                && other.public_key().raw != anchor.public_key().raw
+                && signs(other)
+        };
+        let other = anchors.iter().take(index).find(is_other);
+        if let Some((other, _)) = other.filter(|_| has_list && signs(anchor)) {
+            verdicts.push(Verdict::Warning(format!(
+                "{other} and {place} have the same subject and different keys. Only the newest CRL of a \
+                 subject is used, so clients of the older CA are refused: give the new CA another \
+                 subject"
+            )));
+        }
+    }
+    verdicts
+}
+
+/// Lists past their `nextUpdate`. Of an issuer's lists only the newest counts.
+pub(crate) fn expired_lists(lists: &[(Place, Vec<u8>)], now: OffsetDateTime) -> Vec<Verdict> {
+    /// issuingDistributionPoint, RFC 5280 section 5.2.5.
+    const SCOPE: Oid<'_> = oid!(2.5.29.28);
+
+    let mut lists: Vec<_> = lists
+        .iter()
+        .filter_map(|(place, der)| Some((place, parse_x509_crl(der).ok()?.1)))
+        .collect();
+    lists.sort_by_key(|(_, list)| std::cmp::Reverse(list.last_update().timestamp()));
+    let mut seen = HashSet::new();
+    let mut verdicts = Vec::new();
+    for (place, list) in &lists {
+        let scope = list.extensions().iter().find(|extension| extension.oid == SCOPE);
+        let is_newest = seen.insert((list.issuer().as_raw(), scope.map(|scope| scope.value)));
+        let end = list.next_update().map(|end| end.timestamp());
+        if let Some(end) = end.filter(|end| is_newest && *end <= now.unix_timestamp()) {
+            verdicts.push(Verdict::Warning(format!(
+                "{place} is a CRL that expired on {}: clients of `{}` are refused until you replace it",
+                date(end),
+                shown(list.issuer())
+            )));
+        }
+    }
+    verdicts
 }
 
 fn issuer_of_list(

@@ -7,7 +7,9 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::verify::{Role, Trust, verify_tls12_signature, verify_tls13_signature};
+use super::verify::{
+    Role, Trust, verify_tls12_key, verify_tls12_signature, verify_tls13_key, verify_tls13_signature,
+};
 
 /// Which servers are trusted.
 #[derive(Debug)]
@@ -46,7 +48,11 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        let verify = match self.servers {
+            Servers::Of(_) => verify_tls12_signature,
+            Servers::Any => verify_tls12_key,
+        };
+        verify(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -55,7 +61,11 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        let verify = match self.servers {
+            Servers::Of(_) => verify_tls13_signature,
+            Servers::Any => verify_tls13_key,
+        };
+        verify(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -20,15 +20,27 @@ use std::cell::Cell;
 
 use rustls::{
     crypto::WebPkiSupportedAlgorithms,
-    pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, TrustAnchor, UnixTime},
+    pki_types::{
+        CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer,
+        TrustAnchor, UnixTime,
+    },
 };
 use webpki::{EndEntityCert, KeyUsage};
+use x509_parser::{
+    asn1_rs::{Any, FromDer as _},
+    parse_x509_certificate,
+};
 
 use self::{anchor::Anchor, revocation::Lists, version1::Version1};
 use crate::error::certificate::{CertificateFault, Link, Purpose, RefusedCertificate, report};
 
 pub use self::revocation::ListError;
-pub(super) use self::signature::{verify_tls12_signature, verify_tls13_signature};
+pub(super) use self::{
+    anchor::signs,
+    signature::{
+        verify_tls12_key, verify_tls12_signature, verify_tls13_key, verify_tls13_signature,
+    },
+};
 
 /// Why a set of certificates and lists cannot be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +155,7 @@ impl Trust {
             anchor.holds_at(now, Link::Leaf)?;
             anchor.serves(role.purpose())?;
         } else if let Some(leaf) = &version1 {
-            self.is_signed_by_an_anchor(leaf, now)?;
+            self.is_signed_by_an_anchor(leaf, intermediates, now)?;
         } else {
             self.has_a_path(role.purpose(), leaf, intermediates, now)?;
         }
@@ -206,19 +218,20 @@ impl Trust {
         Err(fault)
     }
 
-    /// X.509 version 1 (RFC 5280 §4.1.2.1). Such a certificate cannot say that it is a CA, so only an
-    /// anchor can have signed the peer's.
+    /// X.509 version 1 (RFC 5280 §4.1.2.1). webpki builds no path for such a certificate, and none is
+    /// built here: an anchor has to have signed it.
     fn is_signed_by_an_anchor(
         &self,
         leaf: &Version1<'_>,
+        intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), CertificateFault> {
         leaf.holds_at(now)?;
         let mut fault = CertificateFault::UnknownIssuer;
         let issuers = self.roots.iter().zip(&self.anchors);
-        for (_, anchor) in issuers.filter(|(root, _)| leaf.names_as_issuer(root)) {
+        for (_, anchor) in issuers.filter(|(root, _)| is_name_of(root, leaf.issuer())) {
             let checked = leaf
-                .is_signed_by(anchor, &self.algorithms)
+                .is_signed_with(&anchor.key()?, &self.algorithms)
                 .and_then(|()| anchor.may_sign_at(now))
                 .and_then(|()| anchor.constrains_no_names())
                 .and_then(|()| self.lists.check(leaf, anchor, now, &self.algorithms));
@@ -229,7 +242,26 @@ impl Trust {
                 Err(of_this) => fault = of_this,
             }
         }
+        if fault == CertificateFault::UnknownIssuer && self.is_below_one_of(leaf, intermediates) {
+            fault = CertificateFault::Version1BelowIntermediate;
+        }
         Err(fault)
+    }
+
+    /// Whether one of `intermediates` signed it, and a trusted CA one of them.
+    fn is_below_one_of(&self, leaf: &Version1<'_>, intermediates: &[CertificateDer<'_>]) -> bool {
+        let parsed =
+            || intermediates.iter().filter_map(|der| Some(parse_x509_certificate(der).ok()?.1));
+        let is_trusted = parsed().any(|intermediate| {
+            let issuer = intermediate.issuer().as_raw();
+            self.roots.iter().any(|root| is_name_of(root, issuer))
+        });
+        is_trusted
+            && parsed().any(|intermediate| {
+                let key = SubjectPublicKeyInfoDer::from(intermediate.public_key().raw);
+                intermediate.subject().as_raw() == leaf.issuer()
+                    && leaf.is_signed_with(&key, &self.algorithms).is_ok()
+            })
     }
 
     /// When the first of the lists is out of date (`nextUpdate`), in seconds since 1970. Of an
@@ -248,6 +280,12 @@ impl Trust {
     }
 }
 
+/// Whether this encoded name is that of `root`.
+fn is_name_of(root: &TrustAnchor<'_>, name: &[u8]) -> bool {
+    // webpki has the contents of names.
+    Any::from_der(name).is_ok_and(|(_, name)| name.data == root.subject.as_ref())
+}
+
 /// A certificate with what is wrong with it.
 fn refused(leaf: &CertificateDer<'_>, fault: CertificateFault) -> RefusedCertificate {
     /// Longest name in a log record, in characters.
@@ -255,7 +293,7 @@ fn refused(leaf: &CertificateDer<'_>, fault: CertificateFault) -> RefusedCertifi
     let name = |name: &x509_parser::x509::X509Name<'_>| {
         name.to_string().chars().take(MAX_NAME).collect::<String>().escape_debug().to_string()
     };
-    let (subject, issuer) = x509_parser::parse_x509_certificate(leaf).map_or_else(
+    let (subject, issuer) = parse_x509_certificate(leaf).map_or_else(
         |_| Default::default(),
         |(_, parsed)| (name(parsed.subject()), name(parsed.issuer())),
     );

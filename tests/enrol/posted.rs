@@ -1,6 +1,9 @@
 //! What is posted, and refused: the files stay as they were.
 
-use rcgen::{CertificateParams, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, GeneralSubtree, IsCa, KeyPair,
+    NameConstraints,
+};
 use serde_json::json;
 
 use crate::{
@@ -21,6 +24,18 @@ fn no_ca(key: KeyPair) -> Authority {
     Authority::self_signed(params, key).expect("a certificate")
 }
 
+/// A CA with which a start is refused.
+pub(crate) fn unusable_ca(name: &str) -> Authority {
+    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DirectoryName(DistinguishedName::new())],
+        excluded_subtrees: Vec::new(),
+    });
+    Authority::self_signed(params, new_key()).expect("a CA certificate")
+}
+
 /// Bodies that must be refused, each with its reason.
 fn bad(key: &KeyPair, ca: &Authority) -> Vec<(&'static str, String, &'static str)> {
     let good = certificate(ca, key, |_| ());
@@ -39,6 +54,8 @@ fn bad(key: &KeyPair, ca: &Authority) -> Vec<(&'static str, String, &'static str
     let expired = certificate(ca, key, |it| it.not_after = in_days(-1));
     let early = certificate(ca, key, |it| it.not_before = in_days(1));
     let old_ca = forge::authority("monitoring", new_key(), -10..-1);
+    let unusable = unusable_ca("unusable");
+    let under_unusable = certificate(&unusable, key, |_| ());
     let under_old = certificate(&old_ca, key, |_| ());
     vec![
         (
@@ -67,6 +84,11 @@ fn bad(key: &KeyPair, ca: &Authority) -> Vec<(&'static str, String, &'static str
             "of an expired CA",
             signed(&under_old, &old_ca.pem()),
             "certificate or CA is not valid now",
+        ),
+        (
+            "of a CA with which no start is possible",
+            signed(&under_unusable, &unusable.pem()),
+            "certificate or CA cannot be used",
         ),
         ("empty texts", signed("", ""), readable),
         ("no PEM", signed("certificate", "ca"), readable),

@@ -116,9 +116,12 @@ fn a_renewal_that_is_refused_changes_nothing() {
     let host = Host::enrolled(&ca, "");
     let before = host.files();
     let other_key = rcgen::KeyPair::generate().expect("a key");
+    // With this one a reload and a start are refused.
+    let unusable = crate::posted::unusable_ca("monitoring");
     for body in [
         signed(&certificate(&ca, &other_key, |_| ()), &ca.pem()),
         signed("", ""),
+        signed(&host.certificate(&unusable), &unusable.pem()),
         "garbage".to_owned(),
     ] {
         let answer = host.renew(as_ca(&ca), &body);

@@ -124,7 +124,7 @@ fn f08_a_self_signed_certificate_in_ca_file_is_trusted_on_its_dates_and_for_its_
 fn f08_another_self_signed_certificate_of_that_name_is_not_trusted() {
     let (trusted, shown) =
         (self_signed(&["localhost"], -1..100), self_signed(&["localhost"], -1..100));
-    let why = "it is a CA certificate (CA:TRUE), and not itself among the trusted";
+    let why = "the peer's certificate is a CA certificate that is not in the trusted file";
     assert_refused(&shown, &trusting(&[&trusted.certificate], "localhost"), why);
     // The certificate without its key is worth nothing.
     let thief = Shown { certificate: trusted.certificate.clone(), key: shown.key };
@@ -202,4 +202,25 @@ fn f09_a_version_1_certificate_is_shown_to_an_exporter_that_asks_for_one() {
     let mut client =
         Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
     assert_eq!(client.get("/prometheus?exporter=e").head.status, 200);
+}
+
+#[test]
+fn f08_with_skip_verify_a_certificate_with_an_unknown_critical_extension_is_taken_for_its_key() {
+    let unknown = || {
+        // An OID of documentation, with NULL as its contents.
+        let mut unknown = rcgen::CustomExtension::from_oid_content(&[2, 999, 3], vec![5, 0]);
+        unknown.set_criticality(true);
+        unknown
+    };
+    let key = KeyPair::generate().expect("a key");
+    let mut with_it = params(&["localhost"], -1..100);
+    with_it.custom_extensions.push(unknown());
+    let certificate = with_it.self_signed(&key).expect("a certificate").into();
+    let shown = Shown { certificate, key };
+    assert_scraped(&shown, &skipping);
+    let own = [&shown.certificate];
+    let why = "a certificate has a critical extension that is not supported";
+    assert_refused(&shown, &trusting(&own, "localhost"), why);
+    let thief = Shown { certificate: shown.certificate.clone(), key: self_signed(&[], 0..1).key };
+    assert_refused(&thief, &skipping, "the handshake is not signed with the certificate's key");
 }

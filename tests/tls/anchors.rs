@@ -68,3 +68,36 @@ fn f12_a_ca_that_was_renewed_with_its_key_lets_in_beside_the_expired_one() {
         }
     }
 }
+
+/// certificatePolicies with one policy, critical.
+fn policies() -> rcgen::CustomExtension {
+    let content = vec![0x30, 0x07, 0x30, 0x05, 0x06, 0x03, 0x2a, 0x03, 0x04];
+    let mut policies = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 32], content);
+    policies.set_criticality(true);
+    policies
+}
+
+#[test]
+fn f11_a_ca_with_an_unknown_critical_extension_signs_clients_and_is_none_itself() {
+    let pki = Pki::new();
+    let mut params = forge::authority_until(forge::in_days(10));
+    params.custom_extensions.push(policies());
+    let ca = Authority::self_signed(params, forge::new_key()).expect("a CA certificate");
+    let setup = trusting(&pki, &[&ca]);
+    let shown = forge::credentials(&ca, |_| {}, &[]);
+    let same = forge::credentials(&ca, |params| params.custom_extensions.push(policies()), &[]);
+    for &version in BOTH_VERSIONS {
+        let with = |chain, key| pki.client_with(&[version], chain, key);
+        setup.assert_lets_in_and_counts(with(shown.chain.clone(), &shown.key));
+        let alert = AlertDescription::BadCertificate;
+        for config in [with(vec![ca.der().clone()], ca.key()), with(same.chain.clone(), &same.key)]
+        {
+            setup.assert_refuses(config, alert);
+        }
+    }
+    setup.proxy.wait_for_log("the reason", |record| {
+        record["fields"]["reason"]
+            .as_str()
+            .is_some_and(|it| it.contains("a critical extension that is not supported"))
+    });
+}

@@ -60,7 +60,9 @@ fn a_list_past_its_next_update_vouches_for_nobody() {
     assert_refused(&pki, &setup, &with_serial(&pki, GOOD), AlertDescription::UnknownCA);
     setup.proxy.wait_for_log("a warning about the list", |record| {
         record["level"] == "WARN"
-            && record["fields"]["message"].as_str().is_some_and(|it| it.contains("nextUpdate"))
+            && record["fields"]["message"]
+                .as_str()
+                .is_some_and(|it| it.contains("is a CRL that expired on "))
     });
 }
 
@@ -110,4 +112,28 @@ fn every_certificate_of_a_chain_needs_a_list_of_its_issuer() {
     let setup = with_lists(&pki, &forge::revocation_list(pki.ca(), &[], CURRENT));
     let below = forge::credentials(&intermediate, |_| {}, &[&intermediate]);
     assert_refused(&pki, &setup, &below, AlertDescription::UnknownCA);
+}
+
+#[test]
+fn f11_a_list_of_a_ca_whose_key_usage_has_no_crl_sign_counts_all_the_same() {
+    let pki = Pki::new();
+    let key = forge::new_key();
+    let again = rcgen::KeyPair::from_pem(&key.serialize_pem()).expect("a key again");
+    // rcgen signs lists with keyUsage cRLSign only: the same CA, once with it.
+    let signer = forge::authority("intermediate", key, CURRENT);
+    let mut params = forge::authority_until(forge::in_days(10));
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let ca = forge::Authority::self_signed(params, again).expect("a CA certificate");
+    let (trusted, lists) = (pki.path("trusted.pem"), pki.path("lists.pem"));
+    std::fs::write(&trusted, ca.pem() + &pki.ca().pem()).expect("written");
+    std::fs::write(&lists, forge::revocation_list(&signer, &[REVOKED], CURRENT)).expect("written");
+    let own = format!("client-ca = {}\n", pki.path("ca.pem").display());
+    let keys = format!("client-crl = {}\n", lists.display());
+    let trusted = format!("client-ca = {}\n", trusted.display());
+    let setup = Setup::with_config(&pki, &pki.config_ini(&keys).replace(&own, &trusted));
+    let with = |serial: u64| {
+        forge::credentials(&ca, |params| params.serial_number = Some(serial.into()), &[])
+    };
+    assert_let_in(&pki, &setup, &with(GOOD));
+    assert_refused(&pki, &setup, &with(REVOKED), AlertDescription::CertificateRevoked);
 }

@@ -247,3 +247,39 @@ fn f09_a_trusted_certificate_that_is_no_ca_signs_nobody() {
     let alert = AlertDescription::CertificateUnknown;
     assert_refused(&pki, &setup, &client(&anchor, |_| {}), alert);
 }
+
+#[test]
+fn f09_a_clients_certificate_that_is_trusted_lets_in_itself_and_makes_no_ca_of_its_holder() {
+    let pki = Pki::new();
+    let mut params = authority("a client");
+    params.is_ca = IsCa::NoCa;
+    let pinned = Authority::signed_by(params, forge::new_key(), pki.ca()).expect("a certificate");
+    let old = version1(pinned.der(), pki.ca().key());
+    for anchor in [pinned.der().clone(), old] {
+        let setup = trusting(&pki, std::slice::from_ref(&anchor), "");
+        let alert = AlertDescription::UnknownCA;
+        assert_refused(&pki, &setup, &client(&pinned, |_| {}), alert);
+        assert_refused(&pki, &setup, &forge::credentials(&pinned, |_| {}, &[]), alert);
+        assert_let_in(&pki, &setup, &with_key(vec![anchor], pinned.key()));
+    }
+    // keyCertSign says that it is a CA.
+    let mut params = authority("a CA below another");
+    params.is_ca = IsCa::NoCa;
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let ca = Authority::signed_by(params, forge::new_key(), pki.ca()).expect("a certificate");
+    let setup = trusting(&pki, &[ca.der().clone()], "");
+    assert_let_in(&pki, &setup, &forge::credentials(&ca, |_| {}, &[]));
+}
+
+#[test]
+fn f09_a_version_1_certificate_below_an_intermediate_ca_is_refused_with_the_reason() {
+    let pki = Pki::new();
+    let setup = Setup::new(&pki, "");
+    let middle = forge::intermediate(pki.ca(), 7);
+    let mut shown = client(&middle, |_| {});
+    shown.chain.push(middle.der().clone());
+    assert_refused(&pki, &setup, &shown, AlertDescription::UnknownCA);
+    let reason = "client certificate refused: a version 1 certificate must be signed directly by a CA \
+                  in `client-ca` or `ca-file`";
+    setup.proxy.wait_for_log("the reason", |record| record["fields"]["reason"] == reason);
+}

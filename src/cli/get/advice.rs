@@ -199,6 +199,7 @@ fn about_certificate(fault: &CertificateFault) -> Advice {
             advice(TLS, "another certificate for the proxy; until then, --insecure")
         }
         CertificateFault::UnknownIssuer
+        | CertificateFault::Version1BelowIntermediate
         | CertificateFault::NotACa
         | CertificateFault::Ca
         | CertificateFault::Revoked

@@ -11,8 +11,7 @@ pub(super) struct Anchor {
     der: CertificateDer<'static>,
     not_before: i64,
     not_after: i64,
-    /// Neither basicConstraints (RFC 5280 §4.2.1.9) nor keyUsage (§4.2.1.3) says that it signs no
-    /// certificates. Many CAs have neither.
+    /// By [`signs`].
     signs: bool,
     /// RFC 5280 §4.2.1.10.
     has_name_constraints: bool,
@@ -114,18 +113,22 @@ pub(super) fn in_time(
     }
 }
 
-fn signs(certificate: &X509Certificate<'_>) -> bool {
-    let is_ca = match certificate.basic_constraints() {
-        Ok(Some(constraints)) => constraints.value.ca,
-        Ok(None) => true,
-        Err(_) => false,
+/// Whether what it has signed can be trusted because of it (RFC 5280 §4.2.1.9 and §4.2.1.3).
+///
+/// Many CAs have neither extension, and those of version 1 cannot. But nor has the certificate of a
+/// client that `openssl x509 -req` made, and its holder must not become a CA when it is trusted. Such a
+/// certificate counts as a CA only if it names itself as its issuer, as for OpenSSL.
+pub(in crate::tls) fn signs(certificate: &X509Certificate<'_>) -> bool {
+    let (Ok(constraints), Ok(usage)) = (certificate.basic_constraints(), certificate.key_usage())
+    else {
+        return false;
     };
-    let may_sign = match certificate.key_usage() {
-        Ok(Some(usage)) => usage.value.key_cert_sign(),
-        Ok(None) => true,
-        Err(_) => false,
-    };
-    is_ca && may_sign
+    let may_sign = usage.map(|usage| usage.value.key_cert_sign());
+    match constraints {
+        Some(constraints) => constraints.value.ca && may_sign != Some(false),
+        None => may_sign
+            .unwrap_or_else(|| certificate.subject().as_raw() == certificate.issuer().as_raw()),
+    }
 }
 
 /// As to clients and as to servers.

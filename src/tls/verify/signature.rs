@@ -2,13 +2,16 @@
 //! webpki: no SHA-1, no MD5, no RSA below 2048 bits.
 
 use rustls::{
-    DigitallySignedStruct, Error, PeerMisbehaved,
+    CertificateError, DigitallySignedStruct, Error, PeerMisbehaved,
     client::danger::HandshakeSignatureValid,
     crypto::{self, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key},
     pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer},
 };
 use webpki::RawPublicKeyEntity;
-use x509_parser::asn1_rs::{Any, FromDer as _, Tag};
+use x509_parser::{
+    asn1_rs::{Any, FromDer as _, Tag},
+    parse_x509_certificate,
+};
 
 use super::{refused, version1::Version1};
 use crate::error::certificate::{CertificateFault, report};
@@ -22,23 +25,7 @@ pub(in crate::tls) fn verify_tls12_signature(
 ) -> Result<HandshakeSignatureValid, Error> {
     let checked = match Version1::of(certificate)? {
         None => crypto::verify_tls12_signature(message, certificate, signed, algorithms),
-        Some(version1) => {
-            let candidates = algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
-            let (_, candidates) =
-                candidates.ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-            // A scheme of TLS 1.2 leaves the curve open.
-            let verifies = |algorithm: &&dyn SignatureVerificationAlgorithm| {
-                let key = version1.key();
-                RawPublicKeyEntity::try_from(&key).is_ok_and(|key| {
-                    key.verify_signature(*algorithm, message, signed.signature()).is_ok()
-                })
-            };
-            if candidates.iter().any(verifies) {
-                Ok(HandshakeSignatureValid::assertion())
-            } else {
-                Err(CertificateFault::HandshakeSignature.into())
-            }
-        }
+        Some(version1) => tls12_with_raw_key(message, &version1.key(), signed, algorithms),
     };
     noted(certificate, checked)
 }
@@ -59,15 +46,87 @@ pub(in crate::tls) fn verify_tls13_signature(
     noted(certificate, checked)
 }
 
+/// A handshake of TLS 1.2 with whatever certificate: only its key counts. webpki would refuse to read a
+/// certificate with an unknown critical extension.
+pub(in crate::tls) fn verify_tls12_key(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let key = key_of(certificate)?;
+    noted(certificate, tls12_with_raw_key(message, &key, signed, algorithms))
+}
+
+/// The same of TLS 1.3.
+pub(in crate::tls) fn verify_tls13_key(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let key = key_of(certificate)?;
+    noted(certificate, verify_tls13_signature_with_raw_key(message, &key, signed, algorithms))
+}
+
+fn key_of(
+    certificate: &CertificateDer<'_>,
+) -> Result<SubjectPublicKeyInfoDer<'static>, CertificateFault> {
+    let (_, parsed) = parse_x509_certificate(certificate).map_err(|_| {
+        report(refused(certificate, CertificateFault::Unreadable));
+        CertificateFault::Unreadable
+    })?;
+    Ok(SubjectPublicKeyInfoDer::from(parsed.public_key().raw.to_vec()))
+}
+
+fn tls12_with_raw_key(
+    message: &[u8],
+    key: &SubjectPublicKeyInfoDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let candidates = algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
+    let (_, candidates) =
+        candidates.ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+    // A scheme of TLS 1.2 leaves the curve open.
+    let verifies = |algorithm: &&dyn SignatureVerificationAlgorithm| {
+        RawPublicKeyEntity::try_from(key)
+            .is_ok_and(|key| key.verify_signature(*algorithm, message, signed.signature()).is_ok())
+    };
+    if candidates.iter().any(verifies) {
+        Ok(HandshakeSignatureValid::assertion())
+    } else {
+        Err(CertificateFault::HandshakeSignature.into())
+    }
+}
+
 fn noted(
     certificate: &CertificateDer<'_>,
     checked: Result<HandshakeSignatureValid, Error>,
 ) -> Result<HandshakeSignatureValid, Error> {
-    checked.inspect_err(|error| {
-        if matches!(error, Error::InvalidCertificate(_)) {
-            report(refused(certificate, CertificateFault::HandshakeSignature));
-        }
+    checked.map_err(|error| {
+        let Error::InvalidCertificate(reason) = &error else { return error };
+        let fault = if *reason == CertificateError::BadSignature {
+            CertificateFault::HandshakeSignature
+        } else if *reason == CertificateError::BadEncoding {
+            CertificateFault::Unreadable
+        } else if is_critical_extension(reason) {
+            CertificateFault::CriticalExtension
+        } else {
+            return error;
+        };
+        report(refused(certificate, fault.clone()));
+        fault.into()
     })
+}
+
+/// rustls has an error of its own for it, but passes on webpki's.
+fn is_critical_extension(reason: &CertificateError) -> bool {
+    if let CertificateError::Other(other) = reason {
+        let webpkis = other.0.downcast_ref::<webpki::Error>();
+        return webpkis == Some(&webpki::Error::UnsupportedCriticalExtension);
+    }
+    *reason == CertificateError::UnhandledCriticalExtension
 }
 
 /// What an issuer has signed: a certificate (RFC 5280 §4.1.1) or a list (§5.1.1).

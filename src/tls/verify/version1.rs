@@ -10,19 +10,13 @@ use std::net::IpAddr;
 use rustls::{
     crypto::WebPkiSupportedAlgorithms,
     pki_types::{
-        CertificateDer, IpAddr as ServerAddress, ServerName, SubjectPublicKeyInfoDer, TrustAnchor,
-        UnixTime,
+        CertificateDer, IpAddr as ServerAddress, ServerName, SubjectPublicKeyInfoDer, UnixTime,
     },
 };
-use x509_parser::{
-    asn1_rs::{Any, FromDer as _},
-    certificate::X509Certificate,
-    parse_x509_certificate,
-    x509::X509Version,
-};
+use x509_parser::{certificate::X509Certificate, parse_x509_certificate, x509::X509Version};
 
 use super::{
-    anchor::{Anchor, dates, in_time},
+    anchor::{dates, in_time},
     signature::{BadSignature, Signed},
 };
 use crate::error::certificate::{CertificateFault, Link};
@@ -61,21 +55,15 @@ impl<'a> Version1<'a> {
         in_time(dates(&self.0), now, Link::Leaf)
     }
 
-    /// Whether it says that `root` signed it.
-    pub(super) fn names_as_issuer(&self, root: &TrustAnchor<'_>) -> bool {
-        // webpki has the contents of names.
-        Any::from_der(self.issuer()).is_ok_and(|(_, name)| name.data == root.subject.as_ref())
-    }
-
-    /// Whether `anchor` signed it.
-    pub(super) fn is_signed_by(
+    /// Whether the holder of `key` signed it.
+    pub(super) fn is_signed_with(
         &self,
-        anchor: &Anchor,
+        key: &SubjectPublicKeyInfoDer<'_>,
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), CertificateFault> {
         let signed = Signed::new(self.0.as_raw(), self.0.tbs_certificate.as_ref())
             .ok_or(CertificateFault::Unreadable)?;
-        signed.verify(&anchor.key()?, algorithms).map_err(|bad| match bad {
+        signed.verify(key, algorithms).map_err(|bad| match bad {
             BadSignature::Algorithm => CertificateFault::Algorithm,
             BadSignature::OtherKey => CertificateFault::UnknownIssuer,
         })
