@@ -30,13 +30,14 @@ const SECRETS: [&str; 3] = ["hunter2", "cHJvbWV0aGV1czpodW50ZXIy", "open-sesame"
 /// Those that are provoked elsewhere: answered in HTTP/1.0 (`tests/requests/heads.rs`), by a lack
 /// of descriptors (`tests/limits/descriptors.rs`), by another configuration
 /// (`tests/tls/access.rs`), and by a reload (`tests/reload/files.rs`, `tests/reload/http.rs`).
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 7] = [
     "http_version",
     "no_resources",
     "not_allowed",
     "dismissed",
     "broken_configuration",
     "reload_refused",
+    "too_many_answers",
 ];
 
 /// A word of the log, what the scraper is told, and a request that it is told so; `MARKER` in it is
