@@ -29,7 +29,8 @@ const SECRETS: [&str; 3] = ["hunter2", "cHJvbWV0aGV1czpodW50ZXIy", "open-sesame"
 
 /// Those that are provoked elsewhere: answered in HTTP/1.0 (`tests/requests/heads.rs`), by a lack
 /// of descriptors (`tests/limits/descriptors.rs`), by another configuration
-/// (`tests/tls/access.rs`), and by a reload (`tests/reload/files.rs`, `tests/reload/http.rs`).
+/// (`tests/tls/access.rs`), by a reload (`tests/reload/files.rs`, `tests/reload/http.rs`), and by
+/// pages that nobody reads (`tests/limits/answers.rs`).
 const ELSEWHERE: [&str; 7] = [
     "http_version",
     "no_resources",
