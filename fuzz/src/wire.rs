@@ -89,6 +89,8 @@ fn lenient_fields<'a>(lines: &[&'a [u8]]) -> Option<Vec<(String, Cow<'a, [u8]>)>
             (number > 0).then_some(())?;
             continue;
         }
+        // Also where the name has a blank in it: a CR here is the end of the head for some readers.
+        (!first.starts_with(b"\r")).then_some(())?;
         let is_fold = |line: &&&[u8]| line.starts_with(b" ") || line.starts_with(b"\t");
         let folds: Vec<_> = lines[number + 1..].iter().take_while(is_fold).collect();
         let colon = first.iter().position(|&byte| byte == b':')?;

@@ -21,13 +21,15 @@ pub(super) fn head(bytes: &[u8]) -> Option<Vec<u8>> {
 /// - a field with blanks inside its name is left out, since it has no name that could be passed on.
 ///
 /// Whether names and values are then valid is for the parser to say. `None`: a line without a
-/// colon, a blank before the first field, or a line to be put right that says how long the body is.
+/// colon, a blank before the first field, a CR where a field begins, or a line to be put right that
+/// says how long the body is.
 pub(super) fn fields(lines: &[u8]) -> Option<Vec<u8>> {
     let mut tidied = Vec::with_capacity(lines.len());
     let mut lines = lines.split(|&byte| byte == b'\n').map(without_cr).peekable();
     while let Some(line) = lines.next_if(|line| !line.is_empty()) {
         let (raw, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
-        if raw.first().copied().is_some_and(is_blank) {
+        // httparse takes a CR here for the end of the head.
+        if raw.first().is_some_and(|&first| is_blank(first) || first == b'\r') {
             return None;
         }
         let name = trimmed(raw);
@@ -108,6 +110,7 @@ mod tests {
             "Transfer-Encoding : chunked\r\n\r\n",
             "TRANSFER-ENCODING:\r\n\tchunked\r\n\r\n",
             " A: b\r\n\r\n",
+            "\rA b: c\r\n\r\n",
             "no colon\r\n\r\n",
             "A : b\r\n",
             "A : b\r\n\nC: d\r\n\r\n",
