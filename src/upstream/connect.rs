@@ -136,7 +136,8 @@ impl Connector {
             return Ok(plain);
         };
         let connector = TlsConnector::from(Arc::clone(&tls.config));
-        explained(connector.connect(tls.server_name.clone(), plain))
+        // Boxed: the state of a handshake has 4 KiB, which every plain scrape would carry too.
+        Box::pin(explained(connector.connect(tls.server_name.clone(), plain)))
             .await
             .map(|stream| Stream(Kind::Tls(Box::new(stream))))
             .map_err(UpstreamError::Tls)
