@@ -1,7 +1,7 @@
 //! Whatever the exporters file has in it:
 //!
 //! - each finding is one line, about the file, with a line that there is, and one that refuses the
-//!   file names its line;
+//!   file names its line, unless the file is UTF-16;
 //! - what is accepted, written down again, is accepted without an error and means the same.
 
 use std::{fmt::Write as _, path::Path};
@@ -10,6 +10,7 @@ use scrapegate::{
     config::{self, Credentials, ExporterConfig, Sources, UpstreamTlsConfig},
     deadline::Budget,
     exporter::{Integrity, ScrapeRules, Target},
+    file,
 };
 
 use crate::files;
@@ -30,12 +31,14 @@ pub fn check(input: &[u8]) {
 
 /// The exporters of a file that is accepted.
 fn read(contents: &[u8]) -> Option<Vec<ExporterConfig>> {
-    let file = files::written("prometheus_exporters.ini", contents);
-    let sources = Sources { exporters: Some(file.clone()), ..Sources::default() };
+    let path = files::written("prometheus_exporters.ini", contents);
+    let sources = Sources { exporters: Some(path.clone()), ..Sources::default() };
     let (exporters, findings) = config::exporters(&sources);
-    files::assert_sane(&findings, &file, contents);
+    files::assert_sane(&findings, &path, contents);
     for error in files::errors(&findings) {
-        assert!(error.origin.line.is_some(), "{error}");
+        // The encoding is the whole file's.
+        let has_place = error.origin.line.is_some() || file::is_utf16(contents);
+        assert!(has_place, "{error}");
     }
     (!findings.has_errors()).then_some(exporters)
 }
