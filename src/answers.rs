@@ -115,7 +115,7 @@ mod tests {
         };
         let (first, second) = (pages(1), pages(2));
         assert_eq!((first.len(), second.len()), (8, 8));
-        // Every further address has one, up to twice the most; then there is none for the next one.
+        // Every further address has one page, up to twice the limit. The next address has no page.
         let further: Vec<_> = (3..100).flat_map(pages).collect();
         assert_eq!(further.len(), 17);
         assert!(all.hold(host(100), MIB).is_none());

@@ -369,7 +369,7 @@ impl Reader {
         }
     }
 
-    /// Takes a line of `length` bytes, of which `text` has all or at least the first [`MAX_LINE`].
+    /// Takes a line of `length` bytes. `text` has all of them, or at least the first [`MAX_LINE`].
     fn take_line(&mut self, text: &[u8], length: u64, newline: u64) {
         if self.eof || self.over {
             self.measure(length);

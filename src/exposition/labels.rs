@@ -1,4 +1,4 @@
-//! The labels of one sample, of which Prometheus wants each once.
+//! The labels of one sample. Prometheus wants each label once.
 
 use std::borrow::Cow;
 

@@ -29,7 +29,7 @@ impl Quotes {
         self.state == State::Quoted
     }
 
-    /// Goes on to the end of `record`, of which it has seen the beginning.
+    /// Goes on to the end of `record`. It has seen the beginning.
     pub(super) fn scan(&mut self, record: &[u8]) {
         let mut bytes = record[self.seen..].iter();
         self.seen = record.len();

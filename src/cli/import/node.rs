@@ -37,7 +37,7 @@ impl Node {
         Self { line: yaml.span.start.line(), data }
     }
 
-    /// A scalar. What spans lines is none that an INI could have.
+    /// A scalar. An INI file cannot have one that spans lines.
     pub(super) fn text(&self) -> Option<String> {
         match &self.data {
             Data::Scalar(Some(text)) => Some(text.replace(['\r', '\n'], " ").trim().to_owned()),
