@@ -82,6 +82,8 @@ pub(crate) fn exporter_head(bytes: &[u8]) -> Parsed<'_> {
 /// name does not count at all. But a field that may say how long the body is has to be one line
 /// without any of that.
 fn lenient_fields<'a>(lines: &[&'a [u8]]) -> Option<Vec<(String, Cow<'a, [u8]>)>> {
+    // A CR that ends no line is invalid (RFC 9112 §2.2), also in a field that does not count.
+    (!lines.iter().any(|line| line.contains(&b'\r'))).then_some(())?;
     let mut fields = Vec::new();
     for (number, first) in lines.iter().enumerate() {
         if first.starts_with(b" ") || first.starts_with(b"\t") {
@@ -89,8 +91,6 @@ fn lenient_fields<'a>(lines: &[&'a [u8]]) -> Option<Vec<(String, Cow<'a, [u8]>)>
             (number > 0).then_some(())?;
             continue;
         }
-        // Also where the name has a blank in it: a CR here is the end of the head for some readers.
-        (!first.starts_with(b"\r")).then_some(())?;
         let is_fold = |line: &&&[u8]| line.starts_with(b" ") || line.starts_with(b"\t");
         let folds: Vec<_> = lines[number + 1..].iter().take_while(is_fold).collect();
         let colon = first.iter().position(|&byte| byte == b':')?;

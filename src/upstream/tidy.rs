@@ -20,16 +20,18 @@ pub(super) fn head(bytes: &[u8]) -> Option<Vec<u8>> {
 /// - a line that begins with a blank goes on with the one before, behind one space (§5.2);
 /// - a field with blanks inside its name is left out, since it has no name that could be passed on.
 ///
-/// Whether names and values are then valid is for the parser to say. `None`: a line without a
-/// colon, a blank before the first field, a CR where a field begins, or a line to be put right that
-/// says how long the body is.
+/// The parser then decides whether names and values are valid. `None`: a line without a colon, a
+/// blank before the first field, a CR that does not end a line (RFC 9112 §2.2: also in a field that
+/// is left out), or a line to be put right that says how long the body is.
 pub(super) fn fields(lines: &[u8]) -> Option<Vec<u8>> {
     let mut tidied = Vec::with_capacity(lines.len());
     let mut lines = lines.split(|&byte| byte == b'\n').map(without_cr).peekable();
+    if lines.clone().any(|line| line.contains(&b'\r')) {
+        return None;
+    }
     while let Some(line) = lines.next_if(|line| !line.is_empty()) {
         let (raw, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
-        // httparse takes a CR here for the end of the head.
-        if raw.first().is_some_and(|&first| is_blank(first) || first == b'\r') {
+        if raw.first().copied().is_some_and(is_blank) {
             return None;
         }
         let name = trimmed(raw);
@@ -111,6 +113,9 @@ mod tests {
             "TRANSFER-ENCODING:\r\n\tchunked\r\n\r\n",
             " A: b\r\n\r\n",
             "\rA b: c\r\n\r\n",
+            "A b: c\rd\r\n\r\n",
+            "A b: c\r\n d\re\r\n\r\n",
+            "A b: c\r\r\n\r\n",
             "no colon\r\n\r\n",
             "A : b\r\n",
             "A : b\r\n\nC: d\r\n\r\n",
