@@ -74,7 +74,10 @@ fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
                 texts(&path, found);
             }
         } else if path.extension().is_some_and(|it| ENDINGS.iter().any(|known| it == *known))
-            || path.parent().is_some_and(|it| it.ends_with("packaging") || it.ends_with(".ci"))
+            || path
+                .parent()
+                .and_then(Path::file_name)
+                .is_some_and(|it| it == "packaging" || it == ".ci")
         {
             found.push(path);
         }
