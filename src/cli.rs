@@ -44,7 +44,7 @@ mod exit {
     pub(super) const SYSTEM: u8 = 71;
     /// The configuration is wrong.
     pub(super) const CONFIGURATION: u8 = 78;
-    /// What the manual page says about them, and the README.
+    /// What the manual page says about them, and docs/reference/command-line.md.
     pub(super) const MEANINGS: [(u8, &str); 6] = [
         (0, "fine; for `run`: ended by SIGTERM or SIGINT"),
         (

@@ -1,4 +1,4 @@
-//! `docs/cases.md` lists every case that the tests name, and the tests name every case that it lists.
+//! `docs/development/cases.md` lists every case that the tests name, and the tests name every case that it lists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -70,7 +70,7 @@ fn named_in_tests() -> BTreeMap<String, PathBuf> {
 
 /// The identifiers that have a row.
 fn listed() -> BTreeSet<String> {
-    let page = fs::read_to_string(repository("docs/cases.md")).expect("the page");
+    let page = fs::read_to_string(repository("docs/development/cases.md")).expect("the page");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
     let cells: Vec<_> = rows
         .filter_map(|row| row.split(" |").next())
@@ -95,5 +95,5 @@ fn every_case_that_a_test_names_is_on_the_page() {
     let listed = listed();
     let named = named_in_tests();
     let unknown: Vec<_> = named.iter().filter(|(id, _)| !listed.contains(*id)).collect();
-    assert!(unknown.is_empty(), "docs/cases.md has no {unknown:?}");
+    assert!(unknown.is_empty(), "docs/development/cases.md has no {unknown:?}");
 }

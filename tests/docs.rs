@@ -1,5 +1,5 @@
-//! What the README says is so: its examples load, and its tables have every key, status and word
-//! that there is, and no other.
+//! The docs say what is so: their examples load, and their tables have every key, status, word,
+//! option and metric, and no other.
 
 mod support;
 
@@ -39,26 +39,38 @@ fn literals(source: &str) -> Vec<&str> {
     source.split('"').skip(1).step_by(2).collect()
 }
 
+/// A page of the book. It begins with a line feed, so that its title is found as other headings are.
+fn page(name: &str) -> String {
+    format!("\n{}", repository(&format!("docs/{name}")))
+}
+
+/// The text between `heading` and the next one.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let (_, rest) =
+        page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading:?}"));
+    rest.split("\n#").next().unwrap_or_default()
+}
+
 /// The code in the first cell of each row of the tables under `heading`.
-fn first_cells<'a>(readme: &'a str, heading: &str) -> BTreeSet<&'a str> {
-    between(readme, &format!("\n{heading}\n"), "\n#")
+fn first_cells<'a>(page: &'a str, heading: &str) -> BTreeSet<&'a str> {
+    section(page, heading)
         .lines()
         .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0))
         .collect()
 }
 
 #[test]
-fn the_examples_of_the_readme_are_those_in_packaging() {
-    let readme = repository("README.md");
-    for (file, language) in [
-        ("config.ini", "ini"),
-        ("prometheus_exporters.ini", "ini"),
-        ("scrapegate.service", "systemd"),
-        ("scrapegate.socket", "systemd"),
-        ("prometheus.yml", "yaml"),
+fn the_examples_of_the_guide_are_those_in_packaging() {
+    for (name, file, language) in [
+        ("installation", "config.ini", "ini"),
+        ("installation", "prometheus_exporters.ini", "ini"),
+        ("systemd", "scrapegate.service", "systemd"),
+        ("systemd", "scrapegate.socket", "systemd"),
+        ("prometheus", "prometheus.yml", "yaml"),
     ] {
+        let page = page(&format!("guide/{name}.md"));
         let example = repository(&format!("packaging/examples/{file}"));
-        assert!(readme.contains(&format!("```{language}\n{example}```\n")), "{file}");
+        assert!(page.contains(&format!("```{language}\n{example}```\n")), "{file}");
     }
 }
 
@@ -86,22 +98,24 @@ fn the_examples_load_without_a_finding() {
 
 #[test]
 fn every_key_has_its_row_and_every_row_its_key() {
-    let (readme, source) = (repository("README.md"), repository("src/config/keys.rs"));
-    for (table, heading) in [
-        ("DEFAULT", "### `[default]`"),
-        ("PROMETHEUS", "### `[prometheus]`"),
-        ("PROXY", "### `[proxy]`"),
-        ("EXPORTER", "## `prometheus_exporters.ini`"),
+    let source = repository("src/config/keys.rs");
+    let (config, exporters) =
+        (page("reference/config-ini.md"), page("reference/prometheus-exporters-ini.md"));
+    for (table, page, heading) in [
+        ("DEFAULT", &config, "## `[default]`"),
+        ("PROMETHEUS", &config, "## `[prometheus]`"),
+        ("PROXY", &config, "## `[proxy]`"),
+        ("EXPORTER", &exporters, "# `prometheus_exporters.ini`"),
     ] {
         let declaration = between(&source, &format!("static {table}: Table"), "};");
         let keys = literals(between(declaration, "own: &[", "]")).into_iter().collect();
-        assert_eq!(first_cells(&readme, heading), keys, "{heading}");
+        assert_eq!(first_cells(page, heading), keys, "{heading}");
     }
 }
 
 #[test]
 fn every_status_has_its_row_and_every_row_its_status() {
-    let readme = repository("README.md");
+    let page = page("reference/http-api.md");
     let [source, enrol, unchecked] =
         ["src/error.rs", "src/error/enrol.rs", "src/error/unchecked.rs"].map(repository);
     let statuses = [
@@ -139,14 +153,15 @@ fn every_status_has_its_row_and_every_row_its_status() {
         }
     }
     assert!(answers.len() > 20, "{answers:?}");
-    let rows = first_cells(&readme, "## Statuses and reason phrases");
+    let rows = first_cells(&page, "## Statuses and reason phrases");
     let rows = rows.into_iter().filter(|row| row.starts_with(|c: char| c.is_ascii_digit()));
     assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), answers);
 }
 
 #[test]
 fn every_word_that_the_log_has_for_an_outcome_is_explained() {
-    let readme = repository("README.md");
+    let pages =
+        ["http-api", "logs", "metrics"].map(|name| page(&format!("reference/{name}.md"))).concat();
     let files = ["src/error.rs", "src/error/abort.rs", "src/error/enrol.rs"];
     let source = files.map(repository).concat();
     let mut words = BTreeSet::new();
@@ -155,7 +170,7 @@ fn every_word_that_the_log_has_for_an_outcome_is_explained() {
     }
     assert!(words.len() > 30, "{words:?}");
     for word in words {
-        assert!(readme.contains(&format!("`{word}`")), "{word}");
+        assert!(pages.contains(&format!("`{word}`")), "{word}");
     }
 }
 
@@ -190,8 +205,8 @@ fn commands() -> BTreeSet<String> {
 }
 
 /// The rows of the first table under a heading, as cells.
-fn rows<'a>(readme: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
-    between(readme, &format!("\n{heading}\n"), "\n#")
+fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    section(page, heading)
         .lines()
         .skip_while(|line| !line.starts_with("| "))
         .take_while(|line| line.starts_with('|'))
@@ -202,9 +217,9 @@ fn rows<'a>(readme: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
 
 #[test]
 fn every_command_has_its_row_with_every_option_of_it() {
-    let readme = repository("README.md");
+    let page = page("reference/command-line.md");
     let mut seen = BTreeSet::new();
-    for row in rows(&readme, "## Command line") {
+    for row in rows(&page, "# Command line") {
         let [command, options, _] = row[..] else { panic!("{row:?}") };
         let usage = command.rsplit("`scrapegate ").next().expect("a command");
         let name = usage.split(|c: char| !c.is_ascii_lowercase()).next().expect("a name");
@@ -223,9 +238,10 @@ fn every_command_has_its_row_with_every_option_of_it() {
 }
 
 #[test]
-fn the_manual_page_has_every_option_and_the_exit_codes_of_the_readme() {
-    let page = printed(&["man"]);
-    let plain = ["\\fB", "\\fI", "\\fR", "\\&"].iter().fold(page, |it, code| it.replace(code, ""));
+fn the_manual_page_has_every_option_and_the_exit_codes_of_the_docs() {
+    let manual = printed(&["man"]);
+    let plain =
+        ["\\fB", "\\fI", "\\fR", "\\&"].iter().fold(manual, |it, code| it.replace(code, ""));
     let plain = plain.replace("\\-", "-").replace("\\*(Aq", "'").replace('\n', " ");
     for command in commands() {
         let (_, section) = plain
@@ -243,8 +259,8 @@ fn the_manual_page_has_every_option_and_the_exit_codes_of_the_readme() {
             "{heading} not in {plain}"
         );
     }
-    let readme = repository("README.md");
-    let (_, after) = readme.split_once("\n| exit code | meaning |\n|---|---|\n").expect("a table");
+    let page = page("reference/command-line.md");
+    let (_, after) = page.split_once("\n| exit code | meaning |\n|---|---|\n").expect("a table");
     let codes = after.lines().take_while(|line| line.starts_with('|'));
     let mut seen = 0;
     for row in codes {
@@ -271,39 +287,12 @@ fn there_are_completions_for_every_command_in_every_shell() {
 
 #[test]
 fn every_option_of_probe_has_its_row_and_every_row_its_option() {
-    let readme = repository("README.md");
+    let page = page("reference/command-line.md");
     let options = options_of("probe");
     assert!(options.len() > 8, "{options:?}");
-    let rows = first_cells(&readme, "## Look at one exporter");
+    let rows = first_cells(&page, "## Look at one exporter");
     let rows: BTreeSet<_> = rows.into_iter().map(str::to_owned).collect();
     assert_eq!(rows, options);
-}
-
-#[test]
-fn the_links_of_the_readme_lead_somewhere() {
-    let readme = repository("README.md");
-    let anchors: Vec<String> = readme
-        .lines()
-        .filter(|line| line.starts_with("##"))
-        .map(|line| {
-            let heading = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-            kept.collect::<String>().replace(' ', "-")
-        })
-        .collect();
-    let targets = readme.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
-    let mut links = 0;
-    for target in targets {
-        links += 1;
-        match target.strip_prefix('#') {
-            Some(anchor) => assert!(anchors.iter().any(|it| it == anchor), "{target}: {anchors:?}"),
-            None => {
-                let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
-                assert!(file.exists(), "{target}");
-            }
-        }
-    }
-    assert!(links > 10, "{links}");
 }
 
 /// Our own metrics after one scrape: all there are.
@@ -348,11 +337,11 @@ fn is_name(text: &str) -> bool {
 
 #[tokio::test]
 async fn every_own_metric_has_its_row_with_its_type_and_labels() {
-    let readme = repository("README.md");
+    let page = page("reference/metrics.md");
     let code = |cell: &str| -> BTreeSet<String> {
         cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     };
-    let rows = between(&readme, "\n## Own metrics\n", "\n#").lines().filter_map(|line| {
+    let rows = section(&page, "# Metrics").lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
         let name = cells.next()?.trim_end_matches('`').to_owned();
         Some((name, (cells.next()?.to_owned(), code(cells.next()?))))
@@ -375,7 +364,10 @@ async fn alerts_and_dashboard_ask_for_nothing_that_is_not_there() {
         ("dashboard", dashboard),
         ("rules", repository("packaging/prometheus/scrapegate.rules.yml")),
         ("their cases", repository("packaging/prometheus/scrapegate.test.yml")),
-        ("README", between(&repository("README.md"), "```promql\n", "```").to_owned()),
+        (
+            "docs",
+            between(&repository("docs/reference/metrics.md"), "```promql\n", "```").to_owned(),
+        ),
     ] {
         let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
         let asked_for: BTreeSet<&str> = words

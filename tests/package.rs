@@ -248,10 +248,10 @@ fn f33_the_drop_in_undoes_what_keeps_the_agents_files_from_being_read() {
         assert!(has(&drop_in, &format!("{set}=CAP_DAC_READ_SEARCH")), "{set}");
     }
     assert!(has(&drop_in, "ExecStart=") && has(&drop_in, "ExecCondition="));
-    // The README's can be pasted as it stands: the same lines, but for the program's path.
-    let readme = fs::read_to_string(packaging("../README.md")).expect("UTF-8");
+    // The drop-in in the guide can be pasted: the same lines, except for the program's path.
+    let page = fs::read_to_string(packaging("../docs/guide/openitcockpit.md")).expect("UTF-8");
     let is_drop_in = |block: &&str| block.contains("ExecCondition=\n");
-    let block = readme.split("```").find(is_drop_in).expect("the drop-in");
+    let block = page.split("```").find(is_drop_in).expect("the drop-in");
     let lines = |text: &str| -> Vec<String> {
         let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(['=', '[']));
         lines.map(|line| line.replace("/usr/local/bin/scrapegate", "scrapegate")).collect()

@@ -27,7 +27,7 @@ const BODY: u64 = 200_000_000;
 /// Of an exporter's sockets, in bytes: else hundreds of them fill all that the kernel has for TCP
 /// (`tcp_mem`).
 const SEND_BUFFER: usize = 64 * 1024;
-/// The README's bound: at most 0.3 MiB a scrape.
+/// The bound in docs/operations/performance.md: at most 0.3 MiB for each scrape.
 const KIB_A_SCRAPE: u64 = 3 * 1024 / 10;
 
 /// The resident memory once it has stopped changing for half a second.

@@ -1,4 +1,4 @@
-//! `docs/architecture.md` names each file of the crate that can wait, and no other.
+//! `docs/development/architecture.md` names each file of the crate that can wait, and no other.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -54,7 +54,8 @@ fn waits(source: &str) -> bool {
 
 #[test]
 fn the_page_names_each_file_that_waits_and_no_other() {
-    let page = fs::read_to_string(Path::new(ROOT).join("docs/architecture.md")).expect("the page");
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/development/architecture.md"))
+        .expect("the page");
     let named: BTreeSet<String> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `src/")?.split('`').next())

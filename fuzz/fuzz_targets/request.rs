@@ -1,4 +1,4 @@
-//! Whatever a scraper sends: exporters get only what the README says of its requests, no request is
+//! Whatever a scraper sends: exporters get only what docs/operations/security.md says of its requests, no request is
 //! asked or answered twice, and usual ones are answered as they must be.
 //! [`scrapegate_fuzz::request`] has the whole property.
 #![no_main]

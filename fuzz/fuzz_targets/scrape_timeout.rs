@@ -1,4 +1,4 @@
-//! Whatever the scraper's timeout header says: the deadline is what the README says, within its bounds,
+//! Whatever the scraper's timeout header says: the deadline is what the docs say, within its bounds,
 //! and what is no finite positive number is ignored.
 //! [`scrapegate_fuzz::scrape_timeout`] has the whole property.
 #![no_main]

@@ -4,7 +4,7 @@
 //! - what the scraper gets as the body is a prefix of the exporter's body, as [`wire`] reads it;
 //! - the scraper has a complete message if and only if the exporter's was complete, sound by the
 //!   integrity rule, within `max-body`, and in time, and the scraper read fast enough;
-//! - the scraper gets the exporter's status and only the headers that the README lists, or the proxy's own
+//! - the scraper gets the exporter's status and only the headers that docs/reference/http-api.md lists, or the proxy's own
 //!   502 or 504;
 //! - the scrape is recorded exactly once and counted exactly once, with the same outcome, which is
 //!   `complete`, `exporter_status` or `not_metrics` if and only if it is;
@@ -32,10 +32,10 @@ use crate::{
     wire::{self, Body, End, Head, Parsed},
 };
 
-/// Most bytes of a body between reading and writing: 0.3 MiB (README, "Memory and cost").
+/// Most bytes of a body between reading and writing: 0.3 MiB (docs/operations/performance.md).
 const MOST_HELD: usize = 3 * 1024 * 1024 / 10;
 
-/// How late the end may be after the deadline (docs/cases.md, I8).
+/// How late the end may be after the deadline (docs/development/cases.md, I8).
 const LATE: Duration = Duration::from_millis(100);
 
 /// Nearer to the deadline than this either outcome is right.

@@ -1,6 +1,6 @@
 //! Whatever a scraper sends, in whatever pieces and with whatever pauses and end:
 //!
-//! - each request that an exporter gets is exactly what the README says of one of the scraper's
+//! - each request that an exporter gets is exactly what docs/operations/security.md says of one of the scraper's
 //!   requests, as [`wire`] and [`Asked`] read them, in their order;
 //! - there are no more requests to exporters, and no more responses, than complete requests, but
 //!   for one last response that says what is wrong with the bytes behind them;

@@ -124,7 +124,7 @@ fn the_configuration_in_the_manifest_loads_without_a_finding() {
     );
 }
 
-/// Without the row that `check` has for root only: in the README it is the service's user.
+/// Without the row that `check` has for root only: in the docs it is the service's user.
 fn without_user(printed: &str) -> String {
     printed.split_inclusive('\n').filter(|line| !line.starts_with("user ")).collect()
 }
@@ -140,7 +140,7 @@ fn shown(command: &str) -> String {
 }
 
 #[test]
-fn sd_prints_what_the_readme_shows() {
+fn sd_prints_what_the_docs_show() {
     let site = Site::new();
     let config = fs::read_to_string(site.path().join("config.ini")).expect("UTF-8");
     site.write("config.ini", &(config + "advertise = node1.example.org\n"));
@@ -150,7 +150,7 @@ fn sd_prints_what_the_readme_shows() {
 }
 
 #[test]
-fn check_prints_what_the_readme_shows_but_for_the_days() {
+fn check_prints_what_the_docs_show_but_for_the_days() {
     let site = Site::new();
     let printed = without_user(&site.print(&["check", "-c", "config.ini"]));
     let shown = without_user(&shown("sudo scrapegate check -c /etc/scrapegate/config.ini"));

@@ -64,8 +64,8 @@ fn label(line: &str) -> String {
 
 /// Every field of its records has its row in the table of the log.
 fn assert_of_the_log(block: &Block) {
-    let readme = fs::read_to_string(root().join("README.md")).expect("UTF-8");
-    let (_, table) = readme.split_once("\n| field | meaning |\n|---|---|\n").expect("a table");
+    let page = fs::read_to_string(root().join("docs/reference/logs.md")).expect("UTF-8");
+    let (_, table) = page.split_once("\n| field | meaning |\n|---|---|\n").expect("a table");
     let rows = table.lines().map_while(|line| line.strip_prefix("| `")?.split('`').next());
     let known: BTreeSet<&str> = rows.collect();
     assert!(known.len() > 10, "{known:?}");

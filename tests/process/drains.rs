@@ -93,7 +93,7 @@ fn no_scrape_is_cut_by_drains_under_load() {
 }
 
 #[test]
-#[ignore = "takes a minute: the same with the number that the README gives"]
+#[ignore = "takes a minute: the same with the number that docs/guide/reload.md gives"]
 fn no_scrape_is_cut_by_50_drains_under_load() {
     drain_under_load(50);
 }

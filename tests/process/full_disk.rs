@@ -1,4 +1,4 @@
-//! Where nothing can be written, each command says so and ends as the README has it.
+//! Where nothing can be written, each command says so and ends with the exit code of docs/reference/command-line.md.
 
 use std::{
     fs::File,

@@ -85,7 +85,7 @@ fn no_scrape_fails_across_reloads() {
 }
 
 #[test]
-#[ignore = "takes minutes: the same with the numbers that the README gives"]
+#[ignore = "takes minutes: the same with the numbers that docs/guide/reload.md gives"]
 fn no_scrape_of_100_000_fails_across_200_reloads() {
     assert!(scrape_across_reloads(100_000, 200) >= 100_000);
 }

@@ -35,8 +35,8 @@ pub(crate) fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
         let path = entry.expect("an entry").path();
         let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
         if path.is_dir() {
-            if !name.starts_with('.') && !["target", "corpus", "artifacts"].contains(&name.as_str())
-            {
+            let is_hidden = name.starts_with('.') && name != ".github";
+            if !is_hidden && !["target", "corpus", "artifacts"].contains(&name.as_str()) {
                 found.extend(files(&path, endings));
             }
         } else if endings.iter().any(|ending| name.ends_with(ending)) {

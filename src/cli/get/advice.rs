@@ -138,7 +138,7 @@ fn about_status(status: StatusCode) -> Advice {
         StatusCode::NOT_FOUND => {
             advice(PROXY, "the names in its list, which is at /prometheus; and the path in --url")
         }
-        _ => advice(PROXY, "the reason in the README's table"),
+        _ => advice(PROXY, "the reason in docs/reference/http-api.md"),
     }
 }
 

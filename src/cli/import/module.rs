@@ -100,7 +100,7 @@ impl Module {
     }
 }
 
-/// The keys of `http`, in the order of the README.
+/// The keys of `http`, in the order of its README.
 fn http(
     node: Option<&Node>,
     password_file: &mut impl FnMut() -> String,
