@@ -317,9 +317,9 @@ impl<'a> Loader<'a> {
     fn note_lists(&mut self, files: &TlsFiles, tls: &ServerTls) {
         let verifier = tls.clients.as_ref();
         let next_update = verifier.and_then(|verifier| verifier.trust().next_update());
-        if let (ClientAuth::Require { crl: Some(file), .. }, Some(next_update)) =
-            (&files.clients, next_update)
-            && let Ok(expires) = OffsetDateTime::from_unix_timestamp(next_update)
+        let expires = next_update.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+        if let (ClientAuth::Require { crl: Some(file), .. }, Some(expires)) =
+            (&files.clients, expires)
         {
             self.revocation_lists.push(CertificateFile {
                 path: file.value.clone(),

@@ -128,7 +128,7 @@ pub fn groups<'a>(
 pub fn duration(budget: Budget) -> String {
     const MILLISECOND: u128 = Duration::from_millis(1).as_nanos();
     let milliseconds = budget.as_duration().as_nanos().div_ceil(MILLISECOND);
-    if milliseconds.is_multiple_of(1000) {
+    if milliseconds % 1000 == 0 {
         format!("{}s", milliseconds / 1000)
     } else {
         format!("{milliseconds}ms")

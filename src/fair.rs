@@ -116,16 +116,8 @@ impl<K: Owner> FairSemaphore<K> {
         let (grant, granted) = oneshot::channel();
         let number = state.waiting.insert(owner.clone(), grant);
         state.settle(&owner);
-        if state.waiting.len() > self.most_waiting
-            && let Some(largest) = state.waiting.largest()
-        {
-            // On a tie the newcomer goes: otherwise newcomers would turn away the oldest waiters.
-            let is_tie = state.waiting.count(&owner) == state.waiting.count(&largest);
-            let loser = if is_tie { owner.clone() } else { largest };
-            let newest = state.waiting.pop_newest(&loser);
-            state.settle(&loser);
-            // A waiter that leaves at this moment has no use for it.
-            let _ = newest.map(|newest| newest.send(Err(QueueFull)));
+        if state.waiting.len() > self.most_waiting {
+            state.turn_one_away(&owner);
         }
         drop(state);
         Some(Waiter { semaphore: self, owner, number, granted, is_over: false })
@@ -153,6 +145,21 @@ impl<K: Owner> FairSemaphore<K> {
 }
 
 impl<K: Owner> State<K> {
+    /// Refuses the newest waiter of the owner with the most: the queue is too long by one after
+    /// `newcomer` joined.
+    fn turn_one_away(&mut self, newcomer: &K) {
+        let Some(largest) = self.waiting.largest() else {
+            return;
+        };
+        // On a tie the newcomer goes: otherwise newcomers would turn away the oldest waiters.
+        let is_tie = self.waiting.count(newcomer) == self.waiting.count(&largest);
+        let loser = if is_tie { newcomer.clone() } else { largest };
+        let newest = self.waiting.pop_newest(&loser);
+        self.settle(&loser);
+        // A waiter that leaves at this moment has no use for it.
+        let _ = newest.map(|newest| newest.send(Err(QueueFull)));
+    }
+
     /// Gives `owner` a turn if it waits and has none, and takes its turn if it does not wait.
     fn settle(&mut self, owner: &K) {
         match (self.waiting.count(owner), self.turns.get(owner)) {

@@ -134,10 +134,10 @@ fn check(head: Head, exporter: &Exporter, bodiless: bool) -> Result<UpstreamHead
         return Err(UpstreamError::NoMetrics(status));
     }
     let framing = if bodiless { Framing::Bodiless } else { framing(head.version, &head.headers)? };
-    if let (Some(length), Some(most)) = (framing.length(), exporter.rules.max_body)
-        && length > most
-    {
-        return Err(UpstreamError::TooLarge);
+    if let (Some(length), Some(most)) = (framing.length(), exporter.rules.max_body) {
+        if length > most {
+            return Err(UpstreamError::TooLarge);
+        }
     }
     let length_ignored = framing == Framing::Chunked && head.headers.contains_key(CONTENT_LENGTH);
     Ok(UpstreamHead { status, headers: head.headers, framing, length_ignored })

@@ -37,7 +37,7 @@ impl Processes {
             .stderr(output)
             .process_group(0)
             .spawn()?;
-        let group = Pid::from_raw(leader.id().cast_signed());
+        let group = Pid::from_raw(i32::try_from(leader.id()).expect("a process id"));
         let mut processes = Self { leader, group, started_in: Duration::ZERO };
         while TcpStream::connect(address).is_err() {
             let ended = processes.leader.try_wait()?.is_some();

@@ -138,7 +138,7 @@ fn stalled_handshakes<'scope, 'env>(
         let (count, round) = (STALLED_HANDSHAKES, HANDSHAKE);
         let make = |number: usize| {
             let mut stream = connect_from(source(1, number % STALLED_SOURCES), fortress.address())?;
-            if number.is_multiple_of(2) {
+            if number % 2 == 0 {
                 stream.write_all(&hello[..hello.len() / 2])?;
             }
             Ok(stream)

@@ -129,12 +129,12 @@ impl Admission {
         let mut state = self.state();
         let number = state.pending.insert(host, evict);
         // With this one among them, so that an address cannot keep itself even with another.
-        if state.pending.len() > self.handshakes
-            && let Some(largest) = state.pending.largest()
-            && let Some(oldest) = state.pending.pop_oldest(&largest)
-        {
-            // It may have finished in this moment.
-            let _ = oldest.send(());
+        if state.pending.len() > self.handshakes {
+            let largest = state.pending.largest();
+            if let Some(oldest) = largest.and_then(|it| state.pending.pop_oldest(&it)) {
+                // It may have finished in this moment.
+                let _ = oldest.send(());
+            }
         }
         drop(state);
         let permit = HandshakePermit { admission: Arc::clone(self), host, number };

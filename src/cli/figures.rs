@@ -13,7 +13,7 @@ impl fmt::Display for Grouped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.0.to_string();
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            if index > 0 && (digits.len() - index) % 3 == 0 {
                 f.write_str(" ")?;
             }
             write!(f, "{digit}")?;

@@ -102,11 +102,11 @@ impl<'a> Reader<'a> {
     pub(super) fn path(&mut self, key: &'static str) -> Read<PathBuf> {
         let folder = self.document.folder();
         let path = self.read(key, |value| Ok(folder.join(value)))?;
-        if let Some(path) = &path
-            && self.find(key).is_some_and(|(_, entry)| has_inline_comment(entry.value()))
-        {
-            let warning = format!("the whole value is taken for the path ({COMMENT_HINT})");
-            self.findings.push(path.warning(warning));
+        if let Some(path) = &path {
+            if self.find(key).is_some_and(|(_, entry)| has_inline_comment(entry.value())) {
+                let warning = format!("the whole value is taken for the path ({COMMENT_HINT})");
+                self.findings.push(path.warning(warning));
+            }
         }
         Ok(path)
     }

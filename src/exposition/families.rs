@@ -129,9 +129,7 @@ impl Table {
     }
 
     fn owner(&mut self, sample: &[u8]) -> Option<usize> {
-        if let Some(index) = self.current
-            && self.entries[index].owns(sample)
-        {
+        if let Some(index) = self.current.filter(|it| self.entries[*it].owns(sample)) {
             return Some(index);
         }
         if let Some(&index) = self.by_name.get(sample) {

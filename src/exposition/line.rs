@@ -63,10 +63,10 @@ pub(super) fn parse_cut(line: &[u8], format: Format) -> Result<Line<'_>, Fault> 
     let mut name = cursor.metric_name();
     if name.is_empty() && cursor.takes(b'{') {
         cursor.blanks();
-        if cursor.first() == Some(b'"')
-            && let Quoted::Whole(inside) = cursor.quoted()
-        {
-            name = inside;
+        if cursor.first() == Some(b'"') {
+            if let Quoted::Whole(inside) = cursor.quoted() {
+                name = inside;
+            }
         }
     }
     if name.is_empty() { Err(Fault::Name) } else { Ok(Line::Sample(Name(name))) }

@@ -21,11 +21,11 @@ pub fn response_head<B>(head: &UpstreamHead, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     copy(&head.headers, response.headers_mut());
-    if head.framing == Framing::Bodiless
-        && let Some(length) = announced_length(&head.headers)
-    {
-        // There is no body whose size hyper could write.
-        response.headers_mut().insert(CONTENT_LENGTH, length);
+    if head.framing == Framing::Bodiless {
+        if let Some(length) = announced_length(&head.headers) {
+            // There is no body whose size hyper could write.
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+        }
     }
     response
 }

@@ -118,19 +118,20 @@ impl Handle {
             return Err(ReloadError::NoLongerEnrolled);
         }
         let mut listens_anew = None;
-        if let Listening::Where { told, listener: current } = &mut *listening
-            && config.listen != *told
-        {
-            let (listener, address) = match current.upgrade() {
-                Some(current) => listen_in_place_of(&current, config.listen)?,
-                None => listen(config.listen)?,
-            };
-            let listener = Arc::new(listener);
-            listens_anew = Some(address);
-            let next = Arc::downgrade(&listener);
-            self.listener.send(listener).map_err(|_| ReloadError::ShuttingDown)?;
-            *told = config.listen;
-            *current = next;
+        match &mut *listening {
+            Listening::Where { told, listener: current } if config.listen != *told => {
+                let (listener, address) = match current.upgrade() {
+                    Some(current) => listen_in_place_of(&current, config.listen)?,
+                    None => listen(config.listen)?,
+                };
+                let listener = Arc::new(listener);
+                listens_anew = Some(address);
+                let next = Arc::downgrade(&listener);
+                self.listener.send(listener).map_err(|_| ReloadError::ShuttingDown)?;
+                *told = config.listen;
+                *current = next;
+            }
+            Listening::Where { .. } | Listening::OnGiven => {}
         }
         let state = Arc::new(before.next(config, assets, listens_anew));
         self.shared.state.send_replace(Arc::clone(&state));

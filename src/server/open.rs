@@ -226,10 +226,10 @@ fn first_end(chain: &[CertificateDer<'_>], from: i64) -> Option<i64> {
 impl Place {
     /// Drains this connection if `is_welcome` does not want it.
     pub(super) fn dismiss_unless(&self, is_welcome: impl Fn(&Peer, &Wire) -> bool) {
-        if let Some(entry) = self.connections.open().all.get(&self.number)
-            && !is_welcome(&entry.peer, &entry.wire)
-        {
-            entry.drain(&Dismissal::Reload);
+        if let Some(entry) = self.connections.open().all.get(&self.number) {
+            if !is_welcome(&entry.peer, &entry.wire) {
+                entry.drain(&Dismissal::Reload);
+            }
         }
     }
 }

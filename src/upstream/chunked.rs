@@ -88,11 +88,11 @@ impl Chunked {
             if matches!(self.state, State::Data(_) | State::Done) {
                 break;
             }
-            if self.state == State::Start
-                && let Some((gathered, taken)) = gather(&input[used..])
-            {
-                input.advance(used + taken);
-                return Ok(Some(gathered));
+            if self.state == State::Start {
+                if let Some((gathered, taken)) = gather(&input[used..]) {
+                    input.advance(used + taken);
+                    return Ok(Some(gathered));
+                }
             }
             self.state = self.step(byte).inspect_err(|Broken| self.state = State::Broken)?;
             used += 1;
@@ -203,9 +203,10 @@ fn gather(input: &[u8]) -> Option<(Bytes, usize)> {
     let mut gathered = Vec::with_capacity(GATHERED);
     gathered.extend_from_slice(first);
     let mut rest = behind;
-    while let Some((data, behind)) = small_chunk(rest)
-        && gathered.len() + data.len() <= GATHERED
-    {
+    while let Some((data, behind)) = small_chunk(rest) {
+        if gathered.len() + data.len() > GATHERED {
+            break;
+        }
         match data {
             // A copy of any length is a call: a million such chunks cost a quarter less without.
             [byte] => gathered.push(*byte),

@@ -37,7 +37,8 @@ pub(super) async fn read(stream: &mut Stream) -> Result<(Head, Bytes), UpstreamE
         }
         // Parsing anew for each byte of a dripping head would cost its length squared.
         let fresh = buffer.len() >= 2 * parsed || ends_a_head(&buffer[parsed.saturating_sub(3)..]);
-        if fresh && let Some((head, length)) = parse(&buffer)? {
+        let complete = if fresh { parse(&buffer)? } else { None };
+        if let Some((head, length)) = complete {
             skipped += length;
             if skipped > MAX_HEAD {
                 return Err(UpstreamError::HeadTooLarge);

@@ -44,6 +44,7 @@ const END: Duration = Duration::from_secs(10);
 /// Both ends of what standard error is: the reader's, and the proxy's.
 type Ends = (OwnedFd, OwnedFd);
 
+#[expect(clippy::incompatible_msrv, reason = "only the program is built with the oldest compiler")]
 fn pipe() -> Ends {
     let (reader, writer) = io::pipe().expect("a pipe");
     (reader.into(), writer.into())

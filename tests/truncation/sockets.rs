@@ -123,7 +123,7 @@ impl<'a> Case<'a> {
 fn play(stage: &Stage, cases: &[Case<'_>]) -> Tally {
     let next = AtomicUsize::new(0);
     let client = |number: usize| {
-        let version = if number.is_multiple_of(2) { &TLS13 } else { &TLS12 };
+        let version = if number % 2 == 0 { &TLS13 } else { &TLS12 };
         let mut tally = Tally::default();
         let mut client: Option<Client> = None;
         loop {

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io,
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
@@ -276,9 +276,16 @@ impl Family {
 fn write_histogram_line(number: u64, text: &mut BytesMut) {
     let (group, place) = (number / HISTOGRAM_LINES, number % HISTOGRAM_LINES);
     let (instance, handler) = pick(group, &HANDLERS);
-    let count = noise(group) % 100_000;
+    write_histogram_sample(
+        place,
+        noise(group) % 100_000,
+        format_args!("handler=\"{handler}\",instance_id=\"i-{instance:08x}\""),
+        text,
+    );
+}
+
+fn write_histogram_sample(place: u64, count: u64, labels: fmt::Arguments<'_>, text: &mut BytesMut) {
     let name = "demo_http_request_duration_seconds";
-    let labels = format_args!("handler=\"{handler}\",instance_id=\"i-{instance:08x}\"");
     let bucket = usize::try_from(place).ok().and_then(|place| BUCKETS.get(place));
     match bucket {
         Some((bound, of_1000)) => {
@@ -293,7 +300,7 @@ fn write_histogram_line(number: u64, text: &mut BytesMut) {
     }
 }
 
-fn line(text: &mut BytesMut, line: std::fmt::Arguments<'_>) {
+fn line(text: &mut BytesMut, line: fmt::Arguments<'_>) {
     // BytesMut grows; it never refuses.
     let _ = text.write_fmt(line);
 }

@@ -153,19 +153,18 @@ fn http(
         }
         None => {}
     }
-    if user.is_none()
-        && let Some(key) = password
-    {
-        remark(
+    match (user, password) {
+        (Some((key, user)), _) => {
+            let file = password_file();
+            let at = password.unwrap_or(key);
+            remark(at, format!("put the password into `{file}` beside the INI, mode 0600"));
+            lines.extend([("username", user), ("password-file", file)]);
+        }
+        (None, Some(key)) => remark(
             key,
             "`basic_auth_password` has no meaning without `basic_auth_username`".to_owned(),
-        );
-    }
-    if let Some((key, user)) = user {
-        let file = password_file();
-        let at = password.unwrap_or(key);
-        remark(at, format!("put the password into `{file}` beside the INI, mode 0600"));
-        lines.extend([("username", user), ("password-file", file)]);
+        ),
+        (None, None) => {}
     }
     lines
 }
