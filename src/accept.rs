@@ -1,4 +1,5 @@
-//! Permit → accept → classify the error → back off → start. Generic over what it runs.
+//! Accepts connections: take a permit, accept, classify the error, back off, start the connection.
+//! Generic over what it starts.
 
 mod admission;
 
@@ -25,30 +26,36 @@ use crate::{
     shutdown::Stage,
 };
 
-/// Most connections that wait to be accepted, from all addresses together. The system may allow
-/// fewer (`net.core.somaxconn`; Linux has had 4096 since 5.4).
+/// Length of the listener's backlog: connections that the kernel has completed and that wait to be
+/// accepted, from all addresses together. The kernel may cap the length at a lower value
+/// (`net.core.somaxconn`, 4096 by default since Linux 5.4).
 ///
-/// A full backlog drops what comes, and the client tries again after a second. A flood of 25 000
-/// connections a second fills this one in 160 ms, which a busy machine may give to other threads.
+/// A full backlog drops new connections, and their clients retry after one second. A flood of 25
+/// 000 connections a second fills the backlog in 160 ms. On a busy machine, this thread may have to
+/// wait that long for a CPU.
 pub const BACKLOG: u32 = 4096;
 
-/// First pause after an error that will not go away at once.
+/// First pause after an error that is likely to persist, such as a lack of file descriptors.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
-/// Longest pause: how late a connection can be accepted after the resource is there again.
+/// Longest pause. Once resources are available again, a connection waits at most this long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepts connections until the shutdown begins. Dropped, it has lost none.
+/// Accepts connections until the shutdown begins.
 ///
-/// `start` gets each connection with the [`Ticket`] that counts it; it must not block. At
-/// `max-connections` further ones wait in the listener's backlog; above
-/// `max-connections-per-ip` they are closed at once.
+/// `start` gets each connection with the [`Ticket`] that counts the connection. `start` must not
+/// block. At `max-connections`, further connections wait in the listener's backlog. Above
+/// `max-connections-per-ip`, further connections of that address are closed at once.
 ///
-/// All addresses share the backlog, and only the speed at which it is emptied keeps a flood of one
-/// from filling it. So a connection that its client closed without sending anything costs a few
-/// system calls and `ended`, which counts it: no task, no handshake and no log record.
+/// All addresses share the backlog. Only fast accepts keep a flood from one address from filling
+/// the backlog. Therefore a connection that its client has closed without sending anything costs
+/// only a few system calls: `ended` counts it, and there is no task, no handshake and no log
+/// record.
 ///
-/// The streams are in non-blocking mode and belong to no runtime.
+/// The streams are in non-blocking mode and are not registered with a runtime.
+///
+/// Dropping the future loses no connection: connections that are not accepted yet stay in the
+/// backlog.
 pub async fn accept_loop(
     listener: &TcpListener,
     admission: &Arc<Admission>,
@@ -74,8 +81,8 @@ pub async fn accept_loop(
                 take_on((stream, address), permit, admission, metrics, &start);
             }
             Err(error) if concerns_one_connection(&error) => lost(&error, metrics),
-            // Out of descriptors or memory, as a rule. The connection stays in the backlog, so
-            // trying again at once would spin; it comes back by itself.
+            // Usually out of file descriptors or memory. The connection stays in the backlog, so an
+            // immediate retry would spin. The retry after the pause finds the same connection.
             Err(error) => {
                 metrics.not_accepted(if lacks_resources(&error) {
                     AcceptError::NoResources
@@ -86,7 +93,7 @@ pub async fn accept_loop(
                     target: ANY_PEER,
                     %error,
                     pause_seconds = pause.as_secs_f64(),
-                    "cannot accept"
+                    "cannot accept connections; retrying after a pause"
                 );
                 tokio::select! {
                     _ = Stage::after(&mut stage, false) => return,
@@ -98,8 +105,8 @@ pub async fn accept_loop(
     }
 }
 
-/// Accepts what waits in the backlog of a listener that is about to be closed, at `max-connections`
-/// no more. Waits for nothing.
+/// Accepts the connections that wait in the backlog of a listener that is about to be closed, up to
+/// `max-connections`. Does not wait for further connections.
 pub fn accept_waiting(
     listener: &TcpListener,
     admission: &Arc<Admission>,
@@ -107,26 +114,26 @@ pub fn accept_waiting(
     ended: impl Fn(),
     start: impl Fn(TcpStream, SocketAddr, Ticket),
 ) {
-    // No more than wait now: during a flood there is always one.
+    // A flood always has one more connection waiting. Stop after one full backlog.
     for _ in 0..BACKLOG {
         let Some(permit) = admission.connection_now() else { return };
         match accept_now(listener) {
             Ok((stream, _)) if has_ended(&stream) => ended(),
             Ok(accepted) => take_on(accepted, permit, admission, metrics, &start),
             Err(error) if concerns_one_connection(&error) => lost(&error, metrics),
-            // There is none, as a rule.
+            // Usually because the backlog is empty.
             Err(_) => return,
         }
     }
 }
 
-/// The next connection whose client has not closed it yet. Cancel safe.
+/// Returns the next connection that its client has not closed yet. Cancel safe.
 async fn accept_alive(
     listener: &TcpListener,
     ended: impl Fn(),
 ) -> io::Result<(TcpStream, SocketAddr)> {
     loop {
-        // Others run on this thread too.
+        // Lets the other tasks of this thread run during a flood.
         consume_budget().await;
         let accepted = match accept_now(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -142,7 +149,8 @@ async fn accept_alive(
     }
 }
 
-/// Past tokio, which has to be told first that there is one, and would watch it from this thread.
+/// Calls accept(2) directly. tokio's `accept` first waits for readiness, and then registers the
+/// stream with the runtime of this thread.
 fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (socket, address) = SockRef::from(listener).accept()?;
     let address = address.as_socket().ok_or(io::ErrorKind::Unsupported)?;
@@ -151,7 +159,7 @@ fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((stream, address))
 }
 
-/// Whether the client closed a connection on which it said nothing, or broke it off.
+/// Whether the client has reset the connection, or has closed it without sending anything.
 fn has_ended(stream: &TcpStream) -> bool {
     match stream.peek(&mut [0]) {
         Ok(count) => count == 0,
@@ -175,7 +183,7 @@ fn take_on(
             tracing::warn!(
                 target: ANY_PEER,
                 peer = %address,
-                "connection closed: max-connections-per-ip is reached"
+                "closing connection: max-connections-per-ip reached"
             );
         }
     }
@@ -186,7 +194,8 @@ fn lost(error: &io::Error, metrics: &Metrics) {
     tracing::debug!(target: ANY_PEER, %error, "connection lost before it was accepted");
 }
 
-/// Errors of a connection that died in the backlog (accept(2): treat them like EAGAIN).
+/// Whether only this one connection failed, while it waited in the backlog. accept(2) says to treat
+/// these errors like `EAGAIN`.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -206,7 +215,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_waits_is_accepted_up_to_max_connections_and_no_more_is_waited_for() {
+    async fn waiting_connections_are_accepted_up_to_max_connections_without_waiting_for_more() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let many = NonZeroU32::MAX;
@@ -224,14 +233,16 @@ mod tests {
             );
             started.borrow().len()
         };
-        assert_eq!(accept(), 0, "nobody waits");
+        assert_eq!(accept(), 0, "no connection waits");
         let first = TcpStream::connect(address).await.expect("connected");
-        let until_it_is_there = async {
+        let until_it_arrives = async {
             while accept() == 0 {
                 yield_now().await;
             }
         };
-        timeout(Duration::from_secs(60), until_it_is_there).await.expect("it is accepted");
+        timeout(Duration::from_secs(60), until_it_arrives)
+            .await
+            .expect("the connection is accepted");
         assert_eq!(started.borrow()[0].0, first.local_addr().expect("an address"));
         let _second = TcpStream::connect(address).await.expect("connected");
         assert_eq!(accept(), 1, "there is room for one");
@@ -258,11 +269,11 @@ mod tests {
         };
         timeout(Duration::from_secs(60), until_it_is_known).await.expect("it has ended");
         assert!(!has_ended(&open), "nobody closed it");
-        assert!(!has_ended(&talkative), "there is a byte to read");
+        assert!(!has_ended(&talkative), "one byte is unread");
     }
 
     #[test]
-    fn only_a_connection_that_died_in_the_backlog_is_no_reason_to_wait() {
+    fn only_errors_of_a_single_connection_are_retried_without_a_pause() {
         for (kind, expected) in [
             (io::ErrorKind::ConnectionAborted, true),
             (io::ErrorKind::ConnectionReset, true),

@@ -1,5 +1,6 @@
-//! What a connection is doing, shared by the stream below hyper, the handler and body above it,
-//! and the future that drives both. They all run in one task; the lock is never contended.
+//! What a connection is doing. The stream below hyper, the handler and body above it, and the
+//! future that drives both share this state. All of them run in one task, so the lock is never
+//! contended.
 
 use std::{
     io,
@@ -17,37 +18,41 @@ use crate::{
     scrape::{AbortCause, Outcome, Scrape},
 };
 
-/// The lengths of a connection's clocks.
+/// The durations of a connection's timers. All come from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// A request's head, from its first byte to its last.
+    /// `header-timeout`: the longest time for a request head. The clock starts at the first byte of
+    /// the head, or at the end of the handshake for the first head, and stops at the last byte.
     pub header: Duration,
-    /// From one response to the next request.
+    /// `idle-timeout`: the longest time from the end of a response to the first byte of the next
+    /// request.
     pub idle: Duration,
-    /// A write of which the socket takes no byte; also a synthetic response in all.
+    /// `stall-timeout`: the longest time in which the socket accepts no byte of a response. Also
+    /// the longest time for a whole response of the proxy itself.
     pub stall: Duration,
 }
 
-/// Why the driver ended a connection.
+/// Why [`connection::drive`](crate::connection::drive) ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// No complete head within `header-timeout`.
+    /// The request head was not complete within `header-timeout`.
     Header,
-    /// No request within `idle-timeout`.
+    /// No request began within `idle-timeout`.
     Idle,
-    /// The socket took no byte for `stall-timeout`.
+    /// The socket accepted no byte for `stall-timeout`.
     Stall,
-    /// The scrape's deadline.
+    /// The deadline of the scrape passed.
     Deadline,
-    /// The scraper closed the connection on a scrape.
+    /// The scraper closed the connection during a scrape.
     Left,
-    /// The drain is over.
+    /// The shutdown ended before the connection did.
     Shutdown,
-    /// hyper has let go of it with bytes of a response left.
+    /// hyper gave up the connection before all bytes of a response were sent.
     Unflushed,
 }
 
-/// See the module's documentation.
+/// The state of one connection, shared within its task: its phase, its timers, and what has to
+/// happen when it ends. See the [module](self).
 #[derive(Debug)]
 pub struct Activity {
     timeouts: Timeouts,
@@ -57,46 +62,48 @@ pub struct Activity {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// Since when the socket takes nothing.
+    /// The time since which the socket has accepted no byte.
     blocked_since: Option<Instant>,
-    /// When the scraper was seen to have closed the connection on a scrape.
+    /// When the scraper was seen to have closed the connection during a scrape.
     left: Option<Instant>,
-    /// The TLS buffer holds bytes that the socket did not take.
+    /// The TLS buffer has bytes that the socket did not accept.
     backlog: bool,
-    /// The last bytes read, which say whether a head ended with them.
+    /// The last three bytes read. They tell whether a request head ended there.
     last_read: [u8; 3],
-    /// A response said `Connection: close` to a client that may not have sent everything.
+    /// A response with `Connection: close` went to a client that may still be sending.
     refused_early: bool,
-    /// A scrape whose last bytes are on their way to the socket. One at a time: hyper goes on to a
-    /// pipelined request only after the flush.
+    /// The scrape whose last bytes are on their way to the socket. There is only one: hyper starts
+    /// a pipelined request only after the flush.
     delivering: Option<Scrape>,
-    /// An answer of our own that is on its way to the socket.
+    /// The page of the proxy itself that is on its way to the socket.
     page: Option<Page>,
     ended: Option<Ending>,
     reset_on_close: bool,
-    /// The client is no longer welcome.
+    /// The client is no longer authorized.
     dismissed: bool,
-    /// The rule of TLS that the client broke.
+    /// How the client violated the TLS protocol.
     broken_tls: Option<rustls::Error>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// A head is awaited or incomplete.
+    /// A request head is awaited or incomplete.
     Head { since: Instant },
-    /// Between two requests.
+    /// No request is in progress.
     Idle { since: Instant },
-    /// The handler runs; it keeps the deadline itself, because it can still answer 504.
+    /// The handler runs. It enforces the deadline itself, because it can still answer 504.
     Handling,
-    /// A synthetic response is on its way. It is one short write, so that a client that takes it
-    /// byte by byte gets no longer than one that takes none.
+    /// A response of the proxy itself is being sent. It is one short write, so the timer covers the
+    /// whole response: a client that reads byte by byte gets no more time than one that does not
+    /// read.
     Responding { since: Instant },
-    /// A scrape's response is on its way.
+    /// The response to a scrape is being sent.
     Relaying { deadline: Deadline },
 }
 
 impl Activity {
-    /// A connection whose handshake is over: the clock of its first head starts now.
+    /// Starts in the state after the handshake. The `header-timeout` of the first request starts
+    /// now.
     #[must_use]
     pub fn new(timeouts: Timeouts) -> Self {
         Self {
@@ -122,63 +129,66 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // What the handler and the body report.
+    // Reported by the handler and the body.
 
-    /// A head is complete.
+    /// A request head is complete.
     pub fn request_arrived(&self) {
         let mut state = self.state();
         state.phase = Phase::Handling;
     }
 
-    /// The handler has answered by itself; `closes` when it said `Connection: close`.
+    /// The handler answers with a response of the proxy itself. `closes` says whether the response
+    /// has `Connection: close`.
     pub fn responding(&self, closes: bool) {
         let mut state = self.state();
         state.phase = Phase::Responding { since: Instant::now() };
         state.refused_early |= closes;
     }
 
-    /// An answer of our own counts until the socket has all of it, or the connection has ended.
+    /// Counts `page` until the socket has accepted all of it, or until the connection ends.
     pub fn holds(&self, page: Page) {
         self.state().page = Some(page);
     }
 
-    /// The handler has passed an exporter's answer on: from now on the driver keeps its deadline.
+    /// The handler has returned the head of an exporter's answer. From now on the driver enforces
+    /// the deadline.
     pub fn relaying(&self, deadline: Deadline) {
         self.state().phase = Phase::Relaying { deadline };
     }
 
-    /// A complete message is in hyper's hands: the scrape is over with the next flush.
+    /// hyper has the complete message. The scrape is complete at the next flush.
     pub fn deliver(&self, scrape: Scrape) {
         self.state().delivering = Some(scrape);
     }
 
-    /// The response in progress was aborted: the socket is to be reset, so that no client takes
-    /// the end of the connection for the end of the message.
+    /// The current response was aborted. The socket must be reset, so that no client takes the end
+    /// of the connection for the end of the message.
     pub fn reset_on_close(&self) {
         self.state().reset_on_close = true;
     }
 
-    /// Whether the TLS buffer holds bytes that the socket did not take. While it does, a write
-    /// wake-up is registered for this task.
+    /// Whether the TLS buffer has bytes that the socket did not accept. While it has, the task is
+    /// registered to be woken when the socket is writable.
     #[must_use]
     pub fn has_backlog(&self) -> bool {
         self.state().backlog
     }
 
-    /// The client is no longer welcome: no further request of this connection is to be answered.
+    /// The client is no longer authorized. The connection must not answer further requests.
     pub fn dismiss(&self) {
         self.state().dismissed = true;
     }
 
-    /// See [`Activity::dismiss`].
+    /// Whether [`Activity::dismiss`] was called.
     #[must_use]
     pub fn is_dismissed(&self) -> bool {
         self.state().dismissed
     }
 
-    // What the stream reports.
+    // Reported by the stream.
 
-    /// hyper got these bytes: of a head, as the response to a request with a body is the last one.
+    /// hyper has read these bytes. They belong to a request head, because a response to a request
+    /// with a body is the last one of its connection.
     pub fn bytes_read(&self, bytes: &[u8]) {
         let mut state = self.state();
         for &byte in bytes.iter().rev().take(3).rev() {
@@ -190,34 +200,34 @@ impl Activity {
         }
     }
 
-    /// Whether an exporter is being asked, or its answer is on its way.
+    /// Whether a request is with the handler, or an exporter's answer is being sent.
     #[must_use]
     pub fn is_scraping(&self) -> bool {
         matches!(self.state().phase, Phase::Handling | Phase::Relaying { .. })
     }
 
-    /// The scraper's side of the stream has ended, or failed, while it is being answered.
+    /// The scraper's side of the stream ended or failed while a response was in progress.
     pub fn scraper_left(&self) {
         self.state().left.get_or_insert_with(Instant::now);
     }
 
-    /// Reading from the client failed. Whoever breaks TLS while an exporter is being asked has left
-    /// a scrape, which has its own record.
+    /// Reading from the client failed. A TLS violation counts only outside of a scrape: a scrape
+    /// that ends by it has its own log record.
     pub fn read_failed(&self, error: &io::Error) {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            // The client has said that it leaves.
+            // The client announced that it leaves.
             None | Some(rustls::Error::AlertReceived(_)) => {}
             Some(broken) if !self.is_scraping() => self.state().broken_tls = Some(broken.clone()),
             Some(_) => {}
         }
     }
 
-    /// Bytes are left in the TLS buffer.
+    /// The TLS buffer has bytes that the socket did not accept.
     pub fn write_blocked(&self) {
         self.state().backlog = true;
     }
 
-    /// All that hyper and TLS had is with the socket: a complete response is delivered now.
+    /// The socket has accepted all bytes from hyper and TLS. A complete response is now delivered.
     pub fn flushed(&self) {
         let mut state = self.state();
         state.backlog = false;
@@ -231,8 +241,9 @@ impl Activity {
             Phase::Head { .. } | Phase::Idle { .. } | Phase::Handling => return,
         };
         let since = Instant::now();
-        // Pipelined requests may wait behind the one that was answered. As far as they are whole,
-        // hyper goes on to the next by itself; what is not the end of a head is one's start.
+        // Pipelined requests may follow the one that was answered. If they are complete, hyper
+        // starts the next one without reading. If the last bytes read do not end a head, they start
+        // the next head.
         state.phase = if ends_a_head(state.last_read) {
             Phase::Idle { since }
         } else {
@@ -244,24 +255,26 @@ impl Activity {
         }
     }
 
-    /// The socket took at least one byte.
+    /// The socket accepted at least one byte.
     pub fn socket_took_bytes(&self) {
         self.state().blocked_since = None;
     }
 
-    /// The socket took no byte: the clock of a stalled write runs from the first time on.
+    /// The socket accepted no byte. The `stall-timeout` runs from the first such report after a
+    /// successful write.
     pub fn socket_took_nothing(&self) {
         self.state().blocked_since.get_or_insert_with(Instant::now);
     }
 
-    /// See [`Activity::reset_on_close`].
+    /// Whether the socket must be reset instead of closed: [`Activity::reset_on_close`] was called,
+    /// or the connection ended during a response.
     pub fn resets_on_close(&self) -> bool {
         self.state().reset_on_close
     }
 
-    // What the driver asks.
+    // Asked by the driver.
 
-    /// The clock that runs out first.
+    /// The timer that expires next, and why the connection ends then.
     pub fn next_clock(&self) -> Option<(Instant, Ending)> {
         let state = self.state();
         let phase = match state.phase {
@@ -276,27 +289,27 @@ impl Activity {
         [phase, stall, left].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// The clock that has run out at `now`.
+    /// The timer that has expired at `now`, if one has.
     pub fn expired(&self, now: Instant) -> Option<Ending> {
         self.next_clock().filter(|(at, _)| *at <= now).map(|(_, ending)| ending)
     }
 
-    /// The rule of TLS that the client broke between two scrapes, if it did.
+    /// How the client violated the TLS protocol between two scrapes, if it did.
     pub fn broken_tls(&self) -> Option<rustls::Error> {
         self.state().broken_tls.clone()
     }
 
-    /// Whether bytes of a response are not with the socket yet.
+    /// Whether the socket has not accepted all bytes of a response yet.
     pub fn owes_bytes(&self) -> bool {
         matches!(self.state().phase, Phase::Responding { .. } | Phase::Relaying { .. })
     }
 
-    /// Whether a response said `Connection: close` to a client that may still be sending.
+    /// Whether a response with `Connection: close` went to a client that may still be sending.
     pub fn refused_early(&self) -> bool {
         self.state().refused_early
     }
 
-    /// The driver gives the connection up; a response in progress is aborted.
+    /// The driver gives up the connection. A response in progress is aborted.
     pub fn end(&self, ending: Ending) {
         let mut state = self.state();
         state.ended = Some(ending);
@@ -304,7 +317,7 @@ impl Activity {
             matches!(state.phase, Phase::Relaying { .. } | Phase::Responding { .. });
         let undelivered = state.delivering.take();
         drop(state);
-        // Asks why, and is told by what was set above.
+        // Dropping the scrape asks for the cause, which is the `ended` set above.
         drop(undelivered);
     }
 }
@@ -327,7 +340,7 @@ impl AbortCause for Activity {
     }
 }
 
-/// Whether these are the last bytes of an empty line, with or without CR.
+/// Whether these bytes end with an empty line, with or without CR.
 fn ends_a_head(last_read: [u8; 3]) -> bool {
     matches!(last_read, [b'\n', b'\r', b'\n'] | [_, b'\n', b'\n'])
 }
@@ -355,32 +368,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tls_is_broken_by_whoever_breaks_it_and_neither_leaves_nor_is_being_answered() {
+    async fn only_a_tls_violation_outside_of_a_scrape_counts_and_no_alert_or_reset() {
         let failed = |inner: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, inner);
-        let told = |activity: &Activity, error: &io::Error| {
+        let after = |activity: &Activity, error: &io::Error| {
             activity.read_failed(error);
             activity.broken_tls()
         };
         let left = rustls::Error::AlertReceived(rustls::AlertDescription::UserCanceled);
         let reset = io::ErrorKind::ConnectionReset.into();
         let activity = activity();
-        assert_eq!(told(&activity, &failed(left)), None);
-        assert_eq!(told(&activity, &reset), None);
+        assert_eq!(after(&activity, &failed(left)), None);
+        assert_eq!(after(&activity, &reset), None);
         relaying(&activity);
-        assert_eq!(told(&activity, &failed(rustls::Error::DecryptError)), None);
+        assert_eq!(after(&activity, &failed(rustls::Error::DecryptError)), None);
         activity.responding(false);
         let broken = rustls::Error::DecryptError;
-        assert_eq!(told(&activity, &failed(broken.clone())), Some(broken.clone()));
-        assert_eq!(told(&activity, &reset), Some(broken));
+        assert_eq!(after(&activity, &failed(broken.clone())), Some(broken.clone()));
+        assert_eq!(after(&activity, &reset), Some(broken));
     }
 
-    /// The clock that runs out first, and in how many seconds.
+    /// The timer that expires next, and in how many seconds.
     fn clock(activity: &Activity) -> Option<(u64, Ending)> {
         activity.next_clock().map(|(at, ending)| ((at - Instant::now()).as_secs(), ending))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_phase_has_its_clock_and_is_known_from_outside() {
+    async fn each_phase_has_its_own_timer_and_is_visible_outside() {
         let activity = activity();
         let look = || (clock(&activity), activity.is_scraping(), activity.owes_bytes());
         assert_eq!(look(), (Some((1, Ending::Header)), false, false));
@@ -394,13 +407,13 @@ mod tests {
         activity.responding(false);
         assert!(activity.refused_early());
         relaying(&activity);
-        // Not over: no scrape was handed over.
+        // Not complete: no scrape was delivered.
         activity.flushed();
         assert_eq!(look(), (Some((5, Ending::Deadline)), true, true));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_that_runs_out_first_counts_from_the_first_time_on() {
+    async fn the_stall_timer_runs_from_the_first_blocked_write_and_the_earliest_timer_wins() {
         let activity = activity();
         relaying(&activity);
         activity.socket_took_nothing();
@@ -420,7 +433,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_read_behind_an_answered_request_is_the_start_of_the_next() {
+    async fn bytes_after_an_answered_request_start_the_next_head() {
         for (read, expected) in [
             ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", (2, Ending::Idle)),
             ("GET / HTTP/1.1\nHost: h\n\n", (2, Ending::Idle)),
@@ -449,7 +462,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_given_up_is_aborted_for_the_reason_of_its_end() {
+    async fn an_aborted_response_has_the_cause_of_its_end() {
         for (ending, waiting_for, cause) in [
             (Ending::Deadline, None, Abort::DeadlineExporter),
             (Ending::Deadline, Some(Wait::Connect), Abort::DeadlineExporter),
@@ -469,7 +482,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_reset_in_an_answer_and_closed_between_two() {
+    async fn a_connection_is_reset_during_a_response_and_closed_between_two() {
         let idle = activity();
         idle.end(Ending::Idle);
         assert!(!idle.resets_on_close());

@@ -1,8 +1,8 @@
-//! The memory of the proxy's own answers: pages that clients ask for and do not read.
+//! Bounds the memory of the proxy's own responses that clients request and do not read.
 //!
-//! An exporter's body streams through in bounded memory. The proxy's own pages are made whole, and
-//! with hundreds of exporters `/metrics` has megabytes. So pages count until the socket has taken
-//! them, and what would be too much is refused.
+//! An exporter's body streams through in bounded memory. The proxy builds its own pages whole, and
+//! with hundreds of exporters `/metrics` has megabytes. Therefore a page counts until the socket
+//! has accepted all of it, and a page above the limit is refused.
 
 use std::{
     collections::HashMap,
@@ -11,17 +11,17 @@ use std::{
 
 use crate::peer::Host;
 
-/// Most bytes of pages at a time; twice as many with the first pages of further addresses.
+/// Limit for the pages of all addresses together, in bytes. The first pages of further addresses
+/// may exceed it, up to twice the limit.
 const MOST: u64 = 16 * 1024 * 1024;
 
-/// Most bytes of pages of one address. It may always have one page.
+/// Limit for the pages of one address, in bytes. An address may always have one page.
 const MOST_OF_ONE: u64 = MOST / 2;
 
-/// A page that is not larger than this, such as one that says `healthy`, does not count: a
-/// connection costs as much anyway.
+/// Pages of at most this size, in bytes, do not count. A connection itself costs as much.
 const SMALL: u64 = 16 * 1024;
 
-/// See the module's documentation.
+/// Counts the bytes of the proxy's own pages that are not sent yet, in total and for each address.
 #[derive(Debug, Default)]
 pub struct OwnAnswers(Mutex<State>);
 
@@ -29,21 +29,21 @@ pub struct OwnAnswers(Mutex<State>);
 struct State {
     bytes: u64,
     by_host: HashMap<Host, u64>,
-    /// The size of the last page that counted.
+    /// The size of the last page that counted, in bytes.
     last: u64,
 }
 
 impl State {
     fn has_room(&self, host: Host, bytes: u64) -> bool {
         let own = self.by_host.get(&host).copied().unwrap_or_default();
-        // Beyond the limit for all, up to twice as much, so that a few addresses that do not read
-        // cannot keep every other address from its first page.
+        // First pages may exceed the common limit, up to twice as much. Otherwise a few addresses
+        // that do not read could keep every other address from its first page.
         let is_first = own == 0 && self.bytes <= 2 * MOST;
         is_first || (self.bytes + bytes <= MOST && own + bytes <= MOST_OF_ONE)
     }
 }
 
-/// A page that counts until this is dropped.
+/// A page that counts until it is dropped.
 #[derive(Debug)]
 pub struct Page {
     all: Arc<OwnAnswers>,
@@ -56,15 +56,15 @@ impl OwnAnswers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a page as large as the last one would be let through. Asked before a page is made,
-    /// which costs more than to refuse it.
+    /// Whether a page as large as the last one would be accepted. Callers check before they build a
+    /// page, because building costs more than refusing.
     #[must_use]
     pub fn has_room(&self, host: Host) -> bool {
         let state = self.state();
         state.has_room(host, state.last)
     }
 
-    /// Counts a page of so many bytes for `host`; `None` when it would be too much.
+    /// Counts a page of `bytes` bytes for `host`. Returns `None` if the page would exceed a limit.
     #[must_use]
     pub fn hold(self: &Arc<Self>, host: Host, bytes: u64) -> Option<Page> {
         let bytes = if bytes <= SMALL { 0 } else { bytes };
@@ -108,14 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn f23_one_address_has_half_of_the_pages_at_most_and_further_ones_their_first_page() {
+    fn f23_one_address_gets_at_most_half_of_the_limit_and_other_addresses_their_first_page() {
         let all = Arc::<OwnAnswers>::default();
         let pages = |number| -> Vec<_> {
             std::iter::from_fn(|| all.hold(host(number), MIB)).take(100).collect()
         };
         let (first, second) = (pages(1), pages(2));
         assert_eq!((first.len(), second.len()), (8, 8));
-        // Every further address has one page, up to twice the limit. The next address has no page.
+        // Every further address gets one page, up to twice the limit. After that, an address gets
+        // none.
         let further: Vec<_> = (3..100).flat_map(pages).collect();
         assert_eq!(further.len(), 17);
         assert!(all.hold(host(100), MIB).is_none());
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn f23_a_page_of_any_size_can_be_had_one_at_a_time() {
+    fn f23_an_address_gets_a_page_of_any_size_but_only_one_at_a_time() {
         let all = Arc::<OwnAnswers>::default();
         let page = all.hold(host(1), 10 * MOST);
         assert!(page.is_some() && all.hold(host(1), 10 * MOST).is_none());

@@ -1,9 +1,9 @@
-//! Drives hyper over one stream from a scraper, and keeps every clock that the stream is under.
-//! Generic over the stream and over what answers.
+//! Drives hyper over one stream from a scraper, and enforces all timeouts of the stream. Generic
+//! over the stream and over the handler.
 //!
-//! The clocks are here and not in the handler or the body, because this future is polled whatever
-//! happens: hyper polls no body while the scraper does not read, and no handler while a head is
-//! incomplete.
+//! The timeouts are enforced here and not in the handler or the body, because this future is always
+//! polled. hyper polls no body while the scraper does not read, and no handler while a request head
+//! is incomplete.
 
 mod io;
 
@@ -37,30 +37,33 @@ use crate::{
     shutdown::Stage,
 };
 
-/// Largest request head, in bytes.
+/// Largest request head, in bytes. hyper answers 431 to a larger one.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long a client that sent too much has to read our answer before the connection is closed.
+/// How long a client that is still sending has to read the last response before the connection is
+/// closed.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How much of it is read and thrown away in that time.
+/// How many bytes are read and discarded in that time.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// How a connection ended.
 #[derive(Debug)]
 pub enum Closed {
-    /// As HTTP says: the client closed it, or a response said `Connection: close`.
+    /// As HTTP/1.1 provides: the client closed it, or a response had `Connection: close`.
     Normally,
-    /// A clock ran out, or the proxy shut down.
+    /// A timer expired, or the proxy shut down.
     By(Ending),
-    /// hyper gave up: broken request, lost client, aborted response.
+    /// hyper gave up: the request was malformed, the client disappeared, or the response was
+    /// aborted.
     Failed(hyper::Error),
-    /// The client broke a rule of TLS. It has been sent the alert, where rustls has one for it.
+    /// The client violated the TLS protocol. rustls has sent the alert, if it defines one for the
+    /// violation.
     BrokenTls(rustls::Error),
 }
 
 impl Closed {
-    /// Why its last request did not get as far as the handler, if there was one that did not.
+    /// Why the last request did not reach the handler; `None` if no request was lost.
     #[must_use]
     pub fn unread(&self) -> Option<Unread> {
         match self {
@@ -73,12 +76,17 @@ impl Closed {
     }
 }
 
-/// A boxed future, so that the connection is `Unpin` and gives its stream back at the end.
+/// A boxed future. The box makes the connection `Unpin`, so that it can give back its stream at the
+/// end.
 pub type ResponseFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
 
-/// Serves requests on `stream` until it is over, by `handle`, one at a time.
+/// Serves requests on `stream`, one at a time, until the connection ends. `handle` answers each
+/// request.
 ///
-/// Dropping the future closes the connection at once; a scrape in flight is aborted.
+/// Enforces the timeouts and the deadline that `activity` reports. During a drain, the current
+/// request is still answered, and then the connection is closed.
+///
+/// Dropping the future closes the connection at once. A scrape in progress is aborted.
 pub async fn drive<S, H, B>(
     stream: Downstream<S>,
     activity: Arc<Activity>,
@@ -93,7 +101,7 @@ where
 {
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
-        // One batch fills hyper's buffer, so that each is flushed before the next is made.
+        // One batch fills hyper's buffer, so each batch is flushed before the next is produced.
         .max_buf_size(BATCH)
         .serve_connection(TokioIo::new(stream), service_fn(handle));
     let mut timer = std::pin::pin!(sleep_until(Instant::now()));
@@ -102,7 +110,8 @@ where
     let closed = loop {
         tokio::select! {
             biased;
-            // Before hyper, which would go on from an answer to the next request in one poll.
+            // Polled before hyper, which could start the next request in the same poll that ends a
+            // response.
             next = Stage::after(&mut stage, draining) => match next {
                 Stage::Serving => {}
                 Stage::Draining => {
@@ -112,13 +121,14 @@ where
                 Stage::Ended => break Closed::By(Ending::Shutdown),
             },
             closed = poll_fn(|cx| {
-                // Before hyper: a fast endless body never lets it be Pending for long.
+                // Checked before hyper: a fast, endless body rarely lets hyper return `Pending`.
                 if let Some(ending) = activity.expired(Instant::now()) {
                     return Poll::Ready(Closed::By(ending));
                 }
                 if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                     return Poll::Ready(match (activity.broken_tls(), ended) {
-                        // hyper takes it for the end of the stream, or for its failure.
+                        // hyper reports a TLS violation as the end of the stream, or as an I/O
+                        // error.
                         (Some(error), _) => Closed::BrokenTls(error),
                         (None, Ok(())) => Closed::Normally,
                         (None, Err(error)) => Closed::Failed(error),
@@ -139,10 +149,11 @@ where
             false
         }
     };
-    // An idle client waits for no answer that the close_notify (RFC 8446 §6.1) could make look whole.
+    // An idle client awaits no response, so a close_notify (RFC 8446 §6.1) cannot make a truncated
+    // response look complete.
     let is_in_order = matches!(closed, Closed::Normally | Closed::By(Ending::Idle));
     if matches!(closed, Closed::Normally) && activity.owes_bytes() {
-        // hyper lets go of a connection whose request asked for an upgrade without flushing it.
+        // hyper gives up a connection whose request asked for an upgrade without flushing it.
         activity.end(Ending::Unflushed);
     } else if is_in_order || client_may_still_send {
         say_goodbye(connection.into_parts().io.into_inner(), client_may_still_send && !draining)
@@ -151,10 +162,10 @@ where
     closed
 }
 
-/// Arms `timer` for the next clock and reports the one that has run out.
+/// Sets `timer` for the next timer of `activity`, and returns the reason when it expires.
 ///
-/// The timer is moved to an earlier instant only: clocks mostly move on, and a timer that fires
-/// early finds out here and is armed anew.
+/// `timer` is only moved to an earlier instant. Most changes move the next timer to a later
+/// instant. If `timer` fires too early, it is set again here.
 fn poll_clocks(
     activity: &Activity,
     mut timer: Pin<&mut Sleep>,
@@ -175,18 +186,18 @@ fn poll_clocks(
     }
 }
 
-/// Ends a stream in order: TLS close_notify and FIN, as hyper has done but for a request that asked
-/// for an upgrade, and for a client that has been idle. Then reads for a while what a client still sends after an answer that did not
-/// wait for it.
+/// Closes a stream in order, with TLS close_notify and FIN. hyper has already done so, except after
+/// a request that asked for an upgrade and for an idle client. Then reads for up to [`LINGER`] what
+/// a client still sends after a response that did not wait for the end of the request.
 ///
-/// Closing a socket with unread bytes resets it, and the reset can overtake the answer
-/// (RFC 9112 §9.6).
+/// A socket that is closed with unread bytes is reset, and the reset can overtake the response (RFC
+/// 9112 §9.6).
 async fn say_goodbye<S>(mut stream: S, client_may_still_send: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let reading = async {
-        // Fails when it was shut down before, or the client is gone.
+        // Fails if the stream was shut down before, or if the client is gone.
         let _ = stream.shutdown().await;
         let (mut waste, mut left) = ([0; 4096], LINGER_BYTES);
         while client_may_still_send && left > 0 {
@@ -196,7 +207,7 @@ where
             }
         }
     };
-    // Whether the client is done or not, the connection is over.
+    // The connection ends in any case, so the result does not matter.
     let _ = timeout(LINGER, reading).await;
 }
 
@@ -216,7 +227,8 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(5);
 
-    /// A body that says something once, and then again each time it is asked, or never.
+    /// A body with one chunk. After that it is pending forever, or yields the chunk again each
+    /// time.
     struct Talking {
         again: bool,
         said: bool,
@@ -246,8 +258,8 @@ mod tests {
         }))
     }
 
-    /// Drives one scrape with this body over a pipe that holds 64 KiB, and says how and after how
-    /// long the connection ended.
+    /// Drives one scrape with this body over a pipe of 64 KiB. Returns how the connection ended,
+    /// and after what time.
     async fn driven(
         body: impl Fn() -> Talking + Unpin,
         client: impl AsyncFnOnce(DuplexStream),
@@ -274,12 +286,12 @@ mod tests {
 
     fn assert_at_deadline((closed, after): (Closed, Duration)) {
         assert!(matches!(closed, Closed::By(Ending::Deadline)), "{closed:?}");
-        // The timer's resolution.
+        // The resolution of the timer.
         assert!(after >= DEADLINE && after < DEADLINE + Duration::from_millis(2), "{after:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_exporter_that_falls_silent_is_ended_at_the_deadline() {
+    async fn a_scrape_of_a_silent_exporter_ends_at_the_deadline() {
         let read_all = async |mut scraper: DuplexStream| {
             let mut all = Vec::new();
             scraper.read_to_end(&mut all).await.unwrap();
@@ -289,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_scraper_that_does_not_read_is_ended_at_the_deadline() {
+    async fn a_scrape_ends_at_the_deadline_if_the_scraper_does_not_read() {
         let read_nothing = async |scraper: DuplexStream| {
             tokio::time::sleep(DEADLINE * 2).await;
             drop(scraper);
@@ -298,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_scraper_that_reads_a_little_now_and_then_is_ended_at_the_deadline() {
+    async fn a_scrape_ends_at_the_deadline_if_the_scraper_reads_slowly() {
         let drip = async |mut scraper: DuplexStream| {
             let mut some = [0; 1000];
             while scraper.read(&mut some).await.unwrap() > 0 {
@@ -309,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_scraper_that_leaves_is_noticed_at_once_behind_a_further_request_too() {
+    async fn a_scraper_that_leaves_after_pipelining_a_request_is_noticed_at_once() {
         let after = Duration::from_secs(2);
         let leave = async |mut scraper: DuplexStream| {
             scraper.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
@@ -317,11 +329,11 @@ mod tests {
         };
         let (closed, ended) = driven(|| Talking { again: false, said: false }, leave).await;
         assert!(matches!(closed, Closed::By(Ending::Left)), "{closed:?}");
-        // The timer's resolution.
+        // The resolution of the timer.
         assert!(ended >= after && ended < after + Duration::from_millis(2), "{ended:?}");
     }
 
-    /// How much a client that sends 8 MiB gets rid of in a farewell.
+    /// How many bytes a client that sends 8 MiB can send before the connection ends.
     async fn said_goodbye(client_may_still_send: bool) -> usize {
         let (server, mut client) = duplex(4096);
         let sending = async {
@@ -335,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_client_sends_after_its_answer_is_read_for_a_while_and_up_to_4_mib() {
+    async fn bytes_after_the_last_response_are_read_for_one_second_and_up_to_4_mib() {
         assert_eq!(said_goodbye(false).await, 0);
         assert_eq!(said_goodbye(true).await, 4 << 20);
         let (server, _silent) = duplex(4096);
@@ -344,15 +356,15 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 1);
     }
 
-    /// What a connection that begins so comes to, and how much its client gets rid of behind that;
-    /// a client that leaves sends no more.
+    /// Why the request that begins with `begin` was not read, and how many more bytes the client
+    /// could send. A client that `leaves` sends no more.
     async fn refused(begin: &[u8], leaves: bool) -> (Option<Unread>, usize) {
         let (server, mut client) = duplex(64 * 1024);
         let (_stage, stage) = watch::channel(Stage::Serving);
         let activity = activity();
         let stream = Downstream::new(server, Arc::clone(&activity), |_| false);
         let driving = drive(stream, activity, stage, |_| -> ResponseFuture<Talking> {
-            panic!("it is no request")
+            panic!("no request is complete")
         });
         let sending = async {
             client.write_all(begin).await.unwrap();
@@ -370,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_broken_head_is_told_from_a_large_one_and_the_rest_is_read_for_a_while() {
+    async fn a_malformed_head_and_a_large_head_differ_and_the_rest_is_read_for_a_while() {
         let large = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(MAX_HEAD));
         for (begin, expected) in
             [("\0\r\n\r\n", Unread::Malformed), (large.as_str(), Unread::HeadTooLarge)]

@@ -1,29 +1,30 @@
-//! Lengths of time and instants: a [`Budget`] is what the configuration grants, a [`Deadline`] is
-//! when it ends.
+//! Durations and instants: a [`Budget`] is the time that the configuration grants, a [`Deadline`]
+//! is the instant at which that time ends.
 
 use std::{fmt, time::Duration};
 
 use hyper::header::HeaderValue;
 use tokio::time::Instant;
 
-/// A positive length of time, at most [`Budget::MAX`].
+/// A positive duration of at most [`Budget::MAX`], such as the `timeout` of an exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Budget(Duration);
 
 impl Budget {
-    /// Longest budget: one day. Anything longer is a mistake in the file.
+    /// The longest budget: one day. A longer one in a configuration file is a mistake.
     pub const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// That of a request that asks no exporter: Prometheus' usual `scrape_timeout`, ten seconds.
+    /// The budget of a request that asks no exporter: ten seconds, the default `scrape_timeout` of
+    /// Prometheus.
     pub const OF_OWN_ANSWERS: Self = Self(Duration::from_secs(10));
 
-    /// `None` when `length` is zero or longer than [`Budget::MAX`].
+    /// Returns `None` if `length` is zero or longer than [`Budget::MAX`].
     #[must_use]
     pub fn new(length: Duration) -> Option<Self> {
         (!length.is_zero() && length <= Self::MAX).then_some(Self(length))
     }
 
-    /// The budget as a length of time.
+    /// The budget as a duration.
     #[must_use]
     pub const fn as_duration(self) -> Duration {
         self.0
@@ -36,23 +37,23 @@ impl fmt::Display for Budget {
     }
 }
 
-/// The header in which Prometheus says how long it will wait, in seconds.
+/// The header with which Prometheus announces its `scrape_timeout`, in seconds.
 pub const SCRAPE_TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
-/// Shortest time a scraper's header can leave for a scrape.
+/// The shortest time that a scraper's header can leave for a scrape: 0.1 s.
 pub const SHORTEST_SCRAPE: Duration = Duration::from_millis(100);
 
-/// The instant at which a scrape is over, whoever stalls.
+/// The instant at which a scrape ends, no matter which side stalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// The deadline of a scrape whose request arrived at `arrival`:
-    /// the smaller of `timeout` and what the scraper's header grants less `offset`.
+    /// The deadline of a scrape whose request arrived at `arrival`: after `timeout`, or after the
+    /// time in `header` less `offset`, whichever is earlier.
     ///
-    /// The clock starts with the arrival of the request and ends with the last byte handed to the
-    /// socket. A header that is not a finite positive number is ignored; the result is at
-    /// least [`SHORTEST_SCRAPE`], unless `timeout` itself is shorter.
+    /// The clock starts when the request head is complete, and stops when the last byte is handed
+    /// to the socket. A header that is not a finite positive number is ignored. A header never
+    /// leaves less than [`SHORTEST_SCRAPE`], unless `timeout` itself is shorter.
     #[must_use]
     pub fn of_scrape(
         arrival: Instant,
@@ -73,26 +74,26 @@ impl Deadline {
         Self(start + budget.as_duration())
     }
 
-    /// The earlier of the two.
+    /// The earlier of two deadlines.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         Self(self.0.min(other.0))
     }
 
-    /// The instant itself.
+    /// The instant at which the deadline passes.
     #[must_use]
     pub const fn instant(self) -> Instant {
         self.0
     }
 
-    /// What is left at `now`; zero when it has passed.
+    /// The time left at `now`; zero if the deadline has passed.
     #[must_use]
     pub fn remaining(self, now: Instant) -> Duration {
         self.0.saturating_duration_since(now)
     }
 }
 
-/// A finite positive number of seconds, as Prometheus writes it (`10.000000`).
+/// A finite positive number of seconds, in the form that Prometheus writes (`10.000000`).
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     let number: f64 = value.to_str().ok()?.trim().parse().ok()?;
     (number.is_finite() && number > 0.0)
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_no_finite_positive_number_is_ignored() {
+    fn a_header_that_is_not_a_finite_positive_number_is_ignored() {
         let long = "1".repeat(10_000);
         for header in ["0", "-1", "NaN", "inf", "-inf", "infinity", "1,2", "", "5s", "0x5", &long] {
             assert!((granted(5.0, Some(header), 0.25) - 5.0).abs() < 1e-9, "{header}");

@@ -1,9 +1,10 @@
-//! A semaphore that is fair between owners, so that one address with a thousand requests does not
-//! keep another with a single request waiting.
+//! A semaphore that is fair between owners. An address with a thousand requests does not keep
+//! another address with a single request waiting.
 //!
-//! A first-come, first-served queue belongs to the owner that sends the most. Here permits go round
-//! by owner: one for each owner that waits, then the next for each. Within an owner the order is
-//! that of arrival. Every operation is O(log n) in the number of those that wait.
+//! In a first-come, first-served queue, the owner that sends the most gets the most. Here, permits
+//! go round by owner: one permit for each waiting owner, then the next for each. Requests of one
+//! owner are served in the order of arrival. Every operation is O(log n) in the number of waiting
+//! requests.
 
 mod groups;
 #[cfg(test)]
@@ -20,18 +21,19 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::groups::Groups;
 
-/// What permits go round by, such as an address.
+/// The key that permits go round by, such as an address.
 pub trait Owner: Clone + Eq + Hash + Ord {}
 
 impl<K: Clone + Eq + Hash + Ord> Owner for K {}
 
-/// See the module's documentation.
+/// A semaphore with a fixed number of permits and a bounded queue, fair between owners. See the
+/// [module](self).
 pub struct FairSemaphore<K: Owner> {
     most_waiting: usize,
     state: Mutex<State<K>>,
 }
 
-/// The queue is full, and this owner has more in it than any other.
+/// The queue is full, and this owner has more waiting requests than any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the queue is full")]
 pub struct QueueFull;
@@ -39,20 +41,20 @@ pub struct QueueFull;
 type Granted = Result<(), QueueFull>;
 
 struct State<K> {
-    /// Not zero only while nobody waits.
+    /// Free permits. Zero while any request waits.
     free: usize,
     waiting: Groups<K, oneshot::Sender<Granted>>,
-    /// The owners that wait, by the number of their turn; the lowest is next.
+    /// The waiting owners by the number of their turn. The lowest is next.
     round: BTreeMap<u64, K>,
-    /// The same the other way round.
+    /// The inverse of `round`.
     turns: HashMap<K, u64>,
     next_turn: u64,
 }
 
-/// Dropping it passes it on to the owner whose turn it is.
+/// One permit. Dropping it passes it on to the next waiting owner.
 pub struct Permit<K: Owner>(Arc<FairSemaphore<K>>);
 
-/// A place in the queue, until it is dropped.
+/// A place in the queue. Dropping it gives up the place.
 struct Waiter<'a, K: Owner> {
     semaphore: &'a FairSemaphore<K>,
     owner: K,
@@ -74,7 +76,7 @@ impl<K: Owner> fmt::Debug for Permit<K> {
 }
 
 impl<K: Owner> FairSemaphore<K> {
-    /// So many permits, and at most `most_waiting` that wait for one.
+    /// Creates a semaphore with `permits` permits and a queue of at most `most_waiting` requests.
     #[must_use]
     pub fn new(permits: usize, most_waiting: usize) -> Arc<Self> {
         let state = State {
@@ -91,22 +93,24 @@ impl<K: Owner> FairSemaphore<K> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a permit. Cancel safe: a future that is dropped leaves the queue.
+    /// Waits for a permit. Cancel safe: dropping the future gives up the place in the queue.
     ///
     /// # Errors
-    /// [`QueueFull`], at once or later, when the queue is full and no other owner has more in it: the
-    /// newest of the owner with the most gives way, so that no owner can fill the queue for all others.
+    ///
+    /// [`QueueFull`] if the queue is full and no other owner has more waiting requests. The newest
+    /// request of the owner with the most is refused, so that no owner can fill the queue for all
+    /// others. A request that already waits can therefore be refused later.
     pub async fn acquire(self: &Arc<Self>, owner: K) -> Result<Permit<K>, QueueFull> {
         let Some(mut waiter) = self.join(owner) else {
             return Ok(Permit(Arc::clone(self)));
         };
         let granted = (&mut waiter.granted).await;
         waiter.is_over = true;
-        // No sender is dropped before it has sent.
+        // A sender is never dropped before it has sent.
         granted.unwrap_or(Err(QueueFull)).map(|()| Permit(Arc::clone(self)))
     }
 
-    /// Takes a permit, or a place in the queue.
+    /// Takes a permit and returns `None`, or takes a place in the queue.
     fn join(&self, owner: K) -> Option<Waiter<'_, K>> {
         let mut state = self.state();
         if let Some(left) = state.free.checked_sub(1) {
@@ -117,13 +121,13 @@ impl<K: Owner> FairSemaphore<K> {
         let number = state.waiting.insert(owner.clone(), grant);
         state.settle(&owner);
         if state.waiting.len() > self.most_waiting {
-            state.turn_one_away(&owner);
+            state.refuse_one(&owner);
         }
         drop(state);
         Some(Waiter { semaphore: self, owner, number, granted, is_over: false })
     }
 
-    /// How many wait.
+    /// The number of waiting requests.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.state().waiting.len()
@@ -137,30 +141,32 @@ impl<K: Owner> FairSemaphore<K> {
         };
         state.turns.remove(&owner);
         let next = state.waiting.pop_oldest(&owner);
-        // Behind all others that wait.
+        // The owner goes to the end of the round.
         state.settle(&owner);
-        // Under the lock: a waiter that is dropped finds either its place or its permit.
+        // Sent under the lock: a waiter that is dropped finds either its place or its permit.
         let _ = next.map(|next| next.send(Ok(())));
     }
 }
 
 impl<K: Owner> State<K> {
-    /// Refuses the newest waiter of the owner with the most: the queue is too long by one after
-    /// `newcomer` joined.
-    fn turn_one_away(&mut self, newcomer: &K) {
+    /// Refuses the newest request of the owner with the most. Called when the queue is one request
+    /// too long, because `newcomer` joined.
+    fn refuse_one(&mut self, newcomer: &K) {
         let Some(largest) = self.waiting.largest() else {
             return;
         };
-        // On a tie the newcomer goes: otherwise newcomers would turn away the oldest waiters.
+        // On a tie the new request is refused. Otherwise new requests would push out the oldest
+        // waiters.
         let is_tie = self.waiting.count(newcomer) == self.waiting.count(&largest);
         let loser = if is_tie { newcomer.clone() } else { largest };
         let newest = self.waiting.pop_newest(&loser);
         self.settle(&loser);
-        // A waiter that leaves at this moment has no use for it.
+        // A waiter that is dropped at this moment does not need the answer.
         let _ = newest.map(|newest| newest.send(Err(QueueFull)));
     }
 
-    /// Gives `owner` a turn if it waits and has none, and takes its turn if it does not wait.
+    /// Gives `owner` a turn if it has a waiting request and no turn. Takes away its turn if it has
+    /// no waiting request.
     fn settle(&mut self, owner: &K) {
         match (self.waiting.count(owner), self.turns.get(owner)) {
             (0, Some(&turn)) => {
@@ -188,7 +194,7 @@ impl<K: Owner> Drop for Waiter<'_, K> {
             return;
         }
         drop(state);
-        // It had its permit, or its refusal, and has not seen it.
+        // The waiter was granted a permit or was refused, and did not see the answer.
         if matches!(self.granted.try_recv(), Ok(Ok(()))) {
             self.semaphore.release();
         }

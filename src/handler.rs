@@ -1,4 +1,5 @@
-//! One request: route, find the exporter, set the deadline, fetch, relay.
+//! Answers one request: route, authorize, find the exporter, connect, relay. Each request has a
+//! deadline before the first of these steps that waits.
 
 mod admit;
 
@@ -41,37 +42,38 @@ use crate::{
     upstream::{self, Connector, UpstreamHead},
 };
 
-/// What all requests share.
+/// The state that all requests share. A reload replaces the whole service.
 #[derive(Debug)]
 pub struct Service {
-    /// Absent when `[prometheus] enabled = False`.
+    /// The configured exporters. `None` with `[prometheus] enabled = False`.
     pub exporters: Option<Exporters>,
-    /// Who may ask.
+    /// Which clients may ask: the allow-list and HTTP Basic.
     pub access: Access,
-    /// Absent without `try-autossl`.
+    /// Enrolment of this host at a monitoring server. `None` without `try-autossl`.
     pub enrolment: Option<Desk>,
-    /// How exporters are reached.
+    /// Connects to exporters.
     pub connector: Connector,
-    /// What a scrape has to be ready before Prometheus gives up on it.
+    /// How much earlier than the scraper's own timeout a scrape must end. `0.25` s by default.
     pub scrape_timeout_offset: std::time::Duration,
-    /// Where Prometheus is told that the proxy is.
+    /// Under which address service discovery announces the proxy.
     pub place: Place,
-    /// Whether there is a status page.
+    /// Whether the status page is served at `/`.
     pub status_page: bool,
-    /// A bound for what clients do not read of it, and of all that is our own.
+    /// Bounds the memory of the proxy's own responses that clients do not read.
     pub answers: Arc<OwnAnswers>,
-    /// What is counted beside the scrapes of each exporter.
+    /// All counts that do not belong to a single exporter.
     pub metrics: Arc<Metrics>,
-    /// What reloads; absent without `http-reload = True`.
+    /// Starts a reload for `POST /-/reload`. `None` without `http-reload = True`.
     pub reload: Option<Trigger>,
-    /// How far a shutdown is.
+    /// The stage of the shutdown.
     pub stage: watch::Receiver<Stage>,
 }
 
-/// Answers one request. Never fails: what goes wrong before the head is a response, what goes
-/// wrong after it ends the body.
+/// Answers one request. Never fails: an error before the response head becomes a response, an error
+/// after the head ends the body.
 ///
-/// Dropping the future, as happens when the scraper goes away, ends the exporter's connection.
+/// hyper drops the future if the scraper closes the connection. Then the connection to the exporter
+/// is closed and a scrape in progress is counted as aborted.
 pub async fn handle(
     service: Arc<Service>,
     peer: Arc<Peer>,
@@ -80,11 +82,11 @@ pub async fn handle(
 ) -> Response<ResponseBody> {
     let arrival = Instant::now();
     activity.request_arrived();
-    // Enrolment alone reads a body; dropping it tells hyper not to wait for it.
+    // Only enrolment reads a body. Dropping any other body tells hyper not to wait for it.
     let (head, body) = request.into_parts();
     let answered = answer(&service, &peer, &activity, &head, body, arrival).await;
     match answered.and_then(|answer| bounded(answer, &service, &peer, &activity)) {
-        // What follows a body cannot be told from one.
+        // After a request body the start of the next request is uncertain, so close the connection.
         Ok(Answer::Own(response)) if has_body(&head) => {
             activity.responding(true);
             respond::last(response)
@@ -112,7 +114,8 @@ fn has_body(head: &Parts) -> bool {
     head.method == Method::POST && head.uri.path() == route::ENROLMENT
 }
 
-/// Refuses an answer of our own for which there is no room beside those that are not read yet.
+/// Refuses a response of the proxy itself if the responses that clients have not read yet leave no
+/// room for it.
 fn bounded(
     answer: Answer,
     service: &Service,
@@ -130,9 +133,9 @@ fn bounded(
 }
 
 enum Answer {
-    /// The proxy's own.
+    /// A response of the proxy itself.
     Own(Response<ResponseBody>),
-    /// An exporter's, which has to be over by the deadline.
+    /// An exporter's answer, which must be complete by the deadline.
     Relayed(Response<ResponseBody>, Deadline),
 }
 
@@ -153,11 +156,12 @@ async fn answer(
             return Err(EnrolError::NotEnrolled.into());
         }
         let host = route::well_formed(head)?;
-        // Not a word of it before the client is let in.
+        // A client that is not authorized must not learn whether the path exists, so the route is
+        // only used after the check.
         let route = route::route(&head.uri);
         let deadline = deadline_of(service, route.as_ref().ok(), head, arrival);
         let_in(service, peer, head, deadline).await?;
-        // The check of a password takes time, in which a reload may have shut the client out.
+        // The password check takes time. Meanwhile a reload may have removed the client.
         if activity.is_dismissed() {
             return Err(Refusal::Dismissed);
         }
@@ -168,7 +172,7 @@ async fn answer(
         Err(refusal) => return Err(refused(service, peer, refusal, None)),
     };
     match (route, &service.exporters) {
-        // What is switched off is not there, whatever the method.
+        // A path that is switched off is unknown, whatever the method.
         (Route::Scrape { .. } | Route::List | Route::Discovery, None) => {
             Err(refused(service, peer, Refusal::UnknownPath, None))
         }
@@ -223,7 +227,7 @@ async fn answer(
     }
 }
 
-/// Waits for a reload that begins now or later, or for the shutdown, which comes before it.
+/// Requests a reload, and waits until it is done. If the shutdown begins first, the shutdown wins.
 async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
     let trigger = service.reload.as_ref().ok_or(Refusal::UnknownPath)?;
     if !Methods::Post.contain(method) {
@@ -238,15 +242,15 @@ async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
     match outcome {
         Outcome::Applied => Ok(()),
         Outcome::Rejected => Err(Refusal::ReloadRefused),
-        Outcome::NoResources => {
-            Err(Refusal::NoResources("cannot read the files: see the previous log record".into()))
-        }
+        Outcome::NoResources => Err(Refusal::NoResources(
+            "cannot read the configuration files; see the previous log record".into(),
+        )),
         Outcome::ShuttingDown => Err(Refusal::Draining),
     }
 }
 
-/// Counts and logs a request that never became a scrape, with the exporter's name if it asked for
-/// one.
+/// Counts and logs a request that was refused before it became a scrape. `asked_for` is the
+/// exporter that the request named, if that exporter is unknown.
 fn refused(
     service: &Service,
     peer: &Peer,
@@ -275,7 +279,7 @@ fn is_draining(service: &Service) -> bool {
     *service.stage.borrow() != Stage::Serving
 }
 
-/// `/autotls`: gives the signing request, or takes the certificate.
+/// `/autotls`: returns the signing request, or accepts the certificate.
 async fn enrol(
     service: &Service,
     peer: &Peer,
@@ -378,7 +382,8 @@ async fn scrape(
     }
 }
 
-/// Up to here a failure is a clean 502 or 504.
+/// Connects, sends the request, and waits for the head and the first bytes of the body. An error up
+/// to here is answered with a clean 502 or 504.
 async fn first_bytes(
     request: &ScrapeRequest<'_>,
     activity: &Arc<Activity>,

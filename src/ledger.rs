@@ -1,5 +1,5 @@
-//! What the scrapes of one exporter came to. Each is entered once, at its end, under one lock:
-//! whoever reads finds numbers that add up.
+//! The results of the scrapes of one exporter. Each scrape is entered once, when it ends, under one
+//! lock. All numbers that are read together are therefore consistent.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,48 +7,51 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// The outcome of a scrape whose last byte was handed to the scraper's socket.
+/// The outcome of a scrape whose last byte was handed to the scraper's socket, and whose answer
+/// Prometheus accepts.
 pub const COMPLETE: &str = "complete";
 
-/// The outcome of a scrape that was passed on whole, with a status other than 200.
+/// The outcome of a scrape that was relayed completely, with a status other than 200.
 pub const EXPORTER_STATUS: &str = "exporter_status";
 
-/// The outcome of a scrape that was passed on whole, with a `Content-Type` that Prometheus refuses.
+/// The outcome of a scrape that was relayed completely, with a `Content-Type` that Prometheus
+/// refuses.
 pub const NOT_METRICS: &str = "not_metrics";
 
-/// Upper bounds of the durations, in seconds. The usual scrape is a few milliseconds long; the
+/// Bucket bounds of scrape durations, in seconds. A usual scrape takes a few milliseconds, the
 /// default of `timeout` is 15 s, and few scrapers wait longer than a minute.
 const DURATIONS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
 
-/// Upper bounds of the phases, in seconds: coarse, because there are four of them for each exporter,
-/// and enough to tell a phase that takes long now and then from one that always does.
+/// Bucket bounds of the phases of a scrape, in seconds. They are coarse, because each exporter has
+/// four phases. They suffice to distinguish a phase that is sometimes slow from one that is always
+/// slow.
 const PHASES: [f64; 4] = [0.01, 0.1, 1.0, 10.0];
 
-/// After so many of its intervals without a scrape an exporter is overdue.
+/// An exporter is overdue after this many of its intervals without a scrape.
 const OVERDUE: u32 = 3;
 
-/// How many of the last scrapes are remembered.
+/// How many of the most recent scrapes are kept for the status page.
 pub const RECENT: usize = 40;
 
-/// What a scrape waits for. The four together are the whole of it.
+/// What a scrape waits for. The four phases together are the whole duration of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The connection to the exporter: name look-up, connect, TLS handshake.
+    /// The connection to the exporter: name lookup, connect, TLS handshake.
     Connect,
-    /// The exporter's head and first bytes.
+    /// The head of the exporter's answer, and the first bytes of its body.
     FirstByte,
-    /// The next bytes of the exporter's body.
+    /// Further bytes of the exporter's body.
     ReadWait,
-    /// The scraper's socket, which takes no more.
+    /// The scraper's socket, which accepts no more bytes.
     WriteWait,
 }
 
 impl Wait {
-    /// All of them, in the order of a scrape.
+    /// All phases, in the order of a scrape.
     pub const ALL: [Self; 4] = [Self::Connect, Self::FirstByte, Self::ReadWait, Self::WriteWait];
 
-    /// One constant word for counters.
+    /// The value of the `phase` label of metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -60,53 +63,55 @@ impl Wait {
     }
 }
 
-/// How long each phase took; `None` for those that a scrape did not come to.
+/// The duration of each phase; `None` for a phase that the scrape did not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits([Option<Duration>; 4]);
 
 impl Waits {
-    /// Adds to a phase, which has been come to by that.
+    /// Adds `waited` to a phase. The phase then counts as reached, even with a duration of zero.
     pub fn add(&mut self, phase: Wait, waited: Duration) {
         *self.0[phase as usize].get_or_insert(Duration::ZERO) += waited;
     }
 
-    /// How long a phase took.
+    /// The duration of a phase, or `None` if the scrape did not reach the phase.
     #[must_use]
     pub fn of(&self, phase: Wait) -> Option<Duration> {
         self.0[phase as usize]
     }
 }
 
-/// One scrape that is over.
+/// One finished scrape.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// How it ended, in one constant word.
+    /// How the scrape ended: the value of the `outcome` label of metrics.
     pub outcome: &'static str,
-    /// Whether it ended after its head, and before its end.
+    /// Whether the scrape ended after the response head and before the end of the body.
     pub truncated: bool,
-    /// Whether the exporter sent a `Content-Length` that counts nothing.
+    /// Whether the exporter sent a `Content-Length` that was ignored, because `Transfer-Encoding`
+    /// overrides it (RFC 9112 §6.3).
     pub length_ignored: bool,
-    /// Whether it was complete, with a status and a `Content-Type` that Prometheus takes: its `up`.
+    /// Whether the answer was complete and had a status and a `Content-Type` that Prometheus
+    /// accepts. Corresponds to the `up` of Prometheus.
     pub success: bool,
-    /// Bytes of the body passed on.
+    /// Bytes of the body that were relayed.
     pub bytes: u64,
-    /// From the arrival of its request to its end.
+    /// The duration of the scrape, from the arrival of the request to its end.
     pub took: Duration,
-    /// Where that time went.
+    /// The duration by phase.
     pub phases: Waits,
-    /// When it ended.
+    /// When the scrape ended.
     pub ended: SystemTime,
 }
 
-/// How many values lie below each of some bounds, their number and their sum.
+/// A histogram of durations: the number of values in each bucket, their total number and their sum.
 #[derive(Clone, Debug)]
 pub struct Distribution {
-    /// An upper bound, and the number of values up to it and above the bound before. The last
-    /// bound is infinite.
+    /// For each bucket the upper bound, which is inclusive, and the number of values in this bucket
+    /// alone. Bounds are in seconds, and the last one is infinite.
     pub buckets: Vec<(f64, u64)>,
-    /// The number of all values.
+    /// The number of values.
     pub count: u64,
-    /// Their sum, in seconds.
+    /// The sum of all values, in seconds.
     pub sum: f64,
 }
 
@@ -126,39 +131,40 @@ impl Distribution {
     }
 }
 
-/// The numbers of an exporter at one moment.
+/// All numbers of an exporter at one moment.
 #[derive(Clone, Debug)]
 pub struct Figures {
     /// Scrapes that have begun and not ended.
     pub in_flight: u64,
-    /// Scrapes that have ended, by outcome.
+    /// Finished scrapes, by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// Of these, those that ended after their head and before their end.
+    /// Finished scrapes that ended after the response head and before the end of the body, by
+    /// outcome.
     pub truncated: BTreeMap<&'static str, u64>,
-    /// Of these, those whose exporter sent a `Content-Length` that counts nothing.
+    /// Finished scrapes whose exporter sent a `Content-Length` that was ignored.
     pub lengths_ignored: u64,
-    /// Bytes of bodies passed on, by scrapes that have ended.
+    /// Bytes of bodies relayed by finished scrapes.
     pub bytes: u64,
-    /// How long they took, from the arrival of the request to the end.
+    /// Durations of finished scrapes, from the arrival of the request to the end.
     pub durations: Distribution,
-    /// What they waited for, in the order of [`Wait::ALL`].
+    /// Durations of finished scrapes by phase, in the order of [`Wait::ALL`].
     pub phases: [Distribution; 4],
-    /// The one that ended last.
+    /// The scrape that ended last.
     pub last: Option<Entry>,
-    /// When the last one began, or else the exporter was configured.
+    /// When the last scrape began, or when the exporter was configured if there was no scrape yet.
     awaited_since: Instant,
 }
 
 impl Figures {
-    /// Whether three of its intervals have passed without a scrape, counted from the last request
-    /// for it or, when there was none, from the first reading of its section.
+    /// Whether three intervals have passed without a scrape. The time counts from the last request,
+    /// or from the first reading of the exporter's section if there was no request yet.
     #[must_use]
     pub fn is_overdue(&self, interval: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.awaited_since) > interval * OVERDUE
     }
 }
 
-/// See the module's documentation.
+/// The numbers and the most recent scrapes of one exporter. See the [module](self).
 #[derive(Debug)]
 pub struct Ledger(Mutex<Book>);
 
@@ -170,7 +176,7 @@ struct Book {
 }
 
 impl Ledger {
-    /// An exporter that is known from `now` on.
+    /// Starts the ledger of an exporter that is configured at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         let figures = Figures {
@@ -191,14 +197,15 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A scrape whose request arrived at `arrival`. It has to end with [`Ledger::end`].
+    /// Notes a scrape whose request arrived at `arrival`. Every call needs one call of
+    /// [`Ledger::end`].
     pub fn begin(&self, arrival: Instant) {
         let Book { figures, .. } = &mut *self.lock();
         figures.in_flight += 1;
         figures.awaited_since = figures.awaited_since.max(arrival);
     }
 
-    /// The scrape is over.
+    /// Enters a finished scrape.
     pub fn end(&self, entry: Entry) {
         let Book { figures, recent } = &mut *self.lock();
         let Figures {
@@ -238,7 +245,7 @@ impl Ledger {
         self.lock().figures.clone()
     }
 
-    /// The same, and with it the last [`RECENT`] scrapes, oldest first.
+    /// All numbers at this moment, together with the last [`RECENT`] scrapes, oldest first.
     #[must_use]
     pub fn overview(&self) -> (Figures, Vec<Entry>) {
         let book = self.lock();
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_of_an_entry_finds_its_place() {
+    fn every_number_of_an_entry_is_counted() {
         let now = Instant::now();
         let ledger = Ledger::new(now);
         for _ in 0..3 {
@@ -293,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_on_a_bound_lies_below_it() {
+    fn bucket_bounds_are_inclusive() {
         let mut distribution = Distribution::new(&[1.0, 2.0]);
         for seconds in [1, 2, 3] {
             distribution.add(SECOND * seconds);
@@ -307,12 +314,12 @@ mod tests {
         let start = Instant::now();
         let ledger = Ledger::new(start);
         let overdue_at = |seconds| ledger.figures().is_overdue(SECOND, start + SECOND * seconds);
-        assert!(!overdue_at(3), "three intervals are granted, from its first reading on");
+        assert!(!overdue_at(3), "three intervals count from the first reading");
         assert!(overdue_at(4));
         ledger.begin(start + SECOND * 4);
         assert!(!overdue_at(7));
-        assert!(overdue_at(8), "one that began and went on is no reason to wait for the next");
+        assert!(overdue_at(8), "a scrape in progress does not postpone the next");
         ledger.end(entry(COMPLETE));
-        assert!(overdue_at(8), "the end of a scrape is no new one");
+        assert!(overdue_at(8), "the end of a scrape does not count as a new scrape");
     }
 }

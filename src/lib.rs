@@ -1,73 +1,93 @@
 //! A streaming mutual-TLS proxy in front of Prometheus exporters.
 //!
-//! One encrypted, authenticated port in front of every exporter of a host. A scraper asks
-//! `https://HOST:3333/prometheus?exporter=node_exporter`; the exporter's answer, however large,
-//! streams through chunk by chunk. Nothing is polled, cached or changed on the way.
+//! scrapegate puts one encrypted and authenticated port in front of all exporters of a host. A
+//! scraper requests `https://HOST:3333/prometheus?exporter=node_exporter`. The exporter's answer,
+//! however large, streams through chunk by chunk. scrapegate does not poll, cache or change it.
 //!
-//! # The way of a scrape
+//! # One scrape, from accept to the last byte
 //!
 //! ```text
 //!             scraper                                                  exporter
 //!                |  TCP                                                    ^
 //!  accept ---> tls ---> connection ---> handler ------------------->  upstream
 //!  permit,     mTLS,    hyper http1,    1 route(request)                   |
-//!  back-off    evicted  every clock     2 exporters.get(name)              v  head + body
-//!              if too   of the stream   3 deadline = min(timeout, header - offset)
-//!              many        ^            4 upstream: connect, then exchange   
-//!                          +----------- 5 relay: filtered head, RelayBody, batch by batch
+//!  back-off    bounded  all timeouts    2 check the client                 v  head + body
+//!              number   of the stream   3 exporters.get(name)
+//!                          ^            4 upstream: connect, then exchange
+//!                          +----------- 5 relay: response head, then RelayBody, batch by batch
 //! ```
 //!
-//! An error before the head is a [`error::Refusal`] and becomes a one-line response; the one place
-//! that chooses its status is [`error::Refusal::verdict`]. An error after the head is an
-//! [`error::Abort`]: [`relay::RelayBody`] yields it, the connection dies without a last chunk and
-//! without close_notify, and no HTTP client takes what it has for a whole scrape.
+//! 1. [`accept::accept_loop`] takes a connection permit, accepts the connection and counts it for
+//!    its address. [`server`] passes the connection to one of the [`workers`].
+//! 2. [`tls::handshake`] authenticates the client within `handshake-timeout`. If too many
+//!    handshakes are unfinished, [`accept::Admission`] evicts the oldest of the address with the
+//!    most.
+//! 3. [`connection::drive`] runs hyper on the stream. It enforces every timeout of the stream, and
+//!    later the deadline of the scrape.
+//! 4. [`handler::handle`] answers one request. [`route::route`] reads the target, [`access`] checks
+//!    the client, and the deadline is set: [`deadline::Deadline::of_scrape`].
+//! 5. The handler takes a permit of the exporter (`max-concurrent`), and
+//!    [`scrape::Scrape::begin`] starts the accounting.
+//! 6. [`upstream::Connector::connect`] connects to the exporter within `connect-timeout`.
+//!    [`upstream::exchange`] sends the request, reads the response head and checks it.
+//! 7. [`relay::RelayBody::prime`] waits for the first bytes of the body. An error up to this point
+//!    is a [`error::Refusal`] and becomes a one-line response. Its status is chosen in one place,
+//!    [`error::Refusal::verdict`].
+//! 8. [`relay::response_head`] selects the headers to relay, and hyper polls [`relay::RelayBody`].
+//!    The exporter's connection is polled inside the body, in the scraper's own task.
+//! 9. The last byte reaches the scraper's socket: [`activity::Activity::flushed`] finishes the
+//!    [`scrape::Scrape`], which writes one log record and one entry in the exporter's
+//!    [`ledger::Ledger`].
 //!
-//! The exporter's connection is polled inside the body, in the scraper's own task. The scrape's
-//! deadline is kept by [`connection::drive`], which is polled also while the scraper does not read.
+//! An error after the response head is an [`error::Abort`]: [`relay::RelayBody`] yields it, and the
+//! connection ends without a last chunk and without close_notify. No HTTP client can then mistake
+//! the partial answer for a complete scrape.
+//!
+//! hyper does not poll a body while the scraper does not read. Therefore [`connection::drive`]
+//! enforces the deadline: it is always polled.
 //!
 //! # Modules, in the order of the data flow
 //!
-//! | module | owns |
+//! | module | responsibility |
 //! |---|---|
-//! | [`cli`] | arguments, one module a subcommand, exit codes |
-//! | [`server`] | the composition root: bind, run until shut down; alone knows all others |
-//! | [`accept`] | permit → accept → classify the error → back off → spawn |
-//! | [`tls`] | configurations, who is trusted on either side ([`tls::verify`]), handshakes in turns under a deadline |
-//! | [`connection`] | drives hyper over one stream: head, idle, stall and scrape clocks, drain |
-//! | [`activity`] | what a connection is doing: its phase and clocks, shared by all above it |
-//! | [`handler`] | one request, the five steps |
+//! | [`cli`] | arguments, one module for each subcommand, exit codes |
+//! | [`server`] | the composition root: bind, run until the shutdown; the only module that knows all others |
+//! | [`accept`] | permit → accept → classify the error → back off → start the connection |
+//! | [`tls`] | TLS configurations, trust in both directions ([`tls::verify`]), handshakes with a deadline and a fair share of the CPU |
+//! | [`connection`] | drives hyper on one stream: timeouts, deadline, drain |
+//! | [`activity`] | the state of a connection: its phase and its timers, shared within its task |
+//! | [`handler`] | answers one request |
 //! | [`route`] | pure: request head → [`route::Route`] or [`error::Refusal`] |
-//! | [`access`] | allow-list of clients, HTTP Basic |
-//! | [`enrol`] | this host's key, its signing request, the certificate that comes back |
-//! | [`upstream`] | connect (TCP, Unix, TLS), send, await the head, read the body |
-//! | [`relay`] | [`relay::RelayBody`]: coalescing, integrity, header filter |
-//! | [`scrape`], [`peer`] | the accounting of one scrape; who is at the other end |
-//! | [`ledger`], [`metrics`] | what the scrapes of an exporter came to; the process, and `/metrics` |
+//! | [`access`] | the allow-list of clients, HTTP Basic authentication |
+//! | [`enrol`] | enrolment: this host's key, its signing request, the certificate that the server returns |
+//! | [`upstream`] | connects to the exporter (TCP, Unix socket, TLS), sends the request, reads the head and the body |
+//! | [`relay`] | [`relay::RelayBody`]: batches, integrity check, header filter |
+//! | [`scrape`], [`peer`] | the accounting of one scrape; the identity of the client |
+//! | [`ledger`], [`metrics`] | the results of an exporter's scrapes; the counts of the process, and `/metrics` |
 //! | [`page`] | the status page |
 //! | [`exporter`], [`deadline`] | domain types |
-//! | [`discovery`] | pure: exporters → what Prometheus' service discovery is told |
-//! | [`exposition`] | pure: what an answer is made of, found out while it streams by, for `probe` |
-//! | [`error`], [`respond`] | causes with blame, the one status, synthetic responses |
-//! | [`config`] | INI text → raw values with their line → typed; all mistakes at once |
-//! | [`assets`], [`mod@file`] | every file the configuration names, read and checked |
-//! | [`pem`] | a PEM file → its blocks, each of them used or reported |
-//! | [`pki`] | certificates for `certs`, `demo` and `probe` |
-//! | [`reload`], [`trigger`] | the files read again, when asked or when they changed; who asks |
-//! | [`systemd`] | what the service manager is told, and the socket that it passes on |
-//! | [`workers`] | a single-threaded runtime a core; each connection stays on one |
-//! | [`blocking`] | work that blocks its thread, such as reading a file: on a thread of its own |
-//! | [`answers`] | a bound for the proxy's own pages that nobody reads |
-//! | [`fair`] | a semaphore whose permits go round by address |
-//! | [`shutdown`], [`telemetry`] | stages and signals; logs |
+//! | [`discovery`] | pure: exporters → targets for Prometheus' service discovery |
+//! | [`exposition`] | pure: checks the metrics in an answer while it streams by, for `probe` |
+//! | [`error`], [`respond`] | all errors, who is to blame for each, and its status; the proxy's own responses |
+//! | [`config`] | INI text → raw values with their lines → typed values; reports all mistakes at once |
+//! | [`assets`], [`mod@file`] | reads and checks every file that the configuration names |
+//! | [`pem`] | PEM file → blocks, each of them used or reported |
+//! | [`pki`] | creates certificates for `certs`, `demo` and `probe` |
+//! | [`reload`], [`trigger`] | reads the files again, on request or when they change; who requests it |
+//! | [`systemd`] | notifications to the service manager, and the socket that it passes |
+//! | [`workers`] | one single-threaded runtime for each core; a connection stays on its worker |
+//! | [`blocking`] | runs blocking work, such as reading a file, on threads of its own |
+//! | [`answers`] | bounds the memory of the proxy's own pages that clients do not read |
+//! | [`fair`] | a semaphore that shares its permits fairly between addresses |
+//! | [`shutdown`], [`telemetry`] | the stages of the shutdown, and signals; logs |
 //!
-//! Imports point one way: `cli → server → {accept, tls, connection, handler} → {route, upstream,
-//! relay} → {exporter, deadline, error}`; `config` knows the domain types, never the other way
-//! round. A test (`tests/layers.rs`) holds this.
+//! Imports point in one direction: `cli → server → {accept, tls, connection, handler} → {route,
+//! upstream, relay} → {exporter, deadline, error}`. `config` knows the domain types, and the domain
+//! types do not know `config`. A test checks this (`tests/layers.rs`).
 //!
-//! # What it is not
+//! # What scrapegate does not do
 //!
-//! No merging of exporters, no polling, no cache, no relabelling, no retries after the first byte,
-//! no running of scripts.
+//! It does not merge exporters, poll, cache, relabel, retry after the first byte, or run scripts.
 
 pub mod accept;
 pub mod access;

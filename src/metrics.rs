@@ -1,8 +1,8 @@
-//! What scrapegate counts about itself, and `/metrics`.
+//! The process-wide counts of scrapegate, and the text of `/metrics`.
 //!
-//! The numbers of an exporter are in its [`Ledger`](crate::ledger::Ledger), and go with it when a
-//! reload takes it out; here are those of the process. Every label comes from the configuration, or
-//! is one of a few constant words.
+//! The numbers of each exporter are in its [`Ledger`](crate::ledger::Ledger), which is dropped when
+//! a reload removes the exporter. The numbers here belong to the process and survive reloads. Every
+//! label value comes from the configuration, or is one of a few constant words.
 
 mod exposition;
 mod format;
@@ -27,24 +27,25 @@ use crate::{
     exporter::Exporters,
 };
 
-/// How a TLS handshake ended.
+/// How a TLS handshake ended: label `result` of `scrapegate_tls_handshakes_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handshake {
-    /// The client is let in.
+    /// The handshake is complete and the client is trusted.
     Ok,
-    /// The client showed no certificate.
+    /// The client sent no certificate.
     NoCertificate,
-    /// The client's certificate was refused.
+    /// The client's certificate was rejected.
     BadCertificate,
-    /// The client sent an alert: as a rule it does not trust the proxy's certificate.
+    /// The client sent an alert, usually because it does not trust the proxy's certificate.
     RefusedByClient,
-    /// What the client sent is no TLS, or the two have no version or cipher suite in common.
+    /// The client does not speak TLS, or the two sides have no version or cipher suite in common.
     Protocol,
-    /// The client went away.
+    /// The client closed or lost the connection.
     ConnectionLost,
-    /// `handshake-timeout` was over.
+    /// The handshake did not finish within `handshake-timeout`.
     TimedOut,
-    /// `max-handshakes` was reached, and this was the oldest of the address with the most.
+    /// The handshake was evicted: `max-handshakes` was reached, and this was the oldest unfinished
+    /// handshake of the address with the most.
     Evicted,
     /// The proxy shut down.
     Shutdown,
@@ -78,18 +79,19 @@ impl Handshake {
     }
 }
 
-/// Why a connection was not taken on.
+/// Why a connection was not accepted or was closed at once: label `kind` of
+/// `scrapegate_accept_errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AcceptError {
-    /// It was gone before it was accepted.
+    /// The client reset the connection before it was accepted.
     ConnectionLost,
-    /// No descriptor or no memory for it. It waits in the backlog.
+    /// No file descriptor or no memory was available. The connection waits in the backlog.
     NoResources,
-    /// Its address has `max-connections-per-ip`.
+    /// The client's address already has `max-connections-per-ip` connections.
     PerIpLimit,
-    /// It came in plain HTTP from another host.
+    /// The connection used plain HTTP and came from another host.
     PlainHttp,
-    /// Anything else that accept(2) says.
+    /// Any other error of accept(2).
     Other,
 }
 
@@ -108,18 +110,19 @@ impl AcceptError {
     }
 }
 
-/// Why a request got no answer, or there was none to look at.
+/// Why a request never reached the handler: label `reason` of `scrapegate_http_rejected_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unread {
-    /// No complete head within `header-timeout`.
+    /// The request head was not complete within `header-timeout`.
     HeaderTimeout,
-    /// A head larger than 16 KiB, or with too many fields.
+    /// The request head was larger than 16 KiB, or had too many fields.
     HeadTooLarge,
-    /// No HTTP.
+    /// The bytes were not an HTTP request.
     Malformed,
-    /// No TLS any more, after a handshake that was in order.
+    /// The client violated the TLS protocol after a successful handshake.
     BrokenTls,
-    /// The client left while its password was checked, or before. It is a guess all the same.
+    /// The client closed the connection before its password check was done. The attempt may be a
+    /// guess, so it counts.
     LeftUnchecked,
 }
 
@@ -143,8 +146,8 @@ impl Unread {
     }
 }
 
-/// Counts by a constant word. All words that are known beforehand are there from the start, so that
-/// the first event of a kind is an increase.
+/// Counts by constant label value. All values that are known beforehand exist from the start, so
+/// that the first event of a kind is visible as an increase.
 #[derive(Debug)]
 struct Tally(Mutex<BTreeMap<&'static str, u64>>);
 
@@ -162,20 +165,21 @@ impl Tally {
     }
 }
 
-/// What the last reading of the configuration gave.
+/// The result of the last reading of the configuration, and when the files in use expire.
 #[derive(Clone, Debug)]
 pub struct Configured {
-    /// Whether it was in order.
+    /// Whether the last reading succeeded.
     pub last_successful: bool,
-    /// When a configuration was last taken into use.
+    /// When a configuration was last applied.
     pub last_success: SystemTime,
-    /// When the first certificate of each file expires, in seconds since 1970.
+    /// For each certificate file, when its first certificate expires, in seconds since 1970 (UTC).
     pub certificates: BTreeMap<String, i64>,
-    /// When the first revocation list of each file is out of date, in seconds since 1970.
+    /// For each CRL file, when the first CRL in the file is out of date (nextUpdate), in seconds
+    /// since 1970 (UTC).
     pub revocation_lists: BTreeMap<String, i64>,
 }
 
-/// Counts what the process does, from its start on, through all reloads.
+/// The counts of the process, from its start, across all reloads.
 #[derive(Debug)]
 pub struct Metrics {
     unknown_exporter: Counter,
@@ -188,7 +192,7 @@ pub struct Metrics {
 }
 
 impl Default for Metrics {
-    /// Nothing has happened but a successful reading of the configuration.
+    /// All counts are zero, and the configuration was read successfully.
     fn default() -> Self {
         let unread = Unread::ALL.map(Unread::label);
         Self {
@@ -208,7 +212,7 @@ impl Default for Metrics {
     }
 }
 
-/// An open connection, until it is dropped.
+/// An open connection, counted until it is dropped.
 #[derive(Debug)]
 pub struct Connection(Gauge);
 
@@ -219,47 +223,49 @@ impl Drop for Connection {
 }
 
 impl Metrics {
-    /// A connection was accepted.
+    /// Counts an accepted connection as open until the returned value is dropped.
     #[must_use]
     pub fn connection(&self) -> Connection {
         self.connections.inc();
         Connection(self.connections.clone())
     }
 
-    /// A connection was not taken on.
+    /// Counts a connection that was not accepted.
     pub fn not_accepted(&self, error: AcceptError) {
         self.accept_errors.count(error.label());
     }
 
-    /// A TLS handshake is over.
+    /// Counts a finished TLS handshake.
     pub fn handshake(&self, result: Handshake) {
         self.handshakes.count(result.label());
     }
 
-    /// A request was refused before it was known which exporter it is for, or that it is for none;
-    /// `reason` is the refusal's word.
+    /// Counts a request that was refused before it belonged to a configured exporter. `reason` is
+    /// the label of the refusal.
     pub fn rejected(&self, reason: &'static str) {
         self.rejected.count(reason);
     }
 
-    /// A request got no answer.
+    /// Counts a request that never reached the handler.
     pub fn unread(&self, reason: Unread) {
         self.rejected.count(reason.label());
     }
 
-    /// A scrape of an exporter that does not exist. Its name is the client's, and no label.
+    /// Counts a scrape of an exporter that is not configured. Its name comes from the client, so it
+    /// does not become a label.
     pub fn unknown_exporter(&self) {
         self.unknown_exporter.inc();
     }
 
-    /// From now on `dropped` counts the log records that were dropped.
+    /// Exports `dropped`, the number of dropped log records, from now on.
     pub fn watch_log(&self, dropped: Counter) {
-        // There is one log, and the first counter is its own.
+        // There is one log per process. If this is called again, the first counter stays.
         let _ = self.log_records_dropped.set(dropped);
     }
 
-    /// A configuration is in use from `now` on. Its certificates and revocation lists are files with
-    /// the time, in seconds since 1970, at which the first one in them expires or is out of date.
+    /// Notes that a configuration was applied at `now`. Each certificate and CRL comes as its file
+    /// and its end (notAfter, or nextUpdate), in seconds since 1970 (UTC). The earliest end of each
+    /// file is exported.
     pub fn configured<'a>(
         &self,
         now: SystemTime,
@@ -274,12 +280,12 @@ impl Metrics {
         };
     }
 
-    /// A reload was refused: the configuration in use stays.
+    /// Notes that a reload failed. The current configuration stays in use.
     pub fn reload_failed(&self) {
         self.lock_configured().last_successful = false;
     }
 
-    /// What the last reading of the configuration gave.
+    /// The result of the last reading of the configuration.
     #[must_use]
     pub fn configuration(&self) -> Configured {
         self.lock_configured().clone()
@@ -289,7 +295,8 @@ impl Metrics {
         self.configured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All metrics at this moment, those of `exporters` among them.
+    /// Renders all metrics at this moment, including those of `exporters`. `now` decides which
+    /// exporters are overdue.
     #[must_use]
     pub fn render(&self, exporters: Option<&Exporters>, format: Format, now: Instant) -> String {
         let exporters = exporters.into_iter().flat_map(Exporters::iter);
@@ -308,7 +315,7 @@ impl Metrics {
     }
 }
 
-/// The first end of each file.
+/// The earliest end for each file.
 fn first_ends<'a>(all: impl IntoIterator<Item = (&'a Path, i64)>) -> BTreeMap<String, i64> {
     let mut by_file = BTreeMap::new();
     for (file, end) in all {
@@ -323,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_a_word_of_its_own_and_starts_at_zero() {
+    fn every_kind_has_its_own_label_value_and_starts_at_zero() {
         let metrics = Metrics::default();
         assert_eq!(metrics.handshakes.counts().len(), Handshake::ALL.len());
         assert_eq!(metrics.accept_errors.counts().len(), AcceptError::ALL.len());
@@ -343,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_file_named_twice_the_earlier_expiry_counts() {
+    fn the_earliest_expiry_of_a_file_counts() {
         let metrics = Metrics::default();
         let file = Path::new("/a.pem");
         let ends = [(file, 7), (file, 5), (Path::new("/b.pem"), 9)];

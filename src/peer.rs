@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection.
+//! The client at the other end of a connection: its address, and its certificate's identity.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -6,17 +6,17 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
-/// The log target of records that whoever connects can cause as often as it likes. Of each kind,
-/// few a second are written ([`crate::telemetry`]).
+/// The log target of records that any client can cause at any rate. At most a few records of each
+/// kind are written in a second ([`crate::telemetry`]).
 pub(crate) const ANY_PEER: &str = "scrapegate::peer";
 
-/// What counts as one address where addresses share something: of IPv6 the /64, because that is what
-/// one host is given.
+/// An address for the purpose of limits. An IPv6 address is reduced to its /64 prefix, because one
+/// host usually controls a whole /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(IpAddr);
 
 impl Host {
-    /// That of `ip`. An IPv4 address that is mapped into IPv6 counts as IPv4.
+    /// The host of `ip`. An IPv4 address that is mapped into IPv6 counts as IPv4.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
         Self(match ip.to_canonical() {
@@ -26,43 +26,44 @@ impl Host {
     }
 }
 
-/// The scraper's address and, with TLS, who it proved to be.
+/// The scraper's address and, with mutual TLS, its verified identity.
 #[derive(Debug)]
 pub struct Peer {
-    /// Its address.
+    /// The remote address of the TCP connection.
     pub address: SocketAddr,
-    /// Its certificate's identity; absent without client certificates.
+    /// The identity in the client certificate. `None` if client certificates are not required.
     pub identity: Option<ClientIdentity>,
 }
 
 impl Peer {
-    /// What logs call the client: its certificate's name, or `-`. No control characters.
+    /// The name of the client in logs: [`ClientIdentity::label`], or `-` without a client
+    /// certificate. Contains no control characters.
     #[must_use]
     pub fn client(&self) -> &str {
         self.identity.as_ref().map_or("-", ClientIdentity::label)
     }
 }
 
-/// Who a client proved to be.
+/// The identity in a verified client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdentity {
-    /// The subject's common name.
+    /// The first common name (CN) of the subject.
     pub common_name: Option<String>,
-    /// DNS names of the subjectAltName.
+    /// The DNS names of the subjectAltName.
     pub dns: Vec<String>,
-    /// URIs of the subjectAltName.
+    /// The URIs of the subjectAltName.
     pub uris: Vec<String>,
-    /// IP addresses of the subjectAltName.
+    /// The IP addresses of the subjectAltName.
     pub ips: Vec<IpAddr>,
-    /// SHA-256 of the SubjectPublicKeyInfo.
+    /// The SHA-256 digest of the SubjectPublicKeyInfo.
     pub spki_sha256: [u8; 32],
-    /// What logs call the client; see [`ClientIdentity::label`].
+    /// The name of the client in logs; see [`ClientIdentity::label`].
     pub(crate) label: String,
 }
 
 impl ClientIdentity {
-    /// Reads a certificate that TLS has verified. `None` when it cannot be read; such a client is
-    /// nobody.
+    /// Reads the identity from a certificate that TLS has verified. Returns `None` if the
+    /// certificate cannot be parsed; such a client has no identity and matches no allow-list.
     #[must_use]
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = parse_x509_certificate(certificate).ok()?;
@@ -98,7 +99,8 @@ impl ClientIdentity {
         Some(identity)
     }
 
-    /// The common name, else the first other name, else the key's digest. No control characters.
+    /// The name of the client in logs: the common name, else the first DNS name, else the first
+    /// URI, else `sha256:` and the digest of the key. Contains no control characters.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
@@ -125,7 +127,8 @@ mod tests {
 
     use super::*;
 
-    /// Made by `openssl req -x509 -newkey ed25519`, with two common names and a name of each kind.
+    /// Created by `openssl req -x509 -newkey ed25519`, with two common names and one name of each
+    /// kind.
     const CERTIFICATE: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIB1zCCAYmgAwIBAgIUA9karScB7LzEZJT3lbvOThP8/6QwBQYDK2VwMDUxEDAO
@@ -141,12 +144,12 @@ U+Vc7gLaCcITq1zl9ijIR8Pjcn+pBNt6PmKXW35i9hqTXbUvi80U3VvfBw==
 -----END CERTIFICATE-----
 ";
 
-    /// What `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256`
-    /// says of it.
+    /// Computed by
+    /// `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256`.
     const SPKI_SHA256: &str = "33fced1cc04449a9ec600bfcaba98254918343f15e89c047eedcc6d7bd8b2300";
 
     #[test]
-    fn a_certificate_says_who_its_client_is() {
+    fn a_certificate_gives_the_identity_of_its_client() {
         let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
         let identity = ClientIdentity::of(&certificate).unwrap();
         assert_eq!(identity.common_name.as_deref(), Some("scraper"));
@@ -158,7 +161,7 @@ U+Vc7gLaCcITq1zl9ijIR8Pjcn+pBNt6PmKXW35i9hqTXbUvi80U3VvfBw==
         assert_eq!(identity.label(), "scraper");
     }
 
-    /// A certificate with these names, signed by itself.
+    /// The identity in a self-signed certificate with these names, and its SubjectPublicKeyInfo.
     fn named(common_name: Option<&str>, names: Vec<rcgen::SanType>) -> (ClientIdentity, Vec<u8>) {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -173,7 +176,7 @@ U+Vc7gLaCcITq1zl9ijIR8Pjcn+pBNt6PmKXW35i9hqTXbUvi80U3VvfBw==
     }
 
     #[test]
-    fn the_log_calls_a_client_by_its_first_name_or_else_by_its_key() {
+    fn the_label_of_a_client_is_its_first_name_or_else_its_key() {
         let dns = || rcgen::SanType::DnsName("a.example".try_into().unwrap());
         let uri = || rcgen::SanType::URI("spiffe://a".try_into().unwrap());
         let ip = || rcgen::SanType::IpAddress([192, 0, 2, 7].into());
@@ -189,7 +192,7 @@ U+Vc7gLaCcITq1zl9ijIR8Pjcn+pBNt6PmKXW35i9hqTXbUvi80U3VvfBw==
     }
 
     #[test]
-    fn what_is_no_certificate_is_nobody() {
+    fn a_malformed_certificate_has_no_identity() {
         let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
         let half = &certificate[..certificate.len() / 2];
         for bytes in [half, b"", b"0"] {

@@ -1,7 +1,7 @@
-//! The way of a body from the exporter to the scraper: frame by frame, never whole.
+//! Relays a body from the exporter to the scraper, in batches and never whole.
 //!
-//! [`RelayBody`] owns everything that lives as long as a scrape, so that every way a scrape can
-//! end gives everything back and counts it once.
+//! [`RelayBody`] owns everything that lives as long as the scrape. Therefore every way in which a
+//! scrape can end releases everything, and counts the scrape exactly once.
 
 mod coalesce;
 mod headers;
@@ -32,7 +32,7 @@ use crate::{
     upstream::{Framing, UpstreamBody, UpstreamHead},
 };
 
-/// A response's body: a few constant bytes, or an exporter's body on its way.
+/// The body of a response: the proxy's own bytes, or a relayed exporter's body.
 #[derive(Debug)]
 pub struct ResponseBody(Kind);
 
@@ -43,13 +43,13 @@ enum Kind {
 }
 
 impl ResponseBody {
-    /// A body that is there already.
+    /// A body of the proxy itself, complete in memory.
     #[must_use]
     pub fn fixed(bytes: Bytes) -> Self {
         Self(Kind::Fixed((!bytes.is_empty()).then_some(bytes)))
     }
 
-    /// An exporter's body.
+    /// The body of an exporter's answer.
     #[must_use]
     pub fn relay(body: RelayBody) -> Self {
         Self(Kind::Relay(Box::new(body)))
@@ -87,35 +87,36 @@ impl Body for ResponseBody {
     }
 }
 
-/// An exporter's body on its way to the scraper.
+/// Relays an exporter's body to the scraper.
 ///
-/// Ends with `None` if and only if the exporter delivered a complete message that passes the
-/// exporter's `integrity` rule. Everything else is an [`Abort`], after which hyper ends the
+/// The body ends with `None` if and only if the exporter delivered a complete message that passes
+/// the exporter's `integrity` rule. Any other end is an [`Abort`]. After an abort, hyper ends the
 /// connection without a last chunk and without a TLS close_notify.
 ///
-/// The scrape's deadline is not kept here: hyper polls no body while the scraper does not read, so
-/// the future that drives the connection keeps it (see [`crate::connection`]).
+/// The body does not enforce the deadline of the scrape. hyper polls no body while the scraper does
+/// not read, so the future that drives the connection enforces the deadline (see
+/// [`crate::connection`]).
 ///
-/// Dropping it ends the exporter's connection and gives the scrape's permit back.
+/// Dropping the body closes the connection to the exporter and releases the scrape's permit.
 #[derive(Debug)]
 pub struct RelayBody {
     upstream: UpstreamBody,
     coalescer: Coalescer,
     tail: TailCheck,
-    /// Bytes of the body that have not been passed on; known with `Content-Length`.
+    /// Bytes of the body that are not relayed yet; `None` without `Content-Length`.
     unsent: Option<u64>,
     received: u64,
     max_body: Option<u64>,
-    /// The exporter's message is complete and sound.
+    /// The exporter's message is complete and passed the integrity rule.
     complete: bool,
-    /// The first batch, until it is passed on.
+    /// The first batch, until it is relayed.
     primed: Option<Batch>,
     scrape: Option<Scrape>,
     activity: Arc<Activity>,
 }
 
 impl RelayBody {
-    /// Takes over the exporter's connection.
+    /// Takes over the connection to the exporter.
     #[must_use]
     pub fn new(
         head: &UpstreamHead,
@@ -137,15 +138,19 @@ impl RelayBody {
         }
     }
 
-    /// Waits until the first bytes, or the end of an empty body, are here.
+    /// Waits for the first bytes of the body, or for the end of an empty body. The deadline is up
+    /// to the caller.
     ///
-    /// So head and data share a TLS record, and an early death is still a clean 502: also one that
-    /// is known by now behind the first bytes, because a connection that is reset before the first
-    /// byte of an answer makes some clients ask again. Cancel safe: bytes that have arrived stay
-    /// here.
+    /// With the first bytes at hand, the response head and the first data share a TLS record, and
+    /// an early error is still answered with a clean 502. This includes an error that is already
+    /// known after the first bytes: some clients repeat a request if the connection is reset before
+    /// the first byte of a response.
+    ///
+    /// Cancel safe: bytes that have arrived stay in the body.
     ///
     /// # Errors
-    /// The body ended badly before its first byte could be passed on.
+    ///
+    /// The abort with which the body ended before its first byte was relayed.
     pub async fn prime(&mut self) -> Result<(), Abort> {
         self.primed = poll_fn(|cx| self.poll_batch(cx)).await?;
         if !self.complete && self.coalescer.is_empty() {
@@ -154,12 +159,12 @@ impl RelayBody {
         Ok(())
     }
 
-    /// Takes over the scrape's accounting: from now on the body counts its end.
+    /// Takes over the accounting. From now on the body counts the end of `scrape`.
     pub fn account_to(&mut self, scrape: Scrape) {
         self.scrape = Some(scrape);
     }
 
-    /// The next batch: everything the exporter has sent by now, at most [`BATCH`] bytes.
+    /// The next batch: all bytes that the exporter has sent so far, at most [`BATCH`].
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Batch>, Abort>> {
         loop {
             if self.complete {
@@ -175,8 +180,8 @@ impl RelayBody {
                 }
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(abort)),
                 Poll::Ready(None) => self.end_of_message()?,
-                // The exporter is dry: what is here goes on now. What may wait for more waits in the
-                // kernel (`upstream::pace`).
+                // The exporter has sent no more, so relay what is here. To wait for a fuller batch
+                // is up to the kernel (`upstream::pace`).
                 Poll::Pending => {
                     return match self.coalescer.rest() {
                         Some(batch) => Poll::Ready(Ok(Some(batch))),
@@ -187,7 +192,7 @@ impl RelayBody {
         }
     }
 
-    /// Takes what has arrived behind the first batch, one frame at most, without waiting for it.
+    /// Reads what has arrived after the first batch, at most one frame, without waiting.
     fn look_behind(&mut self, cx: &mut Context<'_>) -> Result<(), Abort> {
         match self.upstream.poll_data(cx) {
             Poll::Pending => Ok(()),
@@ -207,8 +212,8 @@ impl RelayBody {
             return Err(Abort::TooLarge);
         }
         self.tail.update(data);
-        // With Content-Length the scraper knows the end by counting, so the last bytes must not
-        // leave before they have been judged.
+        // With Content-Length the scraper finds the end by counting. The last bytes must therefore
+        // be checked before they are relayed.
         if self.upstream.is_end() { self.end_of_message() } else { Ok(()) }
     }
 
@@ -222,8 +227,8 @@ impl RelayBody {
         if let Some(batch) = self.primed.take() {
             return Poll::Ready(Some(Ok(batch)));
         }
-        // Bytes that the socket did not take yet are in the TLS buffer: reading on would only pile
-        // up more. The connection's flush, which is polled next, wakes this task.
+        // The TLS buffer has bytes that the socket did not accept, so reading more would only use
+        // memory. The flush of the connection is polled next and wakes this task.
         if self.activity.has_backlog() {
             self.upstream.release();
             self.coalescer.release();
@@ -286,10 +291,10 @@ impl Body for RelayBody {
 impl Drop for RelayBody {
     fn drop(&mut self) {
         if let Some(mut scrape) = self.scrape.take() {
-            // Else it was aborted, and the connection knows why.
+            // If the body did not end, the scrape was aborted. The connection knows the cause.
             if self.is_end_stream() {
                 scrape.exporter_is_done();
-                // Not over before the last byte is handed to the socket.
+                // The scrape is complete only when the last byte is handed to the socket.
                 self.activity.deliver(scrape);
             }
         }

@@ -348,7 +348,7 @@ impl Reloader {
         let (config, assets) = state.ok_or(Failure::Mistakes)?;
         let first_expiry = first_expiry(&assets);
         let certificates = assets.validities();
-        let Reloaded { listens_anew, dismissed } =
+        let Reloaded { new_address, dismissed } =
             self.handle.reload(&config, assets).map_err(Failure::Reload)?;
         for key in needs_restart(&self.started, &config) {
             tracing::warn!(key, "changing this key requires a restart");
@@ -359,7 +359,7 @@ impl Reloader {
                 "a change of the address is ignored: it listens on the socket that was passed on"
             );
         }
-        if let Some(address) = listens_anew {
+        if let Some(address) = new_address {
             tracing::info!(%address, "listening");
         }
         tracing::info!(

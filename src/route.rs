@@ -1,4 +1,4 @@
-//! Request head → [`Route`] or [`Refusal`]. Pure: no IO, no configuration.
+//! Maps a request head to a [`Route`] or a [`Refusal`]. Pure: no I/O and no configuration.
 
 use std::str;
 
@@ -15,50 +15,54 @@ use crate::{
     exporter::ExporterName,
 };
 
-/// Where a host is enrolled: the one path that takes `POST`, and a body with it.
+/// The path of the enrolment API. Only this path accepts `POST` with a body.
 pub const ENROLMENT: &str = "/autotls";
 
-/// Most bytes of such a body. A bundle of ten RSA-4096 certificates has 20 KiB.
+/// Limit for such a body, in bytes. A bundle of ten RSA-4096 certificates has 20 KiB.
 pub const MAX_BODY: u64 = 64 * 1024;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// `/prometheus`: the names of the exporters.
+    /// `/prometheus`: the names of the exporters, as JSON.
     List,
-    /// `/prometheus/sd`: the exporters as Prometheus' service discovery reads them.
+    /// `/prometheus/sd`: the exporters as targets for Prometheus' HTTP service discovery.
     Discovery,
-    /// `/prometheus?exporter=NAME`.
+    /// `/prometheus?exporter=NAME`: a scrape.
     Scrape {
-        /// Which exporter.
+        /// The name of the exporter, decoded.
         exporter: ExporterName,
-        /// The other parameters as they came, joined by `&`; `exporter` is taken out.
+        /// The other query parameters unchanged, joined by `&`.
         forwarded: String,
     },
-    /// `/metrics`: what scrapegate counts about itself.
+    /// `/metrics`: scrapegate's own metrics.
     Metrics,
     /// `/`: the status page.
     Status,
-    /// `/autotls`.
+    /// `/autotls`: enrolment of this host.
     Enrolment {
-        /// `domain`, decoded: the name that the certificate is to be for.
+        /// The decoded `domain` parameter: the name for the certificate. `None` if it is missing or
+        /// empty.
         domain: Option<String>,
     },
-    /// `/-/healthy`.
+    /// `/-/healthy`: answers 200 while the process runs.
     Healthy,
-    /// `/-/ready`.
+    /// `/-/ready`: answers 200 until the shutdown begins, then 503.
     Ready,
-    /// `/-/reload`, for `POST` alone.
+    /// `/-/reload`: reloads the configuration. Only for `POST`.
     Reload,
 }
 
-/// Refuses what HTTP or this proxy does not allow, whoever asks. Gives the request's `Host`.
+/// Checks the rules of HTTP and of this proxy that do not depend on the client or the
+/// configuration. Returns the authority in the `Host` header.
 ///
-/// No request has a body but a `POST` to [`ENROLMENT`], which has one of a known length, at most
+/// Only a `POST` to [`ENROLMENT`] may have a body. Its length must be known and at most
 /// [`MAX_BODY`].
 ///
 /// # Errors
-/// The first rule that the request breaks; each of them ends the connection.
+///
+/// The first rule that the request breaks. The response to each of these errors closes the
+/// connection.
 pub fn well_formed(head: &request::Parts) -> Result<Authority, Refusal> {
     if head.version != Version::HTTP_11 {
         return Err(Refusal::Version);
@@ -68,8 +72,8 @@ pub fn well_formed(head: &request::Parts) -> Result<Authority, Refusal> {
     } else if has_body(&head.headers) {
         return Err(Refusal::RequestBody);
     }
-    // `OPTIONS *` and `CONNECT host:port` are of no path. Those of a path are for whoever knows
-    // whether there is such a path.
+    // `OPTIONS *` and `CONNECT host:port` have no path. Methods for a path are checked later, after
+    // it is known whether the path exists.
     let methods = Methods::GetAndHead;
     if !head.uri.path().starts_with('/') && !methods.contain(&head.method) {
         return Err(Refusal::Method(methods));
@@ -77,12 +81,13 @@ pub fn well_formed(head: &request::Parts) -> Result<Authority, Refusal> {
     host(&head.uri, &head.headers)
 }
 
-/// Finds the route of a request's target.
+/// Finds the route for the target of a request.
 ///
 /// Paths are compared byte for byte: `/prometheus/` and `/%70rometheus` are unknown.
 ///
 /// # Errors
-/// An unknown path, or a bad query; the connection is kept.
+///
+/// The path is unknown, or the query is malformed. The response keeps the connection open.
 pub fn route(uri: &Uri) -> Result<Route, Refusal> {
     match uri.path() {
         METRICS_PATH => prometheus(uri.query().unwrap_or_default()),
@@ -98,10 +103,11 @@ pub fn route(uri: &Uri) -> Result<Route, Refusal> {
     }
 }
 
-/// A route that is not for one exporter, so that an `exporter` parameter shows a mistake: a scraper
-/// without `metrics_path` would take our own metrics for those of its exporter, and be content.
+/// Accepts a path that does not belong to a single exporter. An `exporter` parameter is refused
+/// there, because it shows a mistake: a scraper without `metrics_path` would store our own metrics
+/// as those of its exporter.
 ///
-/// Other parameters, and those that cannot be decoded, mean nothing.
+/// Other parameters are ignored, even if they cannot be decoded.
 fn of_all_exporters(uri: &Uri, route: Route) -> Result<Route, Refusal> {
     let mut pairs = uri.query().unwrap_or_default().split('&');
     let names_exporter = pairs.any(|pair| {
@@ -111,14 +117,16 @@ fn of_all_exporters(uri: &Uri, route: Route) -> Result<Route, Refusal> {
     if names_exporter { Err(Refusal::StrayExporterParameter) } else { Ok(route) }
 }
 
-/// Prometheus encodes the `?` of a query that is put into its `metrics_path`.
+/// Whether the path ends with an encoded query. Prometheus encodes the `?` if a query is put into
+/// `metrics_path`.
 fn has_encoded_query(path: &str) -> bool {
     let end = path.find("%3F").or_else(|| path.find("%3f"));
     end.is_some_and(|end| [METRICS_PATH, SD_PATH, "/metrics"].contains(&&path[..end]))
 }
 
-/// Any sign of a body. Refusing all of them leaves nothing for two readers to disagree about
-/// (RFC 9112 §6.3, §11.2): hyper accepts `Content-Length` beside `Transfer-Encoding`.
+/// Whether the head has any sign of a body. All of them are refused, so that two parsers cannot
+/// disagree about the end of the request (RFC 9112 §6.3, §11.2). hyper accepts `Content-Length`
+/// together with `Transfer-Encoding`.
 fn has_body(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let length_is_zero = match (lengths.next(), lengths.next()) {
@@ -129,8 +137,8 @@ fn has_body(headers: &HeaderMap) -> bool {
     !length_is_zero || headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(EXPECT)
 }
 
-/// One plain `Content-Length` and nothing that another reader could take for the body's end. A
-/// client may wait for 100-continue (RFC 9110 §10.1.1): hyper sends it when the body is read.
+/// Requires one plain `Content-Length`, and no other header that could define the end of the body.
+/// A client may wait for 100-continue (RFC 9110 §10.1.1): hyper sends it when the body is read.
 fn check_length(headers: &HeaderMap) -> Result<(), Refusal> {
     let expects_else = headers
         .get_all(EXPECT)
@@ -153,7 +161,8 @@ fn check_length(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Exactly one valid `Host` (RFC 9112 §3.2), equal to the authority of an absolute target.
+/// Requires exactly one valid `Host` (RFC 9112 §3.2) that equals the authority of an absolute
+/// target.
 fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -172,7 +181,7 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     }
 }
 
-/// `http` takes anything for a port; RFC 3986 §3.2.3 wants digits, or none behind the colon.
+/// The `http` crate accepts any port. RFC 3986 §3.2.3 requires digits, or nothing after the colon.
 fn port_is_valid(authority: &Authority) -> bool {
     match authority.as_str().strip_prefix(authority.host()) {
         Some("" | ":") => true,
@@ -208,7 +217,7 @@ fn prometheus(query: &str) -> Result<Route, Refusal> {
     })
 }
 
-/// Other parameters mean nothing, as to the agent.
+/// Parses the query of `/autotls`. Other parameters are ignored, as in the openITCOCKPIT agent.
 fn autotls(query: &str) -> Result<Route, Refusal> {
     let mut domain = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -222,7 +231,7 @@ fn autotls(query: &str) -> Result<Route, Refusal> {
             }
         }
     }
-    // The agent takes an empty one for none.
+    // The agent treats an empty `domain` like a missing one.
     Ok(Route::Enrolment { domain: domain.filter(|domain| !domain.is_empty()) })
 }
 
@@ -232,8 +241,8 @@ fn exporter_name(value: &str) -> Result<ExporterName, Refusal> {
     ExporterName::new(name).map_err(|_| Refusal::ExporterParameter)
 }
 
-/// Decodes `application/x-www-form-urlencoded` once: `+` is a space, `%XX` a byte.
-/// `None` when a `%` is not followed by two hexadecimal digits.
+/// Decodes `application/x-www-form-urlencoded` once: `+` is a space, `%XX` a byte. Returns `None`
+/// if a `%` is not followed by two hexadecimal digits.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
     let escapes_are_whole = bytes.iter().enumerate().all(|(at, &byte)| {
@@ -242,7 +251,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
                 .get(at + 1..at + 3)
                 .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     });
-    // A plus sign cannot come out of the first step: percent-decoding has not happened yet.
+    // Replacing `+` first is safe, because a decoded `%2B` does not exist yet.
     escapes_are_whole.then(|| percent_decode_str(&text.replace('+', " ")).collect())
 }
 
@@ -271,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exporter_is_taken_out_and_the_rest_goes_on_as_it_came() {
+    fn the_exporter_parameter_is_removed_and_the_rest_is_forwarded_unchanged() {
         for (query, name, forwarded) in [
             ("exporter=node", "node", ""),
             (
@@ -322,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn f32_a_query_that_is_percent_encoded_in_the_path_is_told_apart() {
+    fn f32_a_percent_encoded_query_in_the_path_has_its_own_error() {
         for path in ["/prometheus%3Fexporter=x", "/prometheus%3fexporter=x", "/metrics%3Fx"] {
             assert_eq!(outcome(path), Err("encoded_query"), "{path}");
         }
@@ -400,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn enrolment_alone_takes_a_body_of_one_small_length() {
+    fn only_enrolment_accepts_a_body_with_one_small_length() {
         let enrolment =
             |domain: Option<&str>| Ok(Route::Enrolment { domain: domain.map(str::to_owned) });
         let post = || Request::post(ENROLMENT).header(HOST, "h");
@@ -439,16 +448,16 @@ mod tests {
     }
 
     #[test]
-    fn there_must_be_exactly_one_host_and_it_must_agree_with_an_absolute_target() {
+    fn exactly_one_host_is_required_and_must_equal_the_authority_of_an_absolute_target() {
         let get = |target: &str| Request::get(target.to_owned());
         assert_eq!(outcome_of(get("/prometheus")), Err("bad_host"));
         assert_eq!(
             outcome_of(get("/prometheus").header(HOST, "a").header(HOST, "a")),
             Err("bad_host")
         );
-        for good in ["h", "h:", "h:65535", "[::1]", "[::1]:3333", "192.0.2.1:1"] {
-            let request = get("/prometheus").header(HOST, good);
-            assert_eq!(outcome_of(request), Ok(Route::List), "{good}");
+        for valid in ["h", "h:", "h:65535", "[::1]", "[::1]:3333", "192.0.2.1:1"] {
+            let request = get("/prometheus").header(HOST, valid);
+            assert_eq!(outcome_of(request), Ok(Route::List), "{valid}");
         }
         for bad in
             ["", "a b", "a/b", "user@a", "a:b:c", "a:b", "a:+1", "a:65536", "[::1]:x", "[::1]1"]
@@ -461,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_comes_first_and_a_path_before_its_methods() {
+    fn the_version_is_checked_first_and_a_path_before_its_methods() {
         let old = Request::get("/prometheus").version(Version::HTTP_10);
         assert_eq!(outcome_of(old), Err("http_version"));
         for method in ["HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "get", "PATCH"] {

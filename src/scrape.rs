@@ -1,4 +1,4 @@
-//! The accounting of one scrape: begun with its request, finished exactly once.
+//! The accounting of one scrape. It begins with the request and finishes exactly once.
 
 use std::{
     fmt,
@@ -23,16 +23,17 @@ use crate::{
 pub enum Outcome {
     /// The last byte of a complete message was handed to the scraper's socket.
     Complete,
-    /// The same, but Prometheus does not take it for metrics.
+    /// The message was complete, but Prometheus does not accept it as metrics.
     Unusable(Unusable),
-    /// A synthetic response was sent in place of the exporter's.
+    /// A response of the proxy itself was sent instead of the exporter's: its status, its label,
+    /// and who is to blame.
     Refused(StatusCode, &'static str, Blame),
-    /// It ended after the head.
+    /// The response ended after the head and before its end.
     Aborted(Abort),
 }
 
 impl Outcome {
-    /// One constant word for logs and counters.
+    /// The value of the `outcome` field of logs and of the `outcome` label of metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -46,7 +47,7 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// Who caused it, if something went wrong.
+    /// Who is to blame for a failure; `None` if the scrape succeeded.
     #[must_use]
     pub fn blame(self) -> Option<Blame> {
         match self {
@@ -58,27 +59,29 @@ impl Outcome {
     }
 }
 
-/// Why Prometheus sets `up` to 0 for an answer that it gets whole.
+/// Why Prometheus sets `up` to 0 although the answer is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// Any status other than 200, other 2xx too (`scrape.go`).
+    /// The status is not 200. Prometheus refuses other 2xx statuses too (`scrape.go`).
     Status,
-    /// A media type that Prometheus 3 refuses (`textparse.New`). Version 2 reads the body as text,
-    /// and fails with HTML and JSON all the same.
+    /// Prometheus 3 refuses the media type (`textparse.New`). Prometheus 2 reads the body as text,
+    /// and fails anyway with HTML and JSON.
     ContentType,
 }
 
 impl Unusable {
-    /// What is wrong with an answer of this head. An answer without `Content-Type` is not judged:
-    /// Prometheus 2 reads it as text, and so does Prometheus 3 with `fallback_scrape_protocol`.
+    /// What makes an answer with this head unusable, and the text for the log. An answer without
+    /// `Content-Type` is accepted: Prometheus 2 reads it as text, and so does Prometheus 3 with
+    /// `fallback_scrape_protocol`.
     fn of(status: StatusCode, headers: &HeaderMap) -> Option<(Self, String)> {
         const MEDIA_TYPES: [&[u8]; 3] =
             [b"text/plain", b"application/openmetrics-text", b"application/vnd.google.protobuf"];
         if status != StatusCode::OK {
-            let cause = format!("exporter answered {}, Prometheus wants 200", status.as_u16());
+            let cause =
+                format!("exporter answered {}, Prometheus accepts only 200", status.as_u16());
             return Some((Self::Status, cause));
         }
-        // Prometheus looks at the first.
+        // Prometheus uses the first value.
         let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)?;
         let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
         if value.trim_ascii().is_empty()
@@ -87,18 +90,21 @@ impl Unusable {
             return None;
         }
         let shown = essence[..essence.len().min(LONGEST_SHOWN)].escape_ascii();
-        Some((Self::ContentType, format!("exporter's Content-Type `{shown}` is not of metrics")))
+        Some((
+            Self::ContentType,
+            format!("exporter's Content-Type `{shown}` is not a metrics format"),
+        ))
     }
 }
 
-/// Bytes of a `Content-Type` that are logged.
+/// Limit for the bytes of a `Content-Type` in the log.
 const LONGEST_SHOWN: usize = 80;
 
-/// Splits the time of a scrape into its phases.
+/// Splits the duration of a scrape into its phases.
 #[derive(Debug)]
 pub struct PhaseClock {
     spent: Waits,
-    /// `None` before the exporter is asked.
+    /// The current phase; `None` before the proxy connects to the exporter.
     waiting: Option<Wait>,
     since: Instant,
 }
@@ -108,7 +114,7 @@ impl PhaseClock {
         Self { spent: Waits::default(), waiting: None, since: now }
     }
 
-    /// The wait is over: adds it to the phase that it was.
+    /// Ends the current wait, and adds its duration to the current phase.
     pub fn resume(&mut self) {
         let now = Instant::now();
         if let Some(phase) = self.waiting {
@@ -117,12 +123,12 @@ impl PhaseClock {
         self.since = now;
     }
 
-    /// From now on the scrape waits in `phase`.
+    /// Starts a wait in `phase`. The clock runs from the last [`PhaseClock::resume`].
     pub fn wait_for(&mut self, phase: Wait) {
         self.waiting = Some(phase);
     }
 
-    /// What the scrape waits for; `None` before the exporter is asked.
+    /// The current phase; `None` before the proxy connects to the exporter.
     #[must_use]
     pub fn waiting_for(&self) -> Option<Wait> {
         self.waiting
@@ -133,19 +139,22 @@ impl PhaseClock {
     }
 }
 
-/// Says why a scrape that is dropped unfinished was aborted: the connection that it came on.
+/// Tells why a scrape was aborted if it is dropped unfinished. Implemented by the connection of the
+/// scraper.
 pub trait AbortCause: fmt::Debug + Send + Sync {
-    /// Why, given what the scrape waited for.
+    /// The cause of the abort, given the phase in which the scrape was dropped.
     fn abort_cause(&self, waiting_for: Option<Wait>) -> Abort;
 }
 
-/// One scrape from the arrival of its request to its outcome. Counted and logged once, also when
-/// dropped unfinished, as happens with the handler or the body of a connection that ended.
+/// One scrape, from the arrival of its request to its outcome.
+///
+/// Every scrape is counted and logged exactly once. A scrape that is dropped unfinished counts as
+/// aborted, for example when the scraper's connection ends and the handler or the body is dropped.
 pub struct Scrape {
     exporter: Arc<Exporter>,
     peer: Arc<Peer>,
     permit: Option<ScrapePermit>,
-    /// Weak, because the connection holds the scrape whose last bytes it delivers.
+    /// Weak, because the connection owns the scrape whose last bytes it delivers.
     connection: Weak<dyn AbortCause>,
     begun: Instant,
     status: Option<StatusCode>,
@@ -154,10 +163,10 @@ pub struct Scrape {
     bytes: u64,
     length_ignored: bool,
     asks_late: bool,
-    /// Why the answer is of no use to Prometheus, and the words for the log.
+    /// Why Prometheus does not accept the answer, and the text for the log.
     unusable: Option<(Unusable, String)>,
     finished: bool,
-    /// Where its time goes.
+    /// Measures the phases.
     pub clock: PhaseClock,
 }
 
@@ -171,8 +180,9 @@ impl fmt::Debug for Scrape {
 }
 
 impl Scrape {
-    /// Starts the accounting. `begun` is the arrival of the request, where the deadline's clock
-    /// starts too.
+    /// Starts the accounting. `begun` is the arrival of the request, which also starts the clock of
+    /// the deadline. A `permit` is released when the scrape ends, or earlier by
+    /// [`Scrape::exporter_is_done`].
     #[must_use]
     pub fn begin(
         exporter: Arc<Exporter>,
@@ -200,61 +210,63 @@ impl Scrape {
         }
     }
 
-    /// The exporter is asked so late that it is not to blame for a deadline that passes.
+    /// Notes that the exporter is asked so late that it is not to blame if the deadline passes.
     pub fn asks_late(&mut self) {
         self.asks_late = true;
     }
 
-    /// A connection to the exporter is wanted.
+    /// The proxy starts to connect to the exporter.
     pub fn connecting(&mut self) {
         self.clock.resume();
         self.clock.wait_for(Wait::Connect);
     }
 
-    /// The connection to the exporter is there.
+    /// The connection to the exporter is established.
     pub fn connected(&mut self) {
         self.connected = Some(self.begun.elapsed());
         self.clock.resume();
         self.clock.wait_for(Wait::FirstByte);
     }
 
-    /// The head and the first bytes are here.
+    /// The response head and the first bytes of the body have arrived.
     pub fn first_byte(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
         self.unusable = Unusable::of(status, headers);
         self.first_byte = Some(self.begun.elapsed());
         self.clock.resume();
-        // Also a body that is here already comes to it, and does not wait.
+        // A body that has already arrived completely reaches this phase too, with a wait of zero.
         self.clock.spent.add(Wait::ReadWait, Duration::ZERO);
         self.clock.wait_for(Wait::WriteWait);
     }
 
-    /// The exporter sent a `Content-Length` that counts nothing: a sign of a broken or hostile one.
+    /// Notes that the exporter sent a `Content-Length` that was ignored. Such an exporter is broken
+    /// or hostile.
     pub fn length_ignored(&mut self) {
         self.length_ignored = true;
     }
 
-    /// Bytes of the body passed on.
+    /// Adds relayed bytes of the body.
     pub fn add_bytes(&mut self, count: u64) {
         self.bytes += count;
     }
 
-    /// Gives the exporter's slot back before the end: the exporter has delivered all it had.
+    /// Releases the exporter's permit before the end of the scrape, because the exporter has
+    /// delivered everything.
     ///
-    /// Not later: a scraper that has the last byte may ask again over another connection, and
-    /// that request may be looked at before this task runs on.
+    /// This must not happen later. A scraper that has the last byte may send its next request on
+    /// another connection, and the proxy may handle that request before this task continues.
     pub fn exporter_is_done(&mut self) {
         self.permit = None;
     }
 
-    /// Ends it with a synthetic response.
+    /// Ends the scrape with a response of the proxy itself.
     pub fn refuse(self, refusal: &Refusal) {
         let verdict = refusal.verdict();
         let outcome = Outcome::Refused(verdict.status, refusal.label(), refusal.blame());
         self.close(outcome, Some(refusal));
     }
 
-    /// Ends it.
+    /// Ends the scrape with `outcome`.
     pub fn finish(self, outcome: Outcome) {
         self.close(outcome, None);
     }
@@ -264,7 +276,7 @@ impl Scrape {
         self.settle(outcome, cause);
     }
 
-    /// A whole answer of no use to Prometheus is no success.
+    /// A complete answer that Prometheus does not accept is not a success.
     fn judged(&self, outcome: Outcome) -> Outcome {
         match (outcome, &self.unusable) {
             (Outcome::Complete, Some((unusable, _))) => Outcome::Unusable(*unusable),
@@ -272,7 +284,8 @@ impl Scrape {
         }
     }
 
-    /// Whoever reads the record finds the exporter's slot free and the scrape counted.
+    /// Releases the permit and counts the scrape before it writes the log record. A reader of the
+    /// record can rely on both.
     fn settle(&mut self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
         let outcome = self.judged(outcome);
         self.clock.resume();
@@ -304,7 +317,7 @@ impl Scrape {
             (Outcome::Unusable(_), None) => self.unusable.as_ref().map(|(_, words)| words.clone()),
             (Outcome::Complete | Outcome::Refused(..), None) => None,
         };
-        // The macro wants a constant level, so the record is written out for both.
+        // The macro requires a constant level, so the record is written once for each level.
         macro_rules! record {
             ($level:ident) => {
                 tracing::$level!(
@@ -344,7 +357,7 @@ impl Drop for Scrape {
                     let is_excused = self.asks_late && abort == Abort::DeadlineExporter;
                     if is_excused { Abort::DeadlineProxy } else { abort }
                 }
-                // A connection that is gone without a word was the scraper's to end.
+                // The connection ended without a cause, so the scraper closed it.
                 None => Abort::ScraperGone,
             };
             self.settle(Outcome::Aborted(abort), None);
@@ -352,13 +365,13 @@ impl Drop for Scrape {
     }
 }
 
-/// Seconds to a tenth of a millisecond; finer ones would be printed as `5.3e-5`.
+/// Seconds, rounded to 0.1 ms. Smaller values would be printed as `5.3e-5`.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e4).round() / 1e4
 }
 
-/// An error with all its sources in one line. A source that the line ends with already is not said
-/// again: some libraries' errors have the words of their source.
+/// An error with all its sources, in one line. A source is omitted if the text so far already ends
+/// with it: some libraries include the text of the source in their errors.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {
@@ -413,8 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn f05_a_body_that_misses_a_deadline_which_a_password_check_used_up_is_no_fault_of_the_exporter()
-     {
+    fn f05_a_late_body_does_not_blame_the_exporter_if_the_password_check_used_up_the_time() {
         for (asks_late, cause, outcome) in [
             (false, Abort::DeadlineExporter, "deadline_exporter"),
             (true, Abort::DeadlineExporter, "deadline_proxy"),
@@ -445,18 +457,18 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{words}")]
-    struct Told {
+    struct Described {
         words: &'static str,
-        source: Option<Box<Told>>,
+        source: Option<Box<Described>>,
     }
 
     #[test]
-    fn f29_a_chain_of_errors_says_nothing_twice() {
-        let told = |words, source: Option<Told>| Told { words, source: source.map(Box::new) };
-        let missing = || told("the file does not exist", None);
-        let chain = told("cannot read a: the file does not exist", Some(missing()));
+    fn f29_a_chain_of_errors_does_not_repeat_text() {
+        let described = |words, source| Described { words, source: Option::map(source, Box::new) };
+        let missing = || described("the file does not exist", None);
+        let chain = described("cannot read a: the file does not exist", Some(missing()));
         assert_eq!(Chain(&chain).to_string(), "cannot read a: the file does not exist");
-        let chain = told("b", Some(told("cannot read a", Some(missing()))));
+        let chain = described("b", Some(described("cannot read a", Some(missing()))));
         assert_eq!(Chain(&chain).to_string(), "b: cannot read a: the file does not exist");
     }
 }

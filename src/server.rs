@@ -1,4 +1,5 @@
-//! The composition root: binds, puts the parts together, runs until the shutdown is over.
+//! The composition root: binds the socket, connects all parts, and runs until the shutdown is
+//! complete.
 
 mod control;
 mod descriptors;
@@ -51,17 +52,18 @@ use crate::{
     workers::Workers,
 };
 
-/// This long after the stall timeout the kernel gives a scraper up that does not acknowledge what
-/// it was sent. It bounds what a host that vanished can hold.
+/// How long after the stall timeout the kernel ends a connection whose scraper does not acknowledge
+/// data (`TCP_USER_TIMEOUT`). This bounds the resources that a vanished host can use.
 #[cfg(target_os = "linux")]
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Bytes that the kernel takes before the scraper's window lets it send them. Without it a scraper
-/// that stopped reading would also fill a send buffer, which grows to megabytes.
+/// Limit for the bytes that the kernel accepts before it can send them (`TCP_NOTSENT_LOWAT`).
+/// Without this limit, a scraper that does not read would also fill a send buffer, which grows to
+/// megabytes.
 #[cfg(target_os = "linux")]
 const MOST_UNSENT: u32 = 256 * 1024;
 
-/// A server that listens and does not accept yet.
+/// A server that listens and does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
     listener: Arc<TcpListener>,
@@ -69,13 +71,13 @@ pub struct Server {
     address: SocketAddr,
     admission: Arc<Admission>,
     shared: Arc<Shared>,
-    /// Listeners that take the place of the one before.
+    /// Listeners that replace the current one after a reload.
     listeners: mpsc::UnboundedReceiver<Arc<TcpListener>>,
     handle: Handle,
     stage: watch::Receiver<Stage>,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 struct Shared {
     state: watch::Sender<Arc<State>>,
@@ -94,9 +96,11 @@ impl Shared {
 }
 
 impl Server {
-    /// Listens on the configured address. Connections wait in the backlog until [`Server::run`].
+    /// Listens on the configured address, and starts the worker threads. Connections wait in the
+    /// backlog until [`Server::run`].
     ///
     /// # Errors
+    ///
     /// See [`StartError`].
     pub fn bind(config: &Config, assets: Assets) -> Result<Self, StartError> {
         let (listener, address) = listen(config.listen)?;
@@ -106,9 +110,11 @@ impl Server {
         Self::new(config, assets, (listener, address), listening)
     }
 
-    /// The same on a socket that listens already, whatever address is configured.
+    /// Takes over a socket that already listens, and ignores the configured address. Otherwise like
+    /// [`Server::bind`].
     ///
     /// # Errors
+    ///
     /// See [`StartError`].
     pub fn on(
         listener: net::TcpListener,
@@ -167,40 +173,41 @@ impl Server {
         })
     }
 
-    /// The address it listens on at first, with the real port.
+    /// The address on which the server listens at the start, with the real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What changes it and shuts it down.
+    /// A handle that reloads the server and shuts it down.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Accepts and serves until [`Handle::shut_down`]; then finishes the scrapes in flight for at
-    /// most `drain-timeout`, aborts what is left, and returns.
+    /// Accepts and serves connections until [`Handle::shut_down`]. Then finishes the scrapes in
+    /// progress for at most `drain-timeout`, aborts the remaining connections, and returns.
     pub async fn run(self) {
         let Self { mut listener, workers, admission, shared, mut listeners, handle, stage, .. } =
             self;
         let metrics = shared.metrics();
-        // With TLS it counts as it does when the client closes it a moment later.
+        // With TLS, count the connection like one that the client closes a moment later, during the
+        // handshake.
         let ended = || match shared.state().tls() {
             Some(_) => metrics.handshake(Handshake::ConnectionLost),
             None => metrics.not_accepted(AcceptError::ConnectionLost),
         };
         let start = |stream: net::TcpStream, address: SocketAddr, ticket| {
             let shared = Arc::clone(&shared);
-            // Here, because the workers do not start them in the order of their arrival, and of an
-            // address the oldest is the first to give way.
+            // Counted here and not by the worker, because workers do not start connections in the
+            // order of their arrival, and an address loses its oldest handshake first.
             let state = shared.state();
             let permit = state.tls().is_some().then(|| admission.handshake(address.ip()));
             workers.spawn(move || async move {
                 match TcpStream::from_std(stream) {
                     Ok(stream) => serve(stream, address, ticket, permit, state, shared).await,
                     Err(error) => {
-                        tracing::error!(target: ANY_PEER, %error, "cannot serve a connection");
+                        tracing::error!(target: ANY_PEER, %error, "cannot serve connection");
                     }
                 }
             });
@@ -224,21 +231,21 @@ impl Server {
             }
         }
         drop(listener);
-        // A reload may have sent one that nobody will accept on.
+        // A reload may have sent a listener that nobody will accept on.
         listeners.close();
         while listeners.try_recv().is_ok() {}
         shared.connections.reach(Stage::Draining);
         let drain_timeout = shared.state().limits.drain_timeout.as_duration();
 
         let in_flight = admission.open_connections();
-        tracing::info!(connections = in_flight, "draining");
+        tracing::info!(connections = in_flight, "draining connections");
         let drained = tokio::select! {
             drained = timeout(drain_timeout, admission.all_closed()) => drained.is_ok(),
             () = handle.hurry.notified() => false,
         };
         if !drained {
             let left = admission.open_connections();
-            tracing::warn!(connections = left, "drain ended: aborting what is left");
+            tracing::warn!(connections = left, "drain ended; aborting the remaining connections");
             handle.stage.send_replace(Stage::Ended);
             shared.connections.reach(Stage::Ended);
             admission.all_closed().await;
@@ -247,10 +254,11 @@ impl Server {
     }
 }
 
-/// Ends connections when their client certificates do, or a CA or a revocation list by which they
-/// were let in: by the wall clock, also when it is set.
+/// Closes connections when a client certificate expires, or a CA or CRL by which it was verified.
+/// Follows the wall clock, even if the clock is changed.
 ///
-/// Certificates are valid for whole seconds, so it looks when one has begun (RFC 5280 §4.1.2.5).
+/// The validity of certificates is given in whole seconds, so this runs once at the beginning of
+/// each second (RFC 5280 §4.1.2.5).
 async fn dismiss_expired(shared: &Shared) -> Infallible {
     loop {
         let now = wall_clock();
@@ -260,7 +268,8 @@ async fn dismiss_expired(shared: &Shared) -> Infallible {
             if let Err(why) = state.judge(&due.peer, &due.wire) {
                 shared.connections.drain(&due, &why);
             }
-            // With a list all of its clients are due, and others want to be accepted meanwhile.
+            // When a CRL expires, all of its clients are due. Let other tasks accept connections
+            // meanwhile.
             yield_now().await;
         }
         drop(state);
@@ -268,13 +277,13 @@ async fn dismiss_expired(shared: &Shared) -> Infallible {
     }
 }
 
-/// How long until the wall clock shows another second.
+/// The time until the wall clock shows the next second.
 fn to_next_second(now: SystemTime) -> Duration {
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Duration::from_secs(1) - Duration::from_nanos(since_1970.subsec_nanos().into())
 }
 
-/// One connection from accept to close.
+/// Serves one connection, from accept to close.
 async fn serve(
     stream: TcpStream,
     address: SocketAddr,
@@ -299,7 +308,7 @@ async fn serve(
             tracing::warn!(
                 target: ANY_PEER,
                 peer = %address,
-                "connection closed: plain HTTP is for loopback addresses only"
+                "closing connection: plain HTTP is allowed from loopback addresses only"
             );
         }
         return;
@@ -337,7 +346,7 @@ async fn serve(
                 subject = refused.as_ref().map(|refused| refused.subject.as_str()),
                 issuer = refused.as_ref().map(|refused| refused.issuer.as_str()),
                 reason,
-                "TLS handshake ended"
+                "TLS handshake failed"
             );
         }
     }
@@ -365,14 +374,14 @@ async fn serve_requests<S: Scraper>(
     let activity = new_activity(&state.limits);
     stream.transport().report_to(Arc::clone(&activity));
     let peer = Arc::new(peer);
-    // A reload is over before all that are not welcome any more know it: what comes in plain text
-    // until then must not be answered as if it had come by TLS.
+    // A reload replaces the state before it closes the connections that it excludes. Until then, a
+    // request over plain HTTP must not be answered like one over TLS.
     let plain = match &wire {
         Wire::Plain => Some(Arc::clone(&state.service)),
         Wire::Tls { .. } => None,
     };
     let (place, stage) = shared.connections.add(Arc::clone(&peer), wire, Arc::clone(&activity));
-    // From here on a reload finds the connection; one since its handshake did not.
+    // From here on, a reload finds the connection. A reload since the handshake did not find it.
     if !Arc::ptr_eq(&state, &shared.state()) {
         let state = shared.state();
         place.dismiss_unless(|peer, wire| state.welcomes(peer, wire));
@@ -387,10 +396,11 @@ async fn serve_requests<S: Scraper>(
     answer_requests(stream, peer, activity, stage, service).await;
 }
 
-/// Answers the requests that come on `stream` until it is over, and logs what ended it. The stream
-/// may be any; of a socket, [`Transport`] tells `activity` what it takes.
+/// Answers the requests that arrive on `stream` until the connection ends, and logs why it ended.
+/// `stream` can be any stream. For a socket, use a [`Transport`], which reports to `activity` what
+/// the socket accepts.
 ///
-/// Dropping the future closes the connection at once; a scrape in flight is aborted.
+/// Dropping the future closes the connection at once. A scrape in progress is aborted.
 pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
@@ -402,7 +412,7 @@ pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     answer_requests(stream, Arc::new(peer), activity, stage, || Arc::clone(service)).await;
 }
 
-/// Each request goes by the `service` of its time.
+/// Each request uses the `service` at the time of its arrival.
 async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     stream: Downstream<S>,
     peer: Arc<Peer>,
@@ -422,18 +432,18 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     }
     match closed {
         Closed::Normally => {}
-        // A scrape that ends by its deadline, a stall or a shutdown has its own record.
+        // A scrape that is ended by its deadline, a stall or the shutdown has its own log record.
         Closed::By(Ending::Header) => tracing::info!(
             target: ANY_PEER,
             peer = %address,
             client = peer.client(),
-            reason = "no complete request head within header-timeout",
+            reason = "the request head was not complete within header-timeout",
             "request refused"
         ),
         Closed::By(ending) => {
             tracing::debug!(peer = %address, client = peer.client(), ?ending, "connection ended");
         }
-        // An aborted scrape has its own record; what is left is a request hyper could not read.
+        // An aborted scrape has its own log record. Otherwise hyper could not parse the request.
         Closed::Failed(error) if error.is_parse() || error.is_parse_too_large() => tracing::info!(
             target: ANY_PEER,
             peer = %address,
@@ -454,7 +464,7 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The two kinds of stream there are from a scraper.
+/// A stream from a scraper: plain TCP or TLS.
 trait Scraper: AsyncRead + AsyncWrite + Unpin {
     fn transport(&mut self) -> &mut Transport;
 
@@ -483,7 +493,8 @@ impl Scraper for TlsStream<Transport> {
 }
 
 fn set_options(stream: &TcpStream, stall_timeout: Duration) -> io::Result<()> {
-    // Without it the last small write of a response waits for a delayed acknowledgement, 40 ms.
+    // Without this option, the last small write of a response waits for a delayed acknowledgement,
+    // 40 ms.
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {

@@ -1,9 +1,9 @@
-//! One connection to an exporter: connect, send the request, await the head, read the body.
+//! One connection to an exporter: connect, send the request, read the response head, read the body.
 //!
-//! This side of HTTP is our own but for the parsing of heads (httparse, which hyper uses too): the
-//! body is read in the scraper's own task and taken apart where it lies, so that a chunk costs no
-//! wake-up, no walk through a client's state machine and, but for small ones, no copy. `benches/README.md` has the
-//! figures.
+//! This module implements the client side of HTTP/1.1 itself. Only the parser of heads is httparse,
+//! which hyper uses too. The body is read in the task of the scraper and decoded in place. A chunk
+//! therefore costs no wake-up and no pass through the state machine of an HTTP client. Only small
+//! chunks are copied. See `benches/README.md` for figures.
 
 mod body;
 mod chunked;
@@ -34,21 +34,21 @@ pub use self::{
 };
 use crate::{deadline::Deadline, error::UpstreamError, exporter::Exporter};
 
-/// How a response's body is delimited (RFC 9112 §6.3).
+/// How the body of a response is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// The answer to `HEAD`.
+    /// No body: the response to `HEAD`.
     Bodiless,
     /// `Transfer-Encoding: chunked`.
     Chunked,
     /// `Content-Length`, in bytes.
     Length(u64),
-    /// By the end of the connection.
+    /// No delimiter: the body ends with the connection.
     UntilClose,
 }
 
 impl Framing {
-    /// The body's length, where the head says it.
+    /// The length of the body in bytes, if the head announces it.
     #[must_use]
     pub fn length(self) -> Option<u64> {
         match self {
@@ -58,26 +58,28 @@ impl Framing {
     }
 }
 
-/// An exporter's head, checked: its body can be passed on.
+/// The checked response head of an exporter, whose body can be relayed.
 #[derive(Debug)]
 pub struct UpstreamHead {
     /// The status: 200, another 2xx, or the exporter's own 4xx or 5xx.
     pub status: StatusCode,
-    /// All its headers; see [`crate::relay::response_head`] for those that go on.
+    /// All headers of the exporter. [`crate::relay::response_head`] selects those that are relayed.
     pub headers: HeaderMap,
-    /// How the body ends.
+    /// How the body is delimited.
     pub framing: Framing,
-    /// It has a `Content-Length` beside `chunked`, which counts nothing (RFC 9112 §6.3, item 3).
+    /// The head has both `Content-Length` and `Transfer-Encoding: chunked`. The length is ignored
+    /// (RFC 9112 §6.3, item 3).
     pub length_ignored: bool,
 }
 
-/// Connects to the exporter, sends it the scraper's request and awaits the head.
+/// Connects to the exporter, sends the scraper's request, and reads the response head.
 ///
-/// Connecting gets the exporter's `connect-timeout`, all together gets until `deadline`. Dropping
-/// the future ends the connection.
+/// The connection must be established within the exporter's `connect-timeout`, and everything must
+/// be complete by `deadline`. Dropping the future closes the connection.
 ///
 /// # Errors
-/// Everything that a client sees as 502 or 504.
+///
+/// Every error that is answered with 502 or 504.
 pub async fn fetch(
     connector: &Connector,
     exporter: &Exporter,
@@ -89,10 +91,11 @@ pub async fn fetch(
     exchange(stream, exporter, scraper, forwarded, deadline).await
 }
 
-/// The same over a connection that is there already.
+/// Sends the scraper's request over an established connection, and reads the response head.
 ///
 /// # Errors
-/// Those of [`fetch`] but for the ones of connecting.
+///
+/// The errors of [`fetch`], except those of connecting.
 pub async fn exchange(
     mut stream: Stream,
     exporter: &Exporter,
@@ -116,7 +119,7 @@ async fn ask(stream: &mut Stream, request: &[u8]) -> Result<(Head, Bytes), Upstr
     head::read(stream).await
 }
 
-/// Refuses the heads whose body is no metrics, or has no end that can be trusted.
+/// Refuses a head whose body cannot be metrics, or whose body has no reliable end.
 fn check(head: Head, exporter: &Exporter, bodiless: bool) -> Result<UpstreamHead, UpstreamError> {
     let status = head.status;
     if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
@@ -126,7 +129,7 @@ fn check(head: Head, exporter: &Exporter, bodiless: bool) -> Result<UpstreamHead
         StatusCode::SWITCHING_PROTOCOLS,
         StatusCode::NO_CONTENT,
         StatusCode::RESET_CONTENT,
-        // Nobody asked for a part.
+        // The request did not ask for a range.
         StatusCode::PARTIAL_CONTENT,
         StatusCode::NOT_MODIFIED,
     ];
@@ -143,7 +146,8 @@ fn check(head: Head, exporter: &Exporter, bodiless: bool) -> Result<UpstreamHead
     Ok(UpstreamHead { status, headers: head.headers, framing, length_ignored })
 }
 
-/// One `chunked` or no coding at all (RFC 9112 §6.1). Beside it `Content-Length` counts nothing.
+/// Accepts a single `chunked` or no transfer coding (RFC 9112 §6.1). `chunked` overrides
+/// `Content-Length`.
 fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, UpstreamError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -158,17 +162,18 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, UpstreamErr
     Ok(content_length(headers)?.map_or(Framing::UntilClose, Framing::Length))
 }
 
-/// One number, which may be repeated (RFC 9112 §6.3, item 5).
+/// Parses `Content-Length`: one number, which may be repeated (RFC 9112 §6.3, item 5).
 ///
 /// # Errors
-/// [`UpstreamError::Garbage`]: no number, or two that differ.
+///
+/// [`UpstreamError::Garbage`] if a value is not a number, or if two numbers differ.
 pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
     let mut length = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         let garbage = || UpstreamError::Garbage("invalid Content-Length".into());
         for number in value.to_str().map_err(|_| garbage())?.split(',') {
             let number = number.trim_matches([' ', '\t']);
-            // The standard library would take a sign too.
+            // The standard library would also accept a sign.
             if !number.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(garbage());
             }

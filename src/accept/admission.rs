@@ -1,4 +1,4 @@
-//! How many connections there may be: in all, of one address, and in the handshake.
+//! Limits on connections: in total, for each address, and in the handshake.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{fair::Groups, peer::Host};
 
-/// Counts connections. Everything taken is given back on drop.
+/// Counts open connections and unfinished handshakes. A [`Ticket`] and a [`HandshakePermit`] give
+/// back what they took when they are dropped.
 #[derive(Debug)]
 pub struct Admission {
     connections: Arc<Semaphore>,
@@ -25,11 +26,12 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct State {
     by_host: HashMap<Host, u32>,
-    /// Unfinished handshakes, each with what evicts it.
+    /// Unfinished handshakes. Sending on the channel evicts the handshake.
     pending: Groups<Host, oneshot::Sender<()>>,
 }
 
-/// One connection of one address.
+/// One open connection. Counts against `max-connections` and against the limit of its address until
+/// it is dropped.
 #[derive(Debug)]
 pub struct Ticket {
     admission: Arc<Admission>,
@@ -37,7 +39,7 @@ pub struct Ticket {
     _permit: OwnedSemaphorePermit,
 }
 
-/// One unfinished handshake.
+/// One unfinished handshake. Counts against `max-handshakes` until it is dropped.
 #[derive(Debug)]
 pub struct HandshakePermit {
     admission: Arc<Admission>,
@@ -45,7 +47,8 @@ pub struct HandshakePermit {
     number: u64,
 }
 
-/// There were too many unfinished handshakes, and this was the oldest of the address with the most.
+/// The handshake was evicted: more than `max-handshakes` handshakes were unfinished, and this one
+/// was the oldest of the address with the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "evicted: max-handshakes reached; this was the oldest unfinished handshake of the address with \
@@ -54,8 +57,11 @@ pub struct HandshakePermit {
 pub struct Evicted;
 
 impl Admission {
-    /// The three caps of `[proxy]`. Unfinished handshakes have half of the connections at most (but
-    /// two can begin at once): whoever says nothing must not keep out who has a certificate.
+    /// Creates the limits from three keys of `[proxy]`: `max-connections`, `max-connections-per-ip`
+    /// and `max-handshakes`.
+    ///
+    /// Unfinished handshakes get at most half of `max-connections`, but always at least two.
+    /// Clients that never finish a handshake must not lock out clients that have a certificate.
     #[must_use]
     pub fn new(connections: NonZeroU32, per_ip: NonZeroU32, handshakes: NonZeroU32) -> Arc<Self> {
         let as_usize = |cap: NonZeroU32| usize::try_from(cap.get()).unwrap_or(usize::MAX);
@@ -73,21 +79,21 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is room for one more connection. Cancel safe.
+    /// Waits for a free connection permit. Cancel safe.
     pub(super) async fn connection(&self) -> OwnedSemaphorePermit {
         match Arc::clone(&self.connections).acquire_owned().await {
             Ok(permit) => permit,
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Room for one more connection, if there is any.
+    /// Takes a connection permit, if one is free.
     pub(super) fn connection_now(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.connections).try_acquire_owned().ok()
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.most_connections - self.connections.available_permits()
@@ -96,11 +102,12 @@ impl Admission {
     /// Waits until no connection is open. Cancel safe.
     pub async fn all_closed(&self) {
         let all = u32::try_from(self.most_connections).unwrap_or(u32::MAX);
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         let _ = self.connections.acquire_many(all).await;
     }
 
-    /// Counts a connection of `ip`, or refuses it.
+    /// Counts a connection of `ip`. Returns `None` if the address already has
+    /// `max-connections-per-ip`.
     pub(super) fn admit(
         self: &Arc<Self>,
         ip: IpAddr,
@@ -117,9 +124,12 @@ impl Admission {
         Some(Ticket { admission: Arc::clone(self), host, _permit: permit })
     }
 
-    /// Counts a handshake of `ip`. When there are too many, the address with the most loses its
-    /// oldest: a flood from one address evicts its own, and every other client has the time that it
-    /// needs. The second value resolves when this one is to give way.
+    /// Counts an unfinished handshake of `ip`, until the permit is dropped.
+    ///
+    /// Above the limit, the address with the most unfinished handshakes loses its oldest. A flood
+    /// from one address therefore evicts its own handshakes, and all other clients have the time
+    /// that they need. The returned future resolves when this handshake is evicted. The caller must
+    /// then give up the handshake.
     pub fn handshake(
         self: &Arc<Self>,
         ip: IpAddr,
@@ -128,11 +138,12 @@ impl Admission {
         let (evict, evicted) = oneshot::channel();
         let mut state = self.state();
         let number = state.pending.insert(host, evict);
-        // With this one among them, so that an address cannot keep itself even with another.
+        // Count the new handshake too. Otherwise an address could stay level with another address
+        // and still evict the other's handshakes.
         if state.pending.len() > self.handshakes {
             let largest = state.pending.largest();
             if let Some(oldest) = largest.and_then(|it| state.pending.pop_oldest(&it)) {
-                // It may have finished in this moment.
+                // The handshake may have finished at this moment.
                 let _ = oldest.send(());
             }
         }
@@ -193,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn handshakes_have_half_of_the_connections_at_most_but_two_can_begin() {
+    fn unfinished_handshakes_get_at_most_half_of_the_connections_and_at_least_two() {
         for (connections, handshakes, expected) in [(10, 9, 5), (10, 4, 4), (5, 9, 2), (1, 9, 2)] {
             assert_eq!(admission(connections, 1, handshakes).handshakes, expected);
         }
     }
 
     #[tokio::test]
-    async fn all_are_closed_when_the_last_is() {
+    async fn all_closed_resolves_when_the_last_connection_closes() {
         let admission = admission(3, 3, 1);
         let at_once = std::time::Duration::ZERO;
         let ip = "192.0.2.1".parse().unwrap();
@@ -226,13 +237,13 @@ mod tests {
         assert!(admission.admit(next, admission.connection().await).is_some());
     }
 
-    /// An address of its own for each number.
+    /// A distinct address for each number.
     fn address(number: u8) -> IpAddr {
         [192, 0, 2, number].into()
     }
 
     #[tokio::test]
-    async fn the_oldest_unfinished_handshake_of_an_address_gives_way() {
+    async fn the_oldest_unfinished_handshake_of_an_address_is_evicted() {
         let admission = admission(10, 10, 2);
         let (one, one_evicted) = admission.handshake(address(1));
         let (two, two_evicted) = admission.handshake(address(1));
@@ -248,8 +259,8 @@ mod tests {
         assert!(never.await.is_err(), "a finished handshake was evicted");
     }
 
-    /// Begins these handshakes, each by its address and with at most `most` unfinished, and gives
-    /// which were evicted.
+    /// Begins one handshake for each address in `by`, with at most `most` unfinished ones. Returns
+    /// the indices of those that were evicted.
     fn evicted(most: u32, by: &[u8]) -> Vec<usize> {
         let admission = admission(100, 100, most);
         let mut begun = Vec::new();
@@ -266,14 +277,14 @@ mod tests {
 
     #[test]
     fn f07_the_address_with_the_most_unfinished_handshakes_loses_its_oldest() {
-        // A slow client among those of a flood.
+        // A slow client during a flood.
         assert_eq!(evicted(4, &[1, 9, 9, 9, 9, 9, 9]), [1, 2, 3]);
         assert_eq!(evicted(4, &[9, 9, 1, 9, 9, 9, 9]), [0, 1, 3]);
-        // The last one that comes evicts one of its own address, and not the only one of another.
+        // The new handshake evicts one of its own address, not the only one of another address.
         assert_eq!(evicted(2, &[1, 9, 9]), [1]);
-        // Among addresses with as many, the oldest of all.
+        // Among addresses with equally many handshakes, the oldest of all.
         assert_eq!(evicted(2, &[1, 2, 3, 4]), [0, 1]);
-        // Two floods share what there is.
+        // Two floods share the limit.
         assert_eq!(evicted(4, &[8, 9, 8, 9, 8, 9, 1]), [0, 1, 2]);
     }
 
@@ -289,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn f07_what_gives_way_is_found_at_once_among_thousands() {
+    fn f07_the_handshake_to_evict_is_found_at_once_among_thousands() {
         let admission = admission(100_000, 100_000, 4096);
         let mut kept = std::collections::VecDeque::new();
         let begun = std::time::Instant::now();
@@ -300,7 +311,7 @@ mod tests {
             }
         }
         assert_eq!(admission.state().pending.len(), 4096);
-        // Of the order of a microsecond each; a search would take a hundred times as long.
+        // About one microsecond for each; a linear search would take a hundred times as long.
         assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
         drop(kept);
         assert_eq!(admission.state().pending.len(), 0);

@@ -1,5 +1,5 @@
-//! The stream of a scraper in two layers: [`Transport`] below TLS sees what the socket takes,
-//! [`Downstream`] above TLS sees whole requests and flushed responses.
+//! The stream of a scraper in two layers. [`Transport`] below TLS reports what the socket accepts.
+//! [`Downstream`] above TLS reports bytes read and responses flushed.
 
 use std::{
     future::Future,
@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::activity::Activity;
 
-/// A TCP connection that reports when the socket takes no more, and is reset in place of closed
-/// when a response was aborted.
+/// A TCP connection that reports when the socket accepts no more bytes. If a response was aborted,
+/// dropping the transport resets the connection instead of closing it.
 #[derive(Debug)]
 pub struct Transport {
     stream: TcpStream,
@@ -27,7 +27,7 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Wraps an accepted connection.
+    /// Wraps an accepted connection. It reports nothing until [`Transport::report_to`] is called.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
         Self { stream, activity: None }
@@ -38,8 +38,8 @@ impl Transport {
         self.activity = Some(activity);
     }
 
-    /// Whether the peer's FIN or RST has arrived, also behind bytes that nobody has read yet. What
-    /// the kernel has told so far counts; nothing is waited for.
+    /// Whether the peer's FIN or RST has arrived, even if unread bytes precede it. Uses the
+    /// readiness that the kernel has reported so far, and does not wait.
     #[must_use]
     pub fn peer_has_ended(&self) -> bool {
         let ready = pin!(self.stream.ready(Interest::READABLE));
@@ -61,8 +61,9 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         if self.activity.as_ref().is_some_and(|activity| activity.resets_on_close()) {
-            // A reset also drops what the kernel still holds for a scraper that does not read.
-            // Failing that, the connection is closed, which ends the message just as early.
+            // A reset also discards what the kernel still buffers for a scraper that does not read.
+            // If setting the option fails, the connection is closed, which ends the message equally
+            // early.
             let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }
@@ -112,38 +113,38 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// Most bytes that are read behind a request that is being answered.
+/// Limit for the bytes that are read ahead while a request is being answered.
 const MOST_AHEAD: usize = 64 * 1024;
 
-/// How often it is asked whether a scraper has left that sent more than that: its end is behind
-/// bytes that are not read, and reading alone wakes the task.
+/// How often to check whether a scraper that sent more than [`MOST_AHEAD`] has left. Its FIN
+/// follows bytes that are not read, and only a read would wake the task.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What hyper reads and writes: the TLS stream, or in plain HTTP the transport itself.
+/// The stream that hyper reads and writes: the TLS stream, or with plain HTTP the transport itself.
 #[derive(Debug)]
 pub struct Downstream<S> {
     stream: S,
     activity: Arc<Activity>,
-    /// hyper waits for bytes, so it will see the end of the stream itself.
+    /// hyper waits for bytes, and will see the end of the stream itself.
     hyper_waits: bool,
-    /// What was read while hyper did not.
+    /// Bytes that were read while hyper did not read.
     ahead: Vec<u8>,
-    /// Whether the stream's peer has ended it, behind what is read.
+    /// Whether the peer has ended the stream, even if unread bytes precede the end.
     has_ended: fn(&S) -> bool,
-    /// When to ask that again.
+    /// When to call `has_ended` again.
     look_again: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Downstream<S> {
-    /// Wraps the stream that hyper is to see. `has_ended` says whether its peer has ended it, as far
-    /// as that can be known without reading.
+    /// Wraps `stream` for hyper and reports to `activity`. `has_ended` says without reading whether
+    /// the peer has ended the stream, as far as this is known.
     #[must_use]
     pub fn new(stream: S, activity: Arc<Activity>, has_ended: fn(&S) -> bool) -> Self {
         let ahead = Vec::new();
         Self { stream, activity, hyper_waits: false, ahead, has_ended, look_again: None }
     }
 
-    /// Hands over what was read ahead.
+    /// Moves bytes that were read ahead into `buf`.
     fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
         let count = self.ahead.len().min(buf.remaining());
         buf.put_slice(&self.ahead[..count]);
@@ -156,11 +157,11 @@ impl<S> Downstream<S> {
 }
 
 impl<S: AsyncRead + Unpin> Downstream<S> {
-    /// Looks whether the scraper that is being answered has left. As long as hyper holds the bytes
-    /// of a further request it does not read, and would find out by a failed write only.
+    /// Checks whether the scraper has left while its request is being answered. While hyper has the
+    /// bytes of a further request, hyper does not read, and would notice only when a write fails.
     ///
-    /// Up to [`MOST_AHEAD`] bytes are read for that. Of a scraper that sent more, only the end of
-    /// the connection below TLS is seen.
+    /// Reads up to [`MOST_AHEAD`] bytes ahead. If a scraper has sent more, only the end of the
+    /// connection below TLS is noticed, by `has_ended`.
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
         if self.hyper_waits || !self.activity.is_scraping() {
             return;
@@ -245,7 +246,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         match &flushed {
             Poll::Pending => self.activity.write_blocked(),
-            // hyper flushes only what it has no more bytes for: all is with the socket.
+            // hyper flushes only when it has no more bytes to write, so the socket has accepted
+            // everything.
             Poll::Ready(Ok(())) => self.activity.flushed(),
             Poll::Ready(Err(_)) => {}
         }
@@ -278,14 +280,14 @@ mod tests {
         Arc::new(Activity::new(Timeouts { header: secs(60), idle: secs(60), stall: secs(30) }))
     }
 
-    /// A transport and its peer.
+    /// A transport and the socket of its peer.
     async fn connected() -> (Transport, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (Transport::new(listener.accept().await.unwrap().0), peer)
     }
 
-    /// What comes until the end, which does.
+    /// Everything up to the end of the stream, which must come within ten seconds.
     async fn all_of(stream: &mut (impl AsyncRead + Unpin)) -> String {
         let mut all = String::new();
         let reading = stream.read_to_string(&mut all);
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transport_passes_on_what_it_is_given_and_ends_in_order() {
+    async fn a_transport_forwards_all_bytes_and_shuts_down_in_order() {
         let (mut transport, mut peer) = connected().await;
         assert!(transport.is_write_vectored());
         let slices = [IoSlice::new(b"ab"), IoSlice::new(b"cd")];
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transport_says_when_the_socket_takes_nothing_and_when_it_takes_bytes_again() {
+    async fn a_transport_reports_a_blocked_socket_and_its_end() {
         for vectored in [false, true] {
             let (mut transport, mut peer) = connected().await;
             let activity = activity();
@@ -323,7 +325,7 @@ mod tests {
                     transport.poll_write(cx, &piece)
                 }
             };
-            // Until both sockets' buffers are full.
+            // Until the buffers of both sockets are full.
             let is_full = poll_fn(|cx| {
                 let is_full = |_| {
                     let taken = write(cx);
@@ -347,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transport_is_reset_when_an_answer_was_aborted_and_else_closed() {
+    async fn a_transport_is_reset_after_an_aborted_response_and_closed_otherwise() {
         for aborted in [false, true] {
             let (mut transport, mut peer) = connected().await;
             let activity = activity();
@@ -362,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_downstream_passes_on_what_it_is_given_and_ends_in_order() {
+    async fn a_downstream_forwards_all_bytes_and_shuts_down_in_order() {
         let (stream, mut scraper) = duplex(100);
         let mut downstream = Downstream::new(stream, activity(), |_| false);
         assert!(downstream.is_write_vectored());
@@ -374,14 +376,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_ahead_comes_first_and_no_more_than_the_most_is() {
+    async fn bytes_read_ahead_come_first_and_are_limited() {
         let activity = activity();
         let (stream, mut scraper) = duplex(4 * MOST_AHEAD);
         let sent: Vec<u8> = (0..2 * MOST_AHEAD).map(|at| at.to_le_bytes()[0]).collect();
         scraper.write_all(&sent).await.unwrap();
         let mut downstream = Downstream::new(stream, Arc::clone(&activity), |_| false);
         downstream.flush().await.unwrap();
-        assert!(downstream.ahead.is_empty(), "nobody is being answered");
+        assert!(downstream.ahead.is_empty(), "no request is being answered");
         activity.request_arrived();
         downstream.flush().await.unwrap();
         assert_eq!(downstream.ahead.len(), MOST_AHEAD);
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f26_the_end_of_a_connection_is_known_behind_bytes_that_are_not_read() {
+    async fn f26_the_end_of_a_connection_is_seen_despite_unread_bytes() {
         for resets in [false, true] {
             let (transport, mut peer) = connected().await;
             peer.write_all(&[0; 1000]).await.unwrap();
@@ -409,12 +411,12 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             };
-            timeout(Duration::from_secs(10), seen).await.expect("it is seen");
+            timeout(Duration::from_secs(10), seen).await.expect("the end is seen");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f26_a_scraper_that_sent_more_than_the_most_is_asked_after_at_intervals() {
+    async fn f26_a_scraper_that_sent_more_than_the_limit_is_checked_at_intervals() {
         let activity = activity();
         let (stream, mut scraper) = duplex(4 * MOST_AHEAD);
         scraper.write_all(&[0; 2 * MOST_AHEAD]).await.unwrap();

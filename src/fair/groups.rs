@@ -1,4 +1,5 @@
-//! Items by owner, in the order of their arrival, with the owner of the most at hand.
+//! Items grouped by owner, in the order of arrival. The owner with the most items is found without
+//! a search.
 
 use std::{
     cmp::Reverse,
@@ -6,12 +7,13 @@ use std::{
     hash::Hash,
 };
 
-/// See the module's documentation. All operations but [`Groups::len`] and [`Groups::count`], which
-/// cost nothing, are O(log n).
+/// Items grouped by owner. [`Groups::len`] and [`Groups::count`] are O(1), all other operations are
+/// O(log n).
 #[derive(Debug)]
 pub(crate) struct Groups<K, T> {
     groups: HashMap<K, BTreeMap<u64, T>>,
-    /// Every owner with its number of items and, to break ties, its oldest item.
+    /// For each owner: the number of its items, the number of its oldest item to break ties, and
+    /// the owner.
     by_size: BTreeSet<(usize, Reverse<u64>, K)>,
     len: usize,
     next: u64,
@@ -24,17 +26,17 @@ impl<K, T> Default for Groups<K, T> {
 }
 
 impl<K: Clone + Eq + Hash + Ord, T> Groups<K, T> {
-    /// How many items there are.
+    /// The number of all items.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// How many of them are `owner`'s.
+    /// The number of items of `owner`.
     pub(crate) fn count(&self, owner: &K) -> usize {
         self.groups.get(owner).map_or(0, BTreeMap::len)
     }
 
-    /// Adds an item. Its number is higher than all before.
+    /// Adds an item. Returns its number, which is higher than all numbers before.
     pub(crate) fn insert(&mut self, owner: K, item: T) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -42,22 +44,22 @@ impl<K: Clone + Eq + Hash + Ord, T> Groups<K, T> {
         number
     }
 
-    /// Takes an item out, if it is still there.
+    /// Removes an item and returns it, if it is still present.
     pub(crate) fn remove(&mut self, owner: &K, number: u64) -> Option<T> {
         self.change(owner.clone(), |group| group.remove(&number))
     }
 
-    /// Takes out the oldest item of `owner`.
+    /// Removes the oldest item of `owner`.
     pub(crate) fn pop_oldest(&mut self, owner: &K) -> Option<T> {
         self.change(owner.clone(), |group| group.pop_first().map(|(_, item)| item))
     }
 
-    /// Takes out the newest item of `owner`.
+    /// Removes the newest item of `owner`.
     pub(crate) fn pop_newest(&mut self, owner: &K) -> Option<T> {
         self.change(owner.clone(), |group| group.pop_last().map(|(_, item)| item))
     }
 
-    /// The owner of the most items; of several, the one with the oldest item.
+    /// The owner with the most items. On a tie, the owner with the oldest item.
     pub(crate) fn largest(&self) -> Option<K> {
         self.by_size.last().map(|(_, _, owner)| owner.clone())
     }
@@ -74,7 +76,7 @@ impl<K: Clone + Eq + Hash + Ord, T> Groups<K, T> {
             Some(&oldest) => {
                 self.by_size.insert((group.len(), Reverse(oldest), owner));
             }
-            // Addresses come and go: an empty group would stay for good.
+            // Addresses come and go. Without this, empty groups would accumulate.
             None => {
                 self.groups.remove(&owner);
             }
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_without_items_leaves_nothing_behind() {
+    fn an_owner_without_items_uses_no_memory() {
         let mut groups = Groups::default();
         for owner in 0..1000 {
             let number = groups.insert(owner, ());

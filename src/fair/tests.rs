@@ -9,11 +9,11 @@ use tokio::{
 
 use super::*;
 
-/// Those that got a permit, in this order.
+/// The requests that got a permit, in that order.
 type Served = Rc<RefCell<Vec<&'static str>>>;
 
-/// A request for a permit by the owner of the name's first letter. It notes when it is served, and
-/// gives the permit back at once.
+/// Requests a permit for the owner named by the first letter of `name`. Notes in `served` when the
+/// permit is granted, and gives the permit back at once.
 fn request(
     semaphore: &Arc<FairSemaphore<char>>,
     served: &Served,
@@ -29,8 +29,8 @@ fn request(
     })
 }
 
-/// Runs `test` with a semaphore whose only permit is taken, and gives who was served after it was
-/// given back.
+/// Runs `test` with a semaphore whose only permit is taken. Then gives back the permit, and returns
+/// the requests in the order in which they were served.
 async fn schedule<F: Future<Output = ()>>(
     most_waiting: usize,
     test: impl FnOnce(Arc<FairSemaphore<char>>, Served) -> F,
@@ -43,7 +43,7 @@ async fn schedule<F: Future<Output = ()>>(
             test(Arc::clone(&semaphore), Rc::clone(&served)).await;
             yield_now().await;
             drop(permit);
-            // Gets its permit behind all that wait.
+            // Served after all waiting requests.
             while semaphore.waiting() > 0 {
                 yield_now().await;
             }
@@ -68,7 +68,7 @@ async fn f07_permits_go_round_by_owner_and_within_one_by_arrival() {
 }
 
 #[tokio::test]
-async fn f07_one_request_beside_a_thousand_of_another_owner_is_served_second() {
+async fn f07_one_request_among_a_thousand_of_another_owner_is_served_second() {
     let served = schedule(usize::MAX, async |semaphore, served| {
         for _ in 0..1000 {
             request(&semaphore, &served, "a");
@@ -83,7 +83,7 @@ async fn f07_one_request_beside_a_thousand_of_another_owner_is_served_second() {
 }
 
 #[tokio::test]
-async fn those_that_leave_lose_their_place_and_no_others_theirs() {
+async fn a_dropped_request_loses_its_place_and_the_others_keep_theirs() {
     let served = schedule(usize::MAX, async |semaphore, served| {
         let a1 = request(&semaphore, &served, "a1");
         request(&semaphore, &served, "a2");
@@ -100,14 +100,14 @@ async fn those_that_leave_lose_their_place_and_no_others_theirs() {
 }
 
 #[tokio::test]
-async fn a_permit_for_one_that_leaves_in_the_same_moment_goes_to_the_next() {
+async fn a_permit_for_a_request_that_is_dropped_at_that_moment_goes_to_the_next() {
     let semaphore = FairSemaphore::new(1, usize::MAX);
     let permit = semaphore.acquire('a').await.unwrap();
     let mut leaving = Box::pin(semaphore.acquire('b'));
     assert!(timeout(Duration::ZERO, leaving.as_mut()).await.is_err());
     let mut waiting = pin!(semaphore.acquire('c'));
     assert!(timeout(Duration::ZERO, waiting.as_mut()).await.is_err());
-    // It is b's turn, which leaves before it sees its permit.
+    // It is the turn of `b`, which is dropped before it sees its permit.
     drop(permit);
     assert_eq!(semaphore.state().waiting.count(&'b'), 0);
     drop(leaving);
@@ -116,21 +116,21 @@ async fn a_permit_for_one_that_leaves_in_the_same_moment_goes_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_full_queue_turns_away_the_newest_of_the_owner_with_the_most() {
+async fn a_full_queue_refuses_the_newest_request_of_the_owner_with_the_most() {
     let served = schedule(3, async |semaphore, served| {
         let [_, _, a3] = ["a1", "a2", "a3"].map(|name| request(&semaphore, &served, name));
         yield_now().await;
         let b1 = request(&semaphore, &served, "b1");
         assert_eq!(a3.await.unwrap(), Err(QueueFull));
         let a4 = request(&semaphore, &served, "a4");
-        assert_eq!(a4.await.unwrap(), Err(QueueFull), "it is itself the newest");
+        assert_eq!(a4.await.unwrap(), Err(QueueFull), "a4 is itself the newest");
         assert!(!b1.is_finished());
     });
     assert_eq!(served.await, ["a1", "b1", "a2"]);
 }
 
 #[tokio::test]
-async fn a_full_queue_of_owners_with_one_each_turns_away_the_newcomer() {
+async fn a_full_queue_of_owners_with_one_request_each_refuses_a_new_request() {
     let served = schedule(3, async |semaphore, served| {
         for name in ["a1", "b1", "c1"] {
             request(&semaphore, &served, name);
@@ -145,7 +145,7 @@ async fn a_full_queue_of_owners_with_one_each_turns_away_the_newcomer() {
 }
 
 #[tokio::test]
-async fn there_are_as_many_permits_as_were_made() {
+async fn the_number_of_permits_is_constant() {
     let semaphore = FairSemaphore::new(2, 0);
     let one = semaphore.acquire('a').await.unwrap();
     let two = semaphore.acquire('a').await.unwrap();

@@ -1,4 +1,4 @@
-//! Who may ask, within the time that a request has.
+//! Which clients may ask, and how much time a request has.
 
 use hyper::http::request::Parts;
 use tokio::time::Instant;
@@ -12,8 +12,8 @@ use crate::{
     route::Route,
 };
 
-/// When a request has to be over: a scrape at its exporter's deadline, anything else after
-/// [`Budget::OF_OWN_ANSWERS`], or sooner if the scraper says so.
+/// The deadline of a request: the exporter's `timeout` for a scrape, [`Budget::OF_OWN_ANSWERS`] for
+/// anything else, or earlier if the scraper's header says so.
 pub(super) fn deadline_of(
     service: &Service,
     route: Option<&Route>,
@@ -32,7 +32,8 @@ pub(super) fn deadline_of(
     )
 }
 
-/// Checks who asks. No exporter is involved yet, and no slot of one taken.
+/// Checks whether the client may ask. No exporter is involved yet, and no permit of an exporter is
+/// taken.
 pub(super) async fn let_in(
     service: &Service,
     peer: &Peer,
@@ -45,8 +46,8 @@ pub(super) async fn let_in(
     checked
 }
 
-/// Counts and logs a connection that ends while its password is checked, or waits to be: otherwise
-/// guesses that are not waited for would show nowhere.
+/// Counts and logs a connection that ends before its password check is done. Otherwise a client
+/// could guess passwords without a trace, by closing each connection early.
 struct LeftUnchecked<'a> {
     service: &'a Service,
     peer: &'a Peer,
@@ -69,13 +70,14 @@ impl Drop for LeftUnchecked<'_> {
     }
 }
 
-/// Whether the password check took more than a tenth of the time of a scrape that asks its exporter
-/// at `asked`. If the scrape then misses its deadline, the exporter is not to blame.
+/// Whether the checks before the scrape took more than a tenth of its time. `asked` is when the
+/// exporter is asked. If such a scrape misses its deadline, the exporter is not to blame.
 pub(super) fn asks_late(arrival: Instant, asked: Instant, deadline: Deadline) -> bool {
     asked.saturating_duration_since(arrival) * 10 > deadline.remaining(arrival)
 }
 
-/// Why a scrape failed before its head, given whether it [`asks_late`].
+/// The refusal for a scrape that failed before its head. If the scrape [`asks_late`] and its
+/// deadline has passed, the exporter is not blamed.
 pub(super) fn charged(error: UpstreamError, asks_late: bool, deadline: Deadline) -> Refusal {
     if deadline.remaining(Instant::now()).is_zero() && asks_late {
         Unchecked::TooLate.into()
@@ -96,14 +98,14 @@ mod tests {
     use crate::error::Blame;
 
     #[tokio::test(start_paused = true)]
-    async fn f05_a_scrape_whose_time_went_into_its_password_check_is_no_fault_of_the_exporter() {
+    async fn f05_a_scrape_that_spent_its_time_on_the_password_check_does_not_blame_the_exporter() {
         let secs = Duration::from_secs_f64;
         for (check, exporter, blamed) in [
             (0.0, 5.0, Blame::Upstream),
             (0.5, 4.5, Blame::Upstream),
             (0.6, 4.4, Blame::Proxy),
             (4.9, 0.1, Blame::Proxy),
-            // Not the deadline: the exporter refused, say.
+            // An error other than the deadline, for example a refused connection.
             (0.6, 1.0, Blame::Upstream),
         ] {
             let arrival = Instant::now();

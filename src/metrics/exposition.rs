@@ -1,4 +1,5 @@
-//! The metrics as text: every name, its type, unit and labels. Encoded by prometheus-client.
+//! The text of `/metrics`: the name, help, type, unit and labels of every metric. Encoded by
+//! prometheus-client.
 
 use std::{
     collections::BTreeMap,
@@ -26,10 +27,10 @@ use crate::{
 
 const NO_LABELS: [(&str, &str); 0] = [];
 
-/// All numbers of one moment.
+/// All numbers at one moment.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// In the order of the file.
+    /// In the order of the configuration file.
     pub(super) exporters: Vec<Row>,
     pub(super) unknown_exporter: u64,
     pub(super) connections: i64,
@@ -41,7 +42,7 @@ pub(super) struct Page {
     pub(super) process: Process,
 }
 
-/// Those of one exporter.
+/// The numbers of one exporter.
 #[derive(Debug)]
 pub(super) struct Row {
     name: ExporterName,
@@ -52,7 +53,8 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn of(exporter: &Exporter, now: Instant) -> Self {
         let mut figures = exporter.ledger.figures();
-        // There from the start, so that the first truncation is an increase.
+        // Every cause exists from the start, so that the first truncation is visible as an
+        // increase.
         for cause in Abort::LABELS {
             figures.truncated.entry(cause).or_default();
         }
@@ -81,7 +83,7 @@ impl Page {
     fn scrapes(&self, out: &mut Families<'_>) -> fmt::Result {
         out.counters(
             "scrapegate_scrapes",
-            "Scrapes that are over, by how they ended.",
+            "Finished scrapes, by outcome.",
             None,
             self.exporters
                 .iter()
@@ -89,7 +91,8 @@ impl Page {
                     let count = |(&outcome, &count)| ([row.label(), ("outcome", outcome)], count);
                     row.figures.outcomes.iter().map(count)
                 })
-                // A configured exporter of that name has every other outcome.
+                // A configured exporter named `unknown` has no `unknown_exporter` outcome, so the
+                // labels are unique.
                 .chain([(
                     [("exporter", "unknown"), ("outcome", "unknown_exporter")],
                     self.unknown_exporter,
@@ -97,7 +100,7 @@ impl Page {
         )?;
         out.counters(
             "scrapegate_truncated",
-            "Scrapes that were cut off after their head, by cause; part of scrapegate_scrapes_total.",
+            "Scrapes aborted after the response head, by cause. Included in scrapegate_scrapes_total.",
             None,
             self.exporters.iter().flat_map(|row| {
                 let count = |(&cause, &count)| ([row.label(), ("cause", cause)], count);
@@ -106,18 +109,18 @@ impl Page {
         )?;
         out.counters(
             "scrapegate_content_length_ignored",
-            "Scrapes whose exporter sent a Content-Length beside Transfer-Encoding: chunked.",
+            "Scrapes whose exporter sent both Content-Length and Transfer-Encoding: chunked.",
             None,
             self.exporters.iter().map(|row| ([row.label()], row.figures.lengths_ignored)),
         )?;
         out.histograms(
             "scrapegate_scrape_duration",
-            "Time from the arrival of a scrape's request to its end.",
+            "Duration of scrapes, from the arrival of the request to the end of the response.",
             self.exporters.iter().map(|row| ([row.label()], &row.figures.durations)),
         )?;
         out.histograms(
             "scrapegate_scrape_phase",
-            "What scrapes waited for: the exporter in connect, first_byte and read_wait, the scraper in write_wait.",
+            "Time that scrapes spent in each phase. Phases connect, first_byte and read_wait wait for the exporter, write_wait for the scraper.",
             self.exporters.iter().flat_map(|row| {
                 let phases = Wait::ALL.into_iter().zip(&row.figures.phases);
                 phases.map(|(phase, times)| ([row.label(), ("phase", phase.label())], times))
@@ -125,19 +128,19 @@ impl Page {
         )?;
         out.counters(
             "scrapegate_response",
-            "Bytes of bodies passed on to scrapers, counted at the end of each scrape.",
+            "Body bytes relayed to scrapers, added at the end of each scrape.",
             Some(&Unit::Bytes),
             self.exporters.iter().map(|row| ([row.label()], row.figures.bytes)),
         )?;
         out.gauges(
             "scrapegate_scrapes_in_flight",
-            "Scrapes that have begun and not ended.",
+            "Scrapes in progress.",
             None,
             self.exporters.iter().map(|row| ([row.label()], row.figures.in_flight)),
         )?;
         out.gauges(
             "scrapegate_exporter_overdue",
-            "Whether nobody has asked for the exporter for three of its intervals.",
+            "Whether the exporter has not been scraped for three of its intervals.",
             None,
             self.exporters.iter().map(|row| ([row.label()], u64::from(row.overdue))),
         )
@@ -151,26 +154,26 @@ impl Page {
         };
         out.gauges(
             "scrapegate_last_scrape_timestamp",
-            "When the last scrape ended, since 1970.",
+            "Unix time when the last scrape ended.",
             Some(&Unit::Seconds),
             all(|last| since_1970(last.ended)),
         )?;
         out.gauges(
             "scrapegate_last_scrape_duration",
-            "How long the last scrape took.",
+            "Duration of the last scrape.",
             Some(&Unit::Seconds),
             all(|last| last.took.as_secs_f64()),
         )?;
         out.gauges(
             "scrapegate_last_scrape_response",
-            "Bytes of the body that the last scrape passed on.",
+            "Body bytes relayed by the last scrape.",
             Some(&Unit::Bytes),
             // Exact up to 2^53.
             all(|last| last.bytes as f64),
         )?;
         out.gauges(
             "scrapegate_last_scrape_success",
-            "Whether the last scrape was complete, with a status and a Content-Type that Prometheus takes.",
+            "Whether the last scrape was complete and had a status and a Content-Type that Prometheus accepts.",
             None,
             all(|last| f64::from(u8::from(last.success))),
         )
@@ -179,26 +182,26 @@ impl Page {
     fn connections(&self, out: &mut Families<'_>) -> fmt::Result {
         out.gauges(
             "scrapegate_connections",
-            "Open connections from scrapers, those in the TLS handshake included.",
+            "Open connections from scrapers, including those in the TLS handshake.",
             None,
             [(NO_LABELS, self.connections)],
         )?;
         for (name, help, label, counts) in [
             (
                 "scrapegate_tls_handshakes",
-                "TLS handshakes that are over, by how they ended.",
+                "Finished TLS handshakes, by result.",
                 "result",
                 &self.handshakes,
             ),
             (
                 "scrapegate_http_rejected",
-                "Requests refused before it was known which exporter they are for.",
+                "Requests rejected before they were assigned to an exporter, by reason.",
                 "reason",
                 &self.rejected,
             ),
             (
                 "scrapegate_accept_errors",
-                "Connections that were not taken on.",
+                "Connections that could not be accepted or were closed at once, by kind.",
                 "kind",
                 &self.accept_errors,
             ),
@@ -214,31 +217,31 @@ impl Page {
             &self.configured;
         out.gauges(
             "scrapegate_config_last_reload_successful",
-            "Whether the configuration was in order when it was last read.",
+            "Whether the last load or reload of the configuration succeeded.",
             None,
             [(NO_LABELS, u64::from(*last_successful))],
         )?;
         out.gauges(
             "scrapegate_config_last_reload_success_timestamp",
-            "When a configuration was last taken into use, since 1970.",
+            "Unix time of the last successful load or reload of the configuration.",
             Some(&Unit::Seconds),
             [(NO_LABELS, since_1970(*last_success))],
         )?;
         out.gauges(
             "scrapegate_certificate_expiry_timestamp",
-            "When the first certificate of the file expires, since 1970.",
+            "Unix time when the first certificate in the file expires.",
             Some(&Unit::Seconds),
             certificates.iter().map(|(file, &expires)| ([("file", file.as_str())], expires)),
         )?;
         out.gauges(
             "scrapegate_crl_next_update_timestamp",
-            "When the first revocation list (CRL) of the file is out of date, since 1970.",
+            "Unix time of the earliest nextUpdate of the certificate revocation lists (CRLs) in the file.",
             Some(&Unit::Seconds),
             revocation_lists.iter().map(|(file, &end)| ([("file", file.as_str())], end)),
         )?;
         let mut build = out.0.encode_descriptor(
             "scrapegate_build",
-            "The version of scrapegate.",
+            "Version of scrapegate.",
             None,
             MetricType::Info,
         )?;
@@ -248,7 +251,7 @@ impl Page {
     fn log(&self, out: &mut Families<'_>) -> fmt::Result {
         out.counters(
             "scrapegate_log_records_dropped",
-            "Log records that were dropped because standard error was not read in time.",
+            "Log records dropped because standard error was not read fast enough.",
             None,
             [(NO_LABELS, self.log_records_dropped)],
         )
@@ -266,12 +269,17 @@ impl Page {
         let alone = |value: Option<u64>| value.map(|value| (NO_LABELS, value));
         out.counters(
             "process_cpu",
-            "CPU time used, in user space and in the kernel.",
+            "Total user and system CPU time.",
             Some(&Unit::Seconds),
             cpu_seconds.map(|value| (NO_LABELS, value)),
         )?;
         out.gauges("process_open_fds", "Open file descriptors.", None, alone(open_fds))?;
-        out.gauges("process_max_fds", "Most file descriptors allowed.", None, alone(max_fds))?;
+        out.gauges(
+            "process_max_fds",
+            "Maximum number of open file descriptors (soft limit).",
+            None,
+            alone(max_fds),
+        )?;
         out.gauges(
             "process_resident_memory",
             "Resident memory.",
@@ -286,7 +294,7 @@ impl Page {
         )?;
         out.gauges(
             "process_start_time",
-            "When the process started, since 1970.",
+            "Unix time when the process started.",
             Some(&Unit::Seconds),
             start_seconds.map(|value| (NO_LABELS, value)),
         )
@@ -305,7 +313,7 @@ impl Collector for Page {
     }
 }
 
-/// Writes families one after the other. One without a sample is left out.
+/// Writes metric families one after another. Omits a family without samples.
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
@@ -333,7 +341,7 @@ impl Families<'_> {
         })
     }
 
-    /// Of seconds.
+    /// Durations in seconds.
     fn histograms<'a, L: EncodeLabelSet>(
         &mut self,
         name: &str,

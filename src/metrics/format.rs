@@ -1,19 +1,19 @@
-//! The two formats in which metrics are written, and which of them a scraper asks for.
+//! The two formats of `/metrics`, and how the scraper's `Accept` header selects one.
 
 use hyper::header::{ACCEPT, HeaderMap};
 
-/// A format of Prometheus'.
+/// A format for the text of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The text format, version 0.0.4: what every scraper reads.
+    /// The Prometheus text format, version 0.0.4. Every scraper can read it.
     Text,
-    /// OpenMetrics, version 1.0.0: says units, and where it ends.
+    /// OpenMetrics, version 1.0.0. It has units, and a marker at its end.
     OpenMetrics,
 }
 
 impl Format {
-    /// The one that the scraper prefers (RFC 9110 §12.5.1). OpenMetrics has to be asked for by its
-    /// name; in every other case it is the text format.
+    /// The format that the scraper prefers by `Accept` (RFC 9110 §12.5.1). OpenMetrics must be
+    /// requested by name. In all other cases the result is the text format.
     #[must_use]
     pub fn accepted(headers: &HeaderMap) -> Self {
         let (mut openmetrics, mut text) = (0.0_f32, 0.0_f32);
@@ -40,7 +40,7 @@ impl Format {
         if openmetrics > 0.0 && openmetrics >= text { Self::OpenMetrics } else { Self::Text }
     }
 
-    /// Its `Content-Type`.
+    /// The `Content-Type` of the format.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openmetrics_is_for_those_who_prefer_it() {
+    fn openmetrics_is_sent_only_if_the_scraper_prefers_it() {
         for (accept, expected) in [
             // Prometheus 2.42 and 3.
             (
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn accept_may_come_in_several_lines() {
+    fn accept_may_have_several_lines() {
         let mut headers = HeaderMap::new();
         headers.append(ACCEPT, "text/plain;q=0.5".parse().unwrap());
         headers.append(ACCEPT, "application/openmetrics-text".parse().unwrap());

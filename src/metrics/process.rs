@@ -1,16 +1,16 @@
-//! What the system says about this process.
+//! The standard `process_*` metrics.
 
-/// Figures of the process; each is absent where the system does not tell.
+/// Numbers about this process. A number is `None` if the system does not report it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Process {
-    /// In user space and in the kernel.
+    /// User and system CPU time.
     pub(super) cpu_seconds: Option<f64>,
     pub(super) open_fds: Option<u64>,
-    /// The soft limit; absent without one.
+    /// The soft limit; `None` if there is no limit.
     pub(super) max_fds: Option<u64>,
     pub(super) resident_bytes: Option<u64>,
     pub(super) virtual_bytes: Option<u64>,
-    /// Since 1970.
+    /// Unix time, in seconds.
     pub(super) start_seconds: Option<f64>,
 }
 
@@ -24,12 +24,12 @@ impl Process {
             return Self::default();
         };
         let stat = myself.stat().ok();
-        // Exact for 2^53 ticks, which are ages.
+        // Exact up to 2^53 ticks, which is millions of years.
         let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
         let booted = procfs::boot_time_secs().ok();
         Self {
             cpu_seconds: stat.as_ref().map(|stat| seconds(stat.utime + stat.stime)),
-            // Lossless: a count of files.
+            // Lossless, because this is a count of files.
             open_fds: myself.fd_count().ok().map(|count| count as u64),
             max_fds: myself.limits().ok().and_then(|limits| {
                 match limits.max_open_files.soft_limit {
@@ -46,7 +46,7 @@ impl Process {
         }
     }
 
-    /// Elsewhere nothing is known.
+    /// Other systems than Linux have no `/proc/self`.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn now() -> Self {
         Self::default()

@@ -1,27 +1,28 @@
-//! Many small frames into few batches: each batch costs one TLS write and few system calls.
+//! Gathers many small frames into few batches. Each batch costs one TLS write and few system calls.
 
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Most bytes in one batch. With the chunk header (7 bytes) and its end (2 bytes) a full batch is
-/// exactly ten full TLS records of 16 KiB.
+/// Limit for the bytes in one batch. With the chunk header (7 bytes) and the chunk end (2 bytes), a
+/// full batch is exactly ten full TLS records of 16 KiB.
 pub const BATCH: usize = 10 * 16 * 1024 - 9;
 
-/// Most slices in one batch. hyper hands 64 to one vectored write, and has three of its own: the
-/// head, a chunk's header and its end. Frames beyond are copied, so that batches are full all the
-/// same: of batches that are not, hyper would queue several.
+/// Limit for the slices in one batch. hyper passes 64 slices to one vectored write and uses three
+/// itself: the response head, the chunk header and the chunk end. Further frames are copied, so
+/// that batches are always full. hyper would queue several batches that are not full.
 const MAX_SLICES: usize = 61;
 
-/// Frames from this size on are passed on where they lie; a copy of a smaller one costs less than
-/// a slice of its own.
+/// Frames of at least this size, in bytes, are relayed without a copy. Copying a smaller frame
+/// costs less than a slice of its own.
 const SHARED: usize = 1024;
 
-/// A block for copied frames that several batches may share, in bytes. What is shared is freed with
-/// the last of them only.
+/// Size of a block for copied frames, in bytes. Several batches may share a block. A shared block
+/// is freed with the last of its batches.
 const SMALL_BLOCK: usize = 4 * 1024;
 
-/// Bytes on their way to the scraper: slices of what was read from the exporter, not copied.
+/// Bytes on their way to the scraper: slices of the bytes that were read from the exporter, and
+/// copies of small frames.
 #[derive(Debug, Default)]
 pub struct Batch {
     slices: VecDeque<Bytes>,
@@ -73,35 +74,35 @@ impl Buf for Batch {
     }
 }
 
-/// Gathers frames into batches. Holds at most [`BATCH`] bytes and one frame.
+/// Gathers frames into batches. Has at most [`BATCH`] bytes and one frame.
 #[derive(Debug, Default)]
 pub(super) struct Coalescer {
     batch: Batch,
-    /// The end of the batch, copied from frames too small to be slices.
+    /// The end of the batch, copied from frames that are too small to be slices.
     copied: BytesMut,
-    /// How many bytes of small frames stand at the end of the batch.
+    /// Number of bytes of small frames at the end of the batch.
     copied_small: usize,
-    /// How many there were the last time, before a slice or the batch's end.
+    /// The same number the last time that a slice or the end of the batch followed.
     usual_copy: usize,
-    /// What of the last frame did not fit into the batch.
+    /// The part of the last frame that did not fit into the batch.
     overflow: Bytes,
 }
 
 impl Coalescer {
-    /// Takes a frame. Look at [`Coalescer::full`] before the next one.
+    /// Adds a frame. Before the next frame, call [`Coalescer::full`] until it returns `None`.
     pub(super) fn push(&mut self, frame: Bytes) {
         debug_assert!(self.overflow.is_empty(), "a full batch must leave first");
         self.overflow = frame;
         self.top_up();
     }
 
-    /// A full batch, if there is one.
+    /// Takes a full batch, if one is ready.
     pub(super) fn full(&mut self) -> Option<Batch> {
         self.top_up();
         self.is_full().then(|| self.take())
     }
 
-    /// What is here, full or not.
+    /// Takes all bytes as a batch, full or not. Returns `None` if there are no bytes.
     pub(super) fn rest(&mut self) -> Option<Batch> {
         self.top_up();
         (self.length() > 0).then(|| self.take())
@@ -111,7 +112,7 @@ impl Coalescer {
         self.length() == 0 && self.overflow.is_empty()
     }
 
-    /// Gives back memory that is not in use, while the scraper does not read.
+    /// Frees memory that is not in use, while the scraper does not read.
     pub(super) fn release(&mut self) {
         if self.copied.is_empty() {
             self.copied = BytesMut::new();
@@ -137,7 +138,8 @@ impl Coalescer {
         }
         self.usual_copy = std::mem::take(&mut self.copied_small);
         let sealed = if self.copied.capacity() > SMALL_BLOCK {
-            // Not split off: the rest would keep all of it from being freed with the batch.
+            // Not split: the remainder would keep the whole block allocated after the batch is
+            // freed.
             std::mem::take(&mut self.copied)
         } else {
             self.copied.split()
@@ -155,7 +157,7 @@ impl Coalescer {
         if frame.len() < SHARED || all_slices_used {
             if self.copied.capacity() - self.copied.len() < frame.len() {
                 let left = BATCH - self.length();
-                // Enough, so that it does not grow by doubling.
+                // Reserve enough at once, so that the buffer does not grow by doubling.
                 let room = if all_slices_used { left } else { self.usual_copy.max(SMALL_BLOCK) };
                 self.copied.reserve(room.min(left));
             }
@@ -168,7 +170,7 @@ impl Coalescer {
             self.batch.push(frame);
         }
         if self.overflow.is_empty() {
-            // Lets go of the read buffer that the frame is a part of.
+            // Releases the read buffer that contains the frame.
             self.overflow = Bytes::new();
         }
     }
@@ -178,7 +180,7 @@ impl Coalescer {
 mod tests {
     use super::*;
 
-    /// All of it, read as hyper reads: by vectored slices, a part at a time.
+    /// All bytes, read as hyper reads them: by vectored slices, in steps.
     fn contents(mut batch: Batch) -> Vec<u8> {
         let mut all = Vec::new();
         let mut step = 1;
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_frame_is_passed_on_where_it_lies() {
+    fn a_large_frame_is_relayed_without_a_copy() {
         let mut coalescer = Coalescer::default();
         let large = Bytes::from(vec![1; SHARED]);
         coalescer.push(large.clone());
@@ -208,7 +210,7 @@ mod tests {
         assert!(coalescer.is_empty() && coalescer.rest().is_none());
     }
 
-    /// The batch of one frame of this length, as where it begins.
+    /// The batch of one frame of `length` bytes, and the address at which the batch begins.
     fn passed(coalescer: &mut Coalescer, length: usize) -> (Batch, usize) {
         coalescer.push(vec![1; length].into());
         let batch = coalescer.rest().expect("a batch");
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_for_many_small_frames_is_as_large_as_the_last_time_and_leaves_with_its_batch() {
+    fn a_block_for_many_small_frames_has_the_last_size_and_is_freed_with_its_batch() {
         let mut coalescer = Coalescer::default();
         for turn in 0..3 {
             while coalescer.length() + 1000 < BATCH {
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_take_all_slices_and_what_is_left_of_the_batch_is_one_copy() {
+    fn frames_beyond_the_last_slice_are_copied_into_one() {
         let mut coalescer = Coalescer::default();
         let batch = loop {
             coalescer.push(vec![1; 10].into());
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_that_was_taken_whole_is_gone() {
+    fn a_slice_that_was_consumed_is_dropped() {
         let mut batch = Batch::from(Bytes::from_static(b"ab"));
         batch.push(Bytes::from_static(b"c"));
         batch.advance(2);

@@ -1,4 +1,4 @@
-//! Which of the exporter's headers go on to the scraper.
+//! The response head: which headers of the exporter are relayed to the scraper.
 
 use hyper::{
     HeaderMap, Response,
@@ -10,12 +10,13 @@ use hyper::{
 
 use crate::upstream::{Framing, UpstreamHead, content_length};
 
-/// All that is passed on. `Content-Length` is not here: hyper writes it from the body's size, so
-/// that it cannot disagree with the body.
+/// All headers that are relayed. `Content-Length` is missing on purpose: hyper writes it from the
+/// size of the body, so that the two cannot disagree.
 const PASSED_ON: [HeaderName; 6] =
     [CONTENT_TYPE, CONTENT_ENCODING, LAST_MODIFIED, ETAG, VARY, RETRY_AFTER];
 
-/// The head for the scraper: the exporter's status, and of its headers the known ones.
+/// The response head for the scraper: the exporter's status, and those of its headers that are
+/// relayed.
 #[must_use]
 pub fn response_head<B>(head: &UpstreamHead, body: B) -> Response<B> {
     let mut response = Response::new(body);
@@ -23,14 +24,15 @@ pub fn response_head<B>(head: &UpstreamHead, body: B) -> Response<B> {
     copy(&head.headers, response.headers_mut());
     if head.framing == Framing::Bodiless {
         if let Some(length) = announced_length(&head.headers) {
-            // There is no body whose size hyper could write.
+            // The response has no body from whose size hyper could write the header.
             response.headers_mut().insert(CONTENT_LENGTH, length);
         }
     }
     response
 }
 
-/// The length that the answer to `HEAD` announces for `GET`: one number, and no other framing.
+/// The length that a response to `HEAD` announces for `GET`, if it is a single number and no other
+/// framing is announced.
 fn announced_length(headers: &HeaderMap) -> Option<HeaderValue> {
     let length = content_length(headers).ok()??;
     (!headers.contains_key(TRANSFER_ENCODING)).then(|| length.into())

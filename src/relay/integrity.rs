@@ -1,7 +1,7 @@
-//! Whether the last bytes of a body say that it is whole.
+//! Checks whether the last bytes of a body show that the body is complete.
 //!
-//! Prometheus appends a newline to what it gets and would take a value cut in half for a value:
-//! given `foo 1234` cut after `foo 12`, version 2.42 stores 12 with `up` 1.
+//! Prometheus appends a newline to the body, and would store a value that was cut in half: if
+//! `foo 1234` is cut after `foo 12`, version 2.42 stores 12 and sets `up` to 1.
 
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
@@ -11,36 +11,36 @@ use crate::{
     upstream::{Framing, UpstreamHead},
 };
 
-/// The last line of OpenMetrics. The grammar ends with `eof [ LF ]`: the line feed may be missing.
+/// The last line of OpenMetrics. The grammar ends with `eof [ LF ]`, so the line feed is optional.
 const EOF_MARKER: &[u8] = b"# EOF";
 
-/// Bytes that tell whether a body ends with [`EOF_MARKER`] as a line of its own.
+/// Number of bytes that tell whether a body ends with [`EOF_MARKER`] on a line of its own.
 const TAIL: usize = EOF_MARKER.len() + 2;
 
-/// Keeps the last bytes of a body and judges them at its end.
+/// Keeps the last bytes of a body, and checks them when the body ends.
 #[derive(Debug)]
 pub struct TailCheck {
     rule: Rule,
     tail: [u8; TAIL],
-    /// Bytes of `tail` that belong to the body, counted from its end.
+    /// Number of bytes of `tail` that belong to the body, counted from the end of `tail`.
     seen: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
-    /// The framing says it all.
+    /// The framing of the message is sufficient.
     Framing,
-    /// A body that ends only with the connection.
+    /// A body without framing, which ends with the connection, must end with a line feed.
     FinalNewline,
-    /// OpenMetrics.
+    /// OpenMetrics must end with the marker.
     EofMarker,
 }
 
 impl TailCheck {
-    /// By the exporter's `integrity`, for the body that follows `head`.
+    /// Chooses the check for the body that follows `head`, by the exporter's `integrity` rule.
     #[must_use]
     pub fn new(integrity: Integrity, head: &UpstreamHead) -> Self {
-        // Of other answers Prometheus looks at the status alone.
+        // Prometheus looks only at the status of an unsuccessful answer.
         let rule = if integrity == Integrity::Transport
             || !head.status.is_success()
             || is_encoded(&head.headers)
@@ -57,7 +57,7 @@ impl TailCheck {
         Self { rule, tail: [0; TAIL], seen: 0 }
     }
 
-    /// The next bytes of the body.
+    /// Adds the next bytes of the body.
     pub fn update(&mut self, data: &[u8]) {
         if self.rule == Rule::Framing {
             return;
@@ -72,10 +72,11 @@ impl TailCheck {
         self.seen = keep.min(self.seen.saturating_add(data.len()));
     }
 
-    /// Whether all that came by now may be a whole body.
+    /// Checks whether all bytes so far can be a complete body.
     ///
     /// # Errors
-    /// What its last bytes lack.
+    ///
+    /// What the last bytes lack.
     pub fn verdict(&self) -> Result<(), IntegrityFault> {
         let tail = &self.tail[self.tail.len() - self.seen..];
         match self.rule {
@@ -88,8 +89,8 @@ impl TailCheck {
     }
 }
 
-/// Whether `tail` ends with the marker as a line of its own: behind a line feed, or as all there is.
-/// Inside a label (`foo{a="# EOF`) it is the beginning of a body that was cut.
+/// Whether `tail` ends with the marker on a line of its own: after a line feed, or at the start of
+/// the body. Inside a label value (`foo{a="# EOF`) the marker is part of a body that was cut.
 fn ends_with_marker(tail: &[u8]) -> bool {
     let unterminated = tail.strip_suffix(b"\n").unwrap_or(tail);
     unterminated
@@ -104,7 +105,7 @@ fn is_encoded(headers: &HeaderMap) -> bool {
         .any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
-/// Whether `Content-Type` says OpenMetrics.
+/// Whether `Content-Type` is OpenMetrics.
 #[must_use]
 pub fn is_openmetrics(headers: &HeaderMap) -> bool {
     const MEDIA_TYPE: &[u8] = b"application/openmetrics-text";
@@ -142,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn f19_openmetrics_ends_with_the_eof_marker_on_its_own_line_however_it_is_split() {
+    fn f19_openmetrics_must_end_with_the_eof_marker_on_its_own_line() {
         const OPENMETRICS: (&str, &str) =
             ("content-type", "Application/OpenMetrics-Text; version=1.0.0; charset=utf-8");
         for split in 1..9 {
             for framing in [Framing::Chunked, Framing::Length(7), Framing::UntilClose] {
                 let judge = |body| verdict(Integrity::Strict, &[OPENMETRICS], framing, body, split);
-                for good in ["a 1\n# EOF\n", "# EOF\n", "a 1\n# EOF", "# EOF", "\n# EOF"] {
-                    assert_eq!(judge(good), Ok(()), "{good:?}");
+                for whole in ["a 1\n# EOF\n", "# EOF\n", "a 1\n# EOF", "# EOF", "\n# EOF"] {
+                    assert_eq!(judge(whole), Ok(()), "{whole:?}");
                 }
                 for bad in [
                     "",
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_ends_with_the_connection_ends_with_a_newline() {
+    fn a_body_without_framing_must_end_with_a_newline() {
         let text = ("content-type", "text/plain; version=0.0.4");
         for split in 1..9 {
             let judge = |framing, body| verdict(Integrity::Strict, &[text], framing, body, split);
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn encoded_bodies_and_integrity_transport_are_judged_by_their_framing() {
+    fn encoded_bodies_and_integrity_transport_are_checked_by_framing_only() {
         let openmetrics = ("content-type", "application/openmetrics-text");
         let gzip = ("content-encoding", "gzip");
         let identity = ("content-encoding", "identity");

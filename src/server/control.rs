@@ -1,4 +1,4 @@
-//! What changes a running server, and tells how it is.
+//! Control of a running server: reload, shutdown and status.
 
 use std::{
     net::SocketAddr,
@@ -23,7 +23,8 @@ use crate::{
     workers::Pulse,
 };
 
-/// Changes a running [`Server`](super::Server), and ends it stage by stage. Clones are of the same server.
+/// Controls a running [`Server`](super::Server): reloads its configuration, shuts it down, and
+/// reports its state. Clones control the same server.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
@@ -31,39 +32,41 @@ pub struct Handle {
     pub(super) listener: mpsc::UnboundedSender<Arc<TcpListener>>,
     pub(super) pulse: Pulse,
     pub(super) stage: watch::Sender<Stage>,
-    /// Ends the drain. The server alone hears it: it counts what is left before it aborts it.
+    /// Ends the drain. Only the server waits for this, because it counts the remaining connections
+    /// before it aborts them.
     pub(super) hurry: Arc<Notify>,
 }
 
 /// What a reload changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Where it listens now, if that is new.
-    pub listens_anew: Option<SocketAddr>,
-    /// Open connections that are no longer welcome. Idle ones close at once, the others behind the
-    /// scrape they are at.
+    /// The new listening address, if a reload changed it.
+    pub new_address: Option<SocketAddr>,
+    /// Number of open connections whose client is no longer authorized. Idle ones close at once,
+    /// the others after the current scrape.
     pub dismissed: usize,
 }
 
-/// Why a server does not go on with another configuration.
+/// Why a server keeps its current configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// The new address cannot be listened on.
+    /// The server cannot listen on the new address.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The certificate is gone, and with it what keeps strangers out: a running server does not
-    /// fall back to plain HTTP.
-    #[error("the certificate is gone; enrolling this host again requires a restart")]
+    /// The certificate file is missing. Without it the server could only speak plain HTTP without
+    /// authentication, and a running server does not fall back to that.
+    #[error("the certificate file is missing; enrolling this host again requires a restart")]
     NoLongerEnrolled,
-    /// The shutdown has begun: nobody would accept on a new address.
+    /// The shutdown has begun, so a new address would not be served.
     #[error("the server is shutting down")]
     ShuttingDown,
 }
 
 impl Handle {
-    /// Takes the shutdown one stage further: first a drain, then the end.
+    /// Advances the shutdown by one stage. The first call starts the drain, the second one ends the
+    /// drain.
     pub fn shut_down(&self) {
-        // A reload is over before the shutdown begins, or finds that it has begun.
+        // Wait for a reload in progress. A later reload finds that the shutdown has begun.
         let _listening = self.listening();
         let begun = self.stage.send_if_modified(|stage| {
             let serving = *stage == Stage::Serving;
@@ -92,22 +95,25 @@ impl Handle {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the server counts, through all reloads.
+    /// The metrics of the process. They survive reloads.
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {
         self.shared.metrics()
     }
 
-    /// Goes on with another configuration, wholly or not at all: new connections and new requests
-    /// go by it, scrapes in flight keep what they began with. A new address is listened on before
-    /// the old one is let go, also where one of them is that of all interfaces and the port is the
-    /// same. What waits in the old one's backlog is accepted, as far as `max-connections` lets it.
+    /// Applies another configuration, either completely or not at all.
     ///
-    /// `worker-threads` and the caps on connections stay as they were at the start, and so does
-    /// the address of a socket that was given.
+    /// New connections and new requests use the new configuration. Scrapes in progress keep the old
+    /// one. If the address changes, the server listens on the new address before it closes the old
+    /// one. This works even if one of the two addresses covers all interfaces and the port is the
+    /// same. Connections in the old backlog are accepted, up to `max-connections`.
+    ///
+    /// `worker-threads` and the limits on connections keep their values from the start. A socket
+    /// that was passed by the service manager keeps its address.
     ///
     /// # Errors
-    /// See [`ReloadError`]; nothing has changed then.
+    ///
+    /// See [`ReloadError`]. Nothing has changed in this case.
     pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, ReloadError> {
         let mut listening = self.listening();
         if !self.is_serving() {
@@ -117,7 +123,7 @@ impl Handle {
         if let (Front::Tls(_), Front::NotEnrolled) = (&before.front, &assets.front) {
             return Err(ReloadError::NoLongerEnrolled);
         }
-        let mut listens_anew = None;
+        let mut new_address = None;
         match &mut *listening {
             Listening::Where { told, listener: current } if config.listen != *told => {
                 let (listener, address) = match current.upgrade() {
@@ -125,7 +131,7 @@ impl Handle {
                     None => listen(config.listen)?,
                 };
                 let listener = Arc::new(listener);
-                listens_anew = Some(address);
+                new_address = Some(address);
                 let next = Arc::downgrade(&listener);
                 self.listener.send(listener).map_err(|_| ReloadError::ShuttingDown)?;
                 *told = config.listen;
@@ -133,19 +139,19 @@ impl Handle {
             }
             Listening::Where { .. } | Listening::OnGiven => {}
         }
-        let state = Arc::new(before.next(config, assets, listens_anew));
+        let state = Arc::new(before.next(config, assets, new_address));
         self.shared.state.send_replace(Arc::clone(&state));
         let dismissed = self.shared.connections.dismiss(|peer, wire| state.welcomes(peer, wire));
-        Ok(Reloaded { listens_anew, dismissed })
+        Ok(Reloaded { new_address, dismissed })
     }
 
-    /// What asks for reloads; whoever reads the files waits on it.
+    /// The trigger of reloads. The task that reads the configuration files waits for it.
     #[must_use]
     pub fn trigger(&self) -> Trigger {
         self.shared.state().trigger()
     }
 
-    /// Whether it listens on a socket that it was given.
+    /// Whether the server listens on a socket that was passed by the service manager.
     #[must_use]
     pub fn was_given_its_socket(&self) -> bool {
         match &*self.listening() {
@@ -154,19 +160,19 @@ impl Handle {
         }
     }
 
-    /// How many exporters are enabled.
+    /// The number of enabled exporters.
     #[must_use]
     pub fn exporters(&self) -> usize {
         self.shared.state().service.exporters.as_ref().map_or(0, |exporters| exporters.len())
     }
 
-    /// How many connections are open, unfinished handshakes aside.
+    /// The number of open connections, without unfinished handshakes.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.count()
     }
 
-    /// What shows whether the workers do their work.
+    /// Shows whether the worker threads make progress.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()

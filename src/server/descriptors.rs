@@ -1,24 +1,24 @@
-//! File descriptors: enough for every connection that is let in, the exporter's side included.
+//! File descriptors: enough for every accepted connection, including its connection to an exporter.
 //!
-//! What is accepted can be served then: a scrape finds a descriptor for its exporter also when all
-//! of `max-connections` are there. Connections beyond them wait in the backlog and take none.
+//! Every accepted connection can therefore be served: a scrape finds a descriptor for its exporter
+//! even at `max-connections`. Further connections wait in the backlog and use no descriptor.
 
 use std::num::NonZeroU32;
 
-/// For a connection: the scraper's socket and the exporter's.
+/// Descriptors for each connection: the socket of the scraper and the socket of the exporter.
 const EACH_CONNECTION: u64 = 2;
 
-/// For a worker: what its runtime waits with.
+/// Descriptors for each worker: its runtime's epoll instance and waker.
 const EACH_WORKER: u64 = 4;
 
-/// For everything else: a dozen that are always open, and files that are read and names that are
-/// looked up meanwhile.
+/// Descriptors for everything else: a dozen that are always open, and temporary ones for reading
+/// files and looking up names.
 const OTHERS: u64 = 32;
 
-/// Raises the limit on open files as far as this process may, and gives the number of connections
-/// that there are descriptors for, `wanted` at most.
+/// Raises the limit on open files as far as this process may. Returns how many connections the
+/// limit allows, at most `wanted`.
 ///
-/// Logs when that is fewer.
+/// Logs a warning if that is fewer than `wanted`.
 pub(super) fn affordable(wanted: NonZeroU32, workers: usize) -> NonZeroU32 {
     let Some(limit) = raised_limit() else {
         return wanted;
@@ -29,7 +29,7 @@ pub(super) fn affordable(wanted: NonZeroU32, workers: usize) -> NonZeroU32 {
             max_connections = wanted.get(),
             open_files_limit = limit,
             lowered_to = connections.get(),
-            "the limit on open files is too low for max-connections, which is lowered"
+            "lowering max-connections: the limit on open files is too low"
         );
     }
     connections
@@ -42,14 +42,14 @@ fn connections_within(limit: u64, workers: usize) -> NonZeroU32 {
     NonZeroU32::new(connections).unwrap_or(NonZeroU32::MIN)
 }
 
-/// The limit on open files once it is as high as this process may set it; `None` where there is
-/// none to ask for.
+/// The limit on open files, raised as high as this process may set it. `None` if the system reports
+/// no limit.
 #[cfg(target_os = "linux")]
 fn raised_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    // Some sandboxes forbid it: then it stays as it is.
+    // Some sandboxes forbid raising the limit. The current limit then applies.
     let raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
     Some(if raised { hard } else { soft })
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_connection_has_two_and_there_is_always_room_for_one() {
+    fn each_connection_gets_two_descriptors_and_one_connection_is_always_allowed() {
         for (limit, workers, connections) in [
             (1024, 2, 492),
             (64, 1, 14),

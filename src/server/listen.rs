@@ -1,4 +1,4 @@
-//! Where connections come in.
+//! The listening socket, and its replacement when a reload changes the address.
 
 use std::{io, net::SocketAddr, sync::Weak};
 
@@ -11,45 +11,46 @@ use crate::accept::BACKLOG;
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is in use, is not this host's, or needs privileges.
+    /// The server cannot listen on `address`: it is in use, does not belong to this host, or
+    /// requires privileges.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where.
+        /// The configured address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The socket that was given cannot be used.
-    #[error("cannot listen on the socket that was passed on")]
+    /// The socket that the service manager passed cannot be used.
+    #[error("cannot listen on the socket passed by the service manager")]
     Given(#[source] io::Error),
     /// The worker threads cannot be started.
     #[error("cannot start the worker threads")]
     Workers(#[source] io::Error),
 }
 
-/// Where the server listens.
+/// The socket on which the server listens.
 #[derive(Clone, Debug)]
 pub(super) enum Listening {
-    /// Where it was told to.
+    /// The configured address.
     Where {
-        /// As it was told, which is not the real address with port 0.
+        /// The address in the configuration. With port 0, the real address differs.
         told: SocketAddr,
-        /// Gone when the server accepts no more, which alone keeps it open.
+        /// The server owns the listener, so this is gone when the server no longer accepts.
         listener: Weak<TcpListener>,
     },
-    /// On a socket that it was given, whatever the configuration says.
+    /// A socket that was passed by the service manager. The configured address is ignored.
     OnGiven,
 }
 
-/// Listens, and says where: with the real port.
+/// Listens on `address`. Returns the address with the real port.
 pub(super) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     with_address(try_listen(address), address)
 }
 
-/// The same in place of a listener, which goes on until it is dropped.
+/// Listens on `address` while `before` still listens.
 ///
-/// On one port the address of all interfaces and that of one are in each other's way. What is in
-/// the way of another socket than `before` is an error here too.
+/// On the same port, a socket for all interfaces and a socket for one interface exclude each other.
+/// Only a conflict with `before` is resolved here; a conflict with any other socket is an error.
 pub(super) fn listen_in_place_of(
     before: &TcpListener,
     address: SocketAddr,
@@ -82,8 +83,9 @@ fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Two sockets of one user may listen on a port if both say so (`SO_REUSEPORT`). It is said for this
-/// moment only, or the next process that changes its address could get in beside this one.
+/// Two sockets of one user may listen on the same port if both set `SO_REUSEPORT`. The option is
+/// set only for this moment. Otherwise another process of the same user could later listen on the
+/// same port.
 #[cfg(unix)]
 fn try_listen_beside(before: &TcpListener, address: SocketAddr) -> io::Result<TcpListener> {
     let socket = new_socket(address)?;
@@ -97,13 +99,13 @@ fn try_listen_beside(before: &TcpListener, address: SocketAddr) -> io::Result<Tc
 
 fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart finds connections of its predecessor in TIME-WAIT.
+    // After a restart, connections of the previous process may be in TIME-WAIT.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     Ok(socket)
 }
 
-/// A listener that shares its port, until this is dropped.
+/// Keeps `SO_REUSEPORT` set on a listener until this is dropped.
 #[cfg(unix)]
 struct SharedPort<'a>(SockRef<'a>);
 
@@ -119,12 +121,12 @@ impl<'a> SharedPort<'a> {
 #[cfg(unix)]
 impl Drop for SharedPort<'_> {
     fn drop(&mut self) {
-        // It could be said; so the contrary can be.
+        // Setting the option succeeded, so resetting it succeeds too.
         let _ = self.0.set_reuse_port(false);
     }
 }
 
-/// Takes over a socket that listens already. Its backlog stays as it is.
+/// Takes over a socket that already listens. Its backlog keeps its length.
 pub(super) fn take_over(
     listener: std::net::TcpListener,
 ) -> Result<(TcpListener, SocketAddr), StartError> {

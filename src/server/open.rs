@@ -1,4 +1,5 @@
-//! The connections that are open, so that a change can reach each of them.
+//! The open connections, so that a reload, an expired certificate or the shutdown can reach each of
+//! them.
 
 use std::{
     collections::HashMap,
@@ -13,15 +14,15 @@ use crate::{
     activity::Activity, error::certificate::CertificateFault, peer::Peer, shutdown::Stage, tls,
 };
 
-/// See the module's documentation. One lock a connection, at its beginning and its end: nothing of
-/// this is on the way of a scrape.
+/// All open connections. Each connection takes the lock only when it begins and when it ends. No
+/// lock is taken during a scrape.
 #[derive(Debug, Default)]
 pub(super) struct OpenConnections(Mutex<Open>);
 
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    /// That of the server; a connection may be further.
+    /// The stage of the server. A single connection may be at a later stage.
     stage: Stage,
     all: HashMap<u64, Entry>,
 }
@@ -31,17 +32,17 @@ struct Entry {
     peer: Arc<Peer>,
     wire: Arc<Wire>,
     activity: Arc<Activity>,
-    /// The end of the first certificate to expire, in seconds since 1970.
+    /// When the first of the client's certificates expires, in seconds since 1970 (UTC).
     valid_until: Option<i64>,
-    /// Its certificates were verified then or later, in seconds since 1970.
+    /// A time before the last verification of the certificates, in seconds since 1970 (UTC).
     verified: i64,
     stage: watch::Sender<Stage>,
 }
 
 impl Entry {
-    /// Goes to the next stage if it serves; says whether it did.
+    /// Starts the drain of this connection, and returns whether it was not draining before.
     fn drain(&self, why: &Dismissal) -> bool {
-        // Before hyper hears of it, which lets a request be completed whose head has begun.
+        // Set before the drain: hyper still lets a request finish whose head has begun.
         self.activity.dismiss();
         let drained = self.stage.send_if_modified(|stage| {
             let serving = *stage == Stage::Serving;
@@ -62,13 +63,13 @@ impl Entry {
     }
 }
 
-/// Why a connection is no longer welcome.
+/// Why a client is no longer authorized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Dismissal {
-    /// The rules have changed.
+    /// A reload changed the rules.
     Reload,
-    /// The certificates that it showed are not trusted any more: one of them, a CA or a revocation
-    /// list is out of its time.
+    /// The certificates of the client are no longer trusted: one of them, a CA or a CRL has
+    /// expired.
     Certificate(CertificateFault),
 }
 
@@ -81,16 +82,16 @@ impl fmt::Display for Dismissal {
     }
 }
 
-/// What a connection runs over.
+/// How a connection is transported.
 #[derive(Debug)]
 pub(super) enum Wire {
     /// Plain HTTP.
     Plain,
     /// TLS.
     Tls {
-        /// The certificates that the client has shown.
+        /// The certificate chain that the client sent, leaf first.
         shown: Vec<CertificateDer<'static>>,
-        /// Before they were verified.
+        /// A time just before the chain was verified.
         before: UnixTime,
     },
 }
@@ -105,14 +106,14 @@ impl Wire {
 
     fn verified(&self) -> i64 {
         match self {
-            // There is nothing to verify.
+            // Plain HTTP has no certificates to verify.
             Self::Plain => i64::MAX,
             Self::Tls { before, .. } => seconds(*before),
         }
     }
 }
 
-/// A connection's place among them, until it is dropped.
+/// The entry of one open connection. Dropping it removes the entry.
 #[derive(Debug)]
 pub(super) struct Place {
     connections: Arc<OpenConnections>,
@@ -124,7 +125,8 @@ impl OpenConnections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection. The second value is its own stage: drained alone when it is dismissed.
+    /// Adds a connection. Returns its entry and its own stage, which can be draining while the
+    /// server still serves.
     pub(super) fn add(
         self: &Arc<Self>,
         peer: Arc<Peer>,
@@ -141,12 +143,12 @@ impl OpenConnections {
         (Place { connections: Arc::clone(self), number }, reached)
     }
 
-    /// How many there are.
+    /// The number of open connections.
     pub(super) fn count(&self) -> usize {
         self.open().all.len()
     }
 
-    /// Takes all of them, and those to come, to the server's stage.
+    /// Moves all connections, and those added later, to `stage`.
     pub(super) fn reach(&self, stage: Stage) {
         let mut open = self.open();
         open.stage = stage;
@@ -155,10 +157,10 @@ impl OpenConnections {
         }
     }
 
-    /// Drains those that `is_welcome` does not want: idle ones close at once, others behind the
-    /// scrape they are at. Gives their number.
+    /// Drains the connections for which `is_welcome` returns false, and returns their number. Idle
+    /// connections close at once, the others after the current scrape.
     ///
-    /// Those that are added meanwhile have to look for themselves, see [`Place::dismiss_unless`].
+    /// A connection that is added meanwhile must check itself; see [`Place::dismiss_unless`].
     pub(super) fn dismiss(&self, is_welcome: impl Fn(&Peer, &Wire) -> bool) -> usize {
         let all: Vec<_> = {
             let open = self.open();
@@ -167,7 +169,7 @@ impl OpenConnections {
             };
             open.all.iter().map(shares).collect()
         };
-        // Without the lock: it takes signatures to be checked.
+        // Without the lock, because `is_welcome` verifies signatures.
         let unwelcome: Vec<u64> = all
             .into_iter()
             .filter(|(_, peer, wire)| !is_welcome(peer, wire))
@@ -178,16 +180,18 @@ impl OpenConnections {
         left.filter(|entry| entry.drain(&Dismissal::Reload)).count()
     }
 
-    /// Those that have to be verified anew at `now`: one of their certificates has expired, or an
-    /// anchor or a revocation list was valid no longer than to `ended`, and they were verified before
-    /// that. The others are not asked about: that takes signatures to be checked.
+    /// The connections that must be verified again at `now`. A connection is due if one of its
+    /// certificates has expired, or if a trust anchor or CRL expired at `ended` and the connection
+    /// was verified before that. Other connections are not returned, because each verification
+    /// checks signatures.
     pub(super) fn due(&self, now: UnixTime, ended: Option<i64>) -> Vec<Due> {
         let now = seconds(now);
         let mut due = Vec::new();
         for (number, entry) in &mut self.open().all {
             let has_expired = entry.valid_until.is_some_and(|end| end < now);
             if has_expired || ended.is_some_and(|end| end >= entry.verified) {
-                // A certificate that the way to the anchor can do without may expire unnoticed.
+                // An expired certificate may not be needed for the path to the anchor. Continue
+                // with the next end.
                 entry.valid_until = first_end(entry.wire.shown(), now);
                 entry.verified = entry.verified.max(now);
                 let (peer, wire) = (Arc::clone(&entry.peer), Arc::clone(&entry.wire));
@@ -197,7 +201,7 @@ impl OpenConnections {
         due
     }
 
-    /// Drains one of them, if it is still there.
+    /// Drains one connection, if it is still open.
     pub(super) fn drain(&self, due: &Due, why: &Dismissal) {
         if let Some(entry) = self.open().all.get(&due.number) {
             entry.drain(why);
@@ -205,7 +209,8 @@ impl OpenConnections {
     }
 }
 
-/// A connection that has to be verified anew, which takes too long for the lock.
+/// A connection that must be verified again. The verification runs without the lock, because it
+/// takes too long.
 #[derive(Debug)]
 pub(super) struct Due {
     number: u64,
@@ -217,14 +222,14 @@ fn seconds(moment: UnixTime) -> i64 {
     i64::try_from(moment.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The first end of validity among these certificates that is not before `from`.
+/// The earliest end of validity among these certificates that is not before `from`.
 fn first_end(chain: &[CertificateDer<'_>], from: i64) -> Option<i64> {
     let ends = chain.iter().filter_map(|certificate| tls::validity(certificate));
     ends.map(|(_, end)| end).filter(|end| *end >= from).min()
 }
 
 impl Place {
-    /// Drains this connection if `is_welcome` does not want it.
+    /// Drains this connection if `is_welcome` returns false for it.
     pub(super) fn dismiss_unless(&self, is_welcome: impl Fn(&Peer, &Wire) -> bool) {
         if let Some(entry) = self.connections.open().all.get(&self.number) {
             if !is_welcome(&entry.peer, &entry.wire) {

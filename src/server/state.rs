@@ -1,4 +1,5 @@
-//! What one reading of the files gave, and the change from one to the next.
+//! The state that one reading of the configuration files results in, and the change to the next
+//! state.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,10 +26,10 @@ use crate::{
     upstream::Connector,
 };
 
-/// What outlives each state, and is the same in the next.
+/// The part of a state that all later states share.
 #[derive(Clone, Debug)]
 pub(super) struct Lasting {
-    /// Where it listens, with the real port; a reload may change it.
+    /// The listening address with the real port. A reload may change it.
     pub(super) address: SocketAddr,
     pub(super) metrics: Arc<Metrics>,
     pub(super) answers: Arc<OwnAnswers>,
@@ -37,7 +38,8 @@ pub(super) struct Lasting {
     pub(super) stage: watch::Receiver<Stage>,
 }
 
-/// What new connections and new requests go by. A scrape keeps the one it began with.
+/// The state that new connections and new requests use. A scrape keeps the state with which it
+/// began.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) front: Front,
@@ -80,29 +82,29 @@ impl State {
         }
     }
 
-    /// The state after this one, on another address if there is one. Exporters that stay go on
-    /// counting.
+    /// The next state, after a reload. `new_address` is the new listening address, if it changed.
+    /// Exporters that are still configured keep their counts.
     pub(super) fn next(
         &self,
         config: &Config,
         mut assets: Assets,
-        listens_anew: Option<SocketAddr>,
+        new_address: Option<SocketAddr>,
     ) -> Self {
         if let (Some(exporters), Some(before)) = (&mut assets.exporters, &self.service.exporters) {
             exporters.continue_from(before);
         }
         assets.access.continue_from(&self.service.access);
         let mut lasting = self.lasting.clone();
-        lasting.address = listens_anew.unwrap_or(lasting.address);
+        lasting.address = new_address.unwrap_or(lasting.address);
         Self::new(config, assets, lasting)
     }
 
-    /// What asks for reloads.
+    /// The trigger of reloads.
     pub(super) fn trigger(&self) -> Trigger {
         self.lasting.trigger.clone()
     }
 
-    /// The TLS server, unless the port speaks plain HTTP.
+    /// The TLS configuration; `None` for plain HTTP.
     pub(super) fn tls(&self) -> Option<&ServerTls> {
         match &self.front {
             Front::Tls(tls) => Some(tls),
@@ -110,18 +112,19 @@ impl State {
         }
     }
 
-    /// Whether a connection with this peer would be let in now.
+    /// Whether a connection from this peer would be accepted now.
     pub(super) fn welcomes(&self, peer: &Peer, wire: &Wire) -> bool {
         self.judge(peer, wire).is_ok()
     }
 
-    /// The same, and why not.
+    /// Like [`State::welcomes`], but with the reason for a rejection.
     pub(super) fn judge(&self, peer: &Peer, wire: &Wire) -> Result<(), Dismissal> {
         let let_in = match (&self.front, wire) {
-            // From plain HTTP to TLS, and back: nobody stays.
+            // After a change between plain HTTP and TLS, no connection stays.
             (Front::Tls(_), Wire::Plain)
             | (Front::PlainHttp | Front::NotEnrolled, Wire::Tls { .. }) => false,
-            // Also where the listener is not the configured one, as a socket that was passed on.
+            // Checked here too, because a socket passed by the service manager may listen on any
+            // address.
             (Front::PlainHttp, Wire::Plain) => is_this_host(peer.address.ip()),
             (Front::NotEnrolled, Wire::Plain)
             | (Front::Tls(ServerTls { clients: None, .. }), Wire::Tls { .. }) => true,
@@ -144,19 +147,18 @@ impl State {
         }
     }
 
-    /// The last moment before `now`, in seconds since 1970, up to which a CA or a revocation list
-    /// was valid.
+    /// The last time before `now` at which a CA or a CRL expired, in seconds since 1970 (UTC).
     pub(super) fn last_end_before(&self, now: i64) -> Option<i64> {
         self.tls()?.clients.as_ref()?.trust().last_end_before(now)
     }
 }
 
-/// Whether plain HTTP from there has not left this host.
+/// Whether plain HTTP from this address stays on this host.
 fn is_this_host(peer: IpAddr) -> bool {
     peer.to_canonical().is_loopback()
 }
 
-/// What `try-autossl` asks for.
+/// The enrolment that `try-autossl` configures.
 fn enrolment(config: &Config, front: &Front, office: &Arc<Office>) -> Option<Desk> {
     let occasion = match front {
         Front::NotEnrolled => Occasion::First,
@@ -187,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_comes_from_a_loopback_address_or_not_at_all() {
+    fn plain_http_is_accepted_from_loopback_addresses_only() {
         let is_this_host = |ip: &str| is_this_host(ip.parse().expect("an address"));
         for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
             assert!(is_this_host(ip), "{ip}");

@@ -1,4 +1,4 @@
-//! The body of an exporter's answer, in the pieces in which it arrives.
+//! The body of an exporter's response, in pieces as they arrive.
 
 use std::{
     future::Future,
@@ -18,22 +18,22 @@ use super::{
 };
 use crate::error::Abort;
 
-/// Bytes of a read buffer, the head's included. A read asks for what is left of it.
+/// Size of a read buffer in bytes, including the response head. A read uses the rest of the buffer.
 pub(super) const READ_SIZE: usize = 64 * 1024;
 
-/// A rest of a buffer smaller than this is not read into: many small reads would cost more than a
-/// new buffer.
+/// A rest of a buffer smaller than this, in bytes, is not used for reading. Many small reads would
+/// cost more than a new buffer.
 const SMALLEST_READ: usize = 16 * 1024;
 
-/// A body with the connection that it arrives on. Dropping it closes the connection: there is one
-/// connection a scrape, so that no leftover byte of one answer can reach the next.
+/// A body, and the connection on which it arrives. Dropping it closes the connection. Each scrape
+/// has its own connection, so that leftover bytes of one response cannot reach the next.
 #[derive(Debug)]
 pub struct UpstreamBody {
     stream: Stream,
     decoder: Decoder,
-    /// What was read and is not taken apart yet.
+    /// Bytes that were read and are not decoded yet.
     unread: Bytes,
-    /// Room for what is read next.
+    /// Space for the next read.
     room: BytesMut,
     pace: Pace,
 }
@@ -41,16 +41,16 @@ pub struct UpstreamBody {
 #[derive(Debug)]
 enum Decoder {
     Chunked(Chunked),
-    /// Bytes that are to come.
+    /// Number of bytes that are still expected.
     Length(u64),
     UntilClose,
     Ended,
-    /// The message is cut short or broken, for good.
+    /// The message was cut short or is malformed. This state is final.
     Failed(Abort),
 }
 
 impl UpstreamBody {
-    /// A body of which `unread` came together with the head.
+    /// A body whose first bytes, `unread`, arrived together with the head.
     pub(super) fn new(stream: Stream, framing: Framing, unread: Bytes) -> Self {
         let decoder = match framing {
             Framing::Bodiless => Decoder::Ended,
@@ -61,10 +61,11 @@ impl UpstreamBody {
         Self { stream, decoder, unread, room: BytesMut::new(), pace: Pace::default() }
     }
 
-    /// The next bytes, never none; `None` after a complete message.
+    /// The next bytes of the body, never empty. `None` after a complete message.
     ///
     /// # Errors
-    /// The message is cut short or broken; from then on the same error follows.
+    ///
+    /// The message was cut short or is malformed. All later calls return the same error.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
         loop {
             if let Decoder::Failed(abort) = self.decoder {
@@ -90,8 +91,8 @@ impl UpstreamBody {
         }
     }
 
-    /// Whether the message is complete: what the head promised has been given out, or, in a
-    /// chunked body, the last chunk has been seen.
+    /// Whether the message is complete: all announced bytes were returned or, in a chunked body,
+    /// the last chunk was read.
     #[must_use]
     pub fn is_end(&self) -> bool {
         match &self.decoder {
@@ -102,7 +103,7 @@ impl UpstreamBody {
         }
     }
 
-    /// Gives back the memory that waits for the next read.
+    /// Frees the memory that is reserved for the next read.
     pub fn release(&mut self) {
         self.room = BytesMut::new();
     }
@@ -122,9 +123,9 @@ impl UpstreamBody {
         Ok((!data.is_empty()).then_some(data))
     }
 
-    /// Reads once, when all that was read before has been taken apart.
+    /// Reads once. Only called when all bytes that were read before are decoded.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // Lets go of the buffer, which can be read into again when nobody else holds a part of it.
+        // Releases the buffer. It can be reused for reading if no other part of it is in use.
         self.unread = Bytes::new();
         if self.room.capacity() < SMALLEST_READ {
             self.room.reserve(READ_SIZE);

@@ -1,65 +1,66 @@
-//! The chunked coding (RFC 9112 §7.1) from an exporter, taken apart without a copy.
+//! Decodes the chunked coding (RFC 9112 §7.1) of an exporter's body, in place.
 
 use bytes::{Buf, Bytes};
 
 use super::tidy;
 
-/// Most bytes of the extensions of one chunk, and of the trailers of a body.
+/// Limit in bytes for the extensions of one chunk, and for the trailers of a body.
 const MAX_NOISE: usize = 16 * 1024;
 
-/// Most digits of a chunk's size: all that 64 bits have.
+/// Limit for the digits of a chunk size: enough for 64 bits.
 const MAX_DIGITS: usize = 16;
 
-/// Most digits and blanks of a chunk's size. Some servers fill up with blanks, to eight in all.
+/// Limit for the digits and blanks of a chunk size. Some servers pad the size with blanks to eight
+/// characters.
 const MAX_SIZE: usize = 64;
 
-/// Bytes of small chunks that are copied together.
+/// Limit in bytes for small chunks that are copied together.
 const GATHERED: usize = 4 * 1024;
 
-/// Most trailer fields.
+/// Limit for the number of trailer fields.
 const MAX_TRAILERS: usize = 100;
 
-/// The framing is not that of RFC 9112.
+/// The body does not follow the framing of RFC 9112.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
-/// Where in the coding the next byte stands.
+/// The position of the next byte in the coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Before the first digit of a size.
     Start,
-    /// Behind a digit; the size so far.
+    /// After a digit. The value is the size so far.
     Size(u64),
-    /// In the white space that some exporters put behind the size.
+    /// In the whitespace that some exporters send after the size.
     Space(u64),
-    /// In an extension, which is skipped.
+    /// In a chunk extension, which is ignored.
     Extension(u64),
-    /// Between the CR and the LF of the size's line.
+    /// Between the CR and the LF of the size line.
     SizeLf(u64),
-    /// In the data, with this many bytes to come; never 0.
+    /// In the data. The value is the number of bytes that follow, and never 0.
     Data(u64),
     DataCr,
     DataLf,
-    /// At the beginning of a trailer's line or of the last line, which is empty.
+    /// At the beginning of a trailer line, or of the empty line that ends the body.
     LineStart,
     Trailer,
     TrailerLf,
-    /// Between the CR and the LF of the last line.
+    /// Between the CR and the LF of the empty last line.
     LastLf,
     Done,
-    /// Not RFC 9112; whatever follows is not either.
+    /// Not RFC 9112. This state is final.
     Broken,
 }
 
-/// Takes a chunked body apart, in whatever pieces it arrives.
+/// Decodes a chunked body that arrives in pieces of any size.
 #[derive(Debug)]
 pub(super) struct Chunked {
     state: State,
-    /// Digits and blanks of this chunk's size so far.
+    /// Number of digits and blanks of the current chunk size so far.
     size: usize,
-    /// Bytes of this chunk's extensions so far.
+    /// Number of bytes of the current chunk's extensions so far.
     extensions: usize,
-    /// The trailers so far, to be judged at their end and dropped.
+    /// The trailers so far. They are checked at the end of the body and not relayed.
     trailers: Vec<u8>,
 }
 
@@ -68,17 +69,19 @@ impl Chunked {
         Self { state: State::Start, size: 0, extensions: 0, trailers: Vec::new() }
     }
 
-    /// Whether the last chunk and all behind it have been seen: the body is whole.
+    /// Whether the body is complete: the last chunk, the trailers and the empty line were read.
     pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// The next data in `input`, which shares its memory, but for small chunks, which are copied
-    /// together: each by itself would cost a hundred times its bytes. `None` when all of `input` is used up,
-    /// or the body is whole and the rest of `input` is none of it.
+    /// The next data in `input`. The result shares the memory of `input`, except for small chunks,
+    /// which are copied together: a separate result for each would cost a hundred times its size.
+    /// Returns `None` if all of `input` is used up, or if the body is complete and the rest of
+    /// `input` is not part of it.
     ///
     /// # Errors
-    /// [`Broken`], from then on always.
+    ///
+    /// [`Broken`] if the framing is malformed. All later calls return the same error.
     pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Broken> {
         let mut used = 0;
         if self.state == State::Broken {
@@ -111,7 +114,7 @@ impl Chunked {
         Ok(Some(input.split_to(count)))
     }
 
-    /// Takes one byte of framing.
+    /// Processes one byte of framing.
     fn step(&mut self, byte: u8) -> Result<State, Broken> {
         let next = match (self.state, byte) {
             (State::Start, _) => {
@@ -181,7 +184,8 @@ impl Chunked {
         Ok(())
     }
 
-    /// They are not passed on, but what is no trailer says that something else went wrong.
+    /// Trailers are not relayed, but they are checked: malformed trailers are a sign that the body
+    /// is not what it seems.
     fn judge_trailers(&mut self) -> Result<(), Broken> {
         let trailers = std::mem::take(&mut self.trailers);
         let is_sound = |trailers: &[u8]| {
@@ -195,8 +199,8 @@ impl Chunked {
     }
 }
 
-/// The data of the small chunks at the beginning of `input`, and how many bytes these are with
-/// their framing; `None` when there are not two of them.
+/// The data of the small chunks at the beginning of `input`, and how many bytes they use together
+/// with their framing. `None` if there are fewer than two small chunks.
 fn gather(input: &[u8]) -> Option<(Bytes, usize)> {
     let (first, behind) = small_chunk(input)?;
     small_chunk(behind)?;
@@ -208,7 +212,8 @@ fn gather(input: &[u8]) -> Option<(Bytes, usize)> {
             break;
         }
         match data {
-            // A copy of any length is a call: a million such chunks cost a quarter less without.
+            // Copying a slice of any length is a function call. Without the call, a million such
+            // chunks cost a quarter less.
             [byte] => gathered.push(*byte),
             _ => gathered.extend_from_slice(data),
         }
@@ -217,7 +222,7 @@ fn gather(input: &[u8]) -> Option<(Bytes, usize)> {
     Some((gathered.into(), input.len() - rest.len()))
 }
 
-/// A whole chunk of 1 to 255 bytes that is framed as plainly as can be, and what is behind it.
+/// A complete chunk of 1 to 255 bytes with minimal framing, and the bytes after it.
 fn small_chunk(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (size, rest) = match input {
         [digit, b'\r', b'\n', rest @ ..] => (char::from(*digit).to_digit(16)?, rest),
@@ -227,7 +232,7 @@ fn small_chunk(input: &[u8]) -> Option<(&[u8], &[u8])> {
         }
         _ => return None,
     };
-    // The last chunk is another matter.
+    // The last chunk has size 0 and is not handled here.
     let size = usize::try_from(size).ok().filter(|size| *size > 0)?;
     let (data, rest) = rest.split_at_checked(size)?;
     Some((data, rest.strip_prefix(b"\r\n")?))
@@ -245,7 +250,7 @@ fn digit(byte: u8) -> Result<u64, Broken> {
 mod tests {
     use super::*;
 
-    /// The body and whether it is whole; fed in pieces of this size.
+    /// The body and whether it is complete, with the input fed in pieces of this size.
     fn decoded(input: &[u8], piece: usize) -> Result<(Vec<u8>, bool), Broken> {
         let mut chunked = Chunked::new();
         let mut body = Vec::new();
@@ -260,7 +265,7 @@ mod tests {
         Ok((body, chunked.is_done()))
     }
 
-    /// The same however it is cut into pieces.
+    /// The same for every size of the pieces.
     fn in_any_pieces(input: &[u8]) -> Result<(Vec<u8>, bool), Broken> {
         let whole = decoded(input, input.len().max(1));
         for piece in 1..input.len() {
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_extensions_white_space_and_trailers_are_taken_apart() {
+    fn chunks_extensions_whitespace_and_trailers_are_decoded() {
         let input = b"4\r\nWiki\r\n0A ;a=\"b\"\r\n0123456789\r\nb\t \r\nhello world\r\n\
             000\r\nExpires: never\r\nB:\r\n\r\nrest";
         let body = b"Wiki0123456789hello world".to_vec();
@@ -279,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn small_chunks_are_gathered_whatever_is_between_them() {
+    fn small_chunks_are_gathered_among_other_chunks() {
         let mut input = Vec::new();
         let mut body = Vec::new();
         let sizes = [1, 2, 15, 16, 255, 1, 1, 256, 1, 255, 255, 4096, 3, 1];
@@ -305,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_anywhere_is_not_whole() {
+    fn a_body_that_is_cut_anywhere_is_not_complete() {
         let input = b"4\r\nWiki\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n";
         for cut in 0..input.len() {
             let (body, whole) = in_any_pieces(&input[..cut]).expect("no error before the cut");
@@ -341,11 +346,11 @@ mod tests {
         ] {
             assert_eq!(in_any_pieces(input), Err(Broken), "{}", input.escape_ascii());
         }
-        assert!(in_any_pieces(b"ffffffffffffffff\r\nx").is_ok(), "the largest size there is");
+        assert!(in_any_pieces(b"ffffffffffffffff\r\nx").is_ok(), "the largest size");
     }
 
     #[test]
-    fn what_is_broken_stays_broken() {
+    fn an_error_is_final() {
         let mut chunked = Chunked::new();
         for piece in [b"0\r\nno trailer\r\n\r" as &[u8], b"\n", b"\n", b"0\r\n\r\n"] {
             let decoded = chunked.next(&mut Bytes::from_static(piece));
@@ -364,7 +369,10 @@ mod tests {
         let data = "x".repeat(4096);
         let input = format!("1000;thirteen=byte\r\n{data}\r\n").repeat(3000) + "0\r\n\r\n";
         let whole = (data.repeat(3000).into_bytes(), true);
-        assert!(decoded(input.as_bytes(), 65536) == Ok(whole), "12 MB with an extension a chunk");
+        assert!(
+            decoded(input.as_bytes(), 65536) == Ok(whole),
+            "12 MB with an extension in each chunk"
+        );
         let full = format!("1;{}\r\nx\r\n", "x".repeat(MAX_NOISE)).repeat(20) + "0\r\n\r\n";
         assert_eq!(decoded(full.as_bytes(), 1000), Ok((vec![b'x'; 20], true)));
     }

@@ -1,4 +1,4 @@
-//! TCP, Unix socket or TLS: a connection to an exporter within its `connect-timeout`.
+//! Connects to an exporter over TCP, a Unix socket or TLS, within its `connect-timeout`.
 
 use std::{
     fmt,
@@ -27,10 +27,10 @@ use crate::{
     exporter::{Exporter, Target},
 };
 
-/// How long the first address has before the next is tried beside it.
+/// How long the first address has before the next address is tried in parallel.
 const STAGGER: Duration = Duration::from_millis(100);
 
-/// Pause before a Unix socket with a full backlog is tried again.
+/// Pause before the next attempt at a Unix socket whose backlog is full.
 #[cfg(unix)]
 const FULL_BACKLOG: Duration = Duration::from_millis(10);
 
@@ -47,22 +47,23 @@ enum Kind {
     Other(Box<dyn AnyStream>),
 }
 
-/// What [`Stream::other`] takes: any stream of bytes.
+/// A stream of bytes for [`Stream::other`]. Implemented for every type that qualifies.
 pub trait AnyStream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> AnyStream for S {}
 
 impl Stream {
-    /// A stream that is no socket, such as one in memory.
+    /// A stream that is not a socket, for example one in memory.
     #[must_use]
     pub fn other(stream: impl AnyStream + 'static) -> Self {
         Self(Kind::Other(Box::new(stream)))
     }
 
-    /// Sends what the socket takes at once; the rest is left to the caller, errors too.
+    /// Sends as many bytes as the socket accepts at once, and returns their number. The caller has
+    /// to send the rest. An error counts as 0 bytes; the caller's next write reports it.
     ///
-    /// For the first bytes on a new connection: the runtime has not heard yet that it is writable,
-    /// and would wait for that.
+    /// For the first bytes on a new connection: the runtime does not know yet that the socket is
+    /// writable, and would wait for that event.
     pub(super) fn send_at_once(&self, bytes: &[u8]) -> usize {
         match &self.0 {
             Kind::Tcp(stream) => SockRef::from(stream).send(bytes).unwrap_or(0),
@@ -72,7 +73,7 @@ impl Stream {
         }
     }
 
-    /// The TCP socket below everything else, if that is what is there.
+    /// The TCP socket below all layers, if the stream uses one.
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match &self.0 {
             Kind::Tcp(stream) => Some(stream),
@@ -84,32 +85,35 @@ impl Stream {
     }
 }
 
-/// What takes the place of the network in [`Connector::Other`].
+/// Creates the streams of [`Connector::Other`].
 pub type MakeStream = dyn Fn(&Exporter) -> io::Result<Stream> + Send + Sync;
 
 /// How exporters are reached.
 #[derive(Clone, Default)]
 pub enum Connector {
-    /// Over the network or a Unix socket, where their target says.
+    /// By their target: over TCP or a Unix socket.
     #[default]
     Network,
-    /// Over streams that this makes, so that a whole scrape runs without a socket: in benchmarks,
-    /// count gates and fuzz targets. All else is as with the network, TLS included.
+    /// By streams that a function creates, so that a scrape needs no socket: in benchmarks, count
+    /// gates and fuzz targets. TLS and everything above it is the same as with the network.
     Other(Arc<MakeStream>),
 }
 
 impl Connector {
-    /// Connects to exporters with `make`; its errors count as failed connects.
+    /// Connects to exporters with `make`. Its errors count as failed connections.
     #[must_use]
     pub fn other(make: impl Fn(&Exporter) -> io::Result<Stream> + Send + Sync + 'static) -> Self {
         Self::Other(Arc::new(make))
     }
 
-    /// Connects, with TLS if the exporter wants it, within `connect-timeout` and before
-    /// `deadline`. Dropping the future gives the attempt up.
+    /// Connects to the exporter, with TLS if the exporter uses it, within `connect-timeout` and
+    /// before `deadline`. The clock of `connect-timeout` starts with this call and includes the
+    /// name lookup and the TLS handshake. Dropping the future abandons the attempt.
     ///
     /// # Errors
-    /// Whatever kept it from a connection, or [`UpstreamError::ConnectTimeout`].
+    ///
+    /// The error of the name lookup, the connection or the handshake, or
+    /// [`UpstreamError::ConnectTimeout`].
     pub async fn connect(
         &self,
         exporter: &Exporter,
@@ -136,7 +140,8 @@ impl Connector {
             return Ok(plain);
         };
         let connector = TlsConnector::from(Arc::clone(&tls.config));
-        // Boxed: the state of a handshake has 4 KiB, which every plain scrape would carry too.
+        // Boxed, because the state of a handshake has 4 KiB, and every plain scrape would carry it
+        // too.
         Box::pin(explained(connector.connect(tls.server_name.clone(), plain)))
             .await
             .map(|stream| Stream(Kind::Tls(Box::new(stream))))
@@ -153,10 +158,12 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// It is not the exporter's fault that other names took all threads.
+/// The error of a connection that was not established in time. If lookups of other names use all
+/// threads, the exporter is not to blame.
 fn too_late(in_line: &InLine, after: Duration) -> UpstreamError {
     if in_line.is_waiting() {
-        let cause = "too many name look-ups are running: other names do not resolve";
+        let cause =
+            "too many name lookups in progress: the resolver does not answer for other names";
         return UpstreamError::NoResources(io::Error::other(cause));
     }
     UpstreamError::ConnectTimeout(after)
@@ -166,14 +173,15 @@ async fn network(target: &Target, in_line: &InLine) -> Result<Stream, UpstreamEr
     let kind = match target {
         Target::Tcp { host, port } => {
             let addresses = addresses(host, port.get(), in_line).await?;
-            // With one address the two are the same, and the check costs a socket.
+            // With a single address, `in_turn` and `race` do the same, and the check would cost a
+            // socket.
             let connected = if addresses.len() == 1 || addresses.iter().any(is_of_this_host) {
                 in_turn(&addresses).await
             } else {
                 race(&addresses).await
             };
             let stream = connected.map_err(connect_error)?;
-            // Without it small writes wait for the peer's delayed acknowledgement, 40 ms.
+            // Without this option, small writes wait for the peer's delayed acknowledgement, 40 ms.
             stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
             Kind::Tcp(stream)
         }
@@ -187,8 +195,8 @@ async fn network(target: &Target, in_line: &InLine) -> Result<Stream, UpstreamEr
     Ok(Stream(kind))
 }
 
-/// Connects to a Unix socket. A full backlog is `EAGAIN` there, and nothing tells when it is no
-/// longer full.
+/// Connects to a Unix socket. If its backlog is full, connect(2) fails with `EAGAIN`, and no event
+/// reports when there is room again.
 #[cfg(unix)]
 async fn unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream> {
     loop {
@@ -214,8 +222,8 @@ fn connect_error(error: io::Error) -> UpstreamError {
     }
 }
 
-/// Of a name that it had no descriptor to look up with, the system's resolver says that there is
-/// none.
+/// The cause of a failed name lookup. If the system's resolver has no file descriptor, it reports
+/// that the name does not exist. Therefore this checks whether a descriptor is available.
 fn lookup_error(error: io::Error) -> UpstreamError {
     let refused = error.get_ref().and_then(|cause| cause.downcast_ref());
     if let Some(BlockingError::NoThread { .. }) = refused {
@@ -227,9 +235,9 @@ fn lookup_error(error: io::Error) -> UpstreamError {
     }
 }
 
-/// The addresses to try, in order: those of 127.0.0.0/8 first, where exporters usually listen, and
-/// `::1` next. `localhost` is not looked up (RFC 6761 §6.3): many hosts map it to one of the two
-/// loopback addresses only, and exporters listen on either.
+/// The addresses to try, in order: first those of 127.0.0.0/8, where exporters usually listen, then
+/// `::1`, then all others. `localhost` is not looked up (RFC 6761 §6.3): many hosts map it to only
+/// one of the two loopback addresses, and exporters listen on either.
 async fn addresses(
     host: &str,
     port: u16,
@@ -245,7 +253,7 @@ async fn addresses(
     look_up_in_turn(host, port, in_line).await.map_err(lookup_error)
 }
 
-/// Whether a program on this host can listen at the address.
+/// Whether a program on this host can listen on the address.
 fn is_of_this_host(address: &SocketAddr) -> bool {
     let any_port = SocketAddr::new(address.ip(), 0);
     address.ip().is_loopback()
@@ -253,17 +261,17 @@ fn is_of_this_host(address: &SocketAddr) -> bool {
             .is_ok_and(|socket| socket.bind(&any_port.into()).is_ok())
 }
 
-/// Connects to the first address, and to the next only when one *refuses*: then nobody listens
-/// there.
+/// Connects to the first address, and tries the next address only if one *refuses* the connection,
+/// which means that no program listens there.
 ///
-/// On one host each user may listen on an address that the exporter does not use. So an exporter
-/// that is slow to accept must not send the scrape, with its credentials, to somebody else.
+/// On a shared host, any user may listen on an address that the exporter does not use. A slow
+/// exporter must not cause the scrape, with its credentials, to go to another program.
 async fn in_turn(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut refusal = None;
     for &address in addresses {
         match connect(address).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => refusal = Some(error),
-            // No IPv6, say: the refusal tells more.
+            // For example, the host has no IPv6. The refusal is the more helpful error.
             Err(error) => return Err(the_telling_one(refusal, error)),
             Ok(stream) => return Ok(stream),
         }
@@ -271,8 +279,8 @@ async fn in_turn(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(refusal.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-/// Connects to the first address that answers. The next one is tried when one failed, or beside
-/// it when it takes longer than [`STAGGER`] (after RFC 8305).
+/// Connects to the first address that answers. Tries the next address when one fails, or in
+/// parallel when one takes longer than [`STAGGER`] (after RFC 8305).
 async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut untried = addresses.iter();
     let mut attempts: Vec<Attempt> = Vec::with_capacity(addresses.len());
@@ -298,8 +306,8 @@ async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 
 /// Connects to one address.
 ///
-/// On this host the connection is there when the call returns. Then nothing waits for it, which
-/// saves the runtime a timer for `connect-timeout` and a wake-up of its own.
+/// A connection within this host is established when connect(2) returns. In this case nothing waits
+/// for it, which saves the runtime a timer for `connect-timeout` and a wake-up.
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = nonblocking(Domain::for_address(address))?;
     match socket.connect(&address.into()) {
@@ -340,7 +348,7 @@ fn is_in_progress(error: &io::Error) -> bool {
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
-/// The outcome of the first attempt that has one; it is taken out.
+/// The outcome of the first attempt that finishes. The attempt is removed.
 async fn settled(attempts: &mut Vec<Attempt>) -> io::Result<TcpStream> {
     poll_fn(|cx| {
         for index in 0..attempts.len() {
@@ -354,7 +362,8 @@ async fn settled(attempts: &mut Vec<Attempt>) -> io::Result<TcpStream> {
     .await
 }
 
-/// A refusal says more than an address family that the host does not have.
+/// Of two errors, the more helpful one. A refused connection says more than a missing address
+/// family.
 fn the_telling_one(one: Option<io::Error>, two: io::Error) -> io::Error {
     match one {
         Some(one) if one.kind() == io::ErrorKind::ConnectionRefused => one,
@@ -424,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn f03_a_scrape_that_waited_for_the_look_ups_of_other_names_blames_the_proxy() {
+    fn f03_a_scrape_that_waits_for_lookups_of_other_names_blames_the_proxy() {
         let word = |is_waiting| {
             let in_line = InLine::default();
             in_line.set(is_waiting);
@@ -434,15 +443,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f06_addresses_of_this_host_are_told_from_those_of_others() {
-        // The last two are for documentation (RFC 5737, RFC 3849): nobody has them.
+    async fn f06_addresses_of_this_host_are_recognized() {
+        // The last two are reserved for documentation (RFC 5737, RFC 3849). No host has them.
         let addresses =
             parsed(["127.0.0.1:9", "[::1]:9", "127.9.9.9:9", "192.0.2.1:9", "[2001:db8::1]:9"]);
         assert_eq!(addresses.map(|it| is_of_this_host(&it)), [true, true, true, false, false]);
     }
 
     #[tokio::test]
-    async fn f06_the_next_address_of_this_host_is_asked_only_if_the_one_before_refuses() {
+    async fn f06_the_next_address_of_this_host_is_tried_only_if_the_previous_one_refuses() {
         let bound = |address: &str| {
             let socket = nonblocking(Domain::IPV4).expect("a socket");
             let address: SocketAddr = address.parse().expect("an address");
@@ -453,7 +462,7 @@ mod tests {
         let (dead, listening) = (bound("127.0.0.1:0"), bound("127.0.0.2:0"));
         listening.listen(1).expect("a listener");
         let addresses = [&dead, &listening].map(|it| at(it).expect("bound"));
-        let stream = in_turn(&addresses).await.expect("the second takes it");
+        let stream = in_turn(&addresses).await.expect("the second accepts");
         assert_eq!(stream.peer_addr().ok(), Some(addresses[1]));
         let [dead, _] = addresses;
         let refused = in_turn(&[dead, dead]).await.map_err(|it| it.kind());
@@ -461,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kept_it_from_a_connection_is_told_apart() {
+    fn each_connect_error_has_its_own_label() {
         let word =
             |number| Refusal::from(connect_error(io::Error::from_raw_os_error(number))).label();
         for (number, expected) in [

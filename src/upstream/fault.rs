@@ -1,19 +1,20 @@
-//! Errors of the exporter's connection as causes.
+//! Maps I/O errors of the connection to the exporter to their causes.
 
 use std::io;
 
 use crate::error::{Abort, UpstreamError};
 
-/// An error before the head was complete.
+/// The cause of an error before the response head was complete.
 pub(super) fn before_head(error: io::Error) -> UpstreamError {
-    // In TLS 1.3 the exporter judges our certificate after the handshake, as far as we can see.
+    // In TLS 1.3, the exporter verifies our certificate after the handshake is complete on our
+    // side.
     let refusal = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if let Some(alert) = refusal {
         return UpstreamError::Tls(io::Error::other(alert.clone()));
     }
     let kind = error.kind();
     if kind == io::ErrorKind::UnexpectedEof {
-        // TLS without close_notify.
+        // TLS ended without close_notify.
         UpstreamError::Closed
     } else if kind == io::ErrorKind::InvalidData {
         UpstreamError::Garbage(error.into())
@@ -22,11 +23,11 @@ pub(super) fn before_head(error: io::Error) -> UpstreamError {
     }
 }
 
-/// An error in the body.
+/// The cause of an error in the body.
 pub(super) fn in_body(error: &io::Error) -> Abort {
     let kind = error.kind();
     if kind == io::ErrorKind::UnexpectedEof {
-        // TLS without close_notify.
+        // TLS ended without close_notify.
         Abort::ExporterCutShort
     } else if kind == io::ErrorKind::InvalidData {
         Abort::ExporterGarbage

@@ -1,4 +1,4 @@
-//! The head of an exporter's answer.
+//! Reads and parses the head of an exporter's response.
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::{
@@ -10,13 +10,13 @@ use tokio::io::AsyncReadExt;
 use super::{Stream, body::READ_SIZE, fault, tidy};
 use crate::error::{Cause, UpstreamError};
 
-/// Largest head that is accepted, in bytes; also all informational ones together.
+/// Largest head in bytes, including all informational heads before it.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Most header fields.
+/// Limit for the number of header fields.
 const MAX_FIELDS: usize = 100;
 
-/// A head as it arrived.
+/// A parsed head, before any checks.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
@@ -24,18 +24,20 @@ pub(super) struct Head {
     pub(super) headers: HeaderMap,
 }
 
-/// Reads up to the end of the final head, and returns with it the bytes behind it.
+/// Reads up to the end of the final head. Returns the head, and the bytes after it that were
+/// already read.
 ///
-/// Informational heads (RFC 9110 §15.2) are skipped, but for 101, which is the end of HTTP.
+/// Informational heads (RFC 9110 §15.2) are skipped, except 101, which ends HTTP on the connection.
 pub(super) async fn read(stream: &mut Stream) -> Result<(Head, Bytes), UpstreamError> {
     let mut buffer = BytesMut::with_capacity(READ_SIZE);
     let (mut skipped, mut parsed) = (0_usize, 0_usize);
     loop {
-        // Servers skip empty lines before a request (RFC 9112 §2.2); before an answer is nothing.
+        // A server may skip empty lines before a request (RFC 9112 §2.2). Before a response no
+        // empty line is allowed.
         if let Some(b'\r' | b'\n') = buffer.first() {
-            return Err(UpstreamError::Garbage("an empty line before the head".into()));
+            return Err(UpstreamError::Garbage("empty line before the response head".into()));
         }
-        // Parsing anew for each byte of a dripping head would cost its length squared.
+        // Parsing the head again after each byte that arrives would be quadratic in its length.
         let fresh = buffer.len() >= 2 * parsed || ends_a_head(&buffer[parsed.saturating_sub(3)..]);
         let complete = if fresh { parse(&buffer)? } else { None };
         if let Some((head, length)) = complete {
@@ -67,7 +69,8 @@ fn ends_a_head(bytes: &[u8]) -> bool {
         || bytes.windows(3).any(|window| window == b"\n\r\n")
 }
 
-/// A whole head and its length, if it is there.
+/// Parses a complete head and returns it with its length in bytes. `None` if it is not complete
+/// yet.
 fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, UpstreamError> {
     match parse_strictly(bytes) {
         Err(ParseError::Fields(error)) => match end_of_head(bytes) {
@@ -82,9 +85,9 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, UpstreamError> {
     }
 }
 
-/// Why a head was not parsed.
+/// Why a head could not be parsed.
 enum ParseError {
-    /// A field line that [`tidy`] may be able to put right.
+    /// A malformed field line, which [`tidy`] may be able to repair.
     Fields(httparse::Error),
     Other(UpstreamError),
 }
@@ -102,8 +105,8 @@ fn garbage(error: impl Into<Cause>) -> UpstreamError {
     UpstreamError::Garbage(error.into())
 }
 
-/// Field lines as RFC 9112 has them. The status line may end with the status, or have more than one
-/// space before it: curl and Prometheus accept both.
+/// Accepts field lines strictly by RFC 9112. The status line may end after the status, and may have
+/// several spaces before the status: curl and Prometheus accept both.
 fn parse_strictly(bytes: &[u8]) -> Result<Option<(Head, usize)>, ParseError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
@@ -122,7 +125,7 @@ fn parse_strictly(bytes: &[u8]) -> Result<Option<(Head, usize)>, ParseError> {
         Err(error) => return Err(ParseError::Other(garbage(error))),
     };
     let garbage = |error: hyper::http::Error| ParseError::Other(garbage(error));
-    // Both are there in a head that is complete.
+    // A complete head has both.
     let status = StatusCode::from_u16(response.code.unwrap_or_default());
     let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut headers = HeaderMap::with_capacity(response.headers.len());
@@ -138,7 +141,7 @@ fn parse_strictly(bytes: &[u8]) -> Result<Option<(Head, usize)>, ParseError> {
     Ok(Some((Head { status, version, headers }, length)))
 }
 
-/// Where the first empty line ends.
+/// The position after the first empty line.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     let mut end = 0;
     bytes.split_inclusive(|&byte| byte == b'\n').find_map(|line| {

@@ -1,4 +1,4 @@
-//! Names looked up by the system's resolver, on threads.
+//! Looks up names with the system's resolver, on threads.
 
 use std::{
     collections::HashMap,
@@ -14,29 +14,32 @@ use tokio::sync::Semaphore;
 
 use crate::blocking::Threads;
 
-/// Look-ups of one name at once. The resolver can take two minutes for a name whose servers do not
-/// answer, and cannot be interrupted, so a scrape that has timed out leaves a thread behind.
+/// Limit for concurrent lookups of one name. If the name servers do not answer, the resolver takes
+/// up to two minutes and cannot be interrupted. A scrape that times out meanwhile leaves its thread
+/// running.
 const PER_NAME: usize = 4;
 
-/// Look-ups of all names at once. With [`PER_NAME`], more than a hundred names must hang before
-/// another one has to wait.
+/// Limit for concurrent lookups of all names. With [`PER_NAME`], more than a hundred names must
+/// hang before a lookup of another name has to wait.
 const IN_ALL: usize = 512;
 
 static LOOK_UPS: LazyLock<LookUps> = LazyLock::new(|| {
     LookUps::new(IN_ALL, |host, port| (host, port).to_socket_addrs().map(Vec::from_iter))
 });
 
-/// Asks the system's resolver. Loopback addresses come first, `127.0.0.0/8` before `::1`. Dropping
-/// the future abandons the look-up.
+/// Looks up the addresses of `host` with the system's resolver. Loopback addresses come first,
+/// `127.0.0.0/8` before `::1`. Dropping the future abandons the lookup; its thread continues until
+/// the resolver returns.
 ///
 /// # Errors
-/// It has no address for the name, or an [`io::Error`] around a
-/// [`BlockingError`](crate::blocking::BlockingError).
+///
+/// The resolver's error, [`io::ErrorKind::NotFound`] if it returns no address, or an [`io::Error`]
+/// that contains a [`BlockingError`](crate::blocking::BlockingError).
 pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     look_up_in_turn(host, port, &InLine::default()).await
 }
 
-/// The same, and `in_line` says while it runs whether it waits for the look-ups of other names.
+/// Like [`look_up`]. Meanwhile `in_line` says whether the lookup waits for lookups of other names.
 pub(super) async fn look_up_in_turn(
     host: &str,
     port: u16,
@@ -45,7 +48,7 @@ pub(super) async fn look_up_in_turn(
     LOOK_UPS.addresses(host, port, in_line).await
 }
 
-/// Whether a look-up waits for those of other names. Clones are of the same.
+/// Whether a lookup waits for lookups of other names. Clones share the value.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InLine(Arc<AtomicBool>);
 
@@ -64,7 +67,7 @@ type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 struct LookUps<R = Resolve> {
     resolve: Arc<R>,
     threads: Threads,
-    /// The places of each name that is looked up at this moment.
+    /// For each name that is being looked up, its free places.
     names: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
@@ -97,7 +100,7 @@ where
         port: u16,
         in_line: &InLine,
     ) -> io::Result<Vec<SocketAddr>> {
-        // It is never closed, so no error can happen.
+        // The semaphore is never closed, so this cannot fail.
         let place = self.places(host).acquire_owned().await;
         in_line.set(true);
         let (host, begun, resolve) = (host.to_owned(), in_line.clone(), Arc::clone(&self.resolve));
@@ -113,7 +116,7 @@ where
     }
 }
 
-/// Among the others the resolver's order stays (RFC 6724).
+/// Moves loopback addresses to the front. All others keep the resolver's order (RFC 6724).
 fn loopback_first(addresses: &mut [SocketAddr]) {
     addresses.sort_by_key(|address| match address.ip() {
         IpAddr::V4(ip) if ip.is_loopback() => 0,
@@ -141,7 +144,7 @@ mod tests {
     type Looked = io::Result<Vec<SocketAddr>>;
     type Injected = dyn Fn(&str, u16) -> Looked + Send + Sync;
 
-    /// Look-ups that hang for the name `dead`, until the sender is dropped.
+    /// Lookups that hang for the name `dead` until the sender is dropped.
     struct Setup {
         look_ups: Arc<LookUps<Box<Injected>>>,
         hanging: Arc<AtomicUsize>,
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn f06_of_a_name_with_several_addresses_ipv4_loopback_is_first() {
+    fn f06_the_ipv4_loopback_address_of_a_name_comes_first() {
         let parsed = |addresses: [&str; 4]| addresses.map(|it| it.parse::<SocketAddr>().unwrap());
         let mut found = parsed(["[2001:db8::1]:1", "[::1]:1", "192.0.2.1:1", "127.0.1.1:1"]);
         loopback_first(&mut found);
@@ -188,7 +191,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn f03_a_name_whose_look_ups_hang_holds_up_no_other_name() {
+    async fn f03_a_name_whose_lookups_hang_does_not_delay_other_names() {
         let setup = Setup::new(IN_ALL);
         let in_line = InLine::default();
         let dead: Vec<_> = (0..IN_ALL).map(|_| setup.look_up("dead", &InLine::default())).collect();
@@ -196,21 +199,17 @@ mod tests {
         let found = timeout(PATIENCE, setup.look_up("live", &in_line)).await.unwrap().unwrap();
         assert_eq!(found.unwrap().len(), 1);
         assert!(!in_line.is_waiting());
-        assert_eq!(setup.hanging.load(Ordering::SeqCst), PER_NAME, "threads that the name costs");
+        assert_eq!(setup.hanging.load(Ordering::SeqCst), PER_NAME, "threads that the name uses");
         drop(setup.release);
         for look_up in dead {
             look_up.await.unwrap().unwrap();
         }
         setup.look_ups.places("another");
-        assert_eq!(
-            setup.look_ups.names.lock().unwrap().len(),
-            1,
-            "names that are done are dropped"
-        );
+        assert_eq!(setup.look_ups.names.lock().unwrap().len(), 1, "finished names are removed");
     }
 
     #[tokio::test]
-    async fn f03_a_look_up_that_waits_for_other_names_says_so() {
+    async fn f03_a_lookup_that_waits_for_other_names_reports_it() {
         let setup = Setup::new(PER_NAME);
         let (of_dead, of_live) = (InLine::default(), InLine::default());
         let _dead: Vec<_> = (0..PER_NAME).map(|_| setup.look_up("dead", &of_dead)).collect();
@@ -221,7 +220,7 @@ mod tests {
         while !of_live.is_waiting() {
             yield_now().await;
         }
-        assert!(!of_dead.is_waiting(), "it waits for its own name");
+        assert!(!of_dead.is_waiting(), "the lookup waits for its own name");
         drop(setup.release);
         live.await.unwrap().unwrap();
         assert!(!of_live.is_waiting());

@@ -1,11 +1,11 @@
-//! Lets the kernel gather what a fast exporter writes, so that neither side is woken for every
-//! few kilobytes.
+//! Lets the kernel gather the bytes that a fast exporter writes, so that neither side is woken for
+//! every few kilobytes.
 //!
-//! A reader that keeps up with an exporter is woken for each of its writes, and the exporter pays
-//! for that in its `write`. So once a body has proved large, and its reader has found the socket
-//! empty twice within [`HOLD`], the socket counts as readable only with [`GATHER`] bytes in it
-//! (`SO_RCVLOWAT`, socket(7)), at the end of the stream, or after [`HOLD`]. The first bytes, small
-//! bodies and slow exporters never wait.
+//! A reader that keeps up with an exporter is woken by each write of the exporter, and each wake-up
+//! slows the exporter's `write`. The socket therefore becomes readable only with [`GATHER`] bytes
+//! (`SO_RCVLOWAT`, socket(7)), at the end of the stream, or after [`HOLD`]. This starts when a body
+//! has proved to be large and the reader has found the socket empty twice within [`HOLD`]. The
+//! first bytes, small bodies and slow exporters never wait.
 
 use std::{future::Future, pin::Pin, task::Context, time::Duration};
 
@@ -16,38 +16,40 @@ use tokio::{
 
 use super::body::READ_SIZE;
 
-/// Bytes that are worth a wake-up. With half of it a GB of small chunks costs a tenth more.
+/// Number of bytes that justify a wake-up. With half of it, a GB of small chunks costs a tenth
+/// more.
 const GATHER: usize = 2 * READ_SIZE;
 
-/// How long bytes wait for more, at most; the runtime's clock adds up to its tick of 1 ms.
+/// The longest time for which bytes wait for more. The runtime's clock adds up to its tick of 1 ms.
 const HOLD: Duration = Duration::from_millis(1);
 
-/// Bytes that make a body a large one.
+/// Number of bytes from which a body counts as large.
 const LARGE: usize = READ_SIZE;
 
-/// Decides, each time an exporter's socket is empty, with how many bytes it is worth a look again.
+/// Decides, each time the exporter's socket is empty, how many bytes must arrive before the next
+/// wake-up.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Bytes read so far, as long as they are fewer than [`LARGE`].
+    /// Number of bytes read so far.
     received: usize,
-    /// When the socket was found empty last.
+    /// When the socket was last found empty.
     empty_since: Option<Instant>,
-    /// Ends the waiting of bytes that stay few. It is not moved at each read: it looks at
-    /// `empty_since` when it fires.
+    /// Ends the wait if too few bytes arrive. The timer is not moved at each read. Instead, it
+    /// checks `empty_since` when it fires.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the socket waits for [`GATHER`] bytes.
+    /// Whether the socket becomes readable only with [`GATHER`] bytes.
     gathers: bool,
     awaits: bool,
 }
 
 impl Pace {
-    /// Bytes were read.
+    /// Notes that `count` bytes were read.
     pub(super) fn received(&mut self, count: usize) {
         self.received = self.received.saturating_add(count);
         self.awaits = false;
     }
 
-    /// The socket is empty, and wakes the task of `cx` when it is not.
+    /// Notes that the socket is empty. The task of `cx` is woken when the socket is readable again.
     pub(super) fn empty(&mut self, socket: &TcpStream, cx: &mut Context<'_>) {
         if self.received < LARGE {
             return;
@@ -67,7 +69,7 @@ impl Pace {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
         while timer.as_mut().poll(cx).is_ready() {
             if timer.deadline() >= until {
-                // Wakes the task if there is anything to read.
+                // Wakes the task if the socket has any bytes.
                 set_low_water(socket, 1);
                 self.gathers = false;
                 return;
@@ -87,7 +89,7 @@ fn set_low_water(socket: &TcpStream, bytes: usize) -> bool {
     setsockopt(socket, ReceiveLowWater, &bytes).is_ok()
 }
 
-/// Elsewhere `poll` does not look at it, or not that anyone has measured.
+/// On other systems, poll(2) ignores the option or nobody has measured it.
 #[cfg(not(target_os = "linux"))]
 fn set_low_water(_: &TcpStream, _: usize) -> bool {
     false

@@ -1,4 +1,5 @@
-//! The request that an exporter gets: from the configuration, and few things of the scraper's.
+//! Builds the request to an exporter, from the configuration and a few parts of the scraper's
+//! request.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use hyper::{
 
 use crate::{deadline::SCRAPE_TIMEOUT_HEADER, exporter::Exporter};
 
-/// All of the scraper's headers that go on.
+/// The headers of the scraper that are forwarded.
 const FORWARDED: [HeaderName; 3] = [ACCEPT, ACCEPT_ENCODING, USER_AGENT];
 
-/// The request as it is sent. `left` is what remains of the scrape's time.
+/// The bytes of the request. `left` is the remaining time of the scrape.
 ///
-/// All its parts have been checked where they came in: no byte of theirs ends a line.
+/// All parts were validated where they entered the program, so none of them contains a line end.
 pub(super) fn build(
     exporter: &Exporter,
     scraper: &Parts,

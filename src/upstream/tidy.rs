@@ -1,28 +1,28 @@
-//! Field lines that RFC 9112 has a receiver put right: written anew before they are parsed.
+//! Repairs field lines that RFC 9112 tells a receiver to repair, before they are parsed.
 //!
-//! curl and Prometheus read them, so an exporter that sends them is scraped without the proxy too.
-//! Never where they could hide how long a body is: on `Content-Length` and `Transfer-Encoding`
-//! receivers disagree about such lines, and one of them would take another body for the whole one.
+//! curl and Prometheus accept such lines, so the exporter can be scraped without the proxy too.
+//! Lines of `Content-Length` and `Transfer-Encoding` are never repaired: receivers disagree about
+//! them, and one of them would take a truncated body for a complete one.
 
-/// The fields that say where a body ends.
+/// The fields that define where a body ends.
 const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
 
-/// A whole head with its field lines put right. `None` if they cannot be.
+/// Repairs the field lines of a complete head. `None` if they cannot be repaired.
 pub(super) fn head(bytes: &[u8]) -> Option<Vec<u8>> {
     let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let (status_line, lines) = bytes.split_at(end);
     Some([status_line, &fields(lines)?].concat())
 }
 
-/// Field lines with the empty line that ends them, each written as `name: value`:
+/// Rewrites field lines and the empty line that ends them, each as `name: value`:
 ///
-/// - blanks before the colon are removed (RFC 9112 §5.1);
-/// - a line that begins with a blank goes on with the one before, behind one space (§5.2);
-/// - a field with blanks inside its name is left out, since it has no name that could be passed on.
+/// - Blanks before the colon are removed (RFC 9112 §5.1).
+/// - A line that begins with a blank continues the previous line, after one space (§5.2).
+/// - A field with blanks inside its name is omitted, since its name cannot be relayed.
 ///
-/// The parser then decides whether names and values are valid. `None`: a line without a colon, a
-/// blank before the first field, a CR that does not end a line (RFC 9112 §2.2: also in a field that
-/// is left out), or a line to be put right that says how long the body is.
+/// The parser then decides whether names and values are valid. Returns `None` for a line without a
+/// colon, a blank before the first field, a CR that does not end a line (RFC 9112 §2.2; also in a
+/// field that is omitted), or a line in need of repair that defines the length of the body.
 pub(super) fn fields(lines: &[u8]) -> Option<Vec<u8>> {
     let mut tidied = Vec::with_capacity(lines.len());
     let mut lines = lines.split(|&byte| byte == b'\n').map(without_cr).peekable();
@@ -50,11 +50,12 @@ pub(super) fn fields(lines: &[u8]) -> Option<Vec<u8>> {
         }
     }
     tidied.extend_from_slice(b"\r\n");
-    // The empty line, and nothing behind it.
+    // Only the empty line follows.
     lines.eq([b"", b""]).then_some(tidied)
 }
 
-/// Whether a receiver may take a field of this name for one that says how long the body is.
+/// Whether a receiver could take a field with this name for one that defines the length of the
+/// body.
 fn is_framing(name: &[u8]) -> bool {
     let joined: Vec<u8> = name.iter().copied().filter(|&byte| !is_blank(byte)).collect();
     let mut words = name.split(|&byte| is_blank(byte)).chain([&joined[..]]);
@@ -65,7 +66,7 @@ fn without_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Without blanks around it.
+/// The text without surrounding blanks.
 fn trimmed(text: &[u8]) -> &[u8] {
     let start = text.iter().position(|&byte| !is_blank(byte)).unwrap_or(text.len());
     let end = text.iter().rposition(|&byte| !is_blank(byte)).map_or(start, |last| last + 1);
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f21_blanks_before_a_colon_and_folds_are_put_right() {
+    fn f21_blanks_before_a_colon_and_folded_lines_are_repaired() {
         for (lines, tidied) in [
             ("A : b\r\n\r\n", "A: b\r\n\r\n"),
             ("A \t:b\n\n", "A: b\r\n\r\n"),
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn f21_a_line_that_says_how_long_the_body_is_is_never_put_right() {
+    fn f21_a_line_that_defines_the_length_of_the_body_is_never_repaired() {
         for lines in [
             "Content-Length : 4\r\n\r\n",
             "content-length\t: 4\r\n\r\n",

@@ -370,7 +370,7 @@ fn every_refusal_has_constant_words_and_one_record_without_a_secret() {
         fresh.wait_until_read();
     }
     proxy.signal("TERM");
-    proxy.wait_for_log("the drain", |record| record["fields"]["message"] == "draining");
+    proxy.wait_for_log("the drain", |record| record["fields"]["message"] == "draining connections");
     let refusal = ("draining", 503, "shutting down", format!("st: h\r\n{PASSWORD}"));
     assert_constant(&proxy, &mut clients, &pki, &refusal);
     refusals.push(refusal);

@@ -33,7 +33,8 @@ fn assert_ends_as_late(setup: &Setup, refused: u64, client: &mut Client) -> Inst
     let ended = assert_ends_unanswered(client);
     setup.proxy.assert_logged("request refused", refused);
     let lines = setup.proxy.log_lines();
-    let of_this = lines.iter().filter(|line| line.contains("no complete request head within"));
+    let of_this =
+        lines.iter().filter(|line| line.contains("the request head was not complete within"));
     assert_eq!(of_this.count() as u64, refused, "{lines:#?}");
     ended
 }
@@ -99,7 +100,7 @@ fn a_handshake_in_whole_records_of_one_byte_ends_at_the_same_timeout() {
         assert_eq!(bytes, b"", "{version:#x}");
         assert_lasted(ended - begun, HALF_A_SECOND);
     }
-    setup.proxy.assert_logged("TLS handshake ended", 2);
+    setup.proxy.assert_logged("TLS handshake failed", 2);
     setup.assert_serves_a_new_client();
 }
 

@@ -45,7 +45,7 @@ fn exhaust(setup: &Setup, more: usize) -> Vec<TcpStream> {
     setup.proxy.limit_open_files(most);
     let silent = (0..2 * most).map(|_| setup.connect_silently()).collect();
     setup.proxy.wait_for_log("a record that it cannot accept", |record| {
-        record["fields"]["message"] == "cannot accept"
+        record["fields"]["message"] == "cannot accept connections; retrying after a pause"
     });
     silent
 }
@@ -59,8 +59,12 @@ fn without_descriptors_it_waits_at_rest_and_goes_on_by_itself() {
     std::thread::sleep(Duration::from_secs(2));
     let (used, watched) = (setup.proxy.cpu_time() - before, begun.elapsed());
     assert!(used <= watched / 20, "{used:?} of CPU in {watched:?}");
-    let complaints =
-        setup.proxy.log_lines().iter().filter(|line| line.contains("cannot accept")).count();
+    let complaints = setup
+        .proxy
+        .log_lines()
+        .iter()
+        .filter(|line| line.contains("cannot accept connections"))
+        .count();
     assert!(complaints <= 20, "{complaints} records");
     drop(silent);
     setup.assert_serves_a_new_client();
@@ -103,7 +107,9 @@ fn without_a_descriptor_towards_an_exporter_the_scrape_is_refused_as_the_proxys_
             format!("scrapegate_scrapes_total{{exporter=\"{name}\",outcome=\"no_resources\"}}");
         refused.push(series);
     }
-    let is_complaint = |record: &Value| record["fields"]["message"] == "cannot accept";
+    let is_complaint = |record: &Value| {
+        record["fields"]["message"] == "cannot accept connections; retrying after a pause"
+    };
     let waiting = TcpStream::connect(proxy.address()).expect("in the backlog");
     proxy.wait_for_log("a record that it cannot accept", is_complaint);
     proxy.limit_open_files(usual);
@@ -119,7 +125,10 @@ fn without_a_descriptor_towards_an_exporter_the_scrape_is_refused_as_the_proxys_
         assert_eq!(after.value(series), 1.0, "{series}");
     }
     let series = "scrapegate_accept_errors_total{kind=\"no_resources\"}";
-    proxy.assert_logged("cannot accept", after.events_since(&before)[series] as u64);
+    proxy.assert_logged(
+        "cannot accept connections; retrying after a pause",
+        after.events_since(&before)[series] as u64,
+    );
 }
 
 /// D11
@@ -143,7 +152,7 @@ fn with_few_descriptors_silent_connections_keep_neither_a_client_nor_its_exporte
     assert_scrapes(&mut client);
     setup.assert_serves_a_new_client();
     let lines = setup.proxy.log_lines();
-    assert!(!lines.iter().any(|line| line.contains("cannot accept")), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("cannot accept connections")), "{lines:#?}");
 }
 
 /// D11, P14

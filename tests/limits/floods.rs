@@ -55,7 +55,7 @@ fn handshakes_that_fail_are_logged_a_few_a_second_and_counted() {
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
         wait_for_end(&mut stream);
     }
-    assert_bounded(&setup.proxy, "TLS handshake ended", MANY);
+    assert_bounded(&setup.proxy, "TLS handshake failed", MANY);
     setup.assert_serves_a_new_client();
 }
 
@@ -67,7 +67,7 @@ fn connections_that_are_too_many_are_logged_a_few_a_second_and_counted() {
     for _ in 0..MANY {
         wait_for_end(&mut setup.connect_silently());
     }
-    let kind = "connection closed: max-connections-per-ip is reached";
+    let kind = "closing connection: max-connections-per-ip reached";
     assert_bounded(&setup.proxy, kind, MANY);
     assert_scrapes(&mut client);
 }

@@ -92,7 +92,7 @@ fn scrape_beside(setup: &Setup, case: &str, flood: impl FnOnce(&AtomicBool) -> u
         let end = EndOnDrop(&over);
         let flood = scope.spawn(|| flood(&over));
         // The flood is at its height when the proxy has as many of its connections as it lets be.
-        setup.proxy.wait_for_line(&["TLS handshake ended"]);
+        setup.proxy.wait_for_line(&["TLS handshake failed"]);
         for number in 0..SCRAPES {
             outcome.scrape(setup, number, || TcpStream::connect(link.address()));
         }
@@ -204,5 +204,5 @@ fn f27_a_backlog_of_ended_connections_has_room_for_others_and_costs_no_handshake
         samples.events_since(&before) == expected
     });
     let lines = setup.proxy.log_lines();
-    assert!(!lines.iter().any(|line| line.contains("TLS handshake ended")), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("TLS handshake failed")), "{lines:#?}");
 }

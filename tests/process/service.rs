@@ -385,7 +385,7 @@ fn plain_http_on_a_socket_that_is_passed_on_is_for_this_host_all_the_same() {
     assert_eq!(answer(elsewhere), "", "plain HTTP from {elsewhere}");
     proxy.wait_for_log("the reason", |record| {
         let message = record["fields"]["message"].as_str().unwrap_or_default();
-        message == "connection closed: plain HTTP is for loopback addresses only"
+        message == "closing connection: plain HTTP is allowed from loopback addresses only"
     });
     assert!(answer(Ipv4Addr::LOCALHOST.into()).starts_with("HTTP/1.1 200 OK\r\n"));
 }

@@ -75,7 +75,7 @@ impl Setup {
 
     fn wait_until_draining(&self) {
         self.proxy.wait_for_log("the start of the drain", |record| {
-            record["fields"]["message"] == "draining"
+            record["fields"]["message"] == "draining connections"
         });
     }
 
@@ -239,7 +239,7 @@ fn a_scrape_that_still_waits_for_its_exporter_is_aborted_as_shut_down() {
     client.send_get("/prometheus?exporter=silent").expect("sent");
     asks.recv().expect("the exporter is asked");
     proxy.signal("TERM");
-    proxy.wait_for_log("the drain", |record| record["fields"]["message"] == "draining");
+    proxy.wait_for_log("the drain", |record| record["fields"]["message"] == "draining connections");
     proxy.signal("TERM");
     assert_eq!(proxy.wait_exit().code(), Some(0));
     let lines = proxy.log_lines();

@@ -113,7 +113,7 @@ fn weak_keys_and_weak_signatures_are_refused() {
             };
             assert!(is_right, "{name} {version}: {told:?}\n{:#?}", proxy.log_lines());
             refused += u64::from(is_weak);
-            proxy.assert_logged("TLS handshake ended", refused);
+            proxy.assert_logged("TLS handshake failed", refused);
             let response = connect_soundly().get("/prometheus?exporter=e");
             assert_eq!((response.head.status, response.body.bytes), (200, 100), "{response:?}");
             scrapes += 1;

@@ -288,13 +288,13 @@ fn what_waits_in_the_backlog_of_the_old_address_is_answered() {
         });
 
         let (config, assets) = loaded([127, 0, 0, 2]);
-        let Reloaded { listens_anew, .. } = handle.reload(&config, assets).expect("reloaded");
+        let Reloaded { new_address, .. } = handle.reload(&config, assets).expect("reloaded");
         let running = runtime.spawn(server.run());
         for client in &mut clients {
             let answer = String::from_utf8(client.read_to_end()).expect("text");
             assert_eq!(plain::status(&answer), 200, "{answer}");
         }
-        let answer = plain::exchange(listens_anew.expect("another address"), HEALTHY);
+        let answer = plain::exchange(new_address.expect("another address"), HEALTHY);
         assert_eq!(plain::status(&answer), 200, "{answer}");
         handle.shut_down();
         runtime.block_on(running).expect("no panic");

@@ -41,7 +41,7 @@ fn f12_a_ca_out_of_its_time_lets_nobody_in_and_disturbs_no_other() {
             }
         }
         setup.proxy.wait_for_log("why", |record| {
-            record["fields"]["message"] == "TLS handshake ended"
+            record["fields"]["message"] == "TLS handshake failed"
                 && record["fields"]["issuer"] == "CN=a CA out of its time"
                 && record["fields"]["reason"].as_str().is_some_and(|it| it.contains(reason))
         });

@@ -60,7 +60,7 @@ fn a_client_without_a_certificate_is_told_that_one_is_required() {
         setup.assert_refuses(pki.stranger(&[version]), alert);
     }
     let record = setup.proxy.wait_for_log("the end of a handshake", |record| {
-        record["fields"]["message"] == "TLS handshake ended"
+        record["fields"]["message"] == "TLS handshake failed"
     });
     assert!(record["fields"]["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")));
     setup.assert_lets_in(pki.client(BOTH_VERSIONS));

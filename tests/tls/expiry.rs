@@ -251,5 +251,5 @@ fn f13_a_connection_ends_when_the_revocation_list_is_out_of_date() {
         let alert = rustls::AlertDescription::UnknownCA;
         setup.assert_refuses(pki.client(&[version]), alert);
     }
-    says("TLS handshake ended", words);
+    says("TLS handshake failed", words);
 }

@@ -35,7 +35,7 @@ use support::{
 };
 
 /// The message of the record of a handshake that leads to no connection.
-const NO_CONNECTION: &str = "TLS handshake ended";
+const NO_CONNECTION: &str = "TLS handshake failed";
 
 /// A proxy with one exporter, `e`, of a hundred bytes.
 ///
