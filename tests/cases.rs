@@ -1,4 +1,5 @@
-//! `docs/development/cases.md` lists every case that the tests name, and the tests name every case that it lists.
+//! Each case in `docs/development/cases.md` has a test that names it, and each case that a test
+//! names is on that page.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The first letters of the identifiers on the page.
+/// The first letters of the identifiers on the page, one for each section.
 const SECTIONS: &str = "THUDCPF";
 
 fn repository(path: &str) -> PathBuf {
@@ -25,8 +26,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The identifiers in `line`, in upper case: a letter of [`SECTIONS`] and two digits. Lower case
-/// counts only at the start of a function's name, as in `fn u22_a_million_chunks`.
+/// The identifiers in `line`, in upper case: a letter of [`SECTIONS`] and two digits. A lower-case
+/// identifier counts only at the start of a function name, as in `fn u22_a_million_chunks`.
 fn identifiers(line: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     if let Some(name) = line.trim_start().trim_start_matches("async ").strip_prefix("fn ") {
@@ -48,7 +49,8 @@ fn is_identifier(word: &str) -> bool {
         && bytes[1..].iter().all(u8::is_ascii_digit)
 }
 
-/// The identifiers that the tests name, each with a file. Unit tests are in `src`.
+/// The identifiers that tests name, each with one of the files that name it. Unit tests are in
+/// `src`.
 fn named_in_tests() -> BTreeMap<String, PathBuf> {
     let mut files = Vec::new();
     sources(&repository("tests"), &mut files);
@@ -58,7 +60,7 @@ fn named_in_tests() -> BTreeMap<String, PathBuf> {
     for file in files {
         let source = fs::read_to_string(&file).expect("a source file");
         for line in source.lines() {
-            // Elsewhere three such characters may be data.
+            // Outside comments and function names, such a sequence of characters may be data.
             let counts = line.contains("//") || line.contains("fn ");
             named.extend(
                 identifiers(line).into_iter().filter(|_| counts).map(|id| (id, file.clone())),
@@ -68,7 +70,7 @@ fn named_in_tests() -> BTreeMap<String, PathBuf> {
     named
 }
 
-/// The identifiers that have a row.
+/// The identifiers that have a row on the page.
 fn listed() -> BTreeSet<String> {
     let page = fs::read_to_string(repository("docs/development/cases.md")).expect("the page");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| "));

@@ -1,6 +1,7 @@
-//! What the two files may say, and what is said about their mistakes.
+//! Reading `config.ini` and `prometheus_exporters.ini`: accepted values, and the findings for
+//! mistakes.
 //!
-//! Where the cases of the project's list are, as far as they are about the text of the files:
+//! Where to find the cases of the project's list that concern the text of these files:
 //!
 //! | case | fixtures and tests |
 //! |---|---|
@@ -10,9 +11,9 @@
 //! | C12, C13 | `broken-lines`, `ten-mistakes`, `names` |
 //! | C15 | `unknown-keys`, `mistyped-proxy`, `mistyped-plain-http` |
 //! | C17 | `inline-comments` |
-//! | C19 | `every-key`, `invisible`, `backslashes_are_taken_as_they_are` |
-//! | C21, C22 | `times`, `values`, `what_is_no_length_of_time_is_refused_at_each_key` |
-//! | C25 | `values`, `invisible`, `lines_may_end_in_crlf_but_not_in_cr` |
+//! | C19 | `every-key`, `invisible`, `backslashes_are_kept_literally` |
+//! | C21, C22 | `times`, `values`, `every_duration_key_refuses_values_that_are_not_durations` |
+//! | C25 | `values`, `invisible`, `lines_may_end_in_crlf_but_not_in_a_bare_cr` |
 
 #[path = "config/fixtures.rs"]
 mod fixtures;
@@ -25,12 +26,12 @@ use std::path::{Path, PathBuf};
 
 use scrapegate::config::{self, Config, Findings, Sources};
 
-/// The folder with the fixtures.
+/// The folder of the fixtures.
 fn fixtures_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
 }
 
-/// A `config.ini` without a mistake, which names `exporters.ini` beside it.
+/// A `config.ini` without a mistake. It names `exporters.ini` in the same folder.
 const GOOD_CONFIG: &str = "\
 [default]
 certfile = server.crt
@@ -49,7 +50,7 @@ port = 9100
 path = /metrics
 ";
 
-/// Loads two files with these contents from a folder of their own.
+/// Writes both files into a temporary folder and loads them.
 fn load(config: impl AsRef<[u8]>, exporters: impl AsRef<[u8]>) -> (Option<Config>, Findings) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("config.ini"), config).expect("config.ini is written");
@@ -66,7 +67,7 @@ fn load_files(config: &Path, exporters: Option<&Path>) -> (Option<Config>, Findi
     })
 }
 
-/// The findings one a line, each file by its name alone.
+/// The findings, one on each line. Each file is shown by its name only.
 fn rendered(findings: &Findings) -> String {
     findings
         .iter()
@@ -79,14 +80,15 @@ fn rendered(findings: &Findings) -> String {
         .collect()
 }
 
-/// Asserts that two files with these contents have no error, and gives what they say.
+/// Asserts that loading two files with these contents finds no error; returns the result.
 #[track_caller]
 fn good(config: &str, exporters: &str) -> Config {
     let (config, findings) = load(config, exporters);
     config.unwrap_or_else(|| panic!("{findings}"))
 }
 
-/// Asserts the exact findings about two files with these contents, at least one of them an error.
+/// Asserts the exact findings for two files with these contents. At least one finding must be an
+/// error.
 #[track_caller]
 fn bad(config: impl AsRef<[u8]>, exporters: impl AsRef<[u8]>, expected: &str) {
     let (config, findings) = load(config, exporters);

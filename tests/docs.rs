@@ -1,5 +1,5 @@
-//! The docs say what is so: their examples load, and their tables have every key, status, word,
-//! option and metric, and no other.
+//! The docs match the code: their examples load, and their tables list exactly the keys, statuses,
+//! outcome labels, options and metrics that the code has.
 
 mod support;
 
@@ -14,7 +14,7 @@ use scrapegate::upstream::{Connector, Stream};
 use support::memory::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-/// A file of this repository.
+/// The text of a file in this repository.
 fn repository(path: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
@@ -28,7 +28,7 @@ fn scrapegate(folder: &Path, arguments: &[&str]) -> Output {
         .expect("the binary runs")
 }
 
-/// What stands between `start` and the next `end`.
+/// The text between `start` and the next `end`.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("no {start:?}"));
     rest.split_once(end).unwrap_or_else(|| panic!("no {end:?} after {start:?}")).0
@@ -60,7 +60,7 @@ fn first_cells<'a>(page: &'a str, heading: &str) -> BTreeSet<&'a str> {
 }
 
 #[test]
-fn the_examples_of_the_guide_are_those_in_packaging() {
+fn the_examples_of_the_guide_match_those_in_packaging() {
     for (name, file, language) in [
         ("installation", "config.ini", "ini"),
         ("installation", "prometheus_exporters.ini", "ini"),
@@ -84,7 +84,7 @@ fn the_examples_load_without_a_finding() {
     let certs = scrapegate(folder.path(), &["certs", "--out", "tls", "--host", "localhost"]);
     assert!(certs.status.success(), "{certs:?}");
     let check = scrapegate(folder.path(), &["check", "--config", "config.ini"]);
-    // Root sees a row with the user.
+    // For root, `check` adds a row with the user.
     let said = String::from_utf8_lossy(&check.stdout).replace("user    root\n", "");
     assert!(check.status.success(), "{check:?}");
     assert!(
@@ -97,7 +97,7 @@ fn the_examples_load_without_a_finding() {
 }
 
 #[test]
-fn every_key_has_its_row_and_every_row_its_key() {
+fn the_tables_list_exactly_the_keys() {
     let source = repository("src/config/keys.rs");
     let (config, exporters) =
         (page("reference/config-ini.md"), page("reference/prometheus-exporters-ini.md"));
@@ -114,7 +114,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
 }
 
 #[test]
-fn every_status_has_its_row_and_every_row_its_status() {
+fn the_table_lists_exactly_the_statuses() {
     let page = page("reference/http-api.md");
     let [source, enrol, unchecked] =
         ["src/error.rs", "src/error/enrol.rs", "src/error/unchecked.rs"].map(repository);
@@ -159,7 +159,7 @@ fn every_status_has_its_row_and_every_row_its_status() {
 }
 
 #[test]
-fn every_word_that_the_log_has_for_an_outcome_is_explained() {
+fn every_outcome_label_in_the_log_is_explained() {
     let pages =
         ["http-api", "logs", "metrics"].map(|name| page(&format!("reference/{name}.md"))).concat();
     let files = ["src/error.rs", "src/error/abort.rs", "src/error/enrol.rs"];
@@ -174,14 +174,14 @@ fn every_word_that_the_log_has_for_an_outcome_is_explained() {
     }
 }
 
-/// What `scrapegate` prints.
+/// The output of `scrapegate` with these arguments.
 fn printed(arguments: &[&str]) -> String {
     let output = scrapegate(Path::new("."), arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// The long options of a command, as its `--help` has them.
+/// The long options of a command, as listed by its `--help`.
 fn options_of(command: &str) -> BTreeSet<String> {
     printed(&[command, "--help"])
         .lines()
@@ -194,7 +194,7 @@ fn options_of(command: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// All commands, as `--help` has them.
+/// All commands, as listed by `--help`.
 fn commands() -> BTreeSet<String> {
     between(&printed(&["--help"]), "Commands:\n", "\n\n")
         .lines()
@@ -216,7 +216,7 @@ fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
 }
 
 #[test]
-fn every_command_has_its_row_with_every_option_of_it() {
+fn every_command_has_a_row_with_all_of_its_options() {
     let page = page("reference/command-line.md");
     let mut seen = BTreeSet::new();
     for row in rows(&page, "# Command line") {
@@ -225,7 +225,7 @@ fn every_command_has_its_row_with_every_option_of_it() {
         let name = usage.split(|c: char| !c.is_ascii_lowercase()).next().expect("a name");
         seen.insert(name.to_owned());
         if options.starts_with('[') {
-            // A table of its own, which is compared below.
+            // These options have their own table, which another test compares.
             continue;
         }
         let code = options.split('`').skip(1).step_by(2);
@@ -273,7 +273,7 @@ fn the_manual_page_has_every_option_and_the_exit_codes_of_the_docs() {
 }
 
 #[test]
-fn there_are_completions_for_every_command_in_every_shell() {
+fn every_shell_has_completions_for_every_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = printed(&["completions", shell]);
         for command in commands() {
@@ -286,7 +286,7 @@ fn there_are_completions_for_every_command_in_every_shell() {
 }
 
 #[test]
-fn every_option_of_probe_has_its_row_and_every_row_its_option() {
+fn the_table_lists_exactly_the_options_of_probe() {
     let page = page("reference/command-line.md");
     let options = options_of("probe");
     assert!(options.len() > 8, "{options:?}");
@@ -295,7 +295,7 @@ fn every_option_of_probe_has_its_row_and_every_row_its_option() {
     assert_eq!(rows, options);
 }
 
-/// Our own metrics after one scrape: all there are.
+/// Our own metrics after one scrape. This includes every metric.
 async fn own_metrics() -> String {
     let (stream, mut scraper) = duplex(1000);
     let proxy = Proxy::new(Connector::other(|_| {
@@ -312,7 +312,7 @@ async fn own_metrics() -> String {
     proxy.page()
 }
 
-/// Each family's type, and the labels of its samples but for a histogram's bounds.
+/// The type of each family, and the labels of its samples. `le` is left out.
 fn families(page: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let mut families = BTreeMap::new();
     let mut name = String::new();
@@ -336,7 +336,7 @@ fn is_name(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_own_metric_has_its_row_with_its_type_and_labels() {
+async fn every_own_metric_has_a_row_with_its_type_and_labels() {
     let page = page("reference/metrics.md");
     let code = |cell: &str| -> BTreeSet<String> {
         cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -350,12 +350,12 @@ async fn every_own_metric_has_its_row_with_its_type_and_labels() {
 }
 
 #[tokio::test]
-async fn alerts_and_dashboard_ask_for_nothing_that_is_not_there() {
+async fn alerts_and_dashboard_use_only_metrics_that_exist() {
     let page = own_metrics().await;
     let series = page.lines().filter(|line| !line.starts_with('#'));
     let mut known: BTreeSet<&str> =
         series.filter_map(|line| line.split(['{', ' ']).next()).collect();
-    // Prose may name a histogram.
+    // The text may also name a histogram without a suffix.
     let families = families(&page);
     known.extend(families.keys().map(String::as_str));
     let dashboard = repository("packaging/grafana/scrapegate.json");
@@ -379,18 +379,18 @@ async fn alerts_and_dashboard_ask_for_nothing_that_is_not_there() {
 }
 
 #[test]
-fn the_dashboard_has_no_two_panels_in_one_place() {
+fn the_panels_of_the_dashboard_do_not_overlap() {
     let dashboard: serde_json::Value =
         serde_json::from_str(&repository("packaging/grafana/scrapegate.json")).expect("JSON");
     let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
     for panel in dashboard["panels"].as_array().expect("panels") {
         let title = &panel["title"];
-        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: its id is taken");
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: duplicate id");
         let place = |key: &str| panel["gridPos"][key].as_u64().expect("a place");
         for x in place("x")..place("x") + place("w") {
-            assert!(x < 24, "{title} is too far to the right");
+            assert!(x < 24, "{title} is outside the grid");
             for y in place("y")..place("y") + place("h") {
-                assert!(taken.insert((x, y)), "{title} is upon another");
+                assert!(taken.insert((x, y)), "{title} overlaps another panel");
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The judge is judged: the scripted exporter and the strict scraper without a proxy between them.
+//! Tests of the test harness: the scripted exporter and the strict scraper, without a proxy between
+//! them.
 //!
-//! Other tests take `End::Complete` and the hash for granted; here the scraper sees every way in
-//! which an exporter can fall short.
+//! Other tests rely on `End::Complete` and on the hash. Here the scraper sees each way in which an
+//! exporter can truncate a response.
 
 mod support;
 
@@ -16,7 +17,8 @@ use support::{
 
 const MIB: u64 = 1 << 20;
 
-/// What a scraper receives from an exporter that runs `script` after it has read the request.
+/// The response that a scraper receives from an exporter that reads the request and then runs
+/// `script`.
 fn receive(
     script: impl Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static,
 ) -> Received {
@@ -31,7 +33,7 @@ fn receive(
 }
 
 #[test]
-fn a_whole_body_is_complete_and_has_the_hash_of_what_was_sent() {
+fn a_complete_body_has_the_hash_of_the_sent_bytes() {
     for kind in [Kind::Text, Kind::Opaque] {
         for framing in [Framing::Chunked(4096), Framing::ContentLength] {
             let len = 3 * MIB + 17;
@@ -53,7 +55,7 @@ fn a_text_body_has_exactly_its_length_and_ends_in_a_newline() {
 }
 
 #[test]
-fn no_two_blocks_of_a_body_are_equal() {
+fn all_blocks_of_a_body_differ() {
     let received = receive(|it| it.answer("", Framing::ContentLength, Body::text(64 * 1024)));
     let mut lines: Vec<&[u8]> = received.start.chunks(64).collect();
     lines.sort_unstable();
@@ -62,7 +64,7 @@ fn no_two_blocks_of_a_body_are_equal() {
 }
 
 #[test]
-fn a_body_short_of_its_content_length_is_incomplete() {
+fn a_body_shorter_than_its_content_length_is_incomplete() {
     let short = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n123456789";
     let received = receive(move |it| it.send(short).and_then(|()| it.end()));
     assert_eq!(received.end, End::Incomplete(Cut::CloseNotify));
@@ -74,7 +76,7 @@ fn a_body_short_of_its_content_length_is_incomplete() {
 }
 
 #[test]
-fn a_chunked_body_without_its_last_chunk_is_incomplete_wherever_it_is_cut() {
+fn a_chunked_body_cut_anywhere_before_its_last_chunk_is_incomplete() {
     let whole = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let head = whole.find("3\r\n").expect("a chunk");
     for cut in head..whole.len() {
@@ -86,13 +88,13 @@ fn a_chunked_body_without_its_last_chunk_is_incomplete_wherever_it_is_cut() {
 }
 
 #[test]
-fn a_body_that_only_the_connection_ends_is_not_complete_for_a_strict_scraper() {
+fn a_close_delimited_body_is_never_complete_to_the_strict_scraper() {
     let received = receive(|it| it.answer("", Framing::UntilClose, Body::text(100)));
     assert!(matches!(received.end, End::Incomplete(Cut::BadFraming(_))), "{received:?}");
 }
 
 #[test]
-fn an_exporter_can_stall_until_it_is_told_to_go_on() {
+fn an_exporter_can_stall_until_its_gate_opens() {
     let gate = Gate::default();
     let pki = Pki::new();
     let script_gate = gate.clone();

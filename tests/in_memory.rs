@@ -1,4 +1,5 @@
-//! A whole scrape without a socket: the seam that benchmarks, count gates and fuzz targets use.
+//! A complete scrape without a socket: the interface that benchmarks, count gates and fuzz targets
+//! use.
 
 mod support;
 
@@ -25,7 +26,7 @@ use tokio::{
 const REQUEST: &[u8] =
     b"GET /prometheus?exporter=n&a=b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
-/// What a scraper gets over a pipe, when exporters are reached as `connector` does.
+/// The bytes that a scraper gets over a pipe if exporters are reached through `connector`.
 async fn scraped(connector: Connector) -> String {
     let (stream, mut scraper) = duplex(1000);
     let proxy = Proxy::new(connector);
@@ -38,7 +39,7 @@ async fn scraped(connector: Connector) -> String {
     tokio::join!(proxy.serve(stream), scraping).1
 }
 
-/// Answers with a body longer than all pipes, once the whole request is there.
+/// Reads the whole request, then answers with a body longer than all pipes together.
 async fn answer(mut exporter: DuplexStream) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -64,14 +65,14 @@ async fn a_whole_scrape_runs_without_a_socket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_cannot_be_made_is_a_failed_connect() {
+async fn a_connector_error_is_a_failed_connect() {
     let connector = Connector::other(|_| Err(io::ErrorKind::ConnectionRefused.into()));
     let answer = scraped(connector).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert!(answer.contains("refused"), "{answer}");
 }
 
-/// Has all of its answer at once, is dry for one look, and is at its end at the next.
+/// The first read returns the whole answer, the second is pending, the third is the end.
 #[derive(Debug)]
 struct CutShort(&'static [u8], bool);
 
@@ -92,9 +93,9 @@ impl AsyncRead for CutShort {
     }
 }
 
-/// U12, when it is known early enough.
+/// U12: the truncation is known before the head is sent.
 #[tokio::test(start_paused = true)]
-async fn an_end_right_behind_the_first_bytes_is_a_502_and_no_abort() {
+async fn an_exporter_that_closes_right_after_the_first_bytes_is_a_502_and_not_an_abort() {
     let connector = Connector::other(|_| {
         let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na_metric 1\n";
         Ok(Stream::other(join(CutShort(cut, false), sink())))
@@ -103,24 +104,24 @@ async fn an_end_right_behind_the_first_bytes_is_a_502_and_no_abort() {
     assert!(answer.starts_with("HTTP/1.1 502 exporter cut its answer short\r\n"), "{answer}");
 }
 
-/// The budget of a scrape of `memory::exporter`, and what the runtime's timer adds at most.
+/// The deadline of a scrape of `memory::exporter`, up to the largest error of the runtime's timer.
 const DUE: std::ops::RangeInclusive<Duration> =
     PATIENCE..=PATIENCE.saturating_add(Duration::from_millis(2));
 
-/// Reaches an exporter that sends `answer` and falls silent.
+/// A connector whose exporter sends `answer` and then stalls.
 fn silent_after(answer: &'static str) -> Connector {
     Connector::other(move |_| {
         let (proxy, mut exporter) = duplex(1000);
         tokio::spawn(async move {
             exporter.write_all(answer.as_bytes()).await.expect("an answer sent");
-            // Open until the proxy ends it.
+            // Stays open until the proxy closes it.
             let _ = exporter.read_to_end(&mut Vec::new()).await;
         });
         Ok(Stream::other(proxy))
     })
 }
 
-/// I8, before the head.
+/// I8: the deadline before the head.
 #[tokio::test(start_paused = true)]
 async fn without_a_first_byte_it_is_504_at_the_deadline_to_the_millisecond() {
     for answer in ["", "HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"] {
@@ -131,7 +132,7 @@ async fn without_a_first_byte_it_is_504_at_the_deadline_to_the_millisecond() {
     }
 }
 
-/// I8, in the body.
+/// I8: the deadline in the body.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_stalls_is_aborted_at_the_deadline_to_the_millisecond() {
     for answer in [
@@ -147,14 +148,14 @@ async fn a_body_that_stalls_is_aborted_at_the_deadline_to_the_millisecond() {
     }
 }
 
-/// I8, with a scraper that reads the head and nothing more.
+/// I8: the deadline with a scraper that reads the head and nothing more.
 #[tokio::test(start_paused = true)]
 async fn a_scraper_that_does_not_read_is_ended_at_the_deadline_to_the_millisecond() {
     let connector = Connector::other(|_| {
         let (proxy, mut exporter) = duplex(1000);
         tokio::spawn(async move {
             let body = "a_metric 1\n".repeat(10_000);
-            // Fails when the proxy ends it.
+            // Fails when the proxy closes the connection.
             let _ = exporter.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{body}").as_bytes()).await;
         });
         Ok(Stream::other(proxy))
@@ -176,7 +177,7 @@ async fn a_scraper_that_does_not_read_is_ended_at_the_deadline_to_the_millisecon
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scrape_that_a_shutdown_ends_is_counted_as_such() {
+async fn a_scrape_aborted_by_shutdown_is_counted_as_shutdown() {
     let (stream, mut scraper) = duplex(1000);
     let proxy = Proxy::new(silent_after("HTTP/1.1 200 OK\r\n\r\na_metric 1\n"));
     let in_flight = "scrapegate_scrapes_in_flight{exporter=\"n\"}";
@@ -195,7 +196,7 @@ async fn a_scrape_that_a_shutdown_ends_is_counted_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_is_read_byte_by_byte_is_given_up_after_the_stall_timeout() {
+async fn a_refusal_that_the_client_reads_byte_by_byte_is_aborted_at_the_stall_timeout() {
     let (stream, mut scraper) = duplex(10);
     let proxy = Proxy::new(Connector::other(|_| Err(io::ErrorKind::ConnectionRefused.into())));
     let begun = Instant::now();
@@ -213,12 +214,15 @@ async fn a_refusal_that_is_read_byte_by_byte_is_given_up_after_the_stall_timeout
     };
     let (served, answer) = tokio::join!(serving, dripping);
     assert!(DUE.contains(&served), "{served:?}");
-    assert!(answer.starts_with(b"HTTP/1.1 502 ") && !answer.ends_with(b"\n"), "not cut short");
+    assert!(
+        answer.starts_with(b"HTTP/1.1 502 ") && !answer.ends_with(b"\n"),
+        "the refusal was read to its end"
+    );
 }
 
 /// T36
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_head_was_on_its_way_when_its_client_was_dismissed_is_refused() {
+async fn a_request_is_refused_if_its_client_loses_access_while_its_head_arrives() {
     let (stream, mut scraper) = duplex(1000);
     let proxy = Proxy::new(Connector::other(|_| panic!("an exporter was asked")));
     let activity = memory::activity();
@@ -226,7 +230,7 @@ async fn a_request_whose_head_was_on_its_way_when_its_client_was_dismissed_is_re
     let asking = async {
         let (half, rest) = REQUEST.split_at(20);
         scraper.write_all(half).await.expect("half a head sent");
-        // With the clock paused, until the proxy has read it.
+        // The clock is paused, so this returns only after the proxy has read the half and is idle.
         sleep(Duration::from_millis(1)).await;
         activity.dismiss();
         scraper.write_all(rest).await.expect("the rest sent");

@@ -1,6 +1,7 @@
-//! 200 MB through the real binary over mutual TLS: byte for byte the same, with memory flat.
+//! 200 MB through the real binary over mutual TLS: the body arrives unchanged and memory stays
+//! flat.
 //!
-//! Not shown here: speed, and what a scraper that reads slowly costs.
+//! These tests do not measure speed or the cost of a slow scraper.
 
 mod support;
 
@@ -12,13 +13,13 @@ use support::{
     proxy::Proxy,
 };
 
-/// The scrape that brings the proxy to its working set.
+/// Size of the first scrape, which lets the proxy allocate what it needs for any scrape.
 const WARM_UP: u64 = 1_000_000;
 const LARGE: u64 = 200_000_000;
-/// By how much the peak of the resident memory may grow from one to the other.
+/// The largest allowed growth of peak resident memory between the small scrape and the large one.
 const FLAT_KIB: u64 = 8 * 1024;
 
-/// Answers with as many bytes as the parameter `bytes` of the request asks for.
+/// Answers with as many bytes as the request's parameter `bytes` says.
 fn body_of_the_asked_length(headers: &'static str, framing: Framing, kind: Kind) -> impl Script {
     move |conversation: &mut Conversation| {
         let request = conversation.read_request()?;
@@ -29,7 +30,8 @@ fn body_of_the_asked_length(headers: &'static str, framing: Framing, kind: Kind)
     }
 }
 
-/// Scrapes a small body and a large one through a new proxy, and checks hash, end and memory.
+/// Scrapes a small body and a large one through a new proxy; checks the hash, the end and the
+/// memory.
 fn assert_streamed(pki: &Pki, exporter: &Exporter, kind: Kind) -> Vec<(String, String)> {
     let section = exporter.section("large");
     let proxy =
@@ -49,8 +51,8 @@ fn assert_streamed(pki: &Pki, exporter: &Exporter, kind: Kind) -> Vec<(String, S
     scrape(WARM_UP);
     let before = proxy.peak_rss_kib();
     let headers = scrape(LARGE);
-    // Linux shows the larger of a peak that it updates now and then and of the present, which may
-    // be less than what it showed before.
+    // Linux reports the larger of the current size and a peak that it updates only occasionally. A
+    // later report can therefore be lower than an earlier one.
     let grown = proxy.peak_rss_kib().saturating_sub(before);
     assert!(grown <= FLAT_KIB, "the peak memory grew by {grown} KiB, from {before} KiB");
     headers
@@ -80,7 +82,7 @@ fn a_large_body_with_content_length_arrives_whole_with_memory_flat_and_keeps_its
 }
 
 #[test]
-fn a_large_body_that_only_the_connection_ends_arrives_whole_with_memory_flat() {
+fn a_large_close_delimited_body_arrives_whole_with_memory_flat() {
     let pki = Pki::new();
     let framing = Framing::UntilClose;
     let exporter = Exporter::start(body_of_the_asked_length("", framing, Kind::Text));
@@ -89,7 +91,7 @@ fn a_large_body_that_only_the_connection_ends_arrives_whole_with_memory_flat() {
 }
 
 #[test]
-fn a_large_gzip_body_arrives_as_it_is_with_memory_flat() {
+fn a_large_gzip_body_arrives_unchanged_with_memory_flat() {
     let pki = Pki::new();
     let headers = "Content-Type: text/plain; version=0.0.4\r\nContent-Encoding: gzip\r\n";
     let framing = Framing::Chunked(2048);

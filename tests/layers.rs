@@ -1,8 +1,8 @@
-//! Imports point one way: a module uses only those of the layers below its own.
+//! Imports point one way: a module uses only modules of lower layers.
 
 use std::{collections::HashMap, fs, path::Path};
 
-/// Lowest first. Modules of one layer do not know each other.
+/// Lowest layer first. Modules of the same layer do not import each other.
 const LAYERS: [&[&str]; 13] = [
     &[
         "blocking",
@@ -31,10 +31,10 @@ const LAYERS: [&[&str]; 13] = [
     &["cli"],
 ];
 
-/// Pairs within one layer that are meant.
+/// Imports within one layer that are intended.
 const SIDEWAYS: [(&str, &str); 1] = [("server", "assets")];
 
-/// Every `crate::module` that the code of a file names.
+/// Each `crate::module` in the code of a file.
 fn modules_used(source: &str) -> Vec<&str> {
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
     let mut used = Vec::new();
@@ -54,7 +54,7 @@ fn modules_used(source: &str) -> Vec<&str> {
         if braced == 0 {
             continue;
         }
-        // Inside `use crate::{…}` a name on the first level is a module.
+        // Inside `use crate::{…}`, a name at the first level is a module.
         for (at, c) in rest.char_indices() {
             match c {
                 '{' => braced += 1,

@@ -1,6 +1,7 @@
-//! The Debian package, as far as it can be looked at without one: the script that keeps it off the
-//! agent's port, the drop-in, and what lintian is told. `.ci/run` builds it, has lintian read it,
-//! installs it (`packaging/test-deb`) and boots it (`packaging/test-boot`).
+//! The parts of the Debian package that can be tested without building it: the script that keeps
+//! scrapegate off the agent's port, the drop-in, and the lintian overrides. `.ci/run` builds the
+//! package, runs lintian, installs the package (`packaging/test-deb`) and boots it
+//! (`packaging/test-boot`).
 
 use std::{
     collections::BTreeSet,
@@ -21,10 +22,11 @@ fn read(file: &str) -> String {
     fs::read_to_string(packaging(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// A host as `check-port` sees it: two files, the kernel's lists of sockets, and the agent's unit.
+/// A host as `check-port` sees it: both `config.ini` files, the kernel's socket tables, and the
+/// agent's unit.
 struct Host(TempDir);
 
-/// What `systemctl` says about the agent's unit.
+/// The state of the agent's unit according to `systemctl`.
 #[derive(Clone, Copy, Debug)]
 struct Agent {
     is_enabled: bool,
@@ -40,7 +42,7 @@ const OWN: &str = "etc/scrapegate/config.ini";
 const AGENTS: &str = "etc/openitcockpit-agent/config.ini";
 
 impl Host {
-    /// `own` and `agent` are the files' contents; an absent one is `None`.
+    /// `own` and `agent` are the contents of the files. `None` means that the file is missing.
     fn new(own: &str, agent: Option<&str>, unit: Agent) -> Self {
         let host = Self(tempfile::tempdir().expect("a temporary folder"));
         host.write(OWN, own);
@@ -69,13 +71,13 @@ impl Host {
         fs::write(path, text).expect("written");
     }
 
-    /// Replaces the kernel's lists by one without IPv6.
+    /// Replaces the kernel's socket tables by one for IPv4 only.
     fn switch_ipv6_off(&self) {
         fs::remove_file(self.path("proc")).expect("removed");
         self.write("proc/net/tcp", &fs::read_to_string("/proc/net/tcp").expect("readable"));
     }
 
-    /// What it says if the port belongs to something else.
+    /// The message of `check-port` if another program uses the port.
     #[track_caller]
     fn conflict(&self, when: &str) -> Option<String> {
         let path = std::env::var("PATH").expect("a path");
@@ -99,7 +101,7 @@ impl Host {
     }
 }
 
-/// A port that nobody listens on.
+/// A port without a listener.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     listener.local_addr().expect("an address").port()
@@ -110,10 +112,10 @@ fn with_port(port: u16) -> String {
 }
 
 #[test]
-fn f33_a_port_that_the_agent_has_is_left_to_it() {
+fn f33_scrapegate_does_not_take_the_agents_port() {
     let port = free_port();
     let own = with_port(port);
-    // As the agent's file may be written: other case, other sections with a port, no blanks, CRLF.
+    // Variants of the agent's file: other case, other sections with a port, no blanks, CRLF.
     for agent in [
         own.clone(),
         format!(
@@ -124,7 +126,8 @@ fn f33_a_port_that_the_agent_has_is_left_to_it() {
         let words = format!("the openITCOCKPIT agent uses port {port} (");
         assert!(runs.conflict("install").is_some_and(|it| it.starts_with(&words)), "{agent}");
         assert!(runs.conflict("start").is_some_and(|it| it.contains(&words)), "{agent}");
-        // A disabled agent is no reason not to start; a new installation still waits for a decision.
+        // A disabled agent does not prevent a start. A new installation still needs a decision by
+        // the administrator.
         let disabled = Host::new(&own, Some(&agent), Agent::DISABLED);
         assert!(disabled.conflict("install").is_some(), "{agent}");
         assert_eq!(disabled.conflict("start"), None, "{agent}");
@@ -132,13 +135,13 @@ fn f33_a_port_that_the_agent_has_is_left_to_it() {
 }
 
 #[test]
-fn f33_an_agent_that_is_enabled_or_about_to_run_keeps_its_port() {
+fn f33_an_agent_that_is_enabled_or_about_to_start_keeps_its_port() {
     let own = with_port(free_port());
     for (is_enabled, state, reason) in [
-        // Stopped for an upgrade, or waiting for the next boot.
+        // Stopped for an upgrade, or not started until the next boot.
         (true, "inactive", Some("is enabled")),
         (true, "failed", Some("is enabled")),
-        // As systemd calls a unit that waits for its restart.
+        // The state that systemd reports while a unit waits for its restart.
         (false, "activating", Some("is activating")),
         (false, "active", Some("is active")),
         (false, "reloading", Some("is reloading")),
@@ -158,7 +161,7 @@ fn f33_an_agent_that_is_enabled_or_about_to_run_keeps_its_port() {
 }
 
 #[test]
-fn f33_the_port_is_read_however_its_line_is_written() {
+fn f33_the_port_is_found_in_every_spelling_of_its_line() {
     for (own, port) in [
         ("[default]\nport = 4000 # was 3334\n", 4000),
         ("[default]\nport: 4000\n", 4000),
@@ -177,14 +180,14 @@ fn f33_the_port_is_read_however_its_line_is_written() {
 }
 
 #[test]
-fn f33_the_default_of_both_programs_is_the_same_port() {
+fn f33_both_programs_have_the_same_default_port() {
     let neither = Host::new("[default]\naddress = ::\n", Some("[default]\n"), Agent::RUNS);
     assert!(neither.conflict("start").is_some_and(|it| it.contains("port 3333 (")));
     assert!(read("debian/config.ini").contains("\nport = 3333\n"));
 }
 
 #[test]
-fn f33_a_port_that_nobody_else_has_is_used() {
+fn f33_a_free_port_is_used() {
     let port = free_port();
     for agent in [None, Some(with_port(port - 1))] {
         let host = Host::new(&with_port(port), agent.as_deref(), Agent::RUNS);
@@ -193,20 +196,20 @@ fn f33_a_port_that_nobody_else_has_is_used() {
 }
 
 #[test]
-fn f33_a_port_that_another_program_listens_on_stops_a_new_installation_only() {
+fn f33_another_programs_listener_stops_only_a_new_installation() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(address).expect("bound");
         let port = listener.local_addr().expect("an address").port();
         let host = Host::new(&with_port(port), None, Agent::DISABLED);
         let said = host.conflict("install").expect("a conflict");
         assert_eq!(said, format!("another program listens on port {port}\n"));
-        // Before a start it may be the own socket, which systemd holds.
+        // Before a start, the listener may be our own socket, which systemd keeps open.
         assert_eq!(host.conflict("start"), None);
     }
 }
 
 #[test]
-fn f33_a_listener_is_seen_on_a_host_without_ipv6() {
+fn f33_a_listener_is_found_on_a_host_without_ipv6() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = listener.local_addr().expect("an address").port();
     let host = Host::new(&with_port(port), None, Agent::DISABLED);
@@ -215,9 +218,9 @@ fn f33_a_listener_is_seen_on_a_host_without_ipv6() {
     assert_eq!(said, format!("another program listens on port {port}\n"));
 }
 
-/// The message has the lines of the files that the package brings.
+/// The message quotes lines that the files of the package contain.
 #[test]
-fn f33_the_two_lines_to_change_are_there() {
+fn f33_the_message_names_lines_that_the_files_have() {
     let postinst = read("debian/postinst");
     for (file, before, after) in [
         ("config.ini", "port = 3333", "port = 3334"),
@@ -225,8 +228,9 @@ fn f33_the_two_lines_to_change_are_there() {
     ] {
         let own = read(&format!("debian/{file}"));
         assert_eq!(own.lines().filter(|line| *line == before).count(), 1, "{file}");
-        let is_told = |line: &str| line.contains(&format!("/{file} ")) && line.ends_with(after);
-        assert!(postinst.lines().any(is_told), "{file}: {postinst}");
+        let names_the_line =
+            |line: &str| line.contains(&format!("/{file} ")) && line.ends_with(after);
+        assert!(postinst.lines().any(names_the_line), "{file}: {postinst}");
     }
     for script in ["postinst", "postrm", "check-port"] {
         let checked = Command::new("sh").arg("-n").arg(packaging("debian").join(script)).output();
@@ -238,7 +242,7 @@ fn f33_the_two_lines_to_change_are_there() {
 /// With `PrivateUsers=yes` the capability works only for files whose owner and group exist in the
 /// unit's user namespace.
 #[test]
-fn f33_the_drop_in_undoes_what_keeps_the_agents_files_from_being_read() {
+fn f33_the_drop_in_lets_the_service_read_the_agents_files() {
     let unit = read("systemd/scrapegate.service");
     let drop_in = read("examples/openitcockpit-agent.conf");
     let has = |text: &str, line: &str| text.lines().any(|it| it == line);
@@ -248,7 +252,7 @@ fn f33_the_drop_in_undoes_what_keeps_the_agents_files_from_being_read() {
         assert!(has(&drop_in, &format!("{set}=CAP_DAC_READ_SEARCH")), "{set}");
     }
     assert!(has(&drop_in, "ExecStart=") && has(&drop_in, "ExecCondition="));
-    // The drop-in in the guide can be pasted: the same lines, except for the program's path.
+    // The drop-in in the guide can be pasted. It has the same lines, except for the program's path.
     let page = fs::read_to_string(packaging("../docs/guide/openitcockpit.md")).expect("UTF-8");
     let is_drop_in = |block: &&str| block.contains("ExecCondition=\n");
     let block = page.split("```").find(is_drop_in).expect("the drop-in");
@@ -261,15 +265,15 @@ fn f33_the_drop_in_undoes_what_keeps_the_agents_files_from_being_read() {
 }
 
 #[test]
-fn f34_the_symbols_are_in_a_package_of_their_own() {
+fn f34_debug_symbols_are_in_a_separate_package() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let manifest = fs::read_to_string(manifest).expect("UTF-8");
     assert!(manifest.contains("\ndbgsym = true\n"), "cargo-deb leaves them in the program");
-    assert!(manifest.contains("\ndebug = \"line-tables-only\"\n"), "there are no symbols");
+    assert!(manifest.contains("\ndebug = \"line-tables-only\"\n"), "no debug symbols");
 }
 
 #[test]
-fn f34_every_lintian_override_has_its_reason() {
+fn f34_every_lintian_override_has_a_reason() {
     let overrides = read("debian/lintian-overrides");
     let (mut tags, mut reasons, mut is_comment) = (BTreeSet::new(), 0, false);
     for line in overrides.lines() {
@@ -282,13 +286,13 @@ fn f34_every_lintian_override_has_its_reason() {
             is_comment = true;
         }
     }
-    // Those of one tag are in a row, below one comment.
+    // The overrides of one tag follow each other, below one comment.
     assert_eq!(u32::try_from(tags.len()), Ok(reasons), "{overrides}");
     assert!(reasons > 0);
 }
 
 #[test]
-fn f34_the_changelog_of_the_package_is_of_this_version() {
+fn f34_the_package_changelog_is_for_this_version() {
     let expected = format!("scrapegate ({}-1) ", env!("CARGO_PKG_VERSION"));
     let changelog = read("debian/changelog");
     assert!(changelog.starts_with(&expected), "{changelog}");

@@ -1,4 +1,4 @@
-//! A mistake of ours in one request ends its connection and no other.
+//! A panic while one request is handled ends only the connection of that request.
 
 mod support;
 
@@ -30,7 +30,7 @@ use tokio::{
 
 const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// An exporter that sends these bytes. Reading on panics once the fuse is lit.
+/// An exporter that sends these bytes. Once the fuse is lit, the next read panics.
 #[derive(Debug)]
 struct Mined {
     bytes: io::Cursor<&'static str>,
@@ -72,7 +72,7 @@ impl AsyncWrite for Mined {
     }
 }
 
-/// The second connection to the exporter panics when it is made, the third in its body.
+/// The second connection to the exporter panics while it is made, the third while its body is read.
 fn mined(fuse: oneshot::Receiver<()>) -> Connector {
     let (made, fuse) = (AtomicUsize::new(0), Mutex::new(Some(fuse)));
     Connector::other(move |_| {
@@ -89,7 +89,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where records go.
+/// A buffer for the log records.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -117,7 +117,7 @@ impl Written {
     }
 }
 
-/// Asks, and reads until this is the end of what came.
+/// Sends a request and reads until the received bytes end with `end`.
 async fn read_to(scraper: &mut DuplexStream, end: &str) -> String {
     scraper.write_all(REQUEST).await.expect("a request sent");
     let mut answer = Vec::new();
@@ -134,14 +134,15 @@ async fn scrape(scraper: &mut DuplexStream) {
 
 /// P16
 #[test]
-fn a_panic_ends_its_connection_only_and_is_logged_and_counted_once() {
+fn a_panic_ends_only_its_connection_and_is_logged_and_counted_once() {
     let written = Written::default();
     let writer = written.clone();
     let format = tracing_subscriber::fmt().json().with_writer(move || writer.clone());
     format.try_init().expect("the only subscriber");
     log_panics();
 
-    // One thread for all connections: whatever one does to it, the others see.
+    // One worker thread for all connections, so that damage by one connection would show in the
+    // others.
     let workers = Workers::start(NonZeroUsize::new(1)).expect("a thread");
     let (light, fuse) = oneshot::channel();
     let proxy = Arc::new(Proxy::new(mined(fuse)));
@@ -166,13 +167,13 @@ fn a_panic_ends_its_connection_only_and_is_logged_and_counted_once() {
         let mut rest = String::new();
         scraper.read_to_string(&mut rest).await.expect("the end");
 
-        // Over the connection that was there, and over a new one; also the only slot of the
-        // exporter was given back.
+        // Over the existing connection and over a new one. This also shows that the exporter's only
+        // slot was released.
         scrape(&mut other).await;
         scrape(&mut connect()).await;
         (unanswered, head + &rest)
     });
-    // From here on a panic is a failed test again.
+    // A later panic fails the test again.
     drop(std::panic::take_hook());
 
     assert_eq!(unanswered, "");
@@ -182,7 +183,7 @@ fn a_panic_ends_its_connection_only_and_is_logged_and_counted_once() {
     let causes: Vec<_> = panics.iter().map(|record| record["cause"].as_str()).collect();
     assert_eq!(causes, [Some("mine in the connect"), Some("mine in the\n\u{1b}[31mbody")]);
     assert!(panics[0]["at"].as_str().is_some_and(|at| at.contains("panics.rs:")), "{panics:?}");
-    // The scraper has the last byte before the record of it is written.
+    // The scraper gets the last byte before the record of the scrape is written.
     let limit = Instant::now() + PATIENCE;
     let mut scrapes = written.records("scrape");
     while scrapes.len() < 5 && Instant::now() < limit {

@@ -1,7 +1,7 @@
-//! What scrapers cost that stop reading, or read in drops: a bounded piece of memory each, whatever
-//! the body's size, and nobody else's time.
+//! The cost of scrapers that stop reading or read slowly: bounded memory for each, independent of
+//! the body size, and no delay for other scrapers.
 //!
-//! Not shown here: what the kernel holds for them in its socket buffers.
+//! These tests do not measure the kernel's socket buffers.
 
 mod support;
 
@@ -24,13 +24,14 @@ use support::{
 
 const READERS: u64 = 128;
 const BODY: u64 = 200_000_000;
-/// Of an exporter's sockets, in bytes: else hundreds of them fill all that the kernel has for TCP
-/// (`tcp_mem`).
+/// Send buffer of each exporter socket, in bytes. With the default size, hundreds of sockets would
+/// use up the kernel's memory for TCP (`tcp_mem`).
 const SEND_BUFFER: usize = 64 * 1024;
 /// The bound in docs/operations/performance.md: at most 0.3 MiB for each scrape.
 const KIB_A_SCRAPE: u64 = 3 * 1024 / 10;
 
-/// The resident memory once it has stopped changing for half a second.
+/// The resident memory after it has not changed for half a second. Memory has no event to wait for,
+/// so this polls.
 fn settled_rss_kib(proxy: &Proxy) -> u64 {
     let pause = Duration::from_millis(50);
     let (mut last, mut unchanged, mut waited) = (0, 0, Duration::ZERO);
@@ -63,30 +64,30 @@ fn assert_bounded(framing: Framing) {
         client
     };
 
-    // The first one brings what is there once: threads, the allocator's arenas.
+    // The first scrape allocates what the process needs only once: threads, the allocator's arenas.
     let _first = connect();
     let before = settled_rss_kib(&proxy);
     let readers: Vec<Client> = (0..READERS).map(|_| connect()).collect();
     let each = (settled_rss_kib(&proxy) - before) / READERS;
     drop(readers);
     assert!(each <= KIB_A_SCRAPE, "{each} KiB for each scraper that stopped reading");
-    assert!(each >= 16, "only {each} KiB each: they have not stopped yet");
+    assert!(each >= 16, "only {each} KiB each: the scrapers have not stopped yet");
 }
 
 #[test]
-fn a_scraper_that_stops_reading_a_chunked_body_costs_a_bounded_piece_of_memory() {
+fn a_scraper_that_stops_reading_a_chunked_body_costs_bounded_memory() {
     assert_bounded(Framing::Chunked(4096));
 }
 
 #[test]
-fn a_scraper_that_stops_reading_small_chunks_costs_a_bounded_piece_of_memory() {
-    // More of them than one vectored write takes, and some too small to be passed on where they lie.
+fn a_scraper_that_stops_reading_small_chunks_costs_bounded_memory() {
+    // More chunks than one vectored write takes, and some too small to be passed on without a copy.
     assert_bounded(Framing::Chunked(2048));
     assert_bounded(Framing::Chunked(100));
 }
 
 #[test]
-fn a_scraper_that_stops_reading_a_body_with_content_length_costs_a_bounded_piece_of_memory() {
+fn a_scraper_that_stops_reading_a_body_with_content_length_costs_bounded_memory() {
     assert_bounded(Framing::ContentLength);
 }
 
@@ -95,10 +96,10 @@ fn a_scraper_that_stops_reading_a_body_with_content_length_costs_a_bounded_piece
 fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
     const MANY: usize = 1000;
     const MOST_KIB: u64 = 256 * 1024;
-    /// Where the exporters' threads, a thousand too, want the processor at the same time, it takes
-    /// them longer.
+    /// Longer than the usual 5 s, because the exporters' threads, also a thousand, compete for the
+    /// processor.
     const REST: Duration = if cfg!(debug_assertions) { PATIENCE } else { Duration::from_secs(5) };
-    // Two descriptors for each of them are in this process.
+    // Two descriptors for each reader are in the test's own process.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
     let pki = Pki::new();
@@ -132,12 +133,14 @@ fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
             });
             times.collect::<Vec<Duration>>()
         });
-        // Bytes below TLS: that each socket takes a few more is all that counts.
+        // Reads below TLS: only the few bytes that each read frees in the socket matter.
         for client in readers.iter().cycle().take_while(|_| !control.is_finished()) {
             match client.socket().read(&mut [0; 2048]) {
-                // A process that was stopped and goes on.
+                // The process was stopped and continued.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => assert!(read.expect("more of the body") > 0, "a slow reader was given up"),
+                read => {
+                    assert!(read.expect("more of the body") > 0, "a slow reader was disconnected")
+                }
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -151,8 +154,9 @@ fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
     drop(readers);
     proxy.assert_at_rest_within(REST, fds);
 
-    // The allocator keeps what they had for the next ones, who need no more. (`benches/siege` has it
-    // keep nothing, and finds that all is given back.)
+    // The allocator keeps the freed memory for the next readers, which need no more.
+    // (`benches/siege` configures the allocator to keep nothing, and finds that all memory is
+    // released.)
     let kept = settled_rss_kib(&proxy);
     drop((0..MANY / 5).map(|_| begin()).collect::<Vec<_>>());
     proxy.assert_at_rest_within(REST, fds);

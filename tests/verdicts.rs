@@ -1,7 +1,7 @@
-//! What `probe` says of a body agrees with the table of what Prometheus and promtool make of it.
+//! The verdict of `probe` on a body agrees with the table of verdicts by Prometheus and promtool.
 //!
-//! The table is data: `tests/data/verdicts.txt`. `tests/real/verdicts.rs` compares it with the real
-//! Prometheus and promtool; this needs neither of them.
+//! The table is `tests/data/verdicts.txt`. `tests/real/verdicts.rs` compares it with the real
+//! Prometheus and promtool; this test needs neither.
 
 use scrapegate::exposition::{Acceptance, Format, Reader, Statistics};
 
@@ -17,7 +17,7 @@ fn read<'a>(row: &'a Row, pieces: impl Iterator<Item = &'a [u8]>) -> Statistics 
     reader.finish()
 }
 
-/// Whether the target would be up in Prometheus 2.42, and in Prometheus 3.
+/// Whether the target would be up in Prometheus 2.42 and in Prometheus 3.
 fn ups(acceptance: Acceptance) -> (bool, bool) {
     match acceptance {
         Acceptance::Whole | Acceptance::InPart => (true, true),
@@ -27,7 +27,7 @@ fn ups(acceptance: Acceptance) -> (bool, bool) {
 }
 
 #[test]
-fn f25_the_verdict_agrees_with_prometheus_and_promtool_on_every_body_of_the_table() {
+fn f25_the_verdict_agrees_with_prometheus_and_promtool_on_each_body_of_the_table() {
     let rows = rows();
     assert!(rows.len() >= 60, "{}", rows.len());
     let mut wrong = Vec::new();
@@ -41,7 +41,8 @@ fn f25_the_verdict_agrees_with_prometheus_and_promtool_on_every_body_of_the_tabl
         if row.samples.is_some_and(|samples| samples != found.samples) {
             wrong.push(format!("{place}\n  {} samples", found.samples));
         }
-        // Behind a NUL there is nothing to compare: what Prometheus ignores, we do not look at.
+        // Prometheus ignores everything after a NUL, and `probe` does not read it. Nothing to
+        // compare.
         let is_compared = found.acceptance() != Acceptance::InPart;
         if row.promtool_reads.is_some_and(|reads| reads != found.promtool.is_none()) && is_compared
         {
@@ -52,7 +53,7 @@ fn f25_the_verdict_agrees_with_prometheus_and_promtool_on_every_body_of_the_tabl
 }
 
 #[test]
-fn f25_the_verdict_does_not_depend_on_how_a_body_arrives() {
+fn f25_the_verdict_does_not_depend_on_how_a_body_is_split() {
     for row in &rows() {
         let whole = read(row, std::iter::once(&*row.body));
         for size in [1, 2, 3, 5] {
@@ -62,7 +63,7 @@ fn f25_the_verdict_does_not_depend_on_how_a_body_arrives() {
 }
 
 #[test]
-fn f25_the_table_has_the_bodies_that_the_field_found() {
+fn f25_the_table_contains_the_bodies_of_the_bug_reports() {
     let rows = rows();
     for (body, is_up) in [
         (&b"a{b=\"1\",b=\"2\"} 1\n"[..], false),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What code waits with: for a future, for a thread, for the clock, for the file system.
+/// The calls by which code waits for a future, a thread, the clock or the file system.
 const WAITS: [&str; 17] = [
     "spawn_blocking",
     "thread::Builder",
@@ -42,7 +42,7 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Whether the code of a file waits, its comments and tests aside.
+/// Whether the code of a file waits. Comments and tests do not count.
 fn waits(source: &str) -> bool {
     let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(all(test, unix))]\nmod tests {"];
     let end = tests.iter().filter_map(|start| source.find(start)).min();
@@ -53,7 +53,7 @@ fn waits(source: &str) -> bool {
 }
 
 #[test]
-fn the_page_names_each_file_that_waits_and_no_other() {
+fn the_page_lists_exactly_the_files_that_wait() {
     let page = fs::read_to_string(Path::new(ROOT).join("docs/development/architecture.md"))
         .expect("the page");
     let named: BTreeSet<String> = page
@@ -73,7 +73,7 @@ fn the_page_names_each_file_that_waits_and_no_other() {
 }
 
 #[test]
-fn a_comment_does_not_wait_and_neither_does_a_test() {
+fn comments_and_tests_do_not_count_as_waiting() {
     assert!(waits("fn f() {\n    g().await;\n}"));
     assert!(!waits("let x = self.awaited;"));
     assert!(!waits("// g().await\n#[cfg(test)]\nmod tests {\n    g().await;\n}"));

@@ -1,4 +1,4 @@
-//! Every `*.good.ini` and `*.bad.ini` with its exact findings in `*.expected`.
+//! Each `*.good.ini` and `*.bad.ini` has exactly the findings in its `*.expected` file.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{fixtures_folder, load_files, rendered};
 
-/// Checks all fixtures of `folder`; `load` makes two files of one.
+/// Checks all fixtures of `folder`. `load` creates both files from one fixture and loads them.
 fn check(folder: &str, load: impl Fn(&Path) -> (bool, String)) {
     let mut checked = [0, 0];
     let mut failures = String::new();
@@ -20,7 +20,7 @@ fn check(folder: &str, load: impl Fn(&Path) -> (bool, String)) {
         }
         checked[usize::from(good)] += 1;
         let expected = fs::read_to_string(file.with_extension("expected"));
-        // A good file may do without: it has no warnings then.
+        // A good fixture may have no `*.expected` file. It must then have no warnings.
         let expected = if good {
             expected.unwrap_or_default()
         } else {
@@ -44,7 +44,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn each_config_ini_has_exactly_its_findings() {
+fn each_config_ini_fixture_has_exactly_its_findings() {
     let exporters = fixtures_folder().join("exporters/minimal.good.ini");
     check("daemon", |config| {
         let (config, findings) = load_files(config, Some(&exporters));
@@ -53,7 +53,7 @@ fn each_config_ini_has_exactly_its_findings() {
 }
 
 #[test]
-fn each_exporters_file_has_exactly_its_findings() {
+fn each_exporters_fixture_has_exactly_its_findings() {
     let config = fixtures_folder().join("daemon/minimal.good.ini");
     check("exporters", |exporters| {
         let (config, findings) = load_files(&config, Some(exporters));

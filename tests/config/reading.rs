@@ -1,5 +1,5 @@
-//! What is, and is not, a file that can be read (C01; `tests/process/files.rs` has the files that
-//! these name).
+//! Which files can be read as configuration (C01). `tests/process/files.rs` tests the files that
+//! the configuration names.
 
 use std::{fs, path::Path, time::Instant};
 
@@ -7,7 +7,7 @@ use scrapegate::config::{self, Sources};
 
 use crate::{GOOD_CONFIG, GOOD_EXPORTERS, bad, good, load, load_files, rendered};
 
-/// Asserts the one finding about `prepare`d `config.ini`.
+/// Asserts the one finding for a `config.ini` that `prepare` creates.
 #[cfg(unix)]
 #[track_caller]
 fn unreadable(prepare: impl FnOnce(&Path), expected: &str) {
@@ -18,13 +18,13 @@ fn unreadable(prepare: impl FnOnce(&Path), expected: &str) {
     let (config, findings) = load_files(&file, None);
     assert!(config.is_none());
     assert_eq!(rendered(&findings), format!("config.ini: error: {expected}\n"));
-    // The whole path is named, too.
+    // The finding also contains the full path.
     assert!(findings.to_string().starts_with(&file.display().to_string()));
     assert!(start.elapsed().as_secs() < 5);
 }
 
 #[cfg(unix)]
-mod what_is_no_file {
+mod not_a_regular_file {
     use std::{os::unix::fs::symlink, os::unix::net::UnixListener, process::Command};
 
     use super::*;
@@ -68,7 +68,7 @@ mod what_is_no_file {
     }
 
     #[test]
-    fn a_dangling_link_is_an_error() {
+    fn a_dangling_symlink_is_an_error() {
         unreadable(
             |file| symlink("nowhere", file).expect("the link is made"),
             "a symbolic link that points to nothing",
@@ -76,7 +76,7 @@ mod what_is_no_file {
     }
 
     #[test]
-    fn a_loop_of_links_is_an_error() {
+    fn a_symlink_loop_is_an_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("config.ini");
         symlink("config.ini", &file).expect("the link is made");
@@ -87,7 +87,7 @@ mod what_is_no_file {
     }
 
     #[test]
-    fn a_file_that_cannot_be_reached_is_an_error_with_its_path() {
+    fn an_inaccessible_file_is_an_error_with_its_path() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("no-folder"), "").expect("the file is written");
         let file = folder.path().join("no-folder/config.ini");
@@ -98,7 +98,7 @@ mod what_is_no_file {
     }
 
     #[test]
-    fn a_link_to_a_file_is_read_but_relative_paths_start_at_the_link() {
+    fn a_symlinked_config_is_read_and_relative_paths_resolve_from_the_link() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("real")).expect("the directory is made");
@@ -112,7 +112,7 @@ mod what_is_no_file {
 
 /// C01.
 #[test]
-fn more_than_a_mebibyte_is_too_large_and_a_mebibyte_is_not() {
+fn a_file_may_have_one_mebibyte_and_not_a_byte_more() {
     let mut text = GOOD_CONFIG.to_owned();
     text += &"#".repeat(1024 * 1024 - text.len());
     good(&text, GOOD_EXPORTERS);
@@ -123,13 +123,13 @@ fn more_than_a_mebibyte_is_too_large_and_a_mebibyte_is_not() {
 
 /// C04.
 #[test]
-fn a_byte_that_is_not_utf_8_is_named_by_its_offset() {
+fn invalid_utf_8_is_reported_with_its_byte_offset() {
     let expected = "exporters.ini:2: error: not UTF-8: the byte at offset 5 begins no character\n";
     bad(GOOD_CONFIG, b"[n]\n#\xff\n", expected);
 }
 
 #[test]
-fn f10_utf_16_is_named_with_what_to_do() {
+fn f10_utf_16_is_reported_with_the_remedy() {
     let utf16 = "exporters.ini: error: the file is UTF-16 text; save it as UTF-8\n";
     for text in [&b"\xff\xfe[\0n\0]\0"[..], b"\xfe\xff\0[\0n\0]", b"[\0n\0]\0", b"\0[\0n\0]"] {
         bad(GOOD_CONFIG, text, utf16);
@@ -150,7 +150,7 @@ fn one_byte_order_mark_is_skipped_and_a_second_is_an_error() {
 
 /// C07.
 #[test]
-fn lines_may_end_in_crlf_but_not_in_cr() {
+fn lines_may_end_in_crlf_but_not_in_a_bare_cr() {
     let crlf = |text: &str| text.replace('\n', "\r\n");
     let config = good(&crlf(GOOD_CONFIG), &crlf(GOOD_EXPORTERS));
     assert_eq!(config.exporters[0].path.as_str(), "/metrics");
@@ -171,7 +171,7 @@ fn lines_may_end_in_crlf_but_not_in_cr() {
 }
 
 #[test]
-fn the_last_line_needs_no_end() {
+fn the_last_line_needs_no_line_ending() {
     let config = good(GOOD_CONFIG.trim_end(), GOOD_EXPORTERS.trim_end());
     assert_eq!(config.exporters[0].path.as_str(), "/metrics");
 }
@@ -183,7 +183,7 @@ fn lines_may_be_indented() {
 }
 
 #[test]
-fn both_files_are_reported_at_once_in_their_order() {
+fn mistakes_in_both_files_are_reported_together_in_file_order() {
     let config = format!("{GOOD_CONFIG}client-auth = maybe\n");
     let (loaded, findings) = load(config, "[node]\nport = 0\npath = /\n");
     assert!(loaded.is_none());
@@ -196,7 +196,7 @@ fn both_files_are_reported_at_once_in_their_order() {
 }
 
 #[test]
-fn a_missing_exporters_file_is_an_error_unless_prometheus_is_off() {
+fn a_missing_exporters_file_is_an_error_unless_prometheus_is_disabled() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("config.ini");
     fs::write(&file, GOOD_CONFIG).expect("config.ini is written");
@@ -212,7 +212,7 @@ fn a_missing_exporters_file_is_an_error_unless_prometheus_is_off() {
 }
 
 #[test]
-fn without_a_config_the_exporters_file_of_the_command_line_is_still_checked() {
+fn the_exporters_file_of_the_command_line_is_checked_even_without_a_config_ini() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let exporters = folder.path().join("exporters.ini");
     fs::write(&exporters, "[node]\n").expect("exporters.ini is written");
@@ -222,7 +222,7 @@ fn without_a_config_the_exporters_file_of_the_command_line_is_still_checked() {
 }
 
 #[test]
-fn an_exporters_file_that_is_not_written_yet_is_read_like_one_that_is() {
+fn exporters_text_in_memory_is_read_like_a_file() {
     let (exporters, findings) = config::exporters_in(GOOD_EXPORTERS);
     let names: Vec<_> = exporters.iter().map(|exporter| exporter.name.value.as_str()).collect();
     assert_eq!((names, findings.is_empty()), (vec!["node"], true), "{findings}");
@@ -238,7 +238,7 @@ fn an_exporters_file_that_is_not_written_yet_is_read_like_one_that_is() {
 }
 
 #[test]
-fn exporters_are_found_through_the_config_or_by_the_command_line() {
+fn the_exporters_file_is_named_by_config_ini_or_by_the_command_line() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
     fs::write(path("config.ini"), GOOD_CONFIG).expect("config.ini is written");

@@ -1,4 +1,4 @@
-//! What the values mean once they are read.
+//! The meaning of the values that were read.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -35,7 +35,7 @@ fn in_fixtures(path: &str) -> PathBuf {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_manual() {
+fn the_defaults_match_the_manual() {
     let config = good(GOOD_CONFIG, GOOD_EXPORTERS);
     assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 3333)));
     assert_eq!(config.tls_level, TlsLevel::Intermediate);
@@ -72,7 +72,7 @@ fn the_defaults_are_those_of_the_manual() {
 }
 
 #[test]
-fn every_key_of_config_ini_is_heard() {
+fn every_key_of_config_ini_takes_effect() {
     let config = fixture("every-proxy-key.good.ini", "minimal.good.ini");
     assert_eq!(config.listen.to_string(), "[::1]:9443");
     assert_eq!(config.tls_level, TlsLevel::Modern);
@@ -99,7 +99,7 @@ fn every_key_of_config_ini_is_heard() {
 }
 
 #[test]
-fn enrolment_uses_the_files_of_the_agent() {
+fn enrolment_uses_the_agents_files() {
     let config = fixture("agent-3.5.config.good.ini", "minimal.good.ini");
     let files = tls(&config);
     let enrolment = files.enrolment.as_ref().expect("try-autossl is on");
@@ -119,7 +119,7 @@ fn enrolment_uses_the_files_of_the_agent() {
 }
 
 #[test]
-fn a_relative_autossl_file_starts_at_the_config_and_a_default_one_in_the_autossl_folder() {
+fn relative_autossl_files_resolve_from_config_ini_and_defaults_from_the_autossl_folder() {
     let text = "[default]\ntry-autossl = 1\nautossl-folder = ssl\nautossl-key-file = own.key\n\
          [prometheus]\nenabled = off\n";
     let config = good(text, "");
@@ -130,7 +130,7 @@ fn a_relative_autossl_file_starts_at_the_config_and_a_default_one_in_the_autossl
 }
 
 #[test]
-fn enrolment_can_be_narrowed() {
+fn enrolment_can_be_restricted() {
     let config = fixture("enrolment-narrowed.good.ini", "minimal.good.ini");
     let allowed = |address: &str| {
         let address: IpAddr = address.parse().expect("an address");
@@ -145,7 +145,7 @@ fn enrolment_can_be_narrowed() {
 }
 
 #[test]
-fn every_key_of_the_exporters_file_is_heard() {
+fn every_key_of_the_exporters_file_takes_effect() {
     let config = fixture("minimal.good.ini", "every-key.good.ini");
     let [node, plain, disabled] = &config.exporters[..] else {
         panic!("three exporters were configured");
@@ -176,9 +176,9 @@ fn every_key_of_the_exporters_file_is_heard() {
 }
 
 #[test]
-fn an_own_key_outdoes_its_alternative_in_default() {
+fn a_key_of_a_section_overrides_its_alternative_in_default() {
     let config =
-        fixture("minimal.good.ini", "an-own-key-outdoes-its-alternative-in-default.good.ini");
+        fixture("minimal.good.ini", "a-section-key-overrides-its-alternative-in-default.good.ini");
     let [socket, token] = &config.exporters[..] else {
         panic!("two exporters were configured");
     };
@@ -189,7 +189,7 @@ fn an_own_key_outdoes_its_alternative_in_default() {
 }
 
 #[test]
-fn the_command_line_outdoes_the_files() {
+fn the_command_line_overrides_the_files() {
     let sources = |config: &str, listen: &str| Sources {
         config: Some(in_fixtures("daemon").join(config)),
         exporters: Some(in_fixtures("exporters/minimal.good.ini")),
@@ -199,7 +199,7 @@ fn the_command_line_outdoes_the_files() {
     let config = config.unwrap_or_else(|| panic!("{findings}"));
     assert_eq!(config.listen.to_string(), "127.0.0.2:0");
 
-    // Plain text is judged by where it really listens.
+    // The rule for plain HTTP applies to the address that is really used.
     let (config, _) = config::load(&sources("plain-http-on-loopback.good.ini", "10.0.0.1:1"));
     assert!(config.is_none());
     let (config, _) = config::load(&sources("plain-http-on-loopback.good.ini", "[::1]:1"));
@@ -233,7 +233,7 @@ fn a_key_may_be_written_in_any_case_and_with_underscores() {
 }
 
 #[test]
-fn secrets_are_not_printed() {
+fn debug_output_shows_no_secrets() {
     let config = GOOD_CONFIG.replace("[default]\n", "[default]\nauth = user:hunter2\n");
     let config = good(&config, GOOD_EXPORTERS);
     assert!(config.basic_auth.is_some());
@@ -241,7 +241,7 @@ fn secrets_are_not_printed() {
 }
 
 #[test]
-fn ten_mistakes_are_ten_findings() {
+fn ten_mistakes_give_ten_findings() {
     let folder = fixtures_folder();
     let (config, findings) = load_files(
         &folder.join("daemon/minimal.good.ini"),
@@ -255,7 +255,7 @@ fn ten_mistakes_are_ten_findings() {
 
 /// C19.
 #[test]
-fn backslashes_are_taken_as_they_are() {
+fn backslashes_are_kept_literally() {
     for path in [r"/m\x000d\x000aX:y", r"/\0", r"/C:\new", r"/\n\r\t", r"/\u{0}", r"/a\\b", r"/\"] {
         let exporters = GOOD_EXPORTERS.replace("/metrics", path);
         let config = good(GOOD_CONFIG, &exporters);
@@ -268,7 +268,7 @@ fn backslashes_are_taken_as_they_are() {
 
 /// C21.
 #[test]
-fn what_is_no_length_of_time_is_refused_at_each_key() {
+fn every_duration_key_refuses_values_that_are_not_durations() {
     for key in ["interval", "timeout", "connect-timeout"] {
         for value in [
             "0",

@@ -1,4 +1,4 @@
-//! How the body of a `POST` is framed, and how long it may take.
+//! The body of a `POST` to `/autotls`: its framing, its size limit and its timeout.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use crate::{
     support::{plain, plain::Plain},
 };
 
-/// A `POST` with these header lines, and nothing behind its head.
+/// The head of a `POST` with these header lines, without a body.
 fn head(lines: &str) -> String {
     format!("POST /autotls HTTP/1.1\r\nHost: h\r\n{lines}\r\n")
 }
 
 #[test]
-fn a_body_has_one_length_and_it_is_small() {
+fn a_body_needs_exactly_one_content_length_within_the_limit() {
     let host = Host::new();
     for (lines, line) in [
         ("", "411 Length Required"),
@@ -42,7 +42,7 @@ fn a_body_has_one_length_and_it_is_small() {
 }
 
 #[test]
-fn a_client_that_waits_to_be_told_to_go_on_is_told() {
+fn a_client_that_expects_100_continue_gets_it() {
     let host = Host::new();
     let request = head("Content-Length: 2\r\nExpect: 100-continue\r\n") + "{}";
     let answer = plain::exchange(host.address(), request);
@@ -51,7 +51,7 @@ fn a_client_that_waits_to_be_told_to_go_on_is_told() {
 }
 
 #[test]
-fn a_whole_body_of_the_largest_size_is_read_and_the_connection_ends_behind_it() {
+fn a_body_of_the_maximum_size_is_read_and_the_connection_is_then_closed() {
     let host = Host::new();
     let body = "x".repeat(64 * 1024);
     let request = head(&format!("Content-Length: {}\r\n", body.len())) + &body;
@@ -62,7 +62,7 @@ fn a_whole_body_of_the_largest_size_is_read_and_the_connection_ends_behind_it() 
 }
 
 #[test]
-fn a_slow_body_has_as_long_as_a_head_has() {
+fn a_slow_body_is_bounded_by_header_timeout() {
     let host = Host::with("", "enrol-key = ecdsa\nheader-timeout = 1\n", |_| ());
     let mut slow = Plain::connect(host.address());
     let begun = Instant::now();
@@ -75,7 +75,7 @@ fn a_slow_body_has_as_long_as_a_head_has() {
 }
 
 #[test]
-fn a_body_that_breaks_off_changes_nothing() {
+fn a_truncated_body_changes_nothing() {
     let host = Host::new();
     host.signing_request("/autotls");
     let before = host.files();

@@ -1,4 +1,4 @@
-//! Files that are there when the process starts, or are gone when it reloads.
+//! Enrolment files that already exist at the start, or are missing at a reload.
 
 use std::{fs, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn the_files_of_an_agent_are_used_as_they_are() {
+fn the_files_of_an_enrolled_agent_serve_without_enrolment() {
     let (ca, key) = (new_ca("monitoring"), KeyPair::generate().expect("a key"));
     let host = Host::with("", "", |folder| {
         write_private(&folder.path().join("agent.key"), &key.serialize_pem());
@@ -27,10 +27,10 @@ fn the_files_of_an_agent_are_used_as_they_are() {
 }
 
 #[test]
-fn a_key_that_is_there_is_used_and_a_ca_that_was_left_behind_is_not_trusted() {
+fn an_existing_key_is_used_and_a_leftover_ca_is_not_trusted() {
     let (left_behind, ca) = (new_ca("left behind"), new_ca("monitoring"));
     let key = KeyPair::generate().expect("a key").serialize_pem();
-    // As after a crash between the two renames.
+    // The state after a crash between the two renames.
     let host = Host::with("", "", |folder| {
         write_private(&folder.path().join("agent.key"), &key);
         write_private(&folder.path().join("server_ca.crt"), &left_behind.pem());
@@ -45,7 +45,7 @@ fn a_key_that_is_there_is_used_and_a_ca_that_was_left_behind_is_not_trusted() {
 }
 
 #[test]
-fn a_running_server_whose_certificate_vanishes_does_not_fall_back_to_plain_http() {
+fn a_server_whose_certificate_is_deleted_does_not_fall_back_to_plain_http() {
     let ca = new_ca("monitoring");
     let host = Host::enrolled(&ca, "");
     fs::remove_file(host.path("agent.crt")).expect("removed");
@@ -65,7 +65,7 @@ fn openitcockpit(ca: &Authority) -> Arc<ClientConfig> {
 }
 
 #[test]
-fn f14_an_agents_certificate_out_of_its_time_is_served_warned_about_and_renewed() {
+fn f14_an_agent_certificate_outside_its_validity_is_served_with_a_warning_and_can_be_renewed() {
     for (days, words) in [(-10..-1, "expired on "), (1..10, "is not valid before ")] {
         let (ca, key) = (new_ca("monitoring"), KeyPair::generate().expect("a key"));
         let old = certificate(&ca, &key, |params| {
@@ -88,17 +88,18 @@ fn f14_an_agents_certificate_out_of_its_time_is_served_warned_about_and_renewed(
         let expires = Samples::of(&mut client).value(&series);
         let expected = forge::in_days(days.end).unix_timestamp() as f64;
         assert!((expires - expected).abs() < 60.0, "{expires} {expected}");
-        // A reload takes it too.
+        // A reload accepts the certificate, too.
         host.proxy.signal("HUP");
         host.wait_for_reloads(1);
 
-        // One that is not valid yet is the newer of the two, which only the CA may replace.
+        // A certificate that is not valid yet counts as newer than the posted one. Only the CA may
+        // replace it by an older one.
         let renewed = host.certificate(&ca);
         let answer = host.renew(openitcockpit(&ca), &signed(&renewed, &ca.pem()));
         assert_eq!(answer.head.status, 200, "{answer:?}");
         host.wait_for_reloads(2);
         assert_eq!(host.read("agent.crt"), renewed);
-        // Stock rustls verifies it.
+        // rustls without our extensions verifies the new certificate.
         host.assert_serves(&ca);
     }
 }

@@ -1,4 +1,4 @@
-//! The first time: over plain HTTP, for whoever comes first and is let in.
+//! The first enrolment, over plain HTTP: trust on first use, within the configured restrictions.
 
 use std::{os::unix::fs::PermissionsExt, sync::Barrier, thread, time::Instant};
 
@@ -13,7 +13,7 @@ use crate::{
     support::{client::Client, plain, plain::Plain},
 };
 
-/// Common name and subjectAltName of a request whose signature is right.
+/// The common name and the subjectAltName of a signing request whose signature is valid.
 fn names(csr: &str) -> (String, Vec<String>) {
     let (_, pem) = x509_parser::pem::parse_x509_pem(csr.as_bytes()).expect("PEM");
     assert_eq!(pem.label, "CERTIFICATE REQUEST");
@@ -44,9 +44,9 @@ fn names(csr: &str) -> (String, Vec<String>) {
 }
 
 #[test]
-fn a_host_is_enrolled_over_plain_http_and_speaks_tls_from_then_on() {
+fn a_host_enrols_over_plain_http_and_then_serves_only_tls() {
     let (host, ca) = (Host::new(), new_ca("monitoring"));
-    assert!(host.files().is_empty(), "the key is made for who asks");
+    assert!(host.files().is_empty(), "the first request creates the key");
     let csr = host.signing_request("/autotls?domain=node1.example.org");
     let mode = host.path("agent.key").metadata().expect("a key").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -62,7 +62,7 @@ fn a_host_is_enrolled_over_plain_http_and_speaks_tls_from_then_on() {
     let since = Instant::now();
     assert_eq!(plain::status(&answer), 200, "{answer}");
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
-    assert_eq!(idle.read_to_end(), b"", "plain connections end");
+    assert_eq!(idle.read_to_end(), b"", "plain connections are closed");
     assert_within_a_second(since);
     host.wait_for_reloads(1);
     assert_within_a_second(since);
@@ -85,7 +85,7 @@ fn a_host_is_enrolled_over_plain_http_and_speaks_tls_from_then_on() {
 }
 
 #[test]
-fn nothing_but_autotls_is_served_before() {
+fn before_enrolment_only_autotls_is_served() {
     let host = Host::new();
     for request in [
         "GET /prometheus",
@@ -113,11 +113,11 @@ fn nothing_but_autotls_is_served_before() {
 }
 
 #[test]
-fn a_request_is_for_the_name_that_was_asked_for_or_for_this_host() {
+fn a_signing_request_is_for_the_given_domain_or_for_this_host() {
     let host = Host::new();
     let own = host.signing_request("/autotls");
-    assert_eq!(host.signing_request("/autotls?domain="), own, "signed once");
-    assert_eq!(host.signing_request("/autotls?other=%20"), own, "signed once");
+    assert_eq!(host.signing_request("/autotls?domain="), own, "the request is signed once");
+    assert_eq!(host.signing_request("/autotls?other=%20"), own, "the request is signed once");
     let (_, alternatives) = names(&own);
     assert_eq!(alternatives.len(), 1);
     let (name, alternatives) = names(&host.signing_request("/autotls?domain=192.0.2.7"));
@@ -140,7 +140,7 @@ fn a_request_is_for_the_name_that_was_asked_for_or_for_this_host() {
 }
 
 #[test]
-fn by_default_the_key_is_rsa_with_4096_bits_and_is_made_once_however_many_ask() {
+fn the_default_key_is_rsa_4096_and_concurrent_requests_create_it_once() {
     let host = Host::with("", "", |_| ());
     let together = Barrier::new(4);
     let requests = thread::scope(|scope| {
@@ -160,11 +160,14 @@ fn by_default_the_key_is_rsa_with_4096_bits_and_is_made_once_however_many_ask() 
     let (_, csr) = X509CertificationRequest::from_der(&pem.contents).expect("a request");
     let key = csr.certification_request_info.subject_pki.parsed().expect("a public key");
     assert_eq!(key.key_size(), 4096);
-    assert!(host.read("agent.key").starts_with("-----BEGIN PRIVATE KEY-----"), "as the agent's");
+    assert!(
+        host.read("agent.key").starts_with("-----BEGIN PRIVATE KEY-----"),
+        "PKCS #8, as the agent writes it"
+    );
 }
 
 #[test]
-fn of_two_servers_that_post_at_once_one_gets_the_host() {
+fn if_two_servers_post_at_once_exactly_one_enrols_the_host() {
     let host = Host::new();
     host.signing_request("/autotls");
     let rivals = [new_ca("one"), new_ca("other")];
@@ -180,20 +183,20 @@ fn of_two_servers_that_post_at_once_one_gets_the_host() {
         });
         posting.map(|posting| posting.join().expect("an answer"))
     });
-    let winner = statuses.iter().position(|status| *status == 200).expect("one of them");
-    // The other is late, or too late for plain HTTP.
+    let winner = statuses.iter().position(|status| *status == 200).expect("a successful post");
+    // The other request came second, or after plain HTTP was closed.
     assert!([409, 0].contains(&statuses[1 - winner]), "{statuses:?}");
     host.wait_for_reloads(1);
     assert_eq!(host.read("server_ca.crt"), rivals[winner].pem());
     host.assert_serves(&rivals[winner]);
     assert!(
         Client::connect(host.address(), as_ca(&rivals[1 - winner])).is_err(),
-        "the certificate is not of the other's CA"
+        "the CA of the other server is not in use"
     );
 }
 
 #[test]
-fn enrolment_can_be_kept_to_addresses_and_to_a_time() {
+fn enrol_from_and_enrol_window_restrict_enrolment() {
     let elsewhere = Host::with("", "enrol-key = ecdsa\nenrol-from = 192.0.2.0/24, ::1\n", |_| ());
     let late = Host::with("", "enrol-key = ecdsa\nenrol-window = 0.000001\n", |_| ());
     let ca = new_ca("monitoring");
@@ -213,7 +216,7 @@ fn enrolment_can_be_kept_to_addresses_and_to_a_time() {
 }
 
 #[test]
-fn user_and_password_are_asked_for_as_the_agent_does() {
+fn enrolment_requires_user_and_password_as_the_agent_does() {
     let host = Host::with("auth = u:p\n", "enrol-key = ecdsa\nclient-allow = CN=x\n", |_| ());
     let answer = plain::get(host.address(), "/autotls");
     assert_eq!(plain::status(&answer), 401, "{answer}");

@@ -1,4 +1,4 @@
-//! Enrolment: the calls of an openITCOCKPIT server, and those of others who would like to be one.
+//! Enrolment: the requests of an openITCOCKPIT server, and those of unauthorized clients.
 
 mod bodies;
 mod existing;
@@ -36,7 +36,7 @@ use support::{
     proxy::Proxy,
 };
 
-/// A host with one exporter, `e`, and a folder for the four files.
+/// A host with one exporter, `e`, and a folder for the four enrolment files.
 struct Host {
     proxy: Proxy,
     folder: TempDir,
@@ -44,13 +44,13 @@ struct Host {
 }
 
 impl Host {
-    /// Without any of the files, and an ECDSA key to come.
+    /// A host without enrolment files. The key will be ECDSA, which is fast to create.
     fn new() -> Self {
         Self::with("", "enrol-key = ecdsa\n", |_| ())
     }
 
-    /// The same with these keys at the end of `[default]` and `[proxy]`, and with what `prepare`
-    /// puts into the folder.
+    /// A host without enrolment files, with these keys at the end of `[default]` and `[proxy]`.
+    /// `prepare` may create files in the folder.
     fn with(default: &str, proxy: &str, prepare: impl FnOnce(&TempDir)) -> Self {
         let folder = TempDir::with_prefix("scrapegate-enrol-").expect("a temporary folder");
         prepare(&folder);
@@ -67,7 +67,7 @@ impl Host {
         Self { proxy, folder, _exporter: exporter }
     }
 
-    /// One that `ca` has enrolled.
+    /// A host that `ca` has enrolled.
     fn enrolled(ca: &Authority, proxy: &str) -> Self {
         let host = Self::with("", &format!("enrol-key = ecdsa\n{proxy}"), |_| ());
         host.signing_request("/autotls");
@@ -89,7 +89,7 @@ impl Host {
         fs::read_to_string(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
     }
 
-    /// All files with their contents.
+    /// The names and contents of all files in the folder.
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = fs::read_dir(self.folder.path()).expect("the folder");
         entries
@@ -101,7 +101,7 @@ impl Host {
             .collect()
     }
 
-    /// The signing request in the answer to a `GET` of `target` over plain HTTP.
+    /// The signing request in the response to a `GET` of `target` over plain HTTP.
     #[track_caller]
     fn signing_request(&self, target: &str) -> String {
         let answer = plain::get(self.address(), target);
@@ -110,7 +110,7 @@ impl Host {
         csr_of(plain::body(&answer))
     }
 
-    /// A `POST` over plain HTTP, and all that comes back.
+    /// Sends a `POST` over plain HTTP; returns the whole response.
     fn post(&self, body: &str) -> String {
         plain::post(self.address(), "/autotls", body)
     }
@@ -119,12 +119,12 @@ impl Host {
         KeyPair::from_pem(&self.read("agent.key")).expect("a key")
     }
 
-    /// A certificate of `ca` for this host's key.
+    /// A certificate that `ca` issues for this host's key.
     fn certificate(&self, ca: &Authority) -> String {
         certificate(ca, &self.key(), |_| ())
     }
 
-    /// Waits until it has reloaded as often as this.
+    /// Waits until the proxy has reloaded this many times.
     fn wait_for_reloads(&self, count: usize) {
         let mut left = count;
         self.proxy.wait_for_log("a reload", |record| {
@@ -138,7 +138,7 @@ impl Host {
         Client::connect(self.address(), config).expect("a handshake")
     }
 
-    /// Asserts that the exporter is served to a client that shows the certificate of `ca`.
+    /// Asserts that a client with the certificate of `ca` can scrape the exporter.
     #[track_caller]
     fn assert_serves(&self, ca: &Authority) {
         let response = self.connect(as_ca(ca)).get("/prometheus?exporter=e");
@@ -146,7 +146,7 @@ impl Host {
         assert!(response.body.is_complete(), "{response:?}");
     }
 
-    /// A `POST` over TLS.
+    /// Sends a `POST` over TLS.
     #[track_caller]
     fn renew(&self, config: Arc<ClientConfig>, body: &str) -> Response {
         let mut client = self.connect(config);
@@ -155,7 +155,7 @@ impl Host {
     }
 }
 
-/// The `csr` of an answer's body, which has nothing else.
+/// The value of `csr` in a response body that has no other key.
 #[track_caller]
 fn csr_of(body: &str) -> String {
     let json: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
@@ -164,7 +164,7 @@ fn csr_of(body: &str) -> String {
     csr.to_owned()
 }
 
-/// The body of a `POST`.
+/// The body of a `POST` with a certificate and its CA.
 fn signed(signed: &str, ca: &str) -> String {
     json!({ "signed": signed, "ca": ca }).to_string()
 }
@@ -173,27 +173,27 @@ fn new_ca(name: &str) -> Authority {
     forge::authority(name, KeyPair::generate().expect("a key"), -1..100)
 }
 
-/// A server's certificate by `ca`, PEM, with one thing changed.
+/// A server certificate that `ca` issues, as PEM, after `change` has modified its parameters.
 fn certificate(
     ca: &Authority,
     key: &KeyPair,
     change: impl FnOnce(&mut CertificateParams),
 ) -> String {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let mut params = CertificateParams::new(names).expect("names that rcgen takes");
+    let mut params = CertificateParams::new(names).expect("valid names");
     params.not_before = forge::in_days(-2);
     params.not_after = forge::in_days(30);
     change(&mut params);
     params.signed_by(key, ca).expect("a certificate").pem()
 }
 
-/// A client that trusts `ca` and shows the certificate of `ca` itself, as an openITCOCKPIT server
-/// does.
+/// A client that trusts `ca` and uses the CA certificate as its client certificate, as an
+/// openITCOCKPIT server does.
 fn as_ca(ca: &Authority) -> Arc<ClientConfig> {
     client(ca, vec![ca.der().clone()], ca.key())
 }
 
-/// A client that trusts `ca` and shows a certificate of it.
+/// A client that trusts `ca` and has a client certificate issued by it.
 fn as_scraper(ca: &Authority) -> Arc<ClientConfig> {
     let shown = forge::credentials(ca, |_| (), &[]);
     client(ca, shown.chain, &shown.key)
@@ -209,7 +209,7 @@ fn client(
     Arc::new(config.expect("the key belongs to the certificate"))
 }
 
-/// A client that trusts `ca` and shows nothing.
+/// A client that trusts `ca` and has no client certificate.
 fn stranger(ca: &Authority) -> Arc<ClientConfig> {
     Arc::new(trusting(ca).with_no_client_auth())
 }
@@ -221,11 +221,11 @@ fn trusting(
     roots.add(ca.der().clone()).expect("a CA certificate");
     ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("versions that rustls has")
+        .expect("supported versions")
         .with_root_certificates(roots)
 }
 
-/// Asserts that less than a second has gone by.
+/// Asserts that `since` was less than a second ago.
 #[track_caller]
 fn assert_within_a_second(since: Instant) {
     let late = since.elapsed();

@@ -1,4 +1,4 @@
-//! What is posted, and refused: the files stay as they were.
+//! A refused `POST` leaves the files unchanged.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, GeneralSubtree, IsCa, KeyPair,
@@ -17,14 +17,14 @@ fn new_key() -> KeyPair {
     KeyPair::generate().expect("a key")
 }
 
-/// A CA that may not sign.
-fn no_ca(key: KeyPair) -> Authority {
+/// A CA certificate that may not sign.
+fn non_signing_ca(key: KeyPair) -> Authority {
     let mut params = CertificateParams::new([]).expect("no names to refuse");
     params.is_ca = IsCa::ExplicitNoCa;
     Authority::self_signed(params, key).expect("a certificate")
 }
 
-/// A CA with which a start is refused.
+/// A CA certificate that a start would refuse.
 pub(crate) fn unusable_ca(name: &str) -> Authority {
     let mut params = CertificateParams::new([]).expect("no names to refuse");
     params.distinguished_name.push(DnType::CommonName, name);
@@ -36,13 +36,13 @@ pub(crate) fn unusable_ca(name: &str) -> Authority {
     Authority::self_signed(params, new_key()).expect("a CA certificate")
 }
 
-/// Bodies that must be refused, each with its reason.
+/// Bodies that must be refused, each with the reason phrase.
 fn bad(key: &KeyPair, ca: &Authority) -> Vec<(&'static str, String, &'static str)> {
     let good = certificate(ca, key, |_| ());
     let other = new_ca("another");
-    // The same name, another key.
+    // Same name, different key.
     let namesake = new_ca("monitoring");
-    let constrained = no_ca(new_key());
+    let constrained = non_signing_ca(new_key());
     let bystander = forge::credentials(ca, |_| (), &[]);
     let bystander_ca = Authority::signed_by(CertificateParams::default(), bystander.key, ca);
     let bystander_ca = bystander_ca.expect("a certificate that is no CA");
@@ -106,14 +106,14 @@ fn bad(key: &KeyPair, ca: &Authority) -> Vec<(&'static str, String, &'static str
 }
 
 #[test]
-fn whatever_is_posted_the_files_are_as_they_were_or_a_pair() {
+fn a_post_stores_a_matching_pair_or_changes_nothing() {
     let (host, ca) = (Host::new(), new_ca("monitoring"));
     let premature = host.post(&signed(&ca.pem(), &ca.pem()));
     assert!(
         premature.starts_with("HTTP/1.1 400 certificate is for another key\r\n"),
         "{premature}"
     );
-    assert!(host.files().is_empty(), "nobody has asked for a key");
+    assert!(host.files().is_empty(), "no request has created a key");
 
     host.signing_request("/autotls");
     let before = host.files();
@@ -138,13 +138,13 @@ fn whatever_is_posted_the_files_are_as_they_were_or_a_pair() {
 }
 
 #[test]
-fn an_intermediate_ca_comes_behind_the_certificate() {
+fn an_intermediate_ca_is_posted_after_the_certificate() {
     let (host, ca) = (Host::new(), new_ca("monitoring"));
     host.signing_request("/autotls");
     let intermediate = forge::intermediate(&ca, 7);
     let certificate = host.certificate(&intermediate);
     let answer = host.post(&signed(&certificate, &ca.pem()));
-    assert_eq!(plain::status(&answer), 400, "a gap: {answer}");
+    assert_eq!(plain::status(&answer), 400, "a chain with a gap: {answer}");
     let answer = host.post(&signed(&(certificate + &intermediate.pem()), &ca.pem()));
     assert_eq!(plain::status(&answer), 200, "{answer}");
     host.wait_for_reloads(1);
@@ -152,10 +152,10 @@ fn an_intermediate_ca_comes_behind_the_certificate() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_the_hosts_own_failure() {
+fn an_unwritable_folder_is_a_500_and_not_the_clients_fault() {
     let (host, ca) = (Host::new(), new_ca("monitoring"));
     host.signing_request("/autotls");
-    // Root may write where the mode forbids it, but not over a folder.
+    // Root may write despite the file mode, but cannot replace a folder by a file.
     std::fs::create_dir(host.path("server_ca.crt")).expect("a folder");
     std::fs::write(host.path("server_ca.crt").join("x"), "").expect("a file in it");
     let answer = host.post(&signed(&host.certificate(&ca), &ca.pem()));

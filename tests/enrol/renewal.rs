@@ -1,4 +1,4 @@
-//! Later: over mutual TLS alone.
+//! Renewal after enrolment, over mutual TLS only.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn a_certificate_is_renewed_over_mutual_tls() {
         let client = host.connect(as_ca(&ca));
         let shown = client.tls().peer_certificates().expect("a certificate")[0].clone();
         let expected = rcgen_der(&renewed);
-        assert!(shown.as_ref() == expected, "new connections see it");
+        assert!(shown.as_ref() == expected, "new connections get the new certificate");
     }
     assert_ne!(host.read("agent.crt"), first);
     host.assert_serves(&ca);
@@ -57,7 +57,7 @@ fn a_stranger_cannot_renew() {
 }
 
 #[test]
-fn only_who_shows_the_ca_may_change_it() {
+fn only_a_client_with_the_ca_certificate_may_change_the_ca() {
     let (old, new) = (new_ca("old"), new_ca("new"));
     let host = Host::enrolled(&old, "");
     let before = host.files();
@@ -81,12 +81,12 @@ fn only_who_shows_the_ca_may_change_it() {
     assert_eq!(host.read("server_ca.crt"), new.pem());
     host.assert_serves(&new);
     let (bytes, _) = scraper.read_to_end();
-    assert!(bytes.is_empty(), "clients of the old CA leave");
+    assert!(bytes.is_empty(), "connections of the old CA's clients are closed");
 }
 
-/// The check comes after the wait for the body, not before it.
+/// Access is checked after the body has arrived, not before.
 #[test]
-fn f24_a_client_that_is_shut_out_in_the_middle_of_its_renewal_stores_nothing() {
+fn f24_a_client_that_loses_access_during_its_renewal_stores_nothing() {
     let ca = new_ca("monitoring");
     let host = Host::enrolled(&ca, "header-timeout = 60\n");
     let before = host.files();
@@ -111,12 +111,12 @@ fn f24_a_client_that_is_shut_out_in_the_middle_of_its_renewal_stores_nothing() {
 }
 
 #[test]
-fn a_renewal_that_is_refused_changes_nothing() {
+fn a_refused_renewal_changes_nothing() {
     let ca = new_ca("monitoring");
     let host = Host::enrolled(&ca, "");
     let before = host.files();
     let other_key = rcgen::KeyPair::generate().expect("a key");
-    // With this one a reload and a start are refused.
+    // A start or a reload would refuse this certificate.
     let unusable = crate::posted::unusable_ca("monitoring");
     for body in [
         signed(&certificate(&ca, &other_key, |_| ()), &ca.pem()),
@@ -132,7 +132,7 @@ fn a_renewal_that_is_refused_changes_nothing() {
 }
 
 #[test]
-fn only_who_shows_the_ca_may_go_back_to_an_earlier_certificate() {
+fn only_a_client_with_the_ca_certificate_may_restore_an_older_certificate() {
     let ca = new_ca("monitoring");
     let host = Host::enrolled(&ca, "");
     let begun = |days| {
@@ -154,7 +154,7 @@ fn only_who_shows_the_ca_may_go_back_to_an_earlier_certificate() {
 }
 
 #[test]
-fn enrol_window_does_not_end_renewal_but_enrol_from_keeps_it_to_its_addresses() {
+fn enrol_from_restricts_renewal_and_enrol_window_does_not() {
     let ca = new_ca("monitoring");
     let host = Host::enrolled(&ca, "");
     let config = host.proxy.folder().join("config.ini");
@@ -171,7 +171,7 @@ fn enrol_window_does_not_end_renewal_but_enrol_from_keeps_it_to_its_addresses() 
 }
 
 #[test]
-fn without_client_certificates_there_is_no_renewal() {
+fn renewal_requires_client_certificates() {
     let ca = new_ca("monitoring");
     let host = Host::enrolled(&ca, "client-auth = none\n");
     let before = host.files();
@@ -187,7 +187,7 @@ fn without_client_certificates_there_is_no_renewal() {
 }
 
 #[test]
-fn without_try_autossl_there_is_no_such_path() {
+fn without_try_autossl_the_path_is_404() {
     let pki = crate::support::pki::Pki::new();
     let proxy = Proxy::start(&pki.config_ini(""), "");
     let config = pki.client(crate::support::pki::BOTH_VERSIONS);

@@ -1,5 +1,5 @@
-//! Commands are read by bash itself, with every program put in place by one that writes down how it
-//! was called.
+//! Commands in the documents. bash parses and runs them; each program is replaced by a stub that
+//! records its arguments.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 
 use crate::documents::{Block, documents, root};
 
-/// Writes down the number of words and the words, each with a zero byte behind.
+/// Records the number of words and then the words, each followed by a zero byte.
 const PRELUDE: &str = r#"
 note() { builtin printf '%s\0' "$#" "$@" >> "$CALLS"; }
 command_not_found_handle() { note "$@"; }
@@ -21,7 +21,8 @@ done
 PATH=/nowhere
 "#;
 
-/// The programs that the documents call. One more has to be added here: a slip of the pen is none.
+/// The programs that the documents call. The list is explicit, so that a typo in a document is not
+/// taken for a program. Add each further program here.
 const PROGRAMS: &[&str] = &[
     "apt",
     "apt-get",
@@ -56,7 +57,7 @@ pub(crate) fn read_script(block: &Block) {
     }
 }
 
-/// The commands of a terminal's session: those behind `$ `, with the lines that continue them.
+/// The commands of a terminal session: those after `$ `, with their continuation lines.
 pub(crate) fn read_session(block: &Block) {
     let mut script = String::new();
     let mut is_continued = false;
@@ -67,13 +68,13 @@ pub(crate) fn read_session(block: &Block) {
             is_continued = command.ends_with('\\');
         }
     }
-    assert!(!script.is_empty(), "{block}: no command behind `$ `");
+    assert!(!script.is_empty(), "{block}: no command after `$ `");
     for call in calls(block, &script) {
         check(block, &call);
     }
 }
 
-/// What the script calls, each with its arguments.
+/// The calls that the script makes, each with its arguments.
 fn calls(block: &Block, script: &str) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let written = folder.path().join("calls");
@@ -98,7 +99,7 @@ fn calls(block: &Block, script: &str) -> Vec<Vec<String>> {
         let number = number.parse().expect("how many there are");
         calls.push(words.by_ref().take(number).collect());
     }
-    assert!(!calls.is_empty(), "{block}: it calls nothing\n{script}");
+    assert!(!calls.is_empty(), "{block}: no program is called\n{script}");
     calls
 }
 
@@ -123,7 +124,7 @@ fn assert_parses(block: &Block, words: &[&str]) {
     }
 }
 
-/// What `--test` and `--bench` name is there.
+/// Asserts that the targets of `--test` and `--bench` exist.
 fn check_targets(place: impl std::fmt::Display, arguments: &[&str]) {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
     for pair in arguments.windows(2) {
@@ -139,7 +140,7 @@ fn check_targets(place: impl std::fmt::Display, arguments: &[&str]) {
     }
 }
 
-/// Code in the text: what stands between backticks outside the blocks.
+/// Inline code: the text between backticks outside fenced blocks.
 fn spans() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (document, text) in documents() {
@@ -157,7 +158,7 @@ fn spans() -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_command_in_the_text_is_one_that_there_is() {
+fn every_command_in_the_text_exists() {
     let (mut own, mut cargo) = (0, 0);
     for (document, code) in spans() {
         let command = code.split(['>', '|']).next().unwrap_or_default();
@@ -165,7 +166,8 @@ fn every_command_in_the_text_is_one_that_there_is() {
         match words[..] {
             ["scrapegate", _, ..] => {
                 own += 1;
-                // NAME, SHELL and the like stand for any; what else is needed may be left out.
+                // Placeholders such as NAME and SHELL stand for any value. Required arguments may
+                // be omitted.
                 let is_placeholder = words
                     .iter()
                     .any(|word| word.len() > 2 && word.bytes().all(|b| b.is_ascii_uppercase()));
@@ -192,5 +194,5 @@ fn every_command_in_the_text_is_one_that_there_is() {
             _ => {}
         }
     }
-    assert!(own > 10 && cargo > 8, "only {own} of ours and {cargo} of cargo's were found");
+    assert!(own > 10 && cargo > 8, "only {own} scrapegate and {cargo} cargo commands were found");
 }

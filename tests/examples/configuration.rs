@@ -1,4 +1,5 @@
-//! Files: our own are checked by `scrapegate check`, the others' by what their format allows.
+//! Configuration files in the documents. `scrapegate check` reads our own; files of other programs
+//! are checked as far as their format allows.
 
 use std::{fs, path::Path, process::Command};
 
@@ -7,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::documents::{Block, blocks, files, root};
 
-/// A folder with both files of `packaging/examples`, and certificates.
+/// A folder with certificates and both files of `packaging/examples`.
 struct Site(TempDir);
 
 impl Site {
@@ -29,7 +30,7 @@ impl Site {
         fs::write(self.path().join(file), text).expect("written");
     }
 
-    /// What `scrapegate` prints.
+    /// The output of `scrapegate` with these arguments.
     #[track_caller]
     fn print(&self, arguments: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_scrapegate"))
@@ -43,7 +44,7 @@ impl Site {
     }
 }
 
-/// One of the two files, without a finding.
+/// Asserts that one of the two INI files has no finding.
 pub(crate) fn read_ini(block: &Block) {
     let is_config = ["[default]\n", "[prometheus]\n", "[proxy]\n"]
         .iter()
@@ -55,7 +56,7 @@ pub(crate) fn read_ini(block: &Block) {
     assert!(said.starts_with("config  config.ini\nlisten "), "{block}: {said}");
 }
 
-/// A unit, or some lines of one.
+/// Reads a whole unit or a part of a unit.
 pub(crate) fn read_unit(block: &Block) {
     for line in block.text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let is_section = line.starts_with('[') && line.ends_with(']');
@@ -76,14 +77,15 @@ pub(crate) fn read_yaml(block: &Block) {
     assert_yaml(&block.to_string(), &block.text);
 }
 
-/// One document or more, each a mapping or a list.
+/// Asserts that the text consists of YAML documents, each a mapping or a list.
 fn assert_yaml(place: &str, text: &str) {
     let documents = Yaml::load_from_str(text).unwrap_or_else(|error| panic!("{place}: {error}"));
     let is_structure = |it: &Yaml<'_>| it.is_mapping() || it.is_sequence();
     assert!(!documents.is_empty() && documents.iter().all(is_structure), "{place}");
 }
 
-/// Its metrics are compared in `tests/docs.rs`, and promtool parses it in `tests/real/examples.rs`.
+/// `tests/docs.rs` checks the metric names, and promtool parses the queries in
+/// `tests/real/examples.rs`.
 pub(crate) fn read_promql(block: &Block) {
     let depth = block.text.chars().try_fold(0_u32, |depth, c| match c {
         '(' => Some(depth + 1),
@@ -94,7 +96,7 @@ pub(crate) fn read_promql(block: &Block) {
 }
 
 #[test]
-fn every_yaml_file_of_packaging_is_one() {
+fn every_yaml_file_in_packaging_is_valid_yaml() {
     let all = files(&root().join("packaging"), &[".yml", ".yaml"]);
     assert!(all.len() > 4, "{all:?}");
     for file in all {
@@ -113,7 +115,7 @@ fn the_configuration_in_the_manifest_loads_without_a_finding() {
     {
         let data = documents[0]["data"][file].as_str().expect("a file of the ConfigMap");
         assert!(data.starts_with(start), "{data}");
-        // Where the Secret's files are.
+        // The folder where the Secret is mounted.
         let data = data.replace("/tls/tls.", "tls/server.").replace("/tls/ca.crt", "tls/ca.crt");
         site.write(file, &data);
     }
@@ -124,12 +126,13 @@ fn the_configuration_in_the_manifest_loads_without_a_finding() {
     );
 }
 
-/// Without the row that `check` has for root only: in the docs it is the service's user.
+/// Removes the row that `check` prints for root only. In the docs, the service's user runs the
+/// commands.
 fn without_user(printed: &str) -> String {
     printed.split_inclusive('\n').filter(|line| !line.starts_with("user ")).collect()
 }
 
-/// What the documents show behind a command.
+/// The output that the documents show after a command.
 fn shown(command: &str) -> String {
     let all: Vec<String> = blocks()
         .into_iter()
@@ -150,7 +153,7 @@ fn sd_prints_what_the_docs_show() {
 }
 
 #[test]
-fn check_prints_what_the_docs_show_but_for_the_days() {
+fn check_prints_what_the_docs_show_except_the_days() {
     let site = Site::new();
     let printed = without_user(&site.print(&["check", "-c", "config.ini"]));
     let shown = without_user(&shown("sudo scrapegate check -c /etc/scrapegate/config.ini"));

@@ -1,7 +1,8 @@
-//! Every example in the documents is parsed here, or run: each fenced block by its language, each
-//! `scrapegate …` in the text by the argument parser. A block of a language that nobody reads fails.
+//! Every example in the documents is parsed or run. Each fenced block is read according to its
+//! language, and each `scrapegate …` in the text by the argument parser. A block of an unknown
+//! language is an error.
 //!
-//! What wants Prometheus' or systemd's own programs is in `tests/real/examples.rs`.
+//! `tests/real/examples.rs` has the examples that need programs of Prometheus or systemd.
 
 mod commands;
 mod configuration;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 
 use documents::{Block, blocks};
 
-/// The reader of a language's blocks.
+/// The function that reads the blocks of a language.
 fn reader(language: &str) -> Option<fn(&Block)> {
     match language {
         "sh" => Some(commands::read_script),
@@ -29,11 +30,11 @@ fn reader(language: &str) -> Option<fn(&Block)> {
 }
 
 #[test]
-fn every_block_is_read_by_somebody() {
+fn every_block_has_a_reader() {
     let mut read = BTreeMap::new();
     for block in blocks() {
         let reader = reader(&block.language)
-            .unwrap_or_else(|| panic!("{block}: nobody reads {:?}", block.language));
+            .unwrap_or_else(|| panic!("{block}: no reader for {:?}", block.language));
         reader(&block);
         *read.entry(block.language).or_insert(0) += 1;
     }

@@ -1,4 +1,4 @@
-//! What scrapegate prints while it runs.
+//! Examples of output that scrapegate prints while it runs.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use nix::{
 
 use crate::documents::{Block, root};
 
-/// How long the demo may be silent.
+/// The longest time without a line from the demo.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn read(block: &Block) {
@@ -26,11 +26,11 @@ pub(crate) fn read(block: &Block) {
     } else if block.text.contains(" scrape exporter=") {
         assert_of_the_log(block);
     } else {
-        panic!("{block}: nobody reads this text");
+        panic!("{block}: unknown kind of output");
     }
 }
 
-/// The demo has the same lines, with other figures.
+/// The demo prints the same lines, with other figures.
 fn assert_of_the_demo(block: &Block) {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_scrapegate"))
         .args(["demo", "--listen", "127.0.0.1:0", "--series", "1000"])
@@ -39,7 +39,7 @@ fn assert_of_the_demo(block: &Block) {
         .expect("the binary runs");
     let out = BufReader::new(demo.stdout.take().expect("piped"));
     let (sender, lines) = mpsc::channel();
-    // A thread of its own: a last line that the demo does not have would be waited for in vain.
+    // A separate thread allows a timeout, because the demo may never print the expected last line.
     thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|it| sender.send(it)));
     let last = block.text.lines().last().map(label);
     let mut printed = Vec::new();
@@ -57,12 +57,12 @@ fn assert_of_the_demo(block: &Block) {
     assert!(ended.success(), "{ended}");
 }
 
-/// A line without what differs from run to run.
+/// The part of a line that is the same in each run.
 fn label(line: &str) -> String {
     line.trim().split("  ").next().unwrap_or_default().to_owned()
 }
 
-/// Every field of its records has its row in the table of the log.
+/// Each field of the records has a row in the table of log fields.
 fn assert_of_the_log(block: &Block) {
     let page = fs::read_to_string(root().join("docs/reference/logs.md")).expect("UTF-8");
     let (_, table) = page.split_once("\n| field | meaning |\n|---|---|\n").expect("a table");
@@ -70,7 +70,7 @@ fn assert_of_the_log(block: &Block) {
     let known: BTreeSet<&str> = rows.collect();
     assert!(known.len() > 10, "{known:?}");
     for record in block.text.lines() {
-        // Values in quotes have no quotes in them.
+        // Quoted values contain no quotes.
         let outside = record.split('"').step_by(2).collect::<String>();
         let keys = outside.split_whitespace().filter_map(|word| Some(word.split_once('=')?.0));
         let keys: Vec<&str> = keys.collect();
