@@ -4,8 +4,8 @@ use std::{thread, time::Duration};
 
 use crate::{
     stage::{
-        Action, Case, Expected, Stage, Then, assert_control, assert_cut, by_case, outcome, raw,
-        run, target,
+        Action, Case, Expected, Stage, Then, assert_control, assert_truncated, by_case, outcome,
+        raw, run, target,
     },
     support::{
         body::Body,
@@ -26,14 +26,15 @@ fn whole(body: impl Into<Vec<u8>>) -> Expected {
     Expected::Whole(200, body.into())
 }
 
-/// A chunk that is more than one batch, so that the head has left before what follows it.
+/// A chunk larger than one batch, so that the head has left before the bytes that follow the chunk
+/// arrive.
 fn large_chunk() -> String {
     let line = "a_long_name_of_a_series 1234567\n";
     let lines = 12_000;
     format!("{:x}\r\n{}\r\n", line.len() * lines, line.repeat(lines))
 }
 
-/// Chunk framing that is none, with the words that are in its place.
+/// Invalid chunk framing.
 const BROKEN_CHUNKS: [&str; 13] = [
     "zz\r\nabc\r\n",
     "-1\r\nabc\r\n",
@@ -51,7 +52,7 @@ const BROKEN_CHUNKS: [&str; 13] = [
 ];
 
 #[test]
-fn u15_a_broken_chunk_after_data_aborts() {
+fn u15_a_malformed_chunk_after_data_aborts() {
     let start = format!("{CHUNKED}{}", large_chunk());
     let case = |chunk: &&'static str| -> Case {
         let answer = format!("{start}{chunk}0\r\n\r\n");
@@ -61,7 +62,7 @@ fn u15_a_broken_chunk_after_data_aborts() {
 }
 
 #[test]
-fn u15_a_broken_first_chunk_is_502() {
+fn u15_a_malformed_first_chunk_is_502() {
     let case = |chunk: &&'static str| -> Case {
         (*chunk, raw(format!("{CHUNKED}{chunk}0\r\n\r\n"), Then::Fin), GARBAGE)
     };
@@ -69,7 +70,7 @@ fn u15_a_broken_first_chunk_is_502() {
 }
 
 #[test]
-fn u17_chunk_extensions_and_trailers_are_read_over_up_to_16_kib() {
+fn u17_chunk_extensions_and_trailers_up_to_16_kib_are_discarded() {
     let large = large_chunk();
     let flood = "x".repeat(17 * 1024);
     let trailers = "X: y\r\n".repeat(4000);
@@ -102,7 +103,7 @@ fn u17_chunk_extensions_and_trailers_are_read_over_up_to_16_kib() {
 }
 
 #[test]
-fn f20_an_extension_on_each_of_many_chunks_is_whole() {
+fn f20_a_body_with_an_extension_on_each_of_many_chunks_is_complete() {
     let data = "a_long_name_of_a_series 1234567\n".repeat(128);
     let large = format!("{:x};thirteen=byte\r\n{data}\r\n", data.len()).repeat(3000);
     let small = "1;name=value\r\na\r\n".repeat(4000);
@@ -124,7 +125,7 @@ fn f20_an_extension_on_each_of_many_chunks_is_whole() {
 }
 
 #[test]
-fn u17_extensions_and_trailers_without_an_end_abort_with_memory_flat() {
+fn u17_endless_extensions_and_trailers_abort_with_memory_flat() {
     let large = large_chunk();
     let endless = |start: &'static str, piece: &'static [u8]| -> Action {
         let start = format!("{CHUNKED}{large}{start}");
@@ -148,7 +149,7 @@ fn u17_extensions_and_trailers_without_an_end_abort_with_memory_flat() {
     for case in 0..many {
         let response = stage.client().get(&target("x", case));
         assert_eq!(response.head.status, 200, "{response:?}");
-        assert_cut("flood", &response.body.end);
+        assert_truncated("flood", &response.body.end);
     }
     for record in &stage.scrapes(many + 1)[1..] {
         assert_eq!(outcome(record), "exporter_garbage", "{record}");
@@ -158,7 +159,7 @@ fn u17_extensions_and_trailers_without_an_end_abort_with_memory_flat() {
 }
 
 #[test]
-fn u14_bytes_beyond_the_end_of_a_body_appear_nowhere() {
+fn u14_bytes_after_the_end_of_a_body_appear_nowhere() {
     let next = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nevil 1\n";
     let stage = run(
         "",
@@ -180,14 +181,15 @@ fn u14_bytes_beyond_the_end_of_a_body_appear_nowhere() {
             ),
         ],
     );
-    // Nor in a scrape that follows.
+    // The extra bytes do not appear in a later scrape either.
     assert_control(&mut stage.client(), "x");
 }
 
 #[test]
-fn u22_a_million_chunks_of_one_byte_are_coalesced_and_cost_no_more_than_ten_times_one() {
+fn u22_a_million_chunks_of_one_byte_are_coalesced_and_cost_at_most_ten_times_one_chunk() {
     const MANY: usize = 1_000_000;
-    /// Without optimization the proxy's own code is slow, and its cryptography is not.
+    /// The limit is higher without optimization, because that slows the proxy's own code but not
+    /// its cryptography.
     const MOST: f64 = if cfg!(debug_assertions) { 100.0 } else { 10.0 };
     let body = "a 1\n".repeat(MANY / 4);
     let one = format!("{CHUNKED}{MANY:x}\r\n{body}\r\n0\r\n\r\n");
@@ -210,8 +212,8 @@ fn u22_a_million_chunks_of_one_byte_are_coalesced_and_cost_no_more_than_ten_time
         }
         (stage.proxy.cpu_time() - before) / times
     };
-    // In turns, because a busy machine makes both dear, and not both at the same time.
-    // In turns, and a quarter of them is enough: a busy machine makes one or other dear by chance.
+    // The measurements alternate, because a busy machine makes some of them expensive at random. It
+    // is enough that a quarter of the ratios are below the limit.
     let ratio = |_| {
         let (one, many) = (cost(0, 5), cost(1, 1));
         many.as_secs_f64() / one.as_secs_f64()
@@ -228,7 +230,7 @@ fn u22_a_million_chunks_of_one_byte_are_coalesced_and_cost_no_more_than_ten_time
 }
 
 #[test]
-fn u23_chunked_wins_over_content_length_which_is_not_passed_on_and_is_counted_and_logged() {
+fn u23_chunked_overrides_content_length_which_is_dropped_counted_and_logged() {
     let heads = [
         "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 300\r\n",
@@ -236,13 +238,13 @@ fn u23_chunked_wins_over_content_length_which_is_not_passed_on_and_is_counted_an
     ];
     let case = |headers: &&'static str| -> Case {
         let answer = format!("HTTP/1.1 200 OK\r\n{headers}\r\n4\r\na 1\n\r\n0\r\n\r\n");
-        // The proxy ends the connection: the exporter waits for it.
+        // The proxy closes the connection; the exporter waits for that.
         (*headers, raw(answer, Then::Stall), whole("a 1\n"))
     };
     let stage = run("", heads.iter().map(case).collect());
     let mut client = stage.client();
     let ignored = "scrapegate_content_length_ignored_total{exporter=\"x\"}";
-    // The control scrapes are not among them.
+    // The records of the control scrapes do not have the field.
     assert_eq!(Samples::of(&mut client).value(ignored), heads.len() as f64);
     let head = client.get(&target("x", 0)).head;
     assert!(![Some("3"), Some("300")].contains(&head.header("content-length")), "{head:?}");
@@ -256,7 +258,7 @@ fn u23_chunked_wins_over_content_length_which_is_not_passed_on_and_is_counted_an
 }
 
 #[test]
-fn u30_answers_in_http_1_0_and_without_a_reason_are_delivered() {
+fn u30_responses_in_http_1_0_or_without_a_reason_phrase_are_delivered() {
     run(
         "",
         vec![
@@ -275,7 +277,7 @@ fn u30_answers_in_http_1_0_and_without_a_reason_are_delivered() {
                 raw("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Then::Fin),
                 Expected::Refused(502, "exporter cut its answer short", "exporter_cut_short"),
             ),
-            // RFC 9112 §4: the reason may be empty.
+            // RFC 9112 section 4: the reason phrase may be empty.
             (
                 "an empty reason",
                 raw("HTTP/1.1 200 \r\nContent-Length: 4\r\n\r\na 1\n", Then::Fin),
@@ -294,7 +296,7 @@ fn u30_answers_in_http_1_0_and_without_a_reason_are_delivered() {
 }
 
 #[test]
-fn empty_bodies_are_whole() {
+fn empty_bodies_are_complete() {
     run(
         "",
         vec![
@@ -309,7 +311,7 @@ fn empty_bodies_are_whole() {
 }
 
 #[test]
-fn u19_a_body_over_max_body_is_502_when_its_length_says_so_and_else_an_abort() {
+fn u19_a_body_over_max_body_is_502_if_content_length_says_so_and_otherwise_aborts() {
     let most = 200_000;
     let body = "a 1\n".repeat(most / 4);
     let chunked = |body: &str| format!("{CHUNKED}{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
@@ -333,7 +335,7 @@ fn u19_a_body_over_max_body_is_502_when_its_length_says_so_and_else_an_abort() {
 }
 
 #[test]
-fn u19_an_endless_body_ends_at_max_body_with_memory_flat() {
+fn u19_an_endless_body_aborts_at_max_body_with_memory_flat() {
     let stage = Stage::new(
         "max-body = 20MB\ntimeout = 15\n",
         by_case(vec![Box::new(|it| it.answer("", Framing::Chunked(4096), Body::text(u64::MAX)))]),
@@ -342,7 +344,7 @@ fn u19_an_endless_body_ends_at_max_body_with_memory_flat() {
     let before = stage.proxy.peak_rss_kib();
     let response = stage.client().get(&target("x", 0));
     assert_eq!(response.head.status, 200, "{response:?}");
-    assert_cut("endless", &response.body.end);
+    assert_truncated("endless", &response.body.end);
     let received = response.body.bytes;
     assert!((19_000_000..=20_000_000).contains(&received), "{received} bytes");
     let grown = stage.proxy.peak_rss_kib() - before;
@@ -370,9 +372,10 @@ fn the_first_bytes_are_not_held_back() {
     assert!(body.is_complete() && body.text() == "a 1\n", "{body:?}");
 }
 
-/// The proxy lets the kernel gather what a fast exporter writes; a rest must not wait for more.
+/// The proxy lets the kernel collect what a fast exporter writes. The remaining bytes must not wait
+/// for more data.
 #[test]
-fn the_last_bytes_before_a_pause_of_a_fast_exporter_arrive_all_the_same() {
+fn the_last_bytes_before_a_pause_of_a_fast_exporter_arrive_during_the_pause() {
     const FAST: u64 = 1024 * 1024;
     const REST: u64 = 100;
     for tls in [false, true] {
@@ -385,7 +388,8 @@ fn the_last_bytes_before_a_pause_of_a_fast_exporter_arrive_all_the_same() {
             conversation.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"))?;
             for _ in 0..FAST / 2048 {
                 conversation.send([b'#'; 2048])?;
-                // So that the proxy keeps up.
+                // Gives the proxy time to read, so that it sees a fast exporter that never gets
+                // ahead of it.
                 thread::sleep(Duration::from_micros(50));
             }
             conversation.send([b'#'; REST as usize])?;

@@ -1,5 +1,5 @@
-//! Certificates of https exporters as people make them: self-signed and trusted as such, and X.509
-//! version 1.
+//! Certificates of https exporters as people often create them: self-signed and trusted directly,
+//! and X.509 version 1.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::{
@@ -16,13 +16,13 @@ use crate::support::{
     version1::{pem, version1},
 };
 
-/// What an exporter shows.
+/// The certificate and key that an exporter uses.
 struct Shown {
     certificate: CertificateDer<'static>,
     key: KeyPair,
 }
 
-/// `openssl req -x509 -subj /CN=localhost`, with this subjectAltName.
+/// The result of `openssl req -x509 -subj /CN=localhost`, with this subjectAltName.
 fn params(names: &[&str], days: std::ops::Range<i64>) -> CertificateParams {
     let names: Vec<String> = names.iter().copied().map(String::from).collect();
     let mut params = CertificateParams::new(names).expect("names");
@@ -46,8 +46,8 @@ impl Shown {
     }
 }
 
-/// The outcomes of a scrape of an exporter that shows this, in both versions: `ok`, or what the log
-/// says is wrong.
+/// Scrapes an exporter with this certificate over each TLS version. Returns the outcomes: `ok`, or
+/// the error in the log.
 fn scrapes(shown: &Shown, keys: &dyn Fn(&Pki) -> String) -> [String; 2] {
     [&TLS12, &TLS13].map(|version| {
         let pki = Pki::new();
@@ -76,7 +76,7 @@ fn scrapes(shown: &Shown, keys: &dyn Fn(&Pki) -> String) -> [String; 2] {
     })
 }
 
-/// `ca-file` with these, and `server-name`.
+/// `ca-file` with these certificates, and `server-name`.
 fn trusting<'a>(anchors: &'a [&CertificateDer<'_>], name: &'a str) -> impl Fn(&Pki) -> String + 'a {
     move |pki| {
         let file = pki.path("exporter-ca.pem");
@@ -103,13 +103,13 @@ fn assert_refused(shown: &Shown, keys: &dyn Fn(&Pki) -> String, why: &str) {
 }
 
 #[test]
-fn f08_a_self_signed_certificate_in_ca_file_is_trusted_on_its_dates_and_for_its_name() {
+fn f08_a_self_signed_certificate_in_ca_file_is_trusted_within_its_dates_and_for_its_name() {
     let shown = self_signed(&["localhost"], -1..100);
     let own = [&shown.certificate];
     assert_scraped(&shown, &trusting(&own, "localhost"));
     let why = "not valid for exporter.example: it is for localhost";
     assert_refused(&shown, &trusting(&own, "exporter.example"), why);
-    // Its common name is no name, since it has a subjectAltName.
+    // The common name is not used as a name, because the certificate has a subjectAltName.
     let shown = self_signed(&["exporter.example"], -1..100);
     let own = [&shown.certificate];
     assert_refused(&shown, &trusting(&own, "localhost"), "not valid for localhost");
@@ -121,12 +121,12 @@ fn f08_a_self_signed_certificate_in_ca_file_is_trusted_on_its_dates_and_for_its_
 }
 
 #[test]
-fn f08_another_self_signed_certificate_of_that_name_is_not_trusted() {
+fn f08_another_self_signed_certificate_with_the_same_name_is_not_trusted() {
     let (trusted, shown) =
         (self_signed(&["localhost"], -1..100), self_signed(&["localhost"], -1..100));
     let why = "the peer's certificate is a CA certificate that is not in the trusted file";
     assert_refused(&shown, &trusting(&[&trusted.certificate], "localhost"), why);
-    // The certificate without its key is worth nothing.
+    // A copy of the certificate without its private key does not authenticate anyone.
     let thief = Shown { certificate: trusted.certificate.clone(), key: shown.key };
     assert_refused(&thief, &trusting(&[&trusted.certificate], "localhost"), "handshake");
     assert_refused(&thief, &skipping, "handshake");
@@ -150,7 +150,7 @@ fn f09_a_version_1_exporter_certificate_is_trusted_for_its_common_name() {
 }
 
 #[test]
-fn f09_a_version_1_exporter_certificate_of_a_ca_is_trusted_and_of_another_not() {
+fn f09_a_version_1_exporter_certificate_is_trusted_if_its_ca_is() {
     let (ca, other) = (self_signed(&[], -1..100), self_signed(&[], -1..100));
     let old_ca = version1(&ca.certificate, &ca.key);
     let mut leaf = self_signed(&[], -1..100);
@@ -163,7 +163,7 @@ fn f09_a_version_1_exporter_certificate_of_a_ca_is_trusted_and_of_another_not() 
 }
 
 #[test]
-fn f12_an_exporter_of_a_ca_out_of_its_time_is_refused() {
+fn f12_an_exporter_whose_ca_is_outside_its_validity_is_refused() {
     for (days, why) in [(-10..-1, "the CA certificate expired on "), (1..10, "not valid before ")] {
         let ca_key = KeyPair::generate().expect("a key");
         let ca_params = params(&[], days);
@@ -179,7 +179,7 @@ fn f12_an_exporter_of_a_ca_out_of_its_time_is_refused() {
 }
 
 #[test]
-fn f09_a_version_1_certificate_is_shown_to_an_exporter_that_asks_for_one() {
+fn f09_a_version_1_client_certificate_is_sent_to_an_exporter_that_requests_one() {
     let (pki, exporters_ca) = (Pki::new(), Pki::new());
     let key = KeyPair::from_pem(
         &std::fs::read_to_string(exporters_ca.path("client.key")).expect("a key"),
@@ -187,7 +187,7 @@ fn f09_a_version_1_certificate_is_shown_to_an_exporter_that_asks_for_one() {
     let signed = params(&[], -1..100).signed_by(&key.expect("a key"), exporters_ca.ca());
     let old = version1(signed.expect("a certificate").der(), exporters_ca.ca().key());
     std::fs::write(exporters_ca.path("client.pem"), pem(&old)).expect("written");
-    // The exporter trusts whatever is shown; that it is shown is the point.
+    // The exporter accepts any client certificate. The test is about which certificate it receives.
     let exporter = Exporter::start_tls(&exporters_ca, |it: &mut Conversation| {
         it.read_request()?;
         it.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n")
@@ -205,9 +205,10 @@ fn f09_a_version_1_certificate_is_shown_to_an_exporter_that_asks_for_one() {
 }
 
 #[test]
-fn f08_with_skip_verify_a_certificate_with_an_unknown_critical_extension_is_taken_for_its_key() {
+fn f08_with_skip_verify_an_unknown_critical_extension_is_accepted_and_the_signature_still_checked()
+{
     let unknown = || {
-        // An OID of documentation, with NULL as its contents.
+        // An OID reserved for documentation, with NULL as its contents.
         let mut unknown = rcgen::CustomExtension::from_oid_content(&[2, 999, 3], vec![5, 0]);
         unknown.set_criticality(true);
         unknown

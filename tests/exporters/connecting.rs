@@ -1,4 +1,4 @@
-//! The way to the exporter: addresses, sockets, TLS, and how many at a time.
+//! Connections to the exporter: addresses, sockets, TLS, and `max-concurrent`.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// A port on which nobody listens, and nobody else can.
+/// A port without a listener, reserved so that no other process can listen on it.
 pub(crate) struct DeadPort(Socket);
 
 impl DeadPort {
@@ -35,7 +35,7 @@ impl DeadPort {
         Self::at((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port")
     }
 
-    /// Nothing when somebody has it.
+    /// `None` if another process uses the port.
     fn at(address: SocketAddr) -> Option<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
@@ -51,7 +51,7 @@ impl DeadPort {
     }
 }
 
-/// A port where somebody listens and nobody accepts, with a queue that is full.
+/// A port with a listener that does not accept and whose backlog is full.
 pub(crate) struct FullPort(DeadPort, #[expect(dead_code, reason = "they wait")] Vec<TcpStream>);
 
 impl FullPort {
@@ -76,8 +76,8 @@ pub(crate) fn section(name: &str, keys: &str) -> String {
     format!("\n[{name}]\nenabled = True\npath = /metrics\n{keys}")
 }
 
-/// Scrapes each of the sections twice over one connection and expects the same refusal, logged and
-/// counted once each, with no descriptor left over.
+/// Scrapes each section twice over one connection. Expects the same refusal, logged and counted
+/// once for each scrape, and no descriptor left open.
 fn assert_refusals(pki: &Pki, cases: &[(&str, String, u16, &str, &str)]) -> Vec<Duration> {
     let exporters: String = cases.iter().map(|(name, keys, ..)| section(name, keys)).collect();
     let proxy = Proxy::start(&pki.config_ini(""), &exporters);
@@ -105,7 +105,7 @@ fn assert_refusals(pki: &Pki, cases: &[(&str, String, u16, &str, &str)]) -> Vec<
 }
 
 #[test]
-fn u01_an_exporter_that_cannot_be_reached_is_502() {
+fn u01_an_unreachable_exporter_is_502() {
     let dead = DeadPort::new();
     let port = dead.port();
     assert_refusals(
@@ -146,7 +146,7 @@ fn u01_an_exporter_that_cannot_be_reached_is_502() {
 }
 
 #[test]
-fn u02_an_exporter_that_takes_no_connection_is_504_at_connect_timeout() {
+fn u02_an_exporter_that_does_not_accept_connections_is_504_at_connect_timeout() {
     let full = FullPort::new();
     let took = assert_refusals(
         &Pki::new(),
@@ -173,7 +173,8 @@ fn u03_a_reset_on_accept_is_502() {
     assert_eq!(stage.exporter.connections(), 10, "it is not tried again");
 }
 
-/// An exporter on one loopback address, and on the other one its port without a listener.
+/// An exporter on one loopback address. No other process can listen on its port on the other
+/// loopback address.
 fn on_one_loopback_address(is_ipv6: bool) -> (Exporter, DeadPort) {
     for _ in 0..100 {
         let script = by_case(Vec::new());
@@ -182,7 +183,7 @@ fn on_one_loopback_address(is_ipv6: bool) -> (Exporter, DeadPort) {
         } else {
             (Exporter::start(script), IpAddr::from(Ipv6Addr::LOCALHOST))
         };
-        // Some connection of this machine may have the port there.
+        // A connection of another process may already use the port there.
         if let Some(dead) = DeadPort::at((other, exporter.address().port()).into()) {
             return (exporter, dead);
         }
@@ -191,7 +192,7 @@ fn on_one_loopback_address(is_ipv6: bool) -> (Exporter, DeadPort) {
 }
 
 #[test]
-fn localhost_is_either_loopback_address() {
+fn localhost_means_both_loopback_addresses() {
     for is_ipv6 in [true, false] {
         let (_exporter, dead) = on_one_loopback_address(is_ipv6);
         let pki = Pki::new();
@@ -207,7 +208,7 @@ fn localhost_is_either_loopback_address() {
     }
 }
 
-/// A listener on ::1 at the port of `exporter`, as another local user may have one.
+/// A listener on ::1 at the port of `exporter`, as another local user could open one.
 fn impostor(port: u16) -> Option<TcpListener> {
     let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).ok()?;
     listener.set_nonblocking(true).expect("a socket");
@@ -220,7 +221,7 @@ fn assert_was_not_asked(impostor: &TcpListener, story: &str) {
 }
 
 #[test]
-fn f06_somebody_on_the_other_loopback_address_is_not_asked_while_the_exporter_is_up() {
+fn f06_a_listener_on_the_other_loopback_address_is_not_asked_while_the_exporter_is_up() {
     let (exporter, impostor) = (0..100)
         .find_map(|_| {
             let exporter = Exporter::start(by_case(Vec::new()));
@@ -250,7 +251,7 @@ fn f06_somebody_on_the_other_loopback_address_is_not_asked_while_the_exporter_is
 }
 
 #[test]
-fn f06_somebody_on_the_other_loopback_address_is_not_asked_while_the_exporter_is_slow() {
+fn f06_a_listener_on_the_other_loopback_address_is_not_asked_while_the_exporter_is_slow() {
     let (full, impostor) = (0..100)
         .find_map(|_| {
             let full = FullPort::new();
@@ -268,7 +269,7 @@ fn f06_somebody_on_the_other_loopback_address_is_not_asked_while_the_exporter_is
 }
 
 #[test]
-fn f22_twelve_slow_probes_of_one_exporter_at_once_are_all_answered() {
+fn f22_twelve_concurrent_slow_probes_of_one_exporter_are_all_answered() {
     let stage = Stage::new(
         "timeout = 15\n",
         by_case(vec![Box::new(|it| {
@@ -295,7 +296,7 @@ fn an_exporter_on_a_unix_socket_is_scraped() {
 }
 
 #[test]
-fn an_exporter_that_wants_a_client_certificate_gets_the_configured_one() {
+fn an_exporter_that_requests_a_client_certificate_gets_the_configured_one() {
     for version in [&TLS12, &TLS13] {
         let (pki, exporters_ca) = (Pki::new(), Pki::new());
         let tls = exporters_ca.server_for_clients(&[version]);
@@ -382,7 +383,7 @@ fn assert_u41(version: &'static SupportedProtocolVersion) {
         assert!(exporter.requests().is_empty(), "nothing was asked");
     }
 
-    // The same exporters are scraped when they may be.
+    // Control: the same exporters are scraped if verification is off.
     let exporters = section("sound", &keys(&sound, &trusted, "localhost"))
         + &section("named", &keys(&sound, &trusted, "127.0.0.1"))
         + &section(
@@ -417,7 +418,7 @@ fn one_scrape_more_than_max_concurrent_is_503() {
     let mut running = [stage.client(), stage.client()];
     for (scrapes, client) in running.iter_mut().enumerate() {
         client.send_get(&target("x", 0)).expect("sent");
-        // The slot is taken before the exporter is asked.
+        // The permit is taken before the exporter is asked.
         let limit = Instant::now() + crate::support::PATIENCE;
         while stage.exporter.requests().len() <= scrapes {
             assert!(Instant::now() < limit, "the exporter is not asked");
@@ -435,14 +436,14 @@ fn one_scrape_more_than_max_concurrent_is_503() {
     for client in &mut running {
         let Response { head, body } = client.read_response().expect("an answer");
         assert!(head.status == 200 && body.is_complete(), "{head:?}");
-        // Its slot is free with its last byte.
+        // The permit is released with the last byte.
         assert_control(client, "x");
     }
     assert_control(&mut client, "x");
 }
 
 #[test]
-fn a_slot_of_max_concurrent_is_free_when_the_scraper_has_the_last_byte() {
+fn a_permit_of_max_concurrent_is_released_before_the_scraper_has_the_last_byte() {
     let whole = |framing: &str| format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
     let stage = Stage::new(
         "max-concurrent = 1\n",
@@ -453,7 +454,8 @@ fn a_slot_of_max_concurrent_is_free_when_the_scraper_has_the_last_byte() {
             raw("", Then::Fin),
         ]),
     );
-    // Two connections live on two threads of the proxy; what one has finished, the other must see.
+    // The two connections belong to two worker threads. A permit that one releases must be visible
+    // to the other.
     let mut clients = [stage.client(), stage.client()];
     for scrape in 0..400 {
         let case = scrape % 4;

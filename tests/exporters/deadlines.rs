@@ -1,5 +1,6 @@
-//! The deadline of a scrape, three times: before the head, in the body, and with a scraper that
-//! does not read. The clock starts with the request; whoever stalls, it is over on time.
+//! The deadline of a scrape in three situations: before the head, in the body, and with a scraper
+//! that does not read. The time counts from the request, and the scrape ends on time no matter
+//! which side stalls.
 
 use std::{
     io::Read,
@@ -10,8 +11,8 @@ use std::{
 
 use crate::{
     stage::{
-        Action, SLACK, Stage, Then, assert_control, assert_cut, assert_on_time, assert_refused,
-        by_case, drip, outcome, raw, target,
+        Action, SLACK, Stage, Then, assert_control, assert_on_time, assert_refused,
+        assert_truncated, by_case, drip, outcome, raw, target,
     },
     support::{
         PATIENCE,
@@ -29,7 +30,7 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Sends a request with the header in which Prometheus says how long it waits.
+/// Sends a request with the header in which Prometheus announces its scrape timeout.
 fn send_with_scrape_timeout(client: &mut Client, target: &str, seconds: &str) {
     let name = "X-Prometheus-Scrape-Timeout-Seconds";
     client
@@ -39,7 +40,7 @@ fn send_with_scrape_timeout(client: &mut Client, target: &str, seconds: &str) {
 
 /// H42.
 #[test]
-fn the_scrapers_own_timeout_less_the_offset_shortens_the_deadline() {
+fn the_scrapers_timeout_minus_the_offset_shortens_the_deadline() {
     let stall = || raw("", Then::Stall);
     let stage = Stage::new("timeout = 1\n", by_case(vec![stall()]));
     let mut client = stage.client();
@@ -55,7 +56,7 @@ fn the_scrapers_own_timeout_less_the_offset_shortens_the_deadline() {
 }
 
 #[test]
-fn scrape_timeout_offset_is_taken_off_the_scrapers_timeout() {
+fn scrape_timeout_offset_is_subtracted_from_the_scrapers_timeout() {
     let exporter = Exporter::start(by_case(vec![raw("", Then::Stall)]));
     let pki = Pki::new();
     let stage = Stage::before(pki, exporter, "scrape-timeout-offset = 0.6\n", &[("x", "")]);
@@ -115,16 +116,16 @@ fn u19_u20_u21_a_deadline_in_the_body_aborts_instead_of_ending() {
         let response = client.get(&target("x", case));
         assert_on_time(story, sent.elapsed(), due);
         assert_eq!(response.head.status, 200, "{story}: {response:?}");
-        assert_cut(story, &response.body.end);
+        assert_truncated(story, &response.body.end);
         assert!(response.body.bytes >= 4, "{story}: {response:?}");
     }
-    // Also of those without an end, of which much had come.
+    // This also holds for endless bodies, which had sent much data by then.
     let grown = stage.proxy.peak_rss_kib() - before;
     assert!(grown < 8 * 1024, "the peak memory grew by {grown} KiB");
     let scrapes = stage.scrapes(stories.len() + 1);
     for (record, (story, word)) in scrapes[1..].iter().zip(&stories) {
         let word_in_log = outcome(record);
-        // Whom a fast exporter's scrape waits for at that moment is chance.
+        // With a fast exporter, the side that the scrape waits for at the deadline is random.
         let is_right = if word.is_empty() {
             word_in_log.starts_with("deadline_")
         } else {
@@ -137,35 +138,40 @@ fn u19_u20_u21_a_deadline_in_the_body_aborts_instead_of_ending() {
     assert_control(&mut stage.client(), "x");
 }
 
-/// Sends a large body and reports when the proxy ended the connection.
+/// Sends a large body and reports when the proxy closed the connection.
 fn until_closed(framing: Framing, closed: Sender<Instant>) -> Action {
     Box::new(move |it| {
-        // Fails when the proxy has ended the connection; until then it blocks.
+        // Blocks until the proxy closes the connection, then fails.
         let _ = it.answer("", framing, Body::text(64 * MIB));
         let at = it.wait_until_closed();
-        // The test may be over.
+        // The test may have ended already.
         let _ = closed.send(at);
         Ok(())
     })
 }
 
-/// Waits for the reset without reading, which would make room for more.
+/// Waits for the reset without reading, because reading would make room for more data. Polls the
+/// socket's error, since a wait without reading has no event.
 fn wait_for_reset(client: &Client) -> Instant {
     let limit = Instant::now() + PATIENCE;
     loop {
         if client.socket().take_error().expect("a socket").is_some() {
             return Instant::now();
         }
-        assert!(Instant::now() < limit, "the proxy keeps a scraper that does not read");
+        assert!(
+            Instant::now() < limit,
+            "the proxy keeps the connection of a scraper that does not read"
+        );
         thread::sleep(ms(2));
     }
 }
 
 fn recv(closed: &Receiver<Instant>) -> Instant {
-    closed.recv_timeout(PATIENCE).expect("the exporter's connection is ended")
+    closed.recv_timeout(PATIENCE).expect("the exporter's connection is closed")
 }
 
-/// A scraper with each version of TLS that has the head of its answer, and when they asked for it.
+/// Starts a scrape with each TLS version and reads the heads. Also returns the time at which the
+/// requests were sent.
 fn begin_scrapes(stage: &Stage) -> (Vec<(Client, Head)>, Instant) {
     let mut clients: Vec<_> =
         BOTH_VERSIONS.iter().map(|&version| stage.client_of(&[version])).collect();
@@ -181,7 +187,8 @@ fn begin_scrapes(stage: &Stage) -> (Vec<(Client, Head)>, Instant) {
     (clients.into_iter().map(with_head).collect(), sent)
 }
 
-/// Scrapers read the head and nothing more; they and their exporters are let go of when it is due.
+/// Scrapers read the head and nothing more. Asserts that the proxy ends both connections of each
+/// scrape when `due` has passed.
 fn assert_ended_without_a_reader(stall_timeout: &str, timeout: &str, due: Duration, word: &str) {
     for framing in [Framing::Chunked(4096), Framing::ContentLength, Framing::UntilClose] {
         let (sender, closed) = mpsc::channel();
@@ -201,8 +208,8 @@ fn assert_ended_without_a_reader(stall_timeout: &str, timeout: &str, due: Durati
             let story = format!("{framing:?}, {:?}, not read", client.tls().protocol_version());
             assert_on_time(&story, reset - sent, due);
             assert_on_time(&format!("{story}, exporter"), upstream - sent, due);
-            // What is left in the scraper's kernel is no whole message either.
-            assert_cut(&story, &client.read_body(&head).end);
+            // The bytes left in the scraper's kernel are not a complete message either.
+            assert_truncated(&story, &client.read_body(&head).end);
         }
         let scrapes = stage.scrapes(1 + BOTH_VERSIONS.len());
         assert!(scrapes[1..].iter().all(|it| outcome(it) == word), "{scrapes:#?}");
@@ -214,26 +221,29 @@ fn assert_ended_without_a_reader(stall_timeout: &str, timeout: &str, due: Durati
 }
 
 #[test]
-fn d01_a_scraper_that_does_not_read_is_ended_at_the_deadline() {
+fn d01_a_scraper_that_does_not_read_is_disconnected_at_the_deadline() {
     assert_ended_without_a_reader("10", "1", ms(1000), "deadline_scraper");
 }
 
 #[test]
-fn d01_a_scraper_that_does_not_read_is_ended_at_the_stall_timeout_when_that_is_earlier() {
+fn d01_a_scraper_that_does_not_read_is_disconnected_at_the_stall_timeout_if_that_is_earlier() {
     assert_ended_without_a_reader("0.8", "15", ms(800), "scraper_stalled");
 }
 
 #[test]
-fn d02_a_scraper_that_reads_in_drops_is_ended_at_the_deadline() {
+fn d02_a_scraper_that_reads_slowly_is_disconnected_at_the_deadline() {
     let (sender, closed) = mpsc::channel();
     let action = until_closed(Framing::Chunked(4096), sender);
     let stage = Stage::new("timeout = 1\n", by_case(vec![action]));
     let (scrapers, sent) = begin_scrapes(&stage);
     let mut ended = 0;
     while ended < scrapers.len() {
-        assert!(sent.elapsed() < PATIENCE, "the proxy keeps a scraper that reads in drops");
+        assert!(
+            sent.elapsed() < PATIENCE,
+            "the proxy keeps the connection of a scraper that reads slowly"
+        );
         for (client, _) in &scrapers {
-            // Bytes below TLS: that the socket takes a few more is all that counts.
+            // Reads below TLS: only the few bytes that each read frees in the socket matter.
             let _ = client.socket().read(&mut [0; 512]);
         }
         if let Ok(upstream) = closed.recv_timeout(ms(20)) {
@@ -247,7 +257,7 @@ fn d02_a_scraper_that_reads_in_drops_is_ended_at_the_deadline() {
 }
 
 #[test]
-fn scrapes_of_others_go_on_while_a_scraper_does_not_read() {
+fn other_scrapes_continue_while_one_scraper_does_not_read() {
     let (sender, closed) = mpsc::channel();
     let action = until_closed(Framing::Chunked(4096), sender);
     let stage = Stage::new("timeout = 1.5\n", by_case(vec![action]));

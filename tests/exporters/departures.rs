@@ -1,4 +1,4 @@
-//! A scraper that goes away ends the exporter's connection within 100 ms.
+//! If a scraper leaves, the proxy closes the exporter's connection within 100 ms.
 
 use std::{
     io::{self, Write},
@@ -23,22 +23,22 @@ use crate::{
     },
 };
 
-/// How late the exporter's connection may end: 100 ms in a release build.
+/// The limit for closing the exporter's connection: 100 ms in a release build.
 const SOON: Duration =
     if cfg!(debug_assertions) { OVER_RUN.saturating_add(SLACK) } else { OVER_RUN };
 
-/// How a scraper goes.
+/// How a scraper leaves.
 #[derive(Clone, Copy, Debug)]
 enum Leaves {
-    /// RST.
+    /// With a reset (RST).
     Reset,
-    /// Its socket is closed.
+    /// By closing its socket.
     Close,
-    /// FIN, and it would still read.
+    /// With FIN; it could still read.
     HalfClose,
-    /// close_notify and FIN, and it would still read.
+    /// With close_notify and FIN; it could still read.
     CloseNotify,
-    /// With bytes that are no TLS, and it would still read.
+    /// With bytes that are not TLS; it could still read.
     BreaksTls,
 }
 
@@ -46,7 +46,7 @@ const ALL: [Leaves; 5] =
     [Leaves::Reset, Leaves::Close, Leaves::HalfClose, Leaves::CloseNotify, Leaves::BreaksTls];
 
 impl Leaves {
-    /// Does it; what is left of the scraper's side comes back.
+    /// Makes the scraper leave. Returns its connection if it is still open.
     fn act(self, mut client: Client) -> Option<Client> {
         match self {
             Self::Reset => {
@@ -65,7 +65,7 @@ impl Leaves {
             }
             Self::CloseNotify => {
                 client.send_close_notify().expect("an open socket");
-                // The proxy may have ended the connection by now.
+                // The proxy may have closed the connection already.
                 let _ = client.socket().shutdown(Shutdown::Write);
                 Some(client)
             }
@@ -73,7 +73,8 @@ impl Leaves {
     }
 }
 
-/// Reports the request, or the first bytes of the answer; then the end.
+/// A script that reports the request, or the first bytes of the response, and then the end of the
+/// connection.
 struct Reports {
     begun: Receiver<()>,
     closed: Receiver<Instant>,
@@ -85,10 +86,10 @@ fn reporting(
     let (begin, begun) = mpsc::channel();
     let (close, closed) = mpsc::channel();
     let action: Action = Box::new(move |it| {
-        // An error is the end that is waited for.
+        // An error also means that the connection has ended.
         let _ = act(it, &begin);
         let at = it.wait_until_closed();
-        // The test may be over.
+        // The test may have ended already.
         let _ = close.send(at);
         Ok(())
     });
@@ -99,9 +100,10 @@ fn request(case: usize) -> String {
     format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", target("x", case))
 }
 
-/// What has come behind a request while it is answered: nothing, a further one, and more of them
-/// than hyper reads at once. It holds those unread, and would not see the end of the connection.
-fn behind() -> [String; 3] {
+/// Bytes sent after a request while the request is being answered: none, one further request, or
+/// more requests than hyper reads ahead. In the last case hyper leaves bytes unread and would not
+/// notice the end of the connection.
+fn pipelined() -> [String; 3] {
     [String::new(), request(0), request(0).repeat(200)]
 }
 
@@ -112,53 +114,59 @@ fn assert_ended_soon(story: &str, left: Instant, reports: &Reports) {
 }
 
 #[test]
-fn d05_a_scraper_that_leaves_before_the_answer_ends_the_exporters_connection() {
+fn d05_if_a_scraper_leaves_before_the_response_the_exporters_connection_is_closed() {
     for &version in BOTH_VERSIONS {
         let (action, reports) = reporting(|_, begin| {
-            // The test may be over.
+            // The test may have ended already.
             let _ = begin.send(());
             Ok(())
         });
         let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![action]));
         assert_control(&mut stage.client(), "x");
-        // Its record is there before those of other connections.
+        // Waits for the control scrape's record, so that it precedes those of other connections.
         stage.scrapes(1);
         let fds = stage.proxy.open_fds();
         let mut gone = 0;
-        for behind in behind() {
+        for pipelined in pipelined() {
             for leaves in ALL {
                 let mut client = stage.client_of(&[version]);
-                client.send(request(0) + &behind).expect("sent");
+                client.send(request(0) + &pipelined).expect("sent");
                 reports.begun.recv_timeout(PATIENCE).expect("a request");
                 let left = Instant::now();
                 let rest = leaves.act(client);
                 assert_ended_soon(
-                    &format!("{leaves:?}, {} bytes behind it", behind.len()),
+                    &format!("{leaves:?}, {} bytes pipelined", pipelined.len()),
                     left,
                     &reports,
                 );
                 drop(rest);
                 gone += 1;
-                // A scrape that is logged has given its slot back.
+                // A scrape releases its permit before it is logged.
                 stage.scrapes(gone + 1);
             }
         }
-        // The only slot of `max-concurrent` is free again.
+        // The only permit of `max-concurrent` is available again.
         assert_control(&mut stage.client(), "x");
         let scrapes = stage.scrapes(gone + 2);
         for record in &scrapes[1..=gone] {
             assert_eq!(outcome(record), "scraper_gone", "{record}");
         }
-        assert_eq!(stage.exporter.connections(), gone + 2, "what was behind is never asked");
+        assert_eq!(
+            stage.exporter.connections(),
+            gone + 2,
+            "no pipelined request reaches the exporter"
+        );
         stage.assert_at_rest(fds);
     }
 }
 
-/// F26: more than the proxy reads ahead, and as much as it does.
+/// F26: pipelined requests that the proxy reads ahead completely (40 kB), and more than it reads
+/// ahead (120 kB).
 #[test]
-fn f26_a_scraper_that_leaves_behind_many_pipelined_requests_is_noticed_and_none_of_them_asked() {
+fn f26_a_scraper_that_leaves_after_many_pipelined_requests_is_noticed_and_none_reaches_the_exporter()
+ {
     let (action, reports) = reporting(|_, begin| {
-        // The test may be over.
+        // The test may have ended already.
         let _ = begin.send(());
         Ok(())
     });
@@ -167,29 +175,29 @@ fn f26_a_scraper_that_leaves_behind_many_pipelined_requests_is_noticed_and_none_
     stage.scrapes(1);
     let mut gone = 0;
     for bytes in [40_000, 120_000] {
-        let behind = request(0).repeat(bytes / request(0).len());
-        // Bytes that are no TLS are read no further than the others.
+        let pipelined = request(0).repeat(bytes / request(0).len());
+        // Bytes that are not TLS are not noticed beyond what the proxy reads ahead.
         let seen = ALL.iter().filter(|it| bytes < 64_000 || !matches!(it, Leaves::BreaksTls));
         for (leaves, &version) in
             seen.flat_map(|it| BOTH_VERSIONS.iter().map(move |version| (it, version)))
         {
             let mut client = stage.client_of(&[version]);
-            client.send(request(0) + &behind).expect("sent");
+            client.send(request(0) + &pipelined).expect("sent");
             reports.begun.recv_timeout(PATIENCE).expect("a request");
             let left = Instant::now();
             let rest = leaves.act(client);
-            let story = format!("{leaves:?}, {version:?}, {bytes} bytes behind it");
+            let story = format!("{leaves:?}, {version:?}, {bytes} bytes pipelined");
             assert_ended_soon(&story, left, &reports);
             drop(rest);
             gone += 1;
             stage.scrapes(gone + 1);
         }
     }
-    assert_eq!(stage.exporter.connections(), gone + 1, "what was behind is never asked");
+    assert_eq!(stage.exporter.connections(), gone + 1, "no pipelined request reaches the exporter");
 }
 
 #[test]
-fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
+fn d04_if_a_scraper_leaves_during_the_body_the_exporters_connection_is_closed() {
     let (slow, slow_reports) = reporting(|it, _| {
         it.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
     });
@@ -197,32 +205,35 @@ fn d04_a_scraper_that_leaves_in_the_body_ends_the_exporters_connection() {
         reporting(|it, _| it.answer("", Framing::Chunked(4096), Body::text(u64::MAX)));
     let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![slow, fast]));
     assert_control(&mut stage.client(), "x");
-    // Its record is there before those of other connections.
+    // Waits for the control scrape's record, so that it precedes those of other connections.
     stage.scrapes(1);
     let fds = stage.proxy.open_fds();
     let mut gone = 0;
     let fast_or_slow = [(0, &slow_reports), (1, &fast_reports)];
-    for (behind, (case, reports)) in
-        behind().iter().flat_map(|behind| fast_or_slow.map(|it| (behind, it)))
+    for (pipelined, (case, reports)) in
+        pipelined().iter().flat_map(|pipelined| fast_or_slow.map(|it| (pipelined, it)))
     {
         for (leaves, version) in
             ALL.iter().flat_map(|it| BOTH_VERSIONS.iter().map(move |&version| (it, version)))
         {
             let mut client = stage.client_of(&[version]);
-            client.send(request(case) + behind).expect("sent");
+            client.send(request(case) + pipelined).expect("sent");
             client.read_head().expect("a head");
             let left = Instant::now();
             let rest = leaves.act(client);
-            // One that still reads takes a fast body in, as a program does that waits for its end.
+            // A scraper that can still read consumes a fast body, as a program does that waits for
+            // the end.
             let reader = rest.map(|mut client| std::thread::spawn(move || client.read_to_end()));
-            let story =
-                format!("{leaves:?}, {version:?}, case {case}, {} bytes behind it", behind.len());
+            let story = format!(
+                "{leaves:?}, {version:?}, case {case}, {} bytes pipelined",
+                pipelined.len()
+            );
             assert_ended_soon(&story, left, reports);
             if let Some(reader) = reader {
                 reader.join().expect("it reads to the end");
             }
             gone += 1;
-            // A scrape that is logged has given its slot back.
+            // A scrape releases its permit before it is logged.
             stage.scrapes(gone + 1);
         }
     }

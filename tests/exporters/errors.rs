@@ -1,5 +1,5 @@
-//! Every refusal there is: in constant words whoever asks, and with one record that repeats nothing
-//! of what either side sent and no secret (the invariants I5 and I7).
+//! Every refusal has constant words, the same for each client, and one log record. The record
+//! repeats nothing that either side sent and contains no secret (invariants I5 and I7).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,15 +22,15 @@ use crate::{
     },
 };
 
-/// `prometheus:hunter2`, with which the proxy lets in.
+/// `prometheus:hunter2`, the credentials that the proxy accepts.
 const PASSWORD: &str = "Authorization: Basic cHJvbWV0aGV1czpodW50ZXIy\r\n";
 
 const SECRETS: [&str; 3] = ["hunter2", "cHJvbWV0aGV1czpodW50ZXIy", "open-sesame"];
 
-/// Those that are provoked elsewhere: answered in HTTP/1.0 (`tests/requests/heads.rs`), by a lack
-/// of descriptors (`tests/limits/descriptors.rs`), by another configuration
-/// (`tests/tls/access.rs`), by a reload (`tests/reload/files.rs`, `tests/reload/http.rs`), and by
-/// pages that nobody reads (`tests/limits/answers.rs`).
+/// The refusals that other tests provoke: responses in HTTP/1.0 (`tests/requests/heads.rs`), a lack
+/// of descriptors (`tests/limits/descriptors.rs`), another configuration (`tests/tls/access.rs`), a
+/// reload (`tests/reload/files.rs`, `tests/reload/http.rs`), and pages that clients do not read
+/// (`tests/limits/answers.rs`).
 const ELSEWHERE: [&str; 7] = [
     "http_version",
     "no_resources",
@@ -41,11 +41,11 @@ const ELSEWHERE: [&str; 7] = [
     "too_many_answers",
 ];
 
-/// A word of the log, what the scraper is told, and a request that it is told so; `MARKER` in it is
-/// another word each time.
+/// The label in the log, the status and reason phrase of the response, and a request that causes
+/// this refusal. `MARKER` in the request is replaced by another word each time.
 type Refusal = (&'static str, u16, &'static str, String);
 
-/// What the request itself brings about.
+/// Refusals that the request itself causes.
 fn by_request() -> Vec<Refusal> {
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n{PASSWORD}");
     vec![
@@ -91,7 +91,7 @@ fn by_request() -> Vec<Refusal> {
     ]
 }
 
-/// What the exporter `x` does for each case, and what it is called.
+/// Refusals that the answer of the exporter `x` causes, each with the action of the exporter.
 fn by_answer() -> Vec<(&'static str, u16, &'static str, Action)> {
     let ok = |rest: &str| format!("HTTP/1.1 200 OK\r\n{rest}");
     let refused = |label, reason, answer: String| {
@@ -152,7 +152,7 @@ fn by_answer() -> Vec<(&'static str, u16, &'static str, Action)> {
     ]
 }
 
-/// Exporters that cannot be asked, as long as this lives.
+/// Exporters that cannot be reached while this value lives.
 struct Unreachable {
     dead: DeadPort,
     full: FullPort,
@@ -165,7 +165,7 @@ impl Unreachable {
         Self { dead: DeadPort::new(), full: FullPort::new(), plain: Exporter::start(plain) }
     }
 
-    /// The name of each is its word in the log.
+    /// The name of each exporter is its label in the log.
     fn all(&self) -> Vec<(&'static str, u16, &'static str, String)> {
         let on = |port: u16| format!("host = 127.0.0.1\nport = {port}\n");
         vec![
@@ -186,7 +186,7 @@ impl Unreachable {
                 "exporter_unreachable",
                 502,
                 "exporter is unreachable",
-                // No TCP connection goes to a broadcast address.
+                // The kernel refuses a TCP connection to a broadcast address.
                 "host = 255.255.255.255\nport = 1\n".to_owned(),
             ),
             (
@@ -205,13 +205,13 @@ impl Unreachable {
     }
 }
 
-/// Whether it is about a scrape or a refused request.
+/// Whether the record is about a scrape or a refused request.
 fn is_about_a_request(record: &Value) -> bool {
     let message = &record["fields"]["message"];
     message == "scrape" || message == "request refused"
 }
 
-/// The fields of all records about requests.
+/// The fields of all records about scrapes and refused requests.
 fn records(proxy: &Proxy) -> Vec<Value> {
     let lines = proxy.log_lines();
     let all = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect("a record"));
@@ -231,7 +231,7 @@ fn word(record: &Value) -> &str {
     record["outcome"].as_str().or_else(|| record["reason"].as_str()).unwrap_or_default()
 }
 
-/// The counter that moves with what a record tells.
+/// The counter that the event of this record increments.
 fn series(record: &Value) -> String {
     match (&record["outcome"], word(record)) {
         (Value::Null, "unknown_exporter") => {
@@ -245,7 +245,7 @@ fn series(record: &Value) -> String {
     }
 }
 
-/// Asserts that all that was counted since the start is what the records tell.
+/// Asserts that the counters have moved since the start exactly as the records say.
 #[track_caller]
 fn assert_counted(proxy: &Proxy, pki: &Pki) {
     let mut expected = BTreeMap::new();
@@ -258,8 +258,8 @@ fn assert_counted(proxy: &Proxy, pki: &Pki) {
     assert_eq!(events, expected.iter().map(|(event, moved)| (event.as_str(), *moved)).collect());
 }
 
-/// Asks `requests` in turn and asserts the same answer to each, to the byte but for the date, and a
-/// record more with its word.
+/// Sends the request of `refusal` from each client. Asserts that all responses are equal, except
+/// for the date, and that each adds one record with the label.
 #[track_caller]
 fn assert_constant(proxy: &Proxy, clients: &mut Clients, pki: &Pki, refusal: &Refusal) {
     let (label, status, reason, request) = refusal;
@@ -286,7 +286,7 @@ fn assert_constant(proxy: &Proxy, clients: &mut Clients, pki: &Pki, refusal: &Re
         assert_eq!(first.get_or_insert_with(|| headers.clone()), &headers, "{label}");
 
         wait_for_records(proxy, before + 1);
-        let mut record = records(proxy).pop().expect("there is one");
+        let mut record = records(proxy).pop().expect("at least one record");
         assert_eq!(word(&record), *label, "{record}");
         record["exporter"].take();
         assert!(!record.to_string().contains("marker"), "{record}");
@@ -294,28 +294,28 @@ fn assert_constant(proxy: &Proxy, clients: &mut Clients, pki: &Pki, refusal: &Re
     }
 }
 
-/// Two scrapers, as long as their connections are kept.
+/// Two scrapers, each with its connection while the proxy keeps it open.
 type Clients = [Option<Client>; 2];
 
-/// The first speaks TLS 1.3, the second 1.2.
+/// The first scraper uses TLS 1.3, the second TLS 1.2.
 fn connect(proxy: &Proxy, pki: &Pki, round: usize) -> Client {
     Client::connect(proxy.address(), pki.client(&[BOTH_VERSIONS[round]])).expect("a handshake")
 }
 
-/// The words of all refusals that the source has.
+/// The labels of all refusals in the source.
 fn words() -> BTreeSet<&'static str> {
     let source = include_str!("../../src/error.rs");
     let functions = source.split("fn label(").skip(1);
     let bodies = functions.filter_map(|rest| rest.split("\n    }\n").next());
     bodies
-        // Those of the blame come before them.
+        // Skips the `label` function of the blame, which comes first.
         .filter(|body| body.contains("Self::Method(_) =>") || body.contains("Self::NoSocket("))
         .flat_map(|body| body.split('"').skip(1).step_by(2))
         .collect()
 }
 
 #[test]
-fn every_refusal_has_constant_words_and_one_record_without_a_secret() {
+fn every_refusal_has_constant_words_and_one_record_without_secrets() {
     let pki = Pki::new();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let token = folder.path().join("token");
@@ -333,7 +333,7 @@ fn every_refusal_has_constant_words_and_one_record_without_a_secret() {
     let (begin, begun) = mpsc::channel();
     let stall = actions.len();
     actions.push(Box::new(move |it| {
-        // The test may be over.
+        // The test may have ended already.
         let _ = begin.send(());
         it.wait_until_closed();
         Ok(())
@@ -354,7 +354,7 @@ fn every_refusal_has_constant_words_and_one_record_without_a_secret() {
     }
     assert_counted(&proxy, &pki);
 
-    // While another scrape has the only slot.
+    // While another scrape has the only permit.
     let mut busy = connect(&proxy, &pki, 0);
     busy.send(get(&target("busy", stall)) + "\r\n").expect("sent");
     begun.recv_timeout(PATIENCE).expect("the exporter is asked");
@@ -363,7 +363,7 @@ fn every_refusal_has_constant_words_and_one_record_without_a_secret() {
     assert_constant(&proxy, &mut clients, &pki, &refusal);
     refusals.push(refusal);
 
-    // The rest of a head that has begun comes when the proxy shuts down.
+    // The rest of an incomplete head arrives after the proxy has begun to shut down.
     for (round, client) in clients.iter_mut().enumerate() {
         let fresh = client.insert(connect(&proxy, &pki, round));
         fresh.send("GET /prometheus?exporter=x HTTP/1.1\r\nHo").expect("sent");
@@ -377,7 +377,7 @@ fn every_refusal_has_constant_words_and_one_record_without_a_secret() {
 
     let provoked: BTreeSet<_> =
         refusals.iter().map(|(label, ..)| *label).chain(ELSEWHERE).collect();
-    assert_eq!(provoked, words(), "each word is provoked here or elsewhere");
+    assert_eq!(provoked, words(), "each refusal is provoked here or in another test");
     let log = proxy.log_lines().concat();
     for secret in SECRETS {
         assert!(!log.contains(secret), "{secret} is in the log");

@@ -1,13 +1,13 @@
-//! `integrity`: a well-framed body that is not whole, told by its last bytes.
+//! `integrity`: the last bytes show that a well-framed body is incomplete.
 
 use crate::{
-    stage::{Action, Case, Expected, Stage, Then, assert_cut, by_case, raw, run, target},
+    stage::{Action, Case, Expected, Stage, Then, assert_truncated, by_case, raw, run, target},
     support::exporter::Framing,
 };
 
 const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
 
-/// A 200 with these header lines.
+/// A 200 response with these header lines.
 fn answer(headers: &str, framing: Framing, body: &str) -> Action {
     let head = format!("HTTP/1.1 200 OK\r\n{headers}{}\r\n", framing.header(body.len() as u64));
     let body = match framing {
@@ -17,7 +17,7 @@ fn answer(headers: &str, framing: Framing, body: &str) -> Action {
     raw(head + &body, Then::Fin)
 }
 
-/// Enough for several batches.
+/// A text that fills several batches.
 fn long(end: &str) -> String {
     "a_long_name_of_a_series 1234567\n".repeat(12_000) + end
 }
@@ -33,7 +33,7 @@ fn whole(body: &str) -> Expected {
 }
 
 #[test]
-fn openmetrics_without_its_end_marker_is_refused_or_aborted() {
+fn openmetrics_without_its_eof_marker_is_refused_or_aborted() {
     let (length, chunked, close) =
         (Framing::ContentLength, Framing::Chunked(0), Framing::UntilClose);
     let ends = ["", "# EO", "x# EOF", "b{c=\"# EOF\n", "# EOF\n\n", "# eof\n", "# EOF\r\n"];
@@ -56,14 +56,15 @@ fn openmetrics_without_its_end_marker_is_refused_or_aborted() {
 }
 
 #[test]
-fn a_short_chunked_openmetrics_body_without_its_end_marker_is_not_whole() {
-    // Head and data may leave before the last chunk is here: then it is an abort, else a 502.
+fn a_short_chunked_openmetrics_body_without_its_eof_marker_is_incomplete() {
+    // The head and the data may leave before the last chunk arrives. The result is then an abort,
+    // otherwise a 502.
     let body = "7\r\na 1\nb 2\r\n0\r\n\r\n";
     let head = format!("HTTP/1.1 200 OK\r\n{OPENMETRICS}Transfer-Encoding: chunked\r\n\r\n");
     let stage = Stage::new("", by_case(vec![raw(head + body, Then::Fin)]));
     let response = stage.client().get(&target("x", 0));
     if response.head.status == 200 {
-        assert_cut("chunked", &response.body.end);
+        assert_truncated("chunked", &response.body.end);
     } else {
         assert_eq!(response.head.status, 502, "{response:?}");
     }
@@ -71,19 +72,19 @@ fn a_short_chunked_openmetrics_body_without_its_end_marker_is_not_whole() {
 }
 
 #[test]
-fn the_last_byte_of_a_content_length_does_not_leave_before_it_is_judged() {
+fn the_last_byte_of_a_content_length_is_held_back_until_it_is_checked() {
     let body = long("");
     let length = body.len() as u64;
     let stage = Stage::new("", by_case(vec![answer(OPENMETRICS, Framing::ContentLength, &body)]));
     let response = stage.client().get(&target("x", 0));
     assert_eq!(response.head.header("content-length"), Some(length.to_string().as_str()));
     assert!(response.body.bytes < length, "{response:?}");
-    assert_cut("length", &response.body.end);
+    assert_truncated("length", &response.body.end);
 }
 
-/// OpenMetrics' grammar ends with `eof [ LF ]`.
+/// The grammar of OpenMetrics ends with `eof [ LF ]`.
 #[test]
-fn f19_openmetrics_without_a_final_line_feed_is_whole() {
+fn f19_openmetrics_without_a_final_line_feed_is_complete() {
     let mut cases: Vec<Case> = Vec::new();
     let long = long("# EOF");
     for framing in [Framing::ContentLength, Framing::Chunked(0), Framing::UntilClose] {
@@ -96,7 +97,7 @@ fn f19_openmetrics_without_a_final_line_feed_is_whole() {
 
 /// U27.
 #[test]
-fn a_body_that_ends_with_the_connection_ends_with_a_newline() {
+fn a_close_delimited_body_must_end_with_a_newline() {
     let close = Framing::UntilClose;
     let (cut, sound) = (long("a_long_na"), long(""));
     run(
@@ -111,7 +112,7 @@ fn a_body_that_ends_with_the_connection_ends_with_a_newline() {
 }
 
 #[test]
-fn an_error_page_of_the_exporters_is_passed_on_whatever_its_last_bytes() {
+fn an_error_page_of_the_exporter_is_passed_on_whatever_its_last_bytes() {
     let page = |headers: &str, body: &str| {
         raw(format!("HTTP/1.1 500 Oops\r\n{headers}\r\n{body}"), Then::Fin)
     };
@@ -127,7 +128,7 @@ fn an_error_page_of_the_exporters_is_passed_on_whatever_its_last_bytes() {
 }
 
 #[test]
-fn framing_alone_says_where_other_bodies_end() {
+fn other_bodies_are_judged_by_their_framing_only() {
     let gzip = "Content-Encoding: gzip\r\n";
     let encoded = format!("{gzip}{OPENMETRICS}");
     let mut cases: Vec<Case> = Vec::new();
@@ -142,7 +143,7 @@ fn framing_alone_says_where_other_bodies_end() {
 }
 
 #[test]
-fn with_integrity_transport_the_last_bytes_are_not_judged() {
+fn with_integrity_transport_the_last_bytes_are_not_checked() {
     let body = long("a_long_na");
     let mut cases: Vec<Case> = Vec::new();
     for framing in [Framing::ContentLength, Framing::Chunked(0), Framing::UntilClose] {

@@ -1,7 +1,8 @@
-//! Exporters that lie, stall and die, and scrapers that do: what the proxy makes of them.
+//! Faulty, stalled and crashed exporters, and scrapers with the same faults: what the proxy does
+//! with them.
 //!
-//! Both peers are scripts on real sockets, the proxy is the real binary. The numbers (`U14`) are
-//! those of the list of hostile cases that the project keeps.
+//! Both peers are scripts on real sockets; the proxy is the real binary. The numbers (`U14`) are
+//! those of the project's list of cases.
 
 #[path = "../support/mod.rs"]
 mod support;

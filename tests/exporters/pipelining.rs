@@ -1,4 +1,4 @@
-//! Scrapes that a scraper asks for all at once, and reads late.
+//! Scrapes that are pipelined on one connection and read late.
 
 use std::{cell::Cell, thread, time::Duration};
 
@@ -17,12 +17,13 @@ use crate::{
 const SCRAPES: usize = 60;
 const BODY: u64 = 100_000;
 
-/// Waits until the proxy has stopped asking the exporter, because the scraper does not read.
+/// Waits until the proxy has stopped asking the exporter, because the scraper does not read. Polls
+/// the exporter's count of connections, which must not change for 300 ms.
 fn wait_until_stuck(exporter: &Exporter) {
     let pause = Duration::from_millis(20);
     let (mut last, mut unchanged, mut waited) = (0, 0, Duration::ZERO);
     while last == 0 || unchanged < 15 {
-        assert!(waited < PATIENCE, "the proxy asks for ever");
+        assert!(waited < PATIENCE, "the proxy never stops asking");
         thread::sleep(pause);
         waited += pause;
         let now = exporter.connections();
@@ -32,10 +33,10 @@ fn wait_until_stuck(exporter: &Exporter) {
     assert!(last < SCRAPES, "nothing made the proxy wait");
 }
 
-/// A response that the socket has not taken yet must not be mixed up with the next one, in bytes or
-/// in records.
+/// The proxy must not mix up a response that the socket has not taken yet with the next one,
+/// neither in bytes nor in records.
 #[test]
-fn pipelined_scrapes_that_are_read_late_arrive_whole_and_are_counted_once_each() {
+fn pipelined_scrapes_that_are_read_late_arrive_complete_and_are_counted_once_each() {
     let pki = Pki::new();
     let exporter = Exporter::start(|conversation| {
         conversation.read_request()?;

@@ -1,5 +1,5 @@
-//! What goes wrong before the first byte is a status of the proxy's own, whose reason phrase names
-//! the cause; the scraper's connection is kept.
+//! A failure before the first byte becomes a status of the proxy, whose reason phrase names the
+//! cause. The scraper's connection is kept.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn all(expected: &Expected, answers: &[&'static str]) -> Vec<Case> {
 }
 
 #[test]
-fn u04_an_end_before_any_byte_is_502_and_not_tried_again() {
+fn u04_a_connection_closed_before_any_byte_is_502_and_not_retried() {
     run(
         "",
         vec![
@@ -50,7 +50,7 @@ fn u04_an_end_before_any_byte_is_502_and_not_tried_again() {
 }
 
 #[test]
-fn u07_what_is_not_http_is_502() {
+fn u07_anything_that_is_not_http_is_502() {
     let mut cases = all(
         &GARBAGE,
         &[
@@ -90,9 +90,9 @@ fn u07_what_is_not_http_is_502() {
     run("timeout = 5\n", cases);
 }
 
-/// On these lines receivers disagree about how long the body is.
+/// Receivers interpret the body length of these lines differently.
 #[test]
-fn f21_content_length_and_transfer_encoding_that_have_to_be_put_right_are_502() {
+fn f21_malformed_content_length_and_transfer_encoding_are_502_and_not_repaired() {
     run(
         "timeout = 5\n",
         all(
@@ -116,7 +116,7 @@ fn f21_content_length_and_transfer_encoding_that_have_to_be_put_right_are_502() 
 }
 
 #[test]
-fn u08_a_head_without_an_end_is_502_at_16_kib() {
+fn u08_an_endless_head_is_502_at_16_kib() {
     let endless_line: Action = Box::new(|it| {
         it.send("HTTP/1.1 200 OK\r\nX: ")?;
         loop {
@@ -176,7 +176,7 @@ fn u25_a_transfer_coding_in_http_1_0_is_502() {
 }
 
 #[test]
-fn u32_u33_a_status_that_carries_no_metrics_is_502() {
+fn u32_u33_a_status_that_cannot_carry_metrics_is_502() {
     run(
         "",
         all(
@@ -193,7 +193,7 @@ fn u32_u33_a_status_that_carries_no_metrics_is_502() {
 }
 
 #[test]
-fn f17_a_partial_answer_that_nobody_asked_for_is_502() {
+fn f17_an_unrequested_partial_response_is_502() {
     run(
         "",
         all(
@@ -209,7 +209,7 @@ fn f17_a_partial_answer_that_nobody_asked_for_is_502() {
 }
 
 #[test]
-fn u33_interim_answers_are_read_over_and_are_no_answer() {
+fn u33_interim_responses_are_skipped_and_do_not_count_as_a_response() {
     let hello = "HTTP/1.1 100 Continue\r\n\r\n";
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
     let real = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n";

@@ -1,4 +1,5 @@
-//! What reaches an exporter: the configuration, the few headers that go on, the parameters.
+//! What reaches an exporter: the configured path, the few headers that are passed on, and the
+//! parameters.
 
 use crate::{
     stage::{CONTROL, Stage, by_case},
@@ -10,10 +11,10 @@ use crate::{
     },
 };
 
-/// A request as the exporter got it.
+/// A request as the exporter received it.
 struct Seen {
     line: String,
-    /// Names in lower case, sorted.
+    /// Header lines with names in lower case, sorted.
     headers: Vec<(String, String)>,
 }
 
@@ -33,7 +34,7 @@ impl Seen {
         Self { line, headers }
     }
 
-    /// Takes out how much time is left, in seconds.
+    /// Removes the header with the remaining time; returns the time in seconds.
     fn take_time_left(&mut self) -> f64 {
         let name = "x-prometheus-scrape-timeout-seconds";
         let at = self.headers.iter().position(|(key, _)| key == name).expect("the time left");
@@ -47,7 +48,7 @@ impl Seen {
     }
 }
 
-/// Every kind of header that a client may send and that is not for the exporter.
+/// Each kind of header that a client may send and that must not reach the exporter.
 const NOT_FOR_THE_EXPORTER: &str = "\
     Authorization: Basic c2NyYXBlcjpzZWNyZXQ=\r\n\
     Proxy-Authorization: Basic c2NyYXBlcjpzZWNyZXQ=\r\n\
@@ -91,7 +92,7 @@ fn only_the_listed_headers_reach_the_exporter() {
 
     let mut seen = Seen::last(&stage.exporter);
     assert_eq!(seen.line, "GET /metrics HTTP/1.1");
-    // What is left of 3 s less 0.25 s.
+    // The remaining part of 3 s minus 0.25 s.
     let left = seen.take_time_left();
     assert!((1.75..=2.75).contains(&left), "{left}");
     seen.assert_headers(&[
@@ -105,7 +106,7 @@ fn only_the_listed_headers_reach_the_exporter() {
 }
 
 #[test]
-fn a_request_without_headers_adds_none_of_its_own() {
+fn a_request_without_headers_adds_no_further_header() {
     let stage = Stage::new("timeout = 5\n", by_case(Vec::new()));
     let host = stage.exporter.address().to_string();
     assert_eq!(stage.client().get("/prometheus?exporter=x").body.text(), CONTROL);
@@ -133,7 +134,7 @@ fn the_hosts_of_request_and_target_do_not_reach_the_exporter() {
 }
 
 #[test]
-fn the_other_parameters_go_on_as_they_came() {
+fn other_parameters_are_passed_on_unchanged() {
     let exporter = Exporter::start(by_case(Vec::new()));
     let own_query = |name: &str, path: &str, keys: &str| {
         exporter.section(name).replace("path = /metrics", &format!("path = {path}")) + keys
@@ -160,7 +161,7 @@ fn the_other_parameters_go_on_as_they_came() {
             "exporter=plain&target=http://192.0.2.1:80/a?b",
             "/metrics?target=http://192.0.2.1:80/a?b",
         ),
-        // Decoded once to be judged, and not at all to be passed on.
+        // Decoded once to be checked, but passed on without decoding.
         ("exporter=plain&a=%2525&b=%0d%0aX:%201&c=+", "/metrics?a=%2525&b=%0d%0aX:%201&c=+"),
         ("exporter=query", "/probe?module=icmp"),
         ("exporter=query&target=a", "/probe?module=icmp&target=a"),
@@ -173,7 +174,7 @@ fn the_other_parameters_go_on_as_they_came() {
         assert_eq!(Seen::last(&exporter).line, format!("GET {reached} HTTP/1.1"), "{asked}");
     }
 
-    // 1000 of them fit into the largest head.
+    // 1000 parameters fit into the largest head.
     let many = "&collect[]=cpu".repeat(1000);
     let response = client.get(&format!("/prometheus?exporter=plain{many}"));
     assert_eq!(response.body.text(), CONTROL, "{response:?}");
@@ -244,7 +245,7 @@ fn head_reaches_the_exporter_as_head_and_has_no_body() {
         ("/prometheus?exporter=length", Some("123456")),
     ] {
         client.send(format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n")).expect("sent");
-        // A body would be taken for the next head.
+        // A body would be read as the next head.
         let head = client.read_head().expect("a head");
         assert_eq!(head.status, 200, "{target}: {head:?}");
         assert_eq!(head.header("content-length"), length, "{target}: {head:?}");

@@ -1,11 +1,12 @@
-//! What of an exporter's answer reaches the scraper: status, body, and the listed headers.
+//! What the scraper receives of an exporter's response: the status, the body and the listed
+//! headers.
 
 use crate::{
     stage::{Action, Case, Expected, Stage, Then, assert_control, by_case, raw, run, target},
     support::{client::Head, metrics::Samples},
 };
 
-/// The headers of `head` without those of the proxy's own, sorted.
+/// The headers of `head`, sorted, without those that the proxy adds.
 fn passed_on(head: &Head) -> Vec<(&str, &str)> {
     let mut headers: Vec<_> = head
         .headers
@@ -71,14 +72,14 @@ fn u23_trailers_do_not_reach_the_scraper() {
     let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
     let mut client = stage.client();
     let response = client.get(&target("x", 0));
-    // The strict reader takes no trailer.
+    // The strict scraper accepts no trailer.
     assert!(response.body.is_complete() && response.body.text() == "a 1\n", "{response:?}");
     assert_eq!(response.head.header("trailer"), None);
     assert_control(&mut client, "x");
 }
 
 #[test]
-fn u35_an_exporters_own_error_is_passed_on_with_its_body() {
+fn u35_an_exporters_error_status_is_passed_on_with_its_body() {
     let statuses = [400, 401, 403, 404, 429, 500, 502, 503, 599];
     let action = |status: &u16| -> Action {
         raw(
@@ -107,12 +108,12 @@ fn u35_an_exporters_own_error_is_passed_on_with_its_body() {
 }
 
 #[test]
-fn u35_an_exporters_own_error_is_never_whole_when_it_is_cut() {
+fn u35_a_truncated_error_page_of_an_exporter_is_never_complete() {
     let answer = "HTTP/1.1 500 Sorry\r\nContent-Length: 8\r\n\r\nsorry!\n";
     let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
     let response = stage.client().get(&target("x", 0));
     if response.head.status == 500 {
-        crate::stage::assert_cut("500", &response.body.end);
+        crate::stage::assert_truncated("500", &response.body.end);
     } else {
         assert_eq!(response.head.status, 502, "{response:?}");
     }
@@ -120,7 +121,7 @@ fn u35_an_exporters_own_error_is_never_whole_when_it_is_cut() {
 }
 
 #[test]
-fn u38_a_body_of_another_type_is_passed_on() {
+fn u38_a_body_of_another_content_type_is_passed_on() {
     let html = "<html>no metrics</html>";
     let answer =
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 23\r\n\r\n{html}");
@@ -145,7 +146,7 @@ fn f21_heads_that_curl_and_prometheus_accept_are_accepted() {
         "HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 4\r\n",
         "HTTP/1.1 200 OK\r\nX: y\r\n \r\nContent-Length: 4\r\n",
         "HTTP/1.1 200 OK\nX: y\n z\nContent-Length: 4\n",
-        // No second length: it goes on with the value of X.
+        // Not a second length: the line continues the value of X.
         "HTTP/1.1 200 OK\r\nX: y\r\n Content-Length: 2\r\nContent-Length: 4\r\n",
         "HTTP/1.1 200 OK\r\nX : y\r\nTransfer-Encoding: chunked\r\n",
     ];
@@ -159,7 +160,7 @@ fn f21_heads_that_curl_and_prometheus_accept_are_accepted() {
 }
 
 #[test]
-fn f21_a_header_that_was_put_right_is_passed_on_so() {
+fn f21_a_repaired_header_is_passed_on_in_its_repaired_form() {
     let with = |lines: &str| {
         raw(format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 4\r\n\r\na 1\n"), Then::Fin)
     };
@@ -178,9 +179,11 @@ fn f21_a_header_that_was_put_right_is_passed_on_so() {
     assert_eq!(folded.head.header("etag"), Some("\"x\""), "{folded:?}");
 }
 
-/// One byte a segment: what has to be put right may be in two reads.
+/// Each byte in a segment of its own, so that a malformed part is split between two reads. 2 ms is
+/// enough for the proxy to read a segment before the next one is sent; if it is not, the test is
+/// weaker but does not fail.
 #[test]
-fn f21_a_head_to_be_put_right_may_come_in_drops() {
+fn f21_a_head_that_needs_repair_may_arrive_byte_by_byte() {
     let answer = "HTTP/1.1 200\r\nX : y\r\n z\r\nContent-Length: 4\r\n\r\na 1\n";
     let drops: Action = Box::new(move |it| {
         for byte in answer.as_bytes() {
@@ -192,9 +195,9 @@ fn f21_a_head_to_be_put_right_may_come_in_drops() {
     run("", vec![("drops", drops, Expected::Whole(200, b"a 1\n".into()))]);
 }
 
-/// Prometheus sets `up` to 0 for them.
+/// Prometheus sets `up` to 0 for these responses.
 #[test]
-fn f16_what_prometheus_refuses_is_passed_on_whole_and_no_success() {
+fn f16_a_response_that_prometheus_refuses_is_passed_on_and_not_counted_as_success() {
     let answer = |status: &str, kind: &str| {
         raw(format!("HTTP/1.1 {status}\r\n{kind}Content-Length: 4\r\n\r\na 1\n"), Then::Fin)
     };
@@ -251,7 +254,7 @@ fn f16_what_prometheus_refuses_is_passed_on_whole_and_no_success() {
 }
 
 #[test]
-fn f16_last_scrape_success_and_the_page_say_what_prometheus_makes_of_an_answer() {
+fn f16_last_scrape_success_and_the_page_agree_with_prometheus_up() {
     let answer =
         |head: &str| raw(format!("HTTP/1.1 {head}\r\nContent-Length: 4\r\n\r\na 1\n"), Then::Fin);
     let stage = Stage::new(

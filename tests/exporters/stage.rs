@@ -1,4 +1,5 @@
-//! What the cases share: one proxy before one exporter, whose answer the request chooses.
+//! The setup that the cases share: one proxy before one exporter. The request chooses the
+//! exporter's response.
 
 use std::{cell::Cell, collections::BTreeMap, io, thread, time::Duration};
 
@@ -16,35 +17,35 @@ use crate::support::{
 /// The body of the control scrape.
 pub(crate) const CONTROL: &str = "up 1\n";
 
-/// What a wall clock on a busy machine may add to the 100 ms by which a deadline may be over-run.
+/// The extra delay, on a busy machine, beyond the 100 ms by which a scrape may exceed its deadline.
 pub(crate) const SLACK: Duration = Duration::from_millis(400);
 
-/// By how much a deadline may be over-run.
+/// The time by which a scrape may exceed its deadline.
 pub(crate) const OVER_RUN: Duration = Duration::from_millis(100);
 
-/// One proxy, and one exporter behind it under one or more names.
+/// A proxy, and an exporter that it serves under one or more names.
 ///
-/// When it is dropped, no descriptor of the proxy may be left over.
+/// When this is dropped, the proxy must have no descriptor left open.
 pub(crate) struct Stage {
     pub(crate) pki: Pki,
     pub(crate) exporter: Exporter,
     pub(crate) proxy: Proxy,
-    /// Descriptors that it has open when nobody is there.
+    /// Number of descriptors that the proxy has open without any connection.
     at_rest: usize,
 }
 
 impl Stage {
-    /// An exporter under the name `x`, with these keys in its section.
+    /// An exporter with the name `x` and these keys in its section.
     pub(crate) fn new(keys: &str, script: impl Script) -> Self {
         Self::with_names(&[("x", keys)], script)
     }
 
-    /// The same exporter under several names, each with its own keys.
+    /// One exporter with several names, each with its own keys.
     pub(crate) fn with_names(sections: &[(&str, &str)], script: impl Script) -> Self {
         Self::before(Pki::new(), Exporter::start(script), "", sections)
     }
 
-    /// The proxy before an exporter that runs already.
+    /// The proxy before an exporter that already runs.
     pub(crate) fn before(
         pki: Pki,
         exporter: Exporter,
@@ -66,19 +67,19 @@ impl Stage {
         Client::connect(self.proxy.address(), self.pki.client(versions)).expect("a handshake")
     }
 
-    /// The records of scrapes, in the order they ended, once there are `count`.
+    /// The records of scrapes in the order in which they ended. Waits until there are `count`.
     pub(crate) fn scrapes(&self, count: usize) -> Vec<Value> {
         scrapes(&self.proxy, count)
     }
 
-    /// The outcome of the one scrape there was.
+    /// The outcome of the only scrape.
     pub(crate) fn only_outcome(&self) -> String {
         let scrapes = self.scrapes(1);
         assert_eq!(scrapes.len(), 1, "{scrapes:?}");
         outcome(&scrapes[0]).to_owned()
     }
 
-    /// Waits until the proxy has `most` descriptors at most.
+    /// Waits until the proxy has at most `most` descriptors open.
     #[track_caller]
     pub(crate) fn assert_at_rest(&self, most: usize) {
         self.proxy.assert_at_rest(most);
@@ -93,7 +94,7 @@ impl Drop for Stage {
     }
 }
 
-/// The records of scrapes, in the order they ended, once there are `count`.
+/// The records of scrapes in the order in which they ended. Waits until there are `count`.
 pub(crate) fn scrapes(proxy: &Proxy, count: usize) -> Vec<Value> {
     let seen = Cell::new(0);
     proxy.wait_for_log(&format!("{count} scrapes"), |record| {
@@ -114,21 +115,21 @@ pub(crate) fn outcome(record: &Value) -> &str {
     record["outcome"].as_str().unwrap_or_else(|| panic!("no outcome in {record}"))
 }
 
-/// What an exporter does once it has read the request.
+/// The behavior of an exporter after it has read the request.
 pub(crate) type Action = Box<dyn Fn(&mut Conversation) -> io::Result<()> + Send + Sync>;
 
-/// What follows the bytes of an answer.
+/// What the exporter does after the bytes of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// The end, as a program does it that is done.
+    /// Closes the connection in order, as a program does when it is done.
     Fin,
-    /// A reset.
+    /// Resets the connection.
     Rst,
-    /// Nothing, until the proxy ends the connection.
+    /// Sends nothing more and waits until the proxy closes the connection.
     Stall,
 }
 
-/// Sends these very bytes, and then.
+/// Sends exactly these bytes, and then does `then`.
 pub(crate) fn raw(bytes: impl Into<Vec<u8>>, then: Then) -> Action {
     let bytes = bytes.into();
     Box::new(move |it| {
@@ -144,7 +145,7 @@ pub(crate) fn raw(bytes: impl Into<Vec<u8>>, then: Then) -> Action {
     })
 }
 
-/// Sends the parts of a head or body one after the other, `pause` apart, again and again.
+/// Sends `start`, and then `piece` again and again, with a pause of `pause` after each.
 pub(crate) fn drip(start: &'static str, piece: &'static str, pause: Duration) -> Action {
     Box::new(move |it| {
         it.send(start)?;
@@ -155,7 +156,8 @@ pub(crate) fn drip(start: &'static str, piece: &'static str, pause: Duration) ->
     })
 }
 
-/// Does what the parameter `case` of the request asks for; without it, answers with [`CONTROL`].
+/// Runs the action that the request's parameter `case` selects. Without the parameter, answers with
+/// [`CONTROL`].
 pub(crate) fn by_case(actions: Vec<Action>) -> impl Script {
     move |it: &mut Conversation| {
         let request = it.read_request()?;
@@ -175,21 +177,21 @@ fn case_of(request: &str) -> Option<usize> {
     rest.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The target of a scrape of `exporter` that runs the action `case`.
+/// The target of a scrape of `exporter` that selects the action `case`.
 pub(crate) fn target(exporter: &str, case: usize) -> String {
     format!("/prometheus?exporter={exporter}&case={case}")
 }
 
-/// What has to come of a case.
+/// The expected result of a case.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
-    /// A status of the proxy's own with its reason phrase, and the word in the log.
+    /// A status of the proxy with its reason phrase, and the label in the log.
     Refused(u16, &'static str, &'static str),
-    /// A 200 that never becomes complete, and the word in the log.
+    /// A 200 response that is never completed, and the label in the log.
     Aborted(&'static str),
-    /// The exporter's status and this whole body.
+    /// The exporter's status and this complete body.
     Whole(u16, Vec<u8>),
-    /// The same with a head that Prometheus refuses, and the word in the log.
+    /// The same, with a head that Prometheus refuses, and the label in the log.
     Unusable(u16, Vec<u8>, &'static str),
 }
 
@@ -203,14 +205,14 @@ impl Expected {
     }
 }
 
-/// A story, what the exporter does in it, and what has to come of it.
+/// The name of a case, the behavior of the exporter, and the expected result.
 pub(crate) type Case = (&'static str, Action, Expected);
 
-/// Runs the cases one after the other, over one connection as long as it lives, before one proxy.
+/// Runs the cases in turn before one proxy, over one connection while the proxy keeps it open.
 ///
-/// Each has to end as expected, and be logged and counted once; a connection that had no abort has
-/// to go on with the next case; in the end a control scrape works, and neither descriptors nor
-/// memory are left over.
+/// Each case must end as expected, and must be logged and counted once. A connection without an
+/// abort must serve the next case. At the end a control scrape works, and no descriptors or memory
+/// are left in use.
 pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     let mut actions = Vec::new();
     let mut stories = Vec::new();
@@ -249,8 +251,8 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     stage
 }
 
-/// Asserts that since `before` the counters have moved by these scrapes, which are over, and by so
-/// many clients that were let in, and that none else has.
+/// Asserts that since `before` the counters have moved by these scrapes and by `clients` accepted
+/// clients, and that no other counter has moved. Waits until the scrapes are counted.
 #[track_caller]
 pub(crate) fn assert_counted(
     client: &mut Client,
@@ -280,7 +282,7 @@ fn assert_expected(story: &str, response: &Response, expected: &Expected) {
         }
         Expected::Aborted(_) => {
             assert_eq!(head.status, 200, "{story}: {response:?}");
-            assert_cut(story, &body.end);
+            assert_truncated(story, &body.end);
         }
         Expected::Whole(status, bytes) | Expected::Unusable(status, bytes, _) => {
             assert_eq!(head.status, *status, "{story}: {response:?}");
@@ -292,8 +294,8 @@ fn assert_expected(story: &str, response: &Response, expected: &Expected) {
     }
 }
 
-/// A refusal with this status and reason phrase, which is its body too, on a connection that is
-/// kept.
+/// Asserts a refusal with this status and reason phrase, which is also the body, on a connection
+/// that is kept.
 pub(crate) fn assert_refused(story: &str, response: &Response, status: u16, reason: &str) {
     let Response { head, body } = response;
     assert_eq!((head.status, head.reason.as_str()), (status, reason), "{story}: {response:?}");
@@ -303,15 +305,16 @@ pub(crate) fn assert_refused(story: &str, response: &Response, status: u16, reas
     assert_eq!(head.header("connection"), None, "{story}");
 }
 
-/// The message is not whole, and the connection's end does not say so either.
-pub(crate) fn assert_cut(story: &str, end: &End) {
+/// Asserts that the message is incomplete, and that the end of the connection does not make it
+/// complete.
+pub(crate) fn assert_truncated(story: &str, end: &End) {
     assert!(
         matches!(end, End::Incomplete(Cut::Reset | Cut::NoCloseNotify)),
         "{story}: it ended as {end:?}"
     );
 }
 
-/// A scrape without a fault over this connection.
+/// Asserts a scrape without a fault over this connection.
 pub(crate) fn assert_control(client: &mut Client, exporter: &str) {
     let response = client.get(&format!("/prometheus?exporter={exporter}"));
     assert_eq!(response.head.status, 200, "{response:?}");
@@ -319,7 +322,7 @@ pub(crate) fn assert_control(client: &mut Client, exporter: &str) {
     assert_eq!(response.body.text(), CONTROL);
 }
 
-/// Not before `due`, and hardly later.
+/// Asserts that the time is at least `due`, and at most slightly longer.
 pub(crate) fn assert_on_time(story: &str, took: Duration, due: Duration) {
     assert!(took >= due, "{story}: after {took:?}, {due:?} had been granted");
     let latest = due + OVER_RUN + SLACK;

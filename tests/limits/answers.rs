@@ -1,4 +1,4 @@
-//! The proxy's own pages, for clients that ask and do not read.
+//! The proxy's own pages, for clients that send requests and do not read.
 
 use std::{fmt::Write, net::Ipv4Addr};
 
@@ -12,14 +12,14 @@ use crate::support::{
 
 const EXPORTERS: usize = 200;
 const CLIENTS: usize = 1000;
-/// Each may have 512 connections.
+/// Number of addresses. Each may have 512 connections.
 const ADDRESSES: usize = 3;
 
-/// How much more memory their answers may take, in KiB.
+/// Limit for the additional memory of their responses, in KiB.
 const MOST_KIB: u64 = 64 * 1024;
 
 #[test]
-fn f23_a_thousand_clients_that_do_not_read_their_pages_cost_bounded_memory() {
+fn f23_a_thousand_clients_that_do_not_read_pages_cost_bounded_memory() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
     let mut exporters = String::new();
@@ -40,12 +40,15 @@ fn f23_a_thousand_clients_that_do_not_read_their_pages_cost_bounded_memory() {
         Client::over(stream.expect("connected"), pki.client(BOTH_VERSIONS)).expect("a handshake")
     };
     let mut clients: Vec<_> = (0..CLIENTS).map(connect).collect();
-    // All of them are at rest, and a page has been made once.
+    // All connections are idle, and one page has been made.
     for client in &mut clients {
         assert_eq!(client.get("/-/healthy").head.status, 200);
     }
     let page = clients[0].get("/metrics").body.bytes;
-    assert!(page * CLIENTS as u64 > 4 * MOST_KIB * 1024, "{page} bytes are no page to speak of");
+    assert!(
+        page * CLIENTS as u64 > 4 * MOST_KIB * 1024,
+        "a page of {page} bytes is too small for this test"
+    );
     let before = proxy.rss_kib();
     let targets = ["/metrics", "/", "/metrics", "/prometheus/sd", "/prometheus"];
     for (client, target) in clients.iter_mut().zip(targets.into_iter().cycle()) {
@@ -73,7 +76,7 @@ fn f23_a_thousand_clients_that_do_not_read_their_pages_cost_bounded_memory() {
         }
     }
     assert!(refused > 0, "all were answered");
-    // What they had is free again.
+    // The memory of their responses is available again.
     let response = connect(0).get("/metrics");
     assert_eq!(response.head.status, 200);
 }

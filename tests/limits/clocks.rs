@@ -1,4 +1,4 @@
-//! Clocks of a connection before, between and within requests.
+//! The timeouts of a connection before, between and during requests.
 
 use std::{
     io::Write,
@@ -15,11 +15,11 @@ use crate::{
 };
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
-/// Between two bytes of a client that lets no single wait get long.
+/// The pause between two bytes of a client that never makes the proxy wait long.
 const DRIP: Duration = Duration::from_millis(50);
 const REQUEST: &str = "GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// Waits for the end of a connection that must not have been answered.
+/// Waits for the end of a connection that must not get a response.
 #[track_caller]
 fn assert_ends_unanswered(client: &mut Client) -> Instant {
     let (bytes, _) = client.read_to_end();
@@ -27,9 +27,10 @@ fn assert_ends_unanswered(client: &mut Client) -> Instant {
     Instant::now()
 }
 
-/// The same of one whose request head does not come to its end, which is logged; so many have been.
+/// Waits for the end of a connection whose request head never ends. Each is logged; `count` of them
+/// have been refused so far.
 #[track_caller]
-fn assert_ends_as_late(setup: &Setup, refused: u64, client: &mut Client) -> Instant {
+fn assert_ends_at_header_timeout(setup: &Setup, refused: u64, client: &mut Client) -> Instant {
     let ended = assert_ends_unanswered(client);
     setup.proxy.assert_logged("request refused", refused);
     let lines = setup.proxy.log_lines();
@@ -39,12 +40,12 @@ fn assert_ends_as_late(setup: &Setup, refused: u64, client: &mut Client) -> Inst
     ended
 }
 
-/// Sends the bytes one by one, slowly, until the proxy takes no more.
+/// Sends the bytes one by one, with a pause after each, until the proxy closes the connection.
 fn drip(bytes: &[u8], send: impl FnMut(&[u8]) -> std::io::Result<()>) {
     drip_by(1, bytes, send);
 }
 
-/// The same with so many at a time.
+/// Sends `size` bytes at a time, with a pause after each, until the proxy closes the connection.
 fn drip_by(size: usize, bytes: &[u8], mut send: impl FnMut(&[u8]) -> std::io::Result<()>) {
     for drop in bytes.chunks(size) {
         if send(drop).is_err() {
@@ -56,11 +57,11 @@ fn drip_by(size: usize, bytes: &[u8], mut send: impl FnMut(&[u8]) -> std::io::Re
 
 /// T32
 #[test]
-fn a_handshake_that_does_not_begin_ends_at_its_timeout() {
+fn a_connection_without_a_handshake_is_closed_at_handshake_timeout() {
     let setup = Setup::new("handshake-timeout = 0.5\n");
     let begun = Instant::now();
     let mut silent: Vec<_> = (0..20).map(|_| setup.connect_silently()).collect();
-    // All of them begin before the clock of the first is looked at.
+    // All handshakes start before the timeout of the first is checked.
     setup.assert_serves_a_new_client();
     for stream in &mut silent {
         let (bytes, ended) = wait_for_end(stream);
@@ -74,22 +75,22 @@ fn a_handshake_that_does_not_begin_ends_at_its_timeout() {
 
 /// T33
 #[test]
-fn a_handshake_byte_by_byte_ends_at_the_same_timeout() {
+fn a_handshake_sent_byte_by_byte_is_closed_at_handshake_timeout() {
     let setup = Setup::new("handshake-timeout = 0.5\n");
     let begun = Instant::now();
     let mut stream = setup.connect_silently();
-    // The start of a record that would be 200 bytes long: nothing is wrong with it.
+    // The start of a valid record of 200 bytes.
     let start = [&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3][..], &[7; 50]].concat();
     drip(&start, |byte| stream.write_all(byte));
     let (bytes, ended) = wait_for_end(&mut stream);
     assert_eq!(bytes, b"");
-    // It dripped on until it noticed.
+    // The client sent bytes until it noticed the end.
     assert_lasted(ended - begun, HALF_A_SECOND);
 }
 
 /// T33
 #[test]
-fn a_handshake_in_whole_records_of_one_byte_ends_at_the_same_timeout() {
+fn a_handshake_in_records_of_one_byte_is_closed_at_handshake_timeout() {
     let setup = Setup::new("handshake-timeout = 0.5\n");
     for (version, suite) in [(TLS_1_2, ECDHE_ECDSA_AES_128_GCM), (TLS_1_3, AES_128_GCM)] {
         let crumbs = in_crumbs(&client_hello(version, &[suite], None));
@@ -106,66 +107,69 @@ fn a_handshake_in_whole_records_of_one_byte_ends_at_the_same_timeout() {
 
 /// H02.
 #[test]
-fn a_first_request_that_does_not_come_ends_the_connection() {
+fn a_connection_without_a_first_request_is_closed_at_header_timeout() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
     let begun = Instant::now();
     let mut client = setup.connect();
-    assert_lasted(assert_ends_as_late(&setup, 1, &mut client) - begun, HALF_A_SECOND);
+    assert_lasted(assert_ends_at_header_timeout(&setup, 1, &mut client) - begun, HALF_A_SECOND);
 }
 
 /// H01.
 #[test]
-fn a_first_request_byte_by_byte_ends_at_the_same_timeout() {
+fn a_first_request_sent_byte_by_byte_is_closed_at_header_timeout() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
     let begun = Instant::now();
     let mut client = setup.connect();
     drip(REQUEST.as_bytes(), |byte| client.send(byte));
-    assert_lasted(assert_ends_as_late(&setup, 1, &mut client) - begun, HALF_A_SECOND);
+    assert_lasted(assert_ends_at_header_timeout(&setup, 1, &mut client) - begun, HALF_A_SECOND);
 }
 
 /// H01.
 #[test]
-fn endless_headers_end_at_the_same_timeout() {
+fn endless_headers_are_cut_off_at_header_timeout() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
     let begun = Instant::now();
     let mut client = setup.connect();
     client.send(REQUEST.strip_suffix("\r\n").expect("an empty line")).expect("sent");
     drip(&b"x: y\r\n".repeat(10), |byte| client.send(byte));
-    assert_lasted(assert_ends_as_late(&setup, 1, &mut client) - begun, HALF_A_SECOND);
+    assert_lasted(assert_ends_at_header_timeout(&setup, 1, &mut client) - begun, HALF_A_SECOND);
 }
 
 /// H01.
 #[test]
-fn a_later_request_has_its_timeout_from_its_first_byte() {
+fn a_later_request_is_timed_from_its_first_byte() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
     let rests = ["", "ET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\nX: "];
     for (refused, rest) in (1..).zip(rests) {
         let mut client = setup.connect();
         assert_scrapes(&mut client);
-        // Longer than the head may take: the clock of the connection is another.
+        // Waits longer than `header-timeout`: an idle connection has `idle-timeout` instead.
         std::thread::sleep(HALF_A_SECOND + DRIP);
         let begun = Instant::now();
         client.send("G").expect("sent");
         drip(rest.as_bytes(), |byte| client.send(byte));
-        assert_lasted(assert_ends_as_late(&setup, refused, &mut client) - begun, HALF_A_SECOND);
+        assert_lasted(
+            assert_ends_at_header_timeout(&setup, refused, &mut client) - begun,
+            HALF_A_SECOND,
+        );
     }
 }
 
 /// H01.
 #[test]
-fn the_start_of_a_request_sent_with_the_one_before_is_timed_too() {
+fn an_incomplete_pipelined_request_is_timed_too() {
     let setup = Setup::new("header-timeout = 0.5\nidle-timeout = 60\n");
     let mut client = setup.connect();
     let begun = Instant::now();
     client.send(format!("{REQUEST}GET /prom")).expect("sent");
     let response = client.read_response().expect("the answer to the first");
     assert_eq!(response.head.status, 200);
-    assert_lasted(assert_ends_as_late(&setup, 1, &mut client) - begun, HALF_A_SECOND);
+    assert_lasted(assert_ends_at_header_timeout(&setup, 1, &mut client) - begun, HALF_A_SECOND);
 }
 
 /// H02.
 #[test]
-fn a_connection_without_requests_ends_at_the_idle_timeout() {
+fn an_idle_connection_is_closed_at_idle_timeout() {
     let setup = Setup::new("header-timeout = 60\nidle-timeout = 0.5\n");
     let mut client = setup.connect();
     let begun = Instant::now();
@@ -174,7 +178,7 @@ fn a_connection_without_requests_ends_at_the_idle_timeout() {
 }
 
 #[test]
-fn each_request_starts_the_idle_clock_anew() {
+fn each_request_restarts_the_idle_timeout() {
     let setup = Setup::new("header-timeout = 60\nidle-timeout = 2\n");
     let mut client = setup.connect();
     for _ in 0..3 {
@@ -185,7 +189,7 @@ fn each_request_starts_the_idle_clock_anew() {
 }
 
 #[test]
-fn a_scrape_may_last_longer_than_the_clocks_between_requests() {
+fn a_scrape_may_last_longer_than_the_timeouts_between_requests() {
     let pki = crate::support::pki::Pki::new();
     let exporter = crate::support::exporter::Exporter::start(|conversation| {
         conversation.read_request()?;

@@ -1,4 +1,4 @@
-//! Caps on connections and handshakes, and what an idle connection costs.
+//! Limits on connections and handshakes, and the cost of an idle connection.
 
 use std::{
     collections::VecDeque,
@@ -18,15 +18,16 @@ use crate::{
     wait_for_end,
 };
 
-/// How long something is watched that must not happen.
+/// How long the tests watch for an event that must not happen.
 const WHILE: Duration = Duration::from_millis(500);
 
 /// T32
 #[test]
-fn the_oldest_unfinished_handshake_gives_way_to_a_new_client() {
+fn the_oldest_unfinished_handshake_is_evicted_for_a_new_client() {
     let setup = Setup::new("max-handshakes = 3\nhandshake-timeout = 60\n");
     let mut silent: Vec<_> = (0..6).map(|_| setup.connect_silently()).collect();
-    // Three of six are too many, and the client is one more; afterwards two are left.
+    // Six handshakes are three more than the limit, and the client adds one. Two unfinished
+    // handshakes remain.
     setup.assert_serves_a_new_client();
     for stream in &mut silent[..4] {
         assert_eq!(wait_for_end(stream).0, b"");
@@ -34,7 +35,7 @@ fn the_oldest_unfinished_handshake_gives_way_to_a_new_client() {
     for stream in &silent[4..] {
         assert!(is_open(stream));
     }
-    // A finished handshake is none of those that count.
+    // A finished handshake does not count towards the limit.
     setup.assert_serves_a_new_client();
     assert!(silent[4..].iter().all(is_open));
     setup.proxy.wait_for_log("an eviction", |record| {
@@ -43,7 +44,7 @@ fn the_oldest_unfinished_handshake_gives_way_to_a_new_client() {
 }
 
 #[test]
-fn a_flood_of_silent_connections_keeps_nobody_out() {
+fn a_flood_of_silent_connections_does_not_lock_out_clients() {
     let setup = Setup::new("max-handshakes = 8\nhandshake-timeout = 60\n");
     let mut silent = Vec::new();
     for _ in 0..5 {
@@ -56,14 +57,14 @@ fn a_flood_of_silent_connections_keeps_nobody_out() {
 
 /// T32
 #[test]
-fn ten_thousand_silent_connections_disturb_nobody() {
-    /// More than may be pending, and than one address may have.
+fn ten_thousand_silent_connections_do_not_disturb_clients() {
+    /// More than the number of unfinished handshakes, and more than one address may have.
     const KEPT: usize = 600;
     let setup = Setup::new("handshake-timeout = 60\n");
     let mut client = setup.connect();
     assert_scrapes(&mut client);
     let fds = setup.proxy.open_fds();
-    // Brings the proxy to its working set.
+    // The proxy allocates what it needs for any connection.
     drop((0..KEPT).map(|_| connect_from_elsewhere(setup.proxy.address())).collect::<Vec<_>>());
     setup.proxy.assert_at_rest(fds);
     let rss = setup.proxy.rss_kib();
@@ -78,7 +79,7 @@ fn ten_thousand_silent_connections_disturb_nobody() {
             setup.assert_serves_a_new_client();
         }
     }
-    // Those that are pending; the others were evicted.
+    // The unfinished handshakes. All others were evicted.
     setup.proxy.assert_at_rest(fds + 256);
     drop(silent);
     setup.proxy.assert_at_rest(fds);
@@ -89,7 +90,7 @@ fn ten_thousand_silent_connections_disturb_nobody() {
 
 /// D10
 #[test]
-fn five_thousand_connections_of_one_address_have_no_more_than_its_share() {
+fn five_thousand_connections_of_one_address_are_limited_to_its_share() {
     const MOST: usize = 100;
     let setup =
         Setup::new("handshake-timeout = 60\nmax-handshakes = 2000\nmax-connections-per-ip = 100\n");
@@ -106,16 +107,16 @@ fn five_thousand_connections_of_one_address_have_no_more_than_its_share() {
     }
     assert!(silent.iter().all(is_open));
     assert!(setup.proxy.open_fds() <= fds + MOST);
-    // A place that is left is taken by the next.
+    // The next connection takes the place of one that is closed.
     drop(silent.pop());
     setup.proxy.assert_at_rest(fds + MOST - 2);
-    // It is free a moment after its descriptor is.
+    // The proxy releases the place slightly later than the descriptor.
     let limit = Instant::now() + PATIENCE;
     let config = setup.pki.client(BOTH_VERSIONS);
     let mut next = loop {
         match Client::connect(setup.proxy.address(), config.clone()) {
             Ok(client) => break client,
-            Err(error) => assert!(Instant::now() < limit, "the place stays taken: {error}"),
+            Err(error) => assert!(Instant::now() < limit, "the place is not released: {error}"),
         }
     };
     assert_scrapes(&mut next);
@@ -125,7 +126,7 @@ fn five_thousand_connections_of_one_address_have_no_more_than_its_share() {
 
 /// D09
 #[test]
-fn one_connection_more_than_the_most_waits_for_another_to_leave() {
+fn a_connection_above_max_connections_waits_until_another_is_closed() {
     let setup = Setup::new("max-connections = 2\n");
     let (first, mut second) = (setup.connect(), setup.connect());
     assert_scrapes(&mut second);
@@ -137,7 +138,7 @@ fn one_connection_more_than_the_most_waits_for_another_to_leave() {
             served.send(()).expect("the test waits");
         });
         assert_eq!(waiting.recv_timeout(WHILE), Err(RecvTimeoutError::Timeout));
-        // Those that are in are not disturbed.
+        // The accepted connections still work.
         assert_scrapes(&mut second);
         assert_eq!(waiting.try_recv().ok(), None);
         drop(first);
@@ -148,7 +149,7 @@ fn one_connection_more_than_the_most_waits_for_another_to_leave() {
 
 /// D10
 #[test]
-fn an_address_has_its_own_most_and_takes_no_place_of_another() {
+fn max_connections_per_ip_limits_one_address_and_no_other() {
     let setup = Setup::new("max-connections-per-ip = 2\n");
     let (first, mut second) = (setup.connect(), setup.connect());
     let mut refused: Vec<_> = (0..20).map(|_| setup.connect_silently()).collect();
@@ -164,7 +165,7 @@ fn an_address_has_its_own_most_and_takes_no_place_of_another() {
         record["fields"]["message"].as_str().is_some_and(|it| it.contains("max-connections-per-ip"))
     });
     drop(first);
-    // Its place is free when the proxy has seen the end.
+    // The place is free after the proxy has seen the end of the connection.
     let begun = Instant::now();
     let mut again = loop {
         match Client::connect(setup.proxy.address(), config.clone()) {
@@ -177,7 +178,7 @@ fn an_address_has_its_own_most_and_takes_no_place_of_another() {
 
 /// D08
 #[test]
-fn all_of_the_most_are_closed_at_their_idle_timeout_and_make_room() {
+fn max_connections_idle_connections_are_closed_at_idle_timeout_and_make_room() {
     const MOST: usize = 100;
     const IDLE: Duration = Duration::from_secs(3);
     let setup = Setup::new("max-connections = 100\nidle-timeout = 3\n");
@@ -191,10 +192,10 @@ fn all_of_the_most_are_closed_at_their_idle_timeout_and_make_room() {
             begun
         })
         .collect();
-    assert!(setup.proxy.open_fds() >= at_rest + MOST, "some were not let in");
-    // One more waits in the backlog for the first that is closed.
+    assert!(setup.proxy.open_fds() >= at_rest + MOST, "some connections were not accepted");
+    // Another connection waits in the backlog until the first one is closed.
     setup.assert_serves_a_new_client();
-    assert!(begun[0].elapsed() >= IDLE, "more were let in: {:?}", begun[0].elapsed());
+    assert!(begun[0].elapsed() >= IDLE, "more connections were accepted: {:?}", begun[0].elapsed());
     for (client, begun) in idle.iter_mut().zip(&begun) {
         assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
         assert!(begun.elapsed() >= IDLE, "closed after {:?}", begun.elapsed());
@@ -205,7 +206,7 @@ fn all_of_the_most_are_closed_at_their_idle_timeout_and_make_room() {
 
 /// D08
 #[test]
-fn an_idle_connection_costs_little_memory_and_gives_it_back() {
+fn an_idle_connection_uses_little_memory_and_releases_it() {
     const MANY: u64 = 200;
     const MOST_KIB: u64 = 40;
     let setup = Setup::new("idle-timeout = 60\n");
@@ -214,7 +215,7 @@ fn an_idle_connection_costs_little_memory_and_gives_it_back() {
         assert_scrapes(&mut client);
         client
     };
-    // Brings the proxy to its working set.
+    // The proxy allocates what it needs for any connection.
     let warm: Vec<Client> = (0..10).map(|_| connect()).collect();
     let before = setup.proxy.rss_kib();
     let idle: Vec<Client> = (0..MANY).map(|_| connect()).collect();

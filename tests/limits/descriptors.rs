@@ -1,4 +1,5 @@
-//! File descriptors: enough for whoever is let in, and neither spin nor exit without.
+//! File descriptors: the proxy reserves enough for each accepted client, and without descriptors it
+//! neither spins nor exits.
 
 use std::{
     net::TcpStream,
@@ -19,8 +20,8 @@ use crate::{
     },
 };
 
-/// Starts a command with this limit on open files, and none above it. Not by `exec`: the harness
-/// looks for a child.
+/// Starts a command with this soft and hard limit on open files. The shell does not use `exec`,
+/// because the harness looks for a child process.
 fn limited(most: &str) -> [String; 4] {
     ["sh", "-c", &format!(r#"ulimit {most}; "$@"; exit $?"#), "sh"].map(String::from)
 }
@@ -29,7 +30,7 @@ fn beneath(wrapper: &[String], proxy_keys: &str) -> Setup {
     Setup::beneath(&wrapper.iter().map(String::as_str).collect::<Vec<_>>(), proxy_keys)
 }
 
-/// To which `max-connections` was lowered.
+/// The value to which the proxy lowered `max-connections`.
 #[track_caller]
 fn lowered_to(proxy: &Proxy) -> u64 {
     let record = proxy.wait_for_log("a warning about the limit", |record| {
@@ -38,8 +39,7 @@ fn lowered_to(proxy: &Proxy) -> u64 {
     record["fields"]["lowered_to"].as_u64().expect("a number")
 }
 
-/// Takes all descriptors away but those that are open and `more`, and connects more often than
-/// that.
+/// Limits the proxy to its open descriptors plus `more`, and opens more connections than that.
 fn exhaust(setup: &Setup, more: usize) -> Vec<TcpStream> {
     let most = setup.proxy.open_fds() + more;
     setup.proxy.limit_open_files(most);
@@ -52,10 +52,11 @@ fn exhaust(setup: &Setup, more: usize) -> Vec<TcpStream> {
 
 /// D11
 #[test]
-fn without_descriptors_it_waits_at_rest_and_goes_on_by_itself() {
+fn without_descriptors_the_proxy_waits_without_spinning_and_recovers() {
     let setup = Setup::new("handshake-timeout = 60\n");
     let silent = exhaust(&setup, 20);
     let (before, begun) = (setup.proxy.cpu_time(), Instant::now());
+    // The period over which the CPU time is measured.
     std::thread::sleep(Duration::from_secs(2));
     let (used, watched) = (setup.proxy.cpu_time() - before, begun.elapsed());
     assert!(used <= watched / 20, "{used:?} of CPU in {watched:?}");
@@ -72,7 +73,7 @@ fn without_descriptors_it_waits_at_rest_and_goes_on_by_itself() {
 
 /// D11
 #[test]
-fn without_a_descriptor_towards_an_exporter_the_scrape_is_refused_as_the_proxys_own_fault() {
+fn without_a_descriptor_for_the_exporter_the_scrape_is_refused_and_the_proxy_is_blamed() {
     let pki = Pki::new();
     let script = |conversation: &mut Conversation| {
         conversation.read_request()?;
@@ -133,16 +134,16 @@ fn without_a_descriptor_towards_an_exporter_the_scrape_is_refused_as_the_proxys_
 
 /// D11
 #[test]
-fn silent_connections_that_took_all_descriptors_are_over_at_their_timeout() {
+fn silent_connections_that_use_all_descriptors_are_closed_at_handshake_timeout() {
     let setup = Setup::new("handshake-timeout = 0.5\n");
     let _silent = exhaust(&setup, 20);
-    // The client waits in the backlog until there is a descriptor for it.
+    // The client waits in the backlog until a descriptor is free for its connection.
     setup.assert_serves_a_new_client();
 }
 
 /// D11
 #[test]
-fn with_few_descriptors_silent_connections_keep_neither_a_client_nor_its_exporter_out() {
+fn with_few_descriptors_silent_connections_lock_out_neither_clients_nor_exporters() {
     let setup = beneath(&limited("-n 64"), "worker-threads = 1\nhandshake-timeout = 60\n");
     let most = lowered_to(&setup.proxy);
     assert!((4..32).contains(&most), "{most}");
@@ -157,7 +158,7 @@ fn with_few_descriptors_silent_connections_keep_neither_a_client_nor_its_exporte
 
 /// D11, P14
 #[test]
-fn every_connection_that_is_let_in_has_a_descriptor_for_its_exporter() {
+fn every_accepted_connection_has_a_descriptor_for_its_exporter() {
     let pki = Pki::new();
     let gate = Gate::default();
     let waits = gate.clone();
@@ -182,7 +183,7 @@ fn every_connection_that_is_let_in_has_a_descriptor_for_its_exporter() {
             (client, head)
         })
         .collect();
-    // One more waits in the backlog, and is served when there is room.
+    // Another connection waits in the backlog, and is served after one has been closed.
     std::thread::scope(|scope| {
         let late = scope.spawn(|| connect().expect("a handshake").get("/prometheus?exporter=e"));
         gate.open();
@@ -207,7 +208,7 @@ fn max_connections_is_lowered_to_what_the_limit_on_open_files_allows() {
 
 /// P14
 #[test]
-fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
+fn the_soft_limit_on_open_files_is_raised_to_the_hard_limit() {
     let setup = beneath(&limited("-S -n 64; ulimit -H -n 4096"), "max-connections = 500\n");
     assert_eq!(setup.proxy.open_files_limit(), 4096);
     setup.assert_serves_a_new_client();

@@ -1,4 +1,5 @@
-//! What peers do that come in numbers: a bounded number of records, with what was left out.
+//! Log records about many peers: a bounded number each second, and a count of the suppressed
+//! records.
 
 use std::{cell::Cell, io::Write};
 
@@ -6,14 +7,14 @@ use serde_json::Value;
 
 use crate::{Setup, assert_scrapes, support::proxy::Proxy, wait_for_end};
 
-/// More than may be logged in a second.
+/// More events than may be logged in a second.
 const MANY: u64 = 100;
 
-/// Records with this message that may be written within any second.
+/// The largest number of records with one message in any second.
 const MOST: usize = 20;
 
-/// Waits until `sent` records of this kind are written or counted as left out, and asserts that
-/// there were never too many at once.
+/// Waits until `sent` records of this kind are written or counted as suppressed. Asserts that no
+/// second has too many.
 #[track_caller]
 fn assert_bounded(proxy: &Proxy, kind: &str, sent: u64) {
     let (written, left_out) = (Cell::new(0), Cell::new(0));
@@ -32,13 +33,13 @@ fn assert_bounded(proxy: &Proxy, kind: &str, sent: u64) {
     let times: Vec<f64> =
         records.filter(|record| record["fields"]["message"] == kind).map(|it| time(&it)).collect();
     for window in times.windows(MOST + 1) {
-        // The clock of the limit is read a moment before that of the record.
+        // The limiter reads the clock slightly earlier than the record does.
         let span = (window[MOST] - window[0]).rem_euclid(24. * 3600.);
         assert!(span > 0.9, "{} records of {kind:?} in {span} s", MOST + 1);
     }
 }
 
-/// The time of a record, in seconds of its day.
+/// The time of a record, in seconds since midnight.
 fn time(record: &Value) -> f64 {
     let (_, clock) =
         record["timestamp"].as_str().and_then(|it| it.split_once('T')).expect("a time");
@@ -48,7 +49,7 @@ fn time(record: &Value) -> f64 {
 
 /// P13
 #[test]
-fn handshakes_that_fail_are_logged_a_few_a_second_and_counted() {
+fn failed_handshakes_are_counted_and_logged_a_few_times_a_second() {
     let setup = Setup::new("");
     for _ in 0..MANY {
         let mut stream = setup.connect_silently();
@@ -61,7 +62,7 @@ fn handshakes_that_fail_are_logged_a_few_a_second_and_counted() {
 
 /// P13
 #[test]
-fn connections_that_are_too_many_are_logged_a_few_a_second_and_counted() {
+fn excess_connections_are_counted_and_logged_a_few_times_a_second() {
     let setup = Setup::new("max-connections-per-ip = 1\n");
     let mut client = setup.connect();
     for _ in 0..MANY {
@@ -74,7 +75,7 @@ fn connections_that_are_too_many_are_logged_a_few_a_second_and_counted() {
 
 /// P13
 #[test]
-fn requests_that_are_refused_are_logged_a_few_a_second_and_scrapes_one_by_one() {
+fn refused_requests_are_logged_a_few_times_a_second_and_each_scrape_is_logged() {
     let setup = Setup::new("");
     let mut client = setup.connect();
     for _ in 0..MANY {

@@ -1,4 +1,4 @@
-//! A flood of handshakes that begin well and go no further.
+//! A flood of handshakes that begin correctly and then stop.
 
 use std::{thread, time::Duration};
 
@@ -15,7 +15,7 @@ const LASTS: Duration = Duration::from_secs(4);
 
 /// D14
 #[test]
-fn a_flood_of_handshakes_keeps_nobody_out() {
+fn a_flood_of_handshakes_does_not_lock_out_clients() {
     let setup = Setup::new("");
     let mut client = setup.connect();
     assert_scrapes(&mut client);

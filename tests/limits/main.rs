@@ -1,7 +1,7 @@
-//! What whoever connects can hold: time, connections, file descriptors, memory.
+//! Limits on what a client can take up: time, connections, file descriptors, memory.
 //!
-//! The clocks are short here, so that nobody waits. A lower bound is exact: no clock may run out
-//! early. An upper bound is what a busy machine needs.
+//! The timeouts are short here, to keep the tests fast. Lower bounds are exact: no timeout may
+//! expire early. Upper bounds leave room for a busy machine.
 
 mod answers;
 mod clocks;
@@ -30,10 +30,10 @@ use support::{
     proxy::Proxy,
 };
 
-/// How much later than its clock says a connection may end, on a busy machine.
+/// How much later than its timeout a connection may end on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// A proxy with one exporter, `e`, of a hundred bytes.
+/// A proxy with one exporter, `e`, which answers with a hundred bytes.
 struct Setup {
     pki: Pki,
     proxy: Proxy,
@@ -46,7 +46,7 @@ impl Setup {
         Self::beneath(&[], proxy_keys)
     }
 
-    /// The same whose server key is the dearest there is.
+    /// With an RSA-4096 server key, which makes handshakes as expensive as possible.
     fn with_rsa_4096(proxy_keys: &str) -> Self {
         let pki = Pki::new();
         pki.replace_server_by_rsa_4096();
@@ -54,7 +54,7 @@ impl Setup {
         Self::start(pki, &[], &config)
     }
 
-    /// The same that asks for a user and a password as well.
+    /// With a user and a password.
     fn with_auth(auth: &str) -> Self {
         let pki = Pki::new();
         let config =
@@ -78,13 +78,13 @@ impl Setup {
         Self { pki, proxy, _exporter: exporter }
     }
 
-    /// A client that has shaken hands.
+    /// A connection after a successful handshake.
     #[track_caller]
     fn connect(&self) -> Client {
         Client::connect(self.proxy.address(), self.pki.client(BOTH_VERSIONS)).expect("a handshake")
     }
 
-    /// A connection that says nothing.
+    /// A connection that sends nothing.
     #[track_caller]
     fn connect_silently(&self) -> TcpStream {
         let stream = TcpStream::connect(self.proxy.address()).expect("connected");
@@ -105,7 +105,8 @@ fn assert_scrapes(client: &mut Client) {
     assert!(response.body.is_complete(), "{response:?}");
 }
 
-/// Waits until the proxy ends a connection and says when; what it has sent before is returned.
+/// Waits until the proxy ends a connection. Returns the bytes that it sent before, and when the
+/// connection ended.
 #[track_caller]
 fn wait_for_end(stream: &mut TcpStream) -> (Vec<u8>, Instant) {
     let mut bytes = Vec::new();
@@ -117,13 +118,13 @@ fn wait_for_end(stream: &mut TcpStream) -> (Vec<u8>, Instant) {
     (bytes, Instant::now())
 }
 
-/// Says what a test measured; `cargo test --test limits -- --show-output` shows it.
+/// Prints a measurement. `cargo test --test limits -- --show-output` shows it.
 #[expect(clippy::print_stdout, reason = "the output of a test is its report")]
 fn report(measured: &str) {
     println!("{measured}");
 }
 
-/// Whether a connection is still there, as far as can be known without waiting.
+/// Whether a connection is still open, as far as this is known without waiting.
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("set");
     let peeked = stream.peek(&mut [0]);
@@ -131,7 +132,7 @@ fn is_open(stream: &TcpStream) -> bool {
     matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Asserts that something lasted as long as its clock says.
+/// Asserts that something lasted at least as long as its timeout, and hardly longer.
 #[track_caller]
 fn assert_lasted(lasted: Duration, clock: Duration) {
     assert!(lasted >= clock && lasted < clock + SLACK, "{lasted:?} where {clock:?} was set");

@@ -1,5 +1,5 @@
-//! What one address does is no other's trouble: floods from one address, and the fresh scrapes of
-//! another with a round trip of 50 ms, in both versions of TLS.
+//! One address must not disturb another. One address causes a flood; another makes new connections
+//! for its scrapes, with a round trip of 50 ms and with both TLS versions.
 
 use std::{
     fs, io,
@@ -26,22 +26,22 @@ use crate::{
 
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// The flood comes from 127.0.0.1 or 127.0.0.2.
+/// The address of the scraper. The flood comes from 127.0.0.1 or 127.0.0.2.
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
-/// Fresh scrapes during a flood.
+/// Scrapes during a flood, each over a new connection.
 const SCRAPES: usize = 40;
 
-/// What became of the scrapes during a flood.
+/// The results of the scrapes during a flood.
 #[derive(Default)]
 struct Outcome {
     failures: Vec<String>,
-    /// How long each took.
+    /// The duration of each scrape.
     times: Vec<Duration>,
 }
 
 impl Outcome {
-    /// Scrapes over a new connection that `connect` makes.
+    /// Scrapes over a new connection from `connect`.
     fn scrape(
         &mut self,
         setup: &Setup,
@@ -64,7 +64,7 @@ impl Outcome {
         }
     }
 
-    /// At least 95 % succeeded. Says what was measured, too.
+    /// Asserts that at least 95 % of the scrapes succeeded. Prints the measurement.
     #[track_caller]
     fn assert_good(mut self, case: &str, sent: u32, lasted: Duration) {
         self.times.sort();
@@ -82,16 +82,16 @@ impl Outcome {
     }
 }
 
-/// Scrapes over new connections of a long round trip while `flood` lasts, and says how that went.
-/// Gives how often the flood did what it does.
+/// Scrapes over new connections with a long round trip while `flood` runs. Prints the results, and
+/// returns how many connections the flood made.
 #[track_caller]
-fn scrape_beside(setup: &Setup, case: &str, flood: impl FnOnce(&AtomicBool) -> u32 + Send) -> u32 {
+fn scrape_during(setup: &Setup, case: &str, flood: impl FnOnce(&AtomicBool) -> u32 + Send) -> u32 {
     let link = Link::new(setup.proxy.address(), NEIGHBOUR, ROUND_TRIP);
     let (over, begun, mut outcome) = (AtomicBool::new(false), Instant::now(), Outcome::default());
     let sent = thread::scope(|scope| {
         let end = EndOnDrop(&over);
         let flood = scope.spawn(|| flood(&over));
-        // The flood is at its height when the proxy has as many of its connections as it lets be.
+        // The flood is at its height when the proxy has as many of its connections as it allows.
         setup.proxy.wait_for_line(&["TLS handshake failed"]);
         for number in 0..SCRAPES {
             outcome.scrape(setup, number, || TcpStream::connect(link.address()));
@@ -104,32 +104,34 @@ fn scrape_beside(setup: &Setup, case: &str, flood: impl FnOnce(&AtomicBool) -> u
 }
 
 #[test]
-fn f07_silent_connections_of_one_address_evict_no_handshake_of_another() {
-    // So few that also a slow machine fills it up many times in a round trip.
+fn f07_silent_connections_of_one_address_do_not_evict_handshakes_of_another() {
+    // A low limit, so that even a slow machine reaches it many times in one round trip.
     let setup = Setup::new("max-handshakes = 32\n");
     let address = setup.proxy.address();
-    let sent = scrape_beside(&setup, "F07 silence", |over| flood::of_silence(address, 6000, over));
+    let sent = scrape_during(&setup, "F07 silence", |over| flood::of_silence(address, 6000, over));
     assert!(sent > 2000, "{sent} connections are no flood");
 }
 
 #[test]
-fn f07_dear_handshakes_of_one_address_keep_no_handshake_of_another_waiting() {
+fn f07_expensive_handshakes_of_one_address_do_not_delay_handshakes_of_another() {
     let setup = Setup::with_rsa_4096("");
     let address = setup.proxy.address();
     let hellos = [
         client_hello(TLS_1_2, &[ECDHE_RSA_AES_128_GCM], None),
         client_hello(TLS_1_3, &[AES_128_GCM], None),
     ];
-    let sent = scrape_beside(&setup, "F07 hellos", |over| {
+    let sent = scrape_during(&setup, "F07 hellos", |over| {
         flood::of_endless_hellos(address, &hellos, 800, over)
     });
     assert!(sent > 500, "{sent} handshakes are no flood");
 }
 
-/// How long a scrape beside connections that end at once may take: Prometheus' own `scrape_timeout`.
+/// The longest duration of a scrape during a flood of closed connections: the default of
+/// Prometheus' `scrape_timeout`.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects as Prometheus does: a packet that is lost is sent again, after 1 s at first.
+/// Connects with the retransmissions that Prometheus gets: a lost packet is sent again, at first
+/// after 1 s.
 fn connect_in_time(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -139,10 +141,11 @@ fn connect_in_time(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStrea
 }
 
 #[test]
-fn f27_connections_that_end_at_once_keep_no_fresh_scrape_of_another_address_out() {
-    /// Between scrapes, so that they meet a longer part of the flood.
+fn f27_connections_closed_at_once_do_not_lock_out_new_connections_of_another_address() {
+    /// Pause between scrapes, which spreads them over a longer part of the flood. The scrapes
+    /// measure the flood while it runs; the pause waits for nothing.
     const PAUSE: Duration = Duration::from_millis(100);
-    /// Fewer than elsewhere: on a machine without idle cores each can take seconds.
+    /// Fewer than in other floods: on a machine without idle cores each scrape can take seconds.
     const SCRAPES: usize = 20;
     let setup = Setup::new("");
     let address = setup.proxy.address();
@@ -173,15 +176,15 @@ fn f27_connections_that_end_at_once_keep_no_fresh_scrape_of_another_address_out(
     assert!(sent > 10_000, "{sent} connections are no flood");
 }
 
-/// The proxy is kept from running, as a busy machine keeps it for a moment: 25 000 connections a
-/// second are 3 000 in 120 ms.
+/// The proxy is stopped for a moment, as happens on a busy machine: at 25 000 connections a second,
+/// 3 000 arrive in 120 ms.
 #[test]
-fn f27_a_backlog_of_ended_connections_has_room_for_others_and_costs_no_handshake() {
+fn f27_closed_connections_in_the_backlog_leave_room_for_others_and_cost_no_handshake() {
     let setup = Setup::new("");
     let address = setup.proxy.address();
     let mut observer = setup.connect();
     let before = Samples::of(&mut observer);
-    // A backlog is never longer than this; Linux has had 4096 since 5.4.
+    // The backlog cannot be longer than this limit, which Linux sets to 4096 since 5.4.
     let longest = fs::read_to_string("/proc/sys/net/core/somaxconn").expect("a limit");
     let longest: u32 = longest.trim().parse().expect("a number");
     let count = 3000.min(longest - longest / 8);

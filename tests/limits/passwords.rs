@@ -1,5 +1,5 @@
-//! Checks of passwords against a bcrypt hash, each of which takes a quarter of a second of a core:
-//! those of strangers are no trouble for a scraper whose password was accepted before.
+//! Checks of passwords against a bcrypt hash. Each takes a quarter of a second of CPU time. The
+//! checks of strangers must not delay a scraper whose password was accepted before.
 
 use std::{
     io,
@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-/// bcrypt's usual cost.
+/// The usual cost of bcrypt.
 const COST: u32 = 12;
 
-/// Connections that guess.
+/// Number of connections that guess passwords.
 const GUESSERS: usize = 60;
 
-/// Scrapes beside them.
+/// Number of scrapes during the guesses.
 const SCRAPES: usize = 30;
 
 fn setup() -> Setup {
@@ -48,7 +48,7 @@ fn scrape(client: &mut Client, credentials: &str) -> io::Result<Response> {
 }
 
 #[track_caller]
-fn assert_lets_in(client: &mut Client) -> Duration {
+fn assert_accepts(client: &mut Client) -> Duration {
     let begun = Instant::now();
     let response = scrape(client, "user:secret").expect("an answer");
     let took = begun.elapsed();
@@ -58,10 +58,10 @@ fn assert_lets_in(client: &mut Client) -> Duration {
 }
 
 #[test]
-fn f05_a_scraper_that_was_let_in_before_is_answered_at_once_beside_sixty_that_guess() {
+fn f05_a_known_scraper_is_answered_at_once_while_sixty_connections_guess_passwords() {
     let setup = setup();
     let mut scraper = setup.connect();
-    assert_lets_in(&mut scraper);
+    assert_accepts(&mut scraper);
     let over = AtomicBool::new(false);
     let [asked, wrong, full] = [const { AtomicUsize::new(0) }; 3];
     let (slowest, cores) = thread::scope(|scope| {
@@ -90,18 +90,18 @@ fn f05_a_scraper_that_was_let_in_before_is_answered_at_once_beside_sixty_that_gu
                 }
             });
         }
-        // Then the queue is full.
+        // The queue is full as soon as each of these connections has a request. Polls the counter.
         while asked.load(Ordering::Relaxed) < GUESSERS {
             thread::sleep(Duration::from_millis(10));
         }
         let (begun, cpu) = (Instant::now(), setup.proxy.cpu_time());
         let mut times = Vec::new();
         for number in 0..SCRAPES {
-            // Now and then over a new connection.
+            // Some scrapes use a new connection.
             if number % 3 == 2 {
                 scraper = setup.connect();
             }
-            times.push(assert_lets_in(&mut scraper));
+            times.push(assert_accepts(&mut scraper));
             thread::sleep(Duration::from_millis(100));
         }
         let cores = (setup.proxy.cpu_time() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
@@ -114,9 +114,10 @@ fn f05_a_scraper_that_was_let_in_before_is_answered_at_once_beside_sixty_that_gu
         wrong.load(Ordering::Relaxed),
         full.load(Ordering::Relaxed),
     ));
-    // A check takes at least a quarter of a second, and 32 would be before its own.
+    // A check takes at least a quarter of a second. If the scrape had to wait for 32 checks, it
+    // would take at least 8 s.
     assert!(slowest < Duration::from_secs(3), "{slowest:?} for a scrape");
-    // One for the checks, and some for requests and handshakes.
+    // One core for the checks, and some time for requests and handshakes.
     assert!(cores < 1.6, "{cores:.2} cores");
     assert!(wrong.load(Ordering::Relaxed) > 0, "no guess was checked");
     assert!(full.load(Ordering::Relaxed) > 0, "the queue was never full");
@@ -125,22 +126,22 @@ fn f05_a_scraper_that_was_let_in_before_is_answered_at_once_beside_sixty_that_gu
     assert_eq!(blamed.count(), 0, "{lines:#?}");
 }
 
-/// Requests that were refused for this reason.
+/// The number of requests that were refused for this reason.
 fn rejected(samples: &Samples, reason: &str) -> f64 {
     samples.value(&format!("scrapegate_http_rejected_total{{reason=\"{reason}\"}}"))
 }
 
 #[test]
-fn f05_guesses_that_are_not_waited_for_are_counted_and_not_checked() {
+fn f05_guesses_whose_clients_leave_are_counted_and_not_checked() {
     const GUESSES: u64 = 150;
     let setup = setup();
     let mut scraper = setup.connect();
     let begun = setup.proxy.cpu_time();
-    assert_lets_in(&mut scraper);
+    assert_accepts(&mut scraper);
     let one_check = setup.proxy.cpu_time() - begun;
     let begun = setup.proxy.cpu_time();
-    // As many together as may wait, so that few checks begin before their clients leave, however
-    // slow the machine is.
+    // No more at once than the queue holds. Then few checks begin before their clients leave, even
+    // on a slow machine.
     for batch in 0..GUESSES / 30 {
         let mut clients: Vec<_> = (0..30).map(|_| setup.connect()).collect();
         for (number, client) in clients.iter_mut().enumerate() {
@@ -153,7 +154,7 @@ fn f05_guesses_that_are_not_waited_for_are_counted_and_not_checked() {
     setup.proxy.assert_logged("request refused", GUESSES);
     let spent = setup.proxy.cpu_time() - begun;
     report(&format!("F05: {GUESSES} guesses that are not waited for cost {spent:?} of CPU"));
-    // What is more than handshakes are the few checks that had begun.
+    // The cost beyond handshakes is that of the few checks that had begun.
     assert!(spent < one_check * 50, "{spent:?} for {GUESSES} guesses, {one_check:?} for a check");
     let page = ask(&mut scraper, "/metrics", "user:secret").expect("an answer");
     let samples = Samples::parse(&page.body.text());

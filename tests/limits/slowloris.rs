@@ -1,4 +1,4 @@
-//! A thousand authenticated clients that never finish their requests.
+//! A thousand authenticated clients that never complete their requests.
 
 use std::{
     thread,
@@ -11,12 +11,12 @@ const MANY: usize = 1000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST: &[u8] = b"GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\nX: ";
 
-/// Connects them all and lets each send a byte now and then until it is closed, which must be at
-/// its own header-timeout.
-fn drip_all(setup: &Setup, control: &mut Client) {
+/// Connects all clients, and sends a byte of each request every 100 ms until the proxy closes the
+/// connection. Asserts that it does so at `header-timeout`.
+fn send_slowly(setup: &Setup, control: &mut Client) {
     let mut slow: Vec<(Client, Instant)> = Vec::new();
     while slow.len() < MANY {
-        // Its clock starts between these two.
+        // The timeout of this connection starts between these two lines.
         let begun = Instant::now();
         slow.push((setup.connect(), begun));
     }
@@ -24,20 +24,20 @@ fn drip_all(setup: &Setup, control: &mut Client) {
         slow.retain_mut(|(client, begun)| {
             let open = is_open(client.socket()) && client.send([*byte]).is_ok();
             let age = begun.elapsed();
-            assert!(open || age >= HEADER_TIMEOUT, "over after {age:?}");
+            assert!(open || age >= HEADER_TIMEOUT, "closed after {age:?}");
             open
         });
         assert_scrapes(control);
         let Some((_, oldest)) = slow.first() else { return };
         let age = oldest.elapsed();
-        assert!(age < HEADER_TIMEOUT + SLACK, "{} go on, one for {age:?}", slow.len());
+        assert!(age < HEADER_TIMEOUT + SLACK, "{} connections are still open, one for {age:?}", slow.len());
         thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// H01: who asks in earnest is served meanwhile, and nothing is left over.
+/// H01: meanwhile other clients are served, and afterwards no memory or descriptor is left in use.
 #[test]
-fn a_thousand_requests_in_drops_end_at_their_timeout_and_keep_nobody_waiting() {
+fn a_thousand_slow_requests_end_at_header_timeout_and_delay_no_other_client() {
     let setup = Setup::new("header-timeout = 3\nmax-connections-per-ip = 2000\n");
     let mut control = setup.connect();
     assert_scrapes(&mut control);
@@ -50,11 +50,11 @@ fn a_thousand_requests_in_drops_end_at_their_timeout_and_keep_nobody_waiting() {
         }
         setup.proxy.rss_kib()
     };
-    // The allocator keeps about 20 KiB of each for the next ones: what counts is that the next
-    // ones find it.
-    drip_all(&setup, &mut control);
+    // The allocator keeps about 20 KiB for each closed connection. The test therefore checks that
+    // the next connections reuse this memory.
+    send_slowly(&setup, &mut control);
     let rss = at_rest();
-    drip_all(&setup, &mut control);
+    send_slowly(&setup, &mut control);
     let grown = at_rest().saturating_sub(rss);
     assert!(grown < 8 * 1024, "the memory grew by {grown} KiB");
 }

@@ -1,4 +1,4 @@
-//! Whatever happens, exactly one counter of events moves, and that by one.
+//! Each event increments exactly one event counter, by one.
 
 use std::{
     io::{Read, Write},
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Lets `happen`, and waits until `series` has moved by one, and nothing else has.
+/// Runs `happen`, and waits until `series` has moved by one and no other event counter has moved.
 fn assert_moves<T>(setup: &Setup, series: &str, happen: impl FnOnce() -> T) {
     drop(metrics::assert_moves(series, || setup.samples(), happen));
 }
@@ -37,7 +37,7 @@ fn handshake(result: &str) -> String {
     format!("scrapegate_tls_handshakes_total{{result=\"{result}\"}}")
 }
 
-/// Answers a short body, an endless one, a stalled one or nothing.
+/// An exporter that sends a short body, an endless one, part of one, or nothing.
 fn setup(proxy_keys: &str, keys: &str) -> Setup {
     let script = by_case(vec![
         Box::new(|it: &mut Conversation| {
@@ -49,7 +49,7 @@ fn setup(proxy_keys: &str, keys: &str) -> Setup {
     Setup::new(proxy_keys, &[("x", keys)], script)
 }
 
-/// Sends a request and keeps its connection, of which nothing is read.
+/// Sends a request and returns its connection. Nothing is read from it.
 fn unread(setup: &Setup, target: &str) -> Client {
     let mut client = setup.connect();
     client.send_get(target).expect("sent");
@@ -57,7 +57,7 @@ fn unread(setup: &Setup, target: &str) -> Client {
 }
 
 #[test]
-fn a_scrape_that_its_scraper_ends_moves_one_counter() {
+fn a_scrape_that_its_scraper_aborts_moves_one_counter() {
     let stalls = setup("stall-timeout = 0.5\n", "");
     assert_moves(&stalls, &scrape_series("scraper_stalled"), || {
         unread(&stalls, "/prometheus?exporter=x&case=0")
@@ -86,7 +86,7 @@ fn a_scrape_that_its_scraper_ends_moves_one_counter() {
 }
 
 #[test]
-fn a_request_that_is_no_scrape_moves_one_counter_or_none() {
+fn a_request_that_is_not_a_scrape_moves_at_most_one_counter() {
     let setup = setup("header-timeout = 0.5\n", "");
     assert_moves(&setup, &rejection("header_timeout"), || {
         let mut client = setup.connect();
@@ -111,12 +111,12 @@ fn a_request_that_is_no_scrape_moves_one_counter_or_none() {
 }
 
 #[test]
-fn a_handshake_that_fails_moves_one_counter() {
+fn a_failed_handshake_moves_one_counter() {
     let setup = setup("handshake-timeout = 0.5\n", "");
     let other = Pki::new();
     let address = setup.proxy.address();
     for versions in [&[&TLS12], &[&TLS13]] {
-        // In TLS 1.3 the client learns of it later.
+        // With TLS 1.3, the client learns of the failure only when it reads.
         assert_moves(&setup, &handshake("no_certificate"), || {
             Client::connect(address, setup.pki.stranger(versions)).map(|mut it| it.read_to_end())
         });
@@ -133,7 +133,7 @@ fn a_handshake_that_fails_moves_one_counter() {
         let mut plain = TcpStream::connect(address).expect("connected");
         plain.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
         let mut alert = Vec::new();
-        // A reset is no less a refusal.
+        // A reset counts as a refusal, too.
         let _ = plain.read_to_end(&mut alert);
         alert
     });
@@ -142,10 +142,10 @@ fn a_handshake_that_fails_moves_one_counter() {
 }
 
 #[test]
-fn a_handshake_that_gives_way_moves_one_counter() {
+fn an_evicted_handshake_moves_one_counter() {
     let setup = setup("max-handshakes = 1\nhandshake-timeout = 60\n", "");
     let address = setup.proxy.address();
-    // A connection that has an answer has no handshake that could give way.
+    // A connection that has received a response has no handshake that could be evicted.
     setup.samples();
     let _first = TcpStream::connect(address).expect("connected");
     assert_moves(&setup, &handshake("evicted"), || TcpStream::connect(address));

@@ -1,5 +1,5 @@
-//! Thousands of requests that end in every way there is, several at a time: each is counted once,
-//! as its peers saw it.
+//! Thousands of requests with every possible end, several at a time. Each is counted once, and the
+//! counters agree with what both peers saw.
 
 use std::{
     collections::BTreeMap,
@@ -24,26 +24,26 @@ use crate::{
     },
 };
 
-/// Scrapers at work at the same time.
+/// Number of concurrent scrapers.
 const SCRAPERS: usize = 4;
 
-/// How often each of them goes through all kinds.
+/// How often each scraper sends each kind of request.
 const ROUNDS: usize = 20;
 
-/// `user:password`, which the proxy asks for.
+/// `user:password`, the credentials that the proxy requires.
 const AUTHORIZATION: &str = "Authorization: Basic dXNlcjpwYXNzd29yZA==\r\n";
 
-/// Leaves a scrape 150 ms.
+/// Sets a scrape timeout that leaves 150 ms for the scrape.
 const SHORT: &str = "X-Prometheus-Scrape-Timeout-Seconds: 0.4\r\n";
 
-/// More than the proxy looks at before it passes the head on.
+/// More bytes than the proxy checks before it sends the head.
 const LONG: u64 = 1 << 20;
 
-/// What a scraper does with an answer.
+/// What a scraper does with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
     All,
-    /// Goes away behind the head.
+    /// Closes the connection after the head.
     Head,
 }
 
@@ -54,10 +54,10 @@ struct Kind {
     counted: Counted,
 }
 
-/// Where it is counted.
+/// Where a request is counted.
 enum Counted {
-    /// As a scrape of this exporter. A refusal says by its reason phrase what the outcome is; what
-    /// is cut off ends in this one.
+    /// As a scrape of this exporter. The reason phrase of a refusal determines the outcome; an
+    /// aborted scrape has this outcome.
     Scrape(&'static str, &'static str),
     /// As an event of this series.
     Event(String),
@@ -75,7 +75,7 @@ fn answer(rest: &str, then: Then) -> Action {
     raw(format!("HTTP/1.1 200 OK\r\n{rest}"), then)
 }
 
-/// A long body that is announced longer, or in chunks, and what comes behind it.
+/// A long body that is announced as longer, or sent in chunks, followed by `rest`.
 fn long(framing: Framing, rest: &'static str, then: Then) -> Action {
     let end = raw(rest, then);
     Box::new(move |it: &mut Conversation| {
@@ -93,7 +93,7 @@ fn long(framing: Framing, rest: &'static str, then: Then) -> Action {
     })
 }
 
-/// What the exporter does, and the outcome of a scrape that it cuts off.
+/// The actions of the exporter, each with the outcome of a scrape that it truncates.
 fn actions() -> Vec<(&'static str, Action, &'static str, &'static str)> {
     let small = format!("Content-Length: {}\r\n\r\n{CONTROL}", CONTROL.len());
     let stalls = answer("Content-Length: 9\r\n\r\nup 1\n", Then::Stall);
@@ -168,12 +168,12 @@ fn kinds(actions: &[(&'static str, Action, &'static str, &'static str)]) -> Vec<
     kinds
 }
 
-/// What the peers saw, as the counters should have it.
+/// What the peers saw, in the form of the counters.
 #[derive(Debug, Default)]
 struct Seen {
     events: BTreeMap<String, f64>,
     truncated: BTreeMap<String, f64>,
-    /// Bytes of the bodies that were passed on whole, and of those that were not.
+    /// Bytes of complete bodies, and bytes of incomplete ones.
     whole_bytes: u64,
     cut_bytes: u64,
 }
@@ -184,7 +184,7 @@ impl Seen {
     }
 }
 
-/// One request, and what came of it. Gives the client back unless its connection is over.
+/// Makes one request and records its result. Returns the client unless its connection has ended.
 fn request(kind: &Kind, mut client: Client, seen: &Mutex<Seen>) -> Option<Client> {
     client.send(&kind.request).expect("sent");
     let head = client.read_head().unwrap_or_else(|error| panic!("{}: {error}", kind.request));
@@ -222,7 +222,7 @@ fn count(seen: &mut Seen, kind: &Kind, head: &Head, cut: bool) {
     }
 }
 
-/// The outcome of a scrape that was answered whole: the proxy's reason phrases say it.
+/// The outcome of a scrape with a complete response, as determined by the proxy's reason phrases.
 fn outcome_of(head: &Head) -> &'static str {
     match head.reason.as_str() {
         "exporter refused the connection" => "exporter_refused",
@@ -237,7 +237,7 @@ fn outcome_of(head: &Head) -> &'static str {
         "exporter sent no first byte in time" => "exporter_first_byte_timeout",
         "exporter did not take the connection in time" => "exporter_connect_timeout",
         "too many scrapes of this exporter" => "too_many_scrapes",
-        // The exporter's own.
+        // A status of the exporter.
         "OK" => "complete",
         "Internal Server Error" => "exporter_status",
         reason => panic!("{reason:?}"),
@@ -290,7 +290,7 @@ fn every_request_is_counted_once_and_as_its_peers_saw_it() {
                 let mut client = None;
                 for round in 0..ROUNDS {
                     for at in 0..kinds.len() {
-                        // Each in an order of its own.
+                        // Each scraper sends the kinds in a different order.
                         let kind = &kinds[(at * 7 + scraper * 5 + round) % kinds.len()];
                         let open = client.take().unwrap_or_else(|| connect(allowed));
                         client = request(kind, open, seen);
@@ -310,7 +310,7 @@ fn every_request_is_counted_once_and_as_its_peers_saw_it() {
     assert_agrees(&mut reader, &seen, kinds.len());
 }
 
-/// Clients that TLS or the allow-list keeps out.
+/// Clients that TLS or the allow-list refuses.
 fn refused_by_tls(
     pki: &Pki,
     proxy: &Proxy,
@@ -333,7 +333,7 @@ fn refused_by_tls(
 
         let mut plain = TcpStream::connect(proxy.address()).expect("connected");
         plain.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
-        // An alert, or nothing.
+        // An alert, or nothing at all.
         let _ = plain.read_to_end(&mut Vec::new());
         event("scrapegate_tls_handshakes_total{result=\"protocol\"}");
     }
@@ -344,7 +344,7 @@ fn assert_agrees(reader: &mut Client, seen: &Seen, kinds: usize) {
     assert!(seen.events.len() >= 30, "{seen:#?}");
     assert!(total > (SCRAPERS * ROUNDS * kinds) as f64, "{total}");
     let nothing = Samples::parse("");
-    // Scrapes whose scraper went away end a moment later.
+    // A scrape whose scraper left is counted slightly later.
     let samples = Samples::wait_for(reader, AUTHORIZATION, "all requests", |samples| {
         samples.events_since(&nothing).values().sum::<f64>() >= total
     });

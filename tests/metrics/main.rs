@@ -1,4 +1,4 @@
-//! `/metrics`: what scrapegate counts about itself, compared with what both peers saw.
+//! `/metrics`: the numbers that scrapegate reports about itself, compared with what both peers saw.
 
 mod cases;
 mod ledger;

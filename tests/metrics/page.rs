@@ -1,4 +1,4 @@
-//! The page itself: both formats, and names that are made to break it.
+//! The page itself: both formats, and names with special characters.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ fn page(client: &mut Client, method: &str, accept: &str) -> Response {
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
 
 #[test]
-fn both_formats_say_the_same_each_in_its_own_way() {
+fn both_formats_have_the_same_samples() {
     let setup = Setup::new("", &[("x", "")], short);
     let mut client = setup.connect();
     assert_eq!(client.get("/prometheus?exporter=x").head.status, 200);
@@ -47,7 +47,7 @@ fn both_formats_say_the_same_each_in_its_own_way() {
     assert!(text.contains("# TYPE scrapegate_scrapes_total counter\n") && !text.contains("# UNIT"));
     assert!(!text.contains("_created") && !openmetrics.contains("_created"));
     let names = |text: &str| -> BTreeSet<String> {
-        // Go and Rust write a bound of one in different ways.
+        // Go and Rust format a bound of one differently.
         let samples = Samples::parse(text);
         samples.starting_with("").map(|(series, _)| canonical(series)).collect()
     };
@@ -57,7 +57,7 @@ fn both_formats_say_the_same_each_in_its_own_way() {
     }
 }
 
-/// A series with its labels in order and `le` as a number.
+/// A series with its labels in order and with `le` as a number.
 fn canonical(series: &str) -> String {
     let Some((name, labels)) = series.split_once('{') else {
         return series.to_owned();
@@ -74,7 +74,7 @@ fn canonical(series: &str) -> String {
     format!("{name}{labels:?}")
 }
 
-/// The buckets grow, and the last of them, which has no bound, has all.
+/// Asserts that buckets never decrease, and that the last bucket, `+Inf`, equals the count.
 fn assert_histograms_are_sound(page: &str) {
     let samples = Samples::parse(page);
     let (mut previous, mut infinite) = (0.0, 0);
@@ -84,7 +84,7 @@ fn assert_histograms_are_sound(page: &str) {
         assert!(value >= previous, "{line} is less than the bucket before");
         previous = value;
         if series.contains("le=\"+Inf\"") {
-            // The bound is the first label in one format, and the last in the other.
+            // `le` is the first label in one format and the last label in the other.
             let count = series.replace("_bucket{", "_count{");
             let count = count.replace("le=\"+Inf\",", "").replace(",le=\"+Inf\"", "");
             assert_eq!(samples.value(&count), value, "{line}");
@@ -96,7 +96,7 @@ fn assert_histograms_are_sound(page: &str) {
 }
 
 #[test]
-fn head_has_the_head_alone() {
+fn head_returns_only_the_head() {
     let setup = Setup::new("", &[("x", "")], short);
     let mut client = setup.connect();
     let request = "HEAD /metrics HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -104,7 +104,7 @@ fn head_has_the_head_alone() {
     let head = client.read_head().expect("a head");
     assert_eq!(head.status, 200, "{head:?}");
     assert!(head.header("content-length").is_some_and(|length| length != "0"), "{head:?}");
-    // The connection is at its next answer, and not in a body.
+    // Shows that the connection is at its next response, and not inside a body.
     assert_eq!(client.get("/metrics").head.status, 200);
 }
 
@@ -128,11 +128,11 @@ fn a_name_cannot_break_out_of_its_label() {
     let names = |samples: &Samples| -> BTreeSet<String> {
         samples.starting_with("").map(|(series, _)| series.to_owned()).collect()
     };
-    assert_eq!(names(&samples), names(&before), "a client made a series");
+    assert_eq!(names(&samples), names(&before), "a client created a series");
 }
 
 #[test]
-fn an_exporter_called_unknown_is_not_taken_for_those_that_are() {
+fn an_exporter_named_unknown_is_distinct_from_unknown_exporters() {
     let setup = Setup::new("", &[("unknown", "")], short);
     let mut client = setup.connect();
     assert_eq!(client.get("/prometheus?exporter=unknown").head.status, 200);
@@ -144,10 +144,10 @@ fn an_exporter_called_unknown_is_not_taken_for_those_that_are() {
 }
 
 #[test]
-fn the_last_scrape_is_told_by_itself() {
+fn the_last_scrape_has_its_own_metrics() {
     let setup = Setup::new("", &[("x", "")], short);
     let of = |name: &str| format!("scrapegate_last_scrape_{name}{{exporter=\"x\"}}");
-    assert_eq!(setup.samples().get(&of("timestamp_seconds")), None, "there was none");
+    assert_eq!(setup.samples().get(&of("timestamp_seconds")), None, "no scrape has finished yet");
     let mut client = setup.connect();
     assert_eq!(client.get("/prometheus?exporter=x").head.status, 200);
     let samples = setup.wait_for("the scrape", |it| it.get(&of("success")).is_some());
@@ -161,18 +161,18 @@ fn the_last_scrape_is_told_by_itself() {
 }
 
 #[test]
-fn an_exporter_that_nobody_asks_for_is_overdue() {
+fn an_exporter_that_is_not_scraped_for_three_intervals_is_overdue() {
     let keys = "interval = 0.2\ntimeout = 0.2\n";
-    let setup = Setup::new("", &[("often", keys), ("seldom", "interval = 3600\n")], short);
+    let setup = Setup::new("", &[("often", keys), ("rarely", "interval = 3600\n")], short);
     let of = |name: &str| format!("scrapegate_exporter_overdue{{exporter=\"{name}\"}}");
-    let (often, seldom) = (of("often"), of("seldom"));
+    let (often, rarely) = (of("often"), of("rarely"));
     let samples = setup.wait_for("overdue", |samples| samples.value(&often) == 1.0);
-    assert_eq!(samples.value(&seldom), 0.0);
+    assert_eq!(samples.value(&rarely), 0.0);
     let mut client = setup.connect();
     setup.wait_for("asked for", |samples| {
         let overdue = samples.value(&often) == 1.0;
         if overdue {
-            // On a busy machine three intervals may be over before it is looked at again.
+            // On a busy machine, three intervals may pass before the next look.
             client.get("/prometheus?exporter=often");
         }
         !overdue

@@ -1,4 +1,4 @@
-//! The phases of a scrape tell a slow exporter from a slow scraper.
+//! The phases of a scrape distinguish a slow exporter from a slow scraper.
 
 use std::{thread, time::Duration};
 
@@ -13,13 +13,13 @@ use crate::{
 
 const PHASES: [&str; 4] = ["connect", "first_byte", "read_wait", "write_wait"];
 
-/// How long the slow ones wait.
+/// The delay of the slow side. The phases measure this time; it waits for nothing.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// More bytes than all buffers on the way hold.
+/// More bytes than fit into all buffers between exporter and scraper.
 const LONG: usize = 16 << 20;
 
-/// Scrapes the exporter by the name of the phase that is slow; `reads` is the scraper.
+/// Scrapes the exporter whose name is the slow phase. `reads` is what the scraper does.
 fn assert_slow_in(phase: &str, setup: &Setup, reads: impl FnOnce(&mut Client)) {
     let mut client = setup.connect();
     client.send_get(&format!("/prometheus?exporter={phase}")).expect("sent");
@@ -30,7 +30,8 @@ fn assert_slow_in(phase: &str, setup: &Setup, reads: impl FnOnce(&mut Client)) {
     let spent =
         |phase| samples.value(&format!("{},phase=\"{phase}\"}}", series("phase_seconds_sum")));
     let (slow, whole) = (spent(phase), samples.value(&total));
-    // On a busy machine its clock starts a little after the other side's.
+    // On a busy machine, the proxy may start to measure slightly after the other side starts to
+    // wait.
     assert!(slow >= 0.8 * WAIT.as_secs_f64(), "{phase}: {slow} s of {whole} s");
     for other in PHASES.iter().filter(|other| **other != phase) {
         assert!(spent(other) < slow, "{phase}: {slow} s, {other}: {} s", spent(other));
@@ -48,14 +49,15 @@ fn read_all(client: &mut Client) {
     assert!(response.head.status == 200 && response.body.is_complete(), "{response:?}");
 }
 
-/// Waits where its name in the request's path says, then answers.
+/// An exporter that waits in the phase named in the request's path, and then answers.
 fn slow(it: &mut Conversation) -> std::io::Result<()> {
     let request = it.read_request()?;
     if request.contains("/first_byte ") {
         thread::sleep(WAIT);
     }
     if request.contains("/write_wait ") {
-        // Made beforehand: on a busy machine the making of it would be what is waited for.
+        // The body is created before it is sent. On a busy machine the proxy would otherwise wait
+        // for its creation.
         it.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n"))?;
         return it.send(vec![b'\n'; LONG]);
     }
@@ -66,7 +68,8 @@ fn slow(it: &mut Conversation) -> std::io::Result<()> {
     it.send("up 1\n")
 }
 
-/// The phases that the exporter's answer, or how it is read, makes slow.
+/// A proxy with an exporter for each phase that the exporter's response, or the reading of it,
+/// makes slow.
 fn setup() -> Setup {
     let exporter = Exporter::start(slow);
     let section = |phase| exporter.section(phase).replace("/metrics", &format!("/{phase}"));
@@ -75,10 +78,10 @@ fn setup() -> Setup {
 }
 
 #[test]
-fn an_exporter_that_is_slow_to_take_the_connection_is_told_by_connect() {
+fn a_slow_connection_to_the_exporter_is_counted_in_connect() {
     let pki = Pki::new();
     let exporter = Exporter::start_tls(&pki, |it: &mut Conversation| {
-        // The handshake comes with the first read.
+        // The exporter's side of the handshake runs with its first read.
         thread::sleep(WAIT);
         it.read_request()?;
         it.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nup 1\n")?;
@@ -91,17 +94,17 @@ fn an_exporter_that_is_slow_to_take_the_connection_is_told_by_connect() {
 }
 
 #[test]
-fn an_exporter_that_is_slow_to_begin_is_told_by_first_byte() {
+fn a_slow_first_byte_is_counted_in_first_byte() {
     assert_slow_in("first_byte", &setup(), read_all);
 }
 
 #[test]
-fn an_exporter_that_is_slow_to_go_on_is_told_by_read_wait() {
+fn an_exporter_that_pauses_in_the_body_is_counted_in_read_wait() {
     assert_slow_in("read_wait", &setup(), read_all);
 }
 
 #[test]
-fn a_scraper_that_is_slow_to_read_is_told_by_write_wait() {
+fn a_slow_scraper_is_counted_in_write_wait() {
     assert_slow_in("write_wait", &setup(), |client| {
         let head = client.read_head().expect("a head");
         thread::sleep(WAIT);

@@ -1,4 +1,4 @@
-//! What a reload does to the numbers.
+//! The effect of a reload on the metrics.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
 const SUCCESSFUL: &str = "scrapegate_config_last_reload_successful";
 const SUCCESS: &str = "scrapegate_config_last_reload_success_timestamp_seconds";
 
-/// The first of January 2100, when the test's server certificate ends.
+/// January 1, 2100, when the test's server certificate expires.
 const EXPIRY: f64 = 4_102_444_800.0;
 
 fn reload(setup: &Setup, exporters: &str) {
@@ -30,7 +30,7 @@ fn now() -> f64 {
 }
 
 #[test]
-fn exporters_that_stay_go_on_counting_and_others_are_gone() {
+fn remaining_exporters_keep_their_counters_and_removed_ones_disappear() {
     let (held, gate) = (Gate::default(), Gate::default());
     let exporter = Exporter::start({
         let (held, gate) = (held.clone(), gate.clone());
@@ -71,7 +71,7 @@ fn exporters_that_stay_go_on_counting_and_others_are_gone() {
     assert_eq!(samples.value(&of(bytes, "stays")), 100.0);
     assert_eq!(samples.value(&of("scrapes_in_flight", "stays")), 1.0);
 
-    // What was in flight is counted where it began, which goes on.
+    // A scrape in flight is counted for the exporter that it began with, which keeps its counters.
     gate.open();
     assert_eq!(client.read_response().expect("a response").body.bytes, 100);
     assert_eq!(client.get("/prometheus?exporter=stays").body.bytes, 7);
@@ -81,7 +81,7 @@ fn exporters_that_stay_go_on_counting_and_others_are_gone() {
 }
 
 #[test]
-fn a_reload_says_whether_it_was_successful_and_when() {
+fn a_reload_reports_its_success_and_its_time() {
     let begun = now();
     let pki = Pki::new();
     let exporter = Exporter::start(|_: &mut Conversation| Ok(()));
@@ -101,7 +101,7 @@ fn a_reload_says_whether_it_was_successful_and_when() {
 }
 
 #[test]
-fn each_certificate_file_says_when_it_expires() {
+fn each_certificate_file_has_its_expiry_time() {
     let setup = Setup::before(
         Pki::new(),
         Exporter::start(|_: &mut Conversation| Ok(())),
@@ -117,7 +117,7 @@ fn each_certificate_file_says_when_it_expires() {
     assert!(samples.value(&series("ca.pem")) > now());
     assert_eq!(samples.starting_with("scrapegate_certificate_").count(), 2);
 
-    // Under a new path, as some renew it.
+    // A new path, as after a renewal that writes new files.
     let renewed = setup.pki.path("renewed.pem");
     fs::copy(setup.pki.path("server.pem"), &renewed).expect("copied");
     let config = setup.proxy.folder().join("config.ini");

@@ -1,4 +1,4 @@
-//! One proxy before one exporter, and a connection to read its metrics by.
+//! One proxy before one exporter, and a connection to read the metrics.
 
 use std::cell::RefCell;
 
@@ -18,7 +18,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// The exporter under each of these names, with the keys of its section.
+    /// One exporter under each of these names, each with the keys of its section.
     pub(crate) fn new(proxy_keys: &str, sections: &[(&str, &str)], script: impl Script) -> Self {
         let exporter = Exporter::start(script);
         let sections = sections.iter().map(|(name, keys)| exporter.section(name) + keys);
@@ -26,7 +26,7 @@ impl Setup {
         Self::before(Pki::new(), exporter, proxy_keys, &sections)
     }
 
-    /// With these sections of an exporter that runs already.
+    /// A proxy with these sections, before an exporter that already runs.
     pub(crate) fn before(pki: Pki, exporter: Exporter, proxy_keys: &str, sections: &str) -> Self {
         let proxy = Proxy::start(&pki.config_ini(proxy_keys), sections);
         let reader = connect(&pki, &proxy);
@@ -41,7 +41,7 @@ impl Setup {
         Samples::of(&mut self.reader.borrow_mut())
     }
 
-    /// Reads the metrics until they are as `wanted`.
+    /// Polls the metrics until `wanted` accepts them.
     pub(crate) fn wait_for(&self, what: &str, wanted: impl FnMut(&Samples) -> bool) -> Samples {
         Samples::wait_for(&mut self.reader.borrow_mut(), "", what, wanted)
     }

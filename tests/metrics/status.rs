@@ -1,4 +1,4 @@
-//! The status page over the wire; what it says is tested beside it.
+//! The status page over HTTP. Unit tests of the page check its contents.
 
 use crate::{
     setup::Setup,
@@ -13,7 +13,7 @@ fn setup(keys: &str) -> Setup {
 }
 
 #[test]
-fn the_page_is_html_that_may_load_nothing() {
+fn the_page_is_html_that_must_not_load_anything() {
     let setup = setup("");
     let mut client = setup.connect();
     let page = client.get("/");
@@ -31,7 +31,7 @@ fn the_page_is_html_that_may_load_nothing() {
 }
 
 #[test]
-fn without_status_page_there_is_none() {
+fn with_status_page_off_the_path_is_404() {
     let setup = setup("status-page = False\n");
     assert_eq!(setup.connect().get("/").head.status, 404);
 }

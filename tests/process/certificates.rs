@@ -1,4 +1,4 @@
-//! Certificate, key, CA and CRL files that cannot serve, and those that `certs` makes.
+//! Certificate, key, CA and CRL files that cannot work, and the files that `certs` creates.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Asserts that the files of `pki` are refused because of `key`, with the line that names it.
+/// Asserts that the files of `pki` are refused because of `key`, with the line of the key.
 #[track_caller]
 fn assert_mistake(pki: &Pki, key: &str, words: &str) {
     let config = pki.config_ini("");
@@ -37,7 +37,7 @@ fn a_key_of_another_certificate_is_refused() {
 
 /// C30.
 #[test]
-fn a_key_that_everyone_can_read_is_refused_and_one_for_a_group_is_not() {
+fn a_world_readable_key_is_refused_and_a_group_readable_one_is_not() {
     let pki = Pki::new();
     set_mode(&pki.path("server.key"), 0o644);
     assert_mistake(&pki, "keyfile", "can be read by everyone");
@@ -48,15 +48,15 @@ fn a_key_that_everyone_can_read_is_refused_and_one_for_a_group_is_not() {
 
 /// C28.
 #[test]
-fn a_server_certificate_out_of_its_time_is_refused() {
+fn an_expired_server_certificate_is_refused() {
     let pki = Pki::new();
     pki.replace_server(-10..-1);
     assert_mistake(&pki, "certfile", "expired on");
 }
 
-/// C28. Nobody can tell whether it is the clock that is wrong, so a service manager may try again.
+/// C28. The cause may be a wrong clock, so the exit code allows the service manager to try again.
 #[test]
-fn f14_a_server_certificate_that_is_not_valid_yet_is_waited_for_and_then_ends_it_with_71() {
+fn f14_the_start_waits_for_a_certificate_that_is_not_valid_yet_and_then_exits_with_71() {
     let pki = Pki::new();
     pki.replace_server(1..10);
     let files = Files::new(&pki.config_ini(""), "");
@@ -69,12 +69,13 @@ fn f14_a_server_certificate_that_is_not_valid_yet_is_waited_for_and_then_ends_it
     let ran = files.run();
     assert_eq!(ran.code, Some(71), "{:#?}", ran.err);
     assert!(has_line(&ran.err), "{:#?}", ran.err);
-    // systemd gives a service up that ends five times within ten seconds.
+    // With its default limits, systemd stops restarting a service that exits five times within ten
+    // seconds.
     assert!(begun.elapsed() >= Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]
-fn f14_it_starts_when_its_certificate_becomes_valid() {
+fn f14_the_start_succeeds_when_the_certificate_becomes_valid() {
     let pki = Pki::new();
     let begins = OffsetDateTime::now_utc() + time::Duration::seconds(4);
     pki.replace_server_between(begins, begins + time::Duration::DAY);
@@ -84,7 +85,7 @@ fn f14_it_starts_when_its_certificate_becomes_valid() {
 }
 
 #[test]
-fn a_server_certificate_that_expires_soon_is_warned_about() {
+fn a_server_certificate_that_expires_soon_causes_a_warning() {
     let pki = Pki::new();
     pki.replace_server(-10..2);
     let ended = Files::new(&pki.config_ini(""), "").check();
@@ -95,7 +96,7 @@ fn a_server_certificate_that_expires_soon_is_warned_about() {
 
 /// C31.
 #[test]
-fn a_ca_bundle_needs_a_certificate_and_none_that_cannot_be_read() {
+fn a_ca_bundle_needs_a_certificate_and_every_block_must_be_readable() {
     let pki = Pki::new();
     let good = fs::read_to_string(pki.path("ca.pem")).expect("readable");
     let lines = good.lines().count() + 1;
@@ -118,15 +119,16 @@ fn a_ca_bundle_needs_a_certificate_and_none_that_cannot_be_read() {
     }
 }
 
-/// A new file or a right clock mends it without a restart, so it does not stop the start.
+/// A new file or a corrected clock fixes this without a restart. It therefore does not prevent the
+/// start.
 #[test]
-fn f11_the_only_client_ca_out_of_its_time_is_a_warning_with_date_and_remedy() {
+fn f11_an_expired_only_client_ca_is_a_warning_with_date_and_remedy() {
     for (days, words) in [
         (-10..-1, ["expired on 20", "put the CA's new"]),
         (1..10, ["is not valid before 20", "clock"]),
     ] {
         let pki = Pki::new();
-        let mut params = CertificateParams::new([]).expect("no names to refuse");
+        let mut params = CertificateParams::new([]).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, "scrapegate test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.not_before = OffsetDateTime::now_utc() + time::Duration::days(days.start);
@@ -162,15 +164,15 @@ fn a_crl_file_needs_a_crl() {
     }
 }
 
-/// C31: the names of so many CAs are more than a handshake can carry.
+/// C31: the names of so many CAs do not fit into a handshake.
 #[test]
-fn a_bundle_of_ten_thousand_certificates_is_read_in_time_and_lets_clients_in() {
+fn a_bundle_of_ten_thousand_certificates_is_read_in_time_and_clients_are_accepted() {
     let pki = Pki::new();
     let own = fs::read_to_string(pki.path("ca.pem")).expect("readable");
     let key = KeyPair::generate().expect("a key");
     let mut bundle = String::new();
     for number in 1..10_000 {
-        let mut params = CertificateParams::new([]).expect("no names to refuse");
+        let mut params = CertificateParams::new([]).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         bundle += &params.self_signed(&key).expect("a certificate").pem();
@@ -179,7 +181,7 @@ fn a_bundle_of_ten_thousand_certificates_is_read_in_time_and_lets_clients_in() {
     let begun = Instant::now();
     let ended = Files::new(&pki.config_ini(""), "").check();
     assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
-    // Without optimization, most of it is checked twice.
+    // Without optimization, most of the time goes into checking each certificate twice.
     let most = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 1 });
     assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
     let proxy = Proxy::start(&pki.config_ini(""), "");
@@ -191,7 +193,7 @@ fn a_bundle_of_ten_thousand_certificates_is_read_in_time_and_lets_clients_in() {
 }
 
 #[test]
-fn what_certs_makes_and_says_is_a_configuration_that_works() {
+fn the_files_and_the_snippet_of_certs_are_a_working_configuration() {
     let exporter = Exporter::start(|conversation| {
         conversation.read_request()?;
         conversation.answer("", Framing::ContentLength, crate::support::body::Body::text(100))
@@ -200,7 +202,7 @@ fn what_certs_makes_and_says_is_a_configuration_that_works() {
     let out = files.path("pki").display().to_string();
     let made = run(["certs", "--out", &out, "--host", "localhost"]);
     assert_eq!(made.code, Some(0), "{:#?}", made.err);
-    // The lines between the two headings, as a person would copy them.
+    // The lines between the two headings, as a user would copy them.
     let snippet: String = made
         .out
         .iter()
@@ -223,7 +225,7 @@ fn what_certs_makes_and_says_is_a_configuration_that_works() {
     assert_eq!(files.check().code, Some(0), "nothing was overwritten");
 }
 
-/// The client that `certs` made.
+/// A client with the certificate that `certs` created.
 fn client_of(files: &Files) -> std::sync::Arc<rustls::ClientConfig> {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
     let path = |name: &str| files.path("pki").join(name);
@@ -234,7 +236,7 @@ fn client_of(files: &Files) -> std::sync::Arc<rustls::ClientConfig> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(BOTH_VERSIONS)
-        .expect("versions that rustls has")
+        .expect("supported versions")
         .with_root_certificates(roots)
         .with_client_auth_cert(vec![certificate("client.crt")], key)
         .expect("the key belongs to the certificate");

@@ -2,7 +2,7 @@
 
 use crate::{Files, support::pki::Pki};
 
-/// A mistake on each of the lines that follow their sections.
+/// A configuration with a mistake in each of the lines that the test lists.
 const TEN_MISTAKES: &str = "\
 [one]
 enabled = perhaps
@@ -27,7 +27,7 @@ integrity = perhaps
 ";
 
 #[test]
-fn ten_different_mistakes_are_ten_findings_each_with_its_line() {
+fn ten_mistakes_are_ten_findings_each_with_its_line() {
     let pki = Pki::new();
     let files = Files::new(&pki.config_ini(""), TEN_MISTAKES);
     let ended = files.check();
@@ -56,13 +56,13 @@ fn ten_different_mistakes_are_ten_findings_each_with_its_line() {
 }
 
 #[test]
-fn mistakes_of_both_files_and_of_the_certificates_come_at_once() {
+fn mistakes_in_both_files_and_in_the_certificates_are_reported_together() {
     let pki = Pki::new();
     let config = pki.config_ini("client-crl = missing.pem\n");
     let files = Files::new(&config, "[e]\nenabled = yes\nport = 1\npath = /m\nca-file = x\n");
     files.assert_mistake(&["prometheus_exporters.ini:5", "ca-file"]);
     files.assert_mistake(&["config.ini", "client-crl", "missing.pem"]);
-    // A section that is wrong does not hide what the others name.
+    // A mistake in one section does not hide the findings about files that other keys name.
     let secret =
         "[e]\nenabled = yes\nport = 1\npath = /m\nbearer-token-file = absent\n[f]\nport = 0\n";
     files.write("prometheus_exporters.ini", secret);
@@ -72,7 +72,7 @@ fn mistakes_of_both_files_and_of_the_certificates_come_at_once() {
 }
 
 #[test]
-fn without_a_mistake_it_shows_the_exporters_and_when_certificates_expire() {
+fn without_mistakes_check_lists_exporters_and_certificate_expiry() {
     let pki = Pki::new();
     let exporters = "\
 [node]
@@ -107,7 +107,7 @@ path = /metrics?collect=all
 }
 
 #[test]
-fn it_starts_nothing_and_needs_no_free_port() {
+fn check_starts_nothing_and_needs_no_free_port() {
     let pki = Pki::new();
     let files = Files::new(&pki.config_ini(""), "");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

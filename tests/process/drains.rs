@@ -1,4 +1,4 @@
-//! `SIGTERM` while many scrape: what has begun is finished.
+//! `SIGTERM` during many scrapes: each scrape that has begun is finished.
 
 use std::{
     net::SocketAddr,
@@ -22,9 +22,10 @@ use crate::support::{
 const SCRAPERS: usize = 8;
 const BODY: u64 = 200_000;
 
-/// Scrapes until the proxy lets nobody in any more. What began with a head has to end whole.
+/// Scrapes until the proxy accepts no more connections. A response that began with a head must end
+/// complete.
 fn scrape(address: SocketAddr, config: &Arc<ClientConfig>, whole: &AtomicUsize) {
-    // Refused, or in the handshake when the drain began: never a scrape.
+    // The connection is refused, or was in the handshake when the drain began. Neither is a scrape.
     while let Ok(mut client) = Client::connect(address, Arc::clone(config)) {
         for number in 0..20 {
             let framing = if number % 2 == 0 { "chunked" } else { "length" };
@@ -53,7 +54,7 @@ fn scrape(address: SocketAddr, config: &Arc<ClientConfig>, whole: &AtomicUsize) 
     }
 }
 
-/// Ends a proxy in the middle of scrapes so many times; asserts that none was cut.
+/// Starts and ends a proxy this many times during scrapes. Asserts that no scrape is truncated.
 fn drain_under_load(times: usize) {
     let pki = Pki::new();
     let exporter = Exporter::start(|conversation| {
@@ -88,12 +89,12 @@ fn drain_under_load(times: usize) {
 }
 
 #[test]
-fn no_scrape_is_cut_by_drains_under_load() {
+fn no_scrape_is_truncated_by_drains_under_load() {
     drain_under_load(3);
 }
 
 #[test]
 #[ignore = "takes a minute: the same with the number that docs/guide/reload.md gives"]
-fn no_scrape_is_cut_by_50_drains_under_load() {
+fn no_scrape_is_truncated_by_50_drains_under_load() {
     drain_under_load(50);
 }

@@ -1,4 +1,4 @@
-//! Every file that the configuration names, whatever it turns out to be (cases C01, C02, C30).
+//! Wrong kinds of files in place of each file that the configuration names (cases C01, C02, C30).
 
 use std::{fs, time::Instant};
 
@@ -7,7 +7,7 @@ use crate::{
     support::{PATIENCE, odd_file::OddFile},
 };
 
-/// Each file has the name of the key that names it.
+/// Each file is named after the key that refers to it.
 const CONFIG: &str = "\
 [default]
 certfile = certfile
@@ -38,10 +38,10 @@ const IN_CONFIG: [&str; 4] = ["certfile", "keyfile", "client-ca", "client-crl"];
 const IN_EXPORTERS: [&str; 5] =
     ["ca-file", "cert-file", "key-file", "password-file", "bearer-token-file"];
 
-/// Those of them that hold a secret.
+/// The files that contain a secret.
 const SECRETS: [&str; 4] = ["keyfile", "key-file", "password-file", "bearer-token-file"];
 
-/// Asserts a finding with `words` at each of `keys`.
+/// Asserts that each of `keys` has a finding with `words`.
 #[track_caller]
 fn assert_found(ended: &Ended, keys: &[&str], words: &str) {
     assert_eq!(ended.code, Some(1), "{:#?}", ended.out);
@@ -58,9 +58,9 @@ fn assert_found(ended: &Ended, keys: &[&str], words: &str) {
     }
 }
 
-/// C01: whatever kind of file it is.
+/// C01: any kind of file.
 #[test]
-fn what_is_no_file_is_an_error_at_each_key_that_names_it_and_nothing_hangs() {
+fn anything_that_is_not_a_file_is_an_error_at_each_key_that_names_it_and_nothing_hangs() {
     let files = Files::new(CONFIG, EXPORTERS);
     let all = [&IN_CONFIG[..], &IN_EXPORTERS].concat();
     for kind in OddFile::ALL {
@@ -75,9 +75,9 @@ fn what_is_no_file_is_an_error_at_each_key_that_names_it_and_nothing_hangs() {
     }
 }
 
-/// C01: the two INI files themselves.
+/// C01: the two INI files.
 #[test]
-fn what_is_no_file_is_an_error_in_place_of_either_ini_file() {
+fn anything_that_is_not_a_file_is_an_error_in_place_of_either_ini_file() {
     for name in ["config.ini", "prometheus_exporters.ini"] {
         for kind in OddFile::ALL {
             let files = Files::new(CONFIG, EXPORTERS);
@@ -87,9 +87,9 @@ fn what_is_no_file_is_an_error_in_place_of_either_ini_file() {
     }
 }
 
-/// C02: the path is named, with the reason.
+/// C02: the finding has the path and the reason.
 #[test]
-fn a_file_that_may_not_be_read_is_an_error_that_names_its_path() {
+fn an_unreadable_file_is_an_error_with_its_path() {
     let files = Files::new(CONFIG, EXPORTERS);
     let all = [&IN_CONFIG[..], &IN_EXPORTERS].concat();
     for name in &all {
@@ -112,9 +112,9 @@ fn a_file_that_may_not_be_read_is_an_error_that_names_its_path() {
     }
 }
 
-/// C02: the way to it is barred.
+/// C02: a folder on the path may not be searched.
 #[test]
-fn a_file_in_a_folder_that_may_not_be_searched_is_an_error_that_names_its_path() {
+fn a_file_in_an_unsearchable_folder_is_an_error_with_its_path() {
     let inner = |text: &str, names: &[&str]| {
         names.iter().fold(text.to_owned(), |text, name| {
             text.replace(&format!("= {name}\n"), &format!("= inner/{name}\n"))
@@ -129,9 +129,9 @@ fn a_file_in_a_folder_that_may_not_be_searched_is_an_error_that_names_its_path()
     assert_found(&ended, &all, "cannot be read: Permission denied");
 }
 
-/// C30: a group may read them.
+/// C30: a group may read secrets.
 #[test]
-fn a_secret_that_everyone_can_read_is_an_error_whatever_it_is_for() {
+fn every_kind_of_world_readable_secret_is_an_error() {
     let files = Files::new(CONFIG, EXPORTERS);
     let with_mode = |mode| {
         for name in SECRETS {
@@ -145,6 +145,6 @@ fn a_secret_that_everyone_can_read_is_an_error_whatever_it_is_for() {
     }
     let ended = with_mode(0o640);
     assert!(!ended.out.iter().any(|line| line.contains("everyone")), "{:#?}", ended.out);
-    // Whatever is said about them, it is not what is in them.
+    // No finding quotes the contents of the files.
     assert!(!ended.out.iter().any(|line| line.contains("sesame")), "{:#?}", ended.out);
 }

@@ -1,5 +1,5 @@
-//! Where `config.ini` is looked for without `--config`. The folders are those of the system, so each
-//! test has an `/etc` of its own, in a mount namespace.
+//! The search for `config.ini` without `--config`. The folders are fixed system paths, so each test
+//! has its own `/etc` in a mount namespace.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
 const OWN: &str = "/etc/scrapegate";
 const AGENTS: &str = "/etc/openitcockpit-agent";
 
-/// Runs a command with an `/etc` that holds nothing but these folders, each with a copy of `files`.
+/// Runs a command with an `/etc` that contains only these folders, each with a copy of `files`.
 #[track_caller]
 fn run_with(folders: &[&str], files: &Files, command: &str) -> Ended {
     let binary = binary().display().to_string();
@@ -27,7 +27,7 @@ fn run_with(folders: &[&str], files: &Files, command: &str) -> Ended {
 }
 
 #[test]
-fn without_config_the_own_folder_comes_before_the_agents() {
+fn without_config_scrapegates_folder_is_preferred_to_the_agents() {
     let files = Files::new(PLAIN_HTTP, "");
     let check = "check --listen 127.0.0.1:3333";
     for (folders, used) in [(&[AGENTS, OWN][..], OWN), (&[AGENTS], AGENTS), (&[OWN], OWN)] {
@@ -39,7 +39,7 @@ fn without_config_the_own_folder_comes_before_the_agents() {
 }
 
 #[test]
-fn a_mistake_in_the_own_folder_does_not_lead_to_the_agents() {
+fn a_mistake_in_scrapegates_folder_does_not_cause_a_fallback_to_the_agents() {
     let files = Files::new("[default]\nport = none\n", "");
     for command in ["check", "run", "sd"] {
         let ended = run_with(&[AGENTS, OWN], &files, command);
@@ -50,7 +50,7 @@ fn a_mistake_in_the_own_folder_does_not_lead_to_the_agents() {
 }
 
 #[test]
-fn without_any_config_both_places_are_named() {
+fn if_no_config_exists_both_paths_are_named() {
     let files = Files::new(PLAIN_HTTP, "");
     for command in ["check", "run", "sd", "probe e"] {
         let ended = run_with(&[], &files, command);

@@ -1,4 +1,4 @@
-//! Where nothing can be written, each command says so and ends with the exit code of docs/reference/command-line.md.
+//! If a command cannot write its output, it reports the error and exits with the documented code.
 
 use std::{
     fs::File,
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// The exit code and what is on standard error, with a standard output that takes nothing.
+/// The exit code and the lines on standard error, when each write to standard output fails.
 #[track_caller]
 fn run_on_a_full_disk(arguments: &[&str]) -> (Option<i32>, String) {
-    let full = File::options().write(true).open("/dev/full").expect("Linux has one");
+    let full = File::options().write(true).open("/dev/full").expect("`/dev/full` exists on Linux");
     let child = Command::new(binary())
         .args(arguments)
         .stdin(Stdio::null())
@@ -34,7 +34,7 @@ fn run_on_a_full_disk(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_command_that_cannot_print_ends_with_71_and_those_that_scrape_with_their_own_codes() {
+fn a_command_that_cannot_print_exits_with_71_and_get_and_probe_with_their_own_codes() {
     let pki = Pki::new();
     let exporter = Exporter::start(crate::probe::answering(crate::probe::TEXT, "up 1\n"));
     let proxy = Proxy::start(&pki.config_ini(""), &exporter.section("e"));

@@ -1,4 +1,4 @@
-//! `scrapegate get`: a whole body and exit code 0, or neither.
+//! `scrapegate get`: exit code 0 if and only if the body is complete.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
     wait_until,
 };
 
-/// A proxy in front of one exporter, `e`, and a folder for what `get` writes.
+/// A proxy in front of one exporter, `e`, and a folder for the output of `get`.
 pub(crate) struct Stage {
     pub(crate) pki: Pki,
     pub(crate) proxy: Proxy,
@@ -28,7 +28,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// With an exporter that stops in the middle of its body until the gate opens.
+    /// The exporter stops in the middle of its body until the gate opens.
     pub(crate) fn halting() -> (Self, Gate) {
         let gate = Gate::default();
         let opened = gate.clone();
@@ -57,7 +57,7 @@ impl Stage {
         format!("https://{}", self.proxy.address())
     }
 
-    /// The options for the client that the proxy expects.
+    /// The options for the client certificate that the proxy requires.
     pub(crate) fn as_client(&self) -> Vec<String> {
         let path = |name: &str| self.pki.path(name).display().to_string();
         ["--cert", &path("client.pem"), "--key", &path("client.key"), "--cacert", &path("ca.pem")]
@@ -77,12 +77,12 @@ impl Stage {
         run(self.arguments(more).iter().map(String::as_str))
     }
 
-    /// Where `--output` points to.
+    /// The path given to `--output`.
     fn output(&self) -> String {
         self.files.path("body").display().to_string()
     }
 
-    /// The files that are there beside the two that always are.
+    /// The files in the folder, without the two that are always there.
     fn left(&self) -> Vec<String> {
         let folder = self.files.path("");
         let names = fs::read_dir(folder)
@@ -100,7 +100,7 @@ pub(crate) fn answering(text: &'static str) -> impl Script {
     }
 }
 
-/// Asserts that it failed for this reason, and that it says what to try.
+/// Asserts that `get` failed with this reason and printed this advice.
 #[track_caller]
 pub(crate) fn assert_failed(ended: &Ended, words: &[&str]) {
     let errors = ended.errors();
@@ -112,12 +112,12 @@ pub(crate) fn assert_failed(ended: &Ended, words: &[&str]) {
 }
 
 #[test]
-fn a_whole_body_goes_to_the_standard_output_and_its_figures_to_the_error_output() {
+fn the_body_goes_to_standard_output_and_the_figures_to_standard_error() {
     let stage = Stage::new(answering("a 1\nb 2\n"));
     let ended = stage.get(&[]);
     assert_eq!(ended.code, Some(0), "{}", ended.errors());
     assert_eq!(ended.out, ["a 1", "b 2"]);
-    assert_eq!(ended.err.len(), 1, "no bar where there is no terminal: {:#?}", ended.err);
+    assert_eq!(ended.err.len(), 1, "a progress bar without a terminal: {:#?}", ended.err);
     for word in ["complete: 8 bytes in ", "/s; first byte after "] {
         assert!(ended.err[0].contains(word), "{:#?}", ended.err);
     }
@@ -137,7 +137,7 @@ fn parameters_of_the_url_reach_the_exporter() {
 }
 
 #[test]
-fn a_file_has_the_whole_body_or_is_as_it_was() {
+fn an_output_file_has_the_complete_body_or_is_unchanged() {
     let stage = Stage::new(answering("a 1\n"));
     assert_eq!(stage.get(&["--output", &stage.output()]).code, Some(0));
     assert_eq!(fs::read_to_string(stage.output()).expect("there"), "a 1\n");
@@ -145,7 +145,7 @@ fn a_file_has_the_whole_body_or_is_as_it_was() {
     let cut = Stage::new(|conversation: &mut Conversation| {
         conversation.read_request()?;
         conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")?;
-        // More than waits in the proxy for what comes behind it.
+        // More bytes than the buffers of the proxy hold.
         conversation.send("a 1\n".repeat(200_000))
     });
     let ended = cut.get(&["--output", &cut.output()]);
@@ -159,7 +159,7 @@ fn a_file_has_the_whole_body_or_is_as_it_was() {
 }
 
 #[test]
-fn a_device_is_written_to_and_not_replaced() {
+fn an_output_device_is_written_to_and_not_replaced() {
     let stage = Stage::new(answering("a 1\n"));
     let pipe = stage.files.path("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
@@ -174,7 +174,7 @@ fn a_device_is_written_to_and_not_replaced() {
 }
 
 #[test]
-fn what_the_proxy_refuses_and_what_the_exporter_fails_at_are_told_apart() {
+fn a_refusal_by_the_proxy_and_a_failure_of_the_exporter_are_reported_differently() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = closed.local_addr().expect("bound").port();
     drop(closed);
@@ -195,7 +195,7 @@ fn what_the_proxy_refuses_and_what_the_exporter_fails_at_are_told_apart() {
 }
 
 #[test]
-fn what_is_wrong_with_tls_and_with_the_network_is_told() {
+fn errors_of_tls_and_of_the_network_are_reported() {
     let stage = Stage::new(answering("a 1\n"));
     let (url, other) = (stage.url(), Pki::new());
     let path = |pki: &Pki, name: &str| pki.path(name).display().to_string();
@@ -231,9 +231,9 @@ fn what_is_wrong_with_tls_and_with_the_network_is_told() {
 }
 
 #[test]
-fn a_certificate_without_the_right_name_is_taken_only_by_request() {
+fn a_certificate_for_another_name_is_accepted_only_on_request() {
     let stage = Stage::new(answering("a 1\n"));
-    // On Linux all of 127/8 is this host, and the certificate has only the first address of it.
+    // On Linux, all of 127.0.0.0/8 is this host. The certificate names only 127.0.0.1.
     let proxy = Proxy::start_through(
         Command::new("env"),
         &stage.pki.config_ini(""),
@@ -249,7 +249,7 @@ fn a_certificate_without_the_right_name_is_taken_only_by_request() {
 }
 
 #[test]
-fn repeated_scrapes_keep_the_first_body_and_tell_the_spread_of_the_times() {
+fn repeated_scrapes_keep_the_first_body_and_report_the_spread_of_times() {
     let stage = Stage::new(answering("a 1\n"));
     let ended = stage.get(&["--repeat", "5"]);
     assert_eq!((ended.code, ended.out.len()), (Some(0), 1), "{}", ended.errors());
@@ -261,7 +261,7 @@ fn repeated_scrapes_keep_the_first_body_and_tell_the_spread_of_the_times() {
 }
 
 #[test]
-fn an_exporter_that_never_ends_is_given_up_on() {
+fn an_endless_body_ends_at_the_timeout() {
     let (stage, gate) = Stage::halting();
     let ended = stage.get(&["--timeout", "1", "--output", &stage.output()]);
     assert_failed(&ended, &["exporter: the answer broke off after 4 bytes", "a longer --timeout"]);
@@ -270,7 +270,7 @@ fn an_exporter_that_never_ends_is_given_up_on() {
 }
 
 #[test]
-fn an_interrupt_leaves_nothing_half_written() {
+fn an_interrupt_leaves_no_partial_file() {
     let (stage, gate) = Stage::halting();
     let mut child = Killed(
         Command::new(binary())
@@ -290,7 +290,7 @@ fn an_interrupt_leaves_nothing_half_written() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_it_without_a_word() {
+fn a_closed_pipe_ends_get_without_an_error_message() {
     let stage = Stage::new(|conversation: &mut Conversation| {
         conversation.read_request()?;
         conversation.answer("", Framing::Chunked(64 << 10), Body::text(64 << 20))
@@ -331,7 +331,7 @@ fn the_memory_does_not_grow_with_the_body() {
             .spawn()
             .expect("the binary runs"),
     );
-    // The first body has gone through when the second is asked for.
+    // The first body has been read completely when `get` makes the second request.
     wait_until("a second scrape", || stage.exporter.requests().len() == 2);
     let status = fs::read_to_string(format!("/proc/{}/status", child.0.id())).expect("it runs");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
@@ -341,7 +341,7 @@ fn the_memory_does_not_grow_with_the_body() {
 }
 
 #[test]
-fn a_terminal_has_a_bar() {
+fn a_terminal_gets_a_progress_bar() {
     let (stage, gate) = Stage::halting();
     let words: Vec<_> = stage
         .arguments(&["--output", &stage.output()])
@@ -349,7 +349,7 @@ fn a_terminal_has_a_bar() {
         .map(|it| format!("'{it}'"))
         .collect();
     let command = format!("'{}' {}", binary().display(), words.join(" "));
-    // `script` (util-linux) runs it on a pseudo-terminal.
+    // `script` (util-linux) runs the command on a pseudo-terminal.
     let mut child = Killed(
         Command::new("script")
             .args(["--quiet", "--return", "--command", &command, "/dev/null"])
@@ -364,7 +364,7 @@ fn a_terminal_has_a_bar() {
     let mut buffer = [0; 4096];
     while !seen.contains("first byte ") || !seen.contains(" of 8 B") {
         let read = screen.read(&mut buffer).expect("a terminal");
-        assert!(read > 0, "it ended without a bar: {seen:?}");
+        assert!(read > 0, "no progress bar: {seen:?}");
         seen += &String::from_utf8_lossy(&buffer[..read]);
     }
     gate.open();

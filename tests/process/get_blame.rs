@@ -1,4 +1,4 @@
-//! `scrapegate get`: whose fault it is, and the password of the proxy.
+//! `scrapegate get`: which side it blames, and the proxy's password.
 
 use std::{fs, net::TcpListener};
 
@@ -8,7 +8,7 @@ use crate::{
     support::{client::Client, exporter::Conversation, pki::BOTH_VERSIONS},
 };
 
-/// Which headers the answer to `path` has, by name.
+/// The names of the headers in the response to `path`.
 fn headers(stage: &Stage, path: &str, name: &str) -> Vec<String> {
     let mut client = Client::connect(stage.proxy.address(), stage.pki.client(BOTH_VERSIONS))
         .expect("a handshake");
@@ -18,7 +18,7 @@ fn headers(stage: &Stage, path: &str, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn f31_only_an_answer_of_the_proxys_own_has_its_server_header() {
+fn f31_only_the_proxys_own_responses_have_its_server_header() {
     let stage = Stage::new(|conversation: &mut Conversation| {
         conversation.read_request()?;
         conversation.send(
@@ -34,7 +34,7 @@ fn f31_only_an_answer_of_the_proxys_own_has_its_server_header() {
 }
 
 #[test]
-fn f31_a_status_of_the_exporters_own_is_blamed_on_the_exporter() {
+fn f31_an_error_status_of_the_exporter_is_blamed_on_the_exporter() {
     for (status, told, hint) in [
         ("500 Oh dear", "500 Internal Server Error", "the exporter's log"),
         ("401 Unauthorized", "401 Unauthorized", "`username` and `password-file`"),
@@ -51,7 +51,7 @@ fn f31_a_status_of_the_exporters_own_is_blamed_on_the_exporter() {
 }
 
 #[test]
-fn f31_an_exporter_that_is_slower_than_the_timeout_is_named() {
+fn f31_an_exporter_slower_than_the_timeout_is_blamed() {
     let stage = Stage::new(|conversation: &mut Conversation| {
         conversation.read_request()?;
         conversation.wait_until_closed();
@@ -64,8 +64,8 @@ fn f31_an_exporter_that_is_slower_than_the_timeout_is_named() {
 }
 
 #[test]
-fn f31_what_does_not_answer_at_all_is_told_by_how_far_it_came() {
-    // The system takes connections for it; nobody reads them.
+fn f31_a_timeout_names_the_step_that_was_not_completed() {
+    // The kernel accepts connections to this listener. No program reads them.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = silent.local_addr().expect("bound");
     let get = |scheme: &str| {
@@ -76,14 +76,14 @@ fn f31_what_does_not_answer_at_all_is_told_by_how_far_it_came() {
     assert_failed(&get("https"), &[&handshake]);
     assert_failed(&get("http"), &["proxy: no answer within 1 s"]);
 
-    // Too long for a name: no server has to be asked.
+    // Too long for a host name, so the test needs no name server.
     let host = format!("http://{}.invalid", "a".repeat(64));
     let words = ["network: cannot resolve the host name `aaaa", "name resolution"];
     assert_failed(&run(["get", "e", "--url", &host]), &words);
 }
 
 #[test]
-fn f31_a_proxy_with_auth_is_given_user_and_password() {
+fn f31_user_and_password_are_sent_to_a_proxy_with_auth() {
     let hash = bcrypt::hash("s3 cret", 4).expect("hashed");
     let stage = Stage::with(&format!("[default]\nauth = me:{hash}\n"), answering("a 1\n"));
     let file = |name: &str, text: &str| {

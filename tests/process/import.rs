@@ -1,8 +1,8 @@
-//! `scrapegate import`: what becomes of an exporter_exporter's modules.
+//! `scrapegate import`: how the modules of exporter_exporter are converted.
 
 use crate::{Ended, Files, line_of, run, support::pki::Pki};
 
-/// What its README has, and the rest of what there is.
+/// The modules of exporter_exporter's README, and further variants.
 const MODULES: &str = "\
 global: {}
 defaultModule: node
@@ -97,7 +97,7 @@ fn modules_become_sections_that_load_without_a_finding() {
     crate::support::pki::write_private(&files.path("secret.password"), "s3cret\n");
     let checked = files.check();
     assert_eq!(checked.code, Some(0), "{:#?}", checked.out);
-    // For root there is a row with the user.
+    // For root, `check` adds a row with the user.
     let is_user = |line: &&String| line.starts_with("user ");
     let next = checked.out.iter().skip(1).find(|line| !is_user(line));
     let is_listen = next.is_some_and(|line| line.starts_with("listen"));
@@ -105,7 +105,7 @@ fn modules_become_sections_that_load_without_a_finding() {
 }
 
 #[test]
-fn what_has_no_counterpart_is_named_with_its_line() {
+fn keys_without_a_counterpart_are_reported_with_their_line() {
     let (ended, _files) = import(MODULES);
     for (line, words) in [
         ("defaultModule:", "`defaultModule` has no counterpart"),
@@ -129,7 +129,7 @@ fn what_has_no_counterpart_is_named_with_its_line() {
 }
 
 #[test]
-fn each_key_that_leaves_a_module_out_is_named() {
+fn each_key_that_omits_a_module_is_named() {
     let (ended, _files) = import(
         "modules:\n  a:\n    method: http\n    timeout: 25h\n    http: {port: x, path: /a b}\n",
     );
@@ -141,7 +141,7 @@ fn each_key_that_leaves_a_module_out_is_named() {
 }
 
 #[test]
-fn a_module_in_a_file_of_its_own_has_the_name_of_the_file() {
+fn a_module_in_a_separate_file_is_named_after_the_file() {
     let (ended, _files) = import_as("mtail.v2.yaml", "method: http\nhttp:\n   port: 3903\n");
     assert_eq!((ended.code, ended.err.len()), (Some(0), 1), "{}", ended.errors());
     assert_eq!(ended.err[0], "scrapegate: 1 module imported");
@@ -154,7 +154,7 @@ fn a_module_in_a_file_of_its_own_has_the_name_of_the_file() {
 }
 
 #[test]
-fn a_file_of_another_kind_gives_nothing() {
+fn a_file_of_another_kind_produces_no_output() {
     for (yaml, words) in [
         ("", "neither `modules` nor `method`"),
         ("scrape_configs: []\n", "neither `modules` nor `method`"),
@@ -172,7 +172,7 @@ fn a_file_of_another_kind_gives_nothing() {
 }
 
 #[test]
-fn names_and_values_that_an_ini_cannot_have_leave_their_module_out() {
+fn a_module_with_names_or_values_that_an_ini_file_cannot_hold_is_omitted() {
     let yaml = "modules:\n  'a]b':\n    method: http\n    http: {port: 1, path: \"/x\\ninterval = 5\"}\n\
                 \x20 'b\\n[c]':\n    method: http\n    http: {port: 1}\n\
                 \x20 good:\n    method: http\n    http: {port: 1}\n";
@@ -184,7 +184,7 @@ fn names_and_values_that_an_ini_cannot_have_leave_their_module_out() {
 }
 
 #[test]
-fn no_two_modules_get_the_same_password_file() {
+fn every_module_gets_its_own_password_file() {
     let names = ["a b", "a_b", "a_b-2", "A_B", "a b c"];
     let modules = names.map(|name| {
         format!(
@@ -202,7 +202,7 @@ fn no_two_modules_get_the_same_password_file() {
     assert_eq!(
         names.map(file_of),
         ["a_b.password", "a_b-2.password", "a_b-2-2.password", "A_B-3.password", "a_b_c.password"],
-        "also where a file system takes A for a"
+        "also on a case-insensitive file system"
     );
     for name in names {
         let words = format!("module {name}: put the password into `{}`", file_of(name));
@@ -211,7 +211,7 @@ fn no_two_modules_get_the_same_password_file() {
 }
 
 #[test]
-fn f30_merge_keys_are_expanded_and_names_stay_as_they_are_written() {
+fn f30_merge_keys_are_expanded_and_names_are_kept_as_written() {
     let yaml = "\
 x-base: &base
   method: http

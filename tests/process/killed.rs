@@ -1,4 +1,5 @@
-//! An exporter whose process is killed in the middle of its answer: nobody is left to say so.
+//! An exporter whose process is killed in the middle of its response, without a chance to report an
+//! error.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +14,12 @@ use crate::{
     },
 };
 
-/// What of the body comes before the kill.
+/// The part of the body that is sent before the kill.
 const FIRST: &str = "up 1\n";
 
-/// An exporter in a process of its own: another proxy, which passes on what a script sends. It has
-/// the first half of its body out, and the second in hand only when the gate opens.
+/// An exporter in a process of its own: another proxy, which passes on the response of a script.
+/// The script sends the first half of the body. The gate never opens, so the process is killed
+/// before the second half.
 struct Process {
     proxy: Proxy,
     _gate: Gate,
@@ -57,7 +59,7 @@ impl Process {
 
 /// P07
 #[test]
-fn an_exporter_that_is_killed_in_its_body_leaves_a_truncated_scrape_counted_and_logged() {
+fn an_exporter_killed_during_its_body_causes_a_truncated_scrape_that_is_counted_and_logged() {
     let pki = Pki::new();
     for (version, framing) in
         BOTH_VERSIONS.iter().zip([Framing::Chunked(4096), Framing::ContentLength])

@@ -1,4 +1,4 @@
-//! What is in the log, in both formats, and what never is.
+//! The contents of the log in both formats, and what must never be in the log.
 
 use std::{collections::BTreeSet, fs, sync::Arc};
 
@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// `user:the-password`, which the proxy asks for.
+/// `user:the-password`, the credentials that the proxy requires.
 const AUTHORIZATION: &str = "dXNlcjp0aGUtcGFzc3dvcmQ=";
 
-/// Turns around what stands behind it, clears a terminal, begins a line.
+/// Reverses the direction of the following text, clears a terminal, and begins a new line.
 const HOSTILE: &str = "a\u{202e}b\u{1b}[2Jc\n2030-01-01T00:00:00.000000Z  INFO forged";
 
 fn short(it: &mut Conversation) -> std::io::Result<()> {
@@ -28,7 +28,7 @@ fn short(it: &mut Conversation) -> std::io::Result<()> {
     it.answer("", Framing::ContentLength, Body::text(100))
 }
 
-/// An exporter's TLS with a certificate that is valid for another name, which is made for logs.
+/// TLS for an exporter whose certificate is valid for another name, which is hostile to logs.
 fn misnamed(pki: &Pki) -> Arc<ServerConfig> {
     let forged = credentials(
         pki.ca(),
@@ -42,14 +42,14 @@ fn misnamed(pki: &Pki) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::try_from(forged.key.serialize_der()).expect("PKCS #8");
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("versions that rustls has")
+        .expect("supported versions")
         .with_no_client_auth()
         .with_single_cert(forged.chain, key)
         .expect("the key belongs to the certificate");
     Arc::new(config)
 }
 
-/// A proxy that says all it has to say, before exporters that want credentials.
+/// A proxy with the most verbose log, before exporters that require credentials.
 struct Setup {
     pki: Pki,
     proxy: Proxy,
@@ -76,7 +76,7 @@ impl Setup {
         Self { pki, proxy, _exporter: exporter, _tls: tls }
     }
 
-    /// A client whose certificate has a hostile name.
+    /// A client whose certificate contains a hostile name.
     fn connect(&self) -> Client {
         let forged = credentials(
             self.pki.ca(),
@@ -90,7 +90,8 @@ impl Setup {
         Client::connect(self.proxy.address(), config).expect("a handshake")
     }
 
-    /// Asks for everything that a log could be made to repeat. Each request leaves a record.
+    /// Sends requests with everything that a log could repeat. Returns the number of requests. Each
+    /// leaves a record.
     fn provoke(&self) -> usize {
         let exporters =
             ["a+%22quoted%22+%7bname%7d%3d%5cn", "bearer", "misnamed", "nobody%e2%80%ae%22"];
@@ -114,7 +115,7 @@ impl Setup {
         2 * targets.len()
     }
 
-    /// All lines, once the proxy has ended.
+    /// All lines of the log, after the proxy has exited.
     fn lines(mut self) -> Vec<String> {
         self.proxy.signal("TERM");
         self.proxy.wait_exit();
@@ -138,7 +139,7 @@ impl Setup {
 }
 
 #[test]
-fn nothing_that_a_peer_says_can_break_a_line_of_text() {
+fn no_peer_can_break_a_line_of_the_text_log() {
     let setup = Setup::new("text");
     let requests = setup.provoke();
     let lines = setup.lines();
@@ -148,7 +149,7 @@ fn nothing_that_a_peer_says_can_break_a_line_of_text() {
         assert!(shown, "{line:?}");
         let mut words = line.split_whitespace();
         let time = words.next().unwrap_or_default();
-        assert!(time.starts_with("20") && !time.starts_with("2030"), "{line:?} is no record");
+        assert!(time.starts_with("20") && !time.starts_with("2030"), "{line:?} is not a record");
         let level = words.next().unwrap_or_default();
         assert!(["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&level), "{line:?}");
         let message: Vec<&str> = words.take(2).collect();
@@ -158,7 +159,7 @@ fn nothing_that_a_peer_says_can_break_a_line_of_text() {
 }
 
 #[test]
-fn nothing_that_a_peer_says_can_break_a_line_of_json() {
+fn no_peer_can_break_a_line_of_the_json_log() {
     let setup = Setup::new("json");
     let requests = setup.provoke();
     let lines = setup.lines();
@@ -177,7 +178,7 @@ fn nothing_that_a_peer_says_can_break_a_line_of_json() {
 }
 
 #[test]
-fn the_record_of_a_scrape_has_all_there_is_to_know() {
+fn the_record_of_a_scrape_has_all_fields() {
     let setup = Setup::new("json");
     setup.provoke();
     let record = setup.proxy.wait_for_scrape("bearer");
@@ -202,7 +203,7 @@ fn the_record_of_a_scrape_has_all_there_is_to_know() {
     assert!(seconds("connect_seconds") <= seconds("first_byte_seconds"), "{record}");
     assert!(seconds("first_byte_seconds") <= seconds("seconds"), "{record}");
     let both = seconds("exporter_seconds") + seconds("network_seconds");
-    // Each is rounded to a tenth of a millisecond.
+    // Each duration is rounded to a tenth of a millisecond.
     assert!(both <= seconds("seconds") + 0.0002, "{record}");
 
     let failed = setup.proxy.wait_for_scrape("misnamed");
@@ -212,7 +213,7 @@ fn the_record_of_a_scrape_has_all_there_is_to_know() {
 }
 
 #[test]
-fn start_and_reload_say_what_is_served() {
+fn the_records_of_start_and_reload_list_what_is_served() {
     let setup = Setup::new("text");
     let start = setup.proxy.wait_for_line(&[" listening address="]);
     for field in [

@@ -1,4 +1,4 @@
-//! The process: how it starts, what it says when it does not, and how it ends.
+//! The process: how it starts, its messages if it does not start, and how it ends.
 
 mod certificates;
 mod check;
@@ -41,10 +41,10 @@ use std::{
 use support::{PATIENCE, log::LineLog, proxy::binary};
 use tempfile::TempDir;
 
-/// A configuration that needs no certificate.
+/// A configuration without certificates.
 const PLAIN_HTTP: &str = "[proxy]\ninsecure-plain-http = True\nlog-format = json\n";
 
-/// How a command ended and what it said.
+/// The exit status and the output of a command.
 struct Ended {
     code: Option<i32>,
     out: Vec<String>,
@@ -52,16 +52,16 @@ struct Ended {
 }
 
 impl Ended {
-    /// Everything on standard error.
+    /// All lines on standard error, joined.
     fn errors(&self) -> String {
         self.err.join("\n")
     }
 }
 
-/// Runs the binary to its end.
+/// Runs the binary until it exits.
 ///
 /// # Panics
-/// With what it has said, when it does not end.
+/// With the output, if the command does not exit.
 #[track_caller]
 fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Ended {
     run_command(&binary(), arguments)
@@ -86,28 +86,28 @@ fn run_command<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a str>)
     Ended { code, out: out.lines(), err: err.lines() }
 }
 
-/// Waits for something that nothing tells of.
+/// Polls until `is_so` returns true. Only for conditions without an event to wait for.
 #[track_caller]
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "never came: {what}");
+        assert!(Instant::now() < deadline, "timed out: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// A child that does not outlive its test.
+/// A child process that is killed when the test ends.
 struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // It has ended already, as a rule.
+        // Fails if the child has exited already, which is the usual case.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A folder with the two files.
+/// A folder with the two INI files.
 struct Files {
     folder: TempDir,
 }
@@ -141,13 +141,15 @@ impl Files {
         run(["check", "--config", &self.config()])
     }
 
-    /// Where it would listen is a free port, lest it does.
+    /// Runs `scrapegate run`. The listen address is a free port, in case the start succeeds by
+    /// mistake.
     #[track_caller]
     fn run(&self) -> Ended {
         run(["run", "--config", &self.config(), "--listen", "127.0.0.1:0"])
     }
 
-    /// Runs a command on them as somebody whom file modes and ports concern: root may do anything.
+    /// Runs a command as a user to whom file modes and privileged ports apply. Root may do
+    /// anything.
     #[track_caller]
     fn run_as_nobody(&self, command: &[&str]) -> Ended {
         let config = self.config();
@@ -157,7 +159,7 @@ impl Files {
             return run(command);
         }
         set_mode(self.folder.path(), 0o755);
-        // Where it was built may be out of reach.
+        // This user may have no access to the folder in which the binary was built.
         let copy = self.path("scrapegate");
         if !copy.exists() {
             fs::copy(binary(), &copy).expect("copied");
@@ -167,7 +169,8 @@ impl Files {
         run_command("setpriv".as_ref(), [&nobody[..], &command].concat())
     }
 
-    /// Asserts that `check` and `run` refuse it, each with a line that has all of `words`.
+    /// Asserts that `check` and `run` refuse the files, each with a line that contains all of
+    /// `words`.
     #[track_caller]
     fn assert_mistake(&self, words: &[&str]) {
         let has_line =
@@ -182,7 +185,7 @@ impl Files {
     }
 }
 
-/// The number of the line that starts with `start`, as findings give it.
+/// The number of the line that starts with `start`, in the format of findings.
 #[track_caller]
 fn line_of(text: &str, start: &str) -> usize {
     text.lines().position(|line| line.starts_with(start)).expect("such a line") + 1

@@ -1,4 +1,4 @@
-//! PEM files as they are found on real hosts (CASES F10).
+//! PEM files as they occur on real hosts (F10).
 
 use std::fs;
 
@@ -18,8 +18,8 @@ use crate::{
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// `X509_CERT_AUX` of OpenSSL: trusted for TLS clients; for code signing alone; rejected for TLS
-/// clients.
+/// OpenSSL's `X509_CERT_AUX`: trusted for TLS clients; trusted for code signing only; rejected for
+/// TLS clients.
 const TRUSTS_CLIENTS: &[u8] = b"\x30\x0c\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02";
 const TRUSTS_CODE: &[u8] = b"\x30\x0c\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x03";
 const REJECTS_CLIENTS: &[u8] = b"\x30\x0c\xa0\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02";
@@ -34,9 +34,9 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// A CA that signed none of the clients.
+/// A CA that issued no client certificate.
 fn other_authority() -> String {
-    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    let mut params = CertificateParams::new([]).expect("valid names");
     params.distinguished_name.push(DnType::CommonName, "another CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
@@ -44,7 +44,7 @@ fn other_authority() -> String {
 }
 
 #[test]
-fn f10_the_second_ca_of_a_bundle_lets_its_clients_in_however_it_is_written() {
+fn f10_clients_of_the_second_ca_in_a_bundle_are_accepted_in_every_format() {
     let pki = Pki::new();
     let plain = pki.ca().pem();
     let der = pki.ca().der();
@@ -70,7 +70,7 @@ fn f10_the_second_ca_of_a_bundle_lets_its_clients_in_however_it_is_written() {
 }
 
 #[test]
-fn f10_what_a_bundle_has_and_cannot_use_is_an_error_with_number_label_and_reason() {
+fn f10_an_unusable_block_of_a_bundle_is_an_error_with_number_label_and_reason() {
     let pki = Pki::new();
     let (first, der) = (other_authority(), pki.ca().der());
     let line = first.lines().count() + 1;
@@ -127,7 +127,7 @@ fn f10_what_a_bundle_has_and_cannot_use_is_an_error_with_number_label_and_reason
 }
 
 #[test]
-fn f10_what_is_left_out_without_harm_is_a_warning_and_one_file_may_hold_all() {
+fn f10_a_harmless_unused_block_is_a_warning_and_one_file_may_hold_all() {
     let pki = Pki::new();
     let read = |name: &str| fs::read_to_string(pki.path(name)).expect("readable");
     let (server, key) = (read("server.pem"), read("server.key"));
@@ -144,19 +144,19 @@ fn f10_what_is_left_out_without_harm_is_a_warning_and_one_file_may_hold_all() {
         let has_it = |line: &&String| line.contains("warning") && line.contains(words);
         assert_eq!(checked.out.iter().filter(has_it).count(), 1, "{words}: {:#?}", checked.out);
     }
-    // The same file for both: only the parameters are left out.
+    // One file for both keys. Only the parameters are not used.
     let [certificate, key] =
         ["server.pem", "server.key"].map(|it| pki.path(it).display().to_string());
     let checked = Files::new(&config.replace(&key, &certificate), "").check();
     assert_eq!(checked.code, Some(0), "{:#?}", checked.out);
     let warnings: Vec<_> = checked.out.iter().filter(|line| line.contains("block")).collect();
-    // As certificate and as key.
+    // One file as certificate and as key.
     assert_eq!(warnings.len(), 2, "{warnings:#?}");
     assert!(warnings.iter().all(|line| line.contains("DH PARAMETERS")), "{warnings:#?}");
 }
 
 #[test]
-fn f10_a_certificate_and_a_key_with_a_byte_order_mark_serve() {
+fn f10_a_certificate_and_a_key_with_a_byte_order_mark_work() {
     let pki = Pki::new();
     for name in ["server.pem", "server.key", "ca.pem"] {
         let text = fs::read_to_string(pki.path(name)).expect("readable");
@@ -170,7 +170,7 @@ fn f10_a_certificate_and_a_key_with_a_byte_order_mark_serve() {
 }
 
 #[test]
-fn f10_a_secret_is_used_without_what_editors_put_around_it() {
+fn f10_a_secret_is_used_without_the_bytes_that_editors_add() {
     let exporter = Exporter::start(|conversation| {
         conversation.read_request()?;
         conversation.answer("", Framing::ContentLength, Body::text(10))
@@ -212,7 +212,7 @@ fn f10_a_secret_is_used_without_what_editors_put_around_it() {
 }
 
 #[test]
-fn f10_utf_16_is_an_error_that_says_to_save_it_as_utf_8() {
+fn f10_utf_16_is_an_error_that_recommends_utf_8() {
     let utf16 = |text: &str, mark: bool| -> Vec<u8> {
         let mark = mark.then_some(0xfeff);
         mark.into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()

@@ -1,4 +1,4 @@
-//! `scrapegate probe`: what it finds out about an exporter, and how it ends.
+//! `scrapegate probe`: what it reports about an exporter, and its exit codes.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) const TEXT: &str = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n";
 const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
 
-/// Two families with five samples, in 186 bytes.
+/// Two families with five samples, 186 bytes.
 pub(crate) const SOUND: &str = "\
 # HELP wait_seconds How long.
 # TYPE wait_seconds histogram
@@ -39,7 +39,7 @@ wait_seconds_count 2
 up 1
 ";
 
-/// Always the same answer, with a length.
+/// A script that always sends the same response, with a Content-Length.
 pub(crate) fn answering(headers: &'static str, body: impl Into<Vec<u8>>) -> impl Script {
     let body = body.into();
     move |conversation: &mut Conversation| {
@@ -51,7 +51,7 @@ pub(crate) fn answering(headers: &'static str, body: impl Into<Vec<u8>>) -> impl
     }
 }
 
-/// An exporters file, and nothing else.
+/// A folder with an exporters file and no `config.ini`.
 pub(crate) struct Probed {
     folder: TempDir,
 }
@@ -77,7 +77,7 @@ impl Probed {
         run(["probe", "e", "--exporters", &file].into_iter().chain(arguments.iter().copied()))
     }
 
-    /// Probes with `--json` and reads what it says.
+    /// Probes with `--json` and parses the output.
     #[track_caller]
     pub(crate) fn json(&self, code: i32, arguments: &[&str]) -> Value {
         let ended = self.probe(&[&["--json"], arguments].concat());
@@ -89,7 +89,7 @@ impl Probed {
         value
     }
 
-    /// Probes, and asserts the exit code and that the last line has all of `words`.
+    /// Probes, and asserts the exit code and that the last line contains all of `words`.
     #[track_caller]
     fn assert_ends(&self, code: i32, words: &[&str]) -> Ended {
         let ended = self.probe(&[]);
@@ -102,7 +102,7 @@ impl Probed {
     }
 }
 
-/// The value of a label, after a look at the form of all of them.
+/// The value of a label. Also asserts the format of all performance data.
 #[track_caller]
 pub(crate) fn perfdata(line: &str, label: &str) -> f64 {
     let (_, data) = line.split_once(" | ").unwrap_or_else(|| panic!("no data in {line}"));
@@ -133,7 +133,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn an_exporter_that_is_up_is_told_in_figures_and_in_performance_data() {
+fn figures_and_performance_data_are_printed_for_an_exporter_that_is_up() {
     let exporter = Exporter::start(answering(TEXT, SOUND));
     let ended =
         Probed::of(&exporter, "").assert_ends(0, &["PROBE OK - e: 5 samples, 186 bytes in "]);
@@ -151,7 +151,7 @@ fn an_exporter_that_is_up_is_told_in_figures_and_in_performance_data() {
         assert!(has(words), "{words} in {:#?}", ended.out);
     }
     assert!(has("wait_seconds      histogram  4"), "{:#?}", ended.out);
-    // One to look into the answer, one to measure.
+    // One request to inspect the response, one to measure.
     let requests = exporter.requests();
     assert_eq!(requests.len(), 2);
     for header in
@@ -162,7 +162,7 @@ fn an_exporter_that_is_up_is_told_in_figures_and_in_performance_data() {
 }
 
 #[test]
-fn only_the_line_for_monitoring_is_said_when_only_that_is_wanted() {
+fn with_plugin_only_the_line_for_monitoring_is_printed() {
     let exporter = Exporter::start(answering(TEXT, SOUND));
     let ended = Probed::of(&exporter, "").probe(&["--plugin"]);
     assert_eq!((ended.code, ended.out.len()), (Some(0), 1), "{:#?}", ended.out);
@@ -215,7 +215,7 @@ fn an_exporter_that_does_not_answer_in_time_is_critical() {
 }
 
 #[test]
-fn an_answer_that_is_cut_short_is_critical_and_says_so() {
+fn a_truncated_response_is_critical_and_the_message_says_so() {
     for framing in ["Content-Length: 999", "Transfer-Encoding: chunked"] {
         let exporter = Exporter::start(move |conversation: &mut Conversation| {
             conversation.read_request()?;
@@ -245,7 +245,7 @@ fn f16_a_status_other_than_200_is_critical() {
 }
 
 #[test]
-fn openmetrics_without_its_end_is_critical_whatever_the_integrity() {
+fn openmetrics_without_its_eof_marker_is_critical_with_either_integrity() {
     let exporter = Exporter::start(answering(OPENMETRICS, "# TYPE a gauge\na 1\n"));
     Probed::of(&exporter, "").assert_ends(2, &["OpenMetrics without a final `# EOF`"]);
     let lenient = Probed::of(&exporter, "integrity = transport\n");
@@ -256,7 +256,7 @@ fn openmetrics_without_its_end_is_critical_whatever_the_integrity() {
 }
 
 #[test]
-fn f25_an_answer_that_prometheus_refuses_is_critical_with_the_line_and_does_no_harm() {
+fn f25_a_response_that_prometheus_refuses_is_critical_with_its_line_and_safe_to_print() {
     let body = "up 1\nup{a=\"\u{1b}[2J\u{202e}|\" 1\n?\n";
     let exporter = Exporter::start(answering(TEXT, body));
     let words =
@@ -270,7 +270,7 @@ fn f25_an_answer_that_prometheus_refuses_is_critical_with_the_line_and_does_no_h
 }
 
 #[test]
-fn f25_where_promtool_and_prometheus_differ_probe_says_so() {
+fn f25_differences_between_promtool_and_prometheus_are_reported() {
     let ends = |body: &'static str, code: i32, words: &[&str]| {
         let exporter = Exporter::start(answering(TEXT, body));
         let shown = Probed::of(&exporter, "").assert_ends(code, &[]).out.join("\n");
@@ -278,7 +278,7 @@ fn f25_where_promtool_and_prometheus_differ_probe_says_so() {
             assert!(shown.contains(word), "{word} in {shown}");
         }
     };
-    // Prometheus alone decides how probe ends.
+    // Only the verdict of Prometheus determines the exit code.
     ends(
         "up 1\n# TYPE up gauge\n",
         0,
@@ -300,7 +300,7 @@ fn f25_where_promtool_and_prometheus_differ_probe_says_so() {
 }
 
 #[test]
-fn an_answer_without_the_type_of_metrics_is_a_warning() {
+fn a_response_without_a_content_type_of_metrics_is_a_warning() {
     let page = Exporter::start(answering("Content-Type: text/html\r\n", "up 1\n"));
     Probed::of(&page, "").assert_ends(1, &["Content-Type `text/html` is none of metrics"]);
     let none = Exporter::start(answering("", "up 1\n"));
@@ -308,7 +308,7 @@ fn an_answer_without_the_type_of_metrics_is_a_warning() {
 }
 
 #[test]
-fn a_compressed_answer_is_looked_into_and_both_sizes_are_told() {
+fn a_compressed_response_is_inspected_and_both_sizes_are_reported() {
     let text = SOUND.replacen("# TYPE up gauge\n", "# TYPE up gauge\nup{again=\"1\"} 1\n", 1)
         + &"# padding\n".repeat(1000);
     let (plain, packed) = (text.len(), gzip(&text));
@@ -319,7 +319,7 @@ fn a_compressed_answer_is_looked_into_and_both_sizes_are_told() {
     assert_eq!((&answer["bytes"], &answer["wire_bytes"]), (&plain.into(), &wire.into()));
     assert_eq!((&answer["samples"], &answer["content_encoding"]), (&6.into(), &"gzip".into()));
 
-    // The framing says that it is whole, its inside that it is not.
+    // The framing is complete, the compressed data is not.
     for broken in [&packed[..wire - 9], &packed[..wire / 2], b"no gzip at all"] {
         let exporter = Exporter::start(answering(headers, broken));
         Probed::of(&exporter, "").assert_ends(2, &["cannot be decompressed"]);
@@ -329,7 +329,7 @@ fn a_compressed_answer_is_looked_into_and_both_sizes_are_told() {
 }
 
 #[test]
-fn what_cannot_be_asked_for_is_unknown_and_asks_nobody() {
+fn an_unknown_or_misconfigured_exporter_is_unknown_and_no_request_is_sent() {
     let exporter = Exporter::start(answering(TEXT, SOUND));
     let probed = Probed::new(&format!("{}[f]\nport = many\n", exporter.section("x")));
     probed.assert_ends(3, &["PROBE UNKNOWN - e: no section [e]"]);
@@ -341,10 +341,10 @@ fn what_cannot_be_asked_for_is_unknown_and_asks_nobody() {
 }
 
 #[test]
-fn a_mistake_elsewhere_or_an_exporter_not_enabled_is_no_hindrance() {
+fn a_disabled_exporter_and_mistakes_in_other_sections_do_not_prevent_a_probe() {
     let exporter = Exporter::start(answering(TEXT, SOUND));
     let section = exporter.section("e").replace("enabled = True", "enabled = False");
-    // The path comes from a config.ini whose certificates cannot be read by whoever probes.
+    // The path comes from a `config.ini` whose certificates the user of `probe` cannot read.
     let probed = Probed::new(&format!("{section}[f]\nenabled = True\nport = many\npath = /m\n"));
     let config = "[default]\ncertfile = none.pem\nkeyfile = none.key\n[prometheus]\nexporters = exporters.ini\n";
     fs::write(probed.path("config.ini"), config).expect("written");
@@ -353,14 +353,14 @@ fn a_mistake_elsewhere_or_an_exporter_not_enabled_is_no_hindrance() {
     assert!(ended.out[0].ends_with(", which is not enabled"), "{:#?}", ended.out);
 }
 
-/// 300 MB, of which 280 are one line, held back before its end until `go_on` is open.
+/// A body of 300 MB. One line has 280 MB, and its end is held back until `go_on` opens.
 fn large_body(conversation: &mut Conversation, sent: &Gate, go_on: &Gate) -> std::io::Result<()> {
     const PIECE: usize = 1_000_000;
     conversation.read_request()?;
     conversation
         .send(format!("HTTP/1.1 200 OK\r\n{TEXT}Content-Length: {}\r\n\r\n", 300 * PIECE))?;
     for number in 0..20 {
-        // 40 bytes a line; every piece has 25 families of its own.
+        // 40 bytes in each line, and 25 different families in each piece.
         let lines = (0..PIECE / 40)
             .map(|line| format!("f{number:03}_{:03}{{id=\"{line:019}\"}} 1.25\n", line / 1000));
         conversation.send(lines.collect::<String>())?;
@@ -377,7 +377,7 @@ fn large_body(conversation: &mut Conversation, sent: &Gate, go_on: &Gate) -> std
 }
 
 #[test]
-fn a_large_answer_and_a_line_without_an_end_are_looked_into_in_constant_memory() {
+fn a_large_response_and_an_endless_line_are_inspected_in_constant_memory() {
     let (sent, go_on) = (Gate::default(), Gate::default());
     let (script_sent, script_go_on) = (sent.clone(), go_on.clone());
     let exporter = Exporter::start(move |conversation: &mut Conversation| {
@@ -410,7 +410,7 @@ fn a_large_answer_and_a_line_without_an_end_are_looked_into_in_constant_memory()
 }
 
 #[test]
-fn through_the_proxy_every_scrape_is_taken_twice_and_the_difference_is_told() {
+fn with_through_proxy_every_scrape_is_made_twice_and_the_difference_is_reported() {
     let exporter = Exporter::start(answering(TEXT, SOUND));
     let section = exporter.section("a name/with ?&%");
     let probed = Probed::new(&section);
@@ -422,7 +422,7 @@ fn through_the_proxy_every_scrape_is_taken_twice_and_the_difference_is_told() {
     let overhead = perfdata(line, "proxy_overhead");
     assert!(overhead < perfdata(line, "proxy_time"), "{line}");
     assert!(ended.out.iter().any(|line| line.trim_start().starts_with("proxied total")));
-    // A look, a warm-up, and three of each.
+    // One request to inspect, one warm-up, and three for each way.
     assert_eq!(exporter.requests().len(), 8);
 }
 
@@ -431,7 +431,7 @@ fn a_scrape_that_fails_only_through_the_proxy_is_critical() {
     let count = Arc::new(AtomicU32::new(0));
     let exporter = Exporter::start(move |conversation: &mut Conversation| {
         conversation.read_request()?;
-        // The look is the first; then the proxy's.
+        // The first request inspects the response. The next one comes through the proxy.
         if count.fetch_add(1, Ordering::SeqCst) > 0 {
             return conversation.cut();
         }

@@ -17,7 +17,8 @@ use crate::{
     support::exporter::{Conversation, Exporter},
 };
 
-/// What the exporter takes for an answer; what is compared with it is far away on either side.
+/// The exporter's response time. The saved times that are compared with it are much shorter or much
+/// longer.
 const TAKES: Duration = Duration::from_millis(50);
 
 fn slow_exporter() -> Exporter {
@@ -30,7 +31,7 @@ fn slow_exporter() -> Exporter {
     })
 }
 
-/// Changes the saved measurement.
+/// Modifies the saved measurement.
 fn edit(file: &str, change: impl FnOnce(&mut Value)) {
     let mut saved: Value =
         serde_json::from_slice(&fs::read(file).expect("saved")).expect("it is JSON");
@@ -46,13 +47,13 @@ fn set_times(file: &str, seconds: [f64; 5]) {
 }
 
 #[test]
-fn what_got_slower_is_a_warning_and_what_got_faster_or_stayed_is_none() {
+fn a_slower_exporter_is_a_warning_and_a_faster_or_unchanged_one_is_not() {
     let exporter = slow_exporter();
     let probed = Probed::of(&exporter, "");
     let file = probed.path("saved.json");
     assert_eq!(probed.probe(&["--repeat", "5", "--save", &file]).code, Some(0));
 
-    // The same within this tolerance, however busy the machine.
+    // Equal within this tolerance, even on a busy machine.
     let same = probed.json(0, &["--repeat", "5", "--compare", &file, "--tolerance", "9999"]);
     let verdict = same["comparison"]["direct"]["total"]["verdict"].as_str().expect("a word");
     assert!(["within_noise", "within_tolerance", "faster"].contains(&verdict), "{verdict}");
@@ -70,14 +71,14 @@ fn what_got_slower_is_a_warning_and_what_got_faster_or_stayed_is_none() {
     let faster = probed.json(0, &["--repeat", "5", "--compare", &file]);
     assert_eq!(faster["comparison"]["direct"]["total"]["verdict"], "faster");
 
-    // As far apart as before, but these runs are nothing to go by.
+    // The same difference as before, but these runs are too noisy for a verdict.
     set_times(&file, [0.001, 0.001, 0.03, 9.0, 9.0]);
     let noisy = probed.json(0, &["--repeat", "5", "--compare", &file, "--tolerance", "0"]);
     assert_ne!(noisy["comparison"]["direct"]["total"]["verdict"], "slower", "{noisy}");
 }
 
 #[test]
-fn what_grew_is_told_with_new_and_gone_families() {
+fn growth_is_reported_with_new_and_removed_families() {
     let grown = Arc::new(AtomicBool::new(false));
     let has_grown = Arc::clone(&grown);
     let exporter = Exporter::start(move |conversation: &mut Conversation| {
@@ -109,7 +110,7 @@ fn what_grew_is_told_with_new_and_gone_families() {
 }
 
 #[test]
-fn a_comparison_through_the_proxy_has_its_own_verdict() {
+fn a_comparison_through_the_proxy_has_a_separate_verdict() {
     let exporter = slow_exporter();
     let probed = Probed::of(&exporter, "");
     let file = probed.path("saved.json");
@@ -128,7 +129,7 @@ fn a_comparison_through_the_proxy_has_its_own_verdict() {
 }
 
 #[test]
-fn a_baseline_that_cannot_be_used_is_unknown_and_nobody_is_scraped() {
+fn an_unusable_baseline_is_unknown_and_no_request_is_sent() {
     let exporter = Exporter::start(answering(TEXT, SOUND));
     let probed = Probed::of(&exporter, "");
     let file = probed.path("saved.json");
@@ -149,7 +150,7 @@ fn a_baseline_that_cannot_be_used_is_unknown_and_nobody_is_scraped() {
 }
 
 #[test]
-fn a_scrape_that_fails_leaves_the_saved_measurement_as_it_was() {
+fn a_failed_scrape_leaves_the_saved_measurement_unchanged() {
     let exporter = Exporter::start(answering(TEXT, SOUND));
     let probed = Probed::of(&exporter, "");
     let file = probed.path("saved.json");
@@ -162,7 +163,7 @@ fn a_scrape_that_fails_leaves_the_saved_measurement_as_it_was() {
     fs::write(probed.path("exporters.ini"), broken.section("e")).expect("written");
     assert_eq!(probed.probe(&["--save", &file]).code, Some(2));
     assert_eq!(fs::read(&file).expect("still there"), saved);
-    // Nothing half-written lies beside it.
+    // No temporary file is left in the folder.
     let folder = std::path::Path::new(&file).parent().expect("a folder");
     assert_eq!(fs::read_dir(folder).expect("a folder").count(), 2);
 }

@@ -1,4 +1,4 @@
-//! A proxy that was killed, and the one that its supervisor starts in its place.
+//! A proxy that was killed, and its successor.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::support::{
 
 /// P09
 #[test]
-fn the_next_one_listens_on_the_same_port_at_once() {
+fn the_successor_of_a_killed_proxy_listens_on_the_same_port_at_once() {
     let pki = Pki::new();
     let exporter = Exporter::start(|conversation| {
         let length = if conversation.read_request()?.contains("large") { 1 << 40 } else { 100 };

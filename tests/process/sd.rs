@@ -1,4 +1,4 @@
-//! `scrapegate sd`: where it says the proxy is, and what it says to do with it.
+//! `scrapegate sd`: the address of the proxy that it prints, and the configuration for it.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn sd(files: &Files, arguments: &[&str]) -> Ended {
     run(["sd", "--config", &files.config()].into_iter().chain(arguments.iter().copied()))
 }
 
-/// With `[proxy]` at its end.
+/// Files with these lines at the end of `[proxy]`.
 fn files(proxy_keys: &str) -> (Pki, Files) {
     let pki = Pki::new();
     let files = Files::new(&pki.config_ini(proxy_keys), EXPORTERS);
@@ -28,7 +28,7 @@ fn text(ended: &Ended) -> String {
 }
 
 #[test]
-fn both_lists_of_discovery_have_the_enabled_exporters_at_the_advertised_address() {
+fn http_sd_and_file_sd_list_the_enabled_exporters_at_the_advertised_address() {
     let (_pki, files) = files("advertise = node1.example.org\n");
     for format in [&[][..], &["--format", "http_sd"], &["--format", "file_sd"]] {
         let said: Value = serde_json::from_str(&text(&sd(&files, format))).expect("JSON");
@@ -42,7 +42,7 @@ fn both_lists_of_discovery_have_the_enabled_exporters_at_the_advertised_address(
 }
 
 #[test]
-fn without_an_advertised_address_it_is_the_name_of_this_machine_and_the_port() {
+fn without_advertise_the_address_is_the_host_name_and_the_port() {
     let (_pki, files) = files("");
     let hostname = gethostname::gethostname().into_string().expect("UTF-8");
     let ended = sd(&files, &["--listen", "127.0.0.1:4444"]);
@@ -55,7 +55,7 @@ fn without_an_advertised_address_it_is_the_name_of_this_machine_and_the_port() {
 }
 
 #[test]
-fn one_job_asks_the_proxy_or_each_exporter_has_its_own() {
+fn scrape_config_has_one_job_with_http_sd_or_one_job_for_each_exporter() {
     let (_pki, files) = files("advertise = node1.example.org\n");
     let discovered = text(&sd(&files, &["--format", "scrape_config"]));
     let url =
@@ -76,14 +76,14 @@ fn one_job_asks_the_proxy_or_each_exporter_has_its_own() {
     assert_eq!(sd(&files, &["--static"]).code, Some(2));
 }
 
-/// The alerts and the dashboard of `packaging` select the job `scrapegate`.
+/// The alerts and the dashboard in `packaging` select the job `scrapegate`.
 #[test]
-fn f35_a_scrape_configuration_has_the_job_of_the_proxy_itself() {
+fn f35_a_scrape_configuration_includes_a_job_for_the_proxy_itself() {
     let (pki, files) = files("advertise = node1.example.org\n");
     let own = |more: &[&str]| {
         let printed = text(&sd(&files, &[&["--format", "scrape_config"], more].concat()));
         let (_, own) = printed.split_once("  - job_name: scrapegate\n").expect("its own job");
-        assert!(!printed.contains("job_name: \"scrapegate\""), "no job twice: {printed}");
+        assert!(!printed.contains("job_name: \"scrapegate\""), "a duplicate job: {printed}");
         own.to_owned()
     };
     for more in [&[][..], &["--static"]] {
@@ -93,7 +93,7 @@ fn f35_a_scrape_configuration_has_the_job_of_the_proxy_itself() {
         assert!(!job.contains("metrics_path"), "{job}");
     }
 
-    // Exporters of the same name, and none at all.
+    // An exporter with the same name as the job, and no exporters at all.
     let named =
         EXPORTERS.replace("[node]", "[scrapegate]").replace("[off]", "[scrapegate_exporter]");
     let enabled = "enabled = yes\nport = 9101";
@@ -121,7 +121,7 @@ fn f35_a_scrape_configuration_has_the_job_of_the_proxy_itself() {
 }
 
 #[test]
-fn a_password_is_asked_for_and_never_printed() {
+fn the_output_has_a_placeholder_for_the_password_and_never_the_password() {
     let pki = Pki::new();
     let config = pki.config_ini("").replace("[default]\n", "[default]\nauth = me:s3cret\n");
     let files = Files::new(&config, EXPORTERS);
@@ -148,7 +148,7 @@ fn openitcockpit_has_path_port_and_yaml_of_each_exporter() {
 }
 
 #[test]
-fn files_with_mistakes_and_a_site_without_exporters_give_nothing() {
+fn files_with_mistakes_or_without_exporters_produce_no_output() {
     let (pki, files) = files("advertise = a b\n");
     let ended = sd(&files, &[]);
     assert_eq!((ended.code, ended.out.len()), (Some(78), 0), "{:#?}", ended.out);

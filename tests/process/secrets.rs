@@ -1,5 +1,5 @@
-//! Who can read secrets (CASES F15), passwords that cannot match (F28), and what the service's user
-//! can read (F37).
+//! Access to secrets (F15), passwords that cannot match (F28), and what the service's user can read
+//! (F37).
 
 use std::{
     fs,
@@ -9,14 +9,14 @@ use std::{
 
 use crate::{Ended, Files, line_of, run, run_command, set_mode, support::proxy::binary};
 
-/// Plain HTTP with a password.
+/// A configuration for plain HTTP with a password.
 fn config(password: &str) -> String {
     format!(
         "[default]\naddress = 127.0.0.1\nauth = me:{password}\n[proxy]\ninsecure-plain-http = True\n"
     )
 }
 
-/// The findings about `auth`.
+/// The findings for `auth`.
 fn about_auth(ended: &Ended) -> Vec<&str> {
     let lines = ended.out.iter().map(String::as_str);
     lines.filter(|line| line.contains("[default] auth: ")).collect()
@@ -25,7 +25,7 @@ fn about_auth(ended: &Ended) -> Vec<&str> {
 const HASH: &str = "$2y$10$zVHmKQtGGQob.b/Nc7l9NO8yLlrW05cj/ixGqSNKMHJBXwKHMqNhK";
 
 #[test]
-fn f15_a_password_in_clear_in_a_file_that_everyone_can_read_is_an_error() {
+fn f15_a_plain_password_in_a_world_readable_file_is_an_error() {
     let files = Files::new(&config("s3cret"), "");
     for (mode, change) in [(0o644, "o-r"), (0o604, "o-r"), (0o666, "o-rw")] {
         set_mode(&files.path("config.ini"), mode);
@@ -34,7 +34,7 @@ fn f15_a_password_in_clear_in_a_file_that_everyone_can_read_is_an_error() {
         files.assert_mistake(&[&place, "in clear", "can be read by everyone", &remedy]);
         assert!(!files.check().out.iter().any(|line| line.contains("s3cret")));
     }
-    // Through a link too: what counts is the file.
+    // Also through a symbolic link: the mode of the target counts.
     symlink("config.ini", files.path("link.ini")).expect("a link");
     let link = files.path("link.ini").display().to_string();
     assert_eq!(run(["check", "--config", &link]).code, Some(1));
@@ -46,7 +46,7 @@ fn f15_a_password_in_clear_in_a_file_that_everyone_can_read_is_an_error() {
 }
 
 #[test]
-fn f15_a_hash_that_everyone_can_read_is_a_warning() {
+fn f15_a_world_readable_hash_is_a_warning() {
     let files = Files::new(&config(HASH), "");
     assert_eq!(about_auth(&files.check()).len(), 0);
     set_mode(&files.path("config.ini"), 0o644);
@@ -57,7 +57,7 @@ fn f15_a_hash_that_everyone_can_read_is_a_warning() {
 }
 
 #[test]
-fn f15_a_private_key_beside_the_certificates_is_kept_from_everyone_too() {
+fn f15_a_private_key_in_the_same_file_as_the_certificates_must_not_be_world_readable() {
     let pki = crate::support::pki::Pki::new();
     let read = |name: &str| fs::read_to_string(pki.path(name)).expect("readable");
     fs::write(pki.path("ca.pem"), format!("{}{}", read("ca.pem"), read("client.key")))
@@ -68,7 +68,7 @@ fn f15_a_private_key_beside_the_certificates_is_kept_from_everyone_too() {
 }
 
 #[test]
-fn f15_a_key_in_a_folder_in_which_everyone_can_replace_it_is_a_warning() {
+fn f15_a_key_in_a_world_writable_folder_is_a_warning() {
     let pki = crate::support::pki::Pki::new();
     let files = Files::new(&pki.config_ini(""), "");
     for (mode, expected) in [(0o777, 1), (0o1777, 0), (0o755, 0)] {
@@ -80,7 +80,7 @@ fn f15_a_key_in_a_folder_in_which_everyone_can_replace_it_is_a_warning() {
 }
 
 #[test]
-fn f15_a_key_behind_a_link_is_looked_for_in_both_folders() {
+fn f15_for_a_symlinked_key_both_folders_are_checked() {
     let pki = crate::support::pki::Pki::new();
     let (links, keys) = (pki.path("links"), pki.path("keys"));
     for folder in [&links, &keys] {
@@ -108,7 +108,7 @@ fn f15_a_key_behind_a_link_is_looked_for_in_both_folders() {
 }
 
 #[test]
-fn f15_a_secret_that_everyone_can_change_is_an_error_that_says_so() {
+fn f15_a_world_writable_secret_is_an_error() {
     let pki = crate::support::pki::Pki::new();
     let files = Files::new(&pki.config_ini(""), "");
     for (mode, access) in [
@@ -133,7 +133,7 @@ fn f15_a_secret_that_everyone_can_change_is_an_error_that_says_so() {
 }
 
 #[test]
-fn f15_a_password_in_a_folder_in_which_everyone_can_replace_it_is_a_warning() {
+fn f15_a_password_in_a_world_writable_folder_is_a_warning() {
     for password in ["s3cret", HASH] {
         let files = Files::new(&config(password), "");
         for (mode, expected) in [(0o777, 1), (0o1777, 0), (0o755, 0)] {
@@ -173,13 +173,13 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Only root can become somebody else.
+/// Runs `check --user`. Only root can switch to another user.
 fn check_as(user: &str, files: &Files) -> Ended {
     run(["check", "--config", &files.config(), "--user", user])
 }
 
 #[test]
-fn f37_what_the_named_user_cannot_read_is_an_error_that_names_the_way() {
+fn f37_a_file_that_the_given_user_cannot_read_is_an_error_that_names_the_obstacle() {
     if !is_root() {
         let ended = check_as("root", &Files::new(&config("x"), ""));
         assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
@@ -197,7 +197,7 @@ fn f37_what_the_named_user_cannot_read_is_an_error_that_names_the_way() {
         "config.ini",
         "[default]\ncertfile = tls/server.pem\nkeyfile = tls/server.key\n[proxy]\nclient-ca = tls/ca.pem\n",
     );
-    // Root reads it all, and the others what modes let them.
+    // Root can read everything, whatever the modes.
     assert_eq!(files.check().code, Some(0));
     let folder = files.path("").display().to_string();
     let folder = folder.trim_end_matches('/');
@@ -228,7 +228,7 @@ fn f37_what_the_named_user_cannot_read_is_an_error_that_names_the_way() {
     assert_eq!(ended.out.iter().filter(denied).count(), 1, "{:#?}", ended.out);
     assert!(ended.out.iter().any(|line| line.contains("server.key: cannot be read")));
 
-    // By the user's group.
+    // The user's group may read the key.
     let key = files.path("tls").join("server.key");
     std::os::unix::fs::chown(&key, Some(0), Some(65534)).expect("chown");
     set_mode(&key, 0o640);
@@ -237,13 +237,14 @@ fn f37_what_the_named_user_cannot_read_is_an_error_that_names_the_way() {
 }
 
 #[test]
-fn f37_a_user_that_does_not_exist_is_named() {
+fn f37_an_unknown_user_is_named() {
     let ended = check_as("no-such-user", &Files::new(&config("x"), ""));
     assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
     assert!(ended.errors().contains("there is no user `no-such-user`"), "{:#?}", ended.err);
 }
 
-/// Checks with an `/etc` of its own: a service's user, in a group of its own besides, and its folder.
+/// Runs `check` with its own `/etc`, which contains a service user, an additional group of that
+/// user, and the service's folder.
 fn check_in_own_etc(key_group: &str, arguments: &str) -> Ended {
     let binary = binary().display().to_string();
     let pki = crate::support::pki::Pki::new();
@@ -269,7 +270,8 @@ fn check_in_own_etc(key_group: &str, arguments: &str) -> Ended {
     run_command(Path::new("unshare"), ["--mount", "sh", "-ec", &script])
 }
 
-/// A user namespace has no users but its own, so root of one cannot become the service's user.
+/// Whether the test runs as real root. A user namespace maps only one user, so its root cannot
+/// switch to the service's user.
 fn may_change_users() -> bool {
     if !is_root() {
         #[expect(clippy::print_stderr, reason = "the reader of the log should know")]
@@ -281,7 +283,7 @@ fn may_change_users() -> bool {
 }
 
 #[test]
-fn f37_root_checks_the_files_of_the_service_as_its_user_with_all_of_its_groups() {
+fn f37_root_checks_the_services_files_as_its_user_with_all_groups() {
     if !may_change_users() {
         return;
     }
@@ -297,7 +299,7 @@ fn f37_root_checks_the_files_of_the_service_as_its_user_with_all_of_its_groups()
 }
 
 #[test]
-fn f37_the_folder_of_the_service_is_known_however_its_path_is_written() {
+fn f37_the_services_folder_is_recognized_in_every_spelling_of_its_path() {
     if !may_change_users() {
         return;
     }

@@ -1,4 +1,5 @@
-//! What systemd is told (`sd_notify(3)`), and the socket that it passes on (`sd_listen_fds(3)`).
+//! The notifications to systemd (`sd_notify(3)`), and the socket that systemd passes on
+//! (`sd_listen_fds(3)`).
 
 use std::{
     fs,
@@ -26,7 +27,7 @@ use crate::{
     },
 };
 
-/// The service manager's side of `NOTIFY_SOCKET`.
+/// The service manager's end of `NOTIFY_SOCKET`.
 struct Manager {
     socket: UnixDatagram,
     folder: TempDir,
@@ -40,7 +41,8 @@ impl Manager {
         Self { socket, folder }
     }
 
-    /// Becomes the command it is given, with the manager's variables and these.
+    /// A command that sets the manager's variables and these, and then executes the arguments that
+    /// follow.
     fn starts(&self, variables: &[&str]) -> Command {
         let mut command = Command::new("env");
         let socket = self.folder.path().join("socket");
@@ -48,7 +50,7 @@ impl Manager {
         command
     }
 
-    /// With a queue that has no room.
+    /// A manager whose queue is full.
     fn that_does_not_read() -> Self {
         let manager = Self::new();
         let sender = UnixDatagram::unbound().expect("a socket");
@@ -57,13 +59,13 @@ impl Manager {
         manager
     }
 
-    /// The next message, a line each assignment.
+    /// The next message, with one line for each assignment.
     #[track_caller]
     fn next(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
         let length = loop {
             match self.socket.recv(&mut bytes) {
-                // By a stop of this process, as a host or a debugger may make it.
+                // The test process was stopped and continued, for example by a debugger.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 received => break received.expect("a message"),
             }
@@ -71,7 +73,7 @@ impl Manager {
         String::from_utf8_lossy(&bytes[..length]).lines().map(str::to_owned).collect()
     }
 
-    /// The next message, which has to begin like this; its status line.
+    /// Asserts that the next message begins with `state`; returns its status line.
     #[track_caller]
     fn expect(&self, first: &str) -> String {
         let message = self.next();
@@ -88,14 +90,14 @@ fn exporter() -> Exporter {
     })
 }
 
-/// The clock that `MONOTONIC_USEC` is of, in microseconds.
+/// The clock of `MONOTONIC_USEC`, in microseconds.
 fn monotonic() -> i128 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the clock");
     i128::from(now.tv_sec()) * 1_000_000 + i128::from(now.tv_nsec()) / 1000
 }
 
 #[test]
-fn the_manager_is_told_of_the_start_of_each_reload_and_of_the_end() {
+fn start_reload_and_shutdown_are_notified() {
     let (pki, manager) = (Pki::new(), Manager::new());
     let exporters = exporter().section("e");
     let mut proxy =
@@ -132,7 +134,7 @@ fn the_manager_is_told_of_the_start_of_each_reload_and_of_the_end() {
 }
 
 #[test]
-fn the_watchdog_hears_of_it_twice_in_its_time_also_in_the_drain() {
+fn the_watchdog_is_notified_twice_in_its_interval_also_during_the_drain() {
     let (pki, manager) = (Pki::new(), Manager::new());
     let gate = Gate::default();
     let opened = gate.clone();
@@ -154,7 +156,7 @@ fn the_watchdog_hears_of_it_twice_in_its_time_also_in_the_drain() {
         manager.expect("WATCHDOG=1");
     }
     let lasted = begun.elapsed();
-    assert!(lasted >= Duration::from_secs(1), "five times in {lasted:?}");
+    assert!(lasted >= Duration::from_secs(1), "five notifications in {lasted:?}");
 
     let mut client =
         Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
@@ -170,18 +172,20 @@ fn the_watchdog_hears_of_it_twice_in_its_time_also_in_the_drain() {
 }
 
 #[test]
-fn a_watchdog_that_is_meant_for_another_process_is_not_answered() {
+fn the_watchdog_of_another_process_is_not_notified() {
     let (pki, manager) = (Pki::new(), Manager::new());
     let variables = ["WATCHDOG_USEC=1000", "WATCHDOG_PID=1"];
     let proxy = Proxy::start_through(manager.starts(&variables), &pki.config_ini(""), "", ANYWHERE);
     manager.expect("READY=1");
+    // Nothing must happen, so there is no event to wait for. The watchdog of this process would send
+    // 400 messages in this time.
     thread::sleep(Duration::from_millis(200));
     proxy.signal("TERM");
     manager.expect("STOPPING=1");
 }
 
 #[test]
-fn f02_a_manager_that_does_not_read_holds_up_nothing_and_misses_nothing_that_counts() {
+fn f02_a_manager_that_does_not_read_blocks_nothing_and_still_gets_the_current_state() {
     let (pki, manager) = (Pki::new(), Manager::that_does_not_read());
     let exporter = exporter();
     let mut proxy = Proxy::start_through(
@@ -190,7 +194,7 @@ fn f02_a_manager_that_does_not_read_holds_up_nothing_and_misses_nothing_that_cou
         &exporter.section("e"),
         ANYWHERE,
     );
-    // A hundred times due, with new connections and a reload all the while.
+    // A hundred watchdog messages become due, while clients connect and a reload runs.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(200) {
         let client = Client::connect(proxy.address(), pki.client(BOTH_VERSIONS));
@@ -200,7 +204,7 @@ fn f02_a_manager_that_does_not_read_holds_up_nothing_and_misses_nothing_that_cou
     proxy.signal("HUP");
     proxy.wait_for_log("a reload", |record| record["fields"]["message"] == "reloaded");
 
-    // It reads again, and hears what is the case now.
+    // The manager reads again, and gets the current state.
     while manager.next() == ["STATUS=full"] {}
     let mut seen = Vec::new();
     while !seen.contains(&"READY=1".to_owned()) {
@@ -212,17 +216,17 @@ fn f02_a_manager_that_does_not_read_holds_up_nothing_and_misses_nothing_that_cou
     let warnings = proxy.log_lines();
     let warnings =
         warnings.iter().filter(|line| line.contains("cannot notify the service manager"));
-    assert_eq!(warnings.count(), 1, "one for all of them");
+    assert_eq!(warnings.count(), 1, "one warning for all failures");
 }
 
 #[test]
-fn f02_signs_of_life_go_on_without_a_free_file_descriptor() {
+fn f02_watchdog_notifications_need_no_free_file_descriptor() {
     let (pki, manager) = (Pki::new(), Manager::new());
     let variables = ["WATCHDOG_USEC=100000"];
     let proxy = Proxy::start_through(manager.starts(&variables), &pki.config_ini(""), "", ANYWHERE);
     manager.expect("READY=1");
     proxy.limit_open_files(0);
-    // What follows the start of this reload was sent after the limit.
+    // Messages after the start of this reload were sent with the new limit.
     proxy.signal("HUP");
     while manager.next()[0] != "RELOADING=1" {}
     while manager.next()[0] != "READY=1" {}
@@ -232,7 +236,7 @@ fn f02_signs_of_life_go_on_without_a_free_file_descriptor() {
 }
 
 #[test]
-fn f02_a_manager_that_never_reads_does_not_keep_the_process_from_ending() {
+fn f02_a_manager_that_never_reads_does_not_block_the_exit() {
     let (pki, manager) = (Pki::new(), Manager::that_does_not_read());
     let mut proxy = Proxy::start_through(manager.starts(&[]), &pki.config_ini(""), "", ANYWHERE);
     proxy.signal("TERM");
@@ -257,7 +261,7 @@ fn f02_an_abstract_socket_is_notified() {
 }
 
 #[test]
-fn f02_an_address_of_another_kind_is_ignored_with_a_warning() {
+fn f02_an_unsupported_notify_address_is_ignored_with_a_warning() {
     let pki = Pki::new();
     let mut command = Command::new("env");
     command.arg("NOTIFY_SOCKET=vsock:2:1234");
@@ -265,14 +269,14 @@ fn f02_an_address_of_another_kind_is_ignored_with_a_warning() {
     proxy.wait_for_line(&["NOTIFY_SOCKET is ignored", "neither a path nor an abstract address"]);
 }
 
-/// Lists that take seconds to read: long enough for a `SIGTERM` in the middle.
+/// CRLs that take seconds to read, so that a `SIGTERM` arrives during the reload.
 fn slow_to_read(pki: &Pki) {
     let list = crate::forge::revocation_list(pki.ca(), &[], -1..100);
     fs::write(pki.path("lists.pem"), list.repeat(20_000)).expect("written");
 }
 
 #[test]
-fn f24_a_shutdown_in_the_middle_of_a_reload_opens_no_port_and_is_no_refusal() {
+fn f24_a_shutdown_during_a_reload_opens_no_port_and_is_not_a_failed_reload() {
     let (pki, manager) = (Pki::new(), Manager::new());
     let config = pki.config_ini("http-reload = True\n");
     let mut proxy = Proxy::start_through(manager.starts(&[]), &config, "", ANYWHERE);
@@ -295,11 +299,11 @@ fn f24_a_shutdown_in_the_middle_of_a_reload_opens_no_port_and_is_no_refusal() {
     proxy.signal("TERM");
     let answer = asks.read_response().expect("an answer");
     assert_eq!((answer.head.status, answer.head.reason.as_str()), (503, "shutting down"));
-    // A request whose head had begun is answered in the drain.
+    // A request whose head had begun is answered during the drain.
     watches.send("\r\n\r\n").expect("sent");
     let metrics = watches.read_response().expect("an answer").body.text();
     assert!(metrics.contains("\nscrapegate_config_last_reload_successful 1\n"), "{metrics}");
-    assert!(TcpStream::connect(next).is_err(), "a port that nobody accepts on");
+    assert!(TcpStream::connect(next).is_err(), "the new port is not open");
     assert_eq!(proxy.wait_exit().code(), Some(0));
     assert_eq!(manager.next()[0], "STOPPING=1");
     manager.socket.set_nonblocking(true).expect("an option");
@@ -308,7 +312,7 @@ fn f24_a_shutdown_in_the_middle_of_a_reload_opens_no_port_and_is_no_refusal() {
     assert!(!lines.iter().any(|line| line.contains("reload failed")), "{lines:#?}");
 }
 
-/// Becomes the command it is given, with `socket` passed on as systemd does it.
+/// A command that passes on `socket` as systemd does, and then executes the arguments that follow.
 fn passing_on(socket: impl Into<OwnedFd>, count: u32) -> Command {
     let mut command = Command::new("sh");
     let script = format!("exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\"");
@@ -323,7 +327,7 @@ fn listener() -> (TcpListener, SocketAddr) {
 }
 
 #[test]
-fn a_socket_that_is_passed_on_takes_the_place_of_the_address_also_in_a_reload() {
+fn a_passed_socket_replaces_the_address_also_after_a_reload() {
     let pki = Pki::new();
     let exporter = exporter();
     let (socket, address) = listener();
@@ -351,16 +355,16 @@ fn a_socket_that_is_passed_on_takes_the_place_of_the_address_also_in_a_reload() 
     });
 }
 
-/// An address of this host that is none of loopback, if it has one.
+/// An address of this host other than loopback, if it has one.
 fn address_on_a_network() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
-    // Sends nothing: the kernel chooses the address from which it would (RFC 5737 addresses).
+    // Sends nothing. The kernel only selects the source address for this destination (RFC 5737).
     socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }
 
 #[test]
-fn plain_http_on_a_socket_that_is_passed_on_is_for_this_host_all_the_same() {
+fn plain_http_on_a_passed_socket_is_still_limited_to_this_host() {
     let exporter = exporter();
     let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
     let port = socket.local_addr().expect("bound").port();
@@ -369,7 +373,7 @@ fn plain_http_on_a_socket_that_is_passed_on_is_for_this_host_all_the_same() {
     let proxy = Proxy::start_through(passing_on(socket, 1), config, &exporter.section("x"), &[]);
     let answer = |to: IpAddr| {
         let mut client = TcpStream::connect((to, port)).expect("connected");
-        // Fails when it was closed before.
+        // Fails if the proxy has closed the connection already.
         let _ =
             client.write_all(b"GET /prometheus HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         let mut answer = Vec::new();
@@ -395,7 +399,7 @@ fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// Runs the binary with a socket that it cannot use, to its end.
+/// Runs the binary with a socket that it cannot use, until it exits.
 fn run_with(socket: impl Into<OwnedFd>, count: u32) -> Ended {
     let pki = Pki::new();
     let files = Files::new(&pki.config_ini(""), "");
@@ -410,7 +414,7 @@ fn run_with(socket: impl Into<OwnedFd>, count: u32) -> Ended {
 }
 
 #[test]
-fn a_socket_that_cannot_be_used_ends_it_with_the_reason() {
+fn an_unusable_passed_socket_is_an_error_with_the_reason() {
     let (socket, address) = listener();
     let connection = TcpStream::connect(address).expect("connected");
     let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -425,7 +429,7 @@ fn a_socket_that_cannot_be_used_ends_it_with_the_reason() {
 }
 
 #[test]
-fn with_a_socket_that_is_passed_on_no_connection_is_refused_across_restarts() {
+fn with_a_passed_socket_no_connection_is_refused_across_restarts() {
     const CLIENTS: usize = 4;
     let pki = Pki::new();
     let exporter = exporter();
@@ -437,7 +441,8 @@ fn with_a_socket_that_is_passed_on_no_connection_is_refused_across_restarts() {
     let (whole, enough) = (AtomicUsize::new(0), AtomicBool::new(false));
     let client = || {
         while !enough.load(Ordering::Relaxed) {
-            // Refused is what must not be. What a drain or a kill finds in the handshake may end.
+            // No connection may be refused. A connection in the handshake during a drain or a kill
+            // may end.
             let stream = TcpStream::connect(address).expect("a connection");
             let scrape = Client::over(stream, pki.client(BOTH_VERSIONS)).and_then(|mut client| {
                 client.send_get("/prometheus?exporter=e")?;

@@ -1,4 +1,5 @@
-//! `SIGTERM`: finish what runs, take nothing new; a second one, or the drain's end: abort.
+//! `SIGTERM`: finish running requests and accept no new ones. A second signal, or the end of the
+//! drain, aborts what still runs.
 
 use std::{
     io::ErrorKind,
@@ -18,7 +19,7 @@ use crate::support::{
 
 const SCRAPES: usize = 50;
 
-/// What an idle proxy may take to its end: 200 ms in a release build.
+/// The longest time in which an idle proxy exits: 200 ms in a release build.
 const AT_ONCE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 200 });
 
 /// A proxy whose exporter stops in the middle of its body until the gate opens.
@@ -59,7 +60,7 @@ impl Setup {
         Client::connect(self.proxy.address(), self.client.clone()).expect("a handshake")
     }
 
-    /// Scrapes of which the head and the first bytes are here.
+    /// Starts scrapes, and reads their heads. The first bytes of the bodies have arrived, too.
     fn begin_scrapes(&self) -> Vec<(Client, Head)> {
         (0..SCRAPES)
             .map(|number| {
@@ -79,8 +80,8 @@ impl Setup {
         });
     }
 
-    /// Asserts that all scrapes were aborted and that the proxy ended as if all were well, with
-    /// their number in the log.
+    /// Asserts that all scrapes were aborted, that the proxy exited with code 0, and that the log
+    /// has their number.
     #[track_caller]
     fn assert_aborted(&mut self, scrapes: Vec<(Client, Head)>) {
         for (mut client, head) in scrapes {
@@ -89,7 +90,8 @@ impl Setup {
                 End::Incomplete(cut) => cut,
                 End::Complete => panic!("{received:?}"),
             };
-            // Whoever takes the end of the connection for the end of the body would be fooled.
+            // A client that treats the end of the connection as the end of the body would take it
+            // for complete.
             assert_ne!(cut, Cut::CloseNotify);
         }
         let record = self.proxy.wait_for_log("the end of the drain", |record| {
@@ -106,7 +108,7 @@ impl Setup {
 
 /// P01
 #[test]
-fn an_idle_proxy_ends_at_once_with_0() {
+fn an_idle_proxy_exits_at_once_with_0() {
     for signal in ["TERM", "INT"] {
         let mut setup = Setup::new("");
         let mut idle = setup.connect();
@@ -128,7 +130,7 @@ fn an_idle_proxy_ends_at_once_with_0() {
 
 /// P02
 #[test]
-fn running_scrapes_are_finished_while_nobody_else_is_let_in() {
+fn during_the_drain_running_scrapes_are_finished_and_new_connections_refused() {
     let mut setup = Setup::new("");
     let mut idle = setup.connect();
     assert_eq!(idle.get("/-/ready").head.status, 200);
@@ -153,7 +155,7 @@ fn running_scrapes_are_finished_while_nobody_else_is_let_in() {
 
 /// P03
 #[test]
-fn a_second_signal_aborts_what_still_runs() {
+fn a_second_signal_aborts_running_scrapes() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT"), ("INT", "TERM")] {
         let mut setup = Setup::new("");
         let scrapes = setup.begin_scrapes();
@@ -166,7 +168,7 @@ fn a_second_signal_aborts_what_still_runs() {
 
 /// P03
 #[test]
-fn the_end_of_the_drain_aborts_what_still_runs() {
+fn the_end_of_the_drain_aborts_running_scrapes() {
     let mut setup = Setup::new("drain-timeout = 0.5\n");
     let scrapes = setup.begin_scrapes();
     let begun = Instant::now();
@@ -178,7 +180,7 @@ fn the_end_of_the_drain_aborts_what_still_runs() {
 }
 
 #[test]
-fn a_request_sent_behind_a_running_scrape_is_not_begun_in_the_drain() {
+fn a_request_pipelined_after_a_running_scrape_does_not_begin_during_the_drain() {
     let mut setup = Setup::new("");
     let mut client = setup.connect();
     let request = "GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -189,7 +191,7 @@ fn a_request_sent_behind_a_running_scrape_is_not_begun_in_the_drain() {
     client.send(request).expect("sent");
     setup.gate.open();
     assert!(client.read_body(&head).is_complete());
-    // Closed, or told to come again: never half a scrape.
+    // The connection is closed, or the response is a 503 with `Retry-After`. A scrape never begins.
     if let Ok(response) = client.read_response() {
         assert_eq!(response.head.status, 503, "{response:?}");
     }
@@ -200,12 +202,13 @@ fn a_request_sent_behind_a_running_scrape_is_not_begun_in_the_drain() {
 }
 
 #[test]
-fn a_request_whose_head_ends_in_the_drain_is_told_to_come_again() {
+fn a_request_whose_head_is_completed_during_the_drain_gets_503_with_retry_after() {
     for target in ["/prometheus?exporter=e", "/-/ready"] {
         let mut setup = Setup::new("");
         let mut client = setup.connect();
         client.send(format!("GET {target} HTTP/1.1\r\nHo")).expect("sent");
-        // Keeps the drain open until the rest is sent, and shows that the start was read.
+        // These scrapes keep the drain from ending before the rest is sent. They also show that the
+        // start of the head was read.
         let running = setup.begin_scrapes();
         setup.proxy.signal("TERM");
         setup.wait_until_draining();
@@ -224,7 +227,7 @@ fn a_request_whose_head_ends_in_the_drain_is_told_to_come_again() {
 }
 
 #[test]
-fn a_scrape_that_still_waits_for_its_exporter_is_aborted_as_shut_down() {
+fn a_scrape_that_waits_for_its_exporter_is_aborted_with_outcome_shutdown() {
     let pki = Pki::new();
     let (asked, asks) = std::sync::mpsc::channel();
     let exporter = Exporter::start(move |conversation| {
@@ -250,7 +253,7 @@ fn a_scrape_that_still_waits_for_its_exporter_is_aborted_as_shut_down() {
 }
 
 #[test]
-fn a_hang_up_in_the_drain_changes_nothing() {
+fn sighup_during_the_drain_changes_nothing() {
     let mut setup = Setup::new("");
     let scrapes = setup.begin_scrapes();
     setup.proxy.signal("TERM");
@@ -269,7 +272,7 @@ fn a_hang_up_in_the_drain_changes_nothing() {
 }
 
 #[test]
-fn a_hang_up_does_not_end_it() {
+fn sighup_does_not_end_the_process() {
     let setup = Setup::new("");
     setup.gate.open();
     setup.proxy.signal("HUP");

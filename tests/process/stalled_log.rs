@@ -1,4 +1,4 @@
-//! Standard error that nobody reads (F01): it may cost records, and nothing else.
+//! Standard error that no program reads (F01). This may cost log records, and nothing else.
 
 use std::{
     fs::File,
@@ -35,13 +35,14 @@ const SCRAPES: usize = 500;
 const STRANGERS: usize = 100;
 const DROPPED: &str = "scrapegate_log_records_dropped_total";
 
-/// How long a client waits before it calls the proxy stuck.
+/// How long a client waits before it considers the proxy stuck.
 const STUCK: Duration = Duration::from_secs(20);
 
-/// How long the proxy may take to end: it gives a reader that never reads 100 ms.
+/// The longest time in which the proxy exits. It waits at most 100 ms for a reader that never
+/// reads.
 const END: Duration = Duration::from_secs(10);
 
-/// Both ends of what standard error is: the reader's, and the proxy's.
+/// The two ends of standard error: the reader's and the proxy's.
 type Ends = (OwnedFd, OwnedFd);
 
 #[expect(clippy::incompatible_msrv, reason = "only the program is built with the oldest compiler")]
@@ -60,7 +61,7 @@ fn terminal() -> Ends {
     (pair.master, pair.slave)
 }
 
-/// A proxy whose log was read up to the line that it listens.
+/// A proxy whose log was read up to the record that it listens.
 struct Setup {
     child: Killed,
     log: BufReader<File>,
@@ -91,7 +92,7 @@ impl Setup {
         let mut log = BufReader::new(File::from(reader));
         let address = loop {
             let mut line = String::new();
-            assert!(log.read_line(&mut line).expect("readable") > 0, "it ended");
+            assert!(log.read_line(&mut line).expect("readable") > 0, "the log has ended");
             let record: Value = serde_json::from_str(&line).unwrap_or_default();
             if record["fields"]["message"] == "listening" {
                 let address = record["fields"]["address"].as_str().expect("a string");
@@ -107,8 +108,8 @@ impl Setup {
         Ok(client)
     }
 
-    /// How many of so many scrapes, each over a connection of its own, are answered whole before
-    /// one is not.
+    /// How many of these scrapes, each over a new connection, get a complete response before the
+    /// first that does not.
     fn scrapes_answered(&self, scrapes: usize) -> usize {
         let scrape = || {
             let mut client = self.connect()?;
@@ -124,7 +125,7 @@ impl Setup {
         Samples::of(&mut self.connect().expect("a handshake"))
     }
 
-    /// Sends `SIGTERM` and gives the exit code, and how long it took.
+    /// Sends `SIGTERM`. Returns the exit code, and how long the exit took.
     #[track_caller]
     fn end(&mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
@@ -142,14 +143,14 @@ impl Setup {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are worth reading in the log of a passed run")]
-fn f01_a_log_that_nobody_reads_holds_up_neither_scrapes_nor_handshakes_nor_the_end() {
+fn f01_an_unread_log_delays_neither_scrapes_nor_handshakes_nor_the_exit() {
     for (kind, ends) in [("pipe", pipe()), ("socket", socket()), ("terminal", terminal())] {
         let mut setup = Setup::new(ends, &[]);
         let answered = setup.scrapes_answered(SCRAPES);
-        println!("F01, standard error is a {kind} that nobody reads: {answered} of {SCRAPES}");
+        println!("F01, standard error is an unread {kind}: {answered} of {SCRAPES}");
         assert_eq!(answered, SCRAPES, "{kind}");
         for _ in 0..STRANGERS {
-            // Each is worth a record, which is all that a stranger can cause.
+            // Each of these connections causes a record. A stranger can cause nothing else.
             let stranger = Client::connect(setup.address, setup.pki.stranger(BOTH_VERSIONS));
             let refused = stranger.and_then(|mut it| {
                 it.socket().set_read_timeout(Some(STUCK))?;
@@ -168,8 +169,8 @@ fn f01_a_log_that_nobody_reads_holds_up_neither_scrapes_nor_handshakes_nor_the_e
 }
 
 #[test]
-fn f01_dropped_records_are_counted_and_reported_once_somebody_reads() {
-    // With `-d` a connection is worth dozens of records.
+fn f01_dropped_records_are_counted_and_reported_when_the_reader_returns() {
+    // With `-d`, a connection causes dozens of records.
     let mut setup = Setup::new(pipe(), &["-d"]);
     let begun = Instant::now();
     while setup.samples().value(DROPPED) < 1000.0 {
@@ -194,16 +195,12 @@ fn f01_dropped_records_are_counted_and_reported_once_somebody_reads() {
     assert_eq!(reports.iter().sum::<u64>() as f64, counted);
     let is_record =
         |line: &String| serde_json::from_str::<Value>(line).is_ok_and(|it| it.is_object());
-    assert_eq!(
-        lines.iter().find(|line| !is_record(line)),
-        None,
-        "a record is whole or is not there"
-    );
+    assert_eq!(lines.iter().find(|line| !is_record(line)), None, "a record is complete or missing");
     assert!(lines.last().is_some_and(|line| line.contains("stopped")), "{:?}", lines.last());
 }
 
 #[test]
-fn f01_a_log_whose_reader_has_gone_costs_records_and_nothing_else() {
+fn f01_a_log_whose_reader_has_exited_costs_only_records() {
     let mut setup = Setup::new(pipe(), &[]);
     setup.log = BufReader::new(File::open("/dev/null").expect("Linux has one"));
     assert_eq!(setup.scrapes_answered(20), 20);
@@ -215,7 +212,7 @@ fn f01_a_log_whose_reader_has_gone_costs_records_and_nothing_else() {
 }
 
 #[test]
-fn f01_the_last_records_are_there_at_the_end() {
+fn f01_the_last_records_are_written_before_the_exit() {
     let mut setup = Setup::new(pipe(), &[]);
     assert_eq!(setup.scrapes_answered(20), 20);
     assert_eq!(setup.end().0, Some(0));
@@ -225,10 +222,10 @@ fn f01_the_last_records_are_there_at_the_end() {
     assert!(rest.lines().last().is_some_and(|line| line.contains("stopped")), "{rest}");
 }
 
-/// Nobody reads standard error, and it is full before the start. The certificate is not valid yet,
-/// which is told before the log has started.
+/// No program reads standard error, and it is full before the start. The certificate is not valid
+/// yet, which is reported before the logger starts.
 #[test]
-fn f01_a_start_that_waits_for_its_certificate_does_not_wait_for_a_reader_of_its_messages() {
+fn f01_a_start_that_waits_for_its_certificate_does_not_wait_for_a_reader() {
     let pki = Pki::new();
     pki.replace_server(1..10);
     let files = Files::new(&pki.config_ini(""), "");

@@ -1,4 +1,4 @@
-//! Starting, and refusing to.
+//! Successful and refused starts.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use crate::{
 
 /// C26.
 #[test]
-fn an_address_in_use_ends_it_with_a_message_that_names_the_address() {
+fn an_address_in_use_is_an_error_that_names_the_address() {
     let pki = Pki::new();
     let files = Files::new(&pki.config_ini(""), "");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -23,7 +23,7 @@ fn an_address_in_use_ends_it_with_a_message_that_names_the_address() {
 
 /// C26.
 #[test]
-fn an_address_of_another_host_ends_it_with_a_message_too() {
+fn an_address_of_another_host_is_an_error() {
     let pki = Pki::new();
     let files = Files::new(&pki.config_ini(""), "");
     let ended = run(["run", "--config", &files.config(), "--listen", "192.0.2.1:3333"]);
@@ -33,7 +33,7 @@ fn an_address_of_another_host_ends_it_with_a_message_too() {
 
 /// C26.
 #[test]
-fn a_port_that_takes_privileges_ends_it_with_a_message_too() {
+fn a_privileged_port_without_privileges_is_an_error() {
     if !privileges::takes_port_1() {
         return;
     }
@@ -46,7 +46,7 @@ fn a_port_that_takes_privileges_ends_it_with_a_message_too() {
 }
 
 #[test]
-fn a_wrong_configuration_starts_nothing_and_says_all_that_is_wrong() {
+fn a_wrong_configuration_starts_nothing_and_reports_all_mistakes() {
     let pki = Pki::new();
     let config = pki.config_ini("idel-timeout = 5\nmax-connections = 0\n");
     let files = Files::new(&config, "[e]\nenabled = yes\nport = 0\npath = metrics\n");
@@ -67,7 +67,7 @@ fn a_wrong_configuration_starts_nothing_and_says_all_that_is_wrong() {
 
 /// C03.
 #[test]
-fn without_an_enabled_exporter_it_starts_with_a_warning_and_lists_none() {
+fn without_an_enabled_exporter_the_start_succeeds_with_a_warning_and_the_list_is_empty() {
     let disabled = "[off]\nenabled = no\nport = 1\npath = /metrics\n";
     for exporters in ["", "# nothing\n; yet\n\n", disabled] {
         let proxy = Proxy::start(PLAIN_HTTP, exporters);
@@ -89,7 +89,7 @@ fn a_missing_configuration_is_named() {
 }
 
 #[test]
-fn a_command_line_that_makes_no_sense_ends_with_2() {
+fn an_invalid_command_line_exits_with_2() {
     for arguments in [
         &["serve"][..],
         &["run", "--no-such-flag"],
@@ -108,7 +108,7 @@ fn a_command_line_that_makes_no_sense_ends_with_2() {
 }
 
 #[test]
-fn plain_http_is_for_loopback_addresses_only() {
+fn plain_http_requires_a_loopback_address() {
     let files = Files::new(PLAIN_HTTP, "");
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let ended = run(["run", "--config", &files.config(), "--listen", address]);
@@ -123,7 +123,7 @@ fn plain_http_is_for_loopback_addresses_only() {
 }
 
 #[test]
-fn without_a_certificate_nothing_is_served_unless_plain_http_is_written_out() {
+fn without_a_certificate_nothing_is_served_unless_plain_http_is_configured() {
     for config in ["", "[default]\n", "[proxy]\ninsecure-plain-http = False\n"] {
         let files = Files::new(config, "");
         let ended = files.run();
@@ -133,7 +133,7 @@ fn without_a_certificate_nothing_is_served_unless_plain_http_is_written_out() {
 }
 
 #[test]
-fn enrolment_that_has_not_happened_is_explained() {
+fn missing_enrolment_is_explained() {
     let files = Files::new("[default]\ntry-autossl = True\nautossl-folder = .\n", "");
     let checked = files.check();
     assert_eq!(checked.code, Some(0), "{:#?}", checked.out);
@@ -143,7 +143,7 @@ fn enrolment_that_has_not_happened_is_explained() {
 }
 
 #[test]
-fn what_would_fail_once_enrolled_is_a_mistake_before() {
+fn a_file_that_would_fail_after_enrolment_is_an_error_before_it() {
     let config = "[default]\ntry-autossl = True\nautossl-folder = .\n";
     let files = Files::new(config, "");
     files.write("agent.key", "no key");
@@ -157,7 +157,7 @@ fn what_would_fail_once_enrolled_is_a_mistake_before() {
 }
 
 #[test]
-fn half_of_the_files_of_an_enrolled_agent_is_a_mistake() {
+fn an_incomplete_set_of_enrolment_files_is_a_mistake() {
     let pki = Pki::new();
     let config = "[default]\ntry-autossl = True\nautossl-folder = .\n";
     let files = Files::new(config, "");
@@ -171,7 +171,7 @@ fn half_of_the_files_of_an_enrolled_agent_is_a_mistake() {
 }
 
 #[test]
-fn the_files_of_an_enrolled_agent_are_used_as_they_are() {
+fn the_files_of_an_enrolled_agent_are_used() {
     let pki = Pki::new();
     let files = Files::new("[default]\ntry-autossl = True\nautossl-folder = .\n", "");
     for (from, to) in

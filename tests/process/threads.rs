@@ -1,4 +1,5 @@
-//! No thread to be had (F04): at the start that is an error, and later it costs one thing alone.
+//! The system refuses new threads (F04). At the start this is an error; later it fails only the
+//! operation that needs the thread.
 
 use std::{
     fs,
@@ -20,9 +21,9 @@ use crate::{
     },
 };
 
-/// Becomes the command it is given, as somebody whom the limit concerns: root may have any number
-/// of threads. It keeps the right to read all files.
-fn as_somebody(user: u32) -> Vec<String> {
+/// A command that executes the arguments that follow as a user to whom the limit applies. Root may
+/// have any number of threads. The user keeps the right to read all files.
+fn as_limited_user(user: u32) -> Vec<String> {
     if fs::metadata("/proc/self").is_ok_and(|process| process.uid() != 0) {
         return vec!["env".to_owned()];
     }
@@ -32,7 +33,7 @@ fn as_somebody(user: u32) -> Vec<String> {
         .into()
 }
 
-/// By the same somebody: root may lack the privilege to limit others.
+/// Sets the limit as the same user, because root may lack the privilege to set limits of others.
 fn set_limit(somebody: &[String], pid: u32, limit: &str) {
     let status = Command::new(&somebody[0])
         .args(&somebody[1..])
@@ -44,14 +45,14 @@ fn set_limit(somebody: &[String], pid: u32, limit: &str) {
 }
 
 #[test]
-fn f04_without_a_thread_the_start_ends_with_71_and_the_cause() {
+fn f04_if_a_thread_is_refused_at_the_start_the_process_exits_with_71_and_the_cause() {
     let pki = Pki::new();
     let files = crate::Files::new(&pki.config_ini("worker-threads = 2\n"), "");
     let config = files.config();
-    // The thread of the log, then the first worker, then the second.
+    // The limits refuse the logger's thread, the first worker, and the second worker.
     for limit in 1..=3 {
         let limit = format!("--nproc={limit}:{limit}");
-        let arguments = [limit, "--".to_owned()].into_iter().chain(as_somebody(54_321));
+        let arguments = [limit, "--".to_owned()].into_iter().chain(as_limited_user(54_321));
         let binary = binary().display().to_string();
         let run = [&binary, "run", "--config", &config, "--listen", "127.0.0.1:0"];
         let arguments: Vec<String> = arguments.chain(run.map(str::to_owned)).collect();
@@ -65,14 +66,14 @@ fn f04_without_a_thread_the_start_ends_with_71_and_the_cause() {
 }
 
 #[test]
-fn f04_without_a_thread_one_look_up_or_reload_fails_and_the_rest_goes_on() {
+fn f04_if_a_thread_is_refused_only_the_lookup_or_reload_fails() {
     let pki = Pki::new();
     let exporter = Exporter::start(|conversation| {
         conversation.read_request()?;
         conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n")
     });
     let named = "[named]\nenabled = True\nhost = exporter.invalid\nport = 1\npath = /m\n";
-    let somebody = as_somebody(54_322);
+    let somebody = as_limited_user(54_322);
     let mut command = Command::new(&somebody[0]);
     command.args(&somebody[1..]).stdin(Stdio::null());
     let mut proxy = Proxy::start_through(
@@ -116,25 +117,25 @@ fn f04_without_a_thread_one_look_up_or_reload_fails_and_the_rest_goes_on() {
     assert_eq!(scrape("e").0, 200);
     assert_eq!(connect().get("/-/healthy").head.status, 200);
 
-    // Without anybody's doing, what was not read is read.
+    // The next check of the files succeeds without any action by an operator.
     set_limit(&somebody, proxy.pid(), "4096");
     proxy.wait_for_log("a reload", |record| record["fields"]["message"] == "reloaded");
     assert_eq!(Samples::of(&mut asks).value(reloaded), 1.0);
     assert_eq!(scrape("named").0, 502);
     let looks = proxy.log_lines();
     let looks = looks.iter().filter(|line| line.contains("cannot check the files for changes"));
-    assert_eq!(looks.count(), 1, "one for all of them");
+    assert_eq!(looks.count(), 1, "one record for all failures");
     proxy.signal("TERM");
     assert_eq!(proxy.wait_exit().code(), Some(0));
 }
 
 #[test]
-fn f04_without_a_thread_the_check_of_a_password_fails_and_the_next_one_works() {
+fn f04_if_a_thread_is_refused_the_password_check_fails_and_the_next_one_succeeds() {
     let pki = Pki::new();
     let hash = bcrypt::hash("secret", 4).expect("a hash");
     let config =
         pki.config_ini("").replace("[default]\n", &format!("[default]\nauth = user:{hash}\n"));
-    let somebody = as_somebody(54_324);
+    let somebody = as_limited_user(54_324);
     let mut command = Command::new(&somebody[0]);
     command.args(&somebody[1..]).stdin(Stdio::null());
     let mut proxy = Proxy::start_through(command, &config, "", ANYWHERE);
@@ -162,11 +163,11 @@ fn f04_without_a_thread_the_check_of_a_password_fails_and_the_next_one_works() {
 }
 
 #[test]
-fn f04_the_demo_says_that_there_is_no_thread() {
+fn f04_the_demo_reports_a_refused_thread() {
     let arguments: Vec<String> = ["--nproc=1:1", "--"]
         .map(str::to_owned)
         .into_iter()
-        .chain(as_somebody(54_323))
+        .chain(as_limited_user(54_323))
         .chain([binary().display().to_string(), "demo".to_owned(), "--series=10".to_owned()])
         .collect();
     let child = Command::new("prlimit")

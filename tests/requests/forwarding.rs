@@ -58,7 +58,7 @@ fn what_the_scraper_accepts_and_is_called_goes_on() {
 
 /// H41.
 #[test]
-fn the_other_parameters_go_on_as_they_came() {
+fn other_parameters_are_passed_on_unchanged() {
     let setup = Setup::new();
     for (query, target) in [
         ("exporter=e&collect[]=cpu&collect[]=loadavg", "/metrics?collect[]=cpu&collect[]=loadavg"),

@@ -12,7 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use crate::{
     answers::Answer,
     deaths::{Death, ENDS, Moment, Reader, Tally},
-    stage::{Action, Stage, Then, assert_control, assert_cut, by_case, outcome, raw, target},
+    stage::{Action, Stage, Then, assert_control, assert_truncated, by_case, outcome, raw, target},
     support::{
         client::{Client, Response},
         exporter::{Conversation, Exporter, Framing, Gate},
@@ -201,7 +201,7 @@ fn u28_a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() 
             assert_eq!(response.body.bytes, 300_000);
             assert_eq!(stage.only_outcome(), "complete");
         } else {
-            assert_cut("no close_notify", &response.body.end);
+            assert_truncated("no close_notify", &response.body.end);
             assert_eq!(stage.only_outcome(), "exporter_cut_short");
         }
     }
@@ -260,7 +260,7 @@ fn u11_u12_u13_a_framed_body_that_is_cut_over_tls_is_never_whole() {
             let head = client.read_head().expect("a head");
             assert_eq!(head.status, 200, "{case}: {head:?}");
             gate.open();
-            assert_cut(&format!("case {case}, {version:?}"), &client.read_body(&head).end);
+            assert_truncated(&format!("case {case}, {version:?}"), &client.read_body(&head).end);
         }
         let records = stage.scrapes(words.len());
         let outcomes: Vec<&str> = records.iter().map(outcome).collect();
