@@ -243,8 +243,8 @@ fn d04_if_a_scraper_leaves_during_the_body_the_exporters_connection_is_closed() 
     for record in &scrapes[1..=gone] {
         assert_eq!(outcome(record), "scraper_gone", "{record}");
     }
-    let let_in = u32::try_from(gone + 2).expect("fewer");
-    assert_counted(&mut client, &Samples::default(), &scrapes, let_in);
+    let accepted = u32::try_from(gone + 2).expect("fewer");
+    assert_counted(&mut client, &Samples::default(), &scrapes, accepted);
     drop(client);
     stage.assert_at_rest(fds);
 }

@@ -16,7 +16,7 @@ use crate::{
         PATIENCE,
         client::Client,
         exporter::{Conversation, Exporter},
-        metrics::{LET_IN, Samples},
+        metrics::{ACCEPTED, Samples},
         pki::{BOTH_VERSIONS, Pki, write_private},
         proxy::Proxy,
     },
@@ -254,7 +254,7 @@ fn assert_counted(proxy: &Proxy, pki: &Pki) {
     }
     let samples = Samples::with(&mut connect(proxy, pki, 0), PASSWORD);
     let mut events = samples.events_since(&Samples::default());
-    events.remove(LET_IN);
+    events.remove(ACCEPTED);
     assert_eq!(events, expected.iter().map(|(event, moved)| (event.as_str(), *moved)).collect());
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{
     client::{Client, Cut, End, Response},
     exporter::{Conversation, Exporter, Script},
-    metrics::{LET_IN, Samples},
+    metrics::{ACCEPTED, Samples},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
@@ -225,7 +225,7 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     assert_control(&mut client, "x");
     let before = Samples::of(&mut client);
     let (at_rest, rss) = (stage.proxy.open_fds(), stage.proxy.rss_kib());
-    let mut let_in = 0;
+    let mut accepted = 0;
 
     for (case, (story, expected)) in stories.iter().enumerate() {
         client.send_get(&target("x", case)).expect("the connection is open");
@@ -233,7 +233,7 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
         assert_expected(story, &response, expected);
         if matches!(expected, Expected::Aborted(_)) {
             client = stage.client();
-            let_in += 1;
+            accepted += 1;
         }
     }
     assert_control(&mut client, "x");
@@ -243,7 +243,7 @@ pub(crate) fn run(keys: &str, cases: Vec<Case>) -> Stage {
     for (record, (story, expected)) in records[1..].iter().zip(&stories) {
         assert_eq!(outcome(record), expected.outcome(), "{story}: {record}");
     }
-    assert_counted(&mut client, &before, &records[1..], let_in);
+    assert_counted(&mut client, &before, &records[1..], accepted);
     assert_eq!(stage.exporter.connections(), stories.len() + 2, "one connection a scrape");
     stage.assert_at_rest(at_rest);
     let grown = stage.proxy.rss_kib().saturating_sub(rss);
@@ -258,14 +258,14 @@ pub(crate) fn assert_counted(
     client: &mut Client,
     before: &Samples,
     records: &[Value],
-    let_in: u32,
+    accepted: u32,
 ) {
     let series = records.iter().map(|record| {
         let (exporter, outcome) = (&record["exporter"], &record["outcome"]);
         format!("scrapegate_scrapes_total{{exporter={exporter},outcome={outcome}}}")
     });
     let mut expected = BTreeMap::new();
-    for event in series.chain((0..let_in).map(|_| LET_IN.to_owned())) {
+    for event in series.chain((0..accepted).map(|_| ACCEPTED.to_owned())) {
         *expected.entry(event).or_insert(0.0) += 1.0;
     }
     let samples = Samples::of(client);

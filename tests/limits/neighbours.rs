@@ -201,8 +201,8 @@ fn f27_closed_connections_in_the_backlog_leave_room_for_others_and_cost_no_hands
     assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);
     let scrape = "scrapegate_scrapes_total{exporter=\"e\",outcome=\"complete\"}";
     let lost = "scrapegate_tls_handshakes_total{result=\"connection_lost\"}";
-    let let_in = "scrapegate_tls_handshakes_total{result=\"ok\"}";
-    let expected = [(scrape, 1.0), (lost, f64::from(count)), (let_in, 1.0)].into();
+    let accepted = "scrapegate_tls_handshakes_total{result=\"ok\"}";
+    let expected = [(scrape, 1.0), (lost, f64::from(count)), (accepted, 1.0)].into();
     Samples::wait_for(&mut observer, "", "counted once", |samples| {
         samples.events_since(&before) == expected
     });

@@ -15,7 +15,7 @@ use crate::{
         body::Body,
         client::Client,
         exporter::{Conversation, Framing},
-        metrics::{self, LET_IN},
+        metrics::{self, ACCEPTED},
         pki::Pki,
     },
 };
@@ -107,7 +107,7 @@ fn a_request_that_is_not_a_scrape_moves_at_most_one_counter() {
     }
     let samples = setup.samples();
     let events = samples.events_since(&before);
-    assert!(events.keys().all(|series| *series == LET_IN), "{events:?}");
+    assert!(events.keys().all(|series| *series == ACCEPTED), "{events:?}");
 }
 
 #[test]

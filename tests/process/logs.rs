@@ -72,7 +72,7 @@ impl Setup {
             + &tls.section("misnamed");
         let config = pki.config_ini("").replace("= json", &format!("= {format}"));
         let config = config.replacen("[default]\n", "[default]\nauth = user:the-password\n", 1);
-        let proxy = Proxy::start_talkative(&config, &exporters);
+        let proxy = Proxy::start_with_debug_log(&config, &exporters);
         Self { pki, proxy, _exporter: exporter, _tls: tls }
     }
 

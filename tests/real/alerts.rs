@@ -1,6 +1,6 @@
-//! The shipped alerts: none fires on a healthy host that was set up as `sd` prints it, and each
-//! fires on its fault. promtool judges each with its times; a real Prometheus judges those whose
-//! fault a test can bring about, with times that are short enough to wait for.
+//! The shipped alerts: none fires on a healthy host that was set up with the output of `sd`, and
+//! each fires on its fault. promtool evaluates all alerts with their real times. A real Prometheus
+//! evaluates those whose fault a test can cause, with shorter times.
 
 use std::{
     collections::BTreeSet,
@@ -72,8 +72,8 @@ fn metrics(expression: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// A case in which the alert is quiet has the metrics that the alert is about: without them every
-/// alert is quiet.
+/// The input of a quiet case must contain the metrics of its alert. Without them, every alert is
+/// quiet.
 #[test]
 fn f35_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet() {
     let alerts = alerts();
@@ -108,8 +108,8 @@ fn f35_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet() {
     }
 }
 
-/// The rules with times that a test can wait for.
-fn hasty_rules() -> String {
+/// The rules with shorter times, so that a test can wait for an alert.
+fn rules_with_short_times() -> String {
     let mut rules = fs::read_to_string(packaging(RULES)).expect("a file");
     for time in ["5m", "10m", "15m", "1h"] {
         rules = rules.replace(&format!("for: {time}\n"), "for: 0s\n");
@@ -122,14 +122,14 @@ fn hasty_rules() -> String {
 }
 
 /// A healthy host: node_exporter and a second exporter, the proxy in front of them, and Prometheus
-/// with what `sd` prints and with the rules.
+/// with the rules and the output of `sd`.
 struct Host {
     site: Site,
     sections: String,
     node_exporter: Option<Daemon>,
-    /// From when on the second exporter cuts its answers short.
+    /// While true, the second exporter truncates its responses.
     is_cut: Arc<AtomicBool>,
-    /// From when on it does not answer any more.
+    /// While true, the second exporter does not answer.
     is_stuck: Arc<AtomicBool>,
     _exporter: Exporter,
     prometheus: Daemon,
@@ -188,7 +188,7 @@ impl Host {
         }
     }
 
-    /// Has `cause` happen until the alert fires.
+    /// Repeats `cause` until the alert fires.
     #[track_caller]
     fn fires(&self, alert: &str, mut cause: impl FnMut(&Self)) {
         wait_for(alert, || {
@@ -199,9 +199,9 @@ impl Host {
     }
 }
 
-/// Prometheus with these `scrape_configs` and the rules; it looks at everything once a second.
+/// Prometheus with these `scrape_configs` and the rules. All its intervals are one second.
 fn prometheus(site: &Site, scrape_configs: &str) -> Daemon {
-    let rules = site.write("rules.yml", &hasty_rules());
+    let rules = site.write("rules.yml", &rules_with_short_times());
     Daemon::prometheus(&format!(
         "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
          rule_files: ['{}']\n{scrape_configs}",
@@ -220,7 +220,7 @@ fn firing(prometheus: &Daemon) -> BTreeSet<String> {
         .collect()
 }
 
-/// How many samples of the proxy's own metrics there are.
+/// The number of samples of the proxy's own metrics.
 fn own_samples(prometheus: &Daemon) -> u64 {
     let count = query(prometheus, "count_over_time(scrapegate_connections[10m])");
     count[0]["value"][1].as_str().and_then(|it| it.parse().ok()).unwrap_or_default()
@@ -235,7 +235,8 @@ fn f35_no_alert_fires_on_a_healthy_host_and_each_fires_on_its_fault() {
         let count = own_samples(&host.prometheus);
         if count >= begun + 12 { Ok(()) } else { Err(count.into()) }
     });
-    // Also none that fired for a moment. Before the first scrape one may.
+    // No alert may have fired for a moment either. One may do so before the first scrape, which is
+    // why this looks at the last 8 s only.
     let fired = query(&host.prometheus, "count_over_time(ALERTS[8s])");
     assert_eq!(fired, serde_json::json!([]), "{fired:#}");
 
@@ -262,14 +263,15 @@ fn f35_no_alert_fires_on_a_healthy_host_and_each_fires_on_its_fault() {
     };
     host.fires("ScrapegateTooManyScrapes", |it| {
         let clients: Vec<Client> = (0..4).map(|_| ask(it)).collect();
-        // The proxy refuses what does not fit before it is left.
+        // Gives the proxy time to refuse the excess scrapes before the clients leave. If it is too
+        // short, `fires` repeats the cause.
         thread::sleep(Duration::from_millis(100));
         drop(clients);
     });
     host.fires("ScrapegateScraperTooSlow", |it| drop(ask(it)));
     host.is_stuck.store(false, Ordering::SeqCst);
 
-    // Not before a minute does Prometheus ask the proxy for its exporters again.
+    // Prometheus asks the proxy for its exporters only once a minute.
     let section = "\n[new]\nenabled = True\nhost = 127.0.0.1\nport = 9\npath = /metrics\n\
                    interval = 1\n";
     host.site.write(EXPORTERS, &format!("{}{section}", host.sections));
@@ -293,7 +295,7 @@ fn f35_no_alert_fires_on_a_healthy_host_and_each_fires_on_its_fault() {
 }
 
 #[test]
-fn f35_connections_beyond_those_of_one_address_make_an_alert_fire() {
+fn f35_too_many_connections_of_one_address_fire_an_alert() {
     let exporter = Daemon::node_exporter();
     let site = Site::with_proxy_keys(
         "max-connections-per-ip = 8\n",
@@ -317,9 +319,9 @@ fn f35_connections_beyond_those_of_one_address_make_an_alert_fire() {
     });
 }
 
-/// What `sd` printed before it printed the proxy's own job.
+/// The output of `sd` from before it had a job for the proxy itself.
 #[test]
-fn f35_an_alert_fires_when_the_proxys_own_job_is_missing() {
+fn f35_an_alert_fires_if_the_proxys_own_job_is_missing() {
     let site = Site::new("");
     let printed = site.sd(&["--format", "scrape_config"]);
     let (exporters, _) = printed.split_once("\n  # scrapegate's own metrics").expect("its own job");

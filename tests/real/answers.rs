@@ -1,7 +1,8 @@
-//! Answers as bytes, given to curl and to Prometheus by the exporter itself and through the proxy.
+//! Responses as bytes, which curl and Prometheus get from the exporter directly and through the
+//! proxy.
 //!
-//! What both take whole from the exporter, both take whole through the proxy, but for the
-//! exceptions that are named. What is cut is never whole through the proxy.
+//! What both accept from the exporter, both accept through the proxy, except for the listed
+//! exceptions. A truncated response is never complete through the proxy.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +15,16 @@ use crate::{
     },
 };
 
-/// What is wanted of an answer.
+/// The expectation for a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
-    /// Whole through the proxy if curl and Prometheus take it whole from the exporter.
+    /// Complete through the proxy if curl and Prometheus accept it from the exporter.
     AsDirect,
-    /// Whole through the proxy, and from the exporter.
+    /// Complete from the exporter and through the proxy.
     Whole,
-    /// Refused or aborted by the proxy, whatever the two take.
+    /// Refused or aborted by the proxy, whatever curl and Prometheus accept.
     Exception,
-    /// The exporter broke off: never whole through the proxy.
+    /// Truncated by the exporter: never complete through the proxy.
     Cut,
 }
 use Wanted::{AsDirect, Cut, Exception, Whole};
@@ -38,7 +39,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\n";
 const TEXT: &str = "Content-Type: text/plain; version=0.0.4\r\n";
 const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
 
-/// Status lines, with a sound rest.
+/// Status lines, each followed by a valid response.
 const STATUS_LINES: [(Wanted, &str); 24] = [
     (Whole, "HTTP/1.1 200 OK\r\n"),
     (Whole, "HTTP/1.1 200 \r\n"),
@@ -61,14 +62,14 @@ const STATUS_LINES: [(Wanted, &str); 24] = [
     (AsDirect, "http/1.1 200 OK\r\n"),
     (AsDirect, "HTTP/2 200 OK\r\n"),
     (AsDirect, "\r\nHTTP/1.1 200 OK\r\n"),
-    // A version that is not spoken on this connection.
+    // A version that this connection cannot use.
     (Exception, "HTTP/2.0 200 OK\r\n"),
     // Control characters.
     (Exception, "HTTP/1.1 200 O\u{1}K\r\n"),
     (Exception, "HTTP/1.1 200 O\rK\r\n"),
 ];
 
-/// Header lines, before a sound `Content-Length`.
+/// Header lines, followed by a valid `Content-Length`.
 const HEADERS: [(Wanted, &str); 31] = [
     (Whole, "Content-Type: text/plain\r\nX:y\r\nY:\r\n"),
     (Whole, "Content-Type : text/plain\r\n"),
@@ -92,7 +93,7 @@ const HEADERS: [(Wanted, &str); 31] = [
     (AsDirect, "Transfer-Encoding: identity\r\n"),
     (AsDirect, "Transfer-Encoding:\r\n"),
     (AsDirect, "Content-Encoding: gzip\r\n"),
-    // Receivers disagree about how long the body is.
+    // Receivers interpret the body length differently.
     (Exception, "Content-Length : 4\r\n"),
     (Exception, "Content-Length: 4\r\n \r\n"),
     (Exception, "Content -Length: 3\r\n"),
@@ -100,13 +101,13 @@ const HEADERS: [(Wanted, &str); 31] = [
     // Control characters.
     (Exception, "X: a\u{1}b\r\n"),
     (Exception, "X: a\rb\r\n"),
-    // Names that are none.
+    // Invalid names.
     (Exception, ": y\r\n"),
     (Exception, "X(y): 1\r\n"),
     (Exception, "X\u{e9}: y\r\n"),
 ];
 
-/// Framing headers and the body behind the head.
+/// Framing headers, each with the body that follows the head.
 const FRAMED: [(Wanted, &str, &str); 36] = [
     (Whole, "Content-Length: 04\r\n", "a 1\n"),
     (Whole, "Content-Length:\t 4 \r\n", "a 1\n"),
@@ -128,7 +129,7 @@ const FRAMED: [(Wanted, &str, &str); 36] = [
     (AsDirect, "Transfer-Encoding: chunked,\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
     (AsDirect, "Transfer-Encoding: gzip, chunked\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
     (AsDirect, "Transfer-Encoding : chunked\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
-    // curl takes the framing for the body, Prometheus does not.
+    // curl treats the framing as the body; Prometheus does not.
     (Exception, "Transfer-Encoding:\r\n chunked\r\n", "4\r\na 1\n\r\n0\r\n\r\n"),
     (AsDirect, CHUNKED, "4\r\na 1\n\n0\r\n\r\n"),
     (AsDirect, CHUNKED, "4\r\na 1\n\r\n0\r\n\n"),
@@ -141,9 +142,9 @@ const FRAMED: [(Wanted, &str, &str); 36] = [
     (Cut, CHUNKED, "4\r\na 1\n\r\n"),
     (Cut, CHUNKED, "4\r\na 1\n"),
     (Cut, CHUNKED, "4;a=b"),
-    // It may be `a 12`: see `integrity`.
+    // The value may be `a 12`: see `integrity`.
     (Cut, "", "a 1"),
-    // Newer versions of Prometheus refuse these two as well.
+    // Newer versions of Prometheus refuse these two responses as well.
     (Exception, CHUNKED, "4\na 1\n\r\n0\r\n\r\n"),
     (Exception, CHUNKED, "4;a\rb\r\na 1\n\r\n0\r\n\r\n"),
     // A control character.
@@ -151,7 +152,7 @@ const FRAMED: [(Wanted, &str, &str); 36] = [
 ];
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
-/// Bodies of OpenMetrics, each in three framings.
+/// OpenMetrics bodies, each sent with three kinds of framing.
 const ENDINGS: [(Wanted, &str); 10] = [
     (Whole, "a 1\n# EOF\n"),
     (Whole, "a 1\n# EOF"),
@@ -168,7 +169,7 @@ const ENDINGS: [(Wanted, &str); 10] = [
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |wanted, name: &str, answer: String| {
-        // Latin-1, so that a character is a byte.
+        // Latin-1, so that each character is one byte.
         let answer = answer.chars().map(|it| it as u8).collect();
         cases.push(Case { name: name.escape_debug().to_string(), answer, wanted });
     };
@@ -210,7 +211,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// What curl got: the body if the transfer was whole and the status 200.
+/// The body that curl received, if the transfer was complete and the status was 200.
 fn curled(arguments: &[String]) -> Option<Vec<u8>> {
     let flags = ["--http1.1", "--write-out", "%{stderr}status %{http_code}"].map(str::to_owned);
     let output = curl(flags.iter().chain(arguments));
@@ -218,7 +219,7 @@ fn curled(arguments: &[String]) -> Option<Vec<u8>> {
     (output.status.success() && is_200).then_some(output.stdout)
 }
 
-/// The health of each case as Prometheus sees it, once it has scraped all of them.
+/// The health of each case in Prometheus, after all of them have been scraped.
 fn healths(prometheus: &Daemon, job: &str, count: usize) -> BTreeMap<usize, bool> {
     let mut healths = BTreeMap::new();
     wait_for("all cases", || {
@@ -245,7 +246,8 @@ fn job(name: &str, settings: &str, target: &str, cases: usize) -> String {
 }
 
 #[test]
-fn f21_what_curl_and_prometheus_take_whole_is_whole_through_the_proxy_and_what_is_cut_never_is() {
+fn f21_responses_that_curl_and_prometheus_accept_are_complete_through_the_proxy_and_truncated_ones_never()
+ {
     let cases = cases();
     let answers: Vec<_> = cases.iter().map(|case| case.answer.clone()).collect();
     let exporter = Exporter::start(move |it: &mut Conversation| {
@@ -286,7 +288,8 @@ fn f21_what_curl_and_prometheus_take_whole_is_whole_through_the_proxy_and_what_i
             AsDirect => !is_whole_directly || is_whole,
             Cut | Exception => proxied.is_none() && !proxied_ups[&number],
         };
-        // What the proxy passes on as whole is what curl has from the exporter.
+        // If the proxy passes a response on as complete, curl gets the same bytes from the
+        // exporter.
         if !is_right || proxied.is_some() && proxied != direct {
             wrong.push(format!(
                 "{:?} {}: direct {} {}, through the proxy {} {}",

@@ -1,5 +1,5 @@
-//! Certificates by the shortest recipes that people find, between the proxy, curl, openssl and
-//! node_exporter. `weak_clients` has those with weak keys and signatures.
+//! Certificates made with the shortest recipes that people find, used between the proxy, curl,
+//! openssl and node_exporter. `weak_clients` tests weak keys and signatures.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ struct Site {
     folder: TempDir,
 }
 
-/// `openssl req -x509` as everybody writes it.
+/// The usual `openssl req -x509` recipe.
 const SELF_SIGNED: &str = "req -x509 -newkey rsa:2048 -nodes -days 30";
 
 impl Site {
@@ -37,7 +37,7 @@ impl Site {
         openssl(self.folder.path(), words);
     }
 
-    /// A key and a certificate of X.509 version 1: by the `ca` of this name, or by its own key.
+    /// A key and an X.509 version 1 certificate, signed by the CA `ca` or by its own key.
     fn version1(&self, name: &str, subject: &str, ca: Option<&str>) {
         self.openssl(&format!(
             "req -new -newkey rsa:2048 -nodes -subj /CN={subject} -keyout {name}.key -out {name}.csr"
@@ -62,7 +62,7 @@ impl Site {
         self.folder.path().join(file)
     }
 
-    /// A proxy with the server pair and the CA of these names.
+    /// A proxy with the server pair and the client CA of these names.
     fn proxy(&self, server: &str, ca: &str, keys: &str, exporters: &str) -> Proxy {
         for entry in fs::read_dir(self.folder.path()).expect("the folder") {
             let path = entry.expect("an entry").path();
@@ -80,7 +80,7 @@ impl Site {
         )
     }
 
-    /// What curl gets, and how it ends.
+    /// Runs curl; returns its output and exit status.
     fn curl(&self, proxy: &Proxy, version: &[&str], client: &str, ca: &str) -> String {
         let port = proxy.address().port();
         let mut words: Vec<String> = version.iter().copied().map(String::from).collect();
@@ -95,7 +95,8 @@ impl Site {
             + &String::from_utf8_lossy(&output.stderr)
     }
 
-    /// `scrapegate get node` with these words; whether it ended well, and what it said.
+    /// Runs `scrapegate get node` with these options. Returns whether it succeeded, and its
+    /// messages.
     fn get(&self, proxy: &Proxy, words: &str) -> (bool, String) {
         let output = Command::new(binary())
             .args(["get", "node", "--url"])
@@ -112,7 +113,7 @@ impl Site {
 
 const VERSIONS: [&[&str]; 2] = [&["--tlsv1.2", "--tls-max", "1.2"], &["--tlsv1.3"]];
 
-/// node_exporter with this pair of `site`, on a free port.
+/// node_exporter with this certificate pair of `site`, on a free port.
 fn node_exporter(site: &Site, pair: &str) -> (Daemon, u16) {
     let at = site.folder.path().display();
     let web =
@@ -143,7 +144,7 @@ fn f08_node_exporter_with_its_self_signed_certificate_in_ca_file_is_scraped() {
         + &https("wrong-name", port, &format!("{ca}server-name = elsewhere\n"));
     let proxy = site.proxy("own", "own", "", &exporters);
     for version in VERSIONS {
-        // The same certificate is the proxy's, the clients' and the exporter's.
+        // The proxy, the clients and the exporter all use the same certificate.
         let answer = site.curl(&proxy, version, "own", "own");
         assert!(answer.ends_with("200"), "{answer}");
         assert!(answer.contains("\nnode_exporter_build_info{"), "{answer}");
@@ -188,7 +189,8 @@ fn f09_version_1_works_as_ca_server_exporter_and_client() {
         let answer = site.curl(&proxy, version, "stranger", "ca");
         assert!(answer.contains("unknown ca"), "{answer}");
     }
-    // `get` is a client of its own: with the CA, without any, and with the wrong one.
+    // `get` is a separate TLS client: it is run with the right CA, with no CA check, and with the
+    // wrong CA.
     let shown = "--cert client.pem --key client.key";
     let wrong = format!("{shown} --cacert other.pem");
     for (words, expected) in [
@@ -221,7 +223,7 @@ fn f09_version_1_is_refused_where_openssl_refuses_it() {
     let sign = "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -set_serial 8";
     site.openssl(&format!("{sign} -days -1 -out expired.pem"));
     fs::copy(site.path("client.key"), site.path("expired.key")).expect("copied");
-    // A list by `openssl ca`, with the serial number of one of them.
+    // A CRL made by `openssl ca`, which lists the serial number of one certificate.
     fs::write(
         site.path("ca.cnf"),
         "[ca]\ndefault_ca = a\n[a]\ndatabase = index.txt\ndefault_md = sha256\n\
@@ -290,8 +292,8 @@ fn f09_openssl_serves_version_1_to_the_proxy_in_both_versions() {
         let file = |name| site.path(name).display().to_string();
         let words = ["--insecure", "--cert", &file("ca.pem"), "--key", &file("ca.key"), &url];
         let answer = curl(words);
-        // Its page ends with the connection; whatever becomes of that, the handshake was good, since the
-        // first byte of an answer came.
+        // `openssl s_server` sends a close-delimited page. Whatever the result of the scrape is,
+        // the first byte of a response shows that the handshake succeeded.
         let record = proxy.wait_for_scrape("node");
         assert!(record["first_byte_seconds"].is_number(), "{record} {answer:?}");
         let _ = server.kill();

@@ -1,4 +1,5 @@
-//! A wall clock that jumps, by libfaketime: deadlines do not follow it, certificates do.
+//! The wall clock jumps, by means of libfaketime. Deadlines do not follow it; certificate validity
+//! does.
 
 use std::{
     fs,
@@ -20,8 +21,8 @@ use crate::support::{
 const TIMEOUT: Duration = Duration::from_secs(1);
 const HOUR: i64 = 3600;
 
-/// A proxy whose wall clock is ahead of the real one by what a file says, and an exporter that
-/// answers at once or, asked for `late`, never.
+/// A proxy whose wall clock is ahead of the real time by the offset in a file, and an exporter that
+/// answers at once, or never if the request contains `late`.
 struct Setup {
     proxy: Proxy,
     offset: PathBuf,
@@ -65,26 +66,26 @@ impl Setup {
     }
 }
 
-/// At once, lest half a number is read.
+/// Replaces the file atomically, because a partial number must not be read.
 fn set(file: &Path, offset: i64) {
     let next = file.with_extension("next");
     fs::write(&next, format!("{offset:+}\n")).expect("written");
     fs::rename(next, file).expect("renamed");
 }
 
-/// How far a clock that shows this many seconds since 1970 is ahead.
+/// The offset of a clock that shows this many seconds since 1970.
 fn ahead(shown: i64) -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     shown - i64::try_from(now.as_secs()).expect("some time yet")
 }
 
-/// A month after the start of 1970, and the middle of 2040.
+/// January 31, 1970, and the middle of 2040.
 const IN_1970: i64 = 30 * 24 * HOUR;
 const IN_2040: i64 = 2_223_000_000;
 
 /// P11
 #[test]
-fn deadlines_take_no_notice_of_a_clock_that_jumps() {
+fn deadlines_ignore_jumps_of_the_wall_clock() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, 0);
     let mut client = setup.connect(&pki).expect("a handshake");
@@ -103,12 +104,13 @@ fn deadlines_take_no_notice_of_a_clock_that_jumps() {
 
 /// P11
 #[test]
-fn certificates_are_judged_by_the_clock_that_the_host_shows() {
+fn certificates_are_checked_against_the_hosts_wall_clock() {
     let pki = Pki::new();
     for (offset, is_valid) in
         [(HOUR, true), (-HOUR, true), (ahead(IN_2040), true), (ahead(IN_1970), false)]
     {
-        // In 1970 its own certificate is not valid yet, and it would not start.
+        // In 1970 the server certificate is not valid yet, so the proxy would not start with this
+        // clock.
         let setup = Setup::new(&pki, if is_valid { offset } else { 0 });
         set(&setup.offset, offset);
         let mut client = setup.connect(&pki);
@@ -122,7 +124,7 @@ fn certificates_are_judged_by_the_clock_that_the_host_shows() {
 
 /// P11, T37
 #[test]
-fn a_clock_that_jumps_over_the_end_of_a_certificate_ends_its_connection() {
+fn a_clock_jump_past_a_certificates_expiry_closes_its_connection() {
     let pki = Pki::new();
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new([]).expect("no names to refuse");
@@ -141,7 +143,7 @@ fn a_clock_that_jumps_over_the_end_of_a_certificate_ends_its_connection() {
         set(&setup.offset, HOUR);
         let begun = Instant::now();
         assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
-        // It looks once a second.
+        // The proxy checks once a second.
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
         assert_eq!(kept.get("/prometheus?exporter=e").head.status, 200);
     }

@@ -1,4 +1,4 @@
-//! The real exporters and the real Prometheus as child processes on free loopback ports.
+//! Real exporters and a real Prometheus as child processes on free loopback ports.
 
 use std::{
     fs,
@@ -14,15 +14,15 @@ use tempfile::TempDir;
 
 use crate::support::{PATIENCE, log::LineLog};
 
-/// How often Prometheus is asked whether it has seen what is to come. It scrapes once a second.
+/// The interval at which Prometheus is polled. It scrapes once a second.
 const POLL: Duration = Duration::from_millis(200);
 
-/// A running daemon. Dropping it kills it.
+/// A running daemon, which is killed when this is dropped.
 pub(crate) struct Daemon {
     child: Child,
     address: SocketAddr,
     log: LineLog,
-    /// Its data, for as long as it runs.
+    /// The daemon's data folder, which is deleted with this.
     _folder: Option<TempDir>,
 }
 
@@ -32,12 +32,12 @@ impl Daemon {
         Self::node_exporter_on("127.0.0.1:0")
     }
 
-    /// node_exporter on a port that another one had before.
+    /// node_exporter on a port that another instance used before.
     pub(crate) fn node_exporter_on(listen: &str) -> Self {
         Self::start(
             Command::new("prometheus-node-exporter")
                 .arg(format!("--web.listen-address={listen}"))
-                // Collectors that ask the system bus or run for long are not what is tested.
+                // Collectors that query the system bus or take long are irrelevant for these tests.
                 .args(["--no-collector.systemd", "--no-collector.filesystem"]),
             None,
         )
@@ -53,7 +53,7 @@ impl Daemon {
         )
     }
 
-    /// mysqld_exporter without a database: it answers all the same, with `mysql_up 0`.
+    /// mysqld_exporter without a database. It still answers, with `mysql_up 0`.
     pub(crate) fn mysqld_exporter() -> Self {
         Self::start(
             Command::new("prometheus-mysqld-exporter")
@@ -63,7 +63,7 @@ impl Daemon {
         )
     }
 
-    /// Prometheus with `config` and a data folder of its own, ready for requests.
+    /// Prometheus with `config` and its own data folder, ready for requests.
     pub(crate) fn prometheus(config: &str) -> Self {
         let folder = TempDir::with_prefix("scrapegate-prometheus-").expect("a temporary folder");
         let file = folder.path().join("prometheus.yml");
@@ -80,15 +80,15 @@ impl Daemon {
         prometheus
     }
 
-    /// Where it listens.
+    /// The address on which the daemon listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The `data` of an answer of Prometheus' API; `parameters` are curl's.
+    /// The `data` of a response of Prometheus' API; `parameters` are passed to curl.
     ///
     /// # Panics
-    /// When it is no success.
+    /// If the response is not a success.
     pub(crate) fn api(&self, path: &str, parameters: &[&str]) -> Value {
         let url = format!("http://{}/api/v1/{path}", self.address);
         let output = curl([&["--get", &url], parameters].concat());
@@ -98,13 +98,13 @@ impl Daemon {
         answer["data"].take()
     }
 
-    /// Kills it and waits until it is gone, and its port free.
+    /// Kills the daemon and waits until it has exited and its port is free.
     pub(crate) fn stop(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("the child is ours");
     }
 
-    /// All of them tell their port with the same words, those of Prometheus' exporter toolkit.
+    /// All these daemons log their port in the same way, that of Prometheus' exporter toolkit.
     fn start(command: &mut Command, folder: Option<TempDir>) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
@@ -124,7 +124,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Failures mean that it has exited already.
+        // These calls fail if the daemon has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -134,10 +134,10 @@ fn flag(name: &str, path: &Path) -> String {
     format!("{name}={}", path.display())
 }
 
-/// Asks again and again until `look` has found what it waits for.
+/// Polls until `look` succeeds.
 ///
 /// # Panics
-/// With what it saw last, when that never comes.
+/// With the last value that `look` saw, after [`PATIENCE`].
 #[track_caller]
 pub(crate) fn wait_for(what: &str, mut look: impl FnMut() -> Result<(), Value>) {
     let deadline = Instant::now() + PATIENCE;
@@ -147,7 +147,7 @@ pub(crate) fn wait_for(what: &str, mut look: impl FnMut() -> Result<(), Value>) 
     }
 }
 
-/// Runs curl with `args`, silent but for its errors.
+/// Runs curl with `args`. It prints only the response and errors.
 pub(crate) fn curl<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     Command::new("curl")
         .args(["--silent", "--show-error", "--max-time", "30"])

@@ -1,4 +1,4 @@
-//! Prometheus finds the exporters by itself, with what `scrapegate sd` prints for it.
+//! Prometheus discovers the exporters with the configuration that `scrapegate sd` prints.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) const EXPORTERS: &str = "prometheus_exporters.ini";
 
-/// A proxy, and what its `sd` prints.
+/// A proxy, and the output of `sd` for it.
 pub(crate) struct Site {
     pub(crate) pki: Pki,
     pub(crate) proxy: Proxy,
@@ -26,7 +26,7 @@ impl Site {
         Self::with_proxy_keys("", exporters)
     }
 
-    /// The same with these lines in `[proxy]`.
+    /// With these lines in `[proxy]`.
     pub(crate) fn with_proxy_keys(keys: &str, exporters: &str) -> Self {
         let pki = Pki::new();
         let config = pki.config_ini(&format!("advertise = 127.0.0.1\n{keys}"));
@@ -34,7 +34,7 @@ impl Site {
         Self { pki, proxy }
     }
 
-    /// Runs `sd`; the paths that it proposes are replaced by those of the files there are.
+    /// Runs `sd` and replaces the placeholder paths in its output by those of the test's files.
     pub(crate) fn sd(&self, arguments: &[&str]) -> String {
         let printed = Command::new(binary())
             .arg("sd")
@@ -103,16 +103,16 @@ fn promtool(arguments: &[&str], file: &Path, more: &[&str]) -> String {
 }
 
 #[test]
-fn prometheus_follows_a_reload_and_keeps_its_targets_when_the_files_have_mistakes() {
+fn prometheus_follows_a_reload_and_keeps_its_targets_if_the_files_have_mistakes() {
     let exporter = Daemon::node_exporter();
     let before = section("fast", &exporter, "1", "0.9") + &section("slow", &exporter, "2.5", "2");
     let site = Site::new(&before);
     let config = site.sd(&["--format", "scrape_config"]);
-    // A minute is too long for a test.
+    // The default of one minute is too long for a test.
     let (above, below) = config.split_once("/prometheus/sd\"\n").expect("a URL");
     let config = format!("{above}/prometheus/sd\"\n        refresh_interval: 1s\n{below}");
     let prometheus = Daemon::prometheus(&config);
-    // The proxy's own job has the interval of Prometheus, which is a minute.
+    // The job for the proxy itself uses the global interval of Prometheus, which is one minute.
     let own = "scrapegate 1m 10s up";
     let two = ["fast 1s 900ms up", own, "slow 2500ms 2s up"];
     wait_for_targets(&prometheus, &two);
@@ -137,7 +137,7 @@ fn prometheus_follows_a_reload_and_keeps_its_targets_when_the_files_have_mistake
 }
 
 #[test]
-fn promtool_accepts_what_sd_prints_and_finds_the_exporters_with_it() {
+fn promtool_accepts_the_output_of_sd_and_finds_the_exporters_with_it() {
     let exporter = Daemon::node_exporter();
     let site = Site::new(&(section("a \"b\" \u{e4}", &exporter, "30", "1.5")));
     for more in [&[][..], &["--static"]] {

@@ -1,5 +1,5 @@
-//! An openITCOCKPIT server enrols a host, and renews its certificate: the calls by curl, the
-//! signatures by openssl.
+//! An openITCOCKPIT server enrols a host and renews its certificate. curl makes the server's
+//! requests, openssl its signatures.
 
 use std::{fs, path::Path, time::Instant};
 
@@ -12,25 +12,26 @@ use crate::{
     support::proxy::Proxy,
 };
 
-/// What the server's CA is.
+/// The kind of CA that the server has.
 #[derive(Clone, Copy, Debug)]
 enum Ca {
     /// `CA:TRUE`, as `openssl req -x509` has it by default.
     WithConstraints,
-    /// Without basicConstraints. OpenSSL takes it for no CA when it verifies, so the server does not.
+    /// Without basicConstraints. OpenSSL does not treat this certificate as a CA when it verifies,
+    /// so the server does not verify.
     WithoutConstraints,
 }
 
-/// What it signs.
+/// The kind of certificate that the server issues.
 #[derive(Clone, Copy, Debug)]
 enum Signs {
-    /// With the names it was asked for.
+    /// With the requested names.
     WithNames,
     /// Without any extension: X.509 version 1.
     WithoutExtensions,
 }
 
-/// The server's folder: its CA, and what it fetches and signs.
+/// The server's folder: its CA, and the files that it fetches and signs.
 struct Server {
     folder: TempDir,
     ca: Ca,
@@ -62,7 +63,8 @@ impl Server {
         self.folder.path()
     }
 
-    /// curl with these words, none of which has a blank in it; the body and the status.
+    /// Runs curl with these arguments, which are separated by blanks. Returns the body and the
+    /// status.
     fn curl(&self, words: &str) -> (String, String) {
         let at = self.at().display();
         let words = words.replace("ca.", &format!("{at}/ca.")).replace('@', &format!("@{at}/"));
@@ -72,7 +74,7 @@ impl Server {
         (body.to_owned(), status.to_owned())
     }
 
-    /// Shows the CA as the client certificate, as an openITCOCKPIT server does.
+    /// Uses the CA certificate as the client certificate, as an openITCOCKPIT server does.
     fn mutual(&self) -> &'static str {
         match self.ca {
             Ca::WithConstraints => "--cert ca.pem --key ca.key --cacert ca.pem",
@@ -80,7 +82,7 @@ impl Server {
         }
     }
 
-    /// Fetches the request, signs it and leaves the answer in `post.json`.
+    /// Fetches the request, signs it, and writes the body for the `POST` to `post.json`.
     fn sign(&self, fetch: &str) {
         let (body, status) = self.curl(fetch);
         assert_eq!(status, "200", "{body}");

@@ -1,5 +1,5 @@
-//! The examples of the documents, read by the programs that they are for: promtool and
-//! systemd-analyze. `tests/examples` reads all that these are not needed for.
+//! The examples in the documents, checked by the programs that read them: promtool and
+//! systemd-analyze. `tests/examples` checks the examples that need neither.
 
 use std::{fs, process::Command};
 
@@ -22,7 +22,7 @@ fn assert_accepts(place: impl std::fmt::Display, command: &mut Command) {
     assert!(output.status.success() && output.stderr.is_empty(), "{place}: {output:?}");
 }
 
-/// The text as a file.
+/// Writes the text to a file.
 fn file(name: &str, text: &str) -> (TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join(name);
@@ -31,16 +31,16 @@ fn file(name: &str, text: &str) -> (TempDir, std::path::PathBuf) {
 }
 
 #[test]
-fn promtool_accepts_every_yaml_of_the_documents() {
+fn promtool_accepts_every_prometheus_configuration_in_the_documents() {
     for block in of_language("yaml") {
         let text = if block.text.contains("scrape_configs:") {
             block.text.clone()
         } else {
-            // A part of one job.
+            // The block is a part of a job.
             let indented = block.text.lines().map(|line| format!("    {line}\n"));
             format!("scrape_configs:\n  - job_name: x\n{}", indented.collect::<String>())
         };
-        // The certificates that it names are on the reader's host.
+        // The certificates exist only on the reader's host.
         let (_folder, path) = file("prometheus.yml", &text);
         let arguments = ["check", "config", "--syntax-only"];
         assert_accepts(&block, Command::new("promtool").args(arguments).arg(path));
@@ -48,7 +48,7 @@ fn promtool_accepts_every_yaml_of_the_documents() {
 }
 
 #[test]
-fn promtool_parses_every_query_of_the_documents() {
+fn promtool_parses_every_query_in_the_documents() {
     for block in of_language("promql") {
         let expression: String =
             block.text.lines().map(|line| format!("          {line}\n")).collect();
@@ -60,9 +60,9 @@ fn promtool_parses_every_query_of_the_documents() {
     }
 }
 
-/// Lines of a unit are put into the whole one, as the text says.
+/// A block with some lines of a unit is inserted into the complete unit, as the text says.
 #[test]
-fn systemd_finds_nothing_to_say_about_the_units_of_the_documents() {
+fn systemd_analyze_accepts_the_units_in_the_documents() {
     let whole = fs::read_to_string(root().join("packaging/examples/scrapegate.service"));
     let whole = whole.expect("a unit");
     let is_kept = |line: &&str| !line.starts_with("ExecStart=");
@@ -75,7 +75,7 @@ fn systemd_finds_nothing_to_say_about_the_units_of_the_documents() {
             let rest: Vec<&str> = whole.lines().filter(is_kept).collect();
             rest.join("\n").replace("[Service]\n", &format!("[Service]\n{}", block.text))
         };
-        // The programs that they name are on the reader's host.
+        // The programs exist only on the reader's host.
         let program = binary().display().to_string();
         let service = service.replace("/usr/local/bin/scrapegate", &program);
         let (folder, path) = file("scrapegate.service", &service);

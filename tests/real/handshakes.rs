@@ -1,4 +1,5 @@
-//! What a flood of handshakes with an RSA-4096 certificate, the dearest there is, does to scrapes.
+//! The effect on scrapes of a flood of handshakes with an RSA-4096 certificate, the most expensive
+//! kind.
 
 use std::{
     thread,
@@ -25,7 +26,8 @@ fn spread(mut times: Vec<Duration>) -> [f64; 3] {
     [at(50), at(99), at(100)].map(|time| time.as_secs_f64() * 1e3)
 }
 
-/// How long scrapes over a connection that is open take, one after the other, until it is `over`.
+/// The durations of scrapes over an open connection, one after the other, until `over` returns
+/// true. The pause of 5 ms between them leaves the processor to the flood.
 fn scrapes(client: &mut Client, over: impl Fn(usize) -> bool) -> Vec<Duration> {
     let mut times = Vec::new();
     while !over(times.len()) {
@@ -44,7 +46,7 @@ fn scrapes(client: &mut Client, over: impl Fn(usize) -> bool) -> Vec<Duration> {
     clippy::print_stdout,
     reason = "the figures are worth reading in the log of a passed run too"
 )]
-fn a_flood_of_dear_handshakes_fails_no_scrape() {
+fn a_flood_of_expensive_handshakes_fails_no_scrape() {
     let pki = Pki::new();
     pki.replace_server_by_rsa_4096();
     let exporter = Exporter::start(|conversation| {
@@ -72,6 +74,7 @@ fn a_flood_of_dear_handshakes_fails_no_scrape() {
          alone {alone:.1?}, beside them {beside:.1?} ({count} scrapes)"
     );
     assert!(sent > 200, "{sent} handshakes are no flood");
-    // Without turns each waits for all handshakes that are pending: five of them in five seconds.
+    // Without fair turns, each scrape would wait for all pending handshakes, and only five would
+    // succeed in five seconds.
     assert!(count > 30, "only {count} scrapes beside {sent} handshakes");
 }

@@ -1,5 +1,5 @@
-//! A reload that hangs at a file (F03), as at one on a dead network file system: strace holds up each
-//! system call that names it.
+//! A reload that hangs on a file (F03), as on an unreachable network file system. strace delays
+//! each system call that names the file.
 
 use std::{
     fs, thread,
@@ -15,10 +15,10 @@ use super::support::{
     proxy::Proxy,
 };
 
-/// How long the end may take: less than the 30 s for which a reload may read.
+/// The longest time for the exit, which is less than the 30 s that a reload may take to read.
 const END: Duration = Duration::from_secs(20);
 
-/// How many threads of the proxy are at a reload.
+/// The number of threads of the proxy that run a reload.
 fn reloads(proxy: &Proxy) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", proxy.pid())).expect("the proxy runs");
     let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
@@ -26,7 +26,7 @@ fn reloads(proxy: &Proxy) -> usize {
 }
 
 #[test]
-fn f03_beside_a_reload_that_hangs_scrapes_are_answered_and_sigterm_ends_the_process() {
+fn f03_during_a_hanging_reload_scrapes_are_answered_and_sigterm_ends_the_process() {
     let pki = Pki::new();
     let exporter = Exporter::start(|conversation| {
         conversation.read_request()?;
@@ -64,7 +64,8 @@ fn f03_beside_a_reload_that_hangs_scrapes_are_answered_and_sigterm_ends_the_proc
     assert_eq!(reloads(&proxy), 1, "{:#?}", proxy.log_lines());
     proxy.signal("TERM");
     proxy.wait_for_line(&["reload canceled: shutting down"]);
-    // strace goes on until the delay is over, so the process itself is looked at.
+    // strace runs until its delay is over, so the test waits for the exit of the proxy's own
+    // process.
     let state = || fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).unwrap_or_default();
     let is_running =
         || state().rsplit(')').next().is_some_and(|it| !it.starts_with(" Z") && !it.is_empty());

@@ -1,8 +1,9 @@
-//! The real binary between real counterparts from Debian: Prometheus, promtool, node_exporter,
+//! The real binary with real counterparts from Debian: Prometheus, promtool, node_exporter,
 //! mysqld_exporter, curl, openssl, sslscan, sslyze, libfaketime and strace.
 //!
-//! `cargo test --release --features real-exporters --test real`; `.ci/run` installs the packages. Without
-//! `--release` the exporter of `system_calls` is slower than the proxy, which then has less to batch.
+//! `cargo test --release --features real-exporters --test real`; `.ci/run` installs the packages.
+//! Without `--release`, the exporter of `system_calls` is slower than the proxy, which then finds
+//! less data to batch.
 
 mod alerts;
 mod answers;

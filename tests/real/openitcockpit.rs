@@ -1,5 +1,5 @@
-//! The calls of an openITCOCKPIT server, made by curl and openssl: its CA is its own client
-//! certificate.
+//! The requests of an openITCOCKPIT server, made by curl and openssl. The server's CA certificate
+//! is its client certificate, too.
 
 use std::{
     ffi::OsString,
@@ -14,7 +14,7 @@ use crate::{
     support::proxy::Proxy,
 };
 
-/// The TLS version that a peer is held to.
+/// The only TLS version that a peer may use.
 #[derive(Clone, Copy, Debug)]
 enum Version {
     Tls12,
@@ -38,7 +38,7 @@ impl Version {
         }
     }
 
-    /// As `openssl s_client` prints it.
+    /// The name of the version in the output of `openssl s_client`.
     fn name(self) -> &'static str {
         match self {
             Self::Tls12 => "TLSv1.2",
@@ -47,7 +47,7 @@ impl Version {
     }
 }
 
-/// Whether a call shows the CA as its client certificate.
+/// Whether a request uses the CA certificate as its client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shows {
     TheCa,
@@ -72,7 +72,7 @@ impl Host {
                  interval = 15\ntimeout = 5\n\n"
             )
         };
-        // In an order that is not the alphabet's, with a disabled one between them.
+        // The sections are not in alphabetical order, and a disabled exporter is between them.
         let exporters = [
             section("node_exporter", "True", node_exporter.address().port()),
             section("disabled_exporter", "False", 9),
@@ -101,7 +101,7 @@ impl Host {
         curl(args)
     }
 
-    /// The body and the status of a call that has to succeed.
+    /// The body and the status of a request that must succeed.
     fn answer(&self, version: Version, target: &str) -> (String, String) {
         let output = self.curl(version, Shows::TheCa, target);
         assert!(output.status.success(), "{version:?} {target}: {output:?}");
@@ -110,7 +110,7 @@ impl Host {
         (body.to_owned(), status.to_owned())
     }
 
-    /// A request for the list by `openssl s_client`.
+    /// Requests the list with `openssl s_client`.
     fn s_client(&self, version: Version, shows: Shows) -> Output {
         let address = self.proxy.address();
         let mut command = Command::new("openssl");
@@ -131,7 +131,7 @@ impl Host {
             .expect("openssl runs");
         let request =
             format!("GET /prometheus HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        // Fails when the handshake has failed before; the output says so.
+        // Fails if the handshake has failed already. The output shows that.
         let _ = child.stdin.take().expect("piped").write_all(request.as_bytes());
         child.wait_with_output().expect("openssl ends")
     }
@@ -164,7 +164,7 @@ fn the_three_curl_calls_work_with_the_ca_as_its_own_client_certificate() {
 }
 
 #[test]
-fn an_agent_certificate_without_any_extension_is_served() {
+fn an_agent_certificate_without_extensions_works_as_server_certificate() {
     let host = Host::start(AgentCertificate::WithoutExtensions);
     for version in VERSIONS {
         let (list, status) = host.answer(version, "/prometheus");
@@ -173,7 +173,7 @@ fn an_agent_certificate_without_any_extension_is_served() {
 }
 
 #[test]
-fn curl_without_a_client_certificate_gets_no_answer() {
+fn curl_without_a_client_certificate_gets_no_response() {
     let host = Host::start(AgentCertificate::WithNames);
     for version in VERSIONS {
         for target in ["/prometheus", "/prometheus?exporter=node_exporter", "/"] {
@@ -188,7 +188,7 @@ fn curl_without_a_client_certificate_gets_no_answer() {
 }
 
 #[test]
-fn openssl_agrees_on_both_versions_and_is_answered() {
+fn openssl_gets_a_response_with_both_versions() {
     let host = Host::start(AgentCertificate::WithNames);
     for version in VERSIONS {
         let output = host.s_client(version, Shows::TheCa);
@@ -201,7 +201,7 @@ fn openssl_agrees_on_both_versions_and_is_answered() {
 }
 
 #[test]
-fn openssl_without_a_client_certificate_is_told_that_one_is_required() {
+fn openssl_without_a_client_certificate_gets_the_alert_certificate_required() {
     let host = Host::start(AgentCertificate::WithNames);
     for version in VERSIONS {
         let output = host.s_client(version, Shows::Nothing);

@@ -1,4 +1,4 @@
-//! What `check` says of files as OpenSSL makes them, with which TLS cannot work (CASES F10, F11).
+//! The findings of `check` about files made by OpenSSL that cannot work with TLS (F10, F11).
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::{openssl_pki::openssl, support::proxy::binary};
 
-/// A CA, a server pair and lists, as they should be; each case puts one other thing in their place.
+/// A valid CA, server pair and CRLs. Each case replaces one file.
 struct Site {
     folder: TempDir,
 }
@@ -33,7 +33,7 @@ impl Site {
         site
     }
 
-    /// Makes the server pair anew.
+    /// Creates a new server pair.
     fn server(&self, with: &str, extensions: &str) {
         self.openssl(&format!(
             "req -new -nodes -subj /CN=localhost {P256} -keyout server.key -out csr"
@@ -66,7 +66,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// Its findings. None may have the words of a library.
+    /// The findings. None may contain the wording of a library.
     #[track_caller]
     fn check(&self) -> (bool, Vec<String>) {
         let output = Command::new(binary())
@@ -83,7 +83,7 @@ impl Site {
         (output.status.success(), findings)
     }
 
-    /// Asserts that there is one finding with these words; an error if the first says so.
+    /// Asserts exactly one finding with these words. It is an error if the first of them says so.
     #[track_caller]
     fn assert_found(&self, words: &[&str]) {
         let (is_good, findings) = self.check();
@@ -95,16 +95,16 @@ impl Site {
 }
 
 #[test]
-fn f11_files_as_they_should_be_have_no_finding() {
+fn f11_valid_files_have_no_finding() {
     let site = Site::new();
     assert_eq!(site.check(), (true, Vec::new()));
-    // The usual recipe: signed by itself, and the CA of itself.
+    // The usual recipe: self-signed, and its own CA.
     site.openssl(&format!(
         "req -x509 -nodes {P256} -subj /CN=localhost -addext subjectAltName=DNS:localhost -days 30 \
          -keyout server.key -out server.pem"
     ));
     assert_eq!(site.check(), (true, Vec::new()));
-    // A CA of version 1.
+    // An X.509 version 1 CA.
     site.openssl(&format!("req -new -nodes -subj /CN=old {P256} -keyout ca.key -out csr"));
     site.openssl("x509 -req -in csr -signkey ca.key -days 30 -out ca.pem");
     let (is_good, findings) = site.check();
@@ -112,7 +112,7 @@ fn f11_files_as_they_should_be_have_no_finding() {
 }
 
 #[test]
-fn f11_a_client_ca_that_cannot_work_is_named_with_what_to_do() {
+fn f11_an_unusable_client_ca_is_reported_with_the_remedy() {
     let rsa = |bits: &str| format!("-newkey rsa:{bits}");
     for (extra, words) in [
         (rsa("1024"), "has an RSA key of 1024 bits, which is too short"),
@@ -149,7 +149,7 @@ fn f11_a_client_ca_that_cannot_work_is_named_with_what_to_do() {
 }
 
 #[test]
-fn f11_a_leaf_as_client_ca_is_a_warning_that_names_its_issuer() {
+fn f11_a_leaf_certificate_as_client_ca_is_a_warning_that_names_its_issuer() {
     let site = Site::new();
     site.write("ca.pem", &site.read("server.pem"));
     site.assert_found(&["warning", "client-ca", "block 1 (", "is not a CA certificate (it has no"]);
@@ -160,7 +160,7 @@ fn f11_a_leaf_as_client_ca_is_a_warning_that_names_its_issuer() {
 }
 
 #[test]
-fn f11_a_key_that_cannot_be_used_is_named_with_what_to_do() {
+fn f11_an_unusable_key_is_reported_with_the_remedy() {
     for (key, words) in [
         ("genrsa -out server.key 1024", "an RSA key of 1024 bits, which is too short"),
         ("genrsa -traditional -out server.key 1024", "an RSA key of 1024 bits, which is too short"),
@@ -201,7 +201,7 @@ fn f11_a_key_that_cannot_be_used_is_named_with_what_to_do() {
         "keyfile",
         "block 1 (PRIVATE KEY, line 1) and block 2 (PRIVATE KEY,",
     ]);
-    // What `openssl ecparam -genkey` writes: the parameters before the key.
+    // The output of `openssl ecparam -genkey`: the parameters before the key.
     site.openssl("ecparam -name prime256v1 -genkey -out server.key");
     assert!(site.read("server.key").contains("EC PARAMETERS"));
     site.openssl(&format!("{CA} -key server.key -addext subjectAltName=DNS:h -out server.pem"));
@@ -209,7 +209,7 @@ fn f11_a_key_that_cannot_be_used_is_named_with_what_to_do() {
 }
 
 #[test]
-fn f11_a_server_certificate_that_scrapers_refuse_is_a_warning_with_what_to_do() {
+fn f11_a_server_certificate_that_scrapers_refuse_is_a_warning_with_the_remedy() {
     let site = Site::new();
     let names = "subjectAltName=DNS:localhost";
     site.server("", &format!("{names}\nextendedKeyUsage=clientAuth"));
@@ -232,7 +232,7 @@ fn f11_a_server_certificate_that_scrapers_refuse_is_a_warning_with_what_to_do() 
 }
 
 #[test]
-fn f11_the_files_of_an_https_exporter_are_judged_the_same_way() {
+fn f11_the_files_of_an_https_exporter_are_checked_in_the_same_way() {
     let site = Site::new();
     let exporter = "[e]\nenabled = yes\nmethod = https\nport = 1\npath = /m\nca-file = exporter.pem\n\
                     cert-file = client.pem\nkey-file = server.key\n";
@@ -245,12 +245,12 @@ fn f11_the_files_of_an_https_exporter_are_judged_the_same_way() {
     site.write("client.pem", &site.read("server.pem"));
     site.openssl(&format!("{CA} -newkey rsa:1024 -keyout other.key -out exporter.pem"));
     site.assert_found(&["error", "ca-file", "has an RSA key of 1024 bits, which is too short"]);
-    // One of several does not stop the others.
+    // One certificate of several does not invalidate the others.
     site.write("exporter.pem", &format!("{}{}", site.read("exporter.pem"), site.read("ca.pem")));
     site.assert_found(&["warning", "ca-file", "has an RSA key of 1024 bits, which is too short"]);
 }
 
-/// Makes a list of the CA by `openssl ca`.
+/// Makes a CRL of the CA with `openssl ca`.
 fn list(site: &Site, name: &str, version2: bool) {
     let keys = if version2 { "crlnumber=number\n" } else { "" };
     site.write(
@@ -263,7 +263,7 @@ fn list(site: &Site, name: &str, version2: bool) {
 }
 
 #[test]
-fn f11_a_crl_that_cannot_work_is_named_with_what_to_do() {
+fn f11_an_unusable_crl_is_reported_with_the_remedy() {
     let site = Site::new();
     site.write("config.ini", &format!("{CONFIG}client-crl = lists.pem\n"));
     let usage = "-addext keyUsage=critical,keyCertSign,cRLSign";
@@ -294,7 +294,7 @@ fn f11_a_crl_that_cannot_work_is_named_with_what_to_do() {
 }
 
 #[test]
-fn f10_what_openssl_marks_as_trusted_is_used_and_what_it_rejects_is_an_error() {
+fn f10_a_trusted_certificate_is_used_if_openssl_would_trust_it_and_otherwise_an_error() {
     let site = Site::new();
     for marks in ["-trustout", "-addtrust clientAuth", "-setalias scrapers -trustout"] {
         let plain = site.read("ca.pem");

@@ -1,5 +1,5 @@
-//! Certificates as an openITCOCKPIT server makes them: by OpenSSL, RSA-4096, with a CA that is its
-//! own client certificate.
+//! Certificates as an openITCOCKPIT server makes them: by OpenSSL, with RSA-4096 keys and a CA
+//! certificate that is also the client certificate.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Which certificate the agent was given for its key.
+/// The kind of certificate that the agent got for its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AgentCertificate {
     /// With `subjectAltName` for localhost and 127.0.0.1.
@@ -19,14 +19,14 @@ pub(crate) enum AgentCertificate {
     WithoutExtensions,
 }
 
-/// The files of one agent and of the server that scrapes it.
+/// The files of one agent, and those of the server that scrapes it.
 pub(crate) struct OpensslPki {
     folder: TempDir,
 }
 
 impl OpensslPki {
-    /// The set that tests share while one of them runs: each RSA key takes about a second. The
-    /// last one to use it removes its folder, which a plain static never would.
+    /// The files that tests share while one of them runs, because each RSA key takes about a
+    /// second. The last user removes the folder. A plain static would never be dropped.
     pub(crate) fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<OpensslPki>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +58,7 @@ impl OpensslPki {
         Self { folder }
     }
 
-    /// The CA certificate, which is the scraper's client certificate as well.
+    /// The CA certificate, which is also the scraper's client certificate.
     pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("server_ca.pem")
     }
@@ -68,7 +68,7 @@ impl OpensslPki {
         self.folder.path().join("server_ca.key")
     }
 
-    /// The agent's `config.ini` once it is enrolled.
+    /// The agent's `config.ini` after enrolment.
     pub(crate) fn config_ini(&self, certificate: AgentCertificate) -> String {
         let certificate = match certificate {
             AgentCertificate::WithNames => "with_names.crt",
@@ -90,7 +90,7 @@ impl OpensslPki {
     }
 }
 
-/// Runs `openssl` in `folder`; none of the words has a blank in it.
+/// Runs `openssl` in `folder` with these arguments, which are separated by blanks.
 pub(crate) fn openssl(folder: &Path, words: &str) {
     let output = Command::new("openssl")
         .args(words.split_whitespace())

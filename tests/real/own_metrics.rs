@@ -1,4 +1,5 @@
-//! Prometheus and promtool judge the own metrics and the dashboard; `alerts` has the alerts.
+//! Prometheus and promtool check the proxy's own metrics and the dashboard. `alerts` has the tests
+//! of the alerts.
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ pub(crate) fn packaging(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(path)
 }
 
-/// Runs promtool in a folder of `packaging`, with `input`.
+/// Runs promtool in a folder of `packaging`, with `input` on standard input.
 pub(crate) fn promtool(arguments: &[&str], folder: &str, input: &str) -> Output {
     let mut child = Command::new("promtool")
         .args(arguments)
@@ -38,7 +39,7 @@ pub(crate) fn promtool(arguments: &[&str], folder: &str, input: &str) -> Output 
     child.wait_with_output().expect("promtool ends")
 }
 
-/// The proxy before an exporter that has been scraped once, under a name that wants escaping.
+/// The proxy before an exporter that has been scraped once and whose name needs escaping.
 struct Stage {
     pki: Pki,
     proxy: Proxy,
@@ -63,7 +64,7 @@ impl Stage {
         Self { pki, proxy, client, _exporter: exporter }
     }
 
-    /// Prometheus, which scrapes the proxy itself once a second and has the rules of `packaging`.
+    /// Prometheus, which scrapes the proxy once a second and has the rules of `packaging`.
     fn prometheus(&self) -> Daemon {
         Daemon::prometheus(&format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
@@ -93,13 +94,13 @@ pub(crate) fn query(prometheus: &Daemon, query: &str) -> Value {
 }
 
 #[test]
-fn promtool_has_nothing_to_say_about_the_text_format() {
+fn promtool_finds_no_mistake_in_the_text_format() {
     let mut stage = Stage::set();
     let page = stage.client.get("/metrics").body.text();
     let checked = promtool(&["check", "metrics"], ".", &page);
     assert!(checked.status.success(), "{checked:?}");
     assert!(checked.stdout.is_empty() && checked.stderr.is_empty(), "{checked:?}");
-    // It does say something when there is something to say.
+    // Control: promtool reports a mistake.
     let checked = promtool(&["check", "metrics"], ".", &page.replace("_total", "_sum_of"));
     assert!(!checked.status.success() || !checked.stderr.is_empty(), "{checked:?}");
 }
@@ -118,7 +119,8 @@ fn prometheus_reads_the_own_metrics_as_openmetrics() {
     let hostile = r#"scrapegate_scrapes_in_flight{exporter="\"x\\ {y=\"z\"}"}"#;
     assert_eq!(value(hostile).as_deref(), Some("0"));
     assert_eq!(value("count(scrapegate_build_info)").as_deref(), Some("1"));
-    // The text format has no units: Prometheus asked for OpenMetrics, and got it.
+    // The text format has no units, so this shows that Prometheus requested and received
+    // OpenMetrics.
     for (metric, kind, unit) in [
         ("scrapegate_scrape_duration_seconds", "histogram", "seconds"),
         ("scrapegate_response_bytes", "counter", "bytes"),
@@ -141,7 +143,7 @@ fn prometheus_can_evaluate_the_alerts_and_every_query_of_the_dashboard() {
         let in_order = rules.iter().filter(|it| it["health"] == "ok").count();
         if in_order == rules.len() && in_order > 10 { Ok(()) } else { Err(groups) }
     });
-    // Two samples make a rate.
+    // A rate needs two samples.
     wait_for("two samples", || {
         let counted = query(&prometheus, "count_over_time(scrapegate_connections[1m])");
         let count = counted[0]["value"][1].as_str().and_then(|it| it.parse::<u32>().ok());
@@ -166,6 +168,6 @@ fn prometheus_can_evaluate_the_alerts_and_every_query_of_the_dashboard() {
         .iter()
         .filter(|it| query(&prometheus, it).as_array().is_none_or(Vec::is_empty))
         .collect();
-    // Those that show only what went wrong.
+    // These metrics have samples only after a failure.
     assert!(empty.iter().all(|it| it.ends_with("> 0")), "{empty:#?}");
 }

@@ -1,6 +1,7 @@
-//! What scanners find: versions, suites, renegotiation, compression, resumption, early data.
+//! The findings of TLS scanners: versions, cipher suites, renegotiation, compression, resumption,
+//! early data.
 //!
-//! sslyze is the one that `SCRAPEGATE_SSLYZE` names, else the one in the path.
+//! `SCRAPEGATE_SSLYZE` names the sslyze to use. The default is the one in `PATH`.
 
 use std::{
     env,
@@ -14,8 +15,8 @@ use time::OffsetDateTime;
 
 use crate::support::{pki::Pki, proxy::Proxy};
 
-/// A proxy at this `tls-security-level`, with a server certificate that lasts as long as Mozilla
-/// wants: 90 days.
+/// A proxy with this `tls-security-level` and a server certificate that is valid for 90 days, as
+/// Mozilla recommends.
 fn at_level(pki: &Pki, level: &str) -> Proxy {
     let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
     params.distinguished_name.push(DnType::CommonName, "localhost");
@@ -26,14 +27,14 @@ fn at_level(pki: &Pki, level: &str) -> Proxy {
     params.not_after = params.not_before + Duration::from_secs(90 * 24 * 3600);
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, pki.ca()).expect("a certificate");
-    // In place of the server pair: the key file keeps its mode.
+    // Replaces the server pair. The key file keeps its mode.
     std::fs::write(pki.path("server.pem"), certificate.pem()).expect("written");
     std::fs::write(pki.path("server.key"), key.serialize_pem()).expect("written");
     let default = format!("[default]\ntls-security-level = {level}\n");
     Proxy::start(&pki.config_ini("").replacen("[default]\n", &default, 1), "")
 }
 
-/// What a command says on standard output, whatever its exit code.
+/// The standard output of a command, whatever its exit code.
 fn said(command: &mut Command) -> String {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -44,7 +45,7 @@ fn said(command: &mut Command) -> String {
 }
 
 #[test]
-fn sslscan_finds_what_the_level_says_and_nothing_else() {
+fn sslscan_finds_exactly_the_versions_and_suites_of_the_level() {
     let pki = Pki::new();
     for (level, tls_1_2) in [("intermediate", "enabled"), ("modern", "disabled")] {
         let proxy = at_level(&pki, level);
@@ -102,7 +103,7 @@ fn openssl_resumes_nothing_and_finds_neither_compression_nor_early_data() {
             .stderr(Stdio::null())
             .spawn()
             .expect("openssl runs");
-        // After the five reconnects: it reads its input then.
+        // `s_client` reads its input only after its five reconnects.
         child.stdin.take().expect("piped").write_all(b"Q\n").expect("sent");
         let output = child.wait_with_output().expect("openssl ends");
         let text = String::from_utf8_lossy(&output.stdout);
@@ -116,7 +117,7 @@ fn openssl_resumes_nothing_and_finds_neither_compression_nor_early_data() {
 }
 
 #[test]
-fn sslyze_finds_it_compliant_with_the_profiles_of_mozilla() {
+fn sslyze_reports_compliance_with_mozillas_profiles() {
     let pki = Pki::new();
     for level in ["intermediate", "modern"] {
         let proxy = at_level(&pki, level);

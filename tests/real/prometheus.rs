@@ -9,7 +9,7 @@ use crate::{
 
 /// Both exporters, the proxy in front of them, and Prometheus in front of it.
 struct Stage {
-    /// `None` while it is stopped.
+    /// `None` while node_exporter is stopped.
     node_exporter: Option<Daemon>,
     _mysqld_exporter: Daemon,
     proxy: Proxy,
@@ -109,7 +109,7 @@ fn scrape_configs(pki: &Pki, proxy: &Proxy) -> String {
 }
 
 #[test]
-fn prometheus_has_the_samples_of_both_exporters_and_sees_them_up() {
+fn prometheus_has_the_samples_of_both_exporters_and_both_are_up() {
     let stage = Stage::set();
     stage.wait_for_target("node_exporter", "up", "");
     stage.wait_for_target("mysqld_exporter", "up", "");
@@ -128,7 +128,7 @@ fn prometheus_has_the_samples_of_both_exporters_and_sees_them_up() {
 }
 
 #[test]
-fn a_stopped_exporter_shows_its_cause_on_the_targets_page_and_comes_back_by_itself() {
+fn a_stopped_exporter_shows_the_cause_on_the_targets_page_and_recovers_by_itself() {
     let mut stage = Stage::set();
     stage.wait_for_target("node_exporter", "up", "");
 

@@ -1,4 +1,4 @@
-//! The status page in a real browser: what it makes of it, on a phone and on a wide screen.
+//! The status page in a real browser, on a phone and on a wide screen.
 
 use std::{
     fs,
@@ -21,11 +21,11 @@ use crate::support::{
     proxy::Proxy,
 };
 
-/// On loopback without TLS: a browser has no simple way to be given a client certificate.
+/// Plain HTTP on loopback, because giving a browser a client certificate is complicated.
 const CONFIG: &str =
     "[default]\naddress = 127.0.0.1\n[proxy]\ninsecure-plain-http = True\nlog-format = json\n";
 
-/// Scrapes over a connection of its own, and throws away what comes.
+/// Scrapes over a new connection and discards the response.
 fn scrape(proxy: &Proxy, name: &str) {
     let mut socket = TcpStream::connect(proxy.address()).expect("connected");
     let request =
@@ -34,7 +34,7 @@ fn scrape(proxy: &Proxy, name: &str) {
     socket.read_to_end(&mut Vec::new()).expect("an answer");
 }
 
-/// Chromium on the page, until it is done.
+/// Runs Chromium on the page until it exits.
 fn chromium(proxy: &Proxy, arguments: &[&str]) -> Vec<u8> {
     chromium_at(&format!("http://{}/", proxy.address()), arguments)
 }
@@ -54,7 +54,7 @@ fn chromium_at(url: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// What stands in the card of an exporter, as the browser understood the page.
+/// The text in the card of an exporter, as the browser parsed the page.
 fn card<'a>(dom: &'a str, class: &str, name: &str) -> &'a str {
     let start = format!("<li class=\"{class}\"><h3>{name}</h3>");
     let (_, rest) = dom.split_once(&start).unwrap_or_else(|| panic!("no {start} in\n{dom}"));
@@ -76,7 +76,7 @@ fn a_browser_shows_each_exporter_with_its_state() {
     };
     let up = Exporter::start(answer);
     let slow = Exporter::start(move |it| {
-        // The slowness is what the page has to show.
+        // The page must show this response time.
         thread::sleep(Duration::from_millis(700));
         answer(it)
     });
@@ -128,8 +128,8 @@ fn a_browser_shows_each_exporter_with_its_state() {
     }
 }
 
-/// What is wrong with the layout of each frame: text that is outside the window or over other text,
-/// and a column that is too narrow to read.
+/// Finds layout mistakes in each frame: text outside the window or over other text, and columns too
+/// narrow to read.
 const MEASURE: &str = r#"
 const wrong = [];
 let measured = 0;
@@ -140,7 +140,7 @@ for (const frame of document.querySelectorAll('iframe')) {
     if (root.scrollWidth > root.clientWidth) complain(`scrolls sideways: ${root.scrollWidth}`);
     const leaves = [...frame.contentDocument.body.querySelectorAll('*')]
         .filter(it => it.children.length === 0 && it.textContent.trim() !== '');
-    // Of the text itself, which may be larger than its element.
+    // The rectangle of the text itself, which may be larger than its element.
     const boxes = leaves.map(it => {
         const range = frame.contentDocument.createRange();
         range.selectNodeContents(it);
@@ -157,7 +157,8 @@ for (const frame of document.querySelectorAll('iframe')) {
             if (other === it || other.parentElement !== it.parentElement) continue;
             const width = Math.min(box.right, beside.right) - Math.max(box.left, beside.left);
             const height = Math.min(box.bottom, beside.bottom) - Math.max(box.top, beside.top);
-            // Lines of a multi-line span enclose what is between them: blocks only.
+            // The rectangle of an inline element with several lines also covers the text between
+            // them. Only blocks are compared.
             if (it.matches('span, a') || other.matches('span, a')) continue;
             if (width > 1 && height > 1) complain(`over each other: ${text}`);
         }
@@ -166,18 +167,19 @@ for (const frame of document.querySelectorAll('iframe')) {
 document.querySelector('pre').textContent = JSON.stringify({measured, wrong});
 "#;
 
-/// Text as the value of an attribute.
+/// Escapes a text as an attribute value.
 fn attribute(text: &str) -> String {
     text.replace('&', "&amp;").replace('"', "&quot;")
 }
 
-/// The page that this proxy shows to its clients.
+/// The page that the proxy sends to its clients.
 fn page(pki: &Pki, proxy: &Proxy) -> String {
     let client = Client::connect(proxy.address(), pki.client(BOTH_VERSIONS));
     client.expect("a handshake").get("/").body.text()
 }
 
-/// The files of `pki` in a folder with a long path, and a `config.ini` that names them.
+/// Copies the files of `pki` to a folder with a long path, and writes a `config.ini` that names
+/// them.
 fn long_paths(pki: &Pki, folder: &Path) -> String {
     let deep = folder.join("etc/openitcockpit-agent/generated-by-configuration-management").join(
         "node1.monitoring.emea.example.org/a_name_without_any_place_at_which_a_line_could_end_well",

@@ -1,6 +1,7 @@
-//! What a large scrape costs in system calls, as strace counts them.
+//! The number of system calls of a large scrape, counted by strace.
 //!
-//! Not shown: time. Under strace each call is slower, which leaves more for the next one to read.
+//! This does not measure time. Under strace each call is slower, so that the next call finds more
+//! data.
 
 use std::{collections::BTreeMap, fs};
 
@@ -18,10 +19,10 @@ const MIB: u64 = 100;
 const WRITES_PER_MIB: u64 = 8;
 const WAKE_UPS_PER_MIB: u64 = 1;
 
-/// Calls by which bytes leave the process.
+/// The calls that send bytes.
 const WRITES: [&str; 4] = ["write", "writev", "sendto", "sendmsg"];
-/// Calls by which one thread wakes another: `write` is what an eventfd is written with, while
-/// sockets take `writev`, `sendto` and `sendmsg`.
+/// The calls by which one thread wakes another. `write` writes to an eventfd; sockets use `writev`,
+/// `sendto` and `sendmsg`.
 const WAKE_UPS: [&str; 2] = ["futex", "write"];
 
 #[test]

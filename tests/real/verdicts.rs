@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Prometheus spreads its targets over the interval.
+/// Prometheus spreads its scrapes of the targets over the interval.
 const INTERVAL: u32 = 5;
 
 /// Answers each path `/body/N` with the N-th body.
@@ -41,7 +41,7 @@ fn serve(rows: &Arc<Vec<Row>>) -> Exporter {
     })
 }
 
-/// One target a body, told apart by the label `row`, which no body has.
+/// One target for each body, distinguished by the label `row`, which no body uses.
 fn targets(count: usize, exporter: &Exporter) -> String {
     let address = exporter.address();
     let targets: String = (0..count)
@@ -58,7 +58,7 @@ fn targets(count: usize, exporter: &Exporter) -> String {
     )
 }
 
-/// The values of a metric by their `row`.
+/// The values of a metric, by the label `row`.
 fn by_row(prometheus: &Daemon, metric: &str) -> HashMap<usize, u64> {
     let found = prometheus.api("query", &["--data-urlencode", &format!("query={metric}")]);
     let found = found["result"].as_array().cloned().unwrap_or_default();
@@ -69,7 +69,8 @@ fn by_row(prometheus: &Daemon, metric: &str) -> HashMap<usize, u64> {
     found.iter().filter_map(pair).collect()
 }
 
-/// Whether `promtool check metrics` can read a body. With remarks on style it ends with 3.
+/// Whether `promtool check metrics` can parse a body. It exits with 3 if it only has remarks on
+/// style.
 fn promtool_reads(body: &[u8]) -> bool {
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
@@ -79,7 +80,7 @@ fn promtool_reads(body: &[u8]) -> bool {
         .spawn()
         .expect("promtool runs");
     let mut input = child.stdin.take().expect("piped");
-    // It may stop at an error before it has read all.
+    // promtool may stop at an error before it has read all input.
     let _ = input.write_all(body);
     drop(input);
     match child.wait().expect("the child is ours").code() {
@@ -89,7 +90,7 @@ fn promtool_reads(body: &[u8]) -> bool {
     }
 }
 
-/// What `probe` says of the body at `/body/INDEX`, as JSON.
+/// The output of `probe` for the body at `/body/INDEX`, as JSON.
 fn probe(index: usize, exporters: &str) -> Value {
     let output = Command::new(binary())
         .args(["probe", &format!("body{index}"), "--json", "--exporters", exporters])
@@ -99,7 +100,7 @@ fn probe(index: usize, exporters: &str) -> Value {
 }
 
 #[test]
-fn f25_prometheus_and_promtool_make_of_every_body_what_the_table_says() {
+fn f25_prometheus_and_promtool_agree_with_the_table_on_each_body() {
     let rows = Arc::new(rows());
     let exporter = serve(&rows);
     let prometheus = Daemon::prometheus(&targets(rows.len(), &exporter));
@@ -125,14 +126,14 @@ fn f25_prometheus_and_promtool_make_of_every_body_what_the_table_says() {
 }
 
 #[test]
-fn f25_probe_says_of_every_body_what_prometheus_and_promtool_make_of_it() {
+fn f25_probe_agrees_with_prometheus_and_promtool_on_each_body() {
     let rows = Arc::new(rows());
     let exporter = serve(&rows);
     let folder = tempfile::TempDir::with_prefix("scrapegate-verdicts-").expect("a folder");
     let sections: String = (0..rows.len())
         .map(|index| {
             let section = exporter.section(&format!("body{index}"));
-            // So that OpenMetrics without its end is judged by what is in it.
+            // With `transport`, OpenMetrics without `# EOF` is judged by its contents.
             section.replace("/metrics", &format!("/body/{index}")) + "integrity = transport\n"
         })
         .collect();

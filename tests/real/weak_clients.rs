@@ -1,4 +1,5 @@
-//! Client certificates that are too weak, made and shown by OpenSSL, which still signs with them.
+//! Client certificates with weak keys or signatures, made and used by OpenSSL, which still supports
+//! them.
 
 use std::{
     fs,
@@ -28,11 +29,11 @@ use crate::{
 const BAD_CERTIFICATE: u8 = 42;
 const DECRYPT_ERROR: u8 = 51;
 
-/// The alert's number in what `openssl s_client` says.
+/// The number of the alert in the output of `openssl s_client`.
 fn alert(proxy: &Proxy, pki: &Pki, name: &str, version: &str) -> Option<u8> {
     let output = Command::new("openssl")
         .args(["s_client", "-connect", &proxy.address().to_string(), "-ign_eof", version])
-        // Without it OpenSSL refuses to show such certificates.
+        // Without this setting, OpenSSL refuses to use such certificates.
         .args(["-cipher", "ALL:@SECLEVEL=0", "-CAfile"])
         .arg(pki.path("ca.pem"))
         .arg("-cert")
@@ -47,7 +48,7 @@ fn alert(proxy: &Proxy, pki: &Pki, name: &str, version: &str) -> Option<u8> {
     number.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// Somebody with the certificate of this name.
+/// A client with the certificate of this name.
 fn client(pki: &Pki, name: &str) -> Arc<ClientConfig> {
     let chain = CertificateDer::from_pem_file(pki.path(&format!("{name}.pem"))).expect("one");
     let key = fs::read_to_string(pki.path(&format!("{name}.key"))).expect("a key");
@@ -82,7 +83,7 @@ fn weak_keys_and_weak_signatures_are_refused() {
     let connect_soundly =
         || Client::connect(proxy.address(), client(&pki, "sound")).expect("a handshake");
     let (mut refused, mut scrapes) = (0, 0);
-    // Without an extension it is of X.509 version 1.
+    // Without extensions, the certificate is X.509 version 1.
     let (version_1, version_3) = ("", "-extfile usage.cnf");
     for (name, bits, digest, extensions, is_weak) in [
         ("sound", 2048, "sha256", version_3, false),
@@ -99,7 +100,8 @@ fn weak_keys_and_weak_signatures_are_refused() {
         let sign = "x509 -req -CA rsa_ca.pem -CAkey rsa_ca.key -days 30 -set_serial 1";
         openssl(&folder, &format!("{sign} {extensions} -{digest} -in {name}.csr -out {name}.pem"));
         for version in ["-tls1_2", "-tls1_3"] {
-            // One that is let in sends no request.
+            // A client whose handshake succeeds sends no request, so that the exporter's count
+            // stays zero.
             let series = if is_weak {
                 "scrapegate_tls_handshakes_total{result=\"bad_certificate\"}"
             } else {
@@ -120,5 +122,5 @@ fn weak_keys_and_weak_signatures_are_refused() {
             proxy.assert_at_rest(at_rest);
         }
     }
-    assert_eq!(exporter.connections(), scrapes, "no weak one has asked");
+    assert_eq!(exporter.connections(), scrapes, "no weak client has sent a request");
 }

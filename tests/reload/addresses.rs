@@ -1,4 +1,4 @@
-//! Another address to listen on.
+//! A reload that changes the listen address.
 
 use std::{
     fs,
@@ -25,16 +25,16 @@ use crate::support::{
     proxy::Proxy,
 };
 
-/// A port that nobody is given who asks for any. Whoever asks for this one may listen on it,
-/// because this socket does not.
+/// A reserved port: the kernel does not give it to another process that asks for any free port. A
+/// process that asks for exactly this port can listen on it, because this socket does not listen.
 struct Port {
     number: u16,
     _held: Socket,
 }
 
 impl Port {
-    /// On all addresses of both families.
-    fn hold() -> Self {
+    /// Reserves a port on all addresses of both families.
+    fn reserve() -> Self {
         let held = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
         held.set_only_v6(false).expect("both families");
         held.set_reuse_address(true).expect("shared with who listens");
@@ -48,8 +48,8 @@ impl Port {
         SocketAddr::new(address.parse().expect("an address"), self.number)
     }
 
-    /// Waits until nobody listens there but on these: the old listener is closed a moment after the
-    /// reload is over.
+    /// Waits until exactly these addresses are listened on. The old listener is closed slightly
+    /// after the reload has finished.
     fn wait_for_listeners(&self, wanted: &[SocketAddr]) {
         wait_for_listeners(|listeners| {
             let on_port = listeners.iter().map(|it| it.local_address);
@@ -58,7 +58,7 @@ impl Port {
     }
 }
 
-/// Waits until the kernel lists the listeners that are wanted.
+/// Polls the kernel's list of listeners until `wanted` accepts it.
 fn wait_for_listeners(wanted: impl Fn(&[TcpNetEntry]) -> bool) {
     let begun = Instant::now();
     loop {
@@ -84,13 +84,13 @@ fn connect_to(pki: &Pki, address: SocketAddr) -> Client {
 
 /// C26 on reload.
 #[test]
-fn a_port_that_takes_privileges_is_refused_and_the_old_one_is_listened_on() {
+fn a_privileged_port_is_refused_and_the_old_address_stays_in_use() {
     if !privileges::takes_port_1() {
         return;
     }
     let pki = Pki::new();
     let one = exporter(100);
-    let port = Port::hold();
+    let port = Port::reserve();
     let config = listening_on(&pki, port.of("127.0.0.1"));
     let proxy = Proxy::start_through(privileges::without_ports(), &config, &one.section("e"), &[]);
     write(&proxy, EXPORTERS, &one.section("other"));
@@ -105,17 +105,17 @@ fn a_port_that_takes_privileges_is_refused_and_the_old_one_is_listened_on() {
 
 /// C26 on reload.
 #[test]
-fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
+fn a_new_address_is_listened_on_before_the_old_one_is_closed() {
     let pki = Pki::new();
     let one = exporter(100);
-    let (first_port, second_port) = (Port::hold(), Port::hold());
+    let (first_port, second_port) = (Port::reserve(), Port::reserve());
     let (first, second) = (first_port.of("127.0.0.1"), second_port.of("127.0.0.1"));
     let proxy = Proxy::start_where_told(&listening_on(&pki, first), &one.section("e"));
     assert_eq!(proxy.address(), first);
     let mut kept = connect(&pki, &proxy);
     assert_status(&mut kept, "e", 200);
 
-    // Taken, or of another host: nothing changes.
+    // The address is in use, or belongs to another host. Nothing changes.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let is_taken = taken.local_addr().expect("an address");
     let is_elsewhere = SocketAddr::new([192, 0, 2, 1].into(), second.port());
@@ -136,10 +136,10 @@ fn a_new_address_is_listened_on_before_the_old_one_is_let_go() {
 
 /// C26 on reload.
 #[test]
-fn one_port_goes_from_all_addresses_to_one_and_back_in_both_families() {
+fn the_address_changes_between_all_and_one_on_the_same_port_in_both_families() {
     let pki = Pki::new();
     let one = exporter(100);
-    let port = Port::hold();
+    let port = Port::reserve();
     let (all, own, other) = (port.of("0.0.0.0"), port.of("127.0.0.1"), port.of("127.0.0.2"));
     let (all_v6, own_v6) = (port.of("::"), port.of("::1"));
     let proxy = Proxy::start_where_told(&listening_on(&pki, all), &one.section("e0"));
@@ -155,7 +155,7 @@ fn one_port_goes_from_all_addresses_to_one_and_back_in_both_families() {
         (all, &[own, other], &[own_v6]),
     ];
     for (round, (address, served, closed)) in (1..).zip(steps) {
-        // The rest of the configuration goes along.
+        // The rest of the configuration is applied, too.
         let name = format!("e{round}");
         write(&proxy, EXPORTERS, &one.section(&name));
         write(&proxy, "config.ini", &listening_on(&pki, address));
@@ -171,12 +171,13 @@ fn one_port_goes_from_all_addresses_to_one_and_back_in_both_families() {
     }
 }
 
-/// C26 on reload. Neither of the two lets the other in, also not after a change of its own.
+/// C26 on reload. Two processes listen on one port at different addresses. Neither can change to
+/// all addresses while the other runs.
 #[test]
-fn one_port_that_somebody_else_has_is_refused_and_stays_in_use_where_it_was() {
+fn a_port_of_another_process_is_refused_and_the_old_address_stays_in_use() {
     let pki = Pki::new();
     let one = exporter(100);
-    let port = Port::hold();
+    let port = Port::reserve();
     let (all, own, other) = (port.of("0.0.0.0"), port.of("127.0.0.1"), port.of("127.0.0.2"));
     let proxy = Proxy::start_where_told(&listening_on(&pki, all), &one.section("e"));
     write(&proxy, "config.ini", &listening_on(&pki, own));
@@ -197,10 +198,11 @@ fn one_port_that_somebody_else_has_is_refused_and_stays_in_use_where_it_was() {
     assert_status(&mut connect_to(&pki, port.of("::1")), "new", 200);
 }
 
-/// A server in this process, so that the shutdown can come right before a reload, or right after.
+/// The server runs in the test's process, so that the shutdown can come immediately before or after
+/// a reload.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test may wait for its own work, and panic")]
-fn f24_in_a_shutdown_no_new_address_is_listened_on() {
+fn f24_during_a_shutdown_no_new_address_is_opened() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = folder.path().join("config.ini");
     fs::write(&config, "[proxy]\ninsecure-plain-http = True\n").expect("written");
@@ -212,17 +214,17 @@ fn f24_in_a_shutdown_no_new_address_is_listened_on() {
             Sources { config: Some(config.clone()), exporters: None, listen: Some(listen) };
         load(&sources).state.expect("no mistake")
     };
-    // It runs only within `block_on`, so nothing comes between two steps outside.
+    // The runtime runs only within `block_on`, so nothing happens between two steps outside.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let _entered = runtime.enter();
-    // Which the server hears first is left to chance, the shutdown or the new listener.
+    // It is random which event the server handles first, the shutdown or the new listener.
     for round in 0..10 {
         let (config, assets) = loaded(SocketAddr::from(([127, 0, 0, 1], 0)));
         let server = Server::bind(&config, assets).expect("it listens");
         let (address, handle) = (server.address(), server.handle());
         let running = runtime.spawn(server.run());
-        // A scrape in flight keeps the drain from its end.
+        // A scrape in flight keeps the drain from ending.
         let client = runtime.spawn_blocking(move || {
             let mut client = Plain::connect(address);
             let request = "GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -232,7 +234,7 @@ fn f24_in_a_shutdown_no_new_address_is_listened_on() {
         });
         let client = runtime.block_on(client).expect("no panic");
 
-        let port = Port::hold();
+        let port = Port::reserve();
         let next = port.of("127.0.0.2");
         let (config, assets) = loaded(next);
         if round == 0 {
@@ -256,9 +258,10 @@ fn f24_in_a_shutdown_no_new_address_is_listened_on() {
     gate.open();
 }
 
-/// A server in this process, so that a change can come before it accepts.
+/// The server runs in the test's process, so that the change can come before it accepts a
+/// connection.
 #[test]
-fn what_waits_in_the_backlog_of_the_old_address_is_answered() {
+fn connections_in_the_backlog_of_the_old_address_are_answered() {
     const WAITING: usize = 3;
     const HEALTHY: &str = "GET /-/healthy HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -273,7 +276,7 @@ fn what_waits_in_the_backlog_of_the_old_address_is_answered() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let _entered = runtime.enter();
-    // Which is looked at first is left to chance, the old listener or the new one.
+    // It is random which listener the server polls first, the old one or the new one.
     for _ in 0..10 {
         let (config, assets) = loaded([127, 0, 0, 1]);
         let server = Server::bind(&config, assets).expect("it listens");

@@ -1,4 +1,4 @@
-//! Clients that are no longer welcome leave the connections that they have.
+//! A reload closes the connections of clients that are no longer authorized.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ fn connect(proxy: &Proxy, config: Arc<ClientConfig>) -> Client {
     Client::connect(proxy.address(), config).expect("a handshake")
 }
 
-/// Asserts that the proxy ends the connection in order within a second of `since`.
+/// Asserts that the proxy closes the connection in order, within a second of `since`.
 #[track_caller]
 fn assert_ends(client: &mut Client, since: Instant) {
     let (bytes, cut) = client.read_to_end();
@@ -57,7 +57,7 @@ fn list(pki: &Pki, serials: &[u64]) {
 
 /// T36
 #[test]
-fn a_revoked_client_leaves_its_idle_connection_and_others_stay() {
+fn the_idle_connection_of_a_revoked_client_is_closed_and_others_stay() {
     let pki = Pki::new();
     list(&pki, &[]);
     let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
@@ -83,7 +83,7 @@ fn a_revoked_client_leaves_its_idle_connection_and_others_stay() {
 
 /// T36
 #[test]
-fn a_revoked_client_keeps_the_scrape_in_flight_and_nothing_behind_it() {
+fn a_revoked_client_completes_its_scrape_in_flight_and_no_further_one() {
     let pki = Pki::new();
     list(&pki, &[]);
     let (slow, gate) = halting();
@@ -102,7 +102,7 @@ fn a_revoked_client_keeps_the_scrape_in_flight_and_nothing_behind_it() {
 
 /// T36
 #[test]
-fn a_revoked_client_is_told_with_the_answer_that_it_waits_for() {
+fn a_revoked_client_gets_connection_close_with_its_pending_response() {
     let pki = Pki::new();
     for &version in BOTH_VERSIONS {
         list(&pki, &[]);
@@ -118,7 +118,7 @@ fn a_revoked_client_is_told_with_the_answer_that_it_waits_for() {
         let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
         let proxy = Proxy::start(&config, &slow.section("slow"));
         let mut revoked = connect(&proxy, client_of(&pki, REVOKED, &[version]));
-        // The second one waits behind the first, and is never begun.
+        // The second request waits for the first, and never begins.
         let request = "GET /prometheus?exporter=slow HTTP/1.1\r\nHost: h\r\n\r\n";
         revoked.send(request.repeat(2)).expect("the requests are sent");
         asks.recv().expect("the exporter is asked");
@@ -135,7 +135,7 @@ fn a_revoked_client_is_told_with_the_answer_that_it_waits_for() {
 
 /// T36
 #[test]
-fn no_exporter_is_asked_for_a_revoked_client_whose_head_was_on_its_way() {
+fn no_exporter_is_asked_for_a_client_that_is_revoked_while_its_head_arrives() {
     let pki = Pki::new();
     list(&pki, &[]);
     let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
@@ -147,13 +147,14 @@ fn no_exporter_is_asked_for_a_revoked_client_whose_head_was_on_its_way() {
     for client in [&mut revoked, &mut fresh] {
         client.send("GET /prometheus?exporter=e HTTP/1.1\r\n").expect("half a head is sent");
     }
-    // In most cases the halves have been read by then; that one was is not certain here.
+    // The proxy has usually read the halves by now. This test does not guarantee it;
+    // `tests/in_memory.rs` does.
     let mut good = connect(&proxy, client(&pki, GOOD));
     assert_status(&mut good, "e", 200);
     list(&pki, &[REVOKED]);
     reload(&proxy, DONE, 1);
     for client in [&mut revoked, &mut fresh] {
-        // A connection of which the half was not read yet has ended in order.
+        // If the proxy had not read the half yet, it has closed the connection in order.
         if client.send("Host: h\r\n\r\n").is_ok()
             && let Ok(response) = client.read_response()
         {
@@ -166,12 +167,12 @@ fn no_exporter_is_asked_for_a_revoked_client_whose_head_was_on_its_way() {
 
 /// T35
 #[test]
-fn who_comes_again_after_a_reload_or_a_restart_shakes_hands_in_full() {
+fn a_client_that_reconnects_after_a_reload_or_restart_makes_a_full_handshake() {
     let pki = Pki::new();
     let exporter = exporter(100);
     let config = pki.config_ini(&format!("client-crl = {}\n", pki.path("list.pem").display()));
     for version in BOTH_VERSIONS {
-        // What a server hands out to come again with is kept here, between connections.
+        // Session tickets and the like are stored here, between the connections.
         let with_memory = client_of(&pki, GOOD, &[version]);
         let come = |proxy: &Proxy| {
             let mut client = connect(proxy, with_memory.clone());
@@ -198,7 +199,7 @@ fn who_comes_again_after_a_reload_or_a_restart_shakes_hands_in_full() {
 }
 
 #[test]
-fn a_client_that_is_allowed_no_longer_leaves() {
+fn a_client_that_is_removed_from_client_allow_is_disconnected() {
     let pki = Pki::new();
     let proxy = Proxy::start(&pki.config_ini(""), &exporter(100).section("e"));
     let mut one = connect(&proxy, client(&pki, REVOKED));
@@ -214,7 +215,7 @@ fn a_client_that_is_allowed_no_longer_leaves() {
 }
 
 #[test]
-fn a_client_of_a_ca_that_is_trusted_no_longer_leaves() {
+fn a_client_of_a_ca_that_is_no_longer_trusted_is_disconnected() {
     let (old, new) = (Pki::new(), Pki::new());
     let proxy = Proxy::start(&old.config_ini(""), &exporter(100).section("e"));
     let mut client = connect(&proxy, client(&old, GOOD));

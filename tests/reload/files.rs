@@ -1,4 +1,4 @@
-//! What is in the files afterwards, and what is not.
+//! The effect of a reload on what the files configure.
 
 use std::{
     fs::{self, Permissions},
@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 #[test]
-fn exporters_come_go_and_move_without_a_new_connection() {
+fn exporters_are_added_removed_and_moved_without_a_new_connection() {
     let pki = Pki::new();
     let (one, two) = (exporter(100), exporter(200));
     let proxy = Proxy::start(&pki.config_ini(""), &(one.section("stays") + &one.section("goes")));
@@ -34,7 +34,7 @@ fn exporters_come_go_and_move_without_a_new_connection() {
 }
 
 #[test]
-fn a_mistake_anywhere_changes_nothing_and_is_named() {
+fn a_mistake_in_any_file_changes_nothing_and_is_reported() {
     let pki = Pki::new();
     let one = exporter(100);
     let config = pki.config_ini("");
@@ -68,7 +68,7 @@ fn a_mistake_anywhere_changes_nothing_and_is_named() {
 }
 
 #[test]
-fn a_scrape_in_flight_keeps_the_exporter_it_began_with_and_its_slot() {
+fn a_scrape_in_flight_keeps_its_exporter_and_its_permit() {
     let pki = Pki::new();
     let (slow, gate) = halting();
     let section = slow.section("slow") + "max-concurrent = 1\n";
@@ -92,15 +92,15 @@ fn a_scrape_in_flight_keeps_the_exporter_it_began_with_and_its_slot() {
 
 /// C27 on reload.
 #[test]
-fn a_new_server_certificate_is_shown_to_new_connections() {
+fn a_new_server_certificate_is_used_for_new_connections() {
     let (old, new) = (Pki::new(), Pki::new());
     let one = exporter(100);
     let proxy = Proxy::start(&old.config_ini(""), &one.section("e"));
     let mut kept = connect(&old, &proxy);
     assert_status(&mut kept, "e", 200);
 
-    // A pair that does not belong together is half of a change, as when two files are written one
-    // after the other.
+    // The certificate and the key do not match, as when a reload comes between writing the two
+    // files.
     let config = old.config_ini("");
     let path = |pki: &Pki, file| pki.path(file).display().to_string();
     let half = config.replace(&path(&old, "server.pem"), &path(&new, "server.pem"));
@@ -116,7 +116,7 @@ fn a_new_server_certificate_is_shown_to_new_connections() {
 
 /// C28 on reload.
 #[test]
-fn a_server_certificate_out_of_its_time_is_refused_and_the_old_one_is_shown_on() {
+fn an_expired_server_certificate_is_refused_and_the_old_one_stays_in_use() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(""), &one.section("e"));
@@ -139,7 +139,7 @@ fn a_server_certificate_out_of_its_time_is_refused_and_the_old_one_is_shown_on()
 
 /// C28 on reload.
 #[test]
-fn f14_a_server_certificate_that_was_not_valid_yet_is_taken_over_when_it_is() {
+fn f14_a_server_certificate_that_is_not_valid_yet_is_used_as_soon_as_it_is_valid() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini("reload-interval = 1\n"), &one.section("e"));
@@ -153,7 +153,7 @@ fn f14_a_server_certificate_that_was_not_valid_yet_is_taken_over_when_it_is() {
 
 /// C01 on reload.
 #[test]
-fn what_is_no_file_is_refused_without_hanging_and_what_was_read_serves_on() {
+fn anything_that_is_not_a_file_is_refused_without_hanging_and_the_old_state_stays_in_use() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(""), &one.section("e"));
@@ -175,21 +175,21 @@ fn what_is_no_file_is_refused_without_hanging_and_what_was_read_serves_on() {
 }
 
 #[test]
-fn a_file_behind_a_symbolic_link_is_found_where_the_link_leads_now() {
+fn a_symbolic_link_is_followed_to_its_present_target() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(""), &one.section("before"));
     let folder = proxy.folder();
     fs::write(folder.join("next.ini"), one.section("after")).expect("written");
     symlink("next.ini", folder.join("link")).expect("a link");
-    // At once, as certificate managers do.
+    // An atomic change, as certificate managers make it.
     fs::rename(folder.join("link"), folder.join(EXPORTERS)).expect("renamed");
     reload(&proxy, DONE, 1);
     assert_status(&mut connect(&pki, &proxy), "after", 200);
 }
 
 #[test]
-fn discovery_says_that_the_files_have_mistakes_until_they_have_none() {
+fn discovery_reports_mistakes_in_the_files_until_they_are_fixed() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(""), &one.section("before"));
@@ -202,7 +202,7 @@ fn discovery_says_that_the_files_have_mistakes_until_they_have_none() {
     assert!(discovered(200).1.contains("before"));
 
     write(&proxy, EXPORTERS, "[after\n");
-    assert!(discovered(200).1.contains("before"), "nobody has asked for a reload yet");
+    assert!(discovered(200).1.contains("before"), "no reload has been requested yet");
     reload(&proxy, REFUSED, 1);
     assert_eq!(discovered(503).0, "configuration has mistakes");
 
@@ -213,7 +213,7 @@ fn discovery_says_that_the_files_have_mistakes_until_they_have_none() {
 }
 
 #[test]
-fn many_signals_at_once_end_in_the_last_state() {
+fn after_many_signals_the_last_state_is_in_use() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(""), &one.section("e0"));
@@ -226,12 +226,12 @@ fn many_signals_at_once_end_in_the_last_state() {
     let mut client = connect(&pki, &proxy);
     let limit = std::time::Instant::now() + crate::support::PATIENCE;
     while client.get("/prometheus?exporter=last").head.status != 200 {
-        assert!(std::time::Instant::now() < limit, "the last change is not taken over");
+        assert!(std::time::Instant::now() < limit, "the last change is not in use");
     }
 }
 
 #[test]
-fn keys_that_take_a_restart_are_named() {
+fn keys_that_require_a_restart_are_reported() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(""), &one.section("e"));
@@ -246,7 +246,7 @@ fn keys_that_take_a_restart_are_named() {
     };
     assert_eq!(named(), ["worker-threads", "max-connections"]);
 
-    // Taken back, it is as it runs.
+    // After the change is undone, the file agrees with the running process again.
     write(&proxy, "config.ini", &pki.config_ini(""));
     reload(&proxy, DONE, 2);
     assert_eq!(named().len(), 2, "{:?}", named());

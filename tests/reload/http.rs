@@ -1,4 +1,4 @@
-//! `POST /-/reload`: answered when it is done, and only where it is switched on.
+//! `POST /-/reload`: answered when the reload has finished, and only if `http-reload` is on.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ fn assert_answer(response: &Response, status: u16, reason: &str, body: &str) {
 }
 
 #[test]
-fn it_is_answered_when_the_new_state_is_in_use() {
+fn the_response_comes_when_the_new_state_is_in_use() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(ON), &one.section("e0"));
@@ -45,7 +45,7 @@ fn it_is_answered_when_the_new_state_is_in_use() {
 }
 
 #[test]
-fn a_state_that_is_refused_is_500_in_constant_words() {
+fn a_refused_state_is_500_with_constant_words() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(ON), &one.section("e"));
@@ -63,7 +63,7 @@ fn a_state_that_is_refused_is_500_in_constant_words() {
 }
 
 #[test]
-fn without_the_key_there_is_no_such_path_and_with_it_there_is_only_post() {
+fn without_http_reload_the_path_is_404_and_with_it_only_post_is_allowed() {
     let pki = Pki::new();
     let proxy = Proxy::start(&pki.config_ini(""), &exporter(100).section("e"));
     let mut client = connect(&pki, &proxy);
@@ -85,7 +85,7 @@ fn without_the_key_there_is_no_such_path_and_with_it_there_is_only_post() {
 }
 
 #[test]
-fn whoever_may_not_scrape_may_not_reload() {
+fn a_client_that_may_not_scrape_may_not_reload() {
     let pki = Pki::new();
     let config = pki.config_ini(ON).replace("[default]\n", "[default]\nauth = user:pass\n");
     let proxy = Proxy::start(&config, &exporter(100).section("e"));
@@ -109,10 +109,11 @@ fn whoever_may_not_scrape_may_not_reload() {
     );
 }
 
-/// Each asks right after a change, while others ask: what it then sees must have that change.
-/// Many lists make reloads so slow that most of it comes while one is running.
+/// Each client requests a reload immediately after its change, while others do the same. The state
+/// that it then sees must include its change. Many CRLs make a reload slow, so that most requests
+/// arrive while a reload runs.
 #[test]
-fn of_many_who_ask_at_once_each_gets_a_reload_that_began_after_it_asked() {
+fn each_of_many_concurrent_requests_gets_a_reload_that_began_after_it() {
     const CLIENTS: usize = 4;
     const ROUNDS: usize = 5;
     let pki = Pki::new();

@@ -1,4 +1,4 @@
-//! Many reloads while many scrape.
+//! Many reloads during many scrapes.
 
 use std::{
     process::Command,
@@ -17,11 +17,12 @@ use crate::support::{
 
 const SCRAPERS: usize = 8;
 
-/// Scrapes that a connection is kept for, so that new ones are made all the time too.
+/// Number of scrapes over one connection. A limit keeps new connections coming.
 const SCRAPES_PER_CONNECTION: usize = 20;
 
-/// Scrapes from [`SCRAPERS`] threads until there were both so many scrapes and so many reloads, in
-/// turns by signal and by the files alone; asserts that each scrape was whole.
+/// Scrapes from [`SCRAPERS`] threads until this many scrapes and this many reloads are done. Every
+/// other reload is requested by signal; the rest only change the files. Asserts that each scrape is
+/// complete.
 fn scrape_across_reloads(scrapes: usize, reloads: usize) -> usize {
     let pki = Pki::new();
     let exporter = Exporter::start(|conversation| {
@@ -35,7 +36,7 @@ fn scrape_across_reloads(scrapes: usize, reloads: usize) -> usize {
         let limit = "max-concurrent = 100\ntimeout = 15\n";
         format!("{}{limit}{}", exporter.section("e"), exporter.section(&format!("other-{round}")))
     };
-    // Without the records of the scrapes, among which those of the reloads are looked for.
+    // Without the records of scrapes, which would slow down the search for those of the reloads.
     let mut quiet = Command::new("env");
     quiet.arg("SCRAPEGATE_LOG=warn,scrapegate::cli=info,scrapegate::reload=info");
     let config = pki.config_ini("reload-interval = 0.05\n");

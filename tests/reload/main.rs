@@ -1,4 +1,5 @@
-//! All files are read again, when asked or when they changed, and taken over wholly or not at all.
+//! A reload reads all files again, on request or after a change, and applies them completely or not
+//! at all.
 
 mod addresses;
 mod clients;
@@ -25,7 +26,7 @@ use support::{
     proxy::Proxy,
 };
 
-/// An exporter whose metrics tell it from others.
+/// An exporter with `bytes` of metrics, by which tests distinguish it from others.
 fn exporter(bytes: u64) -> Exporter {
     Exporter::start(move |conversation| {
         conversation.read_request()?;
@@ -50,20 +51,20 @@ fn write(proxy: &Proxy, file: &str, text: &str) {
     fs::write(proxy.folder().join(file), text).expect("written");
 }
 
-/// Puts another file in its place, so that it is never half there.
+/// Replaces a file atomically, so that no partial file can be read.
 fn replace(path: &Path, text: &str) {
     let next = path.with_extension("next");
     fs::write(&next, text).expect("written");
     fs::rename(next, path).expect("renamed");
 }
 
-/// Sends the signal and waits for what comes of it, the `count`th of its kind.
+/// Sends the signal and waits for this outcome of a reload, for the `count`th time.
 fn reload(proxy: &Proxy, outcome: &str, count: usize) {
     proxy.signal("HUP");
     wait_for(proxy, outcome, count);
 }
 
-/// Waits for what comes of a reload, the `count`th of its kind.
+/// Waits for this outcome of a reload, for the `count`th time.
 fn wait_for(proxy: &Proxy, outcome: &str, count: usize) {
     let mut left = count;
     proxy.wait_for_log(outcome, |record| {

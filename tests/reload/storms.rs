@@ -1,4 +1,4 @@
-//! Signals by the hundred while scrapes go on.
+//! Hundreds of signals during scrapes.
 
 use std::{
     process::Command,
@@ -16,24 +16,25 @@ use crate::support::{
 
 const SIGNALS: usize = 100;
 
-/// Scrapers, each with a connection that it keeps.
+/// Number of scrapers, each with a connection that it keeps.
 const SCRAPERS: usize = 8;
 
-/// Over all connections together.
+/// The rate over all connections together.
 const SCRAPES_A_SECOND: u32 = 500;
 
-/// How many have to be done for each reload: as many as there are for a hundred in a second.
+/// Number of scrapes for each reload: the rate of scrapes, divided by a hundred reloads a second.
 const SCRAPES_A_RELOAD: usize = 5;
 
-/// Without the records of whole scrapes, among which those of the reloads are looked for.
+/// Without the records of complete scrapes, which would slow down the search for those of the
+/// reloads.
 fn start(pki: &Pki, section: &str) -> Proxy {
     let mut quiet = Command::new("env");
     quiet.arg("SCRAPEGATE_LOG=warn,scrapegate::cli=info,scrapegate::reload=info");
     Proxy::start_through(quiet, &pki.config_ini(""), section, ANYWHERE)
 }
 
-/// Sends the signals, each when the one before came to this, as one already has, while scrapers
-/// scrape and others connect; none of them may fail.
+/// Sends the signals, each after the previous one had this outcome (one already had), while
+/// scrapers scrape and others connect. No scrape or connection may fail.
 #[track_caller]
 fn assert_undisturbed(pki: &Pki, proxy: &Proxy, outcome: &str) {
     let (over, scrapes) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -71,13 +72,13 @@ fn assert_undisturbed(pki: &Pki, proxy: &Proxy, outcome: &str) {
 
 /// P04
 #[test]
-fn a_hundred_reloads_disturb_no_scrape_and_leave_nothing_open() {
+fn a_hundred_reloads_disturb_no_scrape_and_leak_no_descriptor() {
     let pki = Pki::new();
     let one = exporter(100);
     let section = one.section("e") + "max-concurrent = 100\n";
     let proxy = start(&pki, &section);
     assert_status(&mut connect(&pki, &proxy), "e", 200);
-    // The first brings the thread that reads files.
+    // The first reload starts the thread that reads files.
     reload(&proxy, DONE, 1);
     let fds = proxy.open_fds();
     assert_undisturbed(&pki, &proxy, DONE);
@@ -86,7 +87,7 @@ fn a_hundred_reloads_disturb_no_scrape_and_leave_nothing_open() {
 
 /// P05
 #[test]
-fn a_hundred_reloads_of_a_broken_file_leave_all_as_it_was() {
+fn a_hundred_reloads_of_a_broken_file_change_nothing() {
     let pki = Pki::new();
     let one = exporter(100);
     let section = one.section("e") + "max-concurrent = 100\n";

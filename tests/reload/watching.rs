@@ -1,4 +1,4 @@
-//! Files that change are read again without being told, every `reload-interval`.
+//! Changed files are read again without a request, every `reload-interval`.
 
 use std::{
     fs,
@@ -22,10 +22,11 @@ use crate::support::{
 
 const SOON: &str = "reload-interval = 0.05\n";
 
-/// In which it has looked at the files several times: what has not happened by then will not.
+/// Ten times `reload-interval`. There is no event for "nothing happens": a change that was not
+/// noticed in this time will not be noticed.
 const SEVERAL_LOOKS: Duration = Duration::from_millis(500);
 
-/// How many records have this message.
+/// The number of records with this message.
 fn count(proxy: &Proxy, message: &str) -> usize {
     let message = format!("\"message\":\"{message}\"");
     proxy.log_lines().iter().filter(|line| line.contains(&message)).count()
@@ -37,7 +38,7 @@ fn append(path: &Path, text: &str) {
 }
 
 #[test]
-fn every_file_that_was_read_is_watched() {
+fn every_file_that_is_read_is_watched() {
     let (pki, upstream) = (Pki::new(), Pki::new());
     let list = forge::revocation_list(pki.ca(), &[], -1..100);
     fs::write(pki.path("list.pem"), list).expect("written");
@@ -72,7 +73,7 @@ fn every_file_that_was_read_is_watched() {
         upstream.path("client.key"),
     ];
     for (before, file) in files.iter().enumerate() {
-        // Means the same in all of them.
+        // The appended text changes the meaning of none of the files.
         append(file, "\n");
         wait_for(&proxy, DONE, before + 1);
     }
@@ -80,7 +81,7 @@ fn every_file_that_was_read_is_watched() {
 }
 
 #[test]
-fn a_new_token_is_sent_once_its_file_has_it() {
+fn a_new_token_is_used_once_its_file_contains_it() {
     let pki = Pki::new();
     write_private(&pki.path("token"), "old\n");
     let one = exporter(100);
@@ -100,7 +101,7 @@ fn a_new_token_is_sent_once_its_file_has_it() {
 }
 
 #[test]
-fn what_was_touched_is_not_read_again_and_what_was_refused_not_tried_again() {
+fn a_touched_file_causes_no_reload_and_a_refused_one_is_not_tried_again() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(SOON), &one.section("e"));
@@ -119,14 +120,14 @@ fn what_was_touched_is_not_read_again_and_what_was_refused_not_tried_again() {
     replace(&exporters, "[broken too\n");
     wait_for(&proxy, REFUSED, 2);
     assert_status(&mut client, "e", 200);
-    // What is in use already is a state to come back to like any other.
+    // The state in use is a valid state to return to, like any other.
     replace(&exporters, &one.section("e"));
     wait_for(&proxy, DONE, 1);
     assert_status(&mut client, "e", 200);
 }
 
 #[test]
-fn a_file_that_was_half_written_is_picked_up_when_it_is_whole() {
+fn a_partially_written_file_is_read_when_it_is_complete() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(SOON), &one.section("before"));
@@ -143,7 +144,7 @@ fn a_file_that_was_half_written_is_picked_up_when_it_is_whole() {
 }
 
 #[test]
-fn a_file_that_is_gone_for_a_while_and_a_secret_that_was_open_are_noticed() {
+fn a_missing_file_and_a_world_readable_secret_are_noticed_again_when_fixed() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini(SOON), &one.section("e"));
@@ -164,8 +165,8 @@ fn a_file_that_is_gone_for_a_while_and_a_secret_that_was_open_are_noticed() {
     assert_status(&mut connect(&pki, &proxy), "e", 200);
 }
 
-/// Puts files into `volume` as Kubernetes does: links to `..data/NAME`, and `..data` a link to the
-/// folder that has them.
+/// Puts files into `volume` as Kubernetes does: links to `..data/NAME`, where `..data` is a link to
+/// the folder with the files.
 fn mount(volume: &Path, pki: &Pki, version: &str) {
     const FILES: [&str; 3] = ["server.pem", "server.key", "ca.pem"];
     let folder = volume.join(version);
@@ -183,7 +184,7 @@ fn mount(volume: &Path, pki: &Pki, version: &str) {
 }
 
 #[test]
-fn a_folder_that_is_swapped_through_a_link_is_followed() {
+fn a_folder_that_is_replaced_through_a_symlink_is_followed() {
     let (old, new) = (Pki::new(), Pki::new());
     let volume = tempfile::tempdir().expect("a temporary folder");
     mount(volume.path(), &old, "..1");
@@ -212,7 +213,7 @@ fn the_interval_changes_with_a_reload() {
 }
 
 #[test]
-fn an_exporter_behind_tls_is_trusted_by_the_ca_of_now() {
+fn an_https_exporter_is_verified_against_the_present_ca_file() {
     let (pki, other) = (Pki::new(), Pki::new());
     let ca = pki.path("exporters-ca.pem");
     fs::copy(pki.path("ca.pem"), &ca).expect("copied");

@@ -1,10 +1,10 @@
-//! What of a request goes on to the exporter: three headers, and the other parameters.
+//! The parts of a request that reach the exporter: three headers, and the other parameters.
 
 use crate::{Setup, assert_canonical, scrape_with};
 
 /// H43.
 #[test]
-fn hop_by_hop_headers_and_what_they_name_do_not_go_on() {
+fn hop_by_hop_headers_and_those_they_name_are_not_forwarded() {
     let setup = Setup::new();
     for lines in [
         "Connection: host, accept\r\n",
@@ -24,7 +24,7 @@ fn hop_by_hop_headers_and_what_they_name_do_not_go_on() {
 
 /// H44.
 #[test]
-fn secrets_conditions_and_origins_do_not_go_on() {
+fn credentials_conditions_and_origins_are_not_forwarded() {
     let setup = Setup::new();
     for lines in [
         "Authorization: Basic bWFya2VyOm1hcmtlcg==\r\n",
@@ -43,7 +43,7 @@ fn secrets_conditions_and_origins_do_not_go_on() {
 }
 
 #[test]
-fn what_the_scraper_accepts_and_is_called_goes_on() {
+fn accept_headers_and_user_agent_are_forwarded() {
     let setup = Setup::new();
     let answer = setup.ask(scrape_with(
         "User-Agent: Prometheus/3.5\r\nAccept: text/plain;version=0.0.4\r\nAccept-Encoding: gzip\r\n",
@@ -74,9 +74,9 @@ fn other_parameters_are_passed_on_unchanged() {
     }
 }
 
-/// H41: as many as the head of 16 KiB has room for, and no more.
+/// H41: as many parameters as fit into the head of 16 KiB, and no more.
 #[test]
-fn thousands_of_parameters_go_on_in_their_order_and_ten_thousand_are_too_long_a_head() {
+fn thousands_of_parameters_are_forwarded_in_order_and_ten_thousand_make_the_head_too_large() {
     let setup = Setup::new();
     let get =
         |many: &str| format!("GET /prometheus?{many}&exporter=e&last HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -85,13 +85,13 @@ fn thousands_of_parameters_go_on_in_their_order_and_ten_thousand_are_too_long_a_
     let many = vec!["x"; 8000].join("&");
     setup.assert_scraped(get(&many), &format!("/metrics?{many}&last"));
     setup.assert_refused(get(&vec!["x"; 10_000].join("&")), 431, false);
-    // A repeated `exporter` among them is found wherever it stands.
+    // `exporter` is found at any position in the query.
     setup.assert_refused(get(&format!("{many}&exporter=marker")), 400, true);
 }
 
 /// H41.
 #[test]
-fn parameters_stay_here_when_they_are_not_to_be_forwarded() {
+fn with_forward_params_off_no_parameter_is_forwarded() {
     let setup = Setup::with("", "forward-params = False\n");
     let request = "GET /prometheus?exporter=e&collect[]=cpu HTTP/1.1\r\nHost: h\r\n\r\n";
     setup.assert_scraped(request, "/metrics");
@@ -99,7 +99,7 @@ fn parameters_stay_here_when_they_are_not_to_be_forwarded() {
 
 /// H42.
 #[test]
-fn only_a_finite_positive_scrape_timeout_is_taken_at_its_word() {
+fn only_a_finite_positive_scrape_timeout_is_used() {
     let setup = Setup::with("", "timeout = 5\n");
     let left = |value: &str| -> f64 {
         let lines = format!("X-Prometheus-Scrape-Timeout-Seconds: {value}\r\n");

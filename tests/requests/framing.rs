@@ -1,4 +1,4 @@
-//! Bodies: a request has none, whatever says that it has one.
+//! Request bodies: the proxy accepts none, whatever announces one.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ fn a_body_is_refused_without_being_read() {
     let setup = Setup::new();
     for lines in [
         "Content-Length: 5\r\n\r\nhello",
-        // None of it comes: whoever waited for it would not answer.
+        // The body never arrives. A proxy that waited for it would not answer.
         "Content-Length: 1000000000\r\n",
         "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "Transfer-Encoding: chunked\r\n",
@@ -24,9 +24,9 @@ fn a_body_is_refused_without_being_read() {
     }
 }
 
-/// H04; `lingering.rs` has how little of it is read.
+/// H04. `lingering.rs` tests how little of the body is read.
 #[test]
-fn a_slow_body_is_not_waited_for() {
+fn the_response_does_not_wait_for_a_slow_body() {
     let setup = Setup::new();
     let mut client = setup.connect();
     client.send(scrape_with("Content-Length: 1000000000\r\n")).expect("sent");
@@ -48,7 +48,7 @@ fn a_content_length_of_zero_is_no_body() {
 
 /// H22.
 #[test]
-fn a_content_length_that_is_no_single_number_is_refused() {
+fn a_content_length_that_is_not_a_single_number_is_refused() {
     let setup = Setup::new();
     for value in [
         "+5",
@@ -82,7 +82,8 @@ fn a_content_length_that_is_no_single_number_is_refused() {
     for (one, two) in [("0", "5"), ("5", "0"), ("5", "6"), ("5", "5")] {
         setup.assert_refused(twice(one, two), 400, false);
     }
-    // Both say that there is no body: hyper takes equal numbers for one (RFC 9112 §6.3).
+    // Both headers say that there is no body. hyper accepts equal numbers as one (RFC 9112 section
+    // 6.3).
     for second in ["0", "00"] {
         setup.assert_scraped(twice("0", second), "/metrics");
     }
@@ -90,7 +91,7 @@ fn a_content_length_that_is_no_single_number_is_refused() {
 
 /// H19.
 #[test]
-fn a_length_beside_chunks_is_refused_in_either_order() {
+fn content_length_together_with_chunked_is_refused_in_either_order() {
     let setup = Setup::new();
     let chunks = "0\r\n\r\n";
     for length in ["0", "5", "6"] {
@@ -105,7 +106,7 @@ fn a_length_beside_chunks_is_refused_in_either_order() {
 
 /// H29.
 #[test]
-fn nobody_is_told_to_go_on_with_a_body() {
+fn expect_100_continue_never_gets_a_100() {
     let setup = Setup::new();
     for lines in [
         "Expect: 100-continue\r\n",
@@ -124,14 +125,14 @@ fn nobody_is_told_to_go_on_with_a_body() {
         "Expect: 200-ok\r\n",
         "Expect:\r\n",
     ] {
-        // `assert_refused` reads the first response, so a 100 would show.
+        // `assert_refused` reads the first response, so a 100 would fail it.
         setup.assert_refused(scrape_with(lines), 400, false);
     }
 }
 
 /// H24.
 #[test]
-fn broken_chunks_are_not_looked_at() {
+fn malformed_chunks_are_not_parsed() {
     let setup = Setup::new();
     let extension = "x".repeat(20_000);
     for chunks in [

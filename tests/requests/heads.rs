@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{Setup, assert_canonical, scrape_with, support::client::Cut};
 
-/// H07; `lingering.rs` has how little of it is read.
+/// H07. `lingering.rs` tests how little of the head is read.
 #[test]
 fn a_head_larger_than_16_kib_is_refused() {
     let setup = Setup::new();
@@ -12,7 +12,7 @@ fn a_head_larger_than_16_kib_is_refused() {
         let lines = format!("X-Marker: {}\r\n", "a".repeat(length));
         setup.assert_refused(scrape_with(&lines), 431, false);
     }
-    // Just below, it is not.
+    // A head just below the limit is accepted.
     setup.assert_scraped(scrape_with(&format!("X: {}\r\n", "a".repeat(15 * 1024))), "/metrics");
 }
 
@@ -26,7 +26,7 @@ fn more_than_a_hundred_headers_are_refused() {
             lines
         })
     };
-    // `Host` is the hundredth.
+    // `Host` is the hundredth header.
     setup.assert_scraped(scrape_with(&lines(99)), "/metrics");
     setup.assert_refused(scrape_with(&lines(100)), 431, false);
     setup.assert_refused(scrape_with(&lines(10_000)), 431, false);
@@ -38,7 +38,7 @@ fn a_target_is_as_long_as_the_head_allows() {
     let setup = Setup::new();
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
     let filler = "a".repeat(8 * 1024);
-    // Parameters are the scraper's own: they go on.
+    // These parameters belong to the scraper, so they are forwarded.
     setup.assert_scraped(
         get(&format!("/prometheus?exporter=e&x={filler}")),
         &format!("/metrics?x={filler}"),
@@ -51,7 +51,7 @@ fn a_target_is_as_long_as_the_head_allows() {
 
 /// H10, H11.
 #[test]
-fn there_must_be_exactly_one_host() {
+fn exactly_one_host_header_is_required() {
     let setup = Setup::new();
     for hosts in [
         "",
@@ -75,7 +75,7 @@ fn there_must_be_exactly_one_host() {
 
 /// H13.
 #[test]
-fn an_absolute_target_must_name_the_host_and_routes_nothing() {
+fn an_absolute_target_must_match_host_and_does_not_affect_routing() {
     let setup = Setup::new();
     let get = |target: &str, host: &str| format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     setup.assert_scraped(get("http://h:1/prometheus?exporter=e", "h:1"), "/metrics");
@@ -94,7 +94,7 @@ fn an_absolute_target_must_name_the_host_and_routes_nothing() {
 
 /// H15, H16.
 #[test]
-fn methods_other_than_get_and_head_are_refused_with_what_is_allowed() {
+fn other_methods_are_refused_with_an_allow_header() {
     let setup = Setup::new();
     let mut request_lines: Vec<String> = [
         "POST", "PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "get", "Get", "GETT", "MARKER",
@@ -117,13 +117,13 @@ fn methods_other_than_get_and_head_are_refused_with_what_is_allowed() {
 
 /// H31.
 #[test]
-fn only_http_1_1_is_spoken_because_a_cut_could_not_be_told_in_1_0() {
+fn only_http_1_1_is_accepted_because_http_1_0_cannot_show_truncation() {
     let setup = Setup::new();
     for lines in ["", "Host: h\r\n", "Connection: keep-alive\r\nHost: h\r\n"] {
         let request = format!("GET /prometheus?exporter=e HTTP/1.0\r\n{lines}\r\n");
         let mut client = setup.connect();
         client.send(request).expect("sent");
-        // hyper answers in the version it was asked in, which the strict scraper does not read.
+        // hyper answers in the version of the request. The strict scraper does not read HTTP/1.0.
         let (answer, end) = client.read_to_end();
         let answer = String::from_utf8(answer).expect("text");
         assert!(answer.starts_with("HTTP/1.0 505 "), "{answer}");
@@ -136,7 +136,7 @@ fn only_http_1_1_is_spoken_because_a_cut_could_not_be_told_in_1_0() {
         let request = format!("GET /prometheus?exporter=e {version}\r\nHost: h\r\n\r\n");
         setup.assert_refused(request, 400, false);
     }
-    // Whoever speaks HTTP/2 could not read an answer of ours.
+    // An HTTP/2 client could not read a response of the proxy, so it gets none.
     let mut client = setup.connect();
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
     assert_eq!(client.read_to_end().0, b"");
@@ -163,7 +163,7 @@ fn an_upgrade_is_ignored() {
 
 /// H26.
 #[test]
-fn bytes_that_no_head_may_have_are_refused() {
+fn invalid_bytes_in_a_head_are_refused() {
     let setup = Setup::new();
     for lines in [
         &b"X: a\rmarker: b\r\n"[..],

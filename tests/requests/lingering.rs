@@ -1,8 +1,9 @@
-//! What a client sends on after an answer that did not wait for it.
+//! Bytes that a client sends after a response that did not wait for them.
 //!
-//! It is not taken for a request, nor waited for; but a socket that is closed with unread bytes is
-//! reset, and the reset can overtake the answer (RFC 9112 §9.6). So the proxy reads on a little,
-//! and throws it away: [`MOST_BYTES`] and [`MOST_TIME`], whichever is over first.
+//! The proxy neither treats these bytes as a request nor waits for them. However, closing a socket
+//! with unread bytes resets the connection, and the reset can overtake the response (RFC 9112
+//! section 9.6). The proxy therefore reads and discards at most [`MOST_BYTES`] for at most
+//! [`MOST_TIME`].
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,13 @@ use crate::{
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 const MOST_TIME: Duration = Duration::from_secs(1);
 
-/// What one write has when a client sends as fast as it is read.
+/// Size of one write of a client that sends as fast as the proxy reads.
 const PIECE: usize = 64 * 1024;
 
-/// How much later than that a connection may be gone, on a busy machine.
+/// The extra delay on a busy machine until the connection is closed.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// Requests that are refused before they are whole.
+/// Requests that are refused before they are complete.
 fn unfinished() -> [(String, u16); 3] {
     let endless_head = format!("X: {}", "a".repeat(17 * 1024));
     [
@@ -30,8 +31,8 @@ fn unfinished() -> [(String, u16); 3] {
     ]
 }
 
-/// Runs `go_on` with each of their connections, once they are answered. Afterwards each has to
-/// be gone, and counted once.
+/// Sends each request and reads the refusal, then runs `go_on` with the connection. Afterwards the
+/// connection must be closed and the refusal counted once.
 fn each_refused(go_on: impl Fn(&mut Client)) {
     let setup = Setup::new();
     let at_rest = setup.proxy.open_fds();
@@ -54,13 +55,13 @@ fn each_refused(go_on: impl Fn(&mut Client)) {
 
 /// H04, H05, H07.
 #[test]
-fn of_what_is_sent_after_a_refusal_no_more_than_4_mib_is_read() {
+fn at_most_4_mib_are_read_after_a_refusal() {
     each_refused(|client| {
         let mut sent = 0;
         while client.send([b'a'; PIECE]).is_ok() {
             sent += PIECE;
-            // One piece that was on its way, and one that the kernel took before it knew.
-            assert!(sent <= MOST_BYTES + 2 * PIECE, "{sent} bytes, and it reads on");
+            // One piece in flight, and one that the kernel accepted before it saw the close.
+            assert!(sent <= MOST_BYTES + 2 * PIECE, "{sent} bytes, and the proxy still reads");
             client.wait_until_read();
         }
     });
@@ -68,11 +69,11 @@ fn of_what_is_sent_after_a_refusal_no_more_than_4_mib_is_read() {
 
 /// H04, H05, H07.
 #[test]
-fn of_what_drips_in_after_a_refusal_no_more_than_a_second_is_read() {
+fn slow_bytes_are_read_for_at_most_a_second_after_a_refusal() {
     each_refused(|client| {
         let begun = Instant::now();
         while client.send("a").is_ok() {
-            assert!(begun.elapsed() < MOST_TIME + SLACK, "it reads on");
+            assert!(begun.elapsed() < MOST_TIME + SLACK, "the proxy still reads");
             std::thread::sleep(Duration::from_millis(20));
         }
     });

@@ -1,8 +1,7 @@
-//! Requests as no HTTP library would send them: what each is answered, whether the connection is
-//! kept, and what of it reaches the exporter.
+//! Requests that no HTTP library would send: the response to each, whether the connection is kept,
+//! and which part of the request reaches the exporter.
 //!
-//! The numbers (`H27`) are those of the list of hostile cases that the project keeps, here and in
-//! the other tests.
+//! The numbers (`H27`) are those of the project's list of cases, here and in the other tests.
 
 mod forwarding;
 mod framing;
@@ -22,40 +21,40 @@ use serde_json::Value;
 use support::{
     client::{Client, Head},
     exporter::Exporter,
-    metrics::{LET_IN, Samples},
+    metrics::{ACCEPTED, Samples},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
 
-/// The scrapes of `e`.
+/// The counter of complete scrapes of `e`.
 const SCRAPE: &str = "scrapegate_scrapes_total{exporter=\"e\",outcome=\"complete\"}";
 
-/// The message of the record of a refusal.
+/// The log message of a refused request.
 const REFUSAL: &str = "request refused";
 
-/// A proxy with one exporter, `e`, that answers with the target it was asked for.
+/// A proxy with one exporter, `e`, which answers with the target of its request.
 ///
-/// When it is dropped, every request has to be counted and every refusal logged once, and nothing
-/// of them be left over.
+/// When this is dropped, every request must have been counted once and every refusal logged once.
+/// No descriptor may be left open.
 struct Setup {
     pki: Pki,
     proxy: Proxy,
     exporter: Exporter,
-    /// Descriptors that the proxy has open when nobody is there.
+    /// Number of descriptors that the proxy has open without any connection.
     at_rest: usize,
     connections: Cell<u32>,
-    /// Requests that were refused.
+    /// The number of requests refused so far.
     refusals: Cell<u32>,
 }
 
-/// How a request was answered.
+/// The response to a request.
 #[derive(Debug)]
 struct Answer {
     head: Head,
     body: String,
-    /// The connection served another request afterwards.
+    /// Whether the connection served another request afterwards.
     kept: bool,
-    /// The requests that the exporter got meanwhile.
+    /// The requests that the exporter received in between.
     upstream: Vec<String>,
 }
 
@@ -64,7 +63,8 @@ impl Setup {
         Self::with("", "")
     }
 
-    /// With `proxy_keys` in `[proxy]` and `exporter_keys` in `[e]` and what follows it.
+    /// With `proxy_keys` in `[proxy]`, and `exporter_keys` in `[e]` and in the sections that
+    /// follow.
     fn with(proxy_keys: &str, exporter_keys: &str) -> Self {
         let pki = Pki::new();
         let config = pki.config_ini(proxy_keys);
@@ -87,19 +87,19 @@ impl Setup {
         Self { pki, proxy, exporter, at_rest, connections, refusals }
     }
 
-    /// Every other connection speaks TLS 1.2.
+    /// Every other connection uses TLS 1.2.
     fn connect(&self) -> Client {
         let number = self.connections.replace(self.connections.get() + 1);
         let version = BOTH_VERSIONS[usize::from(number % 2 == 1)];
         Client::connect(self.proxy.address(), self.pki.client(&[version])).expect("a handshake")
     }
 
-    /// Sends these very bytes on a connection of their own and judges what comes back.
+    /// Sends exactly these bytes over a new connection. Returns the response and its effects.
     #[track_caller]
     fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
         let before = self.exporter.requests().len();
         let mut client = self.connect();
-        // The proxy may have answered and closed before it has seen all of it.
+        // The proxy may answer and close before it has received everything.
         let _ = client.send(request);
         let response = client.read_response().expect("a response");
         assert!(response.body.is_complete(), "{response:?}");
@@ -113,7 +113,7 @@ impl Setup {
         Answer { body: response.body.text(), head: response.head, kept, upstream }
     }
 
-    /// So many requests more than before were refused.
+    /// Adds `more` to the number of refused requests.
     fn refused(&self, more: u32) {
         self.refusals.set(self.refusals.get() + more);
     }
@@ -128,10 +128,10 @@ impl Setup {
         let start = Samples::default();
         let counted = |samples: &Samples| {
             let mut events = samples.events_since(&start);
-            let let_in = events.remove(LET_IN).unwrap_or_default();
+            let accepted = events.remove(ACCEPTED).unwrap_or_default();
             let scrapes = events.remove(SCRAPE).unwrap_or_default();
             assert!(events.keys().all(|series| is_refusal(series)), "{events:?}");
-            [let_in, scrapes, events.values().sum()]
+            [accepted, scrapes, events.values().sum()]
         };
         let mut reader = self.connect();
         let scrapes = u32::try_from(self.exporter.connections()).expect("fewer");
@@ -142,8 +142,8 @@ impl Setup {
         assert_eq!(counted(&samples), expected, "{samples:#?}");
     }
 
-    /// Asserts that each refusal is logged once, and that the records have nothing of the requests
-    /// but the names of exporters.
+    /// Asserts that each refusal is logged once, and that the records contain nothing of the
+    /// requests except names of exporters.
     #[track_caller]
     fn assert_logged(&self) {
         self.proxy.assert_logged(REFUSAL, self.refusals.get().into());
@@ -157,7 +157,8 @@ impl Setup {
         }
     }
 
-    /// Asserts a refusal of ours that echoes nothing, and that the exporter saw nothing of it.
+    /// Asserts a refusal by the proxy that repeats nothing of the request, and that nothing reached
+    /// the exporter.
     #[track_caller]
     fn assert_refused(&self, request: impl AsRef<[u8]>, status: u16, kept: bool) -> Head {
         let shown = shown(request.as_ref());
@@ -169,7 +170,7 @@ impl Setup {
         answer.head
     }
 
-    /// Asserts that the exporter was asked once, and with which target.
+    /// Asserts that exactly one request with this target reached the exporter.
     #[track_caller]
     fn assert_scraped(&self, request: impl AsRef<[u8]>, target: &str) {
         let answer = self.ask(&request);
@@ -191,12 +192,12 @@ impl Drop for Setup {
     }
 }
 
-/// The beginning of a request, for messages.
+/// The start of a request, for messages.
 fn shown(request: &[u8]) -> String {
     String::from_utf8_lossy(request).chars().take(200).collect()
 }
 
-/// Whether a connection serves one more request.
+/// Whether a connection serves another request.
 fn is_kept(client: &mut Client) -> bool {
     if client.send("GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n").is_err() {
         return false;
@@ -207,12 +208,13 @@ fn is_kept(client: &mut Client) -> bool {
     true
 }
 
-/// A scrape with these header lines beside `Host`.
+/// A scrape with `Host` and these header lines.
 fn scrape_with(lines: &str) -> String {
     format!("GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n{lines}\r\n")
 }
 
-/// Asserts that each request to the exporter is one that the proxy wrote itself: this target and
+/// Asserts that the proxy created the request to the exporter: it has this target and these
+/// headers, and nothing else.
 /// these headers, and nothing else.
 #[track_caller]
 fn assert_canonical(exporter: &Exporter, request: &str, target: &str) {

@@ -1,4 +1,4 @@
-//! Requests sent before the one ahead of them is answered.
+//! Requests that are sent before the response to the previous one.
 
 use crate::{
     Setup, is_kept, scrape_with,
@@ -16,7 +16,7 @@ fn a_hundred_pipelined_scrapes_are_answered_in_order_one_at_a_time() {
     client.send(requests).expect("sent");
     for number in 0..100 {
         let response = client.read_response().expect("a response");
-        // More than one at a time would be 503.
+        // Two scrapes at a time would be refused with 503.
         assert_eq!(response.head.status, 200, "{number}: {response:?}");
         assert_eq!(response.body.text(), format!("# /metrics?n={number}\n"));
         assert!(response.body.is_complete());
@@ -25,7 +25,7 @@ fn a_hundred_pipelined_scrapes_are_answered_in_order_one_at_a_time() {
     assert_eq!(setup.exporter.requests().len(), 100);
 }
 
-/// H27: its memory does not grow with what waits.
+/// H27: memory does not grow with the number of waiting requests.
 #[test]
 fn a_pipeline_longer_than_all_buffers_is_answered_in_order_and_in_bounded_memory() {
     const MANY: usize = 5000;
@@ -38,7 +38,7 @@ fn a_pipeline_longer_than_all_buffers_is_answered_in_order_and_in_bounded_memory
             .map(|it| format!("GET /prometheus?exporter=other&n={it} HTTP/1.1\r\nHost: h\r\n\r\n"))
             .collect();
         let requests = requests.replace("other&n=4999 ", "e&n=4999 ");
-        // More than the proxy reads ahead, and less than the kernel keeps for it.
+        // More requests than the proxy reads ahead, and fewer than the kernel buffers for it.
         client.send(requests).expect("sent");
         for number in 0..MANY - 1 {
             let response = client.read_response().expect("a response");
@@ -63,7 +63,7 @@ fn garbage_after_a_request_does_not_disturb_its_answer() {
         assert_eq!((response.head.status, response.body.text()), (200, "# /metrics\n".to_owned()));
         assert!(response.body.is_complete());
         if garbage == "GET" {
-            // Not garbage yet.
+            // No line feed yet, so this is not invalid yet.
             client.send(" x y\r\n\r\n").expect("sent");
         }
         let response = client.read_response().expect("the answer to the second");
@@ -76,7 +76,7 @@ fn garbage_after_a_request_does_not_disturb_its_answer() {
 
 /// H28.
 #[test]
-fn nothing_follows_a_request_that_ends_the_connection() {
+fn no_request_is_answered_after_one_that_closes_the_connection() {
     let setup = Setup::new();
     for (first, status) in [
         (scrape_with("Connection: close\r\n"), 200),
@@ -98,7 +98,7 @@ fn nothing_follows_a_request_that_ends_the_connection() {
 
 /// H27.
 #[test]
-fn a_request_behind_a_running_scrape_waits_for_it() {
+fn a_request_pipelined_after_a_running_scrape_waits_for_it() {
     let pki = crate::support::pki::Pki::new();
     let gate = Gate::default();
     let stalls = gate.clone();

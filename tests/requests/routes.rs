@@ -1,4 +1,4 @@
-//! Which path and which name means what.
+//! Paths and names, and what they select.
 
 use std::cell::Cell;
 
@@ -35,22 +35,22 @@ fn the_list_has_the_enabled_exporters_as_json_in_file_order() {
         let names: Vec<String> = serde_json::from_str(&answer.body).expect("a list of names");
         assert_eq!(names, ["e", "zebra", "a \"quoted\" \\ name", "B\u{e4}r"]);
     }
-    // A disabled exporter is as good as absent.
+    // A disabled exporter is treated as missing.
     let answer = setup.ask(get("/prometheus?exporter=off"));
     assert_eq!((answer.head.status, answer.body.as_str()), (404, "Unknown exporter"));
 }
 
-/// The list of discovery as JSON, asked for with this `Host`.
+/// The response of HTTP SD as JSON, requested with this `Host`.
 fn discover(setup: &Setup, host: &str) -> serde_json::Value {
     let answer = setup.ask(format!("GET /prometheus/sd HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     assert_eq!((answer.head.status, answer.kept), (200, true), "{answer:?}");
     assert_eq!(answer.head.header("content-type"), Some("application/json"));
-    assert!(answer.upstream.is_empty(), "whether the exporter is up is not asked");
+    assert!(answer.upstream.is_empty(), "discovery does not ask the exporters");
     serde_json::from_str(&answer.body).expect("JSON")
 }
 
 #[test]
-fn discovery_has_a_target_group_for_each_enabled_exporter_where_it_was_asked() {
+fn discovery_has_a_target_group_for_each_enabled_exporter_at_the_requested_host() {
     let more = "interval = 1.5\ntimeout = 0.25\n\
                 \n[down \u{e4}]\nenabled = yes\nport = 1\npath = /metrics\n\
                 \n[off]\nenabled = no\nport = 1\npath = /metrics\n";
@@ -78,7 +78,7 @@ fn discovery_has_a_target_group_for_each_enabled_exporter_where_it_was_asked() {
 }
 
 #[test]
-fn discovery_has_the_advertised_address_with_the_port_that_is_listened_on() {
+fn discovery_has_the_advertised_address_with_the_listening_port() {
     for (advertise, port) in [("[2001:db8::1]", None), ("node1.example.org:443", Some(443))] {
         let setup = Setup::with(&format!("advertise = {advertise}\n"), "");
         let expected = match port {
@@ -118,7 +118,7 @@ fn head_is_answered_like_get_without_a_body() {
         for name in ["content-type", "content-length"] {
             assert_eq!(head.header(name), with_body.head.header(name), "{target}");
         }
-        // The next answer begins right here.
+        // Without a body, the next response begins immediately.
         assert!(is_kept(&mut client), "{target}");
     }
     let requests = setup.exporter.requests();
@@ -126,9 +126,9 @@ fn head_is_answered_like_get_without_a_body() {
     assert_eq!(setup.proxy.wait_for_scrape("e")["outcome"], "complete");
 }
 
-/// A 405 would name methods that are not there either.
+/// A 405 would list methods that a disabled path does not have.
 #[test]
-fn what_is_switched_off_is_no_path_whatever_the_method_but_the_proxy_is_healthy() {
+fn a_disabled_path_is_404_for_every_method_and_the_proxy_is_healthy() {
     let pki = Pki::new();
     let config = pki.config_ini("status-page = False\nhttp-reload = False\n");
     let config = format!("{config}\n[prometheus]\nenabled = False\n");
@@ -144,7 +144,7 @@ fn what_is_switched_off_is_no_path_whatever_the_method_but_the_proxy_is_healthy(
         "/nothing",
     ] {
         for method in ["GET", "POST", "PUT", "OPTIONS", "MARKER"] {
-            // Nothing follows what may have a body.
+            // The proxy serves no further request after one that may have a body.
             let kept = (method, target) != ("POST", "/autotls");
             let head = setup.assert_refused(
                 format!("{method} {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"),
@@ -188,7 +188,7 @@ fn a_path_matches_byte_for_byte_or_not_at_all() {
 
 /// H36.
 #[test]
-fn an_unknown_exporter_is_called_so_in_the_agents_words() {
+fn an_unknown_exporter_gets_the_agents_message() {
     let setup = Setup::new();
     for name in ["marker", "E", "e%20", "%20e", "ee", "e%2525", "e+", "%2Fe"] {
         let answer = setup.ask(get(&format!("/prometheus?exporter={name}")));
@@ -201,7 +201,7 @@ fn an_unknown_exporter_is_called_so_in_the_agents_words() {
 
 /// H37.
 #[test]
-fn a_name_is_never_a_path() {
+fn an_exporter_name_is_never_used_as_a_path() {
     let setup = Setup::new();
     for name in [
         "..%2f..%2fetc%2fpasswd",
@@ -250,7 +250,7 @@ fn an_exporter_parameter_that_is_empty_repeated_or_malformed_is_a_bad_request() 
 
 /// H39.
 #[test]
-fn control_characters_in_a_name_reach_neither_exporter_nor_log() {
+fn control_characters_in_a_name_reach_neither_the_exporter_nor_the_log() {
     let setup = Setup::new();
     let names = ["e%00", "e%0d%0aX:1", "e%0a", "e%09", "%1b%5b31me", "e%7f", "e%c2%85"];
     for name in names {
@@ -269,9 +269,9 @@ fn control_characters_in_a_name_reach_neither_exporter_nor_log() {
     }
 }
 
-/// The scraper forgot `metrics_path`, and would take our own metrics for those of its exporter.
+/// The scraper forgot `metrics_path`, and would take the proxy's metrics for those of the exporter.
 #[test]
-fn f18_an_exporter_parameter_where_it_means_nothing_is_400() {
+fn f18_an_exporter_parameter_on_another_path_is_400() {
     let setup = Setup::new();
     let mut client = setup.connect();
     for target in [
@@ -299,7 +299,7 @@ fn f18_an_exporter_parameter_where_it_means_nothing_is_400() {
 }
 
 #[test]
-fn f32_a_query_in_the_path_is_404_with_constant_words_and_a_hint_in_the_log() {
+fn f32_a_percent_encoded_query_in_the_path_is_404_with_a_hint_in_the_log() {
     let setup = Setup::new();
     let mut client = setup.connect();
     for target in ["/prometheus%3Fexporter=e", "/prometheus%3fexporter=e%26x=y"] {

@@ -1,11 +1,11 @@
-//! Two readers that disagree about where a request ends: there is one reader here, so whatever is
-//! hidden in a body never becomes a request.
+//! Request smuggling needs two parsers that disagree about where a request ends. This proxy has
+//! only one, so no hidden request in a body may ever be handled as a request.
 
 use std::thread;
 
 use crate::{Setup, assert_canonical, scrape_with, support::client::Client};
 
-/// Published ways to hide `Transfer-Encoding: chunked` from one of two readers.
+/// Published ways to hide `Transfer-Encoding: chunked` from one of two parsers.
 const DISGUISES: &[&str] = &[
     "Transfer-Encoding: chunked",
     "transfer-encoding: chunked",
@@ -101,7 +101,7 @@ const DISGUISES: &[&str] = &[
     "Connection: close, Content-Length\r\nTransfer-Encoding: chunked",
 ];
 
-/// Published ways to hide a `Content-Length`, beside those with odd bytes.
+/// Published ways to hide a `Content-Length`, in addition to those with odd bytes.
 const LENGTHS: &[&str] = &[
     "Content-Length: 0\r\nContent-Length: 60",
     "Content-Length: 60\r\nContent-Length: 0",
@@ -137,13 +137,13 @@ const LENGTHS: &[&str] = &[
     "X: a\nExpect: 100-continue\r\nContent-Length: 60",
 ];
 
-/// Bytes that some reader trims, ends a line at or takes for part of a name.
+/// Bytes that some parsers trim, treat as the end of a line, or accept in a name.
 const ODD_BYTES: &[u8] = &[
     0x00, 0x01, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f, 0x20,
     0x22, 0x27, 0x28, 0x2c, 0x2f, 0x3a, 0x3b, 0x5c, 0x5f, 0x7f, 0x80, 0x85, 0xa0, 0xad, 0xff,
 ];
 
-/// An odd byte at every place where readers have differed.
+/// Variants with an odd byte at each position where parsers have differed.
 fn with_odd_bytes() -> Vec<Vec<u8>> {
     let (name, value) = (&b"Transfer-Encoding"[..], &b"chunked"[..]);
     ODD_BYTES
@@ -163,7 +163,7 @@ fn with_odd_bytes() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A proxy, and what it holds before the attacks.
+/// A proxy, and its memory before the attacks.
 struct Target {
     setup: Setup,
     rss_kib: u64,
@@ -180,13 +180,13 @@ impl Target {
     }
 
     /// See [`assert_one_request`].
-    fn suffer(&self, attack: &[u8]) {
+    fn attack_with(&self, attack: &[u8]) {
         assert_one_request(&self.setup, attack);
     }
 }
 
 impl Drop for Target {
-    /// Asserts a control scrape, and that no memory is left over; the setup looks for the rest.
+    /// Asserts a control scrape, and that memory has not grown. Dropping the setup checks the rest.
     fn drop(&mut self) {
         if thread::panicking() {
             return;
@@ -197,7 +197,7 @@ impl Drop for Target {
     }
 }
 
-/// A scrape that carries `lines` and, where its body would be, another scrape.
+/// A scrape with `lines` in its head, followed by another scrape in place of a body.
 fn attack(before: &[u8], lines: &[u8]) -> Vec<u8> {
     [
         b"GET /prometheus?exporter=e&first HTTP/1.1\r\n",
@@ -209,7 +209,7 @@ fn attack(before: &[u8], lines: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// The statuses of all that is answered until the proxy ends the connection.
+/// The statuses of all responses until the proxy closes the connection.
 fn statuses(client: &mut Client) -> Vec<u16> {
     let mut statuses = Vec::new();
     while let Ok(response) = client.read_response() {
@@ -219,8 +219,8 @@ fn statuses(client: &mut Client) -> Vec<u16> {
     statuses
 }
 
-/// Sends it, and asserts that it is either refused as a whole, or is a request without a body and
-/// what follows is not taken for one.
+/// Sends the attack. Asserts that the proxy refuses it, or handles it as a request without a body
+/// and refuses the bytes that follow.
 fn assert_one_request(setup: &Setup, attack: &[u8]) {
     let before = setup.exporter.requests().len();
     let mut client = setup.connect();
@@ -233,31 +233,32 @@ fn assert_one_request(setup: &Setup, attack: &[u8]) {
         ([200, 400], [only]) => assert_canonical(&setup.exporter, only, "/metrics?first"),
         (..) => panic!("{shown:?}: {statuses:?}, {upstream:?}"),
     }
-    // One 400 ended it: its own, or that of what followed it.
+    // One 400 ended the connection: either for the request, or for the bytes after it.
     setup.refused(1);
 }
 
-/// H19, H20: each disguise alone, beside a `Content-Length`, and at either end of the head.
+/// H19, H20: each disguise by itself, together with a `Content-Length`, and at both ends of the
+/// head.
 #[test]
-fn no_disguise_of_a_transfer_coding_hides_a_request() {
+fn no_disguised_transfer_encoding_hides_a_request() {
     let target = Target::new();
     for disguise in DISGUISES {
         for extra in
             ["", "\r\nContent-Length: 0", "\r\nContent-Length: 5", "\r\nContent-Length: 60"]
         {
             let lines = format!("{disguise}{extra}");
-            target.suffer(&attack(b"", lines.as_bytes()));
+            target.attack_with(&attack(b"", lines.as_bytes()));
         }
-        target.suffer(&attack(b"Content-Length: 5\r\n", disguise.as_bytes()));
-        // As the first header line, above `Host`.
+        target.attack_with(&attack(b"Content-Length: 5\r\n", disguise.as_bytes()));
+        // As the first header line, before `Host`.
         let first = format!("{disguise}\r\n");
-        target.suffer(&attack(first.as_bytes(), b"X: a"));
+        target.attack_with(&attack(first.as_bytes(), b"X: a"));
     }
 }
 
-/// H20: also where a line of the head may begin or end otherwise.
+/// H20: also at places where some parsers see the end of a line.
 #[test]
-fn no_transfer_coding_in_an_odd_place_hides_a_request() {
+fn no_misplaced_transfer_encoding_hides_a_request() {
     let target = Target::new();
     let body = "\r\n\r\n0\r\n\r\nGET /prometheus?exporter=e&smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
     let get = "GET /prometheus?exporter=e&first HTTP/1.1";
@@ -274,27 +275,27 @@ fn no_transfer_coding_in_an_odd_place_hides_a_request() {
         format!("\r\n{get}\r\nHost: h\r\nTransfer-Encoding: chunked"),
         format!("\n\n{get}\nHost: h\nTransfer-Encoding: chunked"),
     ] {
-        target.suffer(format!("{head}{body}").as_bytes());
+        target.attack_with(format!("{head}{body}").as_bytes());
     }
 }
 
 /// H20.
 #[test]
-fn no_odd_byte_in_a_transfer_coding_hides_a_request() {
+fn no_odd_byte_in_a_transfer_encoding_hides_a_request() {
     let target = Target::new();
     for lines in with_odd_bytes() {
-        target.suffer(&attack(b"", &lines));
-        target.suffer(&attack(b"Content-Length: 5\r\n", &lines));
+        target.attack_with(&attack(b"", &lines));
+        target.attack_with(&attack(b"Content-Length: 5\r\n", &lines));
     }
 }
 
 /// H22, H29.
 #[test]
-fn no_disguise_of_a_content_length_hides_a_request() {
+fn no_disguised_content_length_hides_a_request() {
     let target = Target::new();
     for lines in LENGTHS {
-        target.suffer(&attack(b"", lines.as_bytes()));
-        target.suffer(&attack(b"Transfer-Encoding: chunked\r\n", lines.as_bytes()));
+        target.attack_with(&attack(b"", lines.as_bytes()));
+        target.attack_with(&attack(b"Transfer-Encoding: chunked\r\n", lines.as_bytes()));
     }
 }
 
@@ -312,7 +313,7 @@ fn no_odd_byte_in_a_content_length_hides_a_request() {
             [b"Content-Length: 0", odd, b"5"].concat(),
             [b"Content", odd, b"Length: 5"].concat(),
         ] {
-            target.suffer(&attack(b"", &lines));
+            target.attack_with(&attack(b"", &lines));
         }
     }
 }

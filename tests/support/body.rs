@@ -1,47 +1,48 @@
-//! Response bodies of any length: repeatable, without a repeating block, and cheap to make.
+//! Response bodies of any length: deterministic, without repeated blocks, and fast to create.
 
 use std::io::{self, Read};
 
 use aws_lc_rs::digest;
 
-/// Length of a line of a text body.
+/// Length of a line of a text body, with its line feed.
 const LINE: usize = 64;
 const PREFIX: &[u8] = b"synthetic_series_of_the_raw_exporter{id=\"";
 const SUFFIX: &[u8] = b"\"} 1.5\n";
-/// Where the sixteen hexadecimal digits of a line stand.
+/// Position of the sixteen hexadecimal digits in a line.
 const DIGITS: std::ops::Range<usize> = PREFIX.len()..PREFIX.len() + 16;
 const _: () = assert!(DIGITS.end + SUFFIX.len() == LINE);
 
-/// What the bytes of a [`Body`] look like.
+/// The contents of a [`Body`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Lines of the text format, each with a label value of its own; ends in a newline.
+    /// Lines of the text format, each with a different label value. The body ends in a newline.
     Text,
-    /// Bytes that mean nothing, as a compressed body looks to a proxy.
+    /// Random bytes, which look to a proxy like a compressed body.
     Opaque,
 }
 
-/// A body of a given length that is made while it is read.
+/// A body of a given length that is created while it is read.
 ///
-/// Two bodies of the same kind and length are equal, so the one who reads can know the hash
-/// without having seen the one who wrote. No block occurs twice: a lost, repeated or swapped one
+/// Two bodies of the same kind and length are equal, so a reader can compute the expected hash
+/// without the sent bytes. No block occurs twice, so a lost, repeated or swapped block changes the
+/// hash.
 /// changes the hash.
 pub(crate) struct Body {
     kind: Kind,
     left: u64,
     random: u64,
     line: [u8; LINE],
-    /// How much of `line` has been read.
+    /// Number of bytes of `line` that have been read.
     taken: usize,
 }
 
 impl Body {
-    /// `len` bytes of the text format.
+    /// A text body of `len` bytes.
     pub(crate) fn text(len: u64) -> Self {
         Self::new(Kind::Text, len)
     }
 
-    /// `len` bytes of `kind`.
+    /// A body of `len` bytes of `kind`.
     pub(crate) fn new(kind: Kind, len: u64) -> Self {
         let mut line = [0; LINE];
         line[..PREFIX.len()].copy_from_slice(PREFIX);
@@ -49,12 +50,12 @@ impl Body {
         Self { kind, left: len, random: 0x9e37_79b9_7f4a_7c15, line, taken: LINE }
     }
 
-    /// How many bytes are still to be read.
+    /// The number of bytes that are still to be read.
     pub(crate) fn len(&self) -> u64 {
         self.left
     }
 
-    /// The SHA-256 of the whole body, in hexadecimal digits.
+    /// The SHA-256 of the complete body, in hexadecimal digits.
     pub(crate) fn sha256(kind: Kind, len: u64) -> String {
         let mut body = Self::new(kind, len);
         let mut hash = digest::Context::new(&digest::SHA256);
@@ -88,7 +89,7 @@ impl Body {
         }
     }
 
-    /// The rest, as a comment that ends in a newline.
+    /// Fills the rest with a comment that ends in a newline.
     fn last_line(&mut self) {
         let left = usize::try_from(self.left).expect("less than a line");
         self.line[..left].fill(b'#');
@@ -124,7 +125,7 @@ impl Read for Body {
     }
 }
 
-/// Bytes as hexadecimal digits, as `sha256sum` prints them.
+/// Formats bytes as hexadecimal digits, as `sha256sum` does.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

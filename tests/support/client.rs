@@ -1,4 +1,4 @@
-//! A scraper that speaks raw bytes over TLS and judges strictly what comes back.
+//! A scraper that sends raw bytes over TLS and parses responses strictly.
 
 use std::{
     fs,
@@ -17,13 +17,13 @@ use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, body::hex, exporter::is_timeout};
 
-/// How much of a body is kept to look at.
+/// Number of bytes at the start of a body that are kept for inspection.
 const KEPT: usize = 64 * 1024;
 
 /// A connection to `address` from another address of this host.
 ///
 /// # Errors
-/// Those of the socket.
+/// Errors of the socket.
 pub(crate) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -31,26 +31,26 @@ pub(crate) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<
     Ok(socket.into())
 }
 
-/// One TLS connection to the proxy. It reads only when it is asked to.
+/// One TLS connection to the proxy. It reads only on request.
 pub(crate) struct Client {
     address: SocketAddr,
     stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
 }
 
 impl Client {
-    /// Connects and finishes the handshake, as far as a client can tell: in TLS 1.3 the proxy's
-    /// verdict on the client certificate comes with the first read.
+    /// Connects and completes the handshake as far as a client can tell: with TLS 1.3, the first
+    /// read reports whether the proxy accepts the client certificate.
     ///
     /// # Errors
-    /// Those of the socket and of TLS.
+    /// Errors of the socket and of TLS.
     pub(crate) fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Self> {
         Self::over(TcpStream::connect(address)?, config)
     }
 
-    /// The same over a connection that is there already.
+    /// Makes the handshake over an existing TCP connection.
     ///
     /// # Errors
-    /// Those of the socket and of TLS.
+    /// Errors of the socket and of TLS.
     pub(crate) fn over(mut socket: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
         let address = socket.peer_addr()?;
         socket.set_nodelay(true)?;
@@ -65,36 +65,36 @@ impl Client {
         Ok(Self { address, stream })
     }
 
-    /// Sends these very bytes.
+    /// Sends exactly these bytes.
     ///
     /// # Errors
-    /// Those of the socket and of TLS.
+    /// Errors of the socket and of TLS.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes.as_ref())?;
         self.stream.get_mut().flush()
     }
 
-    /// Sends a plain GET for `target`.
+    /// Sends a GET for `target` with only a `Host` header.
     ///
     /// # Errors
-    /// Those of the socket and of TLS.
+    /// Errors of the socket and of TLS.
     pub(crate) fn send_get(&mut self, target: &str) -> io::Result<()> {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address))
     }
 
-    /// One GET and its whole response.
+    /// Sends a GET and reads the response.
     ///
     /// # Panics
-    /// When there is no response head.
+    /// If no response head arrives.
     pub(crate) fn get(&mut self, target: &str) -> Response {
         self.send_get(target).expect("the request is sent");
         self.read_response().expect("a response head")
     }
 
-    /// Reads a response: its head, and its body as far as it comes.
+    /// Reads a response: its head, and as much of its body as arrives.
     ///
     /// # Errors
-    /// When the head does not come, or is none.
+    /// If the head does not arrive or is not valid HTTP.
     pub(crate) fn read_response(&mut self) -> io::Result<Response> {
         Response::read(&mut self.stream)
     }
@@ -102,23 +102,23 @@ impl Client {
     /// Reads the head of a response and nothing of its body.
     ///
     /// # Errors
-    /// When it does not come, or is none.
+    /// If the head does not arrive or is not valid HTTP.
     pub(crate) fn read_head(&mut self) -> io::Result<Head> {
         Head::read(&mut self.stream)
     }
 
-    /// Reads the body that `head` announces, to its end or as far as it comes.
+    /// Reads the body that `head` announces, or as much of it as arrives.
     ///
     /// # Panics
-    /// When the proxy neither sends nor ends it for [`PATIENCE`].
+    /// If the proxy neither sends nor closes for [`PATIENCE`].
     pub(crate) fn read_body(&mut self, head: &Head) -> Received {
         Received::read(&mut self.stream, head)
     }
 
-    /// Reads what is there, at most so many bytes, and waits for it when there is nothing.
+    /// Reads the available bytes, at most `most`. Waits if none are available.
     ///
     /// # Errors
-    /// Those of the socket and of TLS; [`io::ErrorKind::UnexpectedEof`] at the end.
+    /// Errors of the socket and of TLS; [`io::ErrorKind::UnexpectedEof`] at the end.
     pub(crate) fn read_some(&mut self, most: usize) -> io::Result<usize> {
         match self.stream.fill_buf()?.len().min(most) {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// Reads until the connection ends; how it ended is the second value.
+    /// Reads until the connection ends. The second value is how it ended.
     pub(crate) fn read_to_end(&mut self) -> (Vec<u8>, Cut) {
         let mut bytes = Vec::new();
         let cut = match self.stream.read_to_end(&mut bytes) {
@@ -139,19 +139,19 @@ impl Client {
         (bytes, cut)
     }
 
-    /// Says with close_notify that nothing more will be sent.
+    /// Sends close_notify, which announces that nothing more will be sent.
     ///
     /// # Errors
-    /// Those of the socket and of TLS.
+    /// Errors of the socket and of TLS.
     pub(crate) fn send_close_notify(&mut self) -> io::Result<()> {
         self.stream.get_mut().conn.send_close_notify();
         self.stream.get_mut().flush()
     }
 
-    /// Changes the keys that it sends with so many times (RFC 8446 §4.6.3), and lets the proxy know.
+    /// Updates its sending keys this many times, and notifies the proxy (RFC 8446 section 4.6.3).
     ///
     /// # Errors
-    /// Those of the socket and of TLS, which must be 1.3.
+    /// Errors of the socket and of TLS. The version must be 1.3.
     pub(crate) fn change_keys(&mut self, times: usize) -> io::Result<()> {
         let stream = self.stream.get_mut();
         for _ in 0..times {
@@ -160,20 +160,20 @@ impl Client {
         stream.flush()
     }
 
-    /// The socket below TLS, for its options.
+    /// The socket below TLS, for socket options and raw bytes.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.stream.get_ref().sock
     }
 
-    /// Waits until the proxy has read all that was sent, as the kernel tells.
+    /// Polls the kernel's socket table until the proxy has read everything that was sent.
     ///
     /// # Panics
-    /// When it has not after [`PATIENCE`].
+    /// If it has not after [`PATIENCE`].
     pub(crate) fn wait_until_read(&self) {
         let port = self.socket().local_addr().expect("connected").port();
         let limit = Instant::now() + PATIENCE;
         loop {
-            // proc(5): local and remote address, state, and the two queues `sent:received`.
+            // proc(5): local and remote address, state, and the queues `sent:received`.
             let table = fs::read_to_string("/proc/net/tcp").expect("the kernel lists sockets");
             let row = table.lines().find_map(|line| {
                 let mut fields = line.split_whitespace().skip(2);
@@ -188,28 +188,28 @@ impl Client {
         }
     }
 
-    /// What the two sides agreed on.
+    /// The TLS connection, with its negotiated parameters.
     pub(crate) fn tls(&self) -> &ClientConnection {
         &self.stream.get_ref().conn
     }
 }
 
-/// A response's status line and headers.
+/// The status line and the headers of a response.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) reason: String,
-    /// Names in lower case, in the order they came in.
+    /// Names in lower case, in the order of arrival.
     pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Head {
     fn read(stream: &mut impl BufRead) -> io::Result<Self> {
         let status_line = read_line(stream)?;
-        let rest = status_line.strip_prefix("HTTP/1.1 ").ok_or_else(|| no_http(&status_line))?;
-        let (status, reason) = rest.split_once(' ').ok_or_else(|| no_http(&status_line))?;
+        let rest = status_line.strip_prefix("HTTP/1.1 ").ok_or_else(|| not_http(&status_line))?;
+        let (status, reason) = rest.split_once(' ').ok_or_else(|| not_http(&status_line))?;
         let mut head = Self {
-            status: status.parse().map_err(|_| no_http(&status_line))?,
+            status: status.parse().map_err(|_| not_http(&status_line))?,
             reason: reason.to_owned(),
             headers: Vec::new(),
         };
@@ -218,7 +218,7 @@ impl Head {
             if line.is_empty() {
                 return Ok(head);
             }
-            let (name, value) = line.split_once(':').ok_or_else(|| no_http(&line))?;
+            let (name, value) = line.split_once(':').ok_or_else(|| not_http(&line))?;
             head.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
@@ -226,7 +226,7 @@ impl Head {
     /// The value of a header, by its name in lower case.
     ///
     /// # Panics
-    /// When it is there more than once: none of ours may be.
+    /// If the header occurs more than once. The proxy must not repeat a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(key, _)| key == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -235,7 +235,7 @@ impl Head {
     }
 }
 
-/// A head, and what came after it.
+/// A head, and the body that followed.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) head: Head,
@@ -243,10 +243,10 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Reads a response from any stream, its body as far as it comes.
+    /// Reads a response from any stream: its head, and as much of its body as arrives.
     ///
     /// # Errors
-    /// When its head does not come, or is none.
+    /// If the head does not arrive or is not valid HTTP.
     pub(crate) fn read(stream: &mut impl BufRead) -> io::Result<Self> {
         let head = Head::read(stream)?;
         let body = Received::read(stream, &head);
@@ -254,12 +254,12 @@ impl Response {
     }
 }
 
-/// What came of a body.
+/// The part of a body that arrived.
 pub(crate) struct Received {
     pub(crate) bytes: u64,
-    /// In hexadecimal digits.
+    /// SHA-256 of all bytes, in hexadecimal digits.
     pub(crate) sha256: String,
-    /// Its first 64 KiB.
+    /// The first 64 KiB.
     pub(crate) start: Vec<u8>,
     pub(crate) end: End,
 }
@@ -280,12 +280,12 @@ impl Received {
         sink.received(ended)
     }
 
-    /// Whether the peer said that this is the whole.
+    /// Whether the framing shows that the body is complete.
     pub(crate) fn is_complete(&self) -> bool {
         self.end == End::Complete
     }
 
-    /// Its first 64 KiB as text.
+    /// The first 64 KiB as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.start).into_owned()
     }
@@ -302,30 +302,31 @@ impl std::fmt::Debug for Received {
 /// How a message ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The last chunk, or the last byte of `Content-Length`, was there.
+    /// The last chunk, or the last byte of `Content-Length`, arrived.
     Complete,
     /// Anything else.
     Incomplete(Cut),
 }
 
-/// How a connection ended.
+/// How a connection ended, or why reading stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// In the order that TLS wants: whoever trusts the end of the connection takes it for whole.
+    /// With close_notify. A client that treats the end of the connection as the end of the message
+    /// would take the message for complete.
     CloseNotify,
     /// FIN without close_notify.
     NoCloseNotify,
     /// RST.
     Reset,
-    /// Not at all: what came is not what HTTP allows.
+    /// The connection did not end; the bytes are not valid HTTP.
     BadFraming(String),
-    /// Another error of the socket or of TLS, an alert among them.
+    /// Another error of the socket or of TLS, for example an alert.
     Other(String),
 }
 
 impl From<io::Error> for Cut {
     fn from(error: io::Error) -> Self {
-        assert!(!is_timeout(&error), "the proxy neither sends nor ends");
+        assert!(!is_timeout(&error), "the proxy neither sends nor closes");
         if error.get_ref().is_some_and(|it| it.is::<Ended>()) {
             return Self::CloseNotify;
         }
@@ -340,7 +341,7 @@ impl From<io::Error> for Cut {
     }
 }
 
-/// The connection ended with close_notify where more had to come.
+/// The connection ended with close_notify before the message was complete.
 #[derive(Debug)]
 struct Ended;
 
@@ -391,21 +392,21 @@ fn read_exactly(stream: &mut impl BufRead, mut left: u64, sink: &mut Sink) -> Re
     Ok(())
 }
 
-/// A line without its CR LF, which it must have.
+/// Reads a line, which must end in CR LF, and returns it without them.
 fn read_line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = Vec::new();
     stream.take(KEPT as u64).read_until(b'\n', &mut line)?;
     match line.strip_suffix(b"\r\n") {
         Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
         None if line.ends_with(b"\n") || line.len() == KEPT => {
-            Err(no_http(&String::from_utf8_lossy(&line)))
+            Err(not_http(&String::from_utf8_lossy(&line)))
         }
         None => Err(Ended.into()),
     }
 }
 
-fn no_http(line: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {line:?}"))
+fn not_http(line: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {line:?}"))
 }
 
 struct Sink {
@@ -438,7 +439,7 @@ impl Sink {
     }
 }
 
-/// The alert of the proxy that an error comes from, if it comes from one.
+/// The proxy's TLS alert that caused an error, if one did.
 pub(crate) fn alert_in(error: &io::Error) -> Option<AlertDescription> {
     let error = error.get_ref()?.downcast_ref()?;
     if let rustls::Error::AlertReceived(alert) = error { Some(*alert) } else { None }

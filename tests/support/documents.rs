@@ -1,4 +1,4 @@
-//! The documents of this repository, and what they have in fenced blocks.
+//! The documents in this repository, and their fenced blocks.
 
 use std::{
     fmt, fs,
@@ -8,11 +8,11 @@ use std::{
 /// A fenced block.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    /// The document, from the root of the repository.
+    /// The path of the document, relative to the root of the repository.
     pub(crate) document: String,
-    /// The line of its first fence.
+    /// The line number of the opening fence.
     pub(crate) line: usize,
-    /// What stands behind that fence; may be empty.
+    /// The info string after the opening fence. May be empty.
     pub(crate) language: String,
     pub(crate) text: String,
 }
@@ -28,7 +28,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below `folder` whose name ends in one of these, but for what is built and found.
+/// All files below `folder` whose name ends in one of these endings. Build output and files found
+/// by fuzzing are left out.
 pub(crate) fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -47,7 +48,7 @@ pub(crate) fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// Each document's path from the root, and its text.
+/// The path of each document, relative to the root, and its text.
 pub(crate) fn documents() -> Vec<(String, String)> {
     let named = |path: PathBuf| {
         let name = path.strip_prefix(root()).expect("below the root").display().to_string();

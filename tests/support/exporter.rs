@@ -1,4 +1,4 @@
-//! An exporter as a script: raw bytes on a real socket, faults included.
+//! An exporter as a script: raw bytes on a real socket, including faults.
 
 use std::{
     io::{self, Read, Write},
@@ -23,13 +23,14 @@ use super::{
     pki::{BOTH_VERSIONS, Pki},
 };
 
-/// Longest request head that an exporter reads.
+/// The size limit of a request head that an exporter reads.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// A scripted exporter on a free port or a socket of its own.
+/// A scripted exporter on a free port or on its own Unix socket.
 ///
-/// The script runs once for each connection, in a thread of its own; an error that it returns
-/// (the proxy has gone away, say) ends the connection. Dropping the exporter closes its listener.
+/// The script runs once for each connection, in a separate thread. If it returns an error, for
+/// example because the proxy has closed the connection, the connection ends. Dropping the exporter
+/// closes its listener.
 pub(crate) struct Exporter {
     place: Place,
     shared: Arc<Shared>,
@@ -49,22 +50,22 @@ struct Shared {
 }
 
 impl Exporter {
-    /// On 127.0.0.1.
+    /// Listens on 127.0.0.1.
     pub(crate) fn start(script: impl Script) -> Self {
         Self::on_tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), script)
     }
 
-    /// On ::1.
+    /// Listens on ::1.
     pub(crate) fn start_on_ipv6(script: impl Script) -> Self {
         Self::on_tcp(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), script)
     }
 
-    /// On 127.0.0.1 with the server certificate of `pki`.
+    /// Listens on 127.0.0.1 with the server certificate of `pki`.
     pub(crate) fn start_tls(pki: &Pki, script: impl Script) -> Self {
         Self::start_tls_with(pki, pki.server(BOTH_VERSIONS), script)
     }
 
-    /// The same with this TLS server in place of the usual one.
+    /// Listens on 127.0.0.1 with this TLS configuration.
     pub(crate) fn start_tls_with(pki: &Pki, tls: Arc<ServerConfig>, script: impl Script) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -72,7 +73,7 @@ impl Exporter {
         Self::serve(place, script, move || Wire::tls(listener.accept()?.0, tls.clone()))
     }
 
-    /// On a Unix socket in a folder of its own.
+    /// Listens on a Unix socket in a temporary folder.
     pub(crate) fn start_on_unix_socket(script: impl Script) -> Self {
         let folder = TempDir::with_prefix("scrapegate-exporter-").expect("a temporary folder");
         let path = folder.path().join("exporter.sock");
@@ -105,7 +106,8 @@ impl Exporter {
                 let mut conversation = Conversation { wire, shared: shared.clone() };
                 let script = script.clone();
                 thread::spawn(move || {
-                    // An error means that the other side has gone; that is for the test to see.
+                    // An error means that the proxy has closed the connection. The test checks that
+                    // on the proxy's side.
                     let _ = script(&mut conversation);
                 });
             }
@@ -113,8 +115,8 @@ impl Exporter {
         exporter
     }
 
-    /// Its section of the exporters file: name, `enabled` and where it is. The keys that follow in
-    /// the file belong to it too.
+    /// The exporter's section of the exporters file: name, `enabled`, address and path. Keys
+    /// appended to the text belong to this section.
     pub(crate) fn section(&self, name: &str) -> String {
         let place = match &self.place {
             Place::Tcp(address) => {
@@ -131,23 +133,23 @@ impl Exporter {
         format!("\n[{name}]\nenabled = True\n{place}path = /metrics\n")
     }
 
-    /// Its address.
+    /// The address of the exporter.
     ///
     /// # Panics
-    /// When it is on a Unix socket.
+    /// If the exporter is on a Unix socket.
     pub(crate) fn address(&self) -> SocketAddr {
         match &self.place {
             Place::Tcp(address) | Place::Tls(address, _) => *address,
-            Place::Unix(path, _) => panic!("{} is no network address", path.display()),
+            Place::Unix(path, _) => panic!("{} is not a network address", path.display()),
         }
     }
 
-    /// The heads of the requests so far, with their empty line.
+    /// The heads of all requests so far, including their empty line.
     pub(crate) fn requests(&self) -> Vec<String> {
         lock(&self.shared.requests).clone()
     }
 
-    /// How many connections it has accepted.
+    /// The number of accepted connections.
     pub(crate) fn connections(&self) -> usize {
         *lock(&self.shared.connections)
     }
@@ -156,7 +158,7 @@ impl Exporter {
 impl Drop for Exporter {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts. Where it fails, nobody listens any more.
+        // Wakes the accepting thread. An error means that the thread has ended already.
         let _ = match &self.place {
             Place::Tcp(address) | Place::Tls(address, _) => TcpStream::connect(address).map(drop),
             Place::Unix(path, _) => UnixStream::connect(path).map(drop),
@@ -164,7 +166,7 @@ impl Drop for Exporter {
     }
 }
 
-/// What an exporter does with a connection.
+/// The behavior of an exporter on one connection.
 pub(crate) trait Script:
     Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static
 {
@@ -172,19 +174,19 @@ pub(crate) trait Script:
 
 impl<F: Fn(&mut Conversation) -> io::Result<()> + Send + Sync + 'static> Script for F {}
 
-/// How a body says where it ends.
+/// The framing of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// Chunks of so many bytes, each in one write: 4096 as Go's net/http does it.
+    /// Chunks of this many bytes, each sent in one write. Go's net/http uses 4096.
     Chunked(usize),
     /// `Content-Length`.
     ContentLength,
-    /// The end of the connection, with close_notify under TLS.
+    /// The end of the connection, with close_notify over TLS.
     UntilClose,
 }
 
 impl Framing {
-    /// The header lines that announce a body of `len` bytes.
+    /// The header lines that announce a body of `len` bytes with this framing.
     pub(crate) fn header(self, len: u64) -> String {
         match self {
             Self::Chunked(_) => "Transfer-Encoding: chunked\r\n".to_owned(),
@@ -194,7 +196,7 @@ impl Framing {
     }
 }
 
-/// One connection of the exporter, with what a script needs to speak over it.
+/// One connection of the exporter, with the operations that a script needs.
 pub(crate) struct Conversation {
     wire: Wire,
     shared: Arc<Shared>,
@@ -204,7 +206,8 @@ impl Conversation {
     /// Reads a request up to its empty line and records it.
     ///
     /// # Errors
-    /// Those of the socket; [`io::ErrorKind::UnexpectedEof`] when the connection ends before.
+    /// Errors of the socket; [`io::ErrorKind::UnexpectedEof`] if the connection ends before the
+    /// empty line.
     pub(crate) fn read_request(&mut self) -> io::Result<String> {
         let mut head = Vec::new();
         let mut byte = [0];
@@ -220,19 +223,19 @@ impl Conversation {
         Ok(head)
     }
 
-    /// Writes these very bytes.
+    /// Sends exactly these bytes.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.wire.stream().write_all(bytes.as_ref())?;
         self.wire.stream().flush()
     }
 
-    /// Answers `200 OK` with `body`; `headers` are complete lines.
+    /// Answers `200 OK` with `body`. `headers` are complete header lines.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub(crate) fn answer(
         &mut self,
         headers: &str,
@@ -277,10 +280,10 @@ impl Conversation {
         }
     }
 
-    /// Ends the sending side as a program does that is done: close_notify under TLS, then FIN.
+    /// Closes the sending side in order: close_notify over TLS, then FIN.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         match &mut self.wire {
             Wire::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -293,10 +296,10 @@ impl Conversation {
         }
     }
 
-    /// Ends the sending side with a bare FIN: under TLS without close_notify.
+    /// Closes the sending side with only a FIN: over TLS without close_notify.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub(crate) fn cut(&mut self) -> io::Result<()> {
         match &mut self.wire {
             Wire::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -305,33 +308,34 @@ impl Conversation {
         }
     }
 
-    /// Makes the end of this script reset the connection: RST in place of FIN.
+    /// Makes the end of this script reset the connection: RST instead of FIN.
     ///
     /// # Errors
-    /// Those of the socket; a Unix socket has no reset.
+    /// Errors of the socket. A Unix socket cannot be reset.
     pub(crate) fn reset_at_end(&mut self) -> io::Result<()> {
         self.wire.tcp_socket()?.set_linger(Some(Duration::ZERO))
     }
 
-    /// Bounds what the kernel takes of this side before the proxy has read it, to about so many
-    /// bytes. Otherwise that grows to megabytes.
+    /// Limits the kernel's send buffer of this connection to about this many bytes. Otherwise it
+    /// grows to megabytes.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub(crate) fn bound_send_buffer(&mut self, bytes: usize) -> io::Result<()> {
         self.wire.tcp_socket()?.set_send_buffer_size(bytes)
     }
 
-    /// Sends nothing until the proxy ends the connection; says when it did.
+    /// Sends nothing and waits until the proxy closes the connection. Returns the time at which it
+    /// did.
     ///
     /// # Panics
-    /// When it has not after [`PATIENCE`].
+    /// If it has not after [`PATIENCE`].
     pub(crate) fn wait_until_closed(&mut self) -> Instant {
         let mut rest = [0; 4096];
         loop {
             match self.wire.stream().read(&mut rest) {
                 Ok(1..) => {}
-                // A process that was stopped and goes on.
+                // The process was stopped and continued.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => panic!("the proxy keeps the connection"),
                 Ok(0) | Err(_) => return Instant::now(),
@@ -340,18 +344,18 @@ impl Conversation {
     }
 }
 
-/// A door that a test opens to let a script go on.
+/// A gate at which a script waits until the test opens it.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
 impl Gate {
-    /// Lets everyone through, now and later.
+    /// Opens the gate permanently, for scripts that wait now and later.
     pub(crate) fn open(&self) {
         *lock(&self.0.0) = true;
         self.0.1.notify_all();
     }
 
-    /// Waits until it is open.
+    /// Waits until the gate is open.
     ///
     /// # Panics
     /// After [`PATIENCE`].
@@ -361,7 +365,7 @@ impl Gate {
             .wait_timeout_while(lock(open), PATIENCE, |open| !*open)
             .unwrap_or_else(PoisonError::into_inner)
             .0;
-        assert!(*open, "nobody opened the gate");
+        assert!(*open, "the gate was not opened");
     }
 }
 
@@ -406,7 +410,7 @@ trait ReadWrite: Read + Write {}
 
 impl<T: Read + Write> ReadWrite for T {}
 
-/// Whether a blocking read gave up waiting, which says nothing about the other side.
+/// Whether a blocking read timed out, which says nothing about the other side.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

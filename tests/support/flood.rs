@@ -1,5 +1,5 @@
-//! Connections of those that want nothing, at a steady rate: handshakes that begin well and go no
-//! further, silence, and connections that end at once.
+//! Floods of useless connections at a steady rate: incomplete handshakes, silent connections, and
+//! connections that are closed at once.
 
 use std::{
     collections::VecDeque,
@@ -15,12 +15,12 @@ use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
-/// Connections that a flood holds: more than `max-handshakes` lets be, and no more than an address
-/// may have.
+/// Number of connections that a flood keeps open: more than `max-handshakes` allows, and no more
+/// than one address may have.
 const HELD: usize = 400;
 
-/// A connection from another address of this host, which all of 127.0.0.0/8 is: its share of
-/// connections is its own.
+/// A connection from another address of this host (all of 127.0.0.0/8), so that it counts towards
+/// the limit of that address.
 #[track_caller]
 pub(crate) fn connect_from_elsewhere(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -30,10 +30,10 @@ pub(crate) fn connect_from_elsewhere(address: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// Does something so many times a second until it is `over`, as far as the machine allows, and gives
-/// how often it did.
+/// Calls `act` this many times a second until `over` is set, or as often as the machine allows.
+/// Returns the number of calls. The sleep keeps the rate.
 pub(crate) fn at_a_rate(a_second: u32, over: &AtomicBool, mut act: impl FnMut()) -> u32 {
-    /// A thread that sleeps for less wakes up late.
+    /// A thread that sleeps for a shorter time wakes up late.
     const SHORTEST: Duration = Duration::from_millis(1);
     let (begun, mut done) = (Instant::now(), 0);
     while !over.load(Ordering::Relaxed) {
@@ -48,8 +48,8 @@ pub(crate) fn at_a_rate(a_second: u32, over: &AtomicBool, mut act: impl FnMut())
     done
 }
 
-/// Holds the last `HELD` connections that `connect` makes, so that the proxy is the side that ends
-/// the others, and not this one.
+/// Keeps the last `HELD` connections from `connect` open, so that the proxy closes the others, and
+/// not this side.
 fn held(mut connect: impl FnMut() -> TcpStream) -> impl FnMut() {
     let mut all = VecDeque::new();
     move || {
@@ -60,12 +60,12 @@ fn held(mut connect: impl FnMut() -> TcpStream) -> impl FnMut() {
     }
 }
 
-/// Connections from another address that say nothing.
+/// Connections from another address that send nothing.
 pub(crate) fn of_silence(address: SocketAddr, a_second: u32, over: &AtomicBool) -> u32 {
     at_a_rate(a_second, over, held(|| connect_from_elsewhere(address)))
 }
 
-/// The same that begin a handshake with one of `hellos`.
+/// Connections from another address that send one of `hellos` and nothing more.
 pub(crate) fn of_endless_hellos(
     address: SocketAddr,
     hellos: &[Vec<u8>],
@@ -76,7 +76,7 @@ pub(crate) fn of_endless_hellos(
     let connect = || {
         let mut stream = connect_from_elsewhere(address);
         if let Some(hello) = hellos.next() {
-            // The proxy may have ended it by now.
+            // The proxy may have closed the connection already.
             let _ = stream.write_all(hello);
         }
         stream
@@ -84,21 +84,21 @@ pub(crate) fn of_endless_hellos(
     at_a_rate(a_second, over, held(connect))
 }
 
-/// Connections from 127.0.0.4 that end at once (FIN).
+/// Connections from 127.0.0.4 that are closed at once (FIN).
 ///
-/// Nothing waits here: where the backlog is full, a packet is lost and the next one is sent.
+/// The connects do not wait: if the backlog is full, a packet is lost and the next one is sent.
 pub(crate) fn of_ends(address: SocketAddr, a_second: u32, over: &AtomicBool) -> u32 {
-    /// One does not get enough of a busy machine.
+    /// Several threads, because one does not get enough of a busy machine's processor time.
     const THREADS: u16 = 4;
-    /// For each thread. All are below those that the system gives out: a port stays in TIME-WAIT
-    /// for a minute, and other tests want one.
+    /// Ports of each thread. All are below the ports that the system assigns: a port stays in
+    /// TIME-WAIT for a minute, and other tests need free ports.
     const PORTS: u16 = 7500;
     let flood = |number: u16| {
         let first = 1024 + number * PORTS;
         let mut ports = (first..first + PORTS).cycle();
         let connect = || {
             let port = ports.next().unwrap_or(first);
-            // The port can be in use.
+            // The port may be in use.
             drop(connect_and_end(SocketAddr::from(([127, 0, 0, 4], port)), address));
         };
         at_a_rate(a_second / u32::from(THREADS), over, connect)
@@ -115,17 +115,17 @@ fn connect_and_end(source: SocketAddr, address: SocketAddr) -> io::Result<()> {
     socket.set_reuse_address(true)?;
     socket.bind(&source.into())?;
     match socket.connect(&address.into()) {
-        // On one host it is connected by now, if the backlog has room.
+        // On the same host, the connection is established by now if the backlog had room.
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
         result => result,
     }
 }
 
-/// Sends one of `hellos` after the other, each over a connection of its own, so many a second.
-/// Gives their number.
+/// Sends `hellos` in turn, each over a new connection, at this rate. Returns the number of
+/// connections. The sleep keeps the rate.
 ///
 /// # Panics
-/// When the last ones are not answered: then they were no handshakes.
+/// If the proxy does not answer the last ones, because then they were not handshakes.
 pub(crate) fn of_hellos(
     address: SocketAddr,
     hellos: &[Vec<u8>],

@@ -1,4 +1,4 @@
-//! First bytes of TLS as no library would send them.
+//! First bytes of a TLS connection that no library would send.
 
 // Versions and suites.
 pub(crate) const TLS_1_2: u16 = 0x0303;
@@ -7,7 +7,7 @@ pub(crate) const AES_128_GCM: u16 = 0x1301;
 pub(crate) const ECDHE_ECDSA_AES_128_GCM: u16 = 0xc02b;
 pub(crate) const ECDHE_RSA_AES_128_GCM: u16 = 0xc02f;
 
-// Kinds of records.
+// Types of records.
 pub(crate) const ALERT: u8 = 21;
 pub(crate) const HANDSHAKE: u8 = 22;
 
@@ -17,7 +17,8 @@ pub(crate) const SESSION_TICKET: u16 = 35;
 pub(crate) const PRE_SHARED_KEY: u16 = 41;
 pub(crate) const KEY_EXCHANGE_MODES: u16 = 45;
 
-/// A ClientHello in one record, of `version`, with these suites and, if any, this server name.
+/// A ClientHello in one record with this `version`, these cipher suites and, optionally, this
+/// server name.
 pub(crate) fn client_hello(version: u16, suites: &[u16], server_name: Option<&[u8]>) -> Vec<u8> {
     let names: Vec<_> = server_name
         .map(|name| {
@@ -29,7 +30,7 @@ pub(crate) fn client_hello(version: u16, suites: &[u16], server_name: Option<&[u
     hello_with(version, suites, &[], &names)
 }
 
-/// The same with this session and these extensions, which come last.
+/// A ClientHello with this session ID, and with these extensions at the end.
 pub(crate) fn hello_with(
     version: u16,
     suites: &[u16],
@@ -59,13 +60,13 @@ pub(crate) fn hello_with(
     }
 
     let suites: Vec<u8> = suites.iter().flat_map(|suite| suite.to_be_bytes()).collect();
-    // What TLS 1.3 says here is 1.2 (RFC 8446 §4.1.2).
+    // With TLS 1.3, this field says 1.2 (RFC 8446 section 4.1.2).
     let mut body = version.min(TLS_1_2).to_be_bytes().to_vec();
     body.extend([7; 32]);
     body.push(u8::try_from(session.len()).expect("short"));
     body.extend(session);
     body.extend(with_length_2(&suites));
-    // One compression method, none.
+    // One compression method: null.
     body.extend([1, 0]);
     body.extend(with_length_2(&extensions));
 
@@ -73,17 +74,18 @@ pub(crate) fn hello_with(
     record(&[&[1, 0], &length[..], &body].concat())
 }
 
-/// The message of this record in records of one byte each, which are six bytes long.
+/// The message of this record, split into records with one byte of payload, which are six bytes
+/// long.
 pub(crate) fn in_crumbs(hello: &[u8]) -> Vec<u8> {
     hello[5..].iter().flat_map(|&byte| record(&[byte])).collect()
 }
 
-/// A handshake record.
+/// A handshake record with this message.
 pub(crate) fn record(payload: &[u8]) -> Vec<u8> {
     [&[HANDSHAKE, 3, 1], &with_length_2(payload)[..]].concat()
 }
 
-/// These bytes behind their number in two bytes.
+/// These bytes, preceded by their length in two bytes.
 pub(crate) fn with_length_2(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("short").to_be_bytes();
     [&length, bytes].concat()

@@ -1,4 +1,4 @@
-//! A link with a long round trip: what is sent over it arrives later, in order.
+//! A link with a long round trip: bytes arrive later, and in order.
 
 use std::{
     io::{Read, Write},
@@ -14,15 +14,15 @@ use std::{
 
 use super::client::connect_from;
 
-/// Passes connections on from an address of this host, with half a round trip each way. Dropping it
-/// takes no further ones; those that are open go on.
+/// Forwards connections from an address of this host, with a delay of half a round trip in each
+/// direction. Dropping the link stops it from accepting connections; open connections continue.
 pub(crate) struct Link {
     address: SocketAddr,
     stopped: Arc<AtomicBool>,
 }
 
 impl Link {
-    /// A link to `target`, which sees connections from `source`.
+    /// A link to `target`, which sees the connections come from `source`.
     pub(crate) fn new(target: SocketAddr, source: Ipv4Addr, round_trip: Duration) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -41,7 +41,7 @@ impl Link {
         Self { address, stopped }
     }
 
-    /// Where to connect instead.
+    /// The address of the link, to connect to instead of the target.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -50,13 +50,14 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts. Where it fails, nobody listens any more.
+        // Wakes the accepting thread. An error means that the thread has ended already.
         let _ = TcpStream::connect(self.address);
     }
 }
 
 fn pass_on(near: TcpStream, target: SocketAddr, source: Ipv4Addr, one_way: Duration) {
-    // The last packet of the TCP handshake arrives one and a half round trips after the first.
+    // Simulates the TCP handshake: its last packet arrives one and a half round trips after the
+    // first is sent.
     thread::sleep(one_way * 3);
     let Ok(far) = connect_from(source, target) else { return };
     let (Ok(near_reader), Ok(far_reader)) = (near.try_clone(), far.try_clone()) else { return };
@@ -68,7 +69,7 @@ fn pass_on(near: TcpStream, target: SocketAddr, source: Ipv4Addr, one_way: Durat
     pump(far_reader, near, one_way);
 }
 
-/// Until either side has ended, which ends both.
+/// Forwards bytes with the delay until either side ends. Then ends both.
 fn pump(mut from: TcpStream, mut to: TcpStream, one_way: Duration) {
     let (sender, arriving) = mpsc::channel::<(Instant, Vec<u8>)>();
     let Ok(reader) = from.try_clone() else { return };
@@ -79,7 +80,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, one_way: Duration) {
                 break;
             }
         }
-        // Fails when the other side has ended it.
+        // Fails if the other side has closed the socket already.
         let _ = to.shutdown(Shutdown::Both);
         let _ = reader.shutdown(Shutdown::Both);
     });

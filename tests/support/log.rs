@@ -1,4 +1,4 @@
-//! What a child process prints, kept and waited for.
+//! The output of a child process, kept so that tests can wait for lines.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -9,7 +9,7 @@ use std::{
 
 use super::PATIENCE;
 
-/// The lines of a child's output so far.
+/// The lines of output so far.
 #[derive(Clone)]
 pub(crate) struct LineLog(Arc<Shared>);
 
@@ -54,10 +54,10 @@ impl LineLog {
         self.lock().lines.clone()
     }
 
-    /// Waits for a line, past or to come, of which `find` makes something.
+    /// Waits for a line, past or future, for which `find` returns a value.
     ///
     /// # Panics
-    /// With the whole log when the output ends without it or [`PATIENCE`] is over.
+    /// With the whole log, if the output ends without such a line or after [`PATIENCE`].
     pub(crate) fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = 0;
@@ -79,7 +79,7 @@ impl LineLog {
         }
     }
 
-    /// Waits until the child has closed its output, as it does by exiting.
+    /// Waits until the child has closed its output, which happens at the latest when it exits.
     pub(crate) fn wait_for_end(&self) {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.lock();

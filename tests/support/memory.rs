@@ -1,4 +1,4 @@
-//! The proxy without its sockets: what answers requests, in this process.
+//! The proxy without sockets: the code that answers requests, in the test's process.
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
@@ -27,7 +27,7 @@ use tokio::{
 
 use super::PATIENCE;
 
-/// The exporter `n`, which nothing but a connector of one's own reaches.
+/// The exporter `n`. Only the test's own connector can reach it.
 pub(crate) fn exporter() -> Exporter {
     let budget = Budget::new(PATIENCE).expect("within the limits");
     let rules = ScrapeRules {
@@ -45,20 +45,20 @@ pub(crate) fn exporter() -> Exporter {
     Exporter::new(name, target, None, path, None, rules)
 }
 
-/// What answers requests for [`exporter`].
+/// Answers requests for [`exporter`].
 pub(crate) struct Proxy {
     service: Arc<Service>,
-    /// Without it the proxy would take itself for shut down.
+    /// Kept alive, because dropping it would start the shutdown.
     stage: watch::Sender<Stage>,
 }
 
 impl Proxy {
-    /// Reaches the exporter as `connector` does.
+    /// A proxy that reaches the exporter through `connector`.
     pub(crate) fn new(connector: Connector) -> Self {
         Self::of([exporter()], connector)
     }
 
-    /// Has these exporters, and reaches them as `connector` does.
+    /// A proxy with these exporters, which it reaches through `connector`.
     pub(crate) fn of(exporters: impl IntoIterator<Item = Exporter>, connector: Connector) -> Self {
         let (sender, stage) = watch::channel(Stage::Serving);
         let service = Service {
@@ -77,12 +77,12 @@ impl Proxy {
         Self { service: Arc::new(service), stage: sender }
     }
 
-    /// Takes the shutdown to its end: what is in flight is aborted.
+    /// Ends the drain at once: scrapes in flight are aborted.
     pub(crate) fn end(&self) {
         self.stage.send_replace(Stage::Ended);
     }
 
-    /// What it has counted, in the text format; one certificate is configured.
+    /// The metrics page in the text format, with one certificate configured.
     pub(crate) fn page(&self) -> String {
         let metrics = &self.service.metrics;
         metrics.configured(
@@ -93,12 +93,12 @@ impl Proxy {
         metrics.render(self.service.exporters.as_ref(), Format::Text, Instant::now())
     }
 
-    /// Answers what comes on `stream` until it is over.
+    /// Serves requests from `stream` until the connection ends.
     pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
         self.serve_as(stream, activity()).await;
     }
 
-    /// The same, for a stream that reports to the connection's `activity` by itself.
+    /// Serves requests from a stream that reports to the connection's `activity` itself.
     pub(crate) async fn serve_as<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
@@ -108,18 +108,18 @@ impl Proxy {
         serve_stream(stream, peer, activity, &self.service).await;
     }
 
-    /// Whether every exporter could be scraped now: no slot is taken for good.
+    /// Whether all permits of all exporters are available, so that none has leaked.
     pub(crate) fn has_free_slots(&self) -> bool {
         let exporters = self.service.exporters.iter();
         exporters.flat_map(|all| all.names().filter_map(|name| all.get(name))).all(|exporter| {
-            // All of them at once.
+            // Takes all permits at the same time.
             let slots = (0..exporter.rules.max_concurrent.get()).map(|_| exporter.try_acquire());
             slots.collect::<Vec<_>>().iter().all(Option::is_some)
         })
     }
 }
 
-/// That of a connection whose clocks all run for [`PATIENCE`].
+/// The activity of a connection whose timeouts are all [`PATIENCE`].
 pub(crate) fn activity() -> Arc<Activity> {
     let timeouts = Timeouts { header: PATIENCE, idle: PATIENCE, stall: PATIENCE };
     Arc::new(Activity::new(timeouts))

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use super::{PATIENCE, client::Client};
 
-/// The counters of events: each event moves one of them, and that by one.
+/// The event counters. Each event increments exactly one of them, by one.
 const EVENTS: [&str; 4] = [
     "scrapegate_scrapes_total{",
     "scrapegate_http_rejected_total{",
@@ -12,24 +12,23 @@ const EVENTS: [&str; 4] = [
     "scrapegate_tls_handshakes_total{",
 ];
 
-/// The handshakes of clients that are let in: each connection has one.
-pub(crate) const LET_IN: &str = "scrapegate_tls_handshakes_total{result=\"ok\"}";
+/// The counter of successful handshakes. Each accepted connection has one.
+pub(crate) const ACCEPTED: &str = "scrapegate_tls_handshakes_total{result=\"ok\"}";
 
-/// The samples of one moment: series, as they are written, and their values. At first there are
-/// none.
+/// A snapshot of the metrics: the series, as they are written, and their values. Empty by default.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(BTreeMap<String, f64>);
 
 impl Samples {
-    /// Asks for them over this connection.
+    /// Requests the metrics over this connection.
     ///
     /// # Panics
-    /// When that is not all of them.
+    /// If the response is not complete.
     pub(crate) fn of(client: &mut Client) -> Self {
         Self::with(client, "")
     }
 
-    /// The same with these header lines.
+    /// Requests the metrics with these header lines.
     pub(crate) fn with(client: &mut Client, headers: &str) -> Self {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
         client.send(request).expect("the request is sent");
@@ -40,16 +39,16 @@ impl Samples {
         Self::parse(&response.body.text())
     }
 
-    /// Reads either text format.
+    /// Parses either text format.
     ///
     /// # Panics
-    /// When a line is none, or a series is there twice.
+    /// If a line is not a sample, or a series occurs twice.
     pub(crate) fn parse(text: &str) -> Self {
         let mut all = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
             let value = value.parse().unwrap_or_else(|_| panic!("{line:?}"));
-            assert!(all.insert(series.to_owned(), value).is_none(), "{series} twice");
+            assert!(all.insert(series.to_owned(), value).is_none(), "duplicate series {series}");
         }
         Self(all)
     }
@@ -57,17 +56,17 @@ impl Samples {
     /// The value of a series.
     ///
     /// # Panics
-    /// When it is not there.
+    /// If the series is missing.
     pub(crate) fn value(&self, series: &str) -> f64 {
         self.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.0))
     }
 
-    /// The value of a series, if it is there.
+    /// The value of a series, if it exists.
     pub(crate) fn get(&self, series: &str) -> Option<f64> {
         self.0.get(series).copied()
     }
 
-    /// All series that start like this, with their values.
+    /// All series that start with `start`, with their values.
     pub(crate) fn starting_with<'a>(
         &'a self,
         start: &'a str,
@@ -76,12 +75,12 @@ impl Samples {
         all.filter(move |(series, _)| series.starts_with(start))
     }
 
-    /// All of these series together.
+    /// The sum of all series that start with `start`.
     pub(crate) fn sum(&self, start: &str) -> f64 {
         self.starting_with(start).map(|(_, value)| value).sum()
     }
 
-    /// The events counted since `before`.
+    /// The event counters that have moved since `before`, with the differences.
     pub(crate) fn events_since(&self, before: &Self) -> BTreeMap<&str, f64> {
         let events = EVENTS.iter().flat_map(|name| self.starting_with(name));
         events
@@ -90,10 +89,10 @@ impl Samples {
             .collect()
     }
 
-    /// Asks again and again, with these header lines, until they are as `wanted`.
+    /// Requests the metrics, with these header lines, until `wanted` accepts them.
     ///
     /// # Panics
-    /// With the last ones, after [`PATIENCE`].
+    /// With the last metrics, after [`PATIENCE`].
     pub(crate) fn wait_for(
         client: &mut Client,
         headers: &str,
@@ -106,16 +105,16 @@ impl Samples {
             if wanted(&samples) {
                 return samples;
             }
-            assert!(Instant::now() < deadline, "never {what}: {:#?}", samples.0);
+            assert!(Instant::now() < deadline, "timed out: {what}: {:#?}", samples.0);
         }
     }
 }
 
-/// Lets `happen`, and waits until `series` has moved by one, and no other event but clients that
-/// are let in was counted.
+/// Runs `happen`, and waits until `series` has moved by one. Asserts that no other event was
+/// counted, except handshakes of accepted clients.
 ///
 /// # Panics
-/// Otherwise, at the latest after [`PATIENCE`].
+/// If another event was counted, or after [`PATIENCE`].
 #[track_caller]
 pub(crate) fn assert_moves<T>(
     series: &str,
@@ -128,7 +127,7 @@ pub(crate) fn assert_moves<T>(
     loop {
         let samples = read();
         let mut events = samples.events_since(&before);
-        events.remove(LET_IN);
+        events.remove(ACCEPTED);
         if !events.is_empty() {
             assert_eq!(events, BTreeMap::from([(series, 1.0)]));
             return kept;

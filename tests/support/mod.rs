@@ -6,8 +6,8 @@
 //!
 //! [`memory`] has the proxy's own code without sockets, in the test's process.
 //!
-//! Everything blocks and runs on threads, so that a test reads from top to bottom. Whatever is
-//! waited for ends in a panic with the log after [`PATIENCE`]; nothing sleeps to become ready.
+//! All operations block and run on threads, so that a test reads from top to bottom. Every wait
+//! ends after [`PATIENCE`], in a panic with the log. No test sleeps until something is ready.
 #![allow(dead_code, reason = "each test target uses its own part of what they share")]
 
 pub(crate) mod body;
@@ -33,12 +33,12 @@ use std::{
     time::Duration,
 };
 
-/// How long anything may take that is bound to happen. Generous, because the machine may be busy;
-/// only a test that fails waits this long.
+/// The longest wait for an event that must happen. It is long, because the machine may be busy.
+/// Only a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tells threads by its flag that there is enough, also when the test ends in a panic: a scope of
-/// threads waits for all of them.
+/// Sets its flag when it is dropped, also after a panic, so that the threads of a scope end.
+/// Otherwise the scope would wait for them forever.
 pub(crate) struct EndOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for EndOnDrop<'_> {

@@ -1,4 +1,4 @@
-//! What may be found where a file should be.
+//! Things that may be found in place of a file.
 
 use std::{
     fs::{self, File},
@@ -7,19 +7,19 @@ use std::{
     process::Command,
 };
 
-/// What an operator, or a mishap, has put in a file's place.
+/// What exists in place of a file, by an operator's mistake or by accident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OddFile {
     Missing,
     Directory,
-    /// Whoever opens it waits for a writer.
+    /// Opening a FIFO for reading waits for a writer.
     Fifo,
-    /// By a link to `/dev/zero`.
+    /// A symbolic link to `/dev/zero`.
     EndlessDevice,
     DanglingLink,
     LoopOfLinks,
     Socket,
-    /// 65 MiB, more than any file may have; a sparse one.
+    /// A sparse file of 65 MiB, which is more than any file may have.
     TooLarge,
 }
 
@@ -35,7 +35,7 @@ impl OddFile {
         Self::TooLarge,
     ];
 
-    /// Puts it at `path`, in place of what is there.
+    /// Creates it at `path`, replacing what was there.
     pub(crate) fn put(self, path: &Path) {
         remove(path);
         match self {
@@ -55,7 +55,7 @@ impl OddFile {
         }
     }
 
-    /// What the proxy calls it.
+    /// The words for it in the proxy's findings.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Missing => "the file does not exist",

@@ -25,13 +25,13 @@ use rustls::{
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
-/// Both versions that the proxy speaks.
+/// Both TLS versions that the proxy supports.
 pub(crate) const BOTH_VERSIONS: &[&SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// A CA, a server pair for `localhost`, `127.0.0.1` and `::1`, and a client pair; ECDSA P-256.
 ///
-/// The files stand in a folder of its own: `ca.pem`, `server.pem`, `server.key`, `client.pem` and
+/// The files are in a temporary folder: `ca.pem`, `server.pem`, `server.key`, `client.pem` and
 /// `client.key`.
 pub(crate) struct Pki {
     folder: TempDir,
@@ -47,14 +47,14 @@ struct Pair {
 }
 
 impl Pki {
-    /// Makes all of it anew.
+    /// Creates new keys and certificates.
     pub(crate) fn new() -> Self {
         Self::with_server_until(2100)
     }
 
-    /// The same with a server certificate that ends with this year's first day.
+    /// With a server certificate that expires on the first day of this year.
     pub(crate) fn with_server_until(year: i32) -> Self {
-        let mut params = CertificateParams::new([]).expect("no names to refuse");
+        let mut params = CertificateParams::new([]).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, "scrapegate test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -78,8 +78,8 @@ impl Pki {
         Self { folder, ca, server, client }
     }
 
-    /// Puts a server pair with an RSA-4096 key in place of the one in the files: the dearest that
-    /// there is for a server.
+    /// Replaces the server pair in the files by one with an RSA-4096 key, which makes handshakes as
+    /// expensive as possible for the server.
     pub(crate) fn replace_server_by_rsa_4096(&self) {
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096).expect("a key");
         let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
@@ -89,17 +89,16 @@ impl Pki {
         fs::write(self.path("server.key"), key.serialize_pem()).expect("written");
     }
 
-    /// Puts another server pair in place of the one in the files, valid on these days counted from
-    /// now.
+    /// Replaces the server pair in the files by one that is valid on these days, counted from now.
     pub(crate) fn replace_server(&self, days: Range<i64>) {
         let in_days = |days| OffsetDateTime::now_utc() + Duration::days(days);
         self.replace_server_between(in_days(days.start), in_days(days.end));
     }
 
-    /// The same with these times.
+    /// Replaces the server pair in the files by one with this validity.
     pub(crate) fn replace_server_between(&self, begins: OffsetDateTime, ends: OffsetDateTime) {
         let names = ["localhost", "127.0.0.1"].map(String::from);
-        let mut params = CertificateParams::new(names).expect("names that rcgen takes");
+        let mut params = CertificateParams::new(names).expect("valid names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.not_before = begins;
         params.not_after = ends;
@@ -109,7 +108,7 @@ impl Pki {
         fs::write(self.path("server.key"), key.serialize_pem()).expect("written");
     }
 
-    /// The path of one of its files.
+    /// The path of one of the files.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
@@ -124,7 +123,7 @@ impl Pki {
         )
     }
 
-    /// A scraper that shows its client certificate and trusts this CA.
+    /// The configuration of a scraper with the client certificate, which trusts this CA.
     pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -133,13 +132,13 @@ impl Pki {
         self.client_with(versions, chain, &self.client.key)
     }
 
-    /// The CA, to issue what a test needs beside these pairs.
+    /// The CA, for further certificates.
     pub(crate) fn ca(&self) -> &CertifiedIssuer<'static, KeyPair> {
         &self.ca
     }
 
-    /// A scraper that trusts this CA and shows `chain`, whatever the server asks for. The key may
-    /// be another's.
+    /// The configuration of a scraper that trusts this CA and always sends `chain`. The key may
+    /// belong to another certificate.
     pub(crate) fn client_with(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -150,26 +149,26 @@ impl Pki {
         let key = provider().key_provider.load_private_key(key).expect("a key that rustls can use");
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
-            .expect("a version that rustls has")
+            .expect("a supported version")
             .with_root_certificates(self.roots())
             .with_client_cert_resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key)))));
         Arc::new(config)
     }
 
-    /// A scraper without a certificate that trusts this CA.
+    /// The configuration of a scraper without a certificate, which trusts this CA.
     pub(crate) fn stranger(
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ClientConfig> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
-            .expect("a version that rustls has")
+            .expect("a supported version")
             .with_root_certificates(self.roots())
             .with_no_client_auth();
         Arc::new(config)
     }
 
-    /// The server side of an `https` exporter; it asks for no client certificate.
+    /// The server side of an `https` exporter, without client authentication.
     pub(crate) fn server(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -177,7 +176,7 @@ impl Pki {
         server_config(versions, Arc::new(NoClientAuth), &self.server)
     }
 
-    /// The server side of an `https` exporter whose certificate is signed by itself, and by no CA.
+    /// The server side of an `https` exporter with a self-signed certificate.
     pub(crate) fn self_signed_server(
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
@@ -187,8 +186,7 @@ impl Pki {
         server_config(versions, Arc::new(NoClientAuth), &Pair { certificate, key })
     }
 
-    /// The server side of an `https` exporter with this certificate, whatever it is; it asks for no
-    /// client certificate.
+    /// The server side of an `https` exporter with any certificate, without client authentication.
     pub(crate) fn server_with(
         versions: &[&'static SupportedProtocolVersion],
         chain: Vec<CertificateDer<'static>>,
@@ -199,13 +197,13 @@ impl Pki {
         let pair = SingleCertAndKey::from(CertifiedKey::new(chain, key));
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
-            .expect("versions that rustls has")
+            .expect("supported versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(pair));
         Arc::new(config)
     }
 
-    /// The server side of an `https` exporter that lets in only who shows a certificate of this CA.
+    /// The server side of an `https` exporter that requires a client certificate of this CA.
     pub(crate) fn server_for_clients(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -222,7 +220,7 @@ impl Pki {
     }
 }
 
-/// One certificate, shown to every server.
+/// Sends one certificate to every server.
 #[derive(Debug)]
 struct Shown(Arc<CertifiedKey>);
 
@@ -254,7 +252,7 @@ fn issue(
     usage: ExtendedKeyUsagePurpose,
     until: i32,
 ) -> Pair {
-    let mut params = CertificateParams::new(names).expect("names that rcgen takes");
+    let mut params = CertificateParams::new(names).expect("valid names");
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
@@ -273,7 +271,7 @@ fn server_config(
 ) -> Arc<ServerConfig> {
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
-        .expect("versions that rustls has")
+        .expect("supported versions")
         .with_client_cert_verifier(clients)
         .with_single_cert(vec![pair.certificate.der().clone()], pair.private_key())
         .expect("the key belongs to the certificate");
@@ -288,7 +286,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Writes a file that only its owner may read, as the proxy demands of secrets.
+/// Writes a file that only its owner may read, as the proxy requires of secrets.
 pub(crate) fn write_private(path: &Path, text: &str) {
     fs::OpenOptions::new()
         .write(true)

@@ -1,4 +1,4 @@
-//! A client that speaks raw bytes over plain TCP.
+//! A client that sends raw bytes over plain TCP.
 
 use std::{
     io::{self, Read, Write},
@@ -7,11 +7,11 @@ use std::{
 
 use super::PATIENCE;
 
-/// One plain connection to the proxy.
+/// One plain TCP connection to the proxy.
 pub(crate) struct Plain(TcpStream);
 
 impl Plain {
-    /// Connects.
+    /// Connects to the proxy.
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -19,26 +19,26 @@ impl Plain {
         Self(stream)
     }
 
-    /// Sends these very bytes.
+    /// Sends exactly these bytes.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.0.write_all(bytes.as_ref())
     }
 
-    /// Everything that comes until the connection ends; a reset ends it too.
+    /// All bytes until the connection ends. A reset counts as the end, too.
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match self.0.read_to_end(&mut bytes) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-            Err(error) => panic!("the proxy neither sends nor ends: {error}"),
+            Err(error) => panic!("the proxy neither sends nor closes: {error}"),
         }
         bytes
     }
 
-    /// The next bytes of it that end with `end`.
+    /// The next bytes, up to and including `end`.
     pub(crate) fn read_until(&mut self, end: &[u8]) -> Vec<u8> {
         let (mut bytes, mut byte) = (Vec::new(), [0]);
         while !bytes.ends_with(end) {
@@ -49,20 +49,20 @@ impl Plain {
     }
 }
 
-/// A request that is the last of its connection, and all that comes back.
+/// Sends the last request of a connection; returns the whole response.
 pub(crate) fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     let mut plain = Plain::connect(address);
-    // A refusal may come, and end the connection, before all is sent.
+    // The proxy may refuse and close before everything is sent.
     let _ = plain.send(request);
     String::from_utf8_lossy(&plain.read_to_end()).into_owned()
 }
 
-/// A `GET`, and all that comes back.
+/// Sends a `GET`; returns the whole response.
 pub(crate) fn get(address: SocketAddr, target: &str) -> String {
     exchange(address, format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
 }
 
-/// A `POST` of JSON, and all that comes back.
+/// Sends a `POST` of JSON; returns the whole response.
 pub(crate) fn post(address: SocketAddr, target: &str, body: &str) -> String {
     exchange(address, post_request(target, body))
 }
@@ -76,13 +76,13 @@ pub(crate) fn post_request(target: &str, body: &str) -> String {
     )
 }
 
-/// The status of an answer; 0 when it is none.
+/// The status of a response; 0 if it is not a response.
 pub(crate) fn status(answer: &str) -> u16 {
     let words = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
     words.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// What follows the head of an answer.
+/// The part of a response after the head.
 pub(crate) fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }

@@ -27,13 +27,13 @@ pub(crate) fn binary() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_scrapegate")), PathBuf::from)
 }
 
-/// Arguments for a free loopback port.
+/// Arguments that make the proxy listen on a free loopback port.
 pub(crate) const ANYWHERE: &[&str] = &["--listen", "127.0.0.1:0"];
 
-/// A running proxy on a free loopback port. Dropping it kills it.
+/// A running proxy on a free loopback port. Dropping it kills the process.
 pub(crate) struct Proxy {
     child: Child,
-    /// The proxy's own process, which is not `child` beneath a wrapper.
+    /// The proxy's own process. With a wrapper, `child` is the wrapper's process.
     pid: u32,
     address: SocketAddr,
     log: LineLog,
@@ -41,30 +41,30 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the binary on the two files and waits until it listens.
+    /// Starts the binary with the two files and waits until it listens.
     ///
-    /// The address is read from the log. Whatever waits for a record wants `log-format = json` in
-    /// `[proxy]`, as [`Pki::config_ini`](super::pki::Pki::config_ini) has it.
+    /// The address is read from the log. Methods that wait for a record need `log-format = json` in
+    /// `[proxy]`, as in [`Pki::config_ini`](super::pki::Pki::config_ini).
     ///
     /// # Panics
-    /// With the log, when the proxy ends or does not say that it listens.
+    /// With the log, if the proxy exits or does not report that it listens.
     pub(crate) fn start(config_ini: &str, exporters_ini: &str) -> Self {
         Self::launch(without_input(binary()), config_ini, exporters_ini, ANYWHERE)
     }
 
-    /// The same with `-d`.
-    pub(crate) fn start_talkative(config_ini: &str, exporters_ini: &str) -> Self {
+    /// Starts the binary with `-d`.
+    pub(crate) fn start_with_debug_log(config_ini: &str, exporters_ini: &str) -> Self {
         let arguments = &[ANYWHERE, &["-d"]].concat();
         Self::launch(without_input(binary()), config_ini, exporters_ini, arguments)
     }
 
-    /// The same on the address and port of `config_ini`.
+    /// Starts the binary on the address and port of `config_ini`.
     pub(crate) fn start_where_told(config_ini: &str, exporters_ini: &str) -> Self {
         Self::launch(without_input(binary()), config_ini, exporters_ini, &[])
     }
 
-    /// The same through a command that becomes the one it is given, such as `env`, with these
-    /// arguments besides the files.
+    /// Starts the binary through a command that executes its arguments, such as `env`. `arguments`
+    /// are added to the paths of the files.
     pub(crate) fn start_through(
         mut command: Command,
         config_ini: &str,
@@ -75,8 +75,7 @@ impl Proxy {
         Self::launch(command, config_ini, exporters_ini, arguments)
     }
 
-    /// The same beneath a wrapper that runs the command it is given as its only child, such as
-    /// `strace`.
+    /// Starts the binary as the only child of a wrapper, such as `strace`.
     pub(crate) fn start_beneath(
         wrapper: &[OsString],
         config_ini: &str,
@@ -120,39 +119,39 @@ impl Proxy {
         Self { child, pid, address, log, folder }
     }
 
-    /// Where it listens.
+    /// The address on which the proxy listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process.
+    /// The process ID of the proxy.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The folder with its two INI files.
+    /// The folder with the two INI files.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Everything it has logged, one line a record.
+    /// All lines of the log so far.
     pub(crate) fn log_lines(&self) -> Vec<String> {
         self.log.lines()
     }
 
-    /// Waits for a line, past or to come, that has all of these words.
+    /// Waits for a line, past or future, that contains all of these words.
     pub(crate) fn wait_for_line(&self, words: &[&str]) -> String {
         self.log.wait_for(&format!("{words:?}"), |line| {
             words.iter().all(|word| line.contains(word)).then(|| line.to_owned())
         })
     }
 
-    /// Waits for a record, past or to come, that `wanted` accepts.
+    /// Waits for a record, past or future, that `wanted` accepts.
     pub(crate) fn wait_for_log(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         self.log.wait_for(what, |line| serde_json::from_str(line).ok().filter(|it| wanted(it)))
     }
 
-    /// Waits for the record of a scrape of `exporter` and returns its fields.
+    /// Waits for the record of a scrape of `exporter`; returns its fields.
     pub(crate) fn wait_for_scrape(&self, exporter: &str) -> Value {
         let wanted = |record: &Value| {
             record["fields"]["message"] == "scrape" && record["fields"]["exporter"] == exporter
@@ -160,7 +159,7 @@ impl Proxy {
         self.wait_for_log(&format!("a scrape of {exporter}"), wanted)["fields"].take()
     }
 
-    /// Waits until so many records with this message are written or said to be left out, and asserts
+    /// Waits until `count` records with this message are written or counted as suppressed. Asserts
     /// that there are no more.
     #[track_caller]
     pub(crate) fn assert_logged(&self, message: &str, count: u64) {
@@ -187,36 +186,37 @@ impl Proxy {
         assert_eq!(all, count, "records {message:?}");
     }
 
-    /// Resident memory at this moment, in KiB.
+    /// The present resident memory, in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
         self.status("VmRSS:")
     }
 
-    /// The largest resident memory since its start, in KiB.
+    /// The peak resident memory since the start, in KiB.
     pub(crate) fn peak_rss_kib(&self) -> u64 {
         self.status("VmHWM:")
     }
 
-    /// How many threads it has.
+    /// The number of threads.
     pub(crate) fn threads(&self) -> u64 {
         self.status("Threads:")
     }
 
-    /// How many file descriptors it has open.
+    /// The number of open file descriptors.
     pub(crate) fn open_fds(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the proxy runs").count()
     }
 
-    /// Waits until it has `most` descriptors open at most, as it had before what is over now.
+    /// Waits until the proxy has at most `most` descriptors open, which is usually the number
+    /// before the test's connections.
     ///
     /// # Panics
-    /// When it has more after 5 s.
+    /// If it still has more after 5 s.
     #[track_caller]
     pub(crate) fn assert_at_rest(&self, most: usize) {
         self.assert_at_rest_within(Duration::from_secs(5), most);
     }
 
-    /// The same with another limit than 5 s.
+    /// Waits with a time limit other than 5 s.
     #[track_caller]
     pub(crate) fn assert_at_rest_within(&self, limit: Duration, most: usize) {
         let begun = Instant::now();
@@ -230,7 +230,7 @@ impl Proxy {
         }
     }
 
-    /// How many files it may have open.
+    /// The soft limit on open files.
     pub(crate) fn open_files_limit(&self) -> usize {
         let limits =
             fs::read_to_string(format!("/proc/{}/limits", self.pid)).expect("the proxy runs");
@@ -241,7 +241,7 @@ impl Proxy {
             .unwrap_or_else(|| panic!("no limit in:\n{limits}"))
     }
 
-    /// Lets it have so many files open, from now on; those that are open stay so. It may be raised
+    /// Sets the soft limit on open files. Open descriptors stay open, and the limit can be raised
     /// again.
     pub(crate) fn limit_open_files(&self, most: usize) {
         let limited = Command::new("prlimit")
@@ -252,16 +252,17 @@ impl Proxy {
         assert!(limited.success(), "the limit of {most} open files was not set");
     }
 
-    /// The CPU time it has used since its start, in user space and in the kernel.
+    /// The CPU time since the start, in user space and in the kernel.
     pub(crate) fn cpu_time(&self) -> Duration {
         let pid = Pid::from_raw(self.pid.try_into().expect("a process"));
         let clock = clock_getcpuclockid(pid).expect("the proxy runs");
         clock_gettime(clock).expect("the proxy runs").into()
     }
 
-    /// Sends a signal by its name, such as `TERM`.
+    /// Sends a signal, by its name without `SIG`, such as `TERM`.
     pub(crate) fn signal(&self, signal: &str) {
-        // The shell's own `kill`: the crate forbids unsafe code, and the program may be missing.
+        // The shell's built-in `kill`: the crate forbids unsafe code, and the program may be
+        // missing.
         let sent = Command::new("sh")
             .arg("-c")
             .arg(format!("kill -{signal} {}", self.pid))
@@ -270,16 +271,16 @@ impl Proxy {
         assert!(sent.success(), "SIG{signal} was not sent");
     }
 
-    /// Waits until it has exited.
+    /// Waits until the proxy has exited.
     ///
     /// # Panics
-    /// With the log, when it does not.
+    /// With the log, if it does not exit.
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         self.log.wait_for_end();
         self.child.wait().expect("the child is ours")
     }
 
-    /// A number of `/proc/PID/status`; of memory, in KiB.
+    /// A number in `/proc/PID/status`. Memory is in KiB.
     fn status(&self, key: &str) -> u64 {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the proxy runs");
@@ -295,7 +296,7 @@ impl Drop for Proxy {
         if self.pid != self.child.id() && matches!(self.child.try_wait(), Ok(None)) {
             self.signal("KILL");
         }
-        // Failures mean that it has exited already.
+        // These calls fail if the process has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

@@ -4,15 +4,15 @@ use std::str::Chars;
 
 const TABLE: &str = include_str!("../data/verdicts.txt");
 
-/// A body with what its readers make of it.
+/// A body, and the verdicts of its readers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// In the file, from 1.
+    /// The line number in the file, from 1.
     pub(crate) line: usize,
     pub(crate) is_openmetrics: bool,
     pub(crate) up_in_2: bool,
     pub(crate) up_in_3: bool,
-    /// `None` if the target is down.
+    /// The number of samples. `None` if the target is down.
     pub(crate) samples: Option<u64>,
     /// Whether promtool can read it. `None` for OpenMetrics.
     pub(crate) promtool_reads: Option<bool>,
@@ -20,7 +20,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The header line that belongs to the body.
+    /// The header line for the body's content type.
     pub(crate) fn content_type(&self) -> &'static str {
         if self.is_openmetrics {
             "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"
@@ -29,7 +29,7 @@ impl Row {
         }
     }
 
-    /// Where it is in the file, and what it says.
+    /// The line in the file, and its text.
     pub(crate) fn place(&self) -> String {
         format!("verdicts.txt:{}: {}", self.line, self.body.escape_ascii())
     }
@@ -38,7 +38,7 @@ impl Row {
 /// All rows, in the order of the file.
 ///
 /// # Panics
-/// When a line of the file is neither empty, nor a comment, nor a row.
+/// If a line of the file is neither empty, nor a comment, nor a row.
 pub(crate) fn rows() -> Vec<Row> {
     let lines = TABLE.lines().enumerate();
     lines

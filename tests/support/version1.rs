@@ -1,5 +1,5 @@
-//! Certificates of X.509 version 1, which rcgen does not make: those of version 3 without what
-//! version 1 does not have, signed anew.
+//! X.509 version 1 certificates, which rcgen cannot create: version 3 certificates without the
+//! parts that version 1 lacks, signed again.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{KeyPair, SigningKey as _};
@@ -9,7 +9,8 @@ use x509_parser::asn1_rs::{Any, Class, FromDer as _};
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 0x03;
 
-/// The certificate without version and extensions (RFC 5280 §4.1), signed with the issuer's key.
+/// The certificate without version and extensions (RFC 5280 section 4.1), signed with the issuer's
+/// key.
 pub(crate) fn version1(
     certificate: &CertificateDer<'_>,
     issuer: &KeyPair,
@@ -27,7 +28,7 @@ pub(crate) fn version1(
     let (algorithm, fields) = (fields[1].to_vec(), fields.concat());
     let signed = der(SEQUENCE, &fields);
     let signature = issuer.sign(&signed).expect("a signature");
-    // No bit of the last byte is unused.
+    // The number of unused bits in the last byte: 0.
     let signature = der(BIT_STRING, &[&[0], signature.as_slice()].concat());
     CertificateDer::from(der(SEQUENCE, &[signed, algorithm, signature].concat()))
 }

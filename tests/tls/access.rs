@@ -1,4 +1,4 @@
-//! What a client is asked for beside a certificate of the right CA.
+//! Requirements beyond a certificate of the right CA.
 
 use std::{net::Ipv6Addr, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// A proxy that asks for a user and a password.
+/// A proxy that requires a user and a password.
 fn with_password(pki: &Pki, auth: &str, proxy_keys: &str) -> Setup {
     let config = pki.config_ini(proxy_keys);
     let config = config.replacen("[default]\n", &format!("[default]\nauth = {auth}\n"), 1);
@@ -41,7 +41,7 @@ fn scrape_as(client: &mut Client, credentials: &str) -> Response {
 
 /// T16
 #[test]
-fn a_client_that_is_not_on_the_list_is_forbidden_everything() {
+fn a_client_that_is_not_on_the_list_gets_403_for_everything() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "client-allow = CN=somebody-else, DNS:*.example.org\n");
     let targets = ["/prometheus?exporter=e", "/prometheus", "/-/healthy", "/nothing"];
@@ -64,17 +64,17 @@ fn a_client_that_is_not_on_the_list_is_forbidden_everything() {
 }
 
 #[test]
-fn a_client_is_let_in_by_any_of_its_names() {
+fn any_name_of_a_client_can_be_on_the_list() {
     let pki = Pki::new();
     for allow in ["CN=scraper", "CN=s*", "DNS:*.example", "CN=other, DNS:scraper.example"] {
         let setup = Setup::new(&pki, &format!("client-allow = {allow}\n"));
-        setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+        setup.assert_accepts(pki.client(BOTH_VERSIONS));
     }
 }
 
-/// Entries that let in, and some that nearly would, by what they compare.
+/// Entries that match the client, and entries that almost match it.
 #[test]
-fn a_client_is_let_in_by_an_address_a_uri_or_its_key_and_by_those_alone() {
+fn addresses_uris_and_keys_on_the_list_match_exactly() {
     let pki = Pki::new();
     let client = forge::credentials(
         pki.ca(),
@@ -105,7 +105,7 @@ fn a_client_is_let_in_by_an_address_a_uri_or_its_key_and_by_those_alone() {
             format!("sha256:{pairs}"),
         ],
         [
-            // Where it comes from is no name of its own.
+            // The source address is not a name in the certificate.
             "IP:127.0.0.1".to_owned(),
             "IP:192.0.2.8/29".to_owned(),
             "IP:2001:db8::8".to_owned(),
@@ -129,7 +129,7 @@ fn a_client_is_let_in_by_an_address_a_uri_or_its_key_and_by_those_alone() {
 }
 
 #[test]
-fn who_does_not_give_the_password_is_asked_for_it_and_may_try_again() {
+fn a_client_without_the_password_gets_401_and_may_try_again() {
     let pki = Pki::new();
     let setup = with_password(&pki, "user:pass:word", "");
     let mut client = connect(&setup, pki.client(BOTH_VERSIONS));
@@ -161,7 +161,7 @@ fn the_password_may_be_a_bcrypt_hash() {
         ("user:secret", 200),
         ("user:wrong", 401),
         ("other:secret", 401),
-        // The hash is no password.
+        // The hash itself is not accepted as the password.
         (&format!("user:{hash}"), 401),
     ] {
         let response = scrape_as(&mut client, credentials);
@@ -172,7 +172,7 @@ fn the_password_may_be_a_bcrypt_hash() {
 }
 
 #[test]
-fn a_password_is_no_substitute_for_a_certificate() {
+fn a_password_does_not_replace_a_certificate() {
     let pki = Pki::new();
     let setup = with_password(&pki, "user:word", "");
     let alert = rustls::AlertDescription::CertificateRequired;
@@ -183,7 +183,7 @@ fn a_password_is_no_substitute_for_a_certificate() {
 }
 
 #[test]
-fn without_client_certificates_the_password_still_counts() {
+fn without_client_certificates_the_password_is_still_required() {
     let pki = Pki::new();
     let setup = with_password(&pki, "user:word", "client-auth = none\n");
     let mut client = connect(&setup, pki.stranger(BOTH_VERSIONS));
@@ -197,10 +197,10 @@ fn without_client_certificates_the_password_still_counts() {
 }
 
 #[test]
-fn the_record_of_a_scrape_says_who_asked() {
+fn the_record_of_a_scrape_names_the_client() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
     let record = setup.proxy.wait_for_scrape("e");
     assert_eq!(record["client"], "scraper");
     assert_eq!((&record["outcome"], &record["status"]), (&"complete".into(), &200.into()));
@@ -218,7 +218,7 @@ fn a_name_with_control_characters_is_escaped_in_the_log() {
         },
         &[],
     );
-    setup.assert_lets_in(pki.client_with(BOTH_VERSIONS, hostile.chain, &hostile.key));
+    setup.assert_accepts(pki.client_with(BOTH_VERSIONS, hostile.chain, &hostile.key));
     let record = setup.proxy.wait_for_scrape("e");
     assert_eq!(record["client"], "a\\u{1b}[31m\\nb\\u{202e}");
 }

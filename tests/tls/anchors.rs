@@ -1,4 +1,4 @@
-//! The dates of a trusted certificate count for what it has signed.
+//! The validity of a trust anchor limits the certificates that it issued.
 
 use rustls::AlertDescription;
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// A proxy that trusts these beside the CA of `pki`.
+/// A proxy that trusts these certificates in addition to the CA of `pki`.
 fn trusting(pki: &Pki, anchors: &[&Authority]) -> Setup {
     let file = pki.path("trusted.pem");
     let all: String = anchors.iter().map(|anchor| anchor.pem()).collect();
@@ -22,7 +22,7 @@ fn trusting(pki: &Pki, anchors: &[&Authority]) -> Setup {
 }
 
 #[test]
-fn f12_a_ca_out_of_its_time_lets_nobody_in_and_disturbs_no_other() {
+fn f12_clients_of_an_expired_ca_are_refused_and_those_of_other_cas_accepted() {
     let pki = Pki::new();
     for (days, reason) in
         [(-10..-1, "the CA certificate expired on "), (1..10, "is not valid before ")]
@@ -45,22 +45,22 @@ fn f12_a_ca_out_of_its_time_lets_nobody_in_and_disturbs_no_other() {
                 && record["fields"]["issuer"] == "CN=a CA out of its time"
                 && record["fields"]["reason"].as_str().is_some_and(|it| it.contains(reason))
         });
-        setup.assert_lets_in_and_counts(pki.client(BOTH_VERSIONS));
+        setup.assert_accepts_and_counts(pki.client(BOTH_VERSIONS));
     }
 }
 
 #[test]
-fn f12_a_ca_that_was_renewed_with_its_key_lets_in_beside_the_expired_one() {
+fn f12_clients_of_a_ca_renewed_with_the_same_key_are_accepted_next_to_the_expired_one() {
     let pki = Pki::new();
     let key = forge::new_key();
-    let again = rcgen::KeyPair::from_pem(&key.serialize_pem()).expect("a key again");
+    let again = rcgen::KeyPair::from_pem(&key.serialize_pem()).expect("a copy of the key");
     let expired = forge::authority("renewed CA", key, -10..-1);
     let renewed = forge::authority("renewed CA", again, -1..10);
     for order in [[&expired, &renewed], [&renewed, &expired]] {
         let setup = trusting(&pki, &order);
         let shown = forge::credentials(&expired, |_| {}, &[]);
         for &version in BOTH_VERSIONS {
-            setup.assert_lets_in_and_counts(pki.client_with(
+            setup.assert_accepts_and_counts(pki.client_with(
                 &[version],
                 shown.chain.clone(),
                 &shown.key,
@@ -69,7 +69,7 @@ fn f12_a_ca_that_was_renewed_with_its_key_lets_in_beside_the_expired_one() {
     }
 }
 
-/// certificatePolicies with one policy, critical.
+/// A critical certificatePolicies extension with one policy.
 fn policies() -> rcgen::CustomExtension {
     let content = vec![0x30, 0x07, 0x30, 0x05, 0x06, 0x03, 0x2a, 0x03, 0x04];
     let mut policies = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 32], content);
@@ -78,7 +78,7 @@ fn policies() -> rcgen::CustomExtension {
 }
 
 #[test]
-fn f11_a_ca_with_an_unknown_critical_extension_signs_clients_and_is_none_itself() {
+fn f11_a_ca_with_an_unknown_critical_extension_can_issue_client_certificates_but_not_be_one() {
     let pki = Pki::new();
     let mut params = forge::authority_until(forge::in_days(10));
     params.custom_extensions.push(policies());
@@ -88,7 +88,7 @@ fn f11_a_ca_with_an_unknown_critical_extension_signs_clients_and_is_none_itself(
     let same = forge::credentials(&ca, |params| params.custom_extensions.push(policies()), &[]);
     for &version in BOTH_VERSIONS {
         let with = |chain, key| pki.client_with(&[version], chain, key);
-        setup.assert_lets_in_and_counts(with(shown.chain.clone(), &shown.key));
+        setup.assert_accepts_and_counts(with(shown.chain.clone(), &shown.key));
         let alert = AlertDescription::BadCertificate;
         for config in [with(vec![ca.der().clone()], ca.key()), with(same.chain.clone(), &same.key)]
         {

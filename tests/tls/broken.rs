@@ -1,4 +1,4 @@
-//! A client that breaks TLS once its handshake is over.
+//! A client that breaks TLS after its handshake.
 
 use std::{io::Write, sync::Arc};
 
@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-/// Changes of keys in a row that are borne.
+/// The number of consecutive key updates that the proxy accepts.
 const CHANGES: usize = 32;
 
-/// A connection over which something was answered: before, the proxy may be in the handshake still.
+/// A connection that has received a response. Before that, the proxy may still be in the handshake.
 #[track_caller]
 fn connect(setup: &Setup, config: Arc<ClientConfig>) -> Client {
     let mut client = Client::connect(setup.address(), config).expect("a handshake");
@@ -24,7 +24,7 @@ fn connect(setup: &Setup, config: Arc<ClientConfig>) -> Client {
 }
 
 #[test]
-fn a_record_that_is_none_ends_the_connection_with_its_alert() {
+fn an_invalid_record_closes_the_connection_with_an_alert() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let forged = [&[23, 3, 3, 0, 100][..], &[7; 100]].concat();
@@ -45,11 +45,11 @@ fn a_record_that_is_none_ends_the_connection_with_its_alert() {
             }
         }
     }
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }
 
 #[test]
-fn keys_are_changed_as_often_as_is_useful_and_no_more() {
+fn only_a_limited_number_of_key_updates_is_accepted() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let mut client = connect(&setup, pki.client(&[&TLS13]));
@@ -62,13 +62,13 @@ fn keys_are_changed_as_often_as_is_useful_and_no_more() {
     for times in [CHANGES + 1, 1000] {
         setup.assert_breaks("peer misbehaved: TooManyKeyUpdateRequests", || {
             let mut client = connect(&setup, pki.client(&[&TLS13]));
-            // The proxy may have closed before all is sent.
+            // The proxy may close before everything is sent.
             let _ = client.change_keys(times);
-            // rustls has no alert for it, and says no more.
+            // rustls has no alert for this case, and sends nothing.
             assert_ne!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
         });
     }
     let used = setup.proxy.cpu_time() - before;
-    assert!(used.as_millis() < 500, "{used:?} for records that lead to nothing");
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    assert!(used.as_millis() < 500, "{used:?} for useless records");
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }

@@ -1,4 +1,4 @@
-//! Each way in which a client certificate can be wrong, with the alert that says so.
+//! Each kind of invalid client certificate, with the alert that reports it.
 
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::AlertDescription;
@@ -12,37 +12,38 @@ use crate::{
 /// The name of the CA of [`Pki`].
 const CA_NAME: &str = "scrapegate test CA";
 
-/// Asserts that `forged` is refused with `alert` in both versions, and that the proxy goes on.
+/// Asserts that `forged` is refused with `alert` for both TLS versions, and that the proxy then
+/// accepts others.
 #[track_caller]
 fn assert_refused(pki: &Pki, setup: &Setup, forged: &Credentials, alert: AlertDescription) {
     for &version in BOTH_VERSIONS {
         let config = pki.client_with(&[version], forged.chain.clone(), &forged.key);
         setup.assert_refuses(config, alert);
     }
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }
 
-/// The same with a proxy of its own.
+/// Asserts the same with a new proxy.
 #[track_caller]
 fn assert_refused_by(pki: &Pki, forged: &Credentials, alert: AlertDescription) {
     assert_refused(pki, &Setup::new(pki, ""), forged, alert);
 }
 
-/// Asserts that `shown` is let in with both versions.
+/// Asserts that `shown` is accepted with both TLS versions.
 #[track_caller]
-fn assert_let_in(pki: &Pki, setup: &Setup, shown: &Credentials) {
+fn assert_accepted(pki: &Pki, setup: &Setup, shown: &Credentials) {
     for &version in BOTH_VERSIONS {
-        setup.assert_lets_in(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+        setup.assert_accepts(pki.client_with(&[version], shown.chain.clone(), &shown.key));
     }
 }
 
-/// A CA as its own client, with a key that may be another's.
+/// A CA certificate as a client certificate, with a key that may belong to another.
 fn as_client(authority: &Authority, key: &KeyPair) -> Credentials {
-    let key = KeyPair::from_pem(&key.serialize_pem()).expect("a key again");
+    let key = KeyPair::from_pem(&key.serialize_pem()).expect("a copy of the key");
     Credentials { chain: vec![authority.der().clone()], key }
 }
 
-/// A proxy that trusts `ca` in place of the CA of `pki`.
+/// A proxy that trusts `ca` instead of the CA of `pki`.
 fn trusting(pki: &Pki, ca: &str) -> Setup {
     let file = pki.path("other-ca.pem");
     std::fs::write(&file, ca).expect("written");
@@ -52,7 +53,7 @@ fn trusting(pki: &Pki, ca: &str) -> Setup {
 
 /// T01
 #[test]
-fn a_client_without_a_certificate_is_told_that_one_is_required() {
+fn a_client_without_a_certificate_gets_certificate_required() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for &version in BOTH_VERSIONS {
@@ -63,12 +64,12 @@ fn a_client_without_a_certificate_is_told_that_one_is_required() {
         record["fields"]["message"] == "TLS handshake failed"
     });
     assert!(record["fields"]["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")));
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }
 
 /// T02
 #[test]
-fn the_certificate_of_another_ca_is_of_an_unknown_ca() {
+fn a_certificate_of_another_ca_gets_unknown_ca() {
     let pki = Pki::new();
     let other = forge::authority("another CA", forge::new_key(), -1..100);
     let forged = forge::credentials(&other, |_| {}, &[&other]);
@@ -77,7 +78,7 @@ fn the_certificate_of_another_ca_is_of_an_unknown_ca() {
 
 /// T02
 #[test]
-fn the_certificate_of_another_ca_with_the_same_name_is_not_taken_for_ours() {
+fn a_certificate_of_another_ca_with_the_same_name_is_refused() {
     let pki = Pki::new();
     let other = forge::authority(CA_NAME, forge::new_key(), -1..100);
     let forged = forge::credentials(&other, |_| {}, &[&other]);
@@ -86,7 +87,7 @@ fn the_certificate_of_another_ca_with_the_same_name_is_not_taken_for_ours() {
 
 /// T04
 #[test]
-fn an_expired_certificate_is_called_expired() {
+fn an_expired_certificate_gets_certificate_expired() {
     let pki = Pki::new();
     let forged = forge::credentials(
         pki.ca(),
@@ -101,7 +102,7 @@ fn an_expired_certificate_is_called_expired() {
 
 /// T05
 #[test]
-fn a_certificate_that_is_not_valid_yet_is_called_expired() {
+fn a_certificate_that_is_not_valid_yet_gets_certificate_expired() {
     let pki = Pki::new();
     let forged = forge::credentials(pki.ca(), |params| params.not_before = forge::in_days(1), &[]);
     assert_refused_by(&pki, &forged, AlertDescription::CertificateExpired);
@@ -109,7 +110,7 @@ fn a_certificate_that_is_not_valid_yet_is_called_expired() {
 
 /// T06
 #[test]
-fn a_certificate_for_servers_only_is_unsupported() {
+fn a_certificate_for_servers_only_gets_unsupported_certificate() {
     let pki = Pki::new();
     let forged = forge::credentials(
         pki.ca(),
@@ -121,7 +122,7 @@ fn a_certificate_for_servers_only_is_unsupported() {
 
 /// T08
 #[test]
-fn a_certificate_that_its_owner_signed_is_of_an_unknown_ca() {
+fn a_self_signed_certificate_gets_unknown_ca() {
     let pki = Pki::new();
     assert_refused_by(&pki, &forge::self_signed(), AlertDescription::UnknownCA);
 }
@@ -134,12 +135,12 @@ fn a_chain_needs_its_intermediate() {
     let intermediate = forge::intermediate(pki.ca(), 7);
     let missing = forge::credentials(&intermediate, |_| {}, &[]);
     assert_refused_by(&pki, &missing, AlertDescription::UnknownCA);
-    assert_let_in(&pki, &setup, &forge::credentials(&intermediate, |_| {}, &[&intermediate]));
+    assert_accepted(&pki, &setup, &forge::credentials(&intermediate, |_| {}, &[&intermediate]));
 }
 
 /// T18
 #[test]
-fn a_client_must_have_the_key_of_the_certificate_that_it_shows() {
+fn a_client_must_have_the_key_of_its_certificate() {
     let pki = Pki::new();
     let mut forged = forge::credentials(pki.ca(), |_| {}, &[]);
     forged.key = forge::new_key();
@@ -147,7 +148,7 @@ fn a_client_must_have_the_key_of_the_certificate_that_it_shows() {
 }
 
 #[test]
-fn a_certificate_without_names_or_usages_is_let_in_as_the_agents_own_are() {
+fn a_certificate_without_names_or_usages_is_accepted_like_those_of_agents() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let bare = |params: &mut rcgen::CertificateParams| {
@@ -155,14 +156,14 @@ fn a_certificate_without_names_or_usages_is_let_in_as_the_agents_own_are() {
         params.key_usages.clear();
         params.use_authority_key_identifier_extension = false;
     };
-    assert_let_in(&pki, &setup, &forge::credentials(pki.ca(), bare, &[]));
+    assert_accepted(&pki, &setup, &forge::credentials(pki.ca(), bare, &[]));
 }
 
 #[test]
 fn the_ca_certificate_is_a_client_certificate_too() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
-    assert_let_in(&pki, &setup, &as_client(pki.ca(), pki.ca().key()));
+    assert_accepted(&pki, &setup, &as_client(pki.ca(), pki.ca().key()));
     assert_eq!(setup.proxy.wait_for_scrape("e")["client"], CA_NAME);
 }
 
@@ -173,7 +174,7 @@ fn an_rsa_ca_certificate_is_a_client_certificate_too() {
     let ca = forge::authority("RSA CA", key(), -1..100);
     let mut setup = trusting(&pki, &ca.pem());
     setup.reader = pki.client_with(BOTH_VERSIONS, vec![ca.der().clone()], ca.key());
-    assert_let_in(&pki, &setup, &as_client(&ca, ca.key()));
+    assert_accepted(&pki, &setup, &as_client(&ca, ca.key()));
     for &version in BOTH_VERSIONS {
         let wrong_key = pki.client_with(&[version], vec![ca.der().clone()], &key());
         setup.assert_refuses(wrong_key, AlertDescription::DecryptError);
@@ -181,7 +182,7 @@ fn an_rsa_ca_certificate_is_a_client_certificate_too() {
 }
 
 #[test]
-fn another_ca_certificate_with_the_same_name_is_no_client_certificate() {
+fn another_ca_certificate_with_the_same_name_is_not_accepted_as_client_certificate() {
     let pki = Pki::new();
     let other = forge::authority(CA_NAME, forge::new_key(), -1..100);
     let alert = AlertDescription::UnknownCA;
@@ -189,9 +190,9 @@ fn another_ca_certificate_with_the_same_name_is_no_client_certificate() {
 }
 
 #[test]
-fn another_ca_certificate_with_the_same_name_and_key_is_no_client_certificate() {
+fn another_ca_certificate_with_the_same_name_and_key_is_not_accepted_as_client_certificate() {
     let pki = Pki::new();
-    let same_key = KeyPair::from_pem(&pki.ca().key().serialize_pem()).expect("a key again");
+    let same_key = KeyPair::from_pem(&pki.ca().key().serialize_pem()).expect("a copy of the key");
     let other = forge::authority(CA_NAME, same_key, -1..100);
     let alert = AlertDescription::UnknownCA;
     assert_refused_by(&pki, &as_client(&other, other.key()), alert);
@@ -199,14 +200,14 @@ fn another_ca_certificate_with_the_same_name_and_key_is_no_client_certificate() 
 
 /// T18
 #[test]
-fn the_ca_certificate_without_its_key_opens_nothing() {
+fn the_ca_certificate_without_its_key_is_refused() {
     let pki = Pki::new();
     let forged = as_client(pki.ca(), &forge::new_key());
     assert_refused_by(&pki, &forged, AlertDescription::DecryptError);
 }
 
 #[test]
-fn an_expired_ca_certificate_is_no_client_certificate() {
+fn an_expired_ca_certificate_is_not_accepted_as_client_certificate() {
     let pki = Pki::new();
     for days in [-10..-1, 1..10] {
         let ca = forge::authority("a CA out of its time", forge::new_key(), days);

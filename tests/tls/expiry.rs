@@ -1,4 +1,4 @@
-//! A certificate that expires while its client is connected: the connection ends with it.
+//! A certificate that expires while its client is connected: the proxy closes the connection.
 
 use std::{
     sync::Arc,
@@ -19,22 +19,22 @@ use crate::{
     },
 };
 
-/// How long the certificates last: long enough for a handshake on a busy machine.
+/// Validity of the certificates: long enough for a handshake on a busy machine.
 const VALID_FOR: Duration = Duration::from_secs(4);
 
-/// How much later than its certificate a connection may end, on a busy machine.
+/// How much later than its certificate's expiry a connection may end on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// When certificates made now expire, to the second, and that moment on the test's clock: they are
-/// valid to the end of that second.
+/// The notAfter time of certificates made now, and the moment when they expire on the test's clock.
+/// A certificate is valid until the end of its last second.
 fn end_of_validity() -> (OffsetDateTime, Instant) {
     let (now, wall) = (Instant::now(), OffsetDateTime::now_utc());
     let end = (wall + VALID_FOR).replace_nanosecond(0).expect("0 is in range");
     let left = end + Duration::from_secs(1) - wall;
-    (end, now + Duration::try_from(left).expect("it is to come"))
+    (end, now + Duration::try_from(left).expect("in the future"))
 }
 
-/// A client's certificate that ends then.
+/// A client certificate that expires at `end`.
 fn until(pki: &Pki, end: OffsetDateTime) -> Credentials {
     forge::credentials(pki.ca(), |params| params.not_after = end, &[])
 }
@@ -55,7 +55,7 @@ fn connect(setup: &Setup, config: Arc<ClientConfig>) -> Client {
     client
 }
 
-/// Asserts that an idle connection is ended in order, and when.
+/// Asserts that an idle connection is closed in order, and at the right time.
 #[track_caller]
 fn assert_ends_at(client: &mut Client, end: Instant) {
     assert_eq!(client.read_to_end(), (Vec::new(), Cut::CloseNotify));
@@ -66,7 +66,7 @@ fn assert_ends_at(client: &mut Client, end: Instant) {
 
 /// T37
 #[test]
-fn an_idle_connection_ends_when_its_certificate_does() {
+fn an_idle_connection_is_closed_when_its_certificate_expires() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let mut others = connect(&setup, pki.client(BOTH_VERSIONS));
@@ -93,7 +93,7 @@ fn an_idle_connection_ends_when_its_certificate_does() {
 
 /// T37
 #[test]
-fn a_scrape_in_flight_is_finished_and_nothing_behind_it_is_begun() {
+fn at_expiry_a_scrape_in_flight_is_finished_and_a_pipelined_one_does_not_begin() {
     let pki = Pki::new();
     let gate = Gate::default();
     let opened = gate.clone();
@@ -156,7 +156,7 @@ fn a_scrape_in_flight_is_finished_and_nothing_behind_it_is_begun() {
 
 /// T37
 #[test]
-fn a_certificate_of_the_chain_ends_the_connection_too_unless_it_was_not_needed() {
+fn an_expiring_intermediate_closes_the_connection_if_the_chain_needs_it() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let (end, at) = end_of_validity();
@@ -180,7 +180,7 @@ fn a_certificate_of_the_chain_ends_the_connection_too_unless_it_was_not_needed()
 }
 
 #[test]
-fn f12_a_connection_ends_when_the_ca_of_its_certificate_expires() {
+fn f12_a_connection_is_closed_when_the_ca_of_its_certificate_expires() {
     let pki = Pki::new();
     let (end, at) = end_of_validity();
     let ca = Authority::self_signed(forge::authority_until(end), forge::new_key());
@@ -205,16 +205,16 @@ fn f12_a_connection_ends_when_the_ca_of_its_certificate_expires() {
 
 /// T15
 #[test]
-fn f13_a_connection_ends_when_the_revocation_list_is_out_of_date() {
+fn f13_a_connection_is_closed_at_the_next_update_of_its_crl() {
     let pki = Pki::new();
     let (end, at) = end_of_validity();
-    // A list holds up to its nextUpdate, a certificate to the end of its last second.
+    // A CRL is valid until its nextUpdate, a certificate until the end of its last second.
     let at = at - Duration::from_secs(1);
     let other = forge::authority("another CA", forge::new_key(), -1..100);
     let file = pki.path("trusted.pem");
     std::fs::write(&file, other.pem() + &pki.ca().pem()).expect("written");
     let begin = forge::in_days(-1);
-    // An older one of the same CA, which is out of date by far, and one of the other CA.
+    // An older CRL of the same CA, which is long out of date, and a CRL of the other CA.
     let lists = [
         forge::revocation_list(pki.ca(), &[], -9..-8),
         forge::revocation_list_until(pki.ca(), &[], begin, end),

@@ -1,4 +1,4 @@
-//! Certificates with one thing or other wrong.
+//! Certificates with a particular defect.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -8,16 +8,17 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
-/// A CA, or a part of a chain.
+/// A CA, or an intermediate CA.
 pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-/// What a client shows, and the key it signs with.
+/// The certificate chain of a client, and the key that it signs with.
 pub(crate) struct Credentials {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: KeyPair,
 }
 
-/// A client's certificate by `issuer`, with one thing changed; `rest` is the rest of the chain.
+/// A client certificate issued by `issuer`, after `change` has modified its parameters. `rest` is
+/// the rest of the chain.
 pub(crate) fn credentials(
     issuer: &Issuer<'_, KeyPair>,
     change: impl FnOnce(&mut CertificateParams),
@@ -32,14 +33,14 @@ pub(crate) fn credentials(
     Credentials { chain, key }
 }
 
-/// A client's certificate that it signed itself.
+/// A self-signed client certificate.
 pub(crate) fn self_signed() -> Credentials {
     let key = new_key();
     let leaf = client_params().self_signed(&key).expect("a certificate");
     Credentials { chain: vec![leaf.der().clone()], key }
 }
 
-/// A CA of its own.
+/// A root CA.
 pub(crate) fn authority(name: &str, key: KeyPair, days: std::ops::Range<i64>) -> Authority {
     let mut params = authority_params(name);
     params.not_before = in_days(days.start);
@@ -47,7 +48,7 @@ pub(crate) fn authority(name: &str, key: KeyPair, days: std::ops::Range<i64>) ->
     Authority::self_signed(params, key).expect("a CA certificate")
 }
 
-/// A CA below `issuer`.
+/// An intermediate CA below `issuer`.
 pub(crate) fn intermediate(issuer: &Issuer<'_, KeyPair>, serial: u64) -> Authority {
     let mut params = authority_params("intermediate");
     params.serial_number = Some(SerialNumber::from(serial));
@@ -55,7 +56,7 @@ pub(crate) fn intermediate(issuer: &Issuer<'_, KeyPair>, serial: u64) -> Authori
     Authority::signed_by(params, new_key(), issuer).expect("a CA certificate")
 }
 
-/// What a CA below another is made of that expires then.
+/// The parameters of an intermediate CA that expires at `end`.
 pub(crate) fn authority_until(end: OffsetDateTime) -> CertificateParams {
     let mut params = authority_params("intermediate");
     params.use_authority_key_identifier_extension = true;
@@ -63,7 +64,7 @@ pub(crate) fn authority_until(end: OffsetDateTime) -> CertificateParams {
     params
 }
 
-/// A CRL of `issuer` in PEM form, good on these days counted from now.
+/// A CRL of `issuer` as PEM, valid on these days counted from now.
 pub(crate) fn revocation_list(
     issuer: &Issuer<'_, KeyPair>,
     serials: &[u64],
@@ -72,7 +73,7 @@ pub(crate) fn revocation_list(
     revocation_list_until(issuer, serials, in_days(days.start), in_days(days.end))
 }
 
-/// The same with these times.
+/// A CRL of `issuer` as PEM with this validity.
 pub(crate) fn revocation_list_until(
     issuer: &Issuer<'_, KeyPair>,
     serials: &[u64],
@@ -99,7 +100,7 @@ pub(crate) fn revocation_list_until(
     params.signed_by(issuer).and_then(|list| list.pem()).expect("a CRL")
 }
 
-/// So many days from now.
+/// The time `days` days from now.
 pub(crate) fn in_days(days: i64) -> OffsetDateTime {
     OffsetDateTime::now_utc() + Duration::days(days)
 }
@@ -109,7 +110,7 @@ pub(crate) fn new_key() -> KeyPair {
 }
 
 fn client_params() -> CertificateParams {
-    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    let mut params = CertificateParams::new([]).expect("valid names");
     params.distinguished_name.push(DnType::CommonName, "forged");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -118,7 +119,7 @@ fn client_params() -> CertificateParams {
 }
 
 fn authority_params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    let mut params = CertificateParams::new([]).expect("valid names");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -1,4 +1,4 @@
-//! First bytes that no TLS library would send.
+//! First bytes of a connection that no TLS library would send.
 
 use std::{
     io::{self, Read, Write},
@@ -24,7 +24,7 @@ const ILLEGAL_PARAMETER: u8 = 47;
 const DECODE_ERROR: u8 = 50;
 const PROTOCOL_VERSION: u8 = 70;
 
-/// What comes back, to the first record's end or the connection's.
+/// The first record of the response, or nothing if the connection is closed.
 #[track_caller]
 fn first_answer(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(setup.address()).expect("connected");
@@ -41,13 +41,13 @@ fn first_answer(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
     [&header, &rest[..]].concat()
 }
 
-/// The same of a hello that is refused. See [`Setup::assert_ends`].
+/// The response to a hello that is refused. See [`Setup::assert_ends`].
 #[track_caller]
 fn refusal(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
     setup.assert_ends("protocol", || first_answer(setup, bytes))
 }
 
-/// The same of a hello that is taken, before its client leaves.
+/// The response to a hello that is accepted. The client then leaves.
 #[track_caller]
 fn reply(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
     setup.assert_ends("connection_lost", || first_answer(setup, bytes))
@@ -61,7 +61,7 @@ fn fatal_alert(answer: &[u8]) -> Option<u8> {
     }
 }
 
-/// What comes back until the connection is closed, in order.
+/// All bytes until the connection is closed, which must happen in order.
 #[track_caller]
 fn whole_answer(setup: &Setup, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(setup.address()).expect("connected");
@@ -91,12 +91,12 @@ fn plain_http_gets_at_most_an_alert_and_no_page() {
         assert!(answer.len() <= 7, "{shown}: {answer:?}");
         assert!(answer.is_empty() || fatal_alert(&answer).is_some(), "{shown}: {answer:?}");
     }
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }
 
 /// T22
 #[test]
-fn old_versions_are_refused_by_name() {
+fn old_versions_get_the_alert_protocol_version() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for version in [0x0300, 0x0301, 0x0302] {
@@ -104,16 +104,16 @@ fn old_versions_are_refused_by_name() {
         let answer = refusal(&setup, &hello);
         assert_eq!(fatal_alert(&answer), Some(PROTOCOL_VERSION), "{version:#x}: {answer:?}");
     }
-    // SSL 2.0: no record of ours.
+    // An SSL 2.0 hello, which is not a TLS record.
     let hello = [&[0x80, 0x1c, 1, 0, 2, 0, 3, 0, 0, 0, 16, 7, 0, 0xc0], &[1; 16][..]].concat();
     let answer = refusal(&setup, &hello);
     assert!(answer.is_empty() || fatal_alert(&answer).is_some(), "{answer:?}");
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }
 
 /// T23
 #[test]
-fn weak_suites_alone_are_refused() {
+fn a_hello_with_only_weak_suites_is_refused() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for (suite, name) in [
@@ -136,7 +136,7 @@ fn weak_suites_alone_are_refused() {
 
 /// T27
 #[test]
-fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
+fn the_server_name_changes_nothing_and_is_not_logged() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for (version, suite) in [(TLS_1_2, ECDHE_ECDSA_AES_128_GCM), (TLS_1_3, AES_128_GCM)] {
@@ -147,7 +147,7 @@ fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
             Some(&b"localhost"[..]),
             Some(b"wrong-name.example"),
             Some(b"127.0.0.1"),
-            // 253 bytes, the longest name there can be.
+            // 253 bytes, the maximum length of a name.
             Some(&labels[2..]),
         ] {
             let answer = reply(&setup, &hello(name));
@@ -168,7 +168,7 @@ fn the_name_a_client_asks_for_changes_nothing_and_is_not_logged() {
             assert!(is_right, "{version:#x} {name:?}: {answer:?}");
         }
     }
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
     setup.proxy.wait_for_scrape("e");
     for line in setup.proxy.log_lines() {
         let names = ["marker", "märker", "mmmm", "wrong-name", "wwww"];
@@ -188,10 +188,10 @@ fn a_hello_in_records_of_one_byte_is_answered() {
 }
 
 #[test]
-fn a_hello_without_an_end_is_refused_long_before_its_time_is_over() {
+fn an_endless_hello_is_refused_long_before_handshake_timeout() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "handshake-timeout = 60\n");
-    // It says that 16 MiB follow.
+    // The message header announces 16 MiB.
     let start = record(&[1, 0xff, 0xff, 0xff, 3, 3]);
     let more = record(&[7; 16 * 1024]);
     let begun = Instant::now();
@@ -200,7 +200,7 @@ fn a_hello_without_an_end_is_refused_long_before_its_time_is_over() {
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         let mut sent = 0;
         let mut flood = std::iter::once(start).chain(std::iter::repeat_n(more, 1024));
-        // Ends when the proxy takes no more: it has closed.
+        // The write fails when the proxy has closed the connection.
         while let Some(record) = flood.next()
             && stream.write_all(&record).is_ok()
         {
@@ -210,19 +210,19 @@ fn a_hello_without_an_end_is_refused_long_before_its_time_is_over() {
     });
     assert!(sent < 8 * 1024 * 1024, "{sent} bytes were taken");
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }
 
-/// The session and the kinds of extension in a ServerHello.
+/// The session ID and the extension types of a ServerHello.
 #[track_caller]
 fn server_hello(answer: &[u8]) -> (&[u8], Vec<u16>) {
-    // Record, message type and length, version, random.
+    // Skips the record header, message type and length, version and random.
     let (start, rest) = answer.split_at(5 + 4 + 2 + 32);
     assert_eq!((start[0], start[5]), (HANDSHAKE, 2), "{answer:?}");
     let message = usize::from(u16::from_be_bytes([start[7], start[8]]));
     let rest = &rest[..message - 2 - 32];
     let (session, rest) = rest[1..].split_at(usize::from(rest[0]));
-    // Suite, compression, length of the extensions.
+    // Skips the suite, the compression method and the length of the extensions.
     let mut extensions = rest.get(2 + 1 + 2..).unwrap_or_default();
     let mut kinds = Vec::new();
     while let [a, b, c, d, rest @ ..] = extensions {
@@ -234,7 +234,7 @@ fn server_hello(answer: &[u8]) -> (&[u8], Vec<u16>) {
 
 /// T35
 #[test]
-fn a_session_that_a_client_claims_to_have_is_not_resumed() {
+fn a_session_offered_by_a_client_is_not_resumed() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let session = [9; 32];
@@ -248,7 +248,7 @@ fn a_session_that_a_client_claims_to_have_is_not_resumed() {
         assert_ne!(taken_up, session, "{name}");
         assert!(!extensions.contains(&SESSION_TICKET), "{name}: {extensions:?}");
     }
-    // An identity with its age, and a binder (RFC 8446 §4.2.11).
+    // An identity with its age, and a binder (RFC 8446 section 4.2.11).
     let identity = [&with_length_2(&ticket)[..], &[0; 4]].concat();
     let binder = [&[32][..], &[7; 32]].concat();
     let key = [with_length_2(&identity), with_length_2(&binder)].concat();
@@ -256,5 +256,5 @@ fn a_session_that_a_client_claims_to_have_is_not_resumed() {
     let answer = reply(&setup, &hello_with(TLS_1_3, &[AES_128_GCM], &session, &more));
     let (_, extensions) = server_hello(&answer);
     assert!(!extensions.contains(&PRE_SHARED_KEY), "{extensions:?}");
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }

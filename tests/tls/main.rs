@@ -1,10 +1,10 @@
-//! Who is let in, and how the others are told: TLS towards scrapers, with alerts and not with
-//! words of HTTP.
+//! Access over TLS: which clients are accepted, and how the others are refused: by TLS alerts, not
+//! by HTTP responses.
 //!
-//! The numbers (`T04`) are those of the list of hostile cases that the project keeps.
+//! The numbers (`T04`) are those of the project's list of cases.
 //!
-//! Not here: RSA keys below 2048 bits, which aws-lc-rs does not sign with; OpenSSL does, in
-//! `tests/real`.
+//! Not here: RSA keys below 2048 bits. aws-lc-rs refuses to sign with them; OpenSSL does sign, so
+//! the test is in `tests/real`.
 
 mod access;
 mod anchors;
@@ -34,25 +34,25 @@ use support::{
     proxy::Proxy,
 };
 
-/// The message of the record of a handshake that leads to no connection.
+/// The log message of a handshake that does not lead to a connection.
 const NO_CONNECTION: &str = "TLS handshake failed";
 
-/// A proxy with one exporter, `e`, of a hundred bytes.
+/// A proxy with one exporter, `e`, which answers with a hundred bytes.
 ///
-/// When it is dropped, each handshake that failed has to be logged once, and nothing be left over of
-/// any.
+/// When this is dropped, each failed handshake must have been logged once. No descriptor may be
+/// left open.
 struct Setup {
     proxy: Proxy,
     exporter: Exporter,
-    /// Descriptors that it has open when nobody is there.
+    /// Number of descriptors that the proxy has open without any connection.
     at_rest: usize,
-    /// Who reads the metrics: the CA as its own client, whom no list revokes.
+    /// The client that reads the metrics: the CA as its own client, which no CRL revokes.
     reader: Arc<ClientConfig>,
-    /// Header lines that the reader needs.
+    /// Additional header lines for the metrics request.
     credentials: String,
-    /// Handshakes that [`Setup::assert_ends`] has seen end.
+    /// The number of failed handshakes that [`Setup::assert_ends`] has counted.
     ended: Cell<u64>,
-    /// Connections that [`Setup::assert_breaks`] has seen end.
+    /// The number of broken connections that [`Setup::assert_breaks`] has counted.
     broken: Cell<u64>,
 }
 
@@ -74,7 +74,7 @@ impl Setup {
         Self { proxy, exporter, at_rest, reader, credentials, ended, broken }
     }
 
-    /// The metrics at this moment, over a connection of their own.
+    /// The present metrics, read over a new connection.
     #[track_caller]
     fn samples(&self) -> Samples {
         let reader = Arc::clone(&self.reader);
@@ -88,7 +88,7 @@ impl Setup {
 
     /// Asserts that a scrape succeeds.
     #[track_caller]
-    fn assert_lets_in(&self, config: Arc<ClientConfig>) {
+    fn assert_accepts(&self, config: Arc<ClientConfig>) {
         let mut client = Client::connect(self.address(), config).expect("a handshake");
         let response = client.get("/prometheus?exporter=e");
         assert_eq!(response.head.status, 200, "{response:?}");
@@ -96,14 +96,15 @@ impl Setup {
         assert_eq!(response.body.bytes, 100);
     }
 
-    /// The same, and waits until the scrape is counted: behind it other events may be counted again.
+    /// Asserts that a scrape succeeds, and waits until it is counted. Later events are then counted
+    /// separately.
     #[track_caller]
-    fn assert_lets_in_and_counts(&self, config: Arc<ClientConfig>) {
+    fn assert_accepts_and_counts(&self, config: Arc<ClientConfig>) {
         let series = "scrapegate_scrapes_total{exporter=\"e\",outcome=\"complete\"}";
-        assert_moves(series, || self.samples(), || self.assert_lets_in(config));
+        assert_moves(series, || self.samples(), || self.assert_accepts(config));
     }
 
-    /// Asserts that the connection ends with `alert` and without a byte of HTTP, see
+    /// Asserts that the handshake fails with `alert` and without a byte of HTTP. See
     /// [`Setup::assert_ends`].
     #[track_caller]
     fn assert_refuses(&self, config: Arc<ClientConfig>, alert: AlertDescription) {
@@ -120,8 +121,8 @@ impl Setup {
         assert_eq!(said, alert);
     }
 
-    /// Asserts that one handshake ends in what happens, that it is counted as `result` and logged,
-    /// each once, that the exporter hears nothing of it, and that nothing is left of it.
+    /// Runs `happen`, and asserts that one handshake fails. It must be counted once as `result` and
+    /// logged once. The exporter must not be asked, and no descriptor may be left open.
     #[track_caller]
     fn assert_ends<T>(&self, result: &str, happen: impl FnOnce() -> T) -> T {
         let asked = self.exporter.connections();
@@ -134,8 +135,8 @@ impl Setup {
         what
     }
 
-    /// Asserts that one connection ends in what happens because TLS is broken on it, that this is
-    /// counted once and logged once with this `reason`, and that nothing is left of it.
+    /// Runs `happen`, and asserts that one connection ends because its client breaks TLS. This must
+    /// be counted once, and logged once with this `reason`. No descriptor may be left open.
     #[track_caller]
     fn assert_breaks<T>(&self, reason: &str, happen: impl FnOnce() -> T) -> T {
         let series = "scrapegate_http_rejected_total{reason=\"broken_tls\"}";
@@ -159,12 +160,13 @@ impl Drop for Setup {
     }
 }
 
-/// The alert with which a connection ends before anything is answered.
+/// The alert that ends a connection before any response.
 #[track_caller]
 fn refusal(address: SocketAddr, config: Arc<ClientConfig>) -> AlertDescription {
     let error = match Client::connect(address, config) {
         Err(error) => error,
-        // In TLS 1.3 the client is done before it is judged, and may have sent its request.
+        // With TLS 1.3, a client may send its request before the proxy has verified its
+        // certificate.
         Ok(mut client) => client
             .send_get("/prometheus?exporter=e")
             .and_then(|()| client.read_head().map(|head| panic!("answered with {head:?}")))

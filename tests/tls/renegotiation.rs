@@ -1,7 +1,7 @@
-//! A client that asks for another handshake within TLS 1.2.
+//! A client that requests renegotiation with TLS 1.2.
 //!
-//! No client library at hand offers it, so the records are sealed here, with the keys that the
-//! handshake gave.
+//! The client libraries available here do not support this. The test therefore encrypts the records
+//! itself, with the keys of the handshake.
 
 use std::{
     io::{self, Read, Write},
@@ -28,7 +28,7 @@ const APPLICATION_DATA: u8 = 23;
 
 const WARNING_NO_RENEGOTIATION: [u8; 2] = [1, 100];
 
-/// A TLS 1.2 connection with AES-256-GCM (RFC 5288) after its handshake, record by record.
+/// A TLS 1.2 connection with AES-256-GCM (RFC 5288) after its handshake, as single records.
 struct Records {
     socket: TcpStream,
     sends: Direction,
@@ -50,7 +50,7 @@ impl Direction {
         Self { key: LessSafeKey::new(key), iv, sequence }
     }
 
-    /// What a record says beside its payload, for the next one (RFC 5246 §6.2.3.3).
+    /// The additional authenticated data of the next record (RFC 5246 section 6.2.3.3).
     fn authenticated(&mut self, kind: u8, length: usize) -> Aad<[u8; 13]> {
         let length = u16::try_from(length).expect("a record's length").to_be_bytes();
         let mut all = [0; 13];
@@ -77,20 +77,20 @@ impl Records {
         Self { socket, sends: Direction::new(tx), receives: Direction::new(rx) }
     }
 
-    /// One record with this payload.
+    /// An encrypted record with this payload.
     fn sealed(&mut self, kind: u8, payload: &[u8]) -> Vec<u8> {
         let nonce = cipher::Nonce::new(&self.sends.iv, self.sends.sequence).0;
         let aad = self.sends.authenticated(kind, payload.len());
         let mut bytes = payload.to_vec();
         let nonce_of_key = Nonce::assume_unique_for_key(nonce);
         self.sends.key.seal_in_place_append_tag(nonce_of_key, aad, &mut bytes).expect("sealed");
-        // The part of the nonce that is not secret goes first.
+        // The explicit part of the nonce comes first.
         let fragment = [&nonce[4..], &bytes].concat();
         let length = u16::try_from(fragment.len()).expect("a record's length").to_be_bytes();
         [&[kind, 3, 3][..], &length, &fragment].concat()
     }
 
-    /// The next record, opened; an error when the connection ends.
+    /// The payload of the next record, decrypted. An error if the connection ends.
     fn receive(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut header = [0; 5];
         self.socket.read_exact(&mut header)?;
@@ -103,12 +103,12 @@ impl Records {
         let aad = self.receives.authenticated(header[0], length);
         let nonce = Nonce::assume_unique_for_key(nonce);
         let opened =
-            self.receives.key.open_within(nonce, aad, &mut bytes, 8..).expect("a sound record");
+            self.receives.key.open_within(nonce, aad, &mut bytes, 8..).expect("a valid record");
         Ok((header[0], opened.to_vec()))
     }
 
-    /// Asks for so many new handshakes at once.
-    fn ask_anew(&mut self, times: usize) -> io::Result<()> {
+    /// Requests this many new handshakes at once.
+    fn request_renegotiation(&mut self, times: usize) -> io::Result<()> {
         let hello = client_hello(TLS_1_2, &[ECDHE_ECDSA_AES_128_GCM], None);
         let message = &hello[5..];
         let all: Vec<u8> = (0..times).flat_map(|_| self.sealed(HANDSHAKE, message)).collect();
@@ -132,36 +132,36 @@ impl Records {
 
 /// T25
 #[test]
-fn a_client_that_asks_for_another_handshake_is_refused_it_once_and_goes_on() {
+fn a_single_renegotiation_request_is_refused_and_the_connection_continues() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let mut records = Records::open(&setup, &pki);
     records.assert_scrapes();
-    records.ask_anew(1).expect("sent");
+    records.request_renegotiation(1).expect("sent");
     assert_eq!(records.receive().expect("an alert"), (ALERT, WARNING_NO_RENEGOTIATION.to_vec()));
     records.assert_scrapes();
 }
 
 /// T25
 #[test]
-fn a_client_that_asks_for_another_handshake_again_and_again_is_closed() {
+fn repeated_renegotiation_requests_close_the_connection() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let before = setup.proxy.cpu_time();
     for times in [2, 1000] {
         setup.assert_breaks("peer misbehaved: TooManyRenegotiationRequests", || {
             let mut records = Records::open(&setup, &pki);
-            // The proxy may have closed before all is sent.
-            let _ = records.ask_anew(times);
+            // The proxy may close before everything is sent.
+            let _ = records.request_renegotiation(times);
             let warning = (ALERT, WARNING_NO_RENEGOTIATION.to_vec());
             assert_eq!(records.receive().expect("an alert"), warning);
-            // rustls has no alert for the second, and says no more.
+            // rustls has no alert for the second request, and sends nothing.
             let ended = records.receive().expect_err("the end").kind();
             let ends = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
             assert!(ends.contains(&ended), "{ended}");
         });
     }
     let used = setup.proxy.cpu_time() - before;
-    assert!(used.as_millis() < 500, "{used:?} for records that lead to nothing");
-    setup.assert_lets_in(pki.client(BOTH_VERSIONS));
+    assert!(used.as_millis() < 500, "{used:?} for useless records");
+    setup.assert_accepts(pki.client(BOTH_VERSIONS));
 }

@@ -1,4 +1,5 @@
-//! `client-crl`: who is on a list is refused, and who is on no valid list of its issuer, too.
+//! `client-crl`: a certificate on a CRL is refused, and so is a certificate whose issuer has no
+//! valid CRL.
 
 use std::sync::Arc;
 
@@ -25,20 +26,20 @@ fn with_serial(pki: &Pki, serial: u64) -> Credentials {
     forge::credentials(pki.ca(), |params| params.serial_number = Some(serial.into()), &[])
 }
 
-/// Asserts that it is refused with both versions, and that the CA itself, which is on no list, is
-/// let in afterwards.
+/// Asserts that the certificate is refused with both TLS versions, and that the CA itself, which is
+/// on no CRL, is accepted afterwards.
 #[track_caller]
 fn assert_refused(pki: &Pki, setup: &Setup, shown: &Credentials, alert: AlertDescription) {
     for &version in BOTH_VERSIONS {
         setup.assert_refuses(pki.client_with(&[version], shown.chain.clone(), &shown.key), alert);
     }
-    setup.assert_lets_in(Arc::clone(&setup.reader));
+    setup.assert_accepts(Arc::clone(&setup.reader));
 }
 
 #[track_caller]
-fn assert_let_in(pki: &Pki, setup: &Setup, shown: &Credentials) {
+fn assert_accepted(pki: &Pki, setup: &Setup, shown: &Credentials) {
     for &version in BOTH_VERSIONS {
-        setup.assert_lets_in(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+        setup.assert_accepts(pki.client_with(&[version], shown.chain.clone(), &shown.key));
     }
 }
 
@@ -49,12 +50,12 @@ fn a_certificate_on_the_list_is_revoked_and_another_is_not() {
     let setup = with_lists(&pki, &forge::revocation_list(pki.ca(), &[REVOKED], CURRENT));
     let alert = AlertDescription::CertificateRevoked;
     assert_refused(&pki, &setup, &with_serial(&pki, REVOKED), alert);
-    assert_let_in(&pki, &setup, &with_serial(&pki, GOOD));
+    assert_accepted(&pki, &setup, &with_serial(&pki, GOOD));
 }
 
 /// T15
 #[test]
-fn a_list_past_its_next_update_vouches_for_nobody() {
+fn a_crl_past_its_next_update_is_not_valid() {
     let pki = Pki::new();
     let setup = with_lists(&pki, &forge::revocation_list(pki.ca(), &[], -10..-1));
     assert_refused(&pki, &setup, &with_serial(&pki, GOOD), AlertDescription::UnknownCA);
@@ -68,7 +69,7 @@ fn a_list_past_its_next_update_vouches_for_nobody() {
 
 /// T14
 #[test]
-fn a_list_of_another_issuer_vouches_for_nobody() {
+fn a_crl_of_another_issuer_does_not_count() {
     let pki = Pki::new();
     let other = forge::authority("another CA", forge::new_key(), CURRENT);
     let setup = with_lists(&pki, &forge::revocation_list(&other, &[], CURRENT));
@@ -77,9 +78,9 @@ fn a_list_of_another_issuer_vouches_for_nobody() {
 
 /// T14
 #[test]
-fn a_forged_list_of_our_issuer_vouches_for_nobody() {
+fn a_crl_with_a_forged_signature_does_not_count() {
     let pki = Pki::new();
-    // The name is right and the signature is not.
+    // The name is right, the signature is not.
     let impostor = forge::authority("scrapegate test CA", forge::new_key(), CURRENT);
     let setup = with_lists(&pki, &forge::revocation_list(&impostor, &[], CURRENT));
     assert_refused(&pki, &setup, &with_serial(&pki, GOOD), AlertDescription::UnknownCA);
@@ -87,7 +88,7 @@ fn a_forged_list_of_our_issuer_vouches_for_nobody() {
 
 /// T13
 #[test]
-fn a_revoked_intermediate_takes_its_certificates_with_it() {
+fn certificates_of_a_revoked_intermediate_are_refused() {
     let pki = Pki::new();
     let revoked = forge::intermediate(pki.ca(), REVOKED);
     let good = forge::intermediate(pki.ca(), GOOD);
@@ -101,12 +102,12 @@ fn a_revoked_intermediate_takes_its_certificates_with_it() {
     let alert = AlertDescription::CertificateRevoked;
     assert_refused(&pki, &setup, &below_revoked, alert);
     let setup = with_lists(&pki, &[&lists[0][..], &lists[2]].concat());
-    assert_let_in(&pki, &setup, &forge::credentials(&good, |_| {}, &[&good]));
+    assert_accepted(&pki, &setup, &forge::credentials(&good, |_| {}, &[&good]));
 }
 
 /// T14
 #[test]
-fn every_certificate_of_a_chain_needs_a_list_of_its_issuer() {
+fn every_certificate_of_a_chain_needs_a_crl_of_its_issuer() {
     let pki = Pki::new();
     let intermediate = forge::intermediate(pki.ca(), GOOD);
     let setup = with_lists(&pki, &forge::revocation_list(pki.ca(), &[], CURRENT));
@@ -115,11 +116,12 @@ fn every_certificate_of_a_chain_needs_a_list_of_its_issuer() {
 }
 
 #[test]
-fn f11_a_list_of_a_ca_whose_key_usage_has_no_crl_sign_counts_all_the_same() {
+fn f11_a_crl_of_a_ca_without_crl_sign_is_still_valid() {
     let pki = Pki::new();
     let key = forge::new_key();
-    let again = rcgen::KeyPair::from_pem(&key.serialize_pem()).expect("a key again");
-    // rcgen signs lists with keyUsage cRLSign only: the same CA, once with it.
+    let again = rcgen::KeyPair::from_pem(&key.serialize_pem()).expect("a copy of the key");
+    // rcgen signs a CRL only if keyUsage has cRLSign. The CA with the same key but without cRLSign
+    // is the trust anchor.
     let signer = forge::authority("intermediate", key, CURRENT);
     let mut params = forge::authority_until(forge::in_days(10));
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
@@ -134,6 +136,6 @@ fn f11_a_list_of_a_ca_whose_key_usage_has_no_crl_sign_counts_all_the_same() {
     let with = |serial: u64| {
         forge::credentials(&ca, |params| params.serial_number = Some(serial.into()), &[])
     };
-    assert_let_in(&pki, &setup, &with(GOOD));
+    assert_accepted(&pki, &setup, &with(GOOD));
     assert_refused(&pki, &setup, &with(REVOKED), AlertDescription::CertificateRevoked);
 }

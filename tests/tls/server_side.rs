@@ -1,4 +1,4 @@
-//! Versions, suites, protocols and sessions: what the proxy offers whoever connects.
+//! The server side of TLS: versions, cipher suites, protocols and sessions.
 
 use std::sync::Arc;
 
@@ -25,12 +25,12 @@ fn with_protocols(pki: &Pki, protocols: &[&str]) -> Arc<ClientConfig> {
 }
 
 #[test]
-fn lax_and_intermediate_take_both_versions_and_prefer_the_newer() {
+fn lax_and_intermediate_accept_both_versions_and_prefer_the_newer() {
     let pki = Pki::new();
     for level in ["lax", "intermediate"] {
         let setup = at_level(&pki, level);
         for &version in BOTH_VERSIONS {
-            setup.assert_lets_in(pki.client(&[version]));
+            setup.assert_accepts(pki.client(&[version]));
         }
         let client =
             Client::connect(setup.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
@@ -44,7 +44,7 @@ fn modern_refuses_tls_1_2() {
     let setup = at_level(&pki, "modern");
     let old = pki.client(&[&rustls::version::TLS12]);
     setup.assert_refuses(old, AlertDescription::ProtocolVersion);
-    setup.assert_lets_in(pki.client(&[&rustls::version::TLS13]));
+    setup.assert_accepts(pki.client(&[&rustls::version::TLS13]));
 }
 
 #[test]
@@ -68,12 +68,12 @@ fn an_rsa_server_certificate_serves_both_versions() {
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key");
     let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
     let certificate = params.signed_by(&key, pki.ca()).expect("a certificate");
-    // In place of the server pair: the key file keeps its mode.
+    // Replaces the server pair. The key file keeps its mode.
     std::fs::write(pki.path("server.pem"), certificate.pem()).expect("written");
     std::fs::write(pki.path("server.key"), key.serialize_pem()).expect("written");
     let setup = Setup::new(&pki, "");
     for &version in BOTH_VERSIONS {
-        setup.assert_lets_in(pki.client(&[version]));
+        setup.assert_accepts(pki.client(&[version]));
     }
 }
 
@@ -83,7 +83,7 @@ fn no_session_is_resumed() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for &version in BOTH_VERSIONS {
-        // One configuration has one session cache.
+        // A configuration contains the client's session cache.
         let config = pki.client(&[version]);
         for _ in 0..3 {
             let mut client = Client::connect(setup.address(), config.clone()).expect("a handshake");
@@ -96,7 +96,7 @@ fn no_session_is_resumed() {
 
 /// T29
 #[test]
-fn http_1_1_is_chosen_also_when_the_client_names_no_protocol() {
+fn http_1_1_is_used_if_the_client_offers_no_protocol() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for (offered, chosen) in [
@@ -121,10 +121,10 @@ fn a_client_that_speaks_only_http_2_is_refused_in_the_handshake() {
 
 /// T27
 #[test]
-fn a_client_that_names_no_host_is_served() {
+fn a_client_without_a_server_name_is_served() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let mut config = Arc::unwrap_or_clone(pki.client(BOTH_VERSIONS));
     config.enable_sni = false;
-    setup.assert_lets_in(Arc::new(config));
+    setup.assert_accepts(Arc::new(config));
 }

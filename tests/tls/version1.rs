@@ -1,5 +1,5 @@
-//! X.509 version 1, as plain `openssl x509 -req` makes it: let in where everything else is right,
-//! and refused where it is not. `tests/real/certificates.rs` has OpenSSL's own.
+//! X.509 version 1, which plain `openssl x509 -req` creates: accepted if everything else is right,
+//! and refused otherwise. `tests/real/certificates.rs` tests certificates made by OpenSSL.
 
 use rcgen::{BasicConstraints, CertificateParams, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::{AlertDescription, pki_types::CertificateDer};
@@ -16,7 +16,7 @@ use crate::{
 
 const SERIAL: u64 = 0x1007;
 
-/// A client's certificate of version 1 by `issuer`, with one thing changed.
+/// A version 1 client certificate issued by `issuer`, after `change` has modified its parameters.
 fn client(issuer: &Authority, change: impl FnOnce(&mut CertificateParams)) -> Credentials {
     let mut made = forge::credentials(
         issuer,
@@ -30,16 +30,16 @@ fn client(issuer: &Authority, change: impl FnOnce(&mut CertificateParams)) -> Cr
     made
 }
 
-/// The CA certificate as one of version 1, with the same name and key.
+/// The CA certificate as version 1, with the same name and key.
 fn as_version1(ca: &Authority) -> CertificateDer<'static> {
     version1(ca.der(), ca.key())
 }
 
 fn with_key(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Credentials {
-    Credentials { chain, key: KeyPair::from_pem(&key.serialize_pem()).expect("a key again") }
+    Credentials { chain, key: KeyPair::from_pem(&key.serialize_pem()).expect("a copy of the key") }
 }
 
-/// A proxy that trusts `anchors` beside the CA of `pki`, with `keys` in `[proxy]`.
+/// A proxy that trusts `anchors` in addition to the CA of `pki`, with `keys` in `[proxy]`.
 fn trusting(pki: &Pki, anchors: &[CertificateDer<'_>], keys: &str) -> Setup {
     let file = pki.path("trusted.pem");
     let own = pki.ca().pem();
@@ -57,9 +57,9 @@ fn with_list(pki: &Pki, list: &str) -> Setup {
 }
 
 #[track_caller]
-fn assert_let_in(pki: &Pki, setup: &Setup, shown: &Credentials) {
+fn assert_accepted(pki: &Pki, setup: &Setup, shown: &Credentials) {
     for &version in BOTH_VERSIONS {
-        setup.assert_lets_in_and_counts(pki.client_with(
+        setup.assert_accepts_and_counts(pki.client_with(
             &[version],
             shown.chain.clone(),
             &shown.key,
@@ -72,35 +72,35 @@ fn assert_refused(pki: &Pki, setup: &Setup, shown: &Credentials, alert: AlertDes
     for &version in BOTH_VERSIONS {
         setup.assert_refuses(pki.client_with(&[version], shown.chain.clone(), &shown.key), alert);
     }
-    setup.assert_lets_in_and_counts(pki.client(BOTH_VERSIONS));
+    setup.assert_accepts_and_counts(pki.client(BOTH_VERSIONS));
 }
 
 #[test]
-fn f09_a_version_1_certificate_of_the_ca_is_let_in() {
+fn f09_a_version_1_certificate_of_the_ca_is_accepted() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     let shown = client(pki.ca(), |_| {});
     let (_, parsed) = x509_parser::parse_x509_certificate(&shown.chain[0]).expect("readable");
     assert_eq!(parsed.version(), x509_parser::x509::X509Version::V1);
-    assert_let_in(&pki, &setup, &shown);
+    assert_accepted(&pki, &setup, &shown);
     assert_eq!(setup.proxy.wait_for_scrape("e")["client"], "forged");
 }
 
 #[test]
-fn f09_a_ca_of_version_1_signs_clients_of_both_versions_and_is_its_own_client() {
+fn f09_a_version_1_ca_can_issue_client_certificates_and_be_one() {
     let pki = Pki::new();
     let ca = forge::authority("an old CA", forge::new_key(), -1..100);
     let setup = trusting(&pki, &[as_version1(&ca)], "");
-    assert_let_in(&pki, &setup, &client(&ca, |_| {}));
-    assert_let_in(&pki, &setup, &forge::credentials(&ca, |_| {}, &[]));
+    assert_accepted(&pki, &setup, &client(&ca, |_| {}));
+    assert_accepted(&pki, &setup, &forge::credentials(&ca, |_| {}, &[]));
     let itself = with_key(vec![as_version1(&ca)], ca.key());
-    assert_let_in(&pki, &setup, &itself);
+    assert_accepted(&pki, &setup, &itself);
     let without_its_key = with_key(vec![as_version1(&ca)], &forge::new_key());
     assert_refused(&pki, &setup, &without_its_key, AlertDescription::DecryptError);
 }
 
 #[test]
-fn f09_a_version_1_certificate_of_another_ca_is_of_an_unknown_ca() {
+fn f09_a_version_1_certificate_of_another_ca_gets_unknown_ca() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for name in ["another CA", "scrapegate test CA"] {
@@ -123,7 +123,7 @@ fn f09_a_version_1_certificate_of_another_ca_is_of_an_unknown_ca() {
 }
 
 #[test]
-fn f09_a_version_1_certificate_out_of_its_time_is_called_expired() {
+fn f09_a_version_1_certificate_outside_its_validity_gets_certificate_expired() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
     for days in [-10..-1, 1..10] {
@@ -151,7 +151,7 @@ fn f09_a_version_1_certificate_with_a_changed_byte_or_another_key_is_refused() {
 }
 
 #[test]
-fn f09_a_version_1_certificate_is_looked_up_in_the_lists() {
+fn f09_a_version_1_certificate_is_checked_against_the_crls() {
     let pki = Pki::new();
     let days = -1..100;
     let shown = client(pki.ca(), |_| {});
@@ -165,8 +165,8 @@ fn f09_a_version_1_certificate_is_looked_up_in_the_lists() {
         }
     };
     refuse(&list(&[1, SERIAL]), AlertDescription::CertificateRevoked);
-    assert_let_in(&pki, &with_list(&pki, &list(&[SERIAL + 1])), &shown);
-    // No list of its issuer, one that another signed, one that is out of date.
+    assert_accepted(&pki, &with_list(&pki, &list(&[SERIAL + 1])), &shown);
+    // No CRL of its issuer, a CRL with the signature of another CA, and a CRL that is out of date.
     let of_another = forge::revocation_list(&other("another CA"), &[], days.clone());
     refuse(&of_another, AlertDescription::UnknownCA);
     let forged = forge::revocation_list(&other("scrapegate test CA"), &[], days.clone());
@@ -175,7 +175,7 @@ fn f09_a_version_1_certificate_is_looked_up_in_the_lists() {
 }
 
 #[test]
-fn f09_client_allow_is_asked_about_version_1_too() {
+fn f09_client_allow_applies_to_version_1_certificates() {
     let pki = Pki::new();
     let shown = client(pki.ca(), |_| {});
     let setup = Setup::new(&pki, "client-allow = CN=somebody-else, CN=scrapegate test CA\n");
@@ -192,15 +192,15 @@ fn f09_client_allow_is_asked_about_version_1_too() {
     let by_key = format!("sha256:{}", crate::support::body::hex(key.as_ref()));
     for pattern in ["CN=forged", by_key.as_str()] {
         let keys = format!("client-allow = {pattern}, CN=scrapegate test CA\n");
-        assert_let_in(&pki, &Setup::new(&pki, &keys), &shown);
+        assert_accepted(&pki, &Setup::new(&pki, &keys), &shown);
     }
 }
 
 #[test]
-fn f09_a_version_1_certificate_that_is_not_trusted_itself_is_no_ca() {
+fn f09_a_version_1_certificate_that_is_not_a_trust_anchor_is_not_a_ca() {
     let pki = Pki::new();
     let setup = Setup::new(&pki, "");
-    // Signed by the CA, and without a word that it is not one itself.
+    // Signed by the CA. As version 1, the certificate cannot say that it is not a CA.
     let middle = Authority::signed_by(authority("in the middle"), forge::new_key(), pki.ca());
     let middle = middle.expect("a CA certificate");
     let middle_1 = version1(middle.der(), pki.ca().key());
@@ -210,16 +210,16 @@ fn f09_a_version_1_certificate_that_is_not_trusted_itself_is_no_ca() {
     }
 }
 
-/// What a CA is made of.
+/// The parameters of a CA.
 fn authority(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    let mut params = CertificateParams::new([]).expect("valid names");
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params
 }
 
 #[test]
-fn f09_a_trusted_certificate_that_is_no_ca_signs_nobody() {
+fn f09_a_trust_anchor_that_is_not_a_ca_cannot_issue_certificates() {
     let pki = Pki::new();
     let trusted = |change: fn(&mut CertificateParams)| {
         let mut params = authority("trusted");
@@ -234,9 +234,9 @@ fn f09_a_trusted_certificate_that_is_no_ca_signs_nobody() {
         let alert = AlertDescription::UnknownCA;
         assert_refused(&pki, &setup, &client(&anchor, |_| {}), alert);
         assert_refused(&pki, &setup, &forge::credentials(&anchor, |_| {}, &[]), alert);
-        assert_let_in(&pki, &setup, &with_key(vec![anchor.der().clone()], anchor.key()));
+        assert_accepted(&pki, &setup, &with_key(vec![anchor.der().clone()], anchor.key()));
     }
-    // Names of version 1 cannot be checked against constraints.
+    // The names of a version 1 certificate cannot be checked against name constraints.
     let anchor = trusted(|params| {
         params.name_constraints = Some(rcgen::NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName("example.org".to_owned())],
@@ -249,7 +249,7 @@ fn f09_a_trusted_certificate_that_is_no_ca_signs_nobody() {
 }
 
 #[test]
-fn f09_a_clients_certificate_that_is_trusted_lets_in_itself_and_makes_no_ca_of_its_holder() {
+fn f09_a_trusted_client_certificate_is_accepted_and_is_not_a_ca() {
     let pki = Pki::new();
     let mut params = authority("a client");
     params.is_ca = IsCa::NoCa;
@@ -260,15 +260,15 @@ fn f09_a_clients_certificate_that_is_trusted_lets_in_itself_and_makes_no_ca_of_i
         let alert = AlertDescription::UnknownCA;
         assert_refused(&pki, &setup, &client(&pinned, |_| {}), alert);
         assert_refused(&pki, &setup, &forge::credentials(&pinned, |_| {}, &[]), alert);
-        assert_let_in(&pki, &setup, &with_key(vec![anchor], pinned.key()));
+        assert_accepted(&pki, &setup, &with_key(vec![anchor], pinned.key()));
     }
-    // keyCertSign says that it is a CA.
+    // keyCertSign says that the certificate is a CA.
     let mut params = authority("a CA below another");
     params.is_ca = IsCa::NoCa;
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let ca = Authority::signed_by(params, forge::new_key(), pki.ca()).expect("a certificate");
     let setup = trusting(&pki, &[ca.der().clone()], "");
-    assert_let_in(&pki, &setup, &forge::credentials(&ca, |_| {}, &[]));
+    assert_accepted(&pki, &setup, &forge::credentials(&ca, |_| {}, &[]));
 }
 
 #[test]

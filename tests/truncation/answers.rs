@@ -1,4 +1,4 @@
-//! Answers of exporters as bytes, and what of them is a whole message: the oracle.
+//! Responses of exporters as bytes, and the oracle: which part of them is a complete message.
 
 use std::{
     io::{Read, Write as _},
@@ -14,11 +14,11 @@ use crate::{
     support::{body::Body, exporter::Framing},
 };
 
-/// Payload of a TLS record, and what the proxy asks for in one read.
+/// Payload size of a TLS record, which is also the size of one read by the proxy.
 const RECORD: usize = 16 * 1024;
 const READ: usize = 64 * 1024;
 
-/// Answers up to this length are cut at each of their bytes.
+/// Responses up to this length are cut at each byte.
 const SHORT: usize = 2000;
 
 /// A body, and what its head says about it.
@@ -28,15 +28,15 @@ struct Source {
     /// Complete header lines.
     headers: &'static str,
     body: Vec<u8>,
-    /// Bytes of a chunk, in the chunked coding.
+    /// Bytes in each chunk, with the chunked coding.
     chunk: usize,
-    /// Behind the size of each chunk.
+    /// The text after the size of each chunk.
     extension: &'static str,
-    /// Complete lines behind the last chunk.
+    /// Complete lines after the last chunk.
     trailers: &'static str,
-    /// How the body has to end to be whole, however it is framed: in one of these ways.
+    /// The possible ends of a complete body, with any framing.
     markers: &'static [&'static [u8]],
-    /// The same where only the end of the connection says that it ended.
+    /// The possible ends of a complete close-delimited body.
     markers_until_close: &'static [&'static [u8]],
 }
 
@@ -106,23 +106,23 @@ fn text(length: usize) -> Vec<u8> {
     body
 }
 
-/// An answer in one framing, as bytes.
+/// A response with one framing, as bytes.
 pub(crate) struct Answer {
     pub(crate) name: &'static str,
     pub(crate) status: u16,
     pub(crate) framing: Framing,
     pub(crate) bytes: Bytes,
-    /// Where its head ends.
+    /// The length of the head.
     pub(crate) head: usize,
     /// The body without framing.
     pub(crate) body: Vec<u8>,
-    /// Where the pieces of the body stand in `bytes`.
+    /// The positions of the pieces of the body in `bytes`.
     data: Vec<Range<usize>>,
     markers: &'static [&'static [u8]],
 }
 
 impl Answer {
-    /// Each body in each framing.
+    /// Each body with each framing.
     pub(crate) fn all() -> Vec<Self> {
         let framed = |source: &Source| {
             [Framing::ContentLength, Framing::Chunked(source.chunk), Framing::UntilClose]
@@ -161,8 +161,9 @@ impl Answer {
         Self { name, status, framing, bytes, head, body, data, markers }
     }
 
-    /// Whether an exporter that sends the first `cut` bytes and then dies so has delivered a whole
-    /// message (RFC 9112 §6.3, and `integrity = strict` where the framing says too little).
+    /// Whether an exporter that sends the first `cut` bytes, and then does `then`, has delivered a
+    /// complete message (RFC 9112 section 6.3, and `integrity = strict` if the framing is not
+    /// sufficient).
     pub(crate) fn is_whole(&self, cut: usize, then: Then) -> bool {
         let is_framed = match self.framing {
             Framing::ContentLength | Framing::Chunked(_) => cut == self.bytes.len(),
@@ -171,15 +172,15 @@ impl Answer {
         is_framed && self.markers.iter().any(|marker| self.delivered(cut).ends_with(marker))
     }
 
-    /// The part of the body that is among the first `cut` bytes.
+    /// The part of the body in the first `cut` bytes.
     pub(crate) fn delivered(&self, cut: usize) -> &[u8] {
         let length = self.data.iter().map(|piece| cut.clamp(piece.start, piece.end) - piece.start);
         &self.body[..length.sum()]
     }
 
-    /// Where to cut: at each byte of a short answer; in a long one at each byte outside the body,
-    /// around the edges of whatever the proxy gathers the body in, at places in between, and at
-    /// the end.
+    /// The positions at which to cut. In a short response: each byte. In a long response: each byte
+    /// outside the body, bytes around the boundaries of the proxy's batches, some positions in
+    /// between, and the end.
     pub(crate) fn places(&self) -> Vec<usize> {
         let all = self.bytes.len();
         if all <= SHORT {
@@ -198,7 +199,7 @@ impl Answer {
         places
     }
 
-    /// At most about so many of [`Answer::places`], the last ones always among them.
+    /// About `most` of the [`Answer::places`], always including the last ones.
     pub(crate) fn some_places(&self, most: usize) -> Vec<usize> {
         let places = self.places();
         let (start, end) = places.split_at(places.len() - 6);

@@ -1,4 +1,4 @@
-//! Ways of dying, and what scrapers had of them.
+//! The ways in which an exporter dies, and what the scraper receives.
 
 use std::{collections::BTreeMap, io};
 
@@ -13,15 +13,15 @@ use crate::{
     },
 };
 
-/// All ways of an exporter's connection to end.
+/// All ways in which an exporter's connection can end.
 pub(crate) const ENDS: [Then; 3] = [Then::Fin, Then::Rst, Then::Stall];
 
 /// When an exporter dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// Together with the last bytes that it sends.
+    /// Together with its last bytes.
     AtOnce,
-    /// When the proxy has had the time to pass these bytes on.
+    /// After the proxy has had time to pass its last bytes on.
     Later,
     /// Its last byte comes shortly before the deadline.
     JustInTime,
@@ -29,21 +29,21 @@ pub(crate) enum Moment {
     TooLate,
 }
 
-/// How a scraper takes what it gets.
+/// How a scraper reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     Fast,
-    /// A little at a time.
+    /// Slowly, a few bytes at a time.
     Slow,
-    /// Its first kilobyte and then nothing: too little for all but short answers.
+    /// The first kilobyte and then nothing, which is too little for all but short responses.
     Asleep,
 }
 
-/// One way of dying at one place, before one scraper.
+/// One way to die, at one position, with one kind of scraper.
 #[derive(Clone, Copy)]
 pub(crate) struct Death<'a> {
     pub(crate) answer: &'a Answer,
-    /// Bytes of the answer that are sent.
+    /// Number of bytes of the response that are sent.
     pub(crate) cut: usize,
     pub(crate) then: Then,
     pub(crate) moment: Moment,
@@ -51,7 +51,7 @@ pub(crate) struct Death<'a> {
 }
 
 impl Death<'_> {
-    /// Whether the exporter delivered a whole message, and the scraper could have it in time.
+    /// Whether the exporter delivered a complete message that the scraper could receive in time.
     pub(crate) fn is_whole(&self) -> bool {
         self.answer.is_whole(self.cut, self.then)
             && self.moment != Moment::TooLate
@@ -71,24 +71,24 @@ impl Death<'_> {
     }
 }
 
-/// What scrapers had of many deaths, and how that compares with what exporters delivered.
+/// The results of many deaths: what scrapers received, compared with what exporters delivered.
 #[derive(Default)]
 pub(crate) struct Tally {
-    /// Deaths by their kind, in words.
+    /// Number of deaths of each kind.
     kinds: BTreeMap<String, usize>,
     whole: usize,
     refused: usize,
     cut: usize,
-    /// Whole to the scraper and not at the exporter; their stories.
+    /// Complete for the scraper but not from the exporter. Must be empty.
     silent: Vec<String>,
-    /// Whole at the exporter and not to the scraper.
+    /// Complete from the exporter but not for the scraper. Must be empty.
     false_aborts: Vec<String>,
-    /// Neither the exporter's answer, nor the start of it, nor a refusal.
+    /// Neither the exporter's response, nor the start of it, nor a refusal. Must be empty.
     foreign: Vec<String>,
 }
 
 impl Tally {
-    /// Counts what a scraper had.
+    /// Adds the result of one death.
     pub(crate) fn count(&mut self, death: &Death<'_>, received: io::Result<Response>) {
         let mut count = |kind: String| *self.kinds.entry(kind).or_default() += 1;
         count(format!("{:?}", death.then));
@@ -111,7 +111,7 @@ impl Tally {
                 End::Complete => {
                     self.refused += 1;
                     let is_own = [502, 504].contains(&response.head.status);
-                    (false, (!is_own).then_some("nobody's status"))
+                    (false, (!is_own).then_some("unexpected status"))
                 }
             },
         };
@@ -123,7 +123,7 @@ impl Tally {
         }
     }
 
-    /// Adds what others counted.
+    /// Adds the results of another tally.
     pub(crate) fn add(&mut self, other: Self) {
         for (kind, count) in other.kinds {
             *self.kinds.entry(kind).or_default() += count;
@@ -136,17 +136,17 @@ impl Tally {
         self.foreign.extend(other.foreign);
     }
 
-    /// How many deaths there were.
+    /// The number of deaths.
     pub(crate) fn all(&self) -> usize {
         self.whole + self.refused + self.cut
     }
 
-    /// How many scrapers had a whole answer.
+    /// The number of scrapers that received a complete response.
     pub(crate) fn whole(&self) -> usize {
         self.whole
     }
 
-    /// Prints the counts and asserts that there were `least` deaths and no mistake.
+    /// Prints the counts, and asserts that there were at least `least` deaths and no mistake.
     #[expect(clippy::print_stdout, reason = "the counts are what this test is for")]
     pub(crate) fn conclude(&self, place: &str, least: usize) {
         let kinds: Vec<_> = self.kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
@@ -162,21 +162,26 @@ impl Tally {
             self.foreign.len()
         );
         let some = |stories: &[String]| stories.iter().take(5).cloned().collect::<Vec<_>>();
-        assert!(self.silent.is_empty(), "truncated and whole: {:#?}", some(&self.silent));
+        assert!(
+            self.silent.is_empty(),
+            "truncated but complete for the scraper: {:#?}",
+            some(&self.silent)
+        );
         assert!(self.false_aborts.is_empty(), "aborted: {:#?}", some(&self.false_aborts));
-        assert!(self.foreign.is_empty(), "neither whole nor cut: {:#?}", some(&self.foreign));
+        assert!(self.foreign.is_empty(), "unexpected bytes or ends: {:#?}", some(&self.foreign));
         assert!(self.all() >= least, "only {} cuts", self.all());
         let each = [self.whole, self.refused, self.cut];
-        assert!(each.iter().all(|count| *count > 0), "an outcome that never came: {each:?}");
+        assert!(each.iter().all(|count| *count > 0), "an outcome that did not occur: {each:?}");
     }
 }
 
-/// Whoever trusts the end of a connection must not take this one for the end of the message.
+/// The fault if a client that treats the end of the connection as the end of the message would take
+/// this message for complete.
 fn fault_of_cut(cut: &Cut) -> Option<&'static str> {
     match cut {
         Cut::Reset | Cut::NoCloseNotify => None,
         Cut::CloseNotify => Some("ended in order"),
-        Cut::BadFraming(_) | Cut::Other(_) => Some("no HTTP"),
+        Cut::BadFraming(_) | Cut::Other(_) => Some("not HTTP"),
     }
 }
 

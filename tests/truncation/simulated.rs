@@ -1,4 +1,5 @@
-//! Deaths in memory, by a clock that does not wait: everything but sockets and TLS is the proxy's.
+//! Deaths in memory, with a paused clock. Everything except sockets and TLS is the proxy's own
+//! code.
 
 use std::{
     io,
@@ -21,15 +22,15 @@ use crate::{
     support::{client::Response, memory::Proxy},
 };
 
-/// Deaths that there have to be.
+/// The minimum number of deaths.
 const LEAST: usize = 100_000;
 
 const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// Longer answers than this are too long for [`Reader::Asleep`].
+/// A scraper with [`Reader::Asleep`] cannot receive longer responses completely.
 const LONG: usize = 16 * 1024;
 
-/// All of this answer.
+/// All deaths with this response.
 fn deaths_of(answer: &Answer) -> Vec<Death<'_>> {
     let mut deaths = Vec::new();
     let mut add = |places: &[usize], moments: &[Moment], readers: &[Reader]| {
@@ -53,13 +54,13 @@ fn deaths_of(answer: &Answer) -> Vec<Death<'_>> {
     deaths
 }
 
-/// One proxy, whose exporter is the one that was put in its slot.
-struct Theatre {
+/// One proxy. Its connector takes the exporter for the next connection out of `next`.
+struct Simulation {
     proxy: Proxy,
     next: Arc<Mutex<Option<Exporter>>>,
 }
 
-impl Theatre {
+impl Simulation {
     fn new() -> Self {
         let next = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&next);
@@ -71,7 +72,7 @@ impl Theatre {
         Self { proxy: Proxy::new(connector), next }
     }
 
-    async fn suffer(&self, death: &Death<'_>) -> io::Result<Response> {
+    async fn run(&self, death: &Death<'_>) -> io::Result<Response> {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Exporter::new(death));
         let scraper = Scraper::new(REQUEST, death);
         let got = scraper.got();
@@ -81,7 +82,7 @@ impl Theatre {
     }
 }
 
-/// The end of the bytes is the connection's: in order, or by force.
+/// Parses the received bytes. They end with the connection, either in order or by an abort.
 fn read(got: &Got) -> io::Result<Response> {
     if got.ended {
         return Response::read(&mut &got.bytes[..]);
@@ -98,7 +99,7 @@ impl io::Read for Torn {
     }
 }
 
-/// When an exporter falls silent, all that it has sent before goes on at once.
+/// Asserts that the proxy passes on all bytes of an exporter that stalls.
 fn assert_nothing_is_held_back(death: &Death<'_>, received: Option<&Response>) {
     let falls_silent = death.then == Then::Stall && death.moment == Moment::Later;
     let delivered = death.answer.delivered(death.cut).len() as u64;
@@ -110,7 +111,7 @@ fn assert_nothing_is_held_back(death: &Death<'_>, received: Option<&Response>) {
 
 /// U11, U12, U13, U21, U27.
 #[test]
-fn a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_one_in_time() {
+fn a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_delivered_one_in_time() {
     let answers = Answer::all();
     let deaths: Vec<_> = answers.iter().flat_map(deaths_of).collect();
     let next = AtomicUsize::new(0);
@@ -118,9 +119,9 @@ fn a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_one_in_tim
         let mut builder = Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
         runtime.block_on(async {
-            let (theatre, mut tally) = (Theatre::new(), Tally::default());
+            let (simulation, mut tally) = (Simulation::new(), Tally::default());
             while let Some(death) = deaths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let received = theatre.suffer(death).await;
+                let received = simulation.run(death).await;
                 assert_nothing_is_held_back(death, received.as_ref().ok());
                 tally.count(death, received);
             }

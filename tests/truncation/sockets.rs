@@ -1,4 +1,4 @@
-//! Deaths on real sockets, before the real binary and over TLS to the scraper.
+//! Deaths on real sockets, with the real binary and with TLS towards the scraper.
 
 use std::{
     io,
@@ -20,20 +20,22 @@ use crate::{
     },
 };
 
-/// Deaths that there have to be.
+/// The minimum number of deaths.
 const LEAST: usize = 5_000;
 
-/// Places at which an answer is cut.
+/// Number of positions at which a response is cut.
 const PLACES: usize = 32;
 
-/// Clients at the same time: most of the time of a stalled scrape is waiting.
+/// Number of concurrent clients. A stalled scrape mostly waits, so many can run at a time.
 const CLIENTS: usize = 48;
 
-/// How long a slow scraper leaves the body alone. The socket buffers fill up meanwhile.
+/// How long a slow scraper waits before it reads the body, so that socket buffers fill up. The
+/// kernel reports no event for full buffers here; if the time is too short, the case equals that of
+/// a fast scraper.
 const SLOW: Duration = Duration::from_millis(3);
 
-/// Names of the exporter, and what has to be said of its scrapes. Only those that never end by
-/// themselves get little time.
+/// The names of the exporter, with the allowed outcomes of their scrapes. Only scrapes that never
+/// end by themselves have a short timeout.
 const NAMES: [(&str, &str, &[&str]); 4] = [
     (
         "fin",
@@ -54,20 +56,21 @@ const NAMES: [(&str, &str, &[&str]); 4] = [
 const UNHURRIED: &str = "timeout = 60\ninterval = 60\nmax-concurrent = 64\n";
 const HURRIED: &str = "timeout = 0.5\nconnect-timeout = 0.5\nmax-concurrent = 64\n";
 
-/// A death with what its two ends need.
+/// A death, and the means by which its two ends synchronize.
 struct Case<'a> {
     death: Death<'a>,
-    /// Opened when the scraper has the head: then a clean refusal is no longer possible.
+    /// The scraper opens this gate when it has the head. From then on, the proxy can no longer
+    /// answer with a refusal.
     gate: Option<Gate>,
 }
 
 impl<'a> Case<'a> {
-    /// All there are of this answer.
+    /// All cases with this response.
     fn all(answer: &'a Answer) -> Vec<Self> {
         let mut cases = Vec::new();
         for (number, cut) in answer.some_places(PLACES).into_iter().enumerate() {
             for then in ENDS {
-                // A reset takes with it what the proxy has not read yet.
+                // A reset discards the bytes that the proxy has not read yet.
                 if then == Then::Rst && answer.is_whole(cut, then) && answer.bytes.len() > 16_384 {
                     continue;
                 }
@@ -104,8 +107,8 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// What the scraper has of it.
-    fn suffer(&self, client: &mut Client) -> io::Result<Response> {
+    /// Reads the response as the scraper of this case does.
+    fn receive(&self, client: &mut Client) -> io::Result<Response> {
         let head = client.read_head();
         if let Some(gate) = &self.gate {
             gate.open();
@@ -119,8 +122,8 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Lets the exporter die in all these ways.
-fn play(stage: &Stage, cases: &[Case<'_>]) -> Tally {
+/// Runs all cases.
+fn run_all(stage: &Stage, cases: &[Case<'_>]) -> Tally {
     let next = AtomicUsize::new(0);
     let client = |number: usize| {
         let version = if number % 2 == 0 { &TLS13 } else { &TLS12 };
@@ -131,7 +134,7 @@ fn play(stage: &Stage, cases: &[Case<'_>]) -> Tally {
             let Some(case) = cases.get(number) else { return tally };
             let connection = client.get_or_insert_with(|| stage.client_of(&[version]));
             connection.send_get(&target(case.name(), number)).expect("sent");
-            let received = case.suffer(connection);
+            let received = case.receive(connection);
             if !received.as_ref().is_ok_and(|response| response.body.is_complete()) {
                 client = None;
             }
@@ -151,7 +154,7 @@ fn play(stage: &Stage, cases: &[Case<'_>]) -> Tally {
 
 /// U11, U12, U13, U21, U27.
 #[test]
-fn over_tls_a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_one() {
+fn over_tls_a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_delivered_one() {
     let answers = Answer::all();
     let cases: Vec<_> = answers.iter().flat_map(Case::all).collect();
     let sections = NAMES.map(|(name, keys, _)| (name, keys));
@@ -160,7 +163,7 @@ fn over_tls_a_scraper_has_a_whole_answer_if_and_only_if_the_exporter_delivered_o
     assert_control(&mut control, "rest");
     let at_rest = stage.proxy.open_fds();
 
-    let tally = play(&stage, &cases);
+    let tally = run_all(&stage, &cases);
 
     tally.conclude("over TLS", LEAST);
     assert_control(&mut control, "rest");
@@ -183,7 +186,7 @@ fn long_answer(framing: Framing) -> Answer {
 }
 
 #[test]
-fn u28_a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() {
+fn u28_a_close_delimited_body_over_tls_is_complete_only_with_close_notify() {
     let answer = long_answer(Framing::UntilClose).bytes;
     let cases = [(&TLS12, 0), (&TLS12, 1), (&TLS13, 0), (&TLS13, 1)];
     for (version, case) in cases {
@@ -208,7 +211,7 @@ fn u28_a_body_that_ends_with_a_tls_connection_is_whole_only_with_close_notify() 
 }
 
 #[test]
-fn a_framed_body_over_tls_is_whole_without_close_notify() {
+fn a_framed_body_over_tls_is_complete_without_close_notify() {
     let pki = Pki::new();
     let framings = [Framing::ContentLength, Framing::Chunked(10_000)];
     let actions = framings.map(|framing| {
@@ -226,7 +229,7 @@ fn a_framed_body_over_tls_is_whole_without_close_notify() {
 }
 
 #[test]
-fn u11_u12_u13_a_framed_body_that_is_cut_over_tls_is_never_whole() {
+fn u11_u12_u13_a_truncated_framed_body_over_tls_is_never_complete() {
     type End = fn(&mut Conversation) -> io::Result<()>;
     let ends: [(End, &str); 3] = [
         (Conversation::end, "exporter_cut_short"),
@@ -235,7 +238,8 @@ fn u11_u12_u13_a_framed_body_that_is_cut_over_tls_is_never_whole() {
     ];
     for version in [&TLS12, &TLS13] {
         let (mut actions, mut words) = (Vec::<Action>::new(), Vec::new());
-        // Opened when the scraper has the head: then a clean refusal is no longer possible.
+        // The scraper opens this gate when it has the head. From then on, the proxy can no longer
+        // answer with a refusal.
         let mut gates = Vec::new();
         for framing in [Framing::ContentLength, Framing::Chunked(10_000)] {
             let answer = long_answer(framing).bytes;

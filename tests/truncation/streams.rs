@@ -1,4 +1,4 @@
-//! The proxy's ends of its two connections, in memory and by the runtime's clock.
+//! Both connections of the proxy in memory, driven by the runtime's paused clock.
 
 use std::{
     future::Future,
@@ -21,23 +21,23 @@ use crate::{
     support::PATIENCE,
 };
 
-/// Bytes of one read from an exporter that is not at once there: an Ethernet packet's.
+/// Size of one read from an exporter that sends several packets: the payload of an Ethernet packet.
 const PIECE: usize = 1460;
 
-/// Long enough for the proxy to pass on what it has, in virtual time.
+/// Long enough, in virtual time, for the proxy to pass on the bytes that it has.
 const A_MOMENT: Duration = Duration::from_millis(1);
 
-/// An exporter that answers when it has read the request, and dies.
+/// An exporter that reads the request, answers, and dies.
 #[derive(Debug)]
 pub(crate) struct Exporter {
-    /// What it still sends.
+    /// The bytes still to be sent.
     left: Bytes,
     piece: usize,
     then: Then,
-    /// Pauses that are still to come.
+    /// Pauses still to come.
     before_last_byte: Option<Duration>,
     before_end: Option<Duration>,
-    /// The next read finds nothing.
+    /// Whether the next read is pending.
     breathes: bool,
     pause: Option<Pin<Box<Sleep>>>,
     asked: bool,
@@ -136,23 +136,24 @@ impl AsyncWrite for Exporter {
     }
 }
 
-/// What a scraper has got.
+/// The bytes that a scraper has received.
 #[derive(Debug, Default)]
 pub(crate) struct Got {
     pub(crate) bytes: Vec<u8>,
-    /// The proxy has ended the connection in order: with close_notify, if it were TLS.
+    /// Whether the proxy has closed the connection in order, which over TLS means with
+    /// close_notify.
     pub(crate) ended: bool,
 }
 
-/// A scraper that asks once and keeps its connection.
+/// A scraper that sends one request and keeps its connection.
 #[derive(Debug)]
 pub(crate) struct Scraper {
     request: &'static [u8],
     got: Arc<Mutex<Got>>,
-    /// Bytes that it takes at once, and those of them that it has not taken yet.
+    /// How many bytes it accepts at a time, and how many of them are left.
     window: usize,
     room: usize,
-    /// How long until it takes more.
+    /// The pause before it accepts more.
     pause: Duration,
     pausing: Option<Pin<Box<Sleep>>>,
 }
@@ -167,13 +168,13 @@ impl Scraper {
         Self { request, got: Arc::default(), window, room: window, pause, pausing: None }
     }
 
-    /// Where what it gets is gathered.
+    /// The buffer for the received bytes.
     pub(crate) fn got(&self) -> Arc<Mutex<Got>> {
         Arc::clone(&self.got)
     }
 }
 
-/// What has been gathered there.
+/// Locks the received bytes.
 pub(crate) fn lock(got: &Mutex<Got>) -> MutexGuard<'_, Got> {
     got.lock().unwrap_or_else(PoisonError::into_inner)
 }
