@@ -8,6 +8,7 @@ use crate::{
     Setup,
     support::{
         client::{Client, Cut, alert_in},
+        metrics::assert_moves,
         pki::{BOTH_VERSIONS, Pki},
     },
 };
@@ -54,8 +55,13 @@ fn only_a_limited_number_of_key_updates_is_accepted() {
     let setup = Setup::new(&pki, "");
     let mut client = connect(&setup, pki.client(&[&TLS13]));
     for _ in 0..3 {
-        client.change_keys(CHANGES).expect("sent");
-        assert_eq!(client.get("/prometheus?exporter=e").head.status, 200);
+        // Waits until the scrape is counted, so that it is not taken for an event of those below.
+        let series = "scrapegate_scrapes_total{exporter=\"e\",outcome=\"complete\"}";
+        let scrape = || {
+            client.change_keys(CHANGES).expect("sent");
+            assert_eq!(client.get("/prometheus?exporter=e").head.status, 200);
+        };
+        assert_moves(series, || setup.samples(), scrape);
     }
     drop(client);
     let before = setup.proxy.cpu_time();
