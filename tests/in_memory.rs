@@ -208,6 +208,7 @@ async fn a_refusal_that_the_client_reads_byte_by_byte_is_aborted_at_the_stall_ti
         scraper.write_all(REQUEST).await.expect("a request sent");
         let mut answer = Vec::new();
         while scraper.read_buf(&mut (&mut answer).limit(1)).await.expect("bytes, or the end") > 0 {
+            // The pace of a slow scraper, in virtual time.
             sleep(Duration::from_secs(1)).await;
         }
         answer

@@ -142,6 +142,7 @@ fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
                     assert!(read.expect("more of the body") > 0, "a slow reader was disconnected")
                 }
             }
+            // The pace of the slow readers: each reads 2 KiB about once a second.
             thread::sleep(Duration::from_millis(1));
         }
         control.join().expect("no panic")

@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
+    sync::Barrier,
     time::{Duration, Instant},
 };
 
@@ -270,14 +271,17 @@ fn f06_a_listener_on_the_other_loopback_address_is_not_asked_while_the_exporter_
 
 #[test]
 fn f22_twelve_concurrent_slow_probes_of_one_exporter_are_all_answered() {
+    const PROBES: usize = 12;
+    // No probe is answered before the exporter has received all of them.
+    let all_arrived = Barrier::new(PROBES);
     let stage = Stage::new(
         "timeout = 15\n",
-        by_case(vec![Box::new(|it| {
-            std::thread::sleep(Duration::from_secs(3));
+        by_case(vec![Box::new(move |it| {
+            all_arrived.wait();
             it.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{CONTROL}"))
         })]),
     );
-    let mut probes: Vec<Client> = (0..12).map(|_| stage.client()).collect();
+    let mut probes: Vec<Client> = (0..PROBES).map(|_| stage.client()).collect();
     for probe in &mut probes {
         probe.send_get(&target("x", 0)).expect("sent");
     }

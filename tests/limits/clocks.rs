@@ -183,6 +183,7 @@ fn each_request_restarts_the_idle_timeout() {
     let mut client = setup.connect();
     for _ in 0..3 {
         assert_scrapes(&mut client);
+        // Half of `idle-timeout`. Three of these pauses are longer than it.
         std::thread::sleep(HALF_A_SECOND * 2);
     }
     assert_scrapes(&mut client);
@@ -194,6 +195,7 @@ fn a_scrape_may_last_longer_than_the_timeouts_between_requests() {
     let exporter = crate::support::exporter::Exporter::start(|conversation| {
         conversation.read_request()?;
         conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1\n")?;
+        // Longer than each of the timeouts below.
         std::thread::sleep(HALF_A_SECOND * 2);
         conversation.send("2\n")
     });

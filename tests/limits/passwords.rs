@@ -86,6 +86,7 @@ fn f05_a_known_scraper_is_answered_at_once_while_sixty_connections_guess_passwor
                     assert!(head.reason.contains("password check"), "{head:?}");
                     assert_eq!(head.header("retry-after"), Some("1"));
                     full.fetch_add(1, Ordering::Relaxed);
+                    // The pause of a client before it tries again.
                     thread::sleep(Duration::from_millis(200));
                 }
             });
@@ -102,6 +103,7 @@ fn f05_a_known_scraper_is_answered_at_once_while_sixty_connections_guess_passwor
                 scraper = setup.connect();
             }
             times.push(assert_accepts(&mut scraper));
+            // Spreads the scrapes over several password checks.
             thread::sleep(Duration::from_millis(100));
         }
         let cores = (setup.proxy.cpu_time() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();

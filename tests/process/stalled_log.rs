@@ -136,6 +136,7 @@ impl Setup {
                 return (status.code(), begun.elapsed());
             }
             assert!(begun.elapsed() < PATIENCE, "SIGTERM has no effect");
+            // Polls, because `Child` cannot wait with a time limit.
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -74,6 +74,7 @@ fn slow_bytes_are_read_for_at_most_a_second_after_a_refusal() {
         let begun = Instant::now();
         while client.send("a").is_ok() {
             assert!(begun.elapsed() < MOST_TIME + SLACK, "the proxy still reads");
+            // The pace of a slow client.
             std::thread::sleep(Duration::from_millis(20));
         }
     });

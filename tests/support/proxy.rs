@@ -226,6 +226,7 @@ impl Proxy {
                 return;
             }
             assert!(begun.elapsed() < limit, "{open} descriptors are open, {most} were before");
+            // Polls, because the kernel reports no event for this.
             thread::sleep(Duration::from_millis(5));
         }
     }
