@@ -289,12 +289,15 @@ impl Reloader {
             return Outcome::ShuttingDown;
         }
         self.notifier.reloading();
-        let taken_over = tokio::select! {
+        let read = tokio::select! {
             biased;
             () = self.handle.drain_begins() => Err(Failure::Reload(ReloadError::ShuttingDown)),
             read = self.read() => read.map_err(Failure::Unread),
-        }
-        .and_then(|loaded| self.take_over(loaded));
+        };
+        let taken_over = match read {
+            Ok(loaded) => self.take_over(loaded).await,
+            Err(failure) => Err(failure),
+        };
         let (outcome, error) = match taken_over {
             Ok(()) => return Outcome::Applied,
             Err(Failure::Reload(ReloadError::ShuttingDown)) => {
@@ -327,7 +330,7 @@ impl Reloader {
         self.within_limit(reading, &progress).await
     }
 
-    fn take_over(&mut self, loaded: Loaded) -> Result<(), Failure> {
+    async fn take_over(&mut self, loaded: Loaded) -> Result<(), Failure> {
         let Loaded { state, findings, files } = loaded;
         self.files = files;
         self.is_due = false;
@@ -349,7 +352,7 @@ impl Reloader {
         let first_expiry = first_expiry(&assets);
         let certificates = assets.validities();
         let Reloaded { new_address, dismissed } =
-            self.handle.reload(&config, assets).map_err(Failure::Reload)?;
+            self.handle.reload(&config, assets).await.map_err(Failure::Reload)?;
         for key in needs_restart(&self.started, &config) {
             tracing::warn!(key, "changing this key requires a restart");
         }

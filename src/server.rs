@@ -20,7 +20,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    task::yield_now,
     time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
@@ -264,14 +263,8 @@ async fn dismiss_expired(shared: &Shared) -> Infallible {
         let now = wall_clock();
         let state = shared.state();
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        for due in shared.connections.due(now, state.last_end_before(seconds)) {
-            if let Err(why) = state.judge(&due.peer, &due.wire) {
-                shared.connections.drain(&due, &why);
-            }
-            // When a CRL expires, all of its clients are due. Let other tasks accept connections
-            // meanwhile.
-            yield_now().await;
-        }
+        let due = shared.connections.due(now, state.last_end_before(seconds));
+        shared.connections.drain_unless(due, |peer, wire| state.judge(peer, wire)).await;
         drop(state);
         sleep(to_next_second(SystemTime::now())).await;
     }

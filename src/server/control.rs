@@ -13,11 +13,14 @@ use tokio::{
 use super::{
     Shared,
     listen::{Listening, StartError, listen, listen_in_place_of},
+    open::{Dismissal, Wire},
+    state::State,
 };
 use crate::{
     assets::{Assets, Front},
     config::Config,
     metrics::Metrics,
+    peer::Peer,
     shutdown::Stage,
     trigger::Trigger,
     workers::Pulse,
@@ -111,10 +114,27 @@ impl Handle {
     /// `worker-threads` and the limits on connections keep their values from the start. A socket
     /// that was passed by the service manager keeps its address.
     ///
+    /// The new configuration is in use when this future is first polled. Then it goes through the
+    /// open connections: if it is dropped, some clients that are no longer authorized stay connected.
+    ///
     /// # Errors
     ///
     /// See [`ReloadError`]. Nothing has changed in this case.
-    pub fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, ReloadError> {
+        let (state, new_address) = self.take_over(config, assets)?;
+        let connections = &self.shared.connections;
+        let judge = |peer: &Peer, wire: &Wire| {
+            if state.welcomes(peer, wire) { Ok(()) } else { Err(Dismissal::Reload) }
+        };
+        let dismissed = connections.drain_unless(connections.all(), judge).await;
+        Ok(Reloaded { new_address, dismissed })
+    }
+
+    fn take_over(
+        &self,
+        config: &Config,
+        assets: Assets,
+    ) -> Result<(Arc<State>, Option<SocketAddr>), ReloadError> {
         let mut listening = self.listening();
         if !self.is_serving() {
             return Err(ReloadError::ShuttingDown);
@@ -141,8 +161,7 @@ impl Handle {
         }
         let state = Arc::new(before.next(config, assets, new_address));
         self.shared.state.send_replace(Arc::clone(&state));
-        let dismissed = self.shared.connections.dismiss(|peer, wire| state.welcomes(peer, wire));
-        Ok(Reloaded { new_address, dismissed })
+        Ok((state, new_address))
     }
 
     /// The trigger of reloads. The task that reads the configuration files waits for it.

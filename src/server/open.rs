@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, UnixTime};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::yield_now};
 
 use crate::{
     activity::Activity, error::certificate::CertificateFault, peer::Peer, shutdown::Stage, tls,
@@ -40,6 +40,10 @@ struct Entry {
 }
 
 impl Entry {
+    fn candidate(&self, number: u64) -> Candidate {
+        Candidate { number, peer: Arc::clone(&self.peer), wire: Arc::clone(&self.wire) }
+    }
+
     /// Starts the drain of this connection, and returns whether it was not draining before.
     fn drain(&self, why: &Dismissal) -> bool {
         // Set before the drain: hyper still lets a request finish whose head has begun.
@@ -157,34 +161,17 @@ impl OpenConnections {
         }
     }
 
-    /// Drains the connections for which `is_welcome` returns false, and returns their number. Idle
-    /// connections close at once, the others after the current scrape.
-    ///
-    /// A connection that is added meanwhile must check itself; see [`Place::dismiss_unless`].
-    pub(super) fn dismiss(&self, is_welcome: impl Fn(&Peer, &Wire) -> bool) -> usize {
-        let all: Vec<_> = {
-            let open = self.open();
-            let shares = |(number, entry): (&u64, &Entry)| {
-                (*number, Arc::clone(&entry.peer), Arc::clone(&entry.wire))
-            };
-            open.all.iter().map(shares).collect()
-        };
-        // Without the lock, because `is_welcome` verifies signatures.
-        let unwelcome: Vec<u64> = all
-            .into_iter()
-            .filter(|(_, peer, wire)| !is_welcome(peer, wire))
-            .map(|(number, ..)| number)
-            .collect();
-        let open = self.open();
-        let left = unwelcome.iter().filter_map(|number| open.all.get(number));
-        left.filter(|entry| entry.drain(&Dismissal::Reload)).count()
+    /// All open connections. A connection that is added later must check itself; see
+    /// [`Place::dismiss_unless`].
+    pub(super) fn all(&self) -> Vec<Candidate> {
+        self.open().all.iter().map(|(number, entry)| entry.candidate(*number)).collect()
     }
 
     /// The connections that must be verified again at `now`. A connection is due if one of its
     /// certificates has expired, or if a trust anchor or CRL expired at `ended` and the connection
     /// was verified before that. Other connections are not returned, because each verification
     /// checks signatures.
-    pub(super) fn due(&self, now: UnixTime, ended: Option<i64>) -> Vec<Due> {
+    pub(super) fn due(&self, now: UnixTime, ended: Option<i64>) -> Vec<Candidate> {
         let now = seconds(now);
         let mut due = Vec::new();
         for (number, entry) in &mut self.open().all {
@@ -194,28 +181,42 @@ impl OpenConnections {
                 // with the next end.
                 entry.valid_until = first_end(entry.wire.shown(), now);
                 entry.verified = entry.verified.max(now);
-                let (peer, wire) = (Arc::clone(&entry.peer), Arc::clone(&entry.wire));
-                due.push(Due { number: *number, peer, wire });
+                due.push(entry.candidate(*number));
             }
         }
         due
     }
 
-    /// Drains one connection, if it is still open.
-    pub(super) fn drain(&self, due: &Due, why: &Dismissal) {
-        if let Some(entry) = self.open().all.get(&due.number) {
-            entry.drain(why);
+    /// Drains the candidates that `judge` refuses: idle connections close at once, others after
+    /// the scrape in progress. Returns the number of connections that began to drain.
+    ///
+    /// A verdict can take a tenth of a millisecond, because signatures are checked. With thousands
+    /// of connections that would delay every new one, so this yields after each verdict. If the
+    /// future is dropped, the remaining candidates are not judged.
+    pub(super) async fn drain_unless(
+        &self,
+        candidates: Vec<Candidate>,
+        judge: impl Fn(&Peer, &Wire) -> Result<(), Dismissal>,
+    ) -> usize {
+        let mut drained = 0;
+        for Candidate { number, peer, wire } in candidates {
+            // Without the lock, which every connection takes.
+            if let Err(why) = judge(&peer, &wire) {
+                let entry_drained = self.open().all.get(&number).is_some_and(|it| it.drain(&why));
+                drained += usize::from(entry_drained);
+            }
+            yield_now().await;
         }
+        drained
     }
 }
 
-/// A connection that must be verified again. The verification runs without the lock, because it
-/// takes too long.
+/// A connection that may have to be drained. It may be closed by now.
 #[derive(Debug)]
-pub(super) struct Due {
+pub(super) struct Candidate {
     number: u64,
-    pub(super) peer: Arc<Peer>,
-    pub(super) wire: Arc<Wire>,
+    peer: Arc<Peer>,
+    wire: Arc<Wire>,
 }
 
 fn seconds(moment: UnixTime) -> i64 {
@@ -242,5 +243,53 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.open().all.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        pin::pin,
+        task::{Context, Poll, Waker},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::activity::Timeouts;
+
+    #[test]
+    fn other_tasks_run_between_the_verdicts_about_open_connections() {
+        const CONNECTIONS: u16 = 100;
+        let open = Arc::new(OpenConnections::default());
+        let peer =
+            |port: u16| Arc::new(Peer { address: ([127, 0, 0, 1], port).into(), identity: None });
+        let second = Duration::from_secs(1);
+        let timeouts = Timeouts { header: second, idle: second, stall: second };
+        let mut places: Vec<_> = (0..CONNECTIONS)
+            .map(|number| open.add(peer(number), Wire::Plain, Arc::new(Activity::new(timeouts))))
+            .collect();
+        let verdicts = Cell::new(0);
+        let judge = |peer: &Peer, _: &Wire| {
+            verdicts.set(verdicts.get() + 1);
+            if peer.address.port() < CONNECTIONS / 2 { Err(Dismissal::Reload) } else { Ok(()) }
+        };
+        let mut draining = pin!(open.drain_unless(open.all(), judge));
+        let mut context = Context::from_waker(Waker::noop());
+        // Connection 0 closes before the first verdict, so it does not count.
+        drop(places.swap_remove(0));
+        let mut polls = 0;
+        let drained = loop {
+            let before = verdicts.get();
+            let polled = draining.as_mut().poll(&mut context);
+            assert!(verdicts.get() <= before + 1, "one verdict a turn");
+            polls += 1;
+            if let Poll::Ready(drained) = polled {
+                break drained;
+            }
+        };
+        assert!(polls > usize::from(CONNECTIONS), "{polls}");
+        assert_eq!(verdicts.get(), usize::from(CONNECTIONS));
+        assert_eq!(drained, usize::from(CONNECTIONS) / 2 - 1);
     }
 }

@@ -239,10 +239,11 @@ fn f24_during_a_shutdown_no_new_address_is_opened() {
         let (config, assets) = loaded(next);
         if round == 0 {
             handle.shut_down();
-            let refused = handle.reload(&config, assets).expect_err("it is shutting down");
+            let refused = runtime.block_on(handle.reload(&config, assets));
+            let refused = refused.expect_err("it is shutting down");
             assert!(matches!(refused, ReloadError::ShuttingDown), "{refused:?}");
         } else {
-            handle.reload(&config, assets).expect("reloaded");
+            runtime.block_on(handle.reload(&config, assets)).expect("reloaded");
             handle.shut_down();
         }
         let closed = runtime.spawn_blocking(move || {
@@ -291,7 +292,8 @@ fn connections_in_the_backlog_of_the_old_address_are_answered() {
         });
 
         let (config, assets) = loaded([127, 0, 0, 2]);
-        let Reloaded { new_address, .. } = handle.reload(&config, assets).expect("reloaded");
+        let reloaded = runtime.block_on(handle.reload(&config, assets));
+        let Reloaded { new_address, .. } = reloaded.expect("reloaded");
         let running = runtime.spawn(server.run());
         for client in &mut clients {
             let answer = String::from_utf8(client.read_to_end()).expect("text");
