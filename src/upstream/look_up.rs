@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::{
-        Arc, LazyLock, Mutex, PoisonError, Weak,
+        Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -48,17 +48,30 @@ pub(super) async fn look_up_in_turn(
     LOOK_UPS.addresses(host, port, in_line).await
 }
 
-/// Whether a lookup waits for lookups of other names. Clones share the value.
-#[derive(Clone, Debug, Default)]
-pub(super) struct InLine(Arc<AtomicBool>);
+/// Whether a look-up waits for the look-ups of other names. Clones share the flag.
+///
+/// The flag is allocated by the first look-up: scrapes of an exporter whose address needs none do
+/// not pay for it.
+#[derive(Debug, Default)]
+pub(super) struct InLine(OnceLock<Arc<AtomicBool>>);
 
 impl InLine {
     pub(super) fn is_waiting(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     pub(super) fn set(&self, is_waiting: bool) {
-        self.0.store(is_waiting, Ordering::Relaxed);
+        self.flag().store(is_waiting, Ordering::Relaxed);
+    }
+
+    fn flag(&self) -> &Arc<AtomicBool> {
+        self.0.get_or_init(Arc::default)
+    }
+}
+
+impl Clone for InLine {
+    fn clone(&self) -> Self {
+        Self(OnceLock::from(Arc::clone(self.flag())))
     }
 }
 
