@@ -174,6 +174,70 @@ fn every_outcome_label_in_the_log_is_explained() {
     }
 }
 
+#[test]
+fn the_docs_name_the_oldest_rust_that_the_manifest_names() {
+    let manifest = repository("Cargo.toml");
+    let version = between(&manifest, "\nrust-version = \"", "\"");
+    for document in ["README.md", "docs/guide/installation.md"] {
+        let text = repository(document);
+        let named: Vec<_> = text.split("Rust 1.").skip(1).collect();
+        let is_right = |rest: &&str| format!("1.{rest}").starts_with(&format!("{version} "));
+        assert!(!named.is_empty() && named.iter().all(is_right), "{document}: not {version}");
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = repository("README.md").lines().count();
+    assert!(lines <= 220, "{lines} lines; move details to docs");
+}
+
+/// All sources, with string literals of several lines on one.
+fn sources(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all.push_str(&sources(&path));
+        } else {
+            let source = fs::read_to_string(&path).expect("UTF-8");
+            let mut lines = source.split("\\\n");
+            all.push_str(lines.next().unwrap_or_default());
+            all.extend(lines.map(str::trim_start));
+        }
+    }
+    all
+}
+
+#[test]
+fn every_log_message_in_the_troubleshooting_page_exists() {
+    // Messages of rustls and of the operating system.
+    const FOREIGN: [&str; 4] = [
+        "peer sent no certificates",
+        "received fatal alert: ",
+        "InvalidContentType",
+        "Too many open files",
+    ];
+    let page = page("guide/troubleshooting.md");
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let (mut column, mut seen) = (None, 0);
+    for line in page.lines() {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        if cells.len() < 3 {
+            column = None;
+        } else if column.is_none() {
+            column = Some(cells.iter().position(|cell| *cell == "log"));
+        } else if let Some(Some(column)) = column {
+            for message in cells[column].split('`').skip(1).step_by(2).filter(|it| !it.is_empty()) {
+                seen += 1;
+                let is_foreign = FOREIGN.iter().any(|it| message.starts_with(it));
+                assert!(is_foreign || sources.contains(message), "no source has {message:?}");
+            }
+        }
+    }
+    assert!(seen > 10, "{seen}");
+}
+
 /// The output of `scrapegate` with these arguments.
 fn printed(arguments: &[&str]) -> String {
     let output = scrapegate(Path::new("."), arguments);

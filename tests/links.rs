@@ -83,7 +83,7 @@ fn resolve(document: &Path, link: &str) -> Option<PathBuf> {
     Some(resolved)
 }
 
-/// All relative links: the document, the link as it is written, and where it leads.
+/// All relative links: the document, the link, and its target.
 fn relative_links(documents: &BTreeMap<PathBuf, Document>) -> Vec<(&Path, &str, PathBuf)> {
     let mut found = Vec::new();
     for (path, document) in documents {

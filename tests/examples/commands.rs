@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -21,22 +23,33 @@ done
 PATH=/nowhere
 "#;
 
+/// Programs that the documents call by a path, and the names under which they are recorded. bash
+/// calls no function for a path, so these programs have to be files.
+const BY_PATH: [(&str, &str); 2] =
+    [("packaging/deb", "packaging/deb"), ("new/usr/bin/scrapegate", "scrapegate")];
+
 /// The programs that the documents call. The list is explicit, so that a typo in a document is not
 /// taken for a program. Add each further program here.
 const PROGRAMS: &[&str] = &[
+    "ansible-playbook",
     "apt",
     "apt-get",
     "cargo",
     "chgrp",
     "chmod",
+    "cp",
     "curl",
+    "dpkg-deb",
     "echo",
     "install",
     "jq",
+    "kubectl",
     "llvm-cov-N",
     "llvm-profdata-N",
     "nproc",
     "openssl",
+    "packaging/deb",
+    "podman",
     "printf",
     "promtool",
     "rm",
@@ -48,6 +61,7 @@ const PROGRAMS: &[&str] = &[
     "tail",
     "tee",
     "useradd",
+    "userdel",
 ];
 
 /// The commands of a script.
@@ -79,6 +93,9 @@ fn calls(block: &Block, script: &str) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let written = folder.path().join("calls");
     fs::write(&written, "").expect("written");
+    for (path, name) in BY_PATH {
+        put_program(&folder.path().join(path), name);
+    }
     let bash = |arguments: &[&str]| {
         let output = Command::new("bash")
             .args(arguments)
@@ -101,6 +118,14 @@ fn calls(block: &Block, script: &str) -> Vec<Vec<String>> {
     }
     assert!(!calls.is_empty(), "{block}: no program is called\n{script}");
     calls
+}
+
+/// Makes a program that records its calls as `note` does.
+fn put_program(file: &Path, name: &str) {
+    let script = format!("#!/bin/sh\nprintf '%s\\0' $(($# + 1)) {name} \"$@\" >> \"$CALLS\"\n");
+    fs::create_dir_all(file.parent().expect("a folder")).expect("created");
+    fs::write(file, script).expect("written");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("executable");
 }
 
 fn check(block: &Block, call: &[String]) {

@@ -25,6 +25,8 @@ pub(crate) fn read(block: &Block) {
         assert_of_the_demo(block);
     } else if block.text.contains(" scrape exporter=") {
         assert_of_the_log(block);
+    } else if block.text.contains("---->") {
+        assert_of_the_examples(block);
     } else {
         panic!("{block}: unknown kind of output");
     }
@@ -60,6 +62,27 @@ fn assert_of_the_demo(block: &Block) {
 /// The part of a line that is the same in each run.
 fn label(line: &str) -> String {
     line.trim().split("  ").next().unwrap_or_default().to_owned()
+}
+
+/// A picture of the data flow: its ports are those of the example files, and no line is too wide.
+fn assert_of_the_examples(block: &Block) {
+    let example = |file: &str| {
+        let path = root().join("packaging/examples").join(file);
+        fs::read_to_string(path).expect("an example")
+    };
+    let (config, exporters) = (example("config.ini"), example("prometheus_exporters.ini"));
+    let words: Vec<&str> = block.text.split_whitespace().collect();
+    let mut ports = 0;
+    for pair in words.windows(2) {
+        let [name, port] = pair else { continue };
+        let Some(port) = port.strip_prefix(':') else { continue };
+        let file = if *name == "scrapegate" { &config } else { &exporters };
+        let section = file.split(&format!("[{name}]")).last().unwrap_or_default();
+        assert!(section.contains(&format!("port = {port}\n")), "{block}: {name} :{port}");
+        ports += 1;
+    }
+    assert!(ports > 1, "{block}: {ports} ports");
+    assert!(block.text.lines().all(|line| line.chars().count() <= 100), "{block}: too wide");
 }
 
 /// Each field of the records has a row in the table of log fields.

@@ -4,6 +4,7 @@ mod certificates;
 mod check;
 mod drains;
 mod files;
+mod first_scrape;
 mod folders;
 mod full_disk;
 mod get;

@@ -62,8 +62,15 @@ pub(crate) fn blocks() -> Vec<Block> {
     let mut found = Vec::new();
     for (document, text) in documents() {
         let mut open: Option<Block> = None;
+        let mut indentation = "";
         for (at, line) in text.lines().enumerate() {
-            match (line.trim_start().strip_prefix("```"), open.take()) {
+            let fence = line.trim_start().strip_prefix("```");
+            if fence.is_some() && open.is_none() {
+                indentation = line.split('`').next().unwrap_or_default();
+            }
+            // In a list, a block is indented.
+            let line = line.strip_prefix(indentation).unwrap_or(line);
+            match (fence, open.take()) {
                 (Some(language), None) => {
                     open = Some(Block {
                         document: document.clone(),
