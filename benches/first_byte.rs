@@ -1,13 +1,13 @@
-//! How long a scraper waits for the first byte: from sending its request to having the first bytes
-//! of the response, over loopback with mutual TLS 1.3.
+//! Time to the first byte: from sending the request to receiving the first bytes of the response,
+//! over loopback with mutual TLS 1.3.
 //!
-//! `kept alive` asks again and again over one connection, as Prometheus does; `new connection`
-//! adds TCP connect and handshake, which a first scrape pays. `straight` asks the exporter without
-//! a proxy and without TLS: the part that is not the proxy's.
+//! `kept alive` sends all requests over one connection, as Prometheus does. `new connection` adds
+//! the TCP connect and the handshake, as for a first scrape. `straight` asks the exporter without a
+//! proxy and without TLS: the part of the time that does not belong to the proxy.
 //!
-//! Not shown: the exporter answers at once, which real ones do not; a network; a busy host. The
-//! scraper and the exporter share the machine with the proxy. That the proxy waits for the first
-//! bytes of the body before it sends the head is by intent, and is part of what is measured.
+//! Not shown: slow exporters (this one answers at once), a network, and a busy host. The scraper
+//! and the exporter share the machine with the proxy. The proxy intentionally waits for the first
+//! bytes of the body before it sends the head; this wait is part of the measurement.
 
 mod support;
 
@@ -67,7 +67,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The same from the exporter itself.
+/// The time to the first byte from the exporter itself.
 fn straight(exporter: SocketAddr) -> Duration {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(exporter).expect("a connection");

@@ -1,13 +1,13 @@
-//! What a full TLS 1.3 handshake with client certificates costs the proxy: with ECDSA P-256
-//! certificates, as scrapegate makes them itself, and with RSA-2048 ones, as the openITCOCKPIT
-//! agent has them.
+//! The cost of a full TLS 1.3 handshake with client certificates for the proxy: with ECDSA P-256
+//! certificates, which scrapegate creates, and with RSA-2048 certificates, which the openITCOCKPIT
+//! agent has.
 //!
-//! Everything is in memory, and the time that the client takes is subtracted: what is left is the
-//! proxy's signature, its check of the client's certificate, the key exchange, and reading who the
-//! client is.
+//! Everything runs in memory, and the client's time is subtracted. The result contains the proxy's
+//! signature, the verification of the client's certificate, the key exchange, and parsing the
+//! client's identity.
 //!
-//! Not shown: TCP, round trips, the wait for a slow client, and handshakes at the same time, of
-//! which `max-handshakes` bounds the number. There is no resumption to show: scrapegate has none.
+//! Not shown: TCP, round trips, slow clients, and concurrent handshakes, whose number
+//! `max-handshakes` limits. scrapegate does not resume sessions.
 
 mod support;
 
@@ -53,7 +53,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The time that the proxy's side takes.
+/// The time that the proxy's side of one handshake takes.
 async fn shake_hands(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> Duration {
     let scraper = Scraper::new(Arc::clone(client), b"", Arc::default());
     let time_of_client = scraper.time();
@@ -67,7 +67,7 @@ async fn shake_hands(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> 
     took
 }
 
-/// The proxy and a client with certificates of one CA, all with keys of one kind.
+/// TLS configurations for the proxy and a client, with certificates of one CA and keys of one kind.
 fn both_sides(new_key: &dyn Fn() -> KeyPair) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "a CA");

@@ -1,12 +1,13 @@
-//! What reads text: both INI files, the target of a request, the header with Prometheus' timeout,
-//! and the rewriting of an exporter's head.
+//! Parsers: both INI files, the target of a request, the header with Prometheus' timeout, and the
+//! filter for an exporter's headers.
 //!
-//! The INI files are read from disk, so from the page cache, and checked in full; certificates and
-//! other files that they name are not opened. The parsing of heads is in `relay`.
+//! The INI files are read from the page cache and checked completely. Certificates and other files
+//! that they name are not opened. Parsing heads is part of `relay`.
 //!
-//! Not shown: files with mistakes, which happen once; what is built of the configuration. A warm
-//! loop over one input flatters branch prediction and caches. These run once a start (INI) or once
-//! a scrape (all others); next to the relay they are small, and are here to stay so.
+//! Not shown: files with mistakes, and building the server from the configuration. A loop over one
+//! input is favorable for branch prediction and caches. These parsers run once for each start (INI)
+//! or once for each scrape (all others). They are small compared to the relay, and this bench shows
+//! whether they stay small.
 
 mod support;
 

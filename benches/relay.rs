@@ -1,17 +1,17 @@
-//! The way of a body through the proxy: each way in which exporters frame it, text and compressed,
-//! small to large.
+//! A body on its way through the proxy: each framing that exporters use, text and compressed, small
+//! to large.
 //!
-//! `memory` runs everything from the request's first byte to the response's last on one thread,
-//! over plain HTTP between streams in memory. It shows the cost of the proxy's own code, parsing,
-//! coalescing and integrity, and of hyper's framing. `loopback` is the whole server on real sockets
-//! with mutual TLS 1.3 and kept-alive connections.
+//! `memory` runs everything from the first byte of the request to the last byte of the response on
+//! one thread, over plain HTTP between streams in memory. It shows the cost of the proxy's own code
+//! (parsing, coalescing, integrity checks) and of hyper's framing. `loopback` is the whole server
+//! on real sockets with mutual TLS 1.3 and kept connections.
 //!
-//! Not shown: `memory` has no system calls, no encryption and no waiting, and an exporter whose
-//! bytes are always in the cache. `loopback` times the three together on one machine: the exporter,
-//! the proxy and a scraper that decrypts; where cores are few they take turns. It says how long a
-//! scrape takes, not what it costs the proxy; nothing here shows many scrapes at once, a slow
-//! network or a slow scraper. Wall-clock times of a shared machine move by tens of percent: what
-//! must not move is counted by `gates`.
+//! Not shown: `memory` has no system calls, no encryption and no waiting, and the exporter's bytes
+//! are always in the CPU cache. `loopback` times three programs on one machine: the exporter, the
+//! proxy, and a scraper that decrypts. With few cores they take turns. The result is the duration
+//! of a scrape, not its cost for the proxy. Many concurrent scrapes, a slow network and a slow
+//! scraper are not covered. Wall-clock times of a shared machine vary by tens of percent; `gates`
+//! counts what must not change.
 
 mod support;
 
@@ -45,7 +45,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Each message with its name and the bytes that its body has.
+/// Each message with its name. The throughput is computed from the length of its body.
 fn messages() -> impl Iterator<Item = (BenchmarkId, Message)> {
     KINDS.into_iter().flat_map(|(kind, kind_name)| {
         FRAMINGS.into_iter().flat_map(move |framing| {

@@ -1,54 +1,54 @@
-//! The committed counts, and what they say about new ones.
+//! The committed baselines, and the comparison of new counts with them.
 
 use std::{fs, path::Path};
 
 use serde_json::{Map, Value, json};
 
-/// Counts that were made in this run, in their order.
+/// The counts of this run, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Counts(Vec<(String, f64)>);
 
 impl Counts {
-    /// Adds a count: of what, and per what.
+    /// Adds a count, named by what is counted (`of`) and its unit (`per`).
     pub(crate) fn add(&mut self, of: &str, per: &str, value: f64) {
         self.0.push((format!("{of} {per}"), rounded(value)));
     }
 }
 
-/// Whole numbers from 100 on, two decimals below.
+/// Rounds to whole numbers from 100 on, and to two decimals below.
 fn rounded(value: f64) -> f64 {
     if value >= 100.0 { value.round() } else { (value * 100.0).round() / 100.0 }
 }
 
-/// Tolerance of a count that gets its first baseline, in percent, by how its name begins.
+/// Tolerance in percent for a count without a baseline, by the beginning of its name.
 const TOLERANCES: [(&str, f64); 3] = [
-    // Hash maps start with random keys; the rest repeats itself to the last instruction.
+    // Hash maps start with random keys. Everything else is reproducible to the last instruction.
     ("instructions", 2.0),
     ("bytes allocated", 2.0),
-    // How much a socket takes and gives depends on the kernel and on timing.
+    // How many bytes a socket accepts and returns in one call depends on the kernel and on timing.
     ("system calls", 60.0),
 ];
 const USUAL_TOLERANCE: f64 = 1.0;
 
-/// `gates.json`.
+/// The contents of `gates.json`.
 #[derive(Debug)]
 pub(crate) struct Baselines {
     counts: Map<String, Value>,
-    /// With which compiler and valgrind they were counted.
+    /// The versions of the compiler and of valgrind that produced the baselines.
     pub(crate) counted_with: String,
 }
 
-/// What a count is next to its baseline.
+/// The result of comparing a count with its baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     AsBefore,
     Worse,
-    /// By more than the tolerance: the baseline can be tightened.
+    /// Better by more than the tolerance, so the baseline can be tightened.
     Better,
     NoBaseline,
 }
 
-/// A count next to its baseline.
+/// A count and its baseline.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -59,10 +59,11 @@ pub(crate) struct Row {
 }
 
 impl Baselines {
-    /// Reads the file; without one there are no baselines.
+    /// Reads the file. If it does not exist, there are no baselines.
     ///
     /// # Panics
-    /// When the file is not as [`Baselines::write`] writes it.
+    ///
+    /// If the file does not have the format of [`Baselines::write`].
     pub(crate) fn read(path: &Path) -> Self {
         let Ok(text) = fs::read_to_string(path) else {
             return Self { counts: Map::new(), counted_with: String::new() };
@@ -77,11 +78,11 @@ impl Baselines {
 
     pub(crate) fn write(&self, path: &Path) {
         let file = json!({ "counted with": self.counted_with, "counts": self.counts });
-        let text = serde_json::to_string_pretty(&file).expect("it can be written");
+        let text = serde_json::to_string_pretty(&file).expect("valid JSON");
         fs::write(path, text + "\n").expect("gates.json is written");
     }
 
-    /// Each count next to its baseline.
+    /// Compares each count with its baseline.
     pub(crate) fn judge(&self, counts: &Counts) -> Vec<Row> {
         counts.0.iter().map(|(name, now)| self.row(name, *now)).collect()
     }
@@ -98,7 +99,7 @@ impl Baselines {
         Row { name: name.to_owned(), now, before, tolerance, verdict }
     }
 
-    /// Baselines that nothing was counted for, of those that begin with one of `made`.
+    /// Baselines without a count, among those whose names begin with one of `made`.
     pub(crate) fn left_over<'a>(&'a self, counts: &Counts, made: &[&str]) -> Vec<&'a str> {
         let is_counted = |name: &str| counts.0.iter().any(|(counted, _)| counted == name);
         self.counts
@@ -108,8 +109,8 @@ impl Baselines {
             .collect()
     }
 
-    /// Moves the baselines of counts that left their tolerance, and adds those that are missing.
-    /// Others stay, so that many small steps cannot add up unseen.
+    /// Updates the baselines of counts outside their tolerance, and adds missing ones. Other
+    /// baselines stay, so that many small steps cannot add up unnoticed.
     pub(crate) fn bless(&mut self, rows: &[Row], left_over: &[String]) {
         for row in rows.iter().filter(|row| row.verdict != Verdict::AsBefore) {
             let entry = json!({ "value": row.now, "tolerance in percent": row.tolerance });
@@ -129,7 +130,7 @@ fn tolerance_of(name: &str) -> f64 {
 }
 
 fn judged(before: f64, now: f64, tolerance: f64) -> Verdict {
-    /// What rounding may have added.
+    /// The largest error from rounding.
     const ROUNDING: f64 = 0.011;
     let most = before * (1.0 + tolerance / 100.0) + ROUNDING;
     let least = before * (1.0 - tolerance / 100.0) - ROUNDING;

@@ -1,5 +1,5 @@
-//! The counts that are made in this process: allocations, calls of the streams' reads and writes,
-//! TLS records, polls and wake-ups.
+//! Counts that are measured in this process: allocations, reads and writes of the streams, TLS
+//! records, polls and wake-ups.
 
 use std::{alloc::System, sync::Arc};
 
@@ -21,11 +21,11 @@ use crate::{
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Few MiB and many.
+/// The two sizes in MiB whose counts are subtracted.
 const FEW: usize = 8;
 const MANY: usize = 24;
 
-/// Allocations of each scenario, and their bytes.
+/// Counts the allocations of each scenario, and their bytes.
 pub(crate) fn allocations(counts: &mut Counts) {
     for scenario in SCENARIOS {
         let (few, many) = scenario.times;
@@ -37,10 +37,10 @@ pub(crate) fn allocations(counts: &mut Counts) {
     }
 }
 
-/// How often memory was allocated or moved, and how many bytes.
+/// The number of allocations and reallocations, and the number of bytes.
 fn allocated(scenario: Scenario, times: usize) -> (usize, usize) {
     let work = scenario.prepare(times);
-    // What is made once per process is there by now.
+    // Initializes everything that exists once per process.
     scenario.prepare(1)();
     let region = Region::new(ALLOCATOR);
     work();
@@ -48,8 +48,8 @@ fn allocated(scenario: Scenario, times: usize) -> (usize, usize) {
     (change.allocations + change.reallocations, change.bytes_allocated)
 }
 
-/// Reads, writes and records of scrapes over TLS. Each read or write of a stream would be one
-/// system call on a socket that always has bytes and takes all it is given.
+/// Counts reads, writes and records of scrapes over TLS. Each read or write of a stream corresponds
+/// to one system call on a socket that always has bytes and accepts all bytes.
 pub(crate) fn over_tls(counts: &mut Counts) {
     let pki = Pki::new();
     let server = loopback::load(&pki, 1).tls();
@@ -72,8 +72,8 @@ pub(crate) fn over_tls(counts: &mut Counts) {
     }
 }
 
-/// Polls and wake-ups of the connection's task, from an exporter that is never dry, and from one
-/// that pauses after each 64 KiB.
+/// Counts polls and wake-ups of the connection's task, with an exporter that never pauses, and with
+/// one that pauses after each 64 KiB.
 pub(crate) fn tasks(counts: &mut Counts) {
     for (pace, of) in
         [(Pace::AtOnce, "without pauses"), (Pace::Bursts(64 * 1024), "in bursts of 64 KiB")]

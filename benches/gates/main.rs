@@ -1,29 +1,31 @@
-//! Gates on counts: what a scrape costs in instructions, allocations, system calls, TLS records,
-//! polls and wake-ups, next to the counts in `benches/gates.json`. Counts repeat themselves where
-//! wall-clock times of a shared machine do not, so a regression of a few percent is seen.
+//! Gates on counts: the cost of a scrape in instructions, allocations, system calls, TLS records,
+//! polls and wake-ups, compared with the baselines in `benches/gates.json`. Counts are reproducible
+//! and wall-clock times of a shared machine are not, so the gates detect a regression of a few
+//! percent.
 //!
 //! ```sh
-//! cargo bench --bench gates                     # exit code 1 when a count is worse
-//! cargo bench --bench gates -- --bless          # moves the baselines, and says which
-//! cargo bench --bench gates -- --require-all    # for CI: without valgrind or strace it fails
+//! cargo bench --bench gates                     # exit code 1 if a count is worse
+//! cargo bench --bench gates -- --bless          # updates the baselines, and lists the changes
+//! cargo bench --bench gates -- --require-all    # for CI: fails without valgrind or strace
 //! ```
 //!
-//! A count that got better by more than its tolerance is told and does not fail: bless it, so that
-//! it cannot be lost unseen. Tolerances are in the file, and are edited there.
+//! A count that improved by more than its tolerance is reported and does not fail. Bless it, so
+//! that the improvement cannot get lost unnoticed. Tolerances are edited in the file.
 //!
-//! All but the system calls run in this process or a child of it, between streams in memory.
-//! Instructions are counted without TLS, because cryptography picks its code by the CPU; what
-//! `memcpy` does depends on the CPU too, so the baselines are those of one compiler and one kind of
-//! machine. The file says which; after a change of compiler, bless the parent commit first.
+//! All counts except the system calls are measured in this process or a child of it, between
+//! streams in memory. Instructions are counted without TLS, because cryptography chooses its code
+//! by the CPU. `memcpy` depends on the CPU too, so the baselines are valid for one compiler and one
+//! kind of machine, which the file names. After a change of the compiler, bless the parent commit
+//! first.
 //!
-//! Wake-ups include those that a task gives to itself while it runs, which are cheap; polls are how
-//! often it really ran. Judge the two together.
+//! Wake-ups include those that a task causes itself while it runs, which are cheap. Polls count how
+//! often the task really ran. Judge both together.
 //!
-//! Not shown: time. An instruction that misses the cache counts as one that does not, a system call
-//! as one that is cheap. Nothing here has many scrapes at once, and instructions leave the kernel
-//! and cryptography out. The exporter's end in memory copies its bytes with instructions that are
-//! counted.
-#![expect(clippy::print_stdout, reason = "the report is what it is for")]
+//! Not shown: time. Instructions that miss the cache count like those that do not, and expensive
+//! system calls like cheap ones. No scenario has many scrapes at once. Instruction counts exclude
+//! the kernel and cryptography. They include the instructions with which the exporter in memory
+//! copies its bytes.
+#![expect(clippy::print_stdout, reason = "the report is the output of this program")]
 
 mod baseline;
 mod here;
@@ -40,7 +42,7 @@ use scenarios::{SCENARIOS, Scenario};
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/gates.json");
 const USAGE: &str = "usage: cargo bench --bench gates -- [--bless] [--require-all]";
 
-/// The beginnings of the names of counts that are made in this process.
+/// How the names of the counts that are measured in this process begin.
 const MADE_HERE: [&str; 8] = [
     "allocations",
     "bytes allocated",
@@ -56,9 +58,9 @@ const MADE_HERE: [&str; 8] = [
 struct Options {
     bless: bool,
     require_all: bool,
-    /// cargo says that it is a bench, not a test.
+    /// `cargo bench` runs this program, not `cargo test`.
     is_bench: bool,
-    /// Do everything once, count nothing.
+    /// Run every scenario once and count nothing.
     smoke: bool,
 }
 
@@ -127,7 +129,10 @@ fn run(options: &Options) -> ExitCode {
     print_table(&rows);
     let with = format!("{}, {}", tools::version("rustc"), tools::version("valgrind"));
     if with != baselines.counted_with && !baselines.counted_with.is_empty() {
-        println!("\nthis is {with}; the baselines are of {}", baselines.counted_with);
+        println!(
+            "\nthis run uses {with}; the baselines were counted with {}",
+            baselines.counted_with
+        );
     }
 
     if options.bless {
@@ -166,17 +171,17 @@ fn change(row: &Row) -> String {
 
 fn print_moved(rows: &[Row], left_over: &[String]) {
     let moved: Vec<&Row> = rows.iter().filter(|row| row.verdict != Verdict::AsBefore).collect();
-    println!("\n{} baselines moved", moved.len() + left_over.len());
+    println!("\n{} baselines changed", moved.len() + left_over.len());
     for row in moved {
         let before = row.before.map_or_else(|| "new".to_owned(), |before| before.to_string());
         println!("  {}: {before} -> {} {}", row.name, row.now, change(row));
     }
     for name in left_over {
-        println!("  {name}: taken out");
+        println!("  {name}: removed");
     }
 }
 
-/// Says what is wrong; true when it is enough to fail.
+/// Prints what is wrong. Returns true if the run fails.
 fn print_verdict(options: &Options, rows: &[Row], left_over: &[String], missing: &[&str]) -> bool {
     let having = |verdict| rows.iter().filter(move |row| row.verdict == verdict);
     for tool in missing {
@@ -187,10 +192,10 @@ fn print_verdict(options: &Options, rows: &[Row], left_over: &[String], missing:
         return lacks_a_tool;
     }
     for row in having(Verdict::Better) {
-        println!("\n{} got better ({}): bless it", row.name, change(row));
+        println!("\n{} improved ({}): bless it", row.name, change(row));
     }
     for name in left_over {
-        println!("\n{name} has a baseline and was not counted: bless, or bring it back");
+        println!("\n{name} has a baseline and was not counted: bless, or restore the count");
     }
     let new = having(Verdict::NoBaseline).count();
     if new > 0 {
@@ -199,7 +204,7 @@ fn print_verdict(options: &Options, rows: &[Row], left_over: &[String], missing:
     let worse: Vec<&Row> = having(Verdict::Worse).collect();
     for row in &worse {
         println!(
-            "\nWORSE: {}: {} where {} is allowed {} %",
+            "\nWORSE: {}: {}, baseline {}, tolerance {} %",
             row.name,
             row.now,
             row.before.unwrap_or_default(),

@@ -1,7 +1,7 @@
-//! What is counted: pieces of work that can be done any number of times.
+//! The scenarios: work that can be repeated any number of times.
 //!
-//! A count is the difference between many times and few, so that nothing counts that is done once:
-//! start-up, lazy tables, the first buffers.
+//! A count is the difference between many repetitions and few. One-time work such as start-up, lazy
+//! tables and the first buffers is therefore not counted.
 
 use std::hint::black_box;
 
@@ -19,10 +19,10 @@ use crate::support::{
     scripted::body::Kind,
 };
 
-/// Bytes of a small scrape: a small node_exporter's, compressed.
+/// Size of a small scrape in bytes: a small node_exporter, compressed.
 pub(crate) const SMALL: usize = 20_000;
 
-/// A body on its way: what it looks like, how it is framed, and what counts call it.
+/// A relayed body: its name in counts, its kind, and its framing.
 pub(crate) type Relayed = (&'static str, Kind, Framing);
 
 /// The bodies that are relayed.
@@ -33,31 +33,31 @@ pub(crate) const RELAYED: [Relayed; 4] = [
     ("text, until close", Kind::Text, Framing::UntilClose),
 ];
 
-/// One piece of work.
+/// A piece of work that can be repeated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
-    /// What is counted for, and per how much.
+    /// The unit of its counts.
     pub(crate) name: &'static str,
     work: Work,
-    /// Few times and many.
+    /// The two numbers of repetitions whose counts are subtracted.
     pub(crate) times: (usize, usize),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// One scrape of so many MiB.
+    /// One scrape of as many MiB as repetitions.
     Relay(Relayed),
-    /// So many scrapes of 20 kB, each over a connection of its own.
+    /// Scrapes of 20 kB, each over a new connection.
     SmallScrapes,
     RewriteHeads,
     FindRoutes,
     ParseQueries,
     ReadTimeouts,
-    /// Loads both INI files, with so many exporters.
+    /// Loads both INI files, with this number of exporters.
     LoadFiles(usize),
 }
 
-/// All of them.
+/// All scenarios.
 pub(crate) const SCENARIOS: [Scenario; 11] = [
     Scenario { name: "per MiB of text, chunked 4 KiB", work: Work::Relay(RELAYED[0]), times: MIB },
     Scenario { name: "per MiB of gzip, chunked 2 KiB", work: Work::Relay(RELAYED[1]), times: MIB },
@@ -76,12 +76,12 @@ const MIB: (usize, usize) = (4, 12);
 const CALLS: (usize, usize) = (500, 1500);
 
 impl Scenario {
-    /// The scenario of that name.
+    /// The scenario with this name.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         SCENARIOS.into_iter().find(|scenario| scenario.name == name)
     }
 
-    /// Makes what it needs, and gives what does it that many times.
+    /// Prepares the scenario. The returned function does the work `times` times.
     pub(crate) fn prepare(self, times: usize) -> Box<dyn Fn()> {
         match self.work {
             Work::Relay((_, kind, framing)) => {

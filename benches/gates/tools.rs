@@ -1,4 +1,4 @@
-//! The counts that need a program beside us: valgrind for instructions, strace for system calls.
+//! Counts that need another program: valgrind for instructions, strace for system calls.
 
 use std::{collections::BTreeMap, env, fs, net::SocketAddr, process::Command, time::Duration};
 
@@ -18,24 +18,25 @@ use crate::{
     },
 };
 
-/// MiB of a scrape under strace.
+/// Size of the scrape under strace, in MiB.
 const TRACED: usize = 64;
 const TRACED_RUNS: usize = 3;
 
-/// The exporter never pauses: how much goes into one call.
+/// The exporter never pauses. Shows how many bytes one call transfers.
 const FAST: Duration = Duration::ZERO;
-/// It pauses after each 64 KiB, longer than the proxy waits for more: what it costs to be woken.
+/// The exporter pauses after each 64 KiB, longer than the proxy waits for more bytes. Shows the
+/// cost of wake-ups.
 const PAUSING: Duration = Duration::from_millis(3);
 
-/// Some system calls, and with which exporter they are counted.
+/// A group of system calls, and the pauses of the exporter with which they are counted.
 struct Calls {
     name: &'static str,
     names: &'static [&'static str],
     pause: Duration,
 }
 
-/// Calls by which bytes come from a socket, leave by one, and by which threads wake each other:
-/// tokio's eventfd takes `write`, which its sockets never use.
+/// System calls that read from a socket, write to a socket, and wake threads. tokio uses `write`
+/// only for its eventfd, never for sockets.
 const CALLS: [Calls; 4] = [
     Calls { name: "socket reads per MiB", names: &["recvfrom", "recvmsg", "readv"], pause: FAST },
     Calls { name: "socket writes per MiB", names: &["writev", "sendto", "sendmsg"], pause: FAST },
@@ -51,12 +52,12 @@ const CALLS: [Calls; 4] = [
     },
 ];
 
-/// Whether a program runs here; a container may well forbid strace.
+/// Whether a program works here. A container may forbid strace.
 pub(crate) fn works(command: &[&str]) -> bool {
     Command::new(command[0]).args(&command[1..]).output().is_ok_and(|it| it.status.success())
 }
 
-/// The first line that a program prints about itself.
+/// The first line of a program's version.
 pub(crate) fn version(program: &str) -> String {
     let output = Command::new(program).arg("--version").output();
     output
@@ -67,7 +68,7 @@ pub(crate) fn version(program: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Instructions of each scenario, as valgrind counts them in a child of ours.
+/// Counts the instructions of each scenario, with valgrind in a child process.
 pub(crate) fn instructions(counts: &mut Counts) {
     for scenario in SCENARIOS {
         let (few, many) = scenario.times;
@@ -78,7 +79,7 @@ pub(crate) fn instructions(counts: &mut Counts) {
 
 fn under_valgrind(scenario: Scenario, times: usize) -> u64 {
     let output = Command::new("valgrind")
-        // Not its cache simulation: a cache's size is one machine's.
+        // Without cache simulation, because cache sizes differ between machines.
         .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
         .arg(env::current_exe().expect("this program"))
         .args(["--child", scenario.name, &times.to_string()])
@@ -92,8 +93,8 @@ fn under_valgrind(scenario: Scenario, times: usize) -> u64 {
         .unwrap_or_else(|| panic!("no count in:\n{report}"))
 }
 
-/// System calls of the real binary, for one large scrape over mutual TLS: the fewest of some runs,
-/// because a busy machine adds to them.
+/// Counts the system calls of the real binary for one large scrape over mutual TLS. Uses the lowest
+/// count of several runs, because a busy machine adds calls.
 pub(crate) fn system_calls(counts: &mut Counts) {
     for pause in [FAST, PAUSING] {
         let message = Message::new(Kind::Text, Framing::Chunked(4096), TRACED << 20);
@@ -110,7 +111,7 @@ pub(crate) fn system_calls(counts: &mut Counts) {
     }
 }
 
-/// The calls, by name, that a proxy makes in its life with one scrape in it.
+/// The system calls of a proxy, by name, from its start to its end with one scrape.
 fn traced_scrape(exporter: SocketAddr, length: usize) -> BTreeMap<String, u64> {
     let section = format!(
         "[n]\nenabled = True\nmethod = http\nhost = 127.0.0.1\nport = {}\npath = /metrics\n\

@@ -1,4 +1,4 @@
-//! The bars that scrapegate has set itself: ratios of medians within one run.
+//! The performance targets ("bars") of scrapegate: ratios of medians within one run.
 
 use crate::{
     figures::{Figure, Figures},
@@ -8,15 +8,15 @@ use crate::{
 
 const OURS: &str = "scrapegate";
 
-/// Whom scrapegate is measured against.
+/// What a figure is compared with.
 #[derive(Clone, Copy, Debug)]
 enum Against {
-    /// The lowest of nginx, haproxy, caddy and exporter_exporter.
+    /// The best of nginx, haproxy, caddy and exporter_exporter.
     BestPeer,
     Peer(&'static str),
-    /// Nobody: the figure itself.
+    /// Nothing: the figure itself has a limit.
     Absolute,
-    /// What it adds to a scrape of the exporter itself.
+    /// A direct scrape of the exporter. The limit is for the difference.
     AboveDirect,
 }
 
@@ -122,10 +122,10 @@ const BARS: &[Bar] = &[
     },
 ];
 
-/// A bar with what was measured.
+/// A bar with the measured value.
 pub(crate) struct Verdict {
     pub(crate) title: &'static str,
-    /// Such as `best peer (haproxy)`.
+    /// For example `best peer (haproxy)`.
     pub(crate) against: String,
     pub(crate) limit: f64,
     /// The ratio, or the figure itself.
@@ -138,7 +138,7 @@ impl Verdict {
     }
 }
 
-/// Judges every bar whose figures were measured.
+/// Compares every bar whose figures were measured.
 pub(crate) fn judge(figures: &Figures) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for bar in BARS {

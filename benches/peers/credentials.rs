@@ -1,4 +1,4 @@
-//! One CA, one server pair and one client pair (ECDSA P-256) for everyone.
+//! One CA, one server certificate and one client certificate (ECDSA P-256) for all peers.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,7 +21,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Writes `ca.pem`, `server.pem`, `server.key`, `server-both.pem` (haproxy wants certificate
+    /// Writes `ca.pem`, `server.pem`, `server.key`, `server-both.pem` (haproxy requires certificate
     /// and key in one file), `client.pem` and `client.key`.
     pub(crate) fn generate(folder: &Path) -> Result<Self> {
         let authority = Authority::generate("scrapegate bench", Validity::OneDay)?;
@@ -41,18 +41,18 @@ impl Credentials {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Those that [`Credentials::generate`] has written.
+    /// The files that [`Credentials::generate`] has written.
     pub(crate) fn read(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// Where they are.
+    /// The folder of the files.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A scraper with a client certificate that offers TLS 1.3 with AES-128-GCM and no resumption,
-    /// so that every peer does the same work.
+    /// A scraper with a client certificate. It offers only TLS 1.3 with AES-128-GCM and no
+    /// resumption, so that every peer does the same work.
     pub(crate) fn scraper(&self) -> Result<Arc<ClientConfig>> {
         let mut config = ClientConfig::builder_with_provider(aes_128())
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -62,7 +62,7 @@ impl Credentials {
         Ok(Arc::new(config))
     }
 
-    /// The floor's side: client certificates required, no resumption.
+    /// The floor's TLS configuration: client certificates required, no resumption.
     pub(crate) fn floor(&self) -> Result<Arc<ServerConfig>> {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), aes_128())
@@ -75,7 +75,8 @@ impl Credentials {
         Ok(Arc::new(config))
     }
 
-    /// The exporter's side of https: no client certificates, whatever cipher the proxy prefers.
+    /// The TLS configuration of an https exporter: no client certificates, any cipher that the
+    /// proxy prefers.
     pub(crate) fn exporter(&self) -> Result<Arc<ServerConfig>> {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?

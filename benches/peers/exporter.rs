@@ -1,4 +1,4 @@
-//! The synthetic exporter: blocking threads that write what was made ready before.
+//! The synthetic exporter: blocking threads that write prepared bytes.
 
 use std::{
     collections::HashMap,
@@ -18,16 +18,16 @@ use crate::{
     workload::{Framing, SOURCES, Source, Writes},
 };
 
-/// Bytes of body that are kept; longer bodies repeat them.
+/// Number of stored body bytes. A longer body repeats them.
 const SEGMENT: u64 = 10 * 1024 * 1024;
 
-/// Where it listens. It runs until the process ends.
+/// The addresses of the exporter. It runs until the process ends.
 pub(crate) struct Exporter {
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
 }
 
-/// An answer as it goes over the wire.
+/// A response, ready to be sent.
 struct Answer {
     head: Vec<u8>,
     segment: Vec<u8>,
@@ -103,7 +103,7 @@ impl Answer {
     }
 }
 
-/// Lines of the text format, or bytes that do not compress further.
+/// Lines of the text format, or bytes that cannot be compressed.
 fn body(length: u64, gzip: bool) -> Vec<u8> {
     let length = usize::try_from(length).expect("a segment fits into memory");
     let mut body = Vec::with_capacity(length + 200);
@@ -148,7 +148,7 @@ fn listen(
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (answers, tls) = (Arc::clone(&answers), tls.clone());
-            // A proxy that hangs up in the middle is part of some workloads.
+            // Some workloads close the connection in the middle, so errors are ignored.
             thread::spawn(move || serve(stream, &answers, tls));
         }
     });

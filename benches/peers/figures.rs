@@ -1,32 +1,32 @@
-//! What was measured, and the medians of it.
+//! The measured values, and their medians.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::scraper::Scraped;
 
-/// A number of the report.
+/// A kind of value in the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
-    /// Processor seconds, user and system, for each 10^9 bytes of body.
+    /// CPU seconds, user and system, per 10^9 bytes of body.
     CpuPerGigabyte,
-    /// Processor microseconds for each scrape.
+    /// CPU microseconds, user and system, per scrape.
     CpuPerScrape,
-    /// 10^6 bytes of body each second.
+    /// 10^6 bytes of body per second.
     Throughput,
-    /// Milliseconds of a scrape, the median of a round.
+    /// Duration of a scrape in milliseconds, the median of a round.
     MedianTime,
-    /// Milliseconds of a scrape, the 99th percentile of a round.
+    /// Duration of a scrape in milliseconds, the 99th percentile of a round.
     P99Time,
-    /// Milliseconds to the first byte of the body, the median of a round.
+    /// Time to the first byte of the body in milliseconds, the median of a round.
     FirstByte,
-    /// MiB of resident memory, all processes, at its peak.
+    /// Peak resident memory of all processes, in MiB.
     PeakMemory,
-    /// Milliseconds from the start to the first accepted connection.
+    /// Time from the start to the first accepted connection, in milliseconds.
     Start,
 }
 
 impl Figure {
-    /// Its key in the JSON.
+    /// The key in the JSON file.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::CpuPerGigabyte => "cpu_seconds_per_gigabyte",
@@ -48,7 +48,7 @@ pub(crate) struct Round {
     pub(crate) scrapes: Vec<Scraped>,
 }
 
-/// Everything measured: a number for each round.
+/// All measured values: one for each round.
 #[derive(Default)]
 pub(crate) struct Figures {
     values: BTreeMap<(String, String, Figure), Vec<f64>>,
@@ -74,13 +74,13 @@ impl Figures {
         add(Figure::FirstByte, quantile(&first, 0.5));
     }
 
-    /// The median over the rounds.
+    /// The median of all rounds.
     pub(crate) fn median(&self, workload: &str, peer: &str, figure: Figure) -> Option<f64> {
         let values = self.values.get(&(workload.to_owned(), peer.to_owned(), figure))?;
         Some(quantile(&sorted(values.iter().copied()), 0.5))
     }
 
-    /// All numbers, in the order of workload, peer, figure.
+    /// All values, sorted by workload, peer and figure.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &str, Figure, &[f64])> {
         self.values.iter().map(|((workload, peer, figure), values)| {
             (workload.as_str(), peer.as_str(), *figure, values.as_slice())
@@ -98,7 +98,7 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// Of a sorted list that is not empty; the median of an even number is the mean of the middle two.
+/// The quantile of a sorted list that is not empty. Values between two elements are interpolated.
 fn quantile(sorted: &[f64], at: f64) -> f64 {
     let position = (sorted.len() - 1) as f64 * at;
     let (below, above) = (position.floor() as usize, position.ceil() as usize);

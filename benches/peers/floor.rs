@@ -1,6 +1,6 @@
-//! The least that a proxy in user space can do: a blocking thread for each connection that reads
-//! from the exporter into one buffer and writes it through rustls. No HTTP is looked at, nothing
-//! ends at a deadline, and the exporter's framing goes to the scraper as it is.
+//! The minimum for a proxy in user space: a blocking thread for each connection that reads from the
+//! exporter into one buffer and writes the bytes through rustls. It parses no HTTP, has no
+//! deadline, and sends the exporter's framing to the scraper unchanged.
 
 use std::{
     io::{self, Read, Write},
@@ -14,11 +14,12 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::{Result, credentials::Credentials};
 
-/// Bytes of one read. Larger ones fall out of the L2 cache between the read and the encryption.
+/// Size of one read in bytes. Larger buffers leave the L2 cache between the read and the
+/// encryption.
 const READ: usize = 64 * 1024;
 
-/// Serves until the process is killed, with the credentials and the two addresses (`floor.listen`
-/// and `floor.exporter`) in this folder.
+/// Serves until the process is killed. `folder` contains the credentials and the two addresses, in
+/// `floor.listen` and `floor.exporter`.
 pub(crate) fn serve(folder: &Path) -> Result<()> {
     let address = |file: &str| -> Result<SocketAddr> {
         Ok(std::fs::read_to_string(folder.join(file))?.parse()?)
@@ -53,7 +54,7 @@ fn relay_scrapes(
         }
         let mut upstream = TcpStream::connect(exporter)?;
         upstream.write_all(&request)?;
-        // The exporter ends the connection behind its answer once it sees our end.
+        // The exporter closes the connection after its answer when it sees our FIN.
         upstream.shutdown(Shutdown::Write)?;
         loop {
             let count = upstream.read(&mut buffer)?;

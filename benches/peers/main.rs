@@ -1,21 +1,21 @@
-//! The same scrapes through scrapegate and through what an operator could put in its place.
+//! The same scrapes through scrapegate and through the programs that could replace it.
 //!
-//! Starts nginx, haproxy, caddy, exporter_exporter, scrapegate and a floor program on this
-//! machine, all with the same certificates, mutual TLS 1.3 and AES-128-GCM, in front of one
-//! synthetic exporter, and sends each the same scrapes in turn, round after round. Prints a table,
-//! holds scrapegate's figures against the bars it has set itself, and writes everything as JSON.
+//! Starts nginx, haproxy, caddy, exporter_exporter, scrapegate and a floor program on this machine,
+//! all with the same certificates, mutual TLS 1.3 and AES-128-GCM, in front of one synthetic
+//! exporter. Sends each of them the same scrapes in turn, round after round. Prints tables,
+//! compares scrapegate's figures with its targets, and writes everything as JSON.
 //!
-//! `cargo bench --bench peers`; `-- --help` for the rest. Installs nothing: a peer that is not
-//! there is left out and named.
+//! Run `cargo bench --bench peers`; `-- --help` lists the options. The bench installs nothing. It
+//! names the peers that are missing and omits them.
 //!
 //! # What it does not show
 //!
-//! Exporter, proxy and scraper share one machine's cores and its loopback device: there is no
-//! network card, no loss and no distance. Times and throughput move with whatever else the machine
-//! does; processor time hardly does, and only ratios within one run are worth comparing.
+//! Exporter, proxy and scraper share the cores of one machine and its loopback device: there is no
+//! network card, no loss and no distance. Times and throughput vary with other work on the machine.
+//! CPU time hardly varies, and only ratios within one run are comparable.
 
-#![expect(clippy::print_stdout, reason = "a report for people")]
-#![expect(clippy::print_stderr, reason = "what it is doing, and which peers are missing")]
+#![expect(clippy::print_stdout, reason = "the report of this program")]
+#![expect(clippy::print_stderr, reason = "progress and missing peers")]
 
 mod bars;
 mod credentials;
@@ -38,10 +38,10 @@ use self::{credentials::Credentials, exporter::Exporter, peer::Peer};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// Compares scrapegate with its peers, side by side on this machine.
+/// Compares scrapegate with other proxies on this machine
 #[derive(Debug, Parser)]
 struct Args {
-    /// How often each scrape is sent through each peer; figures are medians over the rounds
+    /// Number of rounds; figures are medians over the rounds
     #[arg(long, default_value_t = 5, value_name = "N")]
     rounds: usize,
     /// Only these peers
@@ -50,19 +50,19 @@ struct Args {
     /// Only these workloads; `memory` and `start` count as such
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     workloads: Vec<String>,
-    /// A further build of scrapegate, to compare two; may be repeated
+    /// Another build of scrapegate to compare with; may be repeated
     #[arg(long, value_name = "NAME=PATH")]
     also: Vec<String>,
-    /// Where the figures go as JSON
+    /// Write the figures as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fails when a bar is missed
+    /// Fail if a target is missed
     #[arg(long)]
     strict: bool,
-    /// Given by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Serves as the floor program, for the bench's own use
+    /// Run as the floor program; used by the bench itself
     #[arg(long, hide = true, value_name = "FOLDER")]
     serve_floor: Option<PathBuf>,
 }
@@ -100,7 +100,7 @@ fn main() -> Result<()> {
     }
     let missed = verdicts.iter().filter(|verdict| !verdict.met()).count();
     if args.strict && missed > 0 {
-        return Err(format!("{missed} bars missed").into());
+        return Err(format!("{missed} targets missed").into());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Peaks of memory, and the time to start: each with processes of its own.
+//! Peak memory and start time. Each is measured with fresh processes.
 
 use std::{thread, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{
 /// Scrapers that stop reading.
 const SLOW_READERS: usize = 256;
 
-/// Long enough for every buffer between exporter and scraper to fill.
+/// Long enough to fill every buffer between exporter and scraper.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How often each is started.
+/// Number of starts of each peer.
 const STARTS: usize = 9;
 
-/// Names of the rows.
+/// The names of the rows.
 pub(crate) const IDLE: &str = "memory-idle";
 pub(crate) const LARGE: &str = "memory-100m";
 pub(crate) const STALLED: &str = "memory-stalled";
@@ -29,7 +29,7 @@ pub(crate) const START: &str = "start";
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Peak memory: after the start, after a scrape of 100 MiB, and with many slow readers.
+/// Measures peak memory: after the start, after a scrape of 100 MiB, and with many slow readers.
 pub(crate) fn measure(
     peers: &[Peer],
     exporter: &Exporter,
@@ -65,7 +65,7 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// From the start of the program to its first accepted connection.
+/// Measures the time from the start of the program to its first accepted connection.
 pub(crate) fn time_starts(
     peers: &[Peer],
     exporter: &Exporter,

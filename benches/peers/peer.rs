@@ -1,4 +1,4 @@
-//! The proxies that are compared, each set up as well as its manual knows.
+//! The compared proxies, each configured as well as its manual allows.
 
 use std::{
     env,
@@ -17,7 +17,7 @@ use crate::{
     workload::{SOURCES, Source, Unit, Workload, source},
 };
 
-/// Which program a peer is.
+/// The program of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Scrapegate { binary: PathBuf },
@@ -33,23 +33,23 @@ pub(crate) enum Kind {
 pub(crate) struct Peer {
     name: String,
     pub(crate) kind: Kind,
-    /// What it says of itself.
+    /// The version that the program reports.
     pub(crate) version: String,
 }
 
-/// A peer that runs.
+/// A running peer.
 pub(crate) struct Running {
     pub(crate) processes: Processes,
     pub(crate) address: SocketAddr,
 }
 
 impl Peer {
-    /// All that this machine has; says which are missing, and the Debian package of each.
+    /// All peers that this machine has. Names the missing ones and their Debian packages.
     pub(crate) fn all(also: &[String]) -> Result<Vec<Self>> {
         let ours = PathBuf::from(env!("CARGO_BIN_EXE_scrapegate"));
         let mut wanted = vec![("scrapegate".to_owned(), Kind::Scrapegate { binary: ours })];
         for build in also {
-            let (name, path) = build.split_once('=').ok_or("--also wants NAME=PATH")?;
+            let (name, path) = build.split_once('=').ok_or("--also requires NAME=PATH")?;
             wanted.push((name.to_owned(), Kind::Scrapegate { binary: path.into() }));
         }
         wanted.extend([
@@ -65,7 +65,7 @@ impl Peer {
             match kind.version() {
                 Some(version) => found.push(Self { name, kind, version }),
                 None => eprintln!(
-                    "MISSING: {name} is left out of the comparison; it is in Debian's {}",
+                    "MISSING: {name} is not compared; install the Debian package {}",
                     kind.debian_package()
                 ),
             }
@@ -77,7 +77,7 @@ impl Peer {
         &self.name
     }
 
-    /// The path at which it serves a source.
+    /// The path at which the peer serves a source.
     pub(crate) fn path(&self, source: &Source) -> String {
         match self.kind {
             Kind::Scrapegate { .. } => format!("/prometheus?exporter={}", source.name),
@@ -88,8 +88,8 @@ impl Peer {
         }
     }
 
-    /// Whether it can do this at all, and shows something by it: how nginx connects upstream says
-    /// nothing about large bodies.
+    /// Whether the peer supports the workload, and whether the result is meaningful. For example,
+    /// how nginx connects to the exporter does not matter for large bodies.
     pub(crate) fn takes_part_in(&self, workload: &Workload) -> bool {
         match self.kind {
             Kind::Floor => !source(workload.source).https,
@@ -102,12 +102,12 @@ impl Peer {
         }
     }
 
-    /// Whether it is scrapegate, whose failures are failures of the bench.
+    /// Whether the peer is scrapegate. Its errors are errors of the bench.
     pub(crate) fn is_ours(&self) -> bool {
         matches!(self.kind, Kind::Scrapegate { .. })
     }
 
-    /// Starts it in front of the exporter.
+    /// Starts the peer in front of the exporter.
     pub(crate) fn start(&self, exporter: &Exporter, credentials: &Credentials) -> Result<Running> {
         let address = free_address()?;
         let folder = credentials.folder().join(&self.name);
@@ -166,7 +166,7 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Where a peer is to listen, what it stands in front of, and where its files are.
+/// The listening address of a peer, its exporter, and the folders of its files.
 struct Site<'a> {
     address: SocketAddr,
     exporter: &'a Exporter,
@@ -208,7 +208,7 @@ impl Site<'_> {
         self.write("exporters.ini", &exporters)?;
         let mut command = Command::new(binary);
         command.arg("--config").arg(config).arg("--listen").arg(self.address.to_string());
-        // The peers write no log of their requests either.
+        // The other peers write no access log either.
         command.env("SCRAPEGATE_LOG", "error");
         Ok(command)
     }
@@ -358,7 +358,7 @@ impl Site<'_> {
     }
 }
 
-/// Debian keeps daemons where a user's `PATH` does not look.
+/// Debian installs daemons in a folder that is not in a user's `PATH`.
 fn system_program(name: &str) -> PathBuf {
     let daemon = Path::new("/usr/sbin").join(name);
     if daemon.exists() { daemon } else { name.into() }

@@ -1,4 +1,4 @@
-//! A proxy's processes: started, measured, ended.
+//! The processes of a proxy: start, measurements, end.
 
 use std::{
     fs::{self, File},
@@ -18,11 +18,11 @@ use nix::{
 
 use crate::Result;
 
-/// All processes of one proxy: a process group. Dropping it kills them.
+/// All processes of one proxy, which form a process group. Dropping this kills them.
 pub(crate) struct Processes {
     leader: Child,
     group: Pid,
-    /// From the start to the first connection that was accepted.
+    /// Time from the start to the first accepted connection.
     pub(crate) started_in: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Processes {
         Ok(processes)
     }
 
-    /// Processor time that they have used, user and system, ended threads included.
+    /// CPU time of all processes, user and system, including ended threads.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         let mut sum = Duration::ZERO;
         for pid in self.pids()? {
@@ -60,8 +60,8 @@ impl Processes {
         Ok(sum)
     }
 
-    /// The sum of their peaks of resident memory, in bytes. Pages that they share are counted for
-    /// each.
+    /// Sum of the peak resident memory of all processes, in bytes. Shared pages are counted once
+    /// for each process.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
         let mut sum = 0;
         for pid in self.pids()? {
@@ -82,11 +82,12 @@ impl Processes {
             else {
                 continue;
             };
-            // A process that has ended meanwhile is none of ours: ours live as long as this.
+            // A process that has ended meanwhile does not belong to this group, whose processes
+            // live longer.
             let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
                 continue;
             };
-            // `pid (name) state ppid pgrp …`; the name may hold anything.
+            // The format is `pid (name) state ppid pgrp …`. The name may contain any characters.
             let after_name = stat.rsplit(')').next().unwrap_or_default();
             let group = after_name.split_whitespace().nth(2).and_then(|group| group.parse().ok());
             if group == Some(self.group.as_raw()) {
@@ -99,7 +100,7 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        // Fails when they have ended by themselves.
+        // Fails if the processes have already ended.
         let _ = killpg(self.group, Signal::SIGKILL);
         let _ = self.leader.wait();
     }

@@ -44,7 +44,7 @@ pub(crate) fn tables(peers: &[Peer], figures: &Figures) -> String {
     text
 }
 
-/// What of the machine moves the ratios.
+/// The properties of the machine that change the ratios.
 fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpu_info = read("/proc/cpuinfo");
@@ -96,13 +96,13 @@ fn one_table(
     format!("\n| {title} | {header} |\n|---|{}\n{lines}", "---|".repeat(peers.len()))
 }
 
-/// Three significant digits.
+/// Formats with three significant digits.
 fn significant(value: f64) -> String {
     let digits = 2 - value.abs().max(0.01).log10().floor() as i32;
     format!("{value:.*}", usize::try_from(digits).unwrap_or(0))
 }
 
-/// The bars, met and missed.
+/// The table of bars, met and missed.
 pub(crate) fn verdicts(verdicts: &[Verdict]) -> String {
     let mut text = String::from("\n| bar | against | at most | is | |\n|---|---|---|---|---|\n");
     for verdict in verdicts {
@@ -119,7 +119,7 @@ pub(crate) fn verdicts(verdicts: &[Verdict]) -> String {
     text
 }
 
-/// Every number of every round, and the verdicts.
+/// All values of every round, and the verdicts, as JSON.
 pub(crate) fn json(peers: &[Peer], figures: &Figures, verdicts: &[Verdict]) -> String {
     let versions: serde_json::Map<String, serde_json::Value> =
         peers.iter().map(|peer| (peer.name().to_owned(), peer.version.clone().into())).collect();

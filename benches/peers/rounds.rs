@@ -1,4 +1,4 @@
-//! The same scrapes through each peer in turn.
+//! Runs the same scrapes through each peer in turn.
 
 use std::{net::SocketAddr, sync::Arc, thread, time::Instant};
 
@@ -14,11 +14,12 @@ use crate::{
     workload::{WORKLOADS, Workload, source},
 };
 
-/// The name under which scrapes of the exporter itself are listed, in plain HTTP.
+/// The column for direct scrapes of the exporter, in plain HTTP.
 pub(crate) const DIRECT: &str = "direct";
 
-/// Runs all wanted workloads: round by round, and in each round peer after peer, so that what the
-/// machine does beside hits all alike. The first round warms up and is thrown away.
+/// Runs all selected workloads: round by round, and in each round one peer after another, so that
+/// other work on the machine affects all peers alike. The first round is a warm-up and is not
+/// counted.
 pub(crate) fn run(
     peers: &[Peer],
     exporter: &Exporter,
@@ -36,7 +37,7 @@ pub(crate) fn run(
         eprintln!("{}: {} rounds", workload.title, rounds);
         let mut failed = Vec::new();
         for round in 0..=rounds {
-            // Each round begins with another peer.
+            // Each round begins with a different peer.
             let first = round % running.len().max(1);
             for (peer, running) in running[first..].iter().chain(&running[..first]) {
                 if !peer.takes_part_in(workload) || failed.contains(&peer.name()) {
@@ -51,7 +52,10 @@ pub(crate) fn run(
                         return Err(format!("{}: {}: {error}", peer.name(), workload.name).into());
                     }
                     Err(error) => {
-                        eprintln!("FAILED: {} is left out of this: {error}", peer.name());
+                        eprintln!(
+                            "FAILED: {} is not compared in this workload: {error}",
+                            peer.name()
+                        );
                         failed.push(peer.name());
                     }
                 }
@@ -83,7 +87,7 @@ fn through(
 fn directly(exporter: &Exporter, workload: &Workload) -> Result<Round> {
     let source = source(workload.source);
     let begun = Instant::now();
-    // In plain HTTP also where the proxies find https.
+    // Plain HTTP, even if the proxies connect with https.
     let scrapes = scrape_all(exporter.http, None, &format!("/{}", source.name), workload)?;
     Ok(Round { cpu: std::time::Duration::ZERO, wall: begun.elapsed(), scrapes })
 }

@@ -1,4 +1,4 @@
-//! A blocking scraper that reads whole answers, checks their length, and keeps the time.
+//! A blocking scraper that reads complete responses, checks their length, and measures the time.
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -11,17 +11,17 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName}
 
 use crate::Result;
 
-/// Bytes of one read from the socket and of one read from TLS.
+/// Size of a read from the socket and of a read from TLS, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// How one scrape went.
+/// The result of one scrape.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scraped {
     /// From the request to the first byte of the body.
     pub(crate) first_byte: Duration,
     /// From the request to the last byte.
     pub(crate) total: Duration,
-    /// Bytes of the body without its framing.
+    /// Length of the body in bytes, without framing.
     pub(crate) bytes: u64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Scraper {
 trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
-/// rustls asks its stream for 4 KiB at a time; this one has more ready.
+/// rustls reads at most 4 KiB at a time. This wrapper reads more from the socket.
 struct Buffered(BufReader<TcpStream>);
 
 impl Read for Buffered {
@@ -54,7 +54,7 @@ impl Write for Buffered {
 }
 
 impl Scraper {
-    /// Connects and, with a configuration, shakes hands.
+    /// Connects and, with a TLS configuration, completes the handshake.
     pub(crate) fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Self> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
@@ -74,10 +74,11 @@ impl Scraper {
         Ok(Self { stream, buffer: vec![0; BUFFER] })
     }
 
-    /// Asks for `path` and reads the answer to its end.
+    /// Requests `path` and reads the complete response.
     ///
     /// # Errors
-    /// Also when the answer is no 200, or ends early.
+    ///
+    /// Fails if the status is not 200, or if the response ends early.
     pub(crate) fn scrape(&mut self, path: &str) -> Result<Scraped> {
         let begun = Instant::now();
         let mut answer = self.ask(path)?;
@@ -89,9 +90,10 @@ impl Scraper {
         Ok(Scraped { first_byte, total: begun.elapsed(), bytes: answer.bytes })
     }
 
-    /// Asks for `path`, reads the first bytes of the body, and no more.
+    /// Requests `path` and reads only up to the first bytes of the body.
     pub(crate) fn ask(&mut self, path: &str) -> Result<Answer> {
-        // Without the last one Go's client asks for gzip itself, and takes it off.
+        // Without `Accept-Encoding`, Go's client requests gzip itself and decompresses the
+        // response.
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\
              Accept-Encoding: gzip\r\n\r\n"
@@ -122,7 +124,7 @@ impl Scraper {
     }
 }
 
-/// Counts a body's bytes and finds its end.
+/// Counts the bytes of a body and finds its end.
 pub(crate) struct Answer {
     framing: Framing,
     bytes: u64,
@@ -132,9 +134,9 @@ enum Framing {
     Length {
         left: u64,
     },
-    /// Hexadecimal digits of a size so far.
+    /// The chunk size so far.
     ChunkSize(u64),
-    /// Bytes of the chunk and its CR LF that are to come, and whether it is the last.
+    /// The missing bytes of the chunk including its CR LF, and whether it is the last chunk.
     Chunk {
         left: u64,
         last: bool,
@@ -162,7 +164,7 @@ impl Answer {
     fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
         while let [first, rest @ ..] = bytes {
             match &mut self.framing {
-                Framing::Done => return Err("bytes behind the answer".into()),
+                Framing::Done => return Err("bytes after the response".into()),
                 Framing::Length { left } => {
                     self.bytes += bytes.len() as u64;
                     *left =

@@ -1,4 +1,4 @@
-//! What is scraped, and how.
+//! The workloads: what is scraped, and how.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ pub(crate) enum Framing {
     Length,
 }
 
-/// How the exporter hands its bytes to its socket.
+/// How the exporter writes its bytes to the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
     /// One call for each chunk, as Go's net/http does.
     ByChunk,
-    /// This many bytes a call: an exporter that is always ahead of the proxy.
+    /// This number of bytes with each call: an exporter that is always ahead of the proxy.
     Bytes(usize),
-    /// One call for each chunk, and a pause after it.
+    /// One call for each chunk, followed by a pause.
     Trickle(Duration),
 }
 
-/// One kind of body that the exporter has.
+/// A kind of body that the exporter serves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source {
-    /// The exporter's path without its slash, and its name to the proxies.
+    /// The exporter's path without its slash, and the exporter's name in the proxies.
     pub(crate) name: &'static str,
-    /// Bytes of the body, without framing.
+    /// Length of the body in bytes, without framing.
     pub(crate) length: u64,
     pub(crate) framing: Framing,
     pub(crate) writes: Writes,
-    /// With `Content-Encoding: gzip` and bytes that look like it.
+    /// With `Content-Encoding: gzip` and bytes that cannot be compressed.
     pub(crate) gzip: bool,
     /// Served over TLS.
     pub(crate) https: bool,
@@ -72,33 +72,34 @@ pub(crate) const SOURCES: &[Source] = &[
     Source { name: "stalled-200m", length: 200 * MIB, ..BASE },
 ];
 
-/// The source of this name.
+/// The source with this name.
 ///
 /// # Panics
-/// There is none.
+///
+/// If no source has this name.
 pub(crate) fn source(name: &str) -> &'static Source {
     SOURCES.iter().find(|source| source.name == name).expect("workloads name sources that exist")
 }
 
-/// Which column of the table matters for a workload.
+/// Which figure matters for a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Processor time for each byte.
+    /// CPU time per byte.
     PerGigabyte,
-    /// Processor time for each scrape.
+    /// CPU time per scrape.
     PerRequest,
 }
 
-/// One row of the table.
+/// One row of the tables.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) source: &'static str,
     pub(crate) connections: usize,
-    /// Scrapes in one round, all connections together.
+    /// Number of scrapes in one round, over all connections.
     pub(crate) scrapes: usize,
-    /// A new connection with a full handshake for each scrape.
+    /// Whether each scrape uses a new connection with a full handshake.
     pub(crate) reconnect: bool,
     pub(crate) unit: Unit,
 }

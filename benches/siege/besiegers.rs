@@ -1,4 +1,4 @@
-//! Those who attack: each force on threads of its own, until the siege is over.
+//! The attackers. Each force runs on its own threads until the siege is over.
 
 use std::{
     io::{self, Write},
@@ -24,13 +24,13 @@ use crate::{
 };
 
 const STALLED_HANDSHAKES: usize = 2000;
-/// As long as the proxy gives to a handshake.
+/// The proxy's `handshake-timeout`.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Each with 250 connections: half of what one address may have.
+/// Each address has 250 connections, half of the limit for one address.
 const STALLED_SOURCES: usize = 8;
 
 const BAD_HANDSHAKES: f64 = 300.0;
-/// For each of three kinds.
+/// For each of three kinds of bad handshakes.
 const BAD_THREADS: usize = 2;
 
 const SLOW_READERS: usize = 500;
@@ -41,21 +41,21 @@ const SLOW_BYTES: usize = 4096;
 const SLOW_LIFE: Duration = Duration::from_secs(4);
 
 const SLOWLORISES: usize = 200;
-/// In which a head has to be complete, and the beat that notices that it was too late.
+/// The `header-timeout` of the proxy, and up to two rounds until the thread notices the end.
 const SLOWLORIS_LIFE: Duration = Duration::from_secs(7);
 
 const RELOAD: Duration = Duration::from_secs(1);
 
-/// What came of a force by now.
+/// What a force has done so far.
 #[derive(Debug)]
 pub(crate) struct Force {
     pub(crate) name: &'static str,
-    /// What it is to do in a second, once the first of it is due.
+    /// Planned actions per second, from `first` on.
     pub(crate) rate: f64,
     pub(crate) first: Duration,
-    /// How often it did it.
+    /// Number of actions so far.
     pub(crate) done: AtomicUsize,
-    /// For those who ask: answers that they take for whole, and that are not.
+    /// Only for forces that scrape: incomplete answers that looked complete.
     pub(crate) deceived: Option<AtomicUsize>,
 }
 
@@ -64,7 +64,8 @@ impl Force {
         Self { name, rate, first: Duration::ZERO, done: AtomicUsize::new(0), deceived: None }
     }
 
-    /// So many at a time, each of which the proxy ends after `life`, and that are renewed then.
+    /// `count` connections at a time. The proxy ends each after `life`, and each is then opened
+    /// again.
     fn renewed(name: &'static str, count: usize, life: Duration) -> Self {
         Self { first: life, ..Self::new(name, count as f64 / life.as_secs_f64()) }
     }
@@ -74,17 +75,17 @@ impl Force {
     }
 }
 
-/// Something that one after the other is kept up by a thread.
+/// A number of connections that one thread keeps open.
 struct Keeping<'a> {
     siege: &'a Span,
     force: &'a Force,
     count: usize,
-    /// In which each is visited once.
+    /// The time in which each of them is visited once.
     round: Duration,
 }
 
 impl Keeping<'_> {
-    /// Makes `count` of them, and makes those anew, which is what counts, that fail to hold out.
+    /// Opens `count` of them, and opens those again for which `hold` fails. Each reopening counts.
     fn keep<T>(
         &self,
         make: impl Fn(usize) -> io::Result<T>,
@@ -95,7 +96,7 @@ impl Keeping<'_> {
         for (number, _) in self.siege.beat(each).enumerate() {
             let place = &mut all[number % self.count];
             if place.as_mut().is_none_or(|it| hold(it).is_err()) {
-                // What the proxy refuses, or has no room for, is tried again in the next round.
+                // If the proxy refuses it or has no room, the next round tries again.
                 let ended = std::mem::replace(place, make(number).ok());
                 if ended.is_some() && place.is_some() {
                     self.force.count();
@@ -105,12 +106,12 @@ impl Keeping<'_> {
     }
 }
 
-/// For those that are renewed each time.
+/// For connections that are opened again in every round.
 fn give_up<T>(_: &mut T) -> io::Result<()> {
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// Sends them all.
+/// Starts all forces.
 pub(crate) fn send<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,
@@ -165,7 +166,8 @@ fn bad_handshakes<'scope, 'env>(
                 let make = |_| {
                     let mut stream = connect_from(source(2, thread), fortress.address())?;
                     match &config {
-                        // In TLS 1.3 the verdict comes with the first read, in 1.2 before.
+                        // In TLS 1.3 the proxy's verdict arrives with the first read, in TLS 1.2
+                        // before.
                         Some(config) => {
                             if let Ok(mut client) = Client::over(stream, Arc::clone(config)) {
                                 client.read_to_end();
@@ -199,7 +201,7 @@ fn slow_readers<'scope, 'env>(
                 Ok(client)
             };
             let hold = |client: &mut Client| {
-                // What came before a reset could be read for long.
+                // The bytes that arrived before a reset could still be read for a long time.
                 client.socket().take_error()?.map_or(Ok(()), Err)?;
                 client.read_some(SLOW_BYTES).map(drop)
             };
@@ -245,7 +247,7 @@ fn broken_exporters<'scope, 'env>(
                     client.send_get(&target(exporter))?;
                     client.read_response()
                 });
-                // Without an answer nobody can be deceived.
+                // Without an answer, no scraper can be deceived.
                 let Ok(response) = response else { continue };
                 force.count();
                 let is_whole = response.head.status == 200 && response.body.is_complete();
@@ -274,19 +276,19 @@ fn reloads<'scope, 'env>(
     force
 }
 
-/// A client with the right certificate.
+/// A client with a valid certificate.
 fn authenticated(fortress: &Fortress, source: Ipv4Addr) -> io::Result<Client> {
     let stream = connect_from(source, fortress.address())?;
     Client::over(stream, fortress.pki.client(BOTH_VERSIONS))
 }
 
-/// An address of this host for one force. The scrapers have 127.0.0.1 for themselves.
+/// A loopback address for one force. 127.0.0.1 belongs to the regular scrapers.
 fn source(force: u8, number: usize) -> Ipv4Addr {
     let number = u8::try_from(number).expect("few addresses a force");
     Ipv4Addr::new(127, 0, force, number + 1)
 }
 
-/// The first flight of a handshake.
+/// The first flight of a TLS handshake.
 fn client_hello(config: Arc<ClientConfig>) -> Vec<u8> {
     let name = ServerName::try_from("localhost").expect("a name");
     let mut tls = ClientConnection::new(config, name).expect("a configuration that works");

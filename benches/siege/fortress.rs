@@ -1,4 +1,4 @@
-//! What is besieged: the proxy, its files, and the exporters behind it.
+//! The target of the siege: the proxy, its files, and its exporters.
 
 use std::{
     ffi::OsString,
@@ -19,25 +19,25 @@ use crate::{
     },
 };
 
-/// Length of the body that the scrapers ask for, in bytes.
+/// Length of the body of a regular scrape, in bytes.
 pub(crate) const CONTROL: u64 = 20_000;
 
-/// What the kernel holds of each endless body on the exporter's side, about, in bytes.
+/// Approximate size of the exporter's send buffer for each endless body, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Time in which everything has to be as before.
+/// The time within which everything must be as before.
 pub(crate) const REST: Duration = Duration::from_secs(5);
 
-/// How much more memory may be resident after the first wave than before, in KiB. The smallest pieces
-/// still keep pages that they share, and more of the program's own pages are in use: 2 to 3 MiB of
-/// 110. What 500 readers held would be 100 MiB.
+/// How much resident memory may grow during the first wave, in KiB. The smallest allocations still
+/// share pages with free ones, and more pages of the program itself are in use: 2 to 3 MiB of 110.
+/// A leak of 500 readers would be 100 MiB.
 const SPARE_KIB: u64 = 8 * 1024;
 
-/// How much more after the second wave than after the first, in KiB: 1 000 pages. Each piece of 160
-/// bytes and more that leaks is alone in its page, and a wave has 7 000 connections.
+/// How much resident memory may grow during the second wave, in KiB: 1 000 pages. Each leaked
+/// allocation of at least 160 bytes has its own page, and a wave has 7 000 connections.
 const LEAK_KIB: u64 = 4 * 1024;
 
-/// Deadline of the body that slow readers ask for, in seconds.
+/// Deadline for the body that slow readers request, in seconds.
 const SLOW_TIMEOUT: u64 = 3;
 
 /// The names of the exporters: one that works, and three that do not.
@@ -46,7 +46,7 @@ pub(crate) const ENDLESS: &str = "endless";
 pub(crate) const STALLED: &str = "stalled";
 pub(crate) const RESET: &str = "reset";
 
-/// What the proxy holds.
+/// The resources that the proxy uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holdings {
     pub(crate) descriptors: u64,
@@ -61,15 +61,15 @@ impl Holdings {
     }
 }
 
-/// What the proxy did in some time.
+/// What the proxy did in a period of time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
-    /// Reloads that were taken over, and those that were refused.
+    /// Reloads that were applied, and reloads that failed.
     pub(crate) reloaded: usize,
     pub(crate) refused: usize,
-    /// Processor time.
+    /// CPU time.
     pub(crate) cpu: Duration,
-    /// Lines of its log.
+    /// Number of log lines.
     pub(crate) lines: usize,
 }
 
@@ -84,7 +84,7 @@ impl Record {
     }
 }
 
-/// The proxy and all behind it.
+/// The proxy, its files and its exporters.
 pub(crate) struct Fortress {
     pub(crate) pki: Pki,
     pub(crate) proxy: Proxy,
@@ -93,18 +93,19 @@ pub(crate) struct Fortress {
     _exporters: [Exporter; 4],
 }
 
-/// How the allocator of the proxy goes about memory that is free.
+/// How the proxy's allocator treats free memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Allocator {
-    /// As it always does: glibc keeps what small pieces, that each thread holds back, lie behind.
+    /// The default. glibc keeps memory that is free but lies below small allocations, which each
+    /// thread caches.
     Usual,
-    /// It holds nothing back and has all but the smallest pieces from the system, so that what is
-    /// resident is what is in use.
+    /// Caches nothing, and requests all but the smallest allocations from the system. Resident
+    /// memory is then the memory in use.
     Exact,
 }
 
 impl Allocator {
-    /// A command that runs another as its child.
+    /// A command that runs another command as its child.
     fn wrapper(self) -> Vec<OsString> {
         const EXACT: &str = "export GLIBC_TUNABLES=\
             glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:\
@@ -161,7 +162,7 @@ impl Fortress {
         self.proxy.address()
     }
 
-    /// Changes the files, one time in three to what cannot be used, and says so to the proxy.
+    /// Changes the files and signals the proxy. Every third change is invalid.
     pub(crate) fn reload(&self, number: usize) {
         let change = match number % 3 {
             0 => "",
@@ -170,14 +171,14 @@ impl Fortress {
         };
         let folder = self.proxy.folder();
         let new = folder.join("new");
-        // Whole or not at all, as editors and configuration management do it.
+        // Replaces the file atomically, as editors and configuration management do.
         fs::write(&new, format!("{}{change}", self.sections))
             .and_then(|()| fs::rename(&new, folder.join("prometheus_exporters.ini")))
             .expect("the folder is ours");
         self.proxy.signal("HUP");
     }
 
-    /// What the proxy did by now.
+    /// What the proxy has done so far.
     pub(crate) fn record(&self) -> Record {
         let lines = self.proxy.log_lines();
         let count = |message: &str| lines.iter().filter(|line| line.contains(message)).count();
@@ -189,7 +190,7 @@ impl Fortress {
         }
     }
 
-    /// What the proxy holds once it has served and reloaded, and nobody is connected.
+    /// The resources of the proxy after it has served and reloaded, without any connection.
     pub(crate) fn settled(&self) -> Holdings {
         for _ in 0..100 {
             let mut client = Client::connect(self.address(), self.pki.client(BOTH_VERSIONS))
@@ -215,8 +216,8 @@ impl Fortress {
         }
     }
 
-    /// What the proxy may hold when a wave is over, at most, that held this before. Memory counts
-    /// where it tells what is in use.
+    /// Limit for the proxy's resources after a wave, given those before the wave. Memory only
+    /// counts if resident memory is the memory in use.
     pub(crate) fn most_at_rest(&self, order: Order, before: &Holdings) -> Holdings {
         let spare = match (self.allocator, order) {
             (Allocator::Usual, _) => u64::MAX,
@@ -226,7 +227,7 @@ impl Fortress {
         Holdings { rss_kib: before.rss_kib.saturating_add(spare), ..*before }
     }
 
-    /// What it holds as soon as that is within `most`, or [`REST`] after `ended`.
+    /// The resources of the proxy as soon as they are within `most`, or [`REST`] after `ended`.
     pub(crate) fn at_rest_again(&self, most: &Holdings, ended: Instant) -> Holdings {
         loop {
             let now = self.holdings();
@@ -238,7 +239,7 @@ impl Fortress {
     }
 }
 
-/// Where the proxy has an exporter.
+/// The target of a scrape of `exporter`.
 pub(crate) fn target(exporter: &str) -> String {
     format!("/prometheus?exporter={exporter}")
 }

@@ -1,46 +1,48 @@
-//! A siege: all that hostile peers do, at once, while two scrapers go on scraping.
+//! A siege: all attacks of hostile peers at once, while two scrapers continue to scrape.
 //!
 //! ```sh
-//! cargo bench --bench siege                     # a minute; exit code 1 when a bound is missed
-//! cargo bench --bench siege -- --seconds 40     # as CI does it
+//! cargo bench --bench siege                     # one minute; exit code 1 if a bound is missed
+//! cargo bench --bench siege -- --seconds 40     # as CI runs it
 //! ```
 //!
-//! The real binary runs as a child with the limits that it has by default. Against it stand, each
-//! from addresses of its own in 127.0.0.0/8:
+//! The real binary runs as a child with its default limits. It is attacked, by each force from its
+//! own addresses in 127.0.0.0/8, by:
 //!
-//! - 2 000 connections that say nothing, or half a ClientHello, renewed in time; the proxy keeps the
-//!   newest `max-handshakes` of them;
-//! - 300 bad handshakes a second: a foreign CA, no certificate, bytes that are no TLS;
-//! - 500 slow readers of a body without an end, begun again as its deadline ends them;
-//! - 200 authenticated connections that send one byte of a header a second, renewed likewise;
-//! - a `SIGHUP` a second, with files that change, one time in three for the worse;
-//! - an exporter that stalls and one that resets in mid-body, scraped all the time.
+//! - 2 000 connections that send nothing or half a ClientHello, and are opened again in time; the
+//!   proxy keeps the newest `max-handshakes` of them;
+//! - 300 bad handshakes a second: a foreign CA, no certificate, bytes that are not TLS;
+//! - 500 slow readers of an endless body, started again when the deadline ends them;
+//! - 200 authenticated connections that send one byte of a header each second, and are opened again
+//!   when they end;
+//! - one `SIGHUP` a second after a change of the files; every third change is invalid;
+//! - scrapes of an exporter that stalls and of one that resets within the body, all the time.
 //!
-//! A scrape each 100 ms over a new connection and one over a kept connection have to succeed each
-//! time and fast, memory has to stay bounded, and when all have left, everything has to be as before.
+//! Every 100 ms there is one scrape over a new connection and one over a kept connection. Each of
+//! them must succeed and be fast. Memory must stay bounded. When all attackers have left,
+//! everything must be as before.
 //!
-//! There are two sieges, each of half the time. The first is of the proxy as it is. glibc keeps the
-//! memory that it once needed, because each thread holds small freed pieces back and the large ones
-//! lie below them. So the second is of a proxy whose allocator is told to keep nothing
-//! (`GLIBC_TUNABLES`): what is resident there when all have left is what is in use, and the pages
-//! that it shares with what is free.
+//! There are two sieges, each of half the time. The first one attacks the proxy with its usual
+//! allocator. glibc then keeps memory that the proxy no longer needs, because each thread caches
+//! small freed allocations above the large ones. The second siege therefore attacks a proxy whose
+//! allocator keeps nothing (`GLIBC_TUNABLES`). Its resident memory after the attack is the memory
+//! in use, and the pages that it shares with free memory.
 //!
-//! Each siege comes in two waves. Memory that only lies about is used again by the second; memory
-//! that leaks in the first leaks in the second once more. So what is resident after the second wave
-//! may be no more than after the first, but for a few pages.
+//! Each siege has two waves. The second wave reuses memory that was only left over from the first
+//! wave, but it leaks again what the first wave leaked. Therefore resident memory after the second
+//! wave must not be higher than after the first, except for a few pages.
 //!
 //! # What it does not show
 //!
-//! Besiegers, exporters and proxy share one machine's cores: the times of the scrapes hold what the
-//! besiegers themselves cost, and on a busy machine what its other programs do. How late the
-//! machine wakes a thread that only sleeps is in the table too.
+//! Attackers, exporters and proxy share the cores of one machine. The times of the scrapes include
+//! the cost of the attackers and, on a busy machine, of other programs. The table also shows how
+//! late the machine wakes a thread that only sleeps.
 //!
-//! The kernel's memory is not counted. For a reader that is slow, an exporter's send buffer fills up
-//! too, and by itself grows to megabytes (`tcp_wmem`): 500 of them took a machine with 24 GiB to the
-//! end of its `tcp_mem`, where every connection suffers. A low `max-concurrent` is what bounds that;
-//! here the exporter has a small buffer, so that the siege is of the proxy.
+//! The kernel's memory is not counted. For a slow reader, the exporter's send buffer fills too, and
+//! grows to megabytes (`tcp_wmem`): 500 of them brought a machine with 24 GiB to the limit of its
+//! `tcp_mem`, where every connection suffers. Only a low `max-concurrent` limits this. Here the
+//! exporter has a small buffer, so that the siege only tests the proxy.
 
-#![expect(clippy::print_stdout, reason = "a report for people")]
+#![expect(clippy::print_stdout, reason = "the report of this program")]
 
 mod besiegers;
 #[path = "../../tests/tls/forge.rs"]
@@ -70,19 +72,19 @@ use self::{
     trial::{span::Span, tally::Tally},
 };
 
-/// Descriptors that this process and the proxy each need.
+/// File descriptors that this process and the proxy each need.
 const DESCRIPTORS: u64 = 8192;
 
-/// How often the proxy's memory is looked at.
+/// How often the memory of the proxy is sampled.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// Lays siege to scrapegate, and tells what it held.
+/// Attacks scrapegate with many hostile clients at once, and reports how it held up
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long, both sieges together
+    /// Duration of both sieges together, in seconds
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(40..))]
     seconds: u64,
-    /// Given by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -103,21 +105,21 @@ fn main() -> ExitCode {
     if table.is_kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Two waves, each of that length, against one proxy.
+/// Runs two waves of this length against one proxy.
 fn besiege(allocator: Allocator, length: Duration) -> [Wave; 2] {
     let fortress = Fortress::start(allocator);
     let first = Wave::strike(&fortress, Order::First, length);
     [first, Wave::strike(&fortress, Order::Second, length)]
 }
 
-/// Which wave of a siege.
+/// The wave of a siege.
 #[derive(Clone, Copy, Debug)]
 enum Order {
     First,
     Second,
 }
 
-/// One wave of a siege, and what it came to.
+/// One wave of a siege, and its results.
 struct Wave {
     allocator: Allocator,
     order: Order,
@@ -125,13 +127,13 @@ struct Wave {
     forces: Vec<Arc<Force>>,
     scrapers: [Arc<Tally>; 2],
     glances: Glances,
-    /// What the proxy did in this time.
+    /// What the proxy did during the wave.
     record: Record,
-    /// What it held before, at most may hold when all have left, and held then.
+    /// The resources of the proxy before the wave, the limit after it, and the resources after it.
     before: Holdings,
     most: Holdings,
     after: Holdings,
-    /// How long it took to come to rest.
+    /// The time until the resources were within the limit.
     rested: Duration,
 }
 
@@ -164,12 +166,12 @@ impl Wave {
     }
 }
 
-/// What was seen now and then.
+/// Samples taken at regular intervals.
 #[derive(Default)]
 struct Glances {
     /// The largest resident memory of the proxy, in KiB.
     rss_kib: u64,
-    /// How late each glance was, shortest first.
+    /// How late each sample was taken, sorted.
     lateness: Vec<Duration>,
 }
 
@@ -187,7 +189,7 @@ impl Glances {
     }
 }
 
-/// Lifts the soft limit on open descriptors to the hard one, for the proxy too, which inherits it.
+/// Raises the soft limit on open files to the hard limit. The proxy inherits the limit.
 fn raise_limit() -> Result<(), String> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| error.to_string())?;
     if hard < DESCRIPTORS {

@@ -1,4 +1,4 @@
-//! The figures of both sieges, and the bounds that they have to keep.
+//! The figures of both sieges, and their bounds.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -9,28 +9,28 @@ use crate::{
     trial::table::{Line, Table, mebibytes, milliseconds, quantile},
 };
 
-/// The 99th percentile of a scrape's time.
+/// Bound for the 99th percentile of a scrape's duration.
 const P99: Duration = Duration::from_millis(250);
 
-/// Resident memory, in KiB.
+/// Bound for resident memory, in KiB.
 const MOST_KIB: u64 = 256 * 1024;
 
-/// Share of its rate below which a force was too slow for the siege to say anything.
+/// The share of its planned rate that a force must reach. Below it, the siege proves nothing.
 const SHARE: f64 = 0.75;
 
 /// All waves side by side.
 pub(crate) fn table(waves: &[Wave]) -> Table {
     let name = |wave: &Wave| match (wave.allocator, wave.order) {
-        (Allocator::Usual, Order::First) => "as it is",
+        (Allocator::Usual, Order::First) => "usual allocator",
         (Allocator::Exact, Order::First) => "exact allocator",
         (_, Order::Second) => "second wave",
     };
     Table::new(waves.iter().map(|wave| (name(wave), lines(wave))))
 }
 
-/// The same lines for each wave.
+/// The lines of one wave. All waves have the same lines.
 fn lines(siege: &Wave) -> Vec<Line> {
-    // Only the proxy as it is has to be fast.
+    // Only the proxy with the usual allocator has to be fast.
     let timed = |line: Line| match siege.allocator {
         Allocator::Usual => line,
         Allocator::Exact => Line::tell(line.what, line.figure),
@@ -59,7 +59,7 @@ fn lines(siege: &Wave) -> Vec<Line> {
     let Record { reloaded, refused, cpu, lines: logged } = siege.record;
     let figure = format!("{reloaded}, {refused}");
     let is_right = reloaded > 0 && refused > 0;
-    lines.push(Line::bound("reloads taken over, and refused", figure, "some of each", is_right));
+    lines.push(Line::bound("reloads applied, and failed", figure, "some of each", is_right));
     let cores = cpu.as_secs_f64() / siege.length.as_secs_f64();
     lines.push(Line::tell(
         "processor time of the proxy",
@@ -71,7 +71,7 @@ fn lines(siege: &Wave) -> Vec<Line> {
     lines
 }
 
-/// What the besiegers did: too little says nothing about the proxy.
+/// The rate of the attackers. If they were too slow, the siege proves nothing about the proxy.
 fn rate(force: &Force, length: Duration) -> Line {
     let time = length.saturating_sub(force.first);
     let per_second = force.done.load(Ordering::Relaxed) as f64 / time.as_secs_f64();
@@ -86,10 +86,10 @@ fn rate(force: &Force, length: Duration) -> Line {
 
 fn deceived(force: &Force) -> Option<Line> {
     let deceived = force.deceived.as_ref()?.load(Ordering::Relaxed);
-    Some(Line::bound("of them whole", deceived.to_string(), "none", deceived == 0))
+    Some(Line::bound("deceptively complete answers", deceived.to_string(), "none", deceived == 0))
 }
 
-/// What the proxy held, and holds when all have left.
+/// The resources of the proxy during and after the wave.
 fn of_holdings(wave: &Wave) -> Vec<Line> {
     let Wave { before, glances, most, after, rested, .. } = wave;
     let peak = glances.rss_kib;

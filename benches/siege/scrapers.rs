@@ -1,4 +1,5 @@
-//! Those for whom the proxy is there: one scrape each 100 ms, over a new and over a kept connection.
+//! The regular scrapers: one scrape every 100 ms over a new connection, and one over a kept
+//! connection.
 
 use std::{io, sync::Arc, thread::Scope, time::Duration};
 
@@ -14,7 +15,7 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Sends both.
+/// Starts both scrapers.
 pub(crate) fn send<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     fortress: &'env Fortress,

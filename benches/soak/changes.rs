@@ -1,4 +1,4 @@
-//! What changes in the files, and whether that shows.
+//! The changes of the files, and whether each change takes effect.
 
 use std::{
     fmt, io,
@@ -14,10 +14,10 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Time in which a change has to show.
+/// The time within which a change must take effect.
 const SHOWS: Duration = Duration::from_secs(5);
 
-/// Makes one change after the other. A time that is counted ends when the change shows.
+/// Makes one change after another. The counted time ends when the change has taken effect.
 pub(crate) fn make<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     site: &'env Site,
@@ -45,7 +45,7 @@ fn by_signal(site: &Site, number: usize) -> io::Result<()> {
     until("the new exporter", || is_listed(site, number))
 }
 
-/// Only then does the proxy look by itself: at other times that would hide a signal that is lost.
+/// Reading the files without a request is only enabled here. Otherwise it would hide a lost signal.
 fn by_contents(site: &Site, number: usize) -> io::Result<()> {
     site.have_it_look(Looks::Often)?;
     expect(&post(site)?, &200)?;
@@ -62,7 +62,8 @@ fn by_request(site: &Site, number: usize) -> io::Result<()> {
     expect(&is_listed(site, number)?, &true)
 }
 
-/// They may cost nothing, and are mended in the next step.
+/// The files have a mistake. The current configuration must stay in use. The next change repairs
+/// the file.
 fn with_mistakes(site: &Site, number: usize) -> io::Result<()> {
     site.list_exporters("\n[broken]\nenabled = True\nprot = 1\n")?;
     expect(&post(site)?, &500)?;
@@ -82,12 +83,13 @@ fn another_certificate(site: &Site, number: usize) -> io::Result<()> {
     until("the new certificate", || Ok(shown(site)? != before))
 }
 
-/// Revokes a certificate, and takes that back.
+/// Revokes a certificate, then removes the revocation.
 fn another_list(site: &Site, _: usize) -> io::Result<()> {
     for (is_revoked, expected) in [(true, None), (false, Some(200))] {
         site.revoke(is_revoked)?;
         site.proxy.signal("HUP");
-        // A connection that the list finds open ends without an answer: the next one tells.
+        // A connection that is open when the list is loaded ends without an answer. The next one
+        // shows the result.
         until("the new revocation list", || {
             Ok(site.status_for_revocable().is_ok_and(|status| status == expected))
         })?;
@@ -95,7 +97,7 @@ fn another_list(site: &Site, _: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The one with this number in place of the one before.
+/// Replaces the previous additional exporter by the one with this number.
 fn add_exporter(site: &Site, number: usize) -> io::Result<()> {
     site.list_exporters(&format!(
         "\n[{}]\nenabled = True\nport = 1\npath = /metrics\n",
@@ -107,7 +109,7 @@ fn name(number: usize) -> String {
     format!("new_{number}")
 }
 
-/// Whether it is there and the one before is not.
+/// Whether this exporter is listed and the previous one is not.
 fn is_listed(site: &Site, number: usize) -> io::Result<bool> {
     let mut client = site.connect()?;
     client.send_get("/prometheus")?;
@@ -130,7 +132,7 @@ fn until(what: &str, mut shows: impl FnMut() -> io::Result<bool>) -> io::Result<
     let begun = Instant::now();
     while !shows()? {
         if begun.elapsed() > SHOWS {
-            return Err(io::Error::other(format!("{what} does not show")));
+            return Err(io::Error::other(format!("{what} did not take effect")));
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -1,34 +1,34 @@
-//! A soak: fifty scrapes a second for as long as one likes, with faults on both sides and a reload
-//! every ten seconds.
+//! A soak: fifty scrapes a second for a given time, with faults on both sides and a reload every
+//! ten seconds.
 //!
 //! ```sh
-//! cargo bench --bench soak                     # half an hour; exit code 1 when a bound is missed
-//! cargo bench --bench soak -- --seconds 60     # as CI does it
+//! cargo bench --bench soak                     # half an hour; exit code 1 if a bound is missed
+//! cargo bench --bench soak -- --seconds 60     # as CI runs it
 //! ```
 //!
-//! The real binary runs as a child. Scrapers ask it for bodies of 20 kB to 4 MB, over kept and over
-//! new connections, in both versions of TLS, from exporters over TCP, TLS and a Unix socket. Among
-//! them, at their own steady rates:
+//! The real binary runs as a child. Scrapers request bodies of 20 kB to 4 MB, over kept and new
+//! connections, with both versions of TLS, from exporters over TCP, TLS and a Unix socket. Together
+//! with them, at steady rates, there are:
 //!
-//! - exporters that are down, that close, reset or stall before or in their answer, that speak no
-//!   HTTP, that break the framing of their body;
-//! - scrapers that leave in the middle, strangers with another CA's certificate, bytes that are no
-//!   TLS.
+//! - exporters that are down, that close, reset or stall before or within their answer, that do not
+//!   speak HTTP, or that break the framing of their body;
+//! - scrapers that leave in the middle of a body, clients with another CA's certificate, and bytes
+//!   that are not TLS.
 //!
-//! Each has one outcome that its fault explains; any other is a failure. Every ten seconds the files
-//! change: exporters, the server's certificate and key, the revocation list, and mistakes, taken over
-//! by signal, on `POST /-/reload` or by the contents alone. Each change has to show, and none may
-//! cost a scrape.
+//! Each of them has one expected outcome. Any other outcome is a failure. Every ten seconds the
+//! files change: exporters, the server's certificate and key, the CRL, and mistakes. The change is
+//! applied by a signal, by `POST /-/reload`, or because the proxy notices it. Each change must take
+//! effect, and no change may cost a scrape.
 //!
-//! At the end the proxy's own counters have to agree with what the scrapers saw, and memory,
-//! descriptors and threads have to be where they were.
+//! At the end, the proxy's own counters must agree with what the scrapers saw, and memory,
+//! descriptors and threads must be where they were.
 //!
 //! # What it does not show
 //!
-//! Half an hour is not a year. What grows by less than the bound on memory in that time is not
-//! seen: the table says how many bytes a scrape that would be.
+//! Half an hour is not a year. Growth below the bound on memory in that time is not detected. The
+//! table says how many bytes per scrape that would be.
 
-#![expect(clippy::print_stdout, reason = "a report for people")]
+#![expect(clippy::print_stdout, reason = "the report of this program")]
 
 mod changes;
 #[path = "../../tests/tls/forge.rs"]
@@ -55,13 +55,13 @@ use self::{
     trial::{span::Span, tally::Tally},
 };
 
-/// Scrapes through scrapegate for long, and tells what became of it.
+/// Scrapes through scrapegate for a long time, and reports what happened
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long
+    /// Duration in seconds
     #[arg(long, default_value_t = 1800, value_name = "N", value_parser = clap::value_parser!(u64).range(60..))]
     seconds: u64,
-    /// Given by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -73,18 +73,18 @@ fn main() -> ExitCode {
     if table.is_kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What the soak came to.
+/// The results of a soak.
 struct Course {
     length: Duration,
     scrapers: Vec<Arc<Scraper>>,
     changes: Arc<Tally>,
-    /// What the proxy held, each second.
+    /// The resources of the proxy, sampled each second.
     samples: Samples,
-    /// The proxy's own metrics when all is over.
+    /// The proxy's own metrics at the end.
     counted: metrics::Samples,
     /// How often a client was refused because its certificate was revoked.
     refusals: usize,
-    /// Processor time of the proxy.
+    /// CPU time of the proxy.
     cpu: Duration,
     before: Holdings,
     after: Holdings,

@@ -1,4 +1,4 @@
-//! The figures of a soak, and the bounds that they have to keep.
+//! The figures of a soak, and their bounds.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-/// By how much the memory of the last third of the time may be above that of the first, in KiB.
+/// How much higher memory may be in the last third of the time than in the first, in KiB.
 const GROWTH_KIB: u64 = 2 * 1024;
 
-/// Share of its rate below which a scraper was too slow for the soak to say anything.
+/// The share of its planned rate that a scraper must reach. Below it, the soak proves nothing.
 const SHARE: f64 = 0.9;
 
 pub(crate) fn table(soak: &Course) -> Table {
@@ -25,7 +25,7 @@ pub(crate) fn table(soak: &Course) -> Table {
     }
     lines.push(all_as_explained(&soak.changes));
     lines.push(Line::tell(
-        "slowest to show",
+        "slowest to take effect",
         milliseconds(quantile(&soak.changes.outcome().0, 1.0)),
     ));
     lines.extend(of_ledger(soak));
@@ -54,7 +54,7 @@ fn of_scraper(scraper: &Scraper, length: Duration) -> Vec<Line> {
     lines
 }
 
-/// Whether all went as they had to.
+/// Whether all attempts had the expected outcome.
 fn all_as_explained(tally: &Tally) -> Line {
     let (times, failures) = tally.outcome();
     let all = times.len() + failures.len();
@@ -63,7 +63,7 @@ fn all_as_explained(tally: &Tally) -> Line {
     Line::bound(tally.name, figure, "all", failures.is_empty() && all > 0)
 }
 
-/// What the proxy counted, against what the scrapers saw.
+/// Compares the proxy's counters with what the scrapers saw.
 fn of_ledger(soak: &Course) -> Vec<Line> {
     let (mut scrapes, mut handshakes) = (Ledger::new(), Ledger::new());
     for scraper in &soak.scrapers {
@@ -74,7 +74,7 @@ fn of_ledger(soak: &Course) -> Vec<Line> {
         };
         *ledger.entry(label.to_owned()).or_default() += times.len() + failures.len();
     }
-    // Before the soak began.
+    // From before the soak.
     *scrapes.entry("complete".to_owned()).or_default() += SETTLING;
     *handshakes.entry("bad_certificate".to_owned()).or_default() += soak.refusals;
     let counted = counted(soak, "scrapegate_scrapes_total{", "outcome");
@@ -88,10 +88,11 @@ fn of_ledger(soak: &Course) -> Vec<Line> {
     ]
 }
 
-/// How often there was what.
+/// Counts by label value.
 type Ledger = BTreeMap<String, usize>;
 
-/// What the series that begin so have by the label that stands last in them, where that is not 0.
+/// Sums the series that begin with `series` by the value of `label`, which must be their last
+/// label. Series with the value 0 are omitted.
 fn counted(soak: &Course, series: &str, label: &str) -> Ledger {
     let mut ledger = Ledger::new();
     for (series, value) in soak.counted.starting_with(series).filter(|(_, value)| *value != 0.0) {

@@ -1,4 +1,4 @@
-//! What the proxy held, each second, and by how much that grew.
+//! The resources of the proxy, sampled each second, and their growth.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The part of the time that is not looked at: until caches, arenas and connections are there.
+/// The share of the time that is ignored, until caches, arenas and connections have settled.
 const WARM_UP: f64 = 1.0 / 6.0;
 
-/// One a second, those of the warm-up too.
+/// One sample a second, including the warm-up.
 pub(crate) struct Samples(Vec<Holdings>);
 
 impl Samples {
@@ -20,24 +20,24 @@ impl Samples {
         Self(span.beat(PERIOD).map(|_| site.holdings()).collect())
     }
 
-    /// The medians of the first and of the last third after the warm-up. A median takes no notice
-    /// of what a moment's large scrapes hold.
+    /// The medians of the first and of the last third after the warm-up. A median ignores short
+    /// peaks of large scrapes.
     pub(crate) fn ends(&self, of: impl Fn(&Holdings) -> u64) -> [u64; 2] {
         let (first, last) = self.thirds();
         [first, last].map(|third| median(third.iter().map(&of).collect()))
     }
 
-    /// Which part of the whole time lies between the middles of the two thirds.
+    /// The distance between the middles of the two thirds, as a share of the whole time.
     pub(crate) fn distance(&self) -> f64 {
         (1.0 - WARM_UP) * 2.0 / 3.0
     }
 
-    /// The largest one, of the warm-up too.
+    /// The largest sample, including the warm-up.
     pub(crate) fn most(&self, of: impl Fn(&Holdings) -> u64) -> u64 {
         self.0.iter().map(of).max().unwrap_or_default()
     }
 
-    /// Growth in a second by the least squares of all after the warm-up.
+    /// The growth per second, by linear regression of all samples after the warm-up.
     pub(crate) fn slope(&self, of: impl Fn(&Holdings) -> u64) -> f64 {
         let values: Vec<f64> = self.warm().iter().map(|it| of(it) as f64).collect();
         let (count, middle) = (values.len() as f64, (values.len() as f64 - 1.0) / 2.0);

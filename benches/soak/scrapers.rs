@@ -1,4 +1,4 @@
-//! Those who scrape, and those who only disturb: each at a steady rate on a thread of its own.
+//! The scrapers, and clients that only disturb. Each acts at a steady rate on its own thread.
 
 use std::{
     io::{self, Read, Write},
@@ -24,53 +24,54 @@ use crate::{
     trial::{span::Span, tally::Tally},
 };
 
-/// A scraper, what it does how often, and what has to come of it each time.
+/// A participant: its plan and its results.
 #[derive(Debug)]
 pub(crate) struct Scraper {
     pub(crate) plan: &'static Plan,
     pub(crate) tally: Arc<Tally>,
 }
 
-/// See [`PLANS`].
+/// What a participant does, how often, and what must come of it. See [`PLANS`].
 #[derive(Debug)]
 pub(crate) struct Plan {
     name: &'static str,
-    /// How often in a second.
+    /// Actions per second.
     pub(crate) rate: f64,
     act: Act,
 }
 
 #[derive(Debug)]
 enum Act {
-    /// So many bytes of an exporter that works.
+    /// Scrapes this number of bytes from a working exporter.
     Scrape { exporter: &'static str, bytes: u64, over: Over },
-    /// A fault of an exporter; the status that it has, or 200 and a body without an end.
+    /// Scrapes a faulty exporter. Expects the status, or 200 and an incomplete body.
     Fault { target: &'static str, status: u16, outcome: &'static str },
-    /// To begin with a body, and to leave.
+    /// Begins to read a body and leaves.
     Leave,
-    /// The certificate of another CA.
+    /// Connects with the certificate of another CA.
     Stranger,
-    /// What is no TLS.
+    /// Sends bytes that are not TLS.
     Noise,
 }
 
-/// What a scrape goes over.
+/// The connection of a scrape.
 #[derive(Debug)]
 enum Over {
-    /// One connection as long as it lasts.
+    /// One connection, as long as it lasts.
     Kept(&'static SupportedProtocolVersion),
-    /// A new connection each time.
+    /// A new connection for each scrape.
     New(&'static SupportedProtocolVersion),
 }
 
-/// The outcome of a scrape, or the result of a handshake without one.
+/// How the proxy must count an action: as a scrape with this outcome, or as a handshake with this
+/// result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Counted {
     Scrape(&'static str),
     Handshake(&'static str),
 }
 
-/// All of them: fifty scrapes a second, and two who are no scrapers.
+/// All plans: fifty scrapes a second, and two participants that do not scrape.
 const PLANS: &[Plan] = &[
     scrape("20 kB, kept, TLS 1.3", 11.0, "chunked", 20_000, Over::Kept(&TLS13)),
     scrape("20 kB, new, TLS 1.3", 8.0, "chunked", 20_000, Over::New(&TLS13)),
@@ -132,7 +133,7 @@ const fn fault(
 }
 
 impl Plan {
-    /// How the proxy has to count each.
+    /// How the proxy must count each action.
     pub(crate) fn counted(&self) -> Counted {
         match self.act {
             Act::Scrape { .. } => Counted::Scrape("complete"),
@@ -143,13 +144,13 @@ impl Plan {
         }
     }
 
-    /// Whether a scrape of it has a time to speak of.
+    /// Whether the duration of this action is meaningful.
     pub(crate) fn is_scrape(&self) -> bool {
         matches!(self.act, Act::Scrape { .. })
     }
 }
 
-/// Sends them all.
+/// Starts all participants.
 pub(crate) fn send<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     site: &'env Site,
@@ -169,12 +170,12 @@ pub(crate) fn send<'scope, 'env>(
     PLANS.iter().map(send).collect()
 }
 
-/// One that follows its plan.
+/// A participant that follows its plan.
 struct Actor<'a> {
     plan: &'static Plan,
     site: &'a Site,
     config: Arc<ClientConfig>,
-    /// The digest of the body that has to come.
+    /// The digest of the expected body.
     sha256: String,
     connection: Option<Client>,
 }
@@ -228,7 +229,7 @@ impl<'a> Actor<'a> {
                     status => Err(io::Error::other(format!("{status}"))),
                 }
             }
-            // In TLS 1.3 the verdict comes with the first read, in 1.2 before.
+            // In TLS 1.3 the proxy's verdict arrives with the first read, in TLS 1.2 before.
             Act::Stranger => {
                 match self.connect().and_then(|mut client| ask(&mut client, "chunked")) {
                     Ok(response) => Err(unexpected(&response)),
@@ -242,7 +243,7 @@ impl<'a> Actor<'a> {
                 stream.write_all(b"GET /prometheus HTTP/1.1\r\nHost: h\r\n\r\n")?;
                 let mut answer = Vec::new();
                 match stream.read_to_end(&mut answer) {
-                    // An alert.
+                    // At most a TLS alert, which has seven bytes.
                     Ok(0..=7) => Ok(()),
                     Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
                     Ok(_) | Err(_) => Err(io::Error::other("an answer to plain HTTP, or no end")),

@@ -1,4 +1,4 @@
-//! The proxy, its files, and the exporters behind it, those that fail among them.
+//! The proxy, its files, and its exporters, including the faulty ones.
 
 use std::{
     fs, io,
@@ -21,13 +21,13 @@ use crate::{
     },
 };
 
-/// Time in which everything has to be as before.
+/// The time within which everything must be as before.
 pub(crate) const REST: Duration = Duration::from_secs(5);
 
-/// What the kernel holds of the endless body on the exporter's side, about, in bytes.
+/// Approximate size of the exporter's send buffer for the endless body, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Scrapes that are made before anything is measured.
+/// Number of scrapes before the measurement.
 pub(crate) const SETTLING: usize = 100;
 
 /// The serial number of the client certificate that is revoked at times.
@@ -35,7 +35,7 @@ const REVOCABLE: u64 = 77;
 
 const REVOKED: &str = "revoked.crl";
 
-/// What the proxy holds.
+/// The resources that the proxy uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holdings {
     pub(crate) descriptors: u64,
@@ -43,14 +43,14 @@ pub(crate) struct Holdings {
     pub(crate) rss_kib: u64,
 }
 
-/// All that the soak is of.
+/// Everything that the soak needs.
 pub(crate) struct Site {
     pub(crate) pki: Pki,
     pub(crate) proxy: Proxy,
-    /// Whose certificate the revocation list has at times, and how often it was refused then.
+    /// The client certificate that is revoked at times, and how often it was refused.
     revocable: forge::Credentials,
     refusals: AtomicUsize,
-    /// The sections of the exporters that stay.
+    /// The sections of the exporters that never change.
     sections: String,
     _exporters: [Exporter; 5],
 }
@@ -94,13 +94,13 @@ impl Site {
         self.proxy.address()
     }
 
-    /// A connection of one who is let in.
+    /// Connects with a valid client certificate.
     pub(crate) fn connect(&self) -> io::Result<Client> {
         Client::connect(self.address(), self.pki.client(BOTH_VERSIONS))
     }
 
-    /// What a connection of the one whose certificate is revoked at times comes to: the status of
-    /// an answer, or nothing if it is refused as one that is revoked.
+    /// Connects with the certificate that is revoked at times. Returns the status of an answer, or
+    /// `None` if the certificate was refused as revoked.
     pub(crate) fn status_for_revocable(&self) -> io::Result<Option<u16>> {
         let chain = self.revocable.chain.clone();
         let config = self.pki.client_with(BOTH_VERSIONS, chain, &self.revocable.key);
@@ -118,17 +118,17 @@ impl Site {
         }
     }
 
-    /// How often the one whose certificate is revoked at times was refused.
+    /// How often the revocable certificate was refused.
     pub(crate) fn refusals(&self) -> usize {
         self.refusals.load(Ordering::Relaxed)
     }
 
-    /// Has the proxy look at the contents of the files by itself, or not.
+    /// Enables or disables that the proxy notices changes of the files by itself.
     pub(crate) fn have_it_look(&self, looks: Looks) -> io::Result<()> {
         self.replace("config.ini", &config_ini(&self.pki, looks))
     }
 
-    /// Puts another list in place of the one in the files.
+    /// Replaces the CRL.
     pub(crate) fn revoke(&self, is_revoked: bool) -> io::Result<()> {
         let serials: &[u64] = if is_revoked { &[REVOCABLE] } else { &[] };
         let list = forge::revocation_list(self.pki.ca(), serials, -1..30);
@@ -137,19 +137,19 @@ impl Site {
         fs::rename(next, self.pki.path(REVOKED))
     }
 
-    /// Puts another list of exporters in place, which has `more` at its end.
+    /// Replaces the exporters file. `more` is appended to the permanent sections.
     pub(crate) fn list_exporters(&self, more: &str) -> io::Result<()> {
         self.replace("prometheus_exporters.ini", &format!("{}{more}", self.sections))
     }
 
-    /// Whole or not at all, as editors and configuration management do it.
+    /// Replaces the file atomically, as editors and configuration management do.
     fn replace(&self, file: &str, contents: &str) -> io::Result<()> {
         let next = self.proxy.folder().join("next.ini");
         fs::write(&next, contents)?;
         fs::rename(next, self.proxy.folder().join(file))
     }
 
-    /// What the proxy holds once it has served and reloaded, and nobody is connected.
+    /// The resources of the proxy after it has served and reloaded, without any connection.
     pub(crate) fn settled(&self) -> Holdings {
         for exporter in ["chunked", "plain", "encrypted"].iter().cycle().take(SETTLING) {
             let mut client = self.connect().expect("a handshake");
@@ -172,7 +172,7 @@ impl Site {
         }
     }
 
-    /// What it holds as soon as that is as `before`, or after [`REST`].
+    /// The resources of the proxy as soon as they are as `before`, or after [`REST`].
     pub(crate) fn at_rest_again(&self, before: &Holdings) -> Holdings {
         let ended = Instant::now();
         loop {
@@ -186,24 +186,24 @@ impl Site {
 }
 
 impl Holdings {
-    /// Whether no more descriptors are there than `before`, and no more threads but for one: when a
-    /// look at the files, at times one a second, meets a reload, each reads on a thread of its own, and
-    /// tokio keeps both while there is work for them.
+    /// Whether there are no more descriptors than `before`, and at most one more thread. If a check
+    /// of the files, which can run each second, coincides with a reload, each reads on its own
+    /// thread, and tokio keeps both threads while there is work for them.
     pub(crate) fn is_at_rest(&self, before: &Self) -> bool {
         self.descriptors <= before.descriptors && self.threads <= before.threads + 1
     }
 }
 
-/// Whether the proxy looks at the contents of its files by itself.
+/// Whether the proxy notices changes of its files by itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Looks {
     Never,
-    /// Each second.
+    /// Once a second.
     Often,
 }
 
 fn config_ini(pki: &Pki, looks: Looks) -> String {
-    // A day is longer than any soak.
+    // One day, which is longer than any soak.
     let seconds = match looks {
         Looks::Never => 86_400,
         Looks::Often => 1,
@@ -215,19 +215,19 @@ fn config_ini(pki: &Pki, looks: Looks) -> String {
     ))
 }
 
-/// For the exporters that several scrapers ask at the same time.
+/// For exporters that several scrapers ask at the same time.
 const SCRAPERS: &str = "max-concurrent = 20\n";
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// As many bytes as the parameter `bytes` says.
+/// Answers with as many bytes as the parameter `bytes` says.
 fn answer(it: &mut Conversation, framing: Framing) -> io::Result<()> {
     let request = it.read_request()?;
     let bytes = parameter(&request, "bytes=").and_then(|bytes| bytes.parse().ok());
     it.answer("", framing, Body::text(bytes.ok_or(io::ErrorKind::InvalidInput)?))
 }
 
-/// The fault that the parameter `fault` names.
+/// Produces the fault that the parameter `fault` names.
 fn fail(it: &mut Conversation) -> io::Result<()> {
     let request = it.read_request()?;
     match parameter(&request, "fault=").unwrap_or_default() {
@@ -253,7 +253,7 @@ fn fail(it: &mut Conversation) -> io::Result<()> {
     }
 }
 
-/// The value that follows `name` in the target of a request.
+/// The value of the query parameter `name` in the target of a request.
 fn parameter<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     let target = request.split(' ').nth(1)?;
     let (_, value) = target.split_once(name)?;

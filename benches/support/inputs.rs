@@ -1,4 +1,4 @@
-//! What parsers are given, and the parsers as one call each.
+//! Inputs for the parsers, and each parser as one call.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -18,10 +18,10 @@ use scrapegate::{
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// A `config.ini` that says everything it can.
+/// A `config.ini` with every key of `[proxy]`.
 const CONFIG_INI: &str = include_str!("../../tests/config/daemon/every-proxy-key.good.ini");
 
-/// The two INI files, with so many exporters.
+/// The two INI files, with a given number of exporters.
 pub(crate) struct Files {
     sources: Sources,
     bytes: usize,
@@ -45,15 +45,16 @@ impl Files {
         Self { sources, bytes: CONFIG_INI.len() + exporters.len(), _folder: folder }
     }
 
-    /// Length of both.
+    /// The length of both files in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes as u64
     }
 
-    /// Reads and checks both.
+    /// Reads and checks both files.
     ///
     /// # Panics
-    /// When something is wrong with them.
+    ///
+    /// If a file has an error.
     pub(crate) fn load(&self) -> Config {
         let (config, findings) = config::load(&self.sources);
         config.unwrap_or_else(|| panic!("{findings}"))
@@ -68,7 +69,7 @@ fn section(number: usize) -> String {
     )
 }
 
-/// The head of a scrape as Prometheus sends it, for this target.
+/// The head of a scrape with this target, as Prometheus sends it.
 pub(crate) fn request(target: &str) -> Parts {
     let request = Request::get(target)
         .header("host", "host.example:3333")
@@ -79,10 +80,10 @@ pub(crate) fn request(target: &str) -> Parts {
     request.body(()).expect("a request").into_parts().0
 }
 
-/// The target of most scrapes.
+/// The target of a usual scrape.
 pub(crate) const TARGET: &str = "/prometheus?exporter=node_exporter";
 
-/// A target with all that a query can have.
+/// A target with every feature of a query.
 pub(crate) const LONG_TARGET: &str = "/prometheus?target=https%3A%2F%2Fwww.example.org%2Fa%3Fb\
     &module=http_2xx&exporter=black%62ox+exporter&collect[]=cpu&collect[]=meminfo\
     &collect[]=loadavg&collect[]=filesystem&name=%C3%A4%C3%B6%C3%BC";
@@ -90,7 +91,8 @@ pub(crate) const LONG_TARGET: &str = "/prometheus?target=https%3A%2F%2Fwww.examp
 /// Checks a head and finds its route.
 ///
 /// # Panics
-/// When it is refused.
+///
+/// If it is refused.
 pub(crate) fn find_route(head: &Parts) -> Route {
     route::well_formed(head).expect("well formed");
     find_exporter(&head.uri)
@@ -99,12 +101,13 @@ pub(crate) fn find_route(head: &Parts) -> Route {
 /// Finds the route of a target.
 ///
 /// # Panics
-/// When it is refused.
+///
+/// If it is refused.
 pub(crate) fn find_exporter(target: &Uri) -> Route {
     route::route(target).expect("a route")
 }
 
-/// An exporter's head: node_exporter's headers, and some that do not go on.
+/// The response head of an exporter: the headers of node_exporter, and some that are not relayed.
 pub(crate) fn upstream_head() -> UpstreamHead {
     let headers: HeaderMap = [
         ("content-type", "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"),
@@ -129,12 +132,12 @@ pub(crate) fn upstream_head() -> UpstreamHead {
     }
 }
 
-/// The head that a scraper gets.
+/// The response head for the scraper.
 pub(crate) fn rewrite(head: &UpstreamHead) -> Response<Bytes> {
     response_head(head, Bytes::new())
 }
 
-/// Reads what Prometheus says it will wait.
+/// Computes the deadline from Prometheus' timeout header.
 pub(crate) fn deadline(arrival: Instant, header: &HeaderValue) -> Deadline {
     let budget = Budget::new(Duration::from_secs(15)).expect("within the limits");
     Deadline::of_scrape(arrival, budget, Some(header), Duration::from_millis(500))

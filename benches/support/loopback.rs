@@ -1,4 +1,4 @@
-//! The proxy between two threads on real sockets of 127.0.0.1, in this process.
+//! The proxy between two threads in this process, on real sockets of 127.0.0.1.
 
 use std::{
     io::{self, Read, Write},
@@ -19,11 +19,12 @@ use tempfile::TempDir;
 
 use super::{message::Message, scripted::pki::Pki};
 
-/// How the last bytes of a chunked response look.
+/// The end of every chunked response.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// An exporter that answers each connection with the same message, `pause` after each piece of it.
+/// Starts an exporter that answers each connection with the same message, and pauses for `pause`
+/// after each piece.
 ///
 /// Its thread ends with the process.
 pub(crate) fn exporter(message: Message, pause: Duration) -> SocketAddr {
@@ -31,7 +32,7 @@ pub(crate) fn exporter(message: Message, pause: Duration) -> SocketAddr {
     let address = listener.local_addr().expect("bound");
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // The proxy may have gone away; the scraper sees that.
+            // If the proxy has closed the connection, the scraper notices.
             let _ = answer(stream, &message, pause);
         }
     });
@@ -56,7 +57,7 @@ fn answer(mut stream: TcpStream, message: &Message, pause: Duration) -> io::Resu
     })
 }
 
-/// A configuration with the exporter `n`, and what it names.
+/// A configuration with the exporter `n`, and the files that it names.
 pub(crate) struct Loaded {
     config: Config,
     assets: Assets,
@@ -64,7 +65,7 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// The proxy's TLS server.
+    /// The TLS configuration of the proxy.
     pub(crate) fn tls(self) -> Arc<ServerConfig> {
         match self.assets.front {
             Front::Tls(tls) => tls.config,
@@ -73,10 +74,12 @@ impl Loaded {
     }
 }
 
-/// A configuration with one worker, the certificates of `pki`, and the exporter `n` on this port.
+/// Loads a configuration with one worker, the certificates of `pki`, and the exporter `n` on this
+/// port.
 ///
 /// # Panics
-/// When something is wrong with it.
+///
+/// If the configuration has an error.
 pub(crate) fn load(pki: &Pki, port: u16) -> Loaded {
     let files = TempDir::with_prefix("scrapegate-bench-").expect("a temporary folder");
     let config = files.path().join("config.ini");
@@ -107,10 +110,11 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it with the certificates of `pki`.
+    /// Starts the proxy with the certificates of `pki`.
     ///
     /// # Panics
-    /// When it does not start.
+    ///
+    /// If the proxy does not start.
     pub(crate) fn start(pki: &Pki, exporter: SocketAddr) -> Self {
         let Loaded { config, assets, files } = load(pki, exporter.port());
         let runtime =
@@ -131,23 +135,23 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // One stage further each time: drain, then abort what is left.
+        // The first call starts the drain, the second one aborts the remaining connections.
         self.handle.shut_down();
         self.handle.shut_down();
         if let Some(thread) = self.thread.take() {
-            // A panic of the proxy was reported when it happened.
+            // A panic of the proxy has already been reported.
             let _ = thread.join();
         }
     }
 }
 
-/// One connection of a scraper, which reads all it gets and looks only for the end.
+/// A connection of a scraper that reads everything and only looks for the end.
 pub(crate) struct Scraper {
     stream: StreamOwned<ClientConnection, TcpStream>,
     piece: Vec<u8>,
 }
 
-/// What came of a scrape.
+/// The result of a scrape.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scraped {
     /// From the request to the first bytes of the response.
@@ -155,10 +159,11 @@ pub(crate) struct Scraped {
 }
 
 impl Scraper {
-    /// Connects, with the handshake.
+    /// Connects, and completes the handshake.
     ///
     /// # Panics
-    /// When it fails.
+    ///
+    /// If the connection or the handshake fails.
     pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
         let mut socket = TcpStream::connect(address).expect("a connection");
         socket.set_nodelay(true).expect("TCP_NODELAY");
@@ -173,7 +178,8 @@ impl Scraper {
     /// One scrape whose body has `length` bytes.
     ///
     /// # Panics
-    /// When the response is another one, or ends too early.
+    ///
+    /// If the response has another status, or ends too early.
     pub(crate) fn scrape(&mut self, length: usize) -> Scraped {
         let begun = Instant::now();
         self.stream.write_all(REQUEST).expect("a request sent");

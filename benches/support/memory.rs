@@ -15,12 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::message::Message;
 
-/// What went through a stream. Each call would be a system call on a socket.
+/// Calls and bytes of a stream. Each call corresponds to a system call on a socket.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// Reads that gave bytes or said that there are no more.
+    /// Reads that returned bytes or the end of the stream.
     pub(crate) reads: AtomicUsize,
-    /// Writes that took bytes.
+    /// Writes that accepted bytes.
     pub(crate) writes: AtomicUsize,
     /// Bytes written.
     pub(crate) written: AtomicUsize,
@@ -49,22 +49,23 @@ impl Calls {
     }
 }
 
-/// Whether an exporter's answer is all there, or comes with pauses.
+/// Whether an exporter sends everything at once or with pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// Each read is filled.
+    /// Every read fills its buffer.
     AtOnce,
-    /// After so many bytes one read finds nothing, and wakes the reader at once.
+    /// After this number of bytes, one read returns nothing, and the reader is woken at once.
     Bursts(usize),
 }
 
-/// The proxy's end of a connection to an exporter, which answers when it has read a request.
+/// The proxy's end of a connection to an exporter. The exporter answers after it has received a
+/// request.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     message: Message,
     pace: Pace,
     calls: Arc<Calls>,
-    /// What is left of the piece that is being read.
+    /// The rest of the current piece.
     piece: Bytes,
     next_piece: usize,
     left_of_burst: usize,
@@ -165,7 +166,7 @@ impl AsyncWrite for Exporter {
     }
 }
 
-/// The proxy's end of a connection from a scraper, which asks once and takes everything.
+/// The proxy's end of a connection from a scraper that sends one request and reads everything.
 #[derive(Debug)]
 pub(crate) struct Scraper {
     request: &'static [u8],
@@ -185,7 +186,7 @@ impl AsyncRead for Scraper {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.request.is_empty() {
-            // Nothing more comes: the request said `Connection: close`.
+            // No more bytes follow, because the request has `Connection: close`.
             return Poll::Pending;
         }
         let (now, later) = self.request.split_at(self.request.len().min(buf.remaining()));

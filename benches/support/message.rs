@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use super::scripted::body::{Body, Kind};
 
-/// Most bytes of a body that are kept; a longer body repeats them. They stay in the second-level
+/// Limit for the stored bytes of a body; a longer body repeats them. They fit in the second-level
 /// cache, so that no benchmark measures the memory of the exporter.
 const BLOCK: usize = 64 * 1024;
 
-/// How the end of a body is told.
+/// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// Chunks of so many bytes.
+    /// Chunks of this number of bytes.
     Chunked(usize),
     /// `Content-Length`.
     Length,
@@ -22,7 +22,7 @@ pub(crate) enum Framing {
 }
 
 impl Framing {
-    /// A name for tables and reports.
+    /// The name in tables and reports.
     pub(crate) fn label(self) -> String {
         match self {
             Self::Chunked(size) => format!("chunked {} KiB", size / 1024),
@@ -32,20 +32,21 @@ impl Framing {
     }
 }
 
-/// A whole answer as an exporter sends it. Clones share their bytes.
+/// A complete response of an exporter. Clones share their bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
-    /// Head, then the block again and again, then what ends the message.
+    /// The message is the head, then `repeats` times the block, then the tail.
     pub(crate) head: Bytes,
     pub(crate) block: Bytes,
     pub(crate) repeats: usize,
     pub(crate) tail: Bytes,
-    /// Bytes of the body without its framing.
+    /// Length of the body in bytes, without framing.
     pub(crate) length: usize,
 }
 
 impl Message {
-    /// An answer of `length` bytes, rounded down to whole blocks of 64 KiB above that.
+    /// A response with a body of `length` bytes. Above 64 KiB, the length is rounded down to whole
+    /// blocks of 64 KiB.
     pub(crate) fn new(kind: Kind, framing: Framing, length: usize) -> Self {
         let repeats = (length / BLOCK).max(1);
         let body_of_block = if repeats == 1 { length.min(BLOCK) } else { BLOCK };
@@ -80,7 +81,7 @@ impl Message {
         }
     }
 
-    /// Its bytes, piece by piece.
+    /// The bytes of the message, piece by piece.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
         let blocks = std::iter::repeat_n(&self.block, self.repeats);
         std::iter::once(&self.head).chain(blocks).chain(std::iter::once(&self.tail))

@@ -1,4 +1,4 @@
-//! What benchmarks and gates share: both ends of the proxy, in memory or on loopback.
+//! Shared parts of benchmarks and gates: both ends of the proxy, in memory or on loopback.
 //!
 //! ```text
 //! memory::Scraper      ──plain HTTP──▶  server::serve_stream  ──Connector──▶  memory::Exporter
@@ -6,9 +6,9 @@
 //! loopback::Scraper    ──TLS 1.3─────▶  server::Server, on sockets  ───────▶  loopback::Exporter
 //! ```
 //!
-//! The ends in memory run inside the proxy's own calls and take and give everything at once. So
-//! there is one task, nothing waits, and what is counted is the same each time.
-#![allow(dead_code, reason = "each bench target uses its own part of what they share")]
+//! The ends in memory run inside the proxy's own calls, and send and accept everything at once.
+//! There is one task and nothing waits, so the counts are reproducible.
+#![allow(dead_code, reason = "each bench target uses only a part of this module")]
 
 pub(crate) mod inputs;
 pub(crate) mod loopback;

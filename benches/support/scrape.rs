@@ -1,4 +1,4 @@
-//! Whole scrapes in memory, one after the other, on this thread.
+//! Complete scrapes in memory, one after another, on this thread.
 
 use std::{
     future::{Future, poll_fn},
@@ -28,7 +28,7 @@ use super::{
     tls,
 };
 
-/// What Prometheus 2.42 sends, but for the last line.
+/// The request of Prometheus 2.42, except for the last line.
 pub(crate) const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\n\
     Host: host.example:3333\r\n\
     User-Agent: Prometheus/2.42.0\r\n\
@@ -42,9 +42,9 @@ pub(crate) struct Rig {
     runtime: Runtime,
     proxy: Proxy,
     length: usize,
-    /// What the exporter's streams carried.
+    /// Calls and bytes of the exporter's streams.
     pub(crate) exporter: Arc<Calls>,
-    /// What the scrapers' streams carried.
+    /// Calls and bytes of the scrapers' streams.
     pub(crate) scraper: Arc<Calls>,
     turns: Turns,
     polls: AtomicUsize,
@@ -53,7 +53,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Each scrape is answered with `message`.
+    /// Creates a proxy whose exporter answers each scrape with `message`.
     pub(crate) fn new(message: Message, pace: Pace) -> Self {
         let exporter = Arc::new(Calls::default());
         let length = message.length;
@@ -73,10 +73,11 @@ impl Rig {
         }
     }
 
-    /// One connection with one scrape, over plain HTTP.
+    /// Runs one connection with one scrape, over plain HTTP.
     ///
     /// # Panics
-    /// When less than the body arrived.
+    ///
+    /// If the body did not arrive completely.
     pub(crate) fn scrape(&self) {
         let before = self.scraper.written();
         let scraper = Scraper::new(REQUEST, Arc::clone(&self.scraper));
@@ -84,10 +85,11 @@ impl Rig {
         self.assert_complete(before);
     }
 
-    /// One connection with a handshake and one scrape.
+    /// Runs one connection with a handshake and one scrape.
     ///
     /// # Panics
-    /// When the handshake fails, or less than the body arrived.
+    ///
+    /// If the handshake fails, or the body did not arrive completely.
     pub(crate) fn scrape_over_tls(
         &self,
         server: &Arc<ServerConfig>,
@@ -121,7 +123,7 @@ impl Rig {
         let mut counted = None;
         poll_fn(|cx| {
             self.polls.fetch_add(1, Ordering::Relaxed);
-            // The runtime's waker stays the same while the task lives.
+            // The runtime's waker does not change while the task lives.
             let waker = counted.get_or_insert_with(|| {
                 let wakes = Arc::clone(&self.wakes);
                 Waker::from(Arc::new(Counted { wakes, waker: cx.waker().clone() }))
@@ -154,7 +156,7 @@ impl Wake for Counted {
     }
 }
 
-/// A runtime of one thread, as each of the proxy's workers has one; without sockets.
+/// A single-threaded runtime, like that of each worker of the proxy, but without sockets.
 pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().expect("a runtime")
 }

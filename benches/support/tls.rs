@@ -16,12 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::memory::Calls;
 
-/// Length of a TLS 1.3 record with 16 KiB of payload: that, the content type, and the tag
-/// (RFC 8446 §5.2).
+/// Length of a TLS 1.3 record with 16 KiB of payload: the payload, the content type, and the
+/// authentication tag (RFC 8446 §5.2).
 const FULL: usize = 16 * 1024 + 1 + 16;
 const RECORD_HEADER: usize = 5;
 
-/// The records that a scraper has received since its handshake.
+/// TLS records that a scraper has received since its handshake.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     all: AtomicUsize,
@@ -29,19 +29,19 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// How many there were.
+    /// The number of records.
     pub(crate) fn all(&self) -> usize {
         self.all.load(Ordering::Relaxed)
     }
 
-    /// How many of them carried 16 KiB.
+    /// The number of records with 16 KiB of payload.
     pub(crate) fn full(&self) -> usize {
         self.full.load(Ordering::Relaxed)
     }
 }
 
-/// See the module's documentation. It runs inside the proxy's reads and writes, which is not the
-/// proxy's time: [`Scraper::time`] has it.
+/// A scraper that runs inside the proxy's reads and writes. Its own time must not count as the
+/// proxy's; [`Scraper::time`] returns it.
 #[derive(Debug)]
 pub(crate) struct Scraper {
     tls: ClientConnection,
@@ -51,7 +51,8 @@ pub(crate) struct Scraper {
     records: Arc<Records>,
     /// Bytes for the proxy to read.
     outgoing: Vec<u8>,
-    /// What of a record's header has arrived, and how much of the record is still to come.
+    /// The part of a record's header that has arrived, and how many bytes of the record are
+    /// missing.
     header: Vec<u8>,
     left_of_record: usize,
     plaintext: Vec<u8>,
@@ -82,12 +83,12 @@ impl Scraper {
         scraper
     }
 
-    /// Counts records there.
+    /// Counts received records in `records`.
     pub(crate) fn counting(self, records: Arc<Records>) -> Self {
         Self { records, ..self }
     }
 
-    /// The time that the scraper itself takes, as it goes on.
+    /// Returns a function for the time that the scraper itself has used so far.
     pub(crate) fn time(&self) -> impl Fn() -> Duration + use<> {
         let nanoseconds = Arc::clone(&self.nanoseconds);
         move || Duration::from_nanos(nanoseconds.load(Ordering::Relaxed))

@@ -1,5 +1,5 @@
-//! What the trials of the real binary share, siege and soak: their time, how those fared who took
-//! part, and the table of figures with the bounds that these have to keep.
+//! Shared parts of siege and soak, which test the real binary: the duration, the results of the
+//! participants, and the table of figures with their bounds.
 
 pub(crate) mod span;
 pub(crate) mod table;

@@ -1,11 +1,11 @@
-//! How long a trial lasts, and the beat of those who take part.
+//! The duration of a trial, and the steady pace of its participants.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// The time of a trial.
+/// The duration of a trial.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     begun: Instant,
@@ -17,14 +17,14 @@ impl Span {
         Self { begun: Instant::now(), length }
     }
 
-    /// How long ago it began.
+    /// The time since the trial began.
     pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Instants `period` apart until the trial is over, each once it has come: that is when the
-    /// thread wakes up. Whoever took longer than the period gets the instants that it missed at
-    /// once, as they were.
+    /// Yields instants that are `period` apart until the trial is over. Each call sleeps until the
+    /// next instant is due, and yields the time at which the thread woke up. A caller that needs
+    /// longer than a period gets the missed instants at once, with their original times.
     pub(crate) fn beat(&self, period: Duration) -> impl Iterator<Item = Instant> + use<> {
         let end = self.begun + self.length;
         let mut next = Instant::now();

@@ -1,11 +1,11 @@
-//! Figures, side by side where there are several trials, with the bounds that they have to keep.
+//! A table of figures, with one column for each trial and the bounds that the figures must keep.
 
 use std::{fmt, time::Duration};
 
 /// All figures of a run.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// A trial's name and its lines, which are the same for each trial.
+    /// Each trial's name and lines. All trials have the same lines.
     trials: Vec<(&'static str, Vec<Line>)>,
 }
 
@@ -14,7 +14,7 @@ pub(crate) struct Table {
 pub(crate) struct Line {
     pub(crate) what: String,
     pub(crate) figure: String,
-    /// In words, and whether it is kept.
+    /// The bound as text, and whether the figure keeps it.
     bound: Option<(String, bool)>,
 }
 
@@ -24,7 +24,7 @@ impl Line {
         Self { what: what.into(), figure: figure.into(), bound: None }
     }
 
-    /// A figure, its bound in words, and whether it is kept.
+    /// A figure, its bound as text, and whether the figure keeps the bound.
     pub(crate) fn bound(
         what: impl Into<String>,
         figure: impl Into<String>,
@@ -40,7 +40,7 @@ impl Table {
         Self { trials: trials.into_iter().collect() }
     }
 
-    /// Whether all bounds are kept.
+    /// Whether all figures keep their bounds.
     pub(crate) fn is_kept(&self) -> bool {
         let lines = self.trials.iter().flat_map(|(_, lines)| lines);
         lines.filter_map(|line| line.bound.as_ref()).all(|(_, is_kept)| *is_kept)
@@ -70,7 +70,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Of a sorted list; of none, forever.
+/// The quantile of a sorted list. [`Duration::MAX`] for an empty list.
 pub(crate) fn quantile(sorted: &[Duration], at: f64) -> Duration {
     let place = (sorted.len() as f64 * at).ceil() as usize;
     sorted.get(place.saturating_sub(1)).copied().unwrap_or(Duration::MAX)

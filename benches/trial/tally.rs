@@ -1,4 +1,4 @@
-//! How those fare who take part in a trial.
+//! The results of the participants of a trial.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
 
 use super::span::Span;
 
-/// How the scrapes of one scraper went.
+/// The results of one participant.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) name: &'static str,
@@ -17,7 +17,8 @@ pub(crate) struct Tally {
 
 #[derive(Debug, Default)]
 struct State {
-    /// From when a scrape was due to its last byte: one that is slow makes the next ones late.
+    /// From when a scrape was due to its last byte. A slow scrape delays the next ones, and their
+    /// times include the delay.
     times: Vec<Duration>,
     failures: Vec<String>,
 }
@@ -27,7 +28,7 @@ impl Tally {
         Arc::new(Self { name, state: Mutex::default() })
     }
 
-    /// Counts one that was due then, and has just ended.
+    /// Counts a scrape that was due at `due` and has just ended.
     pub(crate) fn count(&self, span: &Span, due: Instant, ended: io::Result<()>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match ended {
@@ -39,7 +40,7 @@ impl Tally {
         }
     }
 
-    /// The times of those that succeeded, shortest first, and what went wrong with the others.
+    /// The sorted times of successful scrapes, and the errors of the others.
     pub(crate) fn outcome(&self) -> (Vec<Duration>, Vec<String>) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut times = state.times.clone();

@@ -1,6 +1,6 @@
-//! Whatever a peer shows: it is trusted only with a trust anchor itself or with what a valid CA signed,
-//! and its names are sane.
-//! [`scrapegate_fuzz::client_certificate`] has the whole property.
+//! A peer with any certificates is trusted only with a trust anchor itself or with a certificate
+//! that a valid CA signed, and the names in its certificate are sane. The complete property:
+//! [`scrapegate_fuzz::client_certificate`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| scrapegate_fuzz::client_certificate::check(input));

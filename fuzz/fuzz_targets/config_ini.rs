@@ -1,6 +1,6 @@
-//! Whatever is in `config.ini`: never a panic, findings that name a line that there is, accepted if
-//! and only if none is an error, and no plain text or stranger let in without being written out.
-//! [`scrapegate_fuzz::config_ini`] has the whole property.
+//! Any `config.ini`: no panic, findings name existing lines, the file is accepted if and only if no
+//! finding is an error, and neither plain HTTP nor unauthenticated clients are accepted unless the
+//! file enables them. The complete property: [`scrapegate_fuzz::config_ini`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| scrapegate_fuzz::config_ini::check(input));

@@ -1,6 +1,5 @@
-//! Whatever is in the exporters file: what is accepted and written down again means the same, and
-//! each refusal names its line.
-//! [`scrapegate_fuzz::exporters_ini`] has the whole property.
+//! Any exporters file: an accepted file that is written again has the same meaning, and each error
+//! names its line. The complete property: [`scrapegate_fuzz::exporters_ini`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| scrapegate_fuzz::exporters_ini::check(input));

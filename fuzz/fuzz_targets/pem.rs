@@ -1,5 +1,5 @@
-//! Whatever a PEM file has in it: each block is used or reported, and what others read is read.
-//! [`scrapegate_fuzz::pem`] has the whole property.
+//! Any PEM file: each block is used or reported, and everything that other parsers read is read.
+//! The complete property: [`scrapegate_fuzz::pem`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| scrapegate_fuzz::pem::check(input));

@@ -1,6 +1,6 @@
-//! Whatever the scraper's timeout header says: the deadline is what the docs say, within its bounds,
-//! and what is no finite positive number is ignored.
-//! [`scrapegate_fuzz::scrape_timeout`] has the whole property.
+//! Any timeout header: the deadline follows the documentation, within its bounds, and a header that
+//! is not a finite positive number is ignored. The complete property:
+//! [`scrapegate_fuzz::scrape_timeout`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| scrapegate_fuzz::scrape_timeout::check(input));

@@ -1,14 +1,14 @@
-//! Whatever a peer shows as its certificates, as a client and as the server `localhost`:
+//! Any certificates of a peer, as a client and as the server `localhost`:
 //!
-//! - it is trusted only when the first is a trust anchor itself, byte for byte, and valid, or when
-//!   what is signed in it is what a valid CA signed: nobody else has the CAs' keys. A server has the
-//!   name too;
-//! - for X.509 version 1, whose signatures the proxy checks without webpki, x509-parser's check of
-//!   the signature agrees;
-//! - what is read from a certificate has a name for the log without control characters, and the
-//!   patterns of `client-allow` match just the names that are there.
+//! - The peer is trusted only if the first certificate is a valid trust anchor itself, byte for
+//!   byte, or if its signed part is one that a valid CA signed: nobody else has the keys of the
+//!   CAs. A server must also have the name.
+//! - For X.509 version 1, whose signatures the proxy checks without webpki, x509-parser's check of
+//!   the signature agrees.
+//! - An identity that is read from a certificate has a name for the log without control characters,
+//!   and the patterns of `client-allow` match exactly the names in the certificate.
 //!
-//! `fuzz/fixtures/README.md` says where the certificates come from.
+//! `fuzz/fixtures/README.md` describes the certificates.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -31,16 +31,16 @@ const SERVER: &[u8] = include_bytes!("../fixtures/server.der");
 const OLD_SERVER: &[u8] = include_bytes!("../fixtures/old-server.der");
 const OWN_SERVER: &[u8] = include_bytes!("../fixtures/own-server.der");
 
-/// Those that are trusted and valid.
+/// The trust anchors that are valid.
 const VALID_ANCHORS: [&[u8]; 4] = [CA, RSA_CA, LATER_CA, OWN_SERVER];
 
-/// What they signed for clients. Version 1 cannot say that it is for servers alone.
+/// The client certificates that they signed. A version 1 certificate cannot be limited to servers.
 const CLIENTS: [&[u8]; 3] = [CLIENT, OLD_CLIENT, OLD_SERVER];
 
-/// What is signed and valid for `localhost`.
+/// The signed and valid certificates for `localhost`.
 const SERVERS: [&[u8]; 3] = [SERVER, OLD_SERVER, OWN_SERVER];
 
-/// 2027-01-01, when all but the certificates of the CAs of the past are valid.
+/// 2027-01-01, when all certificates are valid except those of the expired CAs.
 const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_798_761_600));
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| {
@@ -49,10 +49,11 @@ static TRUST: LazyLock<Trust> = LazyLock::new(|| {
     Trust::new(all.map(CertificateDer::from).into(), Vec::new(), algorithms).expect("anchors")
 });
 
-/// Asserts the property. `input` is the certificates in DER, one behind the other.
+/// Asserts the property. `input` is the DER certificates, one after another.
 ///
 /// # Panics
-/// When the property does not hold.
+///
+/// If the property does not hold.
 pub fn check(input: &[u8]) {
     let mut rest = input;
     let mut chain: Vec<CertificateDer<'_>> = Vec::new();
@@ -72,7 +73,7 @@ pub fn check(input: &[u8]) {
         assert!(is_anchor || is_of(first, &CLIENTS), "let in: {}", first.escape_ascii());
     }
     if is_anchor || CLIENTS.contains(&first.as_ref()) {
-        assert!(is_client, "{} is not let in", first.escape_ascii());
+        assert!(is_client, "{} is not trusted", first.escape_ascii());
     }
     if is_client && !is_anchor && is_version1(first) {
         assert!(is_signed(first), "let in: {}", first.escape_ascii());
@@ -93,7 +94,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Whether what is signed in it is what is signed in one of these.
+/// Whether the signed part of the certificate is that of one in `signed`.
 fn is_of(certificate: &[u8], signed: &[&[u8]]) -> bool {
     signed_part(certificate)
         .is_some_and(|part| signed.iter().any(|other| signed_part(other) == Some(part)))
@@ -103,7 +104,7 @@ fn is_version1(certificate: &[u8]) -> bool {
     parse_x509_certificate(certificate).is_ok_and(|(_, it)| it.version() == X509Version::V1)
 }
 
-/// Whether one of the valid anchors signed it, as x509-parser has it.
+/// Whether one of the valid anchors signed the certificate, according to x509-parser.
 fn is_signed(certificate: &[u8]) -> bool {
     let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return false };
     VALID_ANCHORS.iter().any(|anchor| {
@@ -116,14 +117,14 @@ fn is_signed(certificate: &[u8]) -> bool {
 
 /// One element of DER (ITU-T X.690 §8.1) with a length of at most four bytes.
 struct Element {
-    /// Bytes before its contents.
+    /// Number of bytes before the contents.
     header: usize,
-    /// Its bytes in all.
+    /// Number of bytes of the whole element.
     length: usize,
 }
 
 impl Element {
-    /// `None` when there is none that is whole.
+    /// Parses the element at the start of `bytes`. `None` if it is not complete.
     fn at_start_of(bytes: &[u8]) -> Option<Self> {
         let (&[_, length], rest) = bytes.split_first_chunk()?;
         let (header, contents) = match length {
@@ -140,7 +141,7 @@ impl Element {
     }
 }
 
-/// The `tbsCertificate` (RFC 5280 §4.1).
+/// The signed part, `tbsCertificate` (RFC 5280 §4.1).
 fn signed_part(certificate: &[u8]) -> Option<&[u8]> {
     let contents = certificate.get(Element::at_start_of(certificate)?.header..)?;
     contents.get(..Element::at_start_of(contents)?.length)
@@ -158,7 +159,7 @@ fn assert_names_are_sane(identity: &ClientIdentity) {
     assert_eq!(is_allowed(ClientPattern::Uri(any())), !identity.uris.is_empty());
     assert!(is_allowed(ClientPattern::SpkiSha256(identity.spki_sha256)));
     assert!(!is_allowed(ClientPattern::SpkiSha256([0; 32])));
-    // A name matches itself: `*` and `?` match themselves too.
+    // A name used as a pattern matches itself, even with `*` and `?`.
     if let Some(name) = &identity.common_name {
         assert!(is_allowed(ClientPattern::CommonName(name.clone())), "{}", name.escape_debug());
     }

@@ -1,10 +1,10 @@
-//! Whatever `config.ini` has in it:
+//! Any contents of `config.ini`:
 //!
-//! - each finding is one line, about the file, with a line that there is;
-//! - it is accepted if and only if no finding is an error;
-//! - plain HTTP is only accepted on a loopback address, and neither it nor clients without
-//!   certificates without being written out and warned about;
-//! - no finding repeats the password of `auth`.
+//! - Each finding is one line about the file, and names an existing line.
+//! - The file is accepted if and only if no finding is an error.
+//! - Plain HTTP is accepted only on a loopback address. Plain HTTP and clients without certificates
+//!   are accepted only if the file enables them, and with a warning.
+//! - No finding repeats the password of `auth`.
 
 use scrapegate::config::{self, ClientAuth, Config, Findings, Security, Severity, Sources};
 
@@ -12,18 +12,19 @@ use crate::files;
 
 const EXPORTERS: &[u8] = b"[node]\nenabled = yes\nport = 9100\npath = /metrics\n";
 
-/// What a password begins with, so that it can be told from everything else.
+/// The beginning of every password, so that passwords can be recognized.
 const SECRET: &str = "S3cret";
 
 /// Asserts the property. `input` is the file.
 ///
 /// # Panics
-/// When the property does not hold.
+///
+/// If the property does not hold.
 pub fn check(input: &[u8]) {
     let file = files::written("config.ini", input);
     let sources = Sources {
         config: Some(file.clone()),
-        // Whatever the file names is not looked at.
+        // Files that the configuration names are not read.
         exporters: Some(files::written("exporters.ini", EXPORTERS)),
         listen: None,
     };
@@ -60,7 +61,7 @@ fn assert_is_secured_as_written(config: &Config, findings: &Findings, text: &str
     assert!(is_warned_about(key), "{key}: {findings}");
 }
 
-/// Whether what begins as a secret stands nowhere but behind the colon of an `auth`.
+/// Whether every occurrence of the secret is after the colon of an `auth` value.
 fn secrets_are_passwords(text: &str) -> bool {
     let in_passwords = text.lines().filter_map(|line| {
         let (key, value) = line.split_once('=')?;

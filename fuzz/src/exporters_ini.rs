@@ -1,8 +1,8 @@
-//! Whatever the exporters file has in it:
+//! Any contents of the exporters file:
 //!
-//! - each finding is one line, about the file, with a line that there is, and one that refuses the
-//!   file names its line, unless the file is UTF-16;
-//! - what is accepted, written down again, is accepted without an error and means the same.
+//! - Each finding is one line about the file, and names an existing line. An error always names its
+//!   line, unless the file is UTF-16.
+//! - An accepted file that is written again is accepted without errors and has the same meaning.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -18,7 +18,8 @@ use crate::files;
 /// Asserts the property. `input` is the file.
 ///
 /// # Panics
-/// When the property does not hold.
+///
+/// If the property does not hold.
 pub fn check(input: &[u8]) {
     let Some(exporters) = read(input) else {
         return;
@@ -29,21 +30,21 @@ pub fn check(input: &[u8]) {
     assert_eq!(meanings(&exporters), meanings(&again), "{text}");
 }
 
-/// The exporters of a file that is accepted.
+/// The exporters of an accepted file; `None` if the file has errors.
 fn read(contents: &[u8]) -> Option<Vec<ExporterConfig>> {
     let path = files::written("prometheus_exporters.ini", contents);
     let sources = Sources { exporters: Some(path.clone()), ..Sources::default() };
     let (exporters, findings) = config::exporters(&sources);
     files::assert_sane(&findings, &path, contents);
     for error in files::errors(&findings) {
-        // The encoding is the whole file's.
+        // The encoding concerns the whole file.
         let has_place = error.origin.line.is_some() || file::is_utf16(contents);
         assert!(has_place, "{error}");
     }
     (!findings.has_errors()).then_some(exporters)
 }
 
-/// A section with every key that it can have, none of them by default.
+/// A section with every possible key, none of them left to its default.
 fn written(exporter: &ExporterConfig) -> String {
     let ExporterConfig { name, enabled, tls, target, path, credentials, rules } = exporter;
     let mut section = Section(format!("[{}]\n", name.value));
@@ -74,7 +75,7 @@ struct Section(String);
 impl Section {
     fn key(&mut self, key: &str, value: impl ToString) {
         let value = value.to_string();
-        // Only quotes keep what stands around a value.
+        // Whitespace around a value is only kept in quotes.
         let quote = if value.trim() == value { "" } else { "\"" };
         writeln!(self.0, "{key} = {quote}{value}{quote}").expect("a string grows");
     }
@@ -132,7 +133,7 @@ impl Section {
     }
 }
 
-/// All that an exporter is, but for where it was written.
+/// Everything about an exporter, except its place in the file.
 fn meaning(exporter: &ExporterConfig) -> String {
     let ExporterConfig { name, enabled, tls, target, path, credentials, rules } = exporter;
     let tls = tls.as_ref().map(|tls| {

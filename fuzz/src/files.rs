@@ -1,4 +1,4 @@
-//! A folder for the files that the configuration is read from: one for each thread.
+//! Files for the configuration to read, in a temporary folder for each thread.
 
 use std::{
     fs,
@@ -12,18 +12,19 @@ thread_local! {
     static FOLDER: TempDir = TempDir::with_prefix("scrapegate-fuzz-").expect("a temporary folder");
 }
 
-/// Writes a file, in place of what was there under this name.
+/// Writes a file, and replaces an existing one.
 pub(crate) fn written(name: &str, contents: &[u8]) -> PathBuf {
     let path = FOLDER.with(|folder| folder.path().join(name));
     fs::write(&path, contents).expect("written");
     path
 }
 
-/// Asserts that each finding is one line that names the file, and where it names a line of it, one
-/// that there is.
+/// Asserts that each finding is one line that names the file. A line number in a finding must
+/// exist.
 ///
 /// # Panics
-/// When that is not so.
+///
+/// If a finding violates this.
 pub(crate) fn assert_sane(findings: &Findings, file: &Path, contents: &[u8]) {
     let line_feeds = contents.iter().filter(|&&byte| byte == b'\n').count();
     for finding in findings.iter() {
@@ -36,7 +37,7 @@ pub(crate) fn assert_sane(findings: &Findings, file: &Path, contents: &[u8]) {
     }
 }
 
-/// The findings that refuse a file.
+/// The findings that are errors.
 pub(crate) fn errors(findings: &Findings) -> impl Iterator<Item = &scrapegate::config::Finding> {
     findings.iter().filter(|finding| finding.severity == Severity::Error)
 }

@@ -1,16 +1,16 @@
-//! The properties of scrapegate that are fuzzed, one module each.
+//! The properties of scrapegate that are fuzzed, one module for each.
 //!
-//! Each has a function `check` that asserts its property for one input. Fuzz targets call it with
-//! what libFuzzer makes up; `tests/replay.rs` calls it with every seed and every input that once
-//! failed. What is expected is worked out here anew, with code that the proxy does not use.
+//! Each module has a function `check` that asserts its property for one input. Fuzz targets call it
+//! with libFuzzer's inputs. `tests/replay.rs` calls it with every seed and every input that failed
+//! in the past. The expected result is computed with code that the proxy does not use.
 //!
-//! | module | has |
+//! | module | contents |
 //! |---|---|
-//! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`] | a property each |
-//! | `wire` | HTTP/1.1 read after RFC 9112 |
+//! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`] | one property each |
+//! | `wire` | an independent reader of HTTP/1.1, after RFC 9112 |
 //! | `script`, `memory`, `rig` | both ends of the proxy, in memory and in paused time |
-//! | `proxy` | the proxy between them, as the proxy's own tests have it |
-//! | `records`, `files` | what the proxy logs; the files it reads |
+//! | `proxy` | the proxy between them, shared with the proxy's own tests |
+//! | `records`, `files` | log records of the proxy; files for the proxy |
 
 pub mod client_certificate;
 pub mod config_ini;
@@ -32,5 +32,6 @@ mod wire;
 
 use std::time::Duration;
 
-/// A scrape's deadline, and every clock of a connection. Time is paused: it costs nothing.
+/// The deadline of a scrape and every timeout of a connection. Time is paused, so waiting takes no
+/// real time.
 const PATIENCE: Duration = Duration::from_secs(4);

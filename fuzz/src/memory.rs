@@ -1,5 +1,5 @@
-//! The far ends of the proxy as streams in memory: each sends a [`Script`] and takes what it is
-//! sent at its own pace. Time is tokio's, and paused: pauses cost nothing.
+//! The far ends of the proxy as streams in memory. Each sends a [`Script`] and reads at its own
+//! pace. Time is tokio's and is paused, so waiting takes no real time.
 
 use std::{
     fmt,
@@ -20,39 +20,40 @@ use tokio::{
 
 use crate::script::{Ending, Script};
 
-/// How an end takes what it is sent.
+/// How an end reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// All at once.
+    /// Everything at once.
     Fast,
-    /// So many bytes, then a pause, again and again.
+    /// This number of bytes, then a pause, repeatedly.
     Slow { amount: usize, pause: Duration },
-    /// So many bytes, then none.
+    /// This number of bytes, then nothing more.
     Stops { after: usize },
-    /// So many bytes, then it is gone.
+    /// This number of bytes, then the connection is closed.
     Leaves { after: usize },
 }
 
-/// What went through a stream.
+/// The traffic of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// What the proxy wrote.
+    /// All bytes that the proxy wrote.
     pub(crate) written: Vec<u8>,
-    /// How many bytes the proxy read.
+    /// Number of bytes that the proxy read.
     pub(crate) read: usize,
-    /// Reads and writes, and how often there was nothing to read or no room.
+    /// Number of reads and writes, including those that returned `Pending`.
     pub(crate) calls: usize,
 }
 
-/// A [`Log`] that stream and judge share. The stream is closed when nobody else has it.
+/// A [`Log`] that the stream and the judge share. The stream is closed when the judge has the only
+/// reference.
 pub(crate) type SharedLog = Arc<Mutex<Log>>;
 
-/// Looks into a log.
+/// Locks a log.
 pub(crate) fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Called after each read with the bytes read so far.
+/// Called after each read with the number of bytes read so far.
 type Observer = Box<dyn FnMut(usize) + Send>;
 
 /// The proxy's end of a stream.
@@ -61,10 +62,10 @@ pub(crate) struct Stream {
     reader: Reader,
     begun: Instant,
     log: SharedLog,
-    /// Told what a socket would tell it.
+    /// Gets the reports that a socket would send.
     activity: Option<Arc<Activity>>,
     observer: Option<Observer>,
-    /// How much is taken before the reader pauses, stops or leaves.
+    /// How many bytes are still accepted before the reader pauses, stops or leaves.
     room: usize,
     left: bool,
     reading: Option<Pin<Box<Sleep>>>,
@@ -73,7 +74,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Its time begins now.
+    /// Creates the stream. Its script starts now.
     pub(crate) fn new(script: Script, reader: Reader) -> Self {
         let room = match reader {
             Reader::Fast => usize::MAX,
@@ -96,12 +97,12 @@ impl Stream {
         }
     }
 
-    /// Reports to `activity` as the transport of a connection does.
+    /// Reports to `activity`, like the transport of a connection.
     pub(crate) fn report_to(self, activity: Arc<Activity>) -> Self {
         Self { activity: Some(activity), ..self }
     }
 
-    /// Tells `observer` after each read how many bytes were read.
+    /// Calls `observer` after each read with the number of bytes read so far.
     pub(crate) fn observed(self, observer: impl FnMut(usize) + Send + 'static) -> Self {
         Self { observer: Some(Box::new(observer)), ..self }
     }
@@ -110,7 +111,7 @@ impl Stream {
         Arc::clone(&self.log)
     }
 
-    /// Whether `at` after the beginning has passed; if not, the task is woken then.
+    /// Whether `at` after the start has passed. If not, the task is woken at that time.
     fn reached(&mut self, at: Duration, cx: &mut Context<'_>) -> Poll<()> {
         if at <= self.begun.elapsed() {
             return Poll::Ready(());
@@ -121,7 +122,7 @@ impl Stream {
         timer.as_mut().poll(cx)
     }
 
-    /// Makes room for at least one byte.
+    /// Waits until there is room for at least one byte.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.room > 0 {
             return Poll::Ready(Ok(()));

@@ -1,9 +1,10 @@
-//! Whatever a PEM file has in it:
+//! Any contents of a PEM file:
 //!
-//! - each line that begins a block is the place of a block, and blocks are numbered in their order;
-//! - what rustls-pki-types reads of the file is read here too, with the same bytes, unless a block is
-//!   reported as damaged: it also takes base64 that is not padded;
-//! - for each purpose every block is either used or has a remark that names it, except for the
+//! - Each line that begins a block is the place of a block, and blocks are numbered in order.
+//! - Everything that rustls-pki-types reads from the file is read here too, with the same bytes,
+//!   unless a block is reported as damaged: rustls-pki-types also accepts base64 without padding.
+//! - For each purpose, every block is either used or has a remark that names it, except for
+//!   parameters next to a key. No remark has a control character.
 //!   parameters beside a key; no remark has a control character.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
@@ -20,7 +21,8 @@ const PURPOSES: [Purpose; 5] = [
 /// Asserts the property. `input` is the file.
 ///
 /// # Panics
-/// When the property does not hold.
+///
+/// If the property does not hold.
 pub fn check(input: &[u8]) {
     let blocks = blocks(input);
     for (index, block) in blocks.iter().enumerate() {
@@ -40,10 +42,10 @@ pub fn check(input: &[u8]) {
         for Block { place, .. } in &blocks {
             let is_used = contents.used.iter().any(|(used, _)| used == place);
             let name = format!("{place} ");
-            let told =
+            let reported =
                 contents.remarks.iter().filter(|remark| remark.text.starts_with(&name)).count();
             let is_silent = purpose == Purpose::Key && place.label == "EC PARAMETERS";
-            assert!(usize::from(is_used) + told == 1 || is_silent, "{place}: {contents:?}");
+            assert!(usize::from(is_used) + reported == 1 || is_silent, "{place}: {contents:?}");
         }
         assert!(!contents.used.is_empty() || contents.remarks.iter().any(|it| it.is_error));
         for remark in &contents.remarks {
@@ -52,8 +54,8 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Lines that begin a block beyond doubt: nothing but the encapsulation boundary (RFC 7468 section 2),
-/// with a label of capital letters, digits and single blanks.
+/// Lines that certainly begin a block: only the encapsulation boundary (RFC 7468 §2), with a label
+/// of capital letters, digits and single blanks.
 fn begin_lines(input: &[u8]) -> Vec<(usize, String)> {
     let text: String = input.iter().map(|&byte| char::from(byte)).collect();
     let lines = text.replace("\r\n", "\n").replace('\r', "\n");

@@ -1,17 +1,18 @@
-//! Whatever stands behind `/prometheus?`: [`scrapegate::route`] finds the same exporter, the same
-//! parameters to pass on and the same mistakes as a decoder written here after the URL standard's
-//! `application/x-www-form-urlencoded`, which decodes once. What is passed on is the query, byte
-//! for byte, without `exporter` and without parameters of no bytes.
+//! Any query of `/prometheus?`: [`scrapegate::route`] finds the same exporter, the same parameters
+//! to forward, and the same mistakes as the decoder in this module. The decoder follows the URL
+//! standard's `application/x-www-form-urlencoded` and decodes once. The forwarded query is the
+//! query byte for byte, without `exporter` and without empty parameters.
 //!
-//! Behind `/metrics?` and `/prometheus/sd?`, `exporter` is refused, and nothing else is.
+//! In the queries of `/metrics?` and `/prometheus/sd?`, only `exporter` is refused.
 
 use hyper::Uri;
 use scrapegate::route::{Route, route};
 
-/// Asserts the property. `input` is the query; one that is no part of a URI is passed over.
+/// Asserts the property. `input` is the query. An input that cannot be part of a URI is ignored.
 ///
 /// # Panics
-/// When the property does not hold.
+///
+/// If the property does not hold.
 pub fn check(input: &[u8]) {
     let target = [b"/prometheus?", input].concat();
     let Ok(uri) = Uri::try_from(&target[..]) else {
@@ -45,7 +46,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Whether a key of a query is `exporter`.
+/// Whether the query has a key `exporter`.
 pub(crate) fn names_exporter(query: &[u8]) -> bool {
     query.split(|&byte| byte == b'&').any(|parameter| {
         let key = parameter.splitn(2, |&byte| byte == b'=').next().unwrap_or_default();
@@ -53,7 +54,7 @@ pub(crate) fn names_exporter(query: &[u8]) -> bool {
     })
 }
 
-/// What a query asks for.
+/// The meaning of a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Nothing,
@@ -66,7 +67,7 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
-    /// Reads a query.
+    /// Parses a query.
     pub(crate) fn by(query: &[u8]) -> Self {
         let mut exporter = None;
         let mut forwarded = Vec::new();
@@ -97,7 +98,7 @@ impl Asked {
     }
 }
 
-/// A valid exporter name: 1 to 128 bytes of UTF-8 without control characters.
+/// Whether the bytes are a valid exporter name: 1 to 128 bytes of UTF-8 without control characters.
 fn name(value: &[u8]) -> Option<String> {
     let name = String::from_utf8(decoded(value)?).ok()?;
     let is_control = |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f);
@@ -105,7 +106,7 @@ fn name(value: &[u8]) -> Option<String> {
     is_name.then_some(name)
 }
 
-/// Bytes as they were before they were encoded; `None` when a `%` begins no escape.
+/// The decoded bytes. `None` if a `%` does not begin a valid escape.
 fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.iter().copied();

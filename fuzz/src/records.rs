@@ -1,4 +1,4 @@
-//! What the proxy logs, so that a property can speak of it.
+//! The log records of the proxy, so that a property can check them.
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Once};
 
@@ -8,14 +8,14 @@ use tracing::{
     span,
 };
 
-/// The fields of one event; its text is the field `message`.
+/// The fields of one event. The text is the field `message`.
 pub(crate) type Record = BTreeMap<&'static str, String>;
 
 thread_local! {
     static RECORDS: RefCell<Vec<Record>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `run` and gives what was logged by it on this thread.
+/// Runs `run`, and returns the records that it logged on this thread.
 pub(crate) fn during<T>(run: impl FnOnce() -> T) -> (T, Vec<Record>) {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -26,7 +26,7 @@ pub(crate) fn during<T>(run: impl FnOnce() -> T) -> (T, Vec<Record>) {
     (result, RECORDS.take())
 }
 
-/// Keeps the events of each thread apart.
+/// Collects the events of each thread separately.
 struct Recorder;
 
 impl Subscriber for Recorder {

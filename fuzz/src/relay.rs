@@ -1,15 +1,17 @@
-//! Whatever an exporter sends, in whatever pieces, with whatever pauses and end, and however the
-//! scraper reads:
+//! Any bytes of an exporter, in any pieces, with any pauses and end, and a scraper that reads in
+//! any way:
 //!
-//! - what the scraper gets as the body is a prefix of the exporter's body, as [`wire`] reads it;
-//! - the scraper has a complete message if and only if the exporter's was complete, sound by the
-//!   integrity rule, within `max-body`, and in time, and the scraper read fast enough;
-//! - the scraper gets the exporter's status and only the headers that docs/reference/http-api.md lists, or the proxy's own
-//!   502 or 504;
-//! - the scrape is recorded exactly once and counted exactly once, with the same outcome, which is
-//!   `complete`, `exporter_status` or `not_metrics` if and only if it is;
-//! - all is over by the deadline, the exporter's connection is closed, its slot is free again;
-//! - the proxy holds no more than [`MOST_HELD`] of the body, and its task does not run idly.
+//! - The body that the scraper gets is a prefix of the exporter's body, as [`wire`] reads it.
+//! - The scraper has a complete message if and only if the exporter's message was complete, passed
+//!   the integrity rule, was within `max-body` and in time, and the scraper read fast enough.
+//! - The scraper gets the exporter's status and only the headers that docs/reference/http-api.md
+//!   lists, or the proxy's own 502 or 504.
+//! - The scrape is logged exactly once and counted exactly once, with the same outcome. The outcome
+//!   is `complete`, `exporter_status` or `not_metrics` if and only if the message was complete.
+//! - Everything is over by the deadline, the connection to the exporter is closed, and its permit
+//!   is free again.
+//! - The proxy never has more than [`MOST_HELD`] of the body in memory, and its task does not run
+//!   idly.
 
 use std::{
     num::NonZeroU32,
@@ -32,31 +34,33 @@ use crate::{
     wire::{self, Body, End, Head, Parsed},
 };
 
-/// Most bytes of a body between reading and writing: 0.3 MiB (docs/operations/performance.md).
+/// Limit for the bytes of a body between reading and writing: 0.3 MiB
+/// (docs/operations/performance.md).
 const MOST_HELD: usize = 3 * 1024 * 1024 / 10;
 
-/// How late the end may be after the deadline (docs/development/cases.md, I8).
+/// How long after the deadline a scrape may end (docs/development/cases.md, I8).
 const LATE: Duration = Duration::from_millis(100);
 
-/// Nearer to the deadline than this either outcome is right.
+/// Closer to the deadline than this, both outcomes are right.
 const CLOSE_CALL: Duration = Duration::from_millis(2);
 
-/// More bytes than a refusal has.
+/// More bytes than any refusal has.
 const LONGEST_REFUSAL: usize = 512;
 
-/// The outcomes of a scrape that was passed on whole.
+/// The outcomes of a scrape that was relayed completely.
 const WHOLE: [&str; 3] = ["complete", "exporter_status", "not_metrics"];
 
-/// A body larger than this is too large where `max-body` is set.
+/// Limit for bodies with `max-body`, in bytes.
 const MAX_BODY: u64 = 1000;
 
 /// Asserts the property. `input` is a script (see [`crate::script`]) with five settings: how the
 /// exporter ends, how the scraper reads, flags (1: `HEAD`, 2: `integrity = transport`, 4:
-/// `max-body`), how much the scraper takes before it pauses (a power of two), for how long it
+/// `max-body`), how many bytes the scraper reads before it pauses (a power of two), and how long it
 /// pauses (a power of two, in milliseconds).
 ///
 /// # Panics
-/// When the property does not hold.
+///
+/// If the property does not hold.
 pub fn check(input: &[u8]) {
     let scene = Scene::of(input);
     let (play, records) = records::during(|| rig::in_paused_time(scene.play()));
@@ -78,13 +82,13 @@ struct Scene {
     max_body: Option<u64>,
 }
 
-/// What happened.
+/// The results of a run.
 struct Play {
     output: Vec<u8>,
-    /// After each read of the exporter: bytes read, bytes written to the scraper.
+    /// After each read from the exporter: bytes read, and bytes written to the scraper.
     samples: Vec<(usize, usize)>,
     elapsed: Duration,
-    /// What the proxy has counted.
+    /// The proxy's metrics.
     counts: String,
 }
 
@@ -139,7 +143,7 @@ impl Scene {
         assert_eq!(exporters.len(), 1, "one connection to the exporter");
         let is_closed = exporters.iter().all(|log| Arc::strong_count(log) == 1);
         assert!(is_closed, "the exporter's connection is open");
-        assert!(proxy.has_free_slots(), "the exporter's slot was not given back");
+        assert!(proxy.has_free_slots(), "the exporter's permit was not released");
         let output = std::mem::take(&mut look(&log).written);
         let samples = std::mem::take(&mut *locked(&samples));
         Play { output, samples, elapsed, counts: proxy.page() }
@@ -156,11 +160,11 @@ impl Scene {
     /// More bytes than the scraper can get.
     fn most_written(&self) -> usize {
         let sent: usize = self.exporter.pieces.iter().map(|(_, piece)| piece.len()).sum();
-        // Each piece may go on as a chunk of its own.
+        // Each piece may be relayed as a separate chunk.
         sent + 16 * self.exporter.pieces.len() + 2048
     }
 
-    /// How often the connection's task has a reason to run, with as much again for good measure.
+    /// How often the connection's task may run: the number of events, doubled.
     fn most_polls(&self) -> usize {
         let pauses = match self.reader {
             Reader::Slow { amount, pause } => {
@@ -181,7 +185,7 @@ impl Scene {
         let counts = format!("{{exporter=\"n\",outcome=\"{outcome}\"}} 1");
         assert_eq!(nonzero(&play.counts, "scrapegate_scrapes_total"), [counts]);
         assert_eq!(nonzero(&play.counts, "scrapegate_scrapes_in_flight"), [""; 0]);
-        // Only a scrape whose head was passed on has a first byte.
+        // Only a scrape whose response head was relayed has a first byte.
         let is_relayed = record.contains_key("first_byte_seconds");
         let is_whole = WHOLE.contains(&outcome);
         let is_truncated = is_relayed && !is_whole;
@@ -196,7 +200,7 @@ impl Scene {
         }
 
         let Some(answer) = answer else {
-            assert!(!is_relayed, "passed on what is no answer: {outcome}");
+            assert!(!is_relayed, "relayed an invalid answer: {outcome}");
             let has_time = self.time_for(LONGEST_REFUSAL).is_some_and(|it| it < PATIENCE);
             assert!(got_all || !has_time, "a refusal is cut short: {outcome}");
             if let Some(response) = response {
@@ -216,16 +220,17 @@ impl Scene {
         if is_relayed && got_all {
             let at = complete.unwrap_or_else(|| panic!("complete without a reason: {outcome}"));
             assert!(at <= PATIENCE + CLOSE_CALL, "complete after the deadline, at {at:?}");
-            assert!(leaves || is_whole, "it is complete, and recorded as {outcome}");
+            assert!(leaves || is_whole, "complete, but recorded as {outcome}");
             assert!(!is_whole || outcome == answer.outcome(), "recorded as {outcome}");
         }
         let read = complete.zip(self.time_for(self.most_written())).map(|(at, time)| at + time);
         if read.is_some_and(|at| at + CLOSE_CALL < PATIENCE) {
-            assert!(is_relayed && got_all, "whole and in time, and {outcome}");
+            assert!(is_relayed && got_all, "complete and in time, but {outcome}");
         }
     }
 
-    /// How long the scraper takes for so many bytes at most; `None` when it may never have them.
+    /// How long the scraper needs for at most this number of bytes. `None` if it may never get
+    /// them.
     fn time_for(&self, bytes: usize) -> Option<Duration> {
         match self.reader {
             Reader::Fast => Some(Duration::ZERO),
@@ -240,17 +245,17 @@ impl Scene {
     }
 }
 
-/// What an exporter's bytes are, as far as they can be passed on.
+/// The meaning of an exporter's bytes, as far as they can be relayed.
 struct Answer<'a> {
     status: u16,
     head: Head<'a>,
     body: Body,
-    /// When the message was complete and known to be sound.
+    /// When the message was complete and known to pass the integrity rule.
     complete: Option<Duration>,
 }
 
 impl Scene {
-    /// `None` when `sent` begins with nothing that may be passed on.
+    /// Parses `sent`. `None` if it does not begin with an answer that may be relayed.
     fn answer<'a>(&self, sent: &'a [u8]) -> Option<Answer<'a>> {
         let (mut start, mut skipped) = (0, 0);
         let (minor, status, head) = loop {
@@ -274,7 +279,7 @@ impl Scene {
         Some(Answer { status, head, body, complete })
     }
 
-    /// The body that begins at `start` (RFC 9112 §6.3); `None` when its framing is refused.
+    /// The body that begins at `start` (RFC 9112 §6.3). `None` if its framing is refused.
     fn body(&self, minor: u8, head: &Head<'_>, sent: &[u8], start: usize) -> Option<Body> {
         if self.to_head {
             return Some(wire::counted(sent, start, 0));
@@ -319,7 +324,7 @@ impl Scene {
         let is_sound = if !is_judged {
             true
         } else if is_openmetrics(head) {
-            // Of the lines, the last one that is not the nothing behind a final line feed.
+            // The last line, without the empty rest after a final line feed.
             let text = contents.strip_suffix(b"\n").unwrap_or(&contents);
             text.rsplit(|&byte| byte == b'\n').next() == Some(b"# EOF")
         } else {
@@ -342,7 +347,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 impl Answer<'_> {
-    /// What a whole scrape is counted as: by what Prometheus takes.
+    /// The outcome of a completely relayed scrape, according to what Prometheus accepts.
     fn outcome(&self) -> &'static str {
         let types = self.head.all("content-type");
         let named = types.first().map(|value| {
@@ -368,14 +373,17 @@ impl Answer<'_> {
         }
         assert_headers_are_known(&response.head, &[]);
         let body = self.body.contents(sent);
-        assert!(body.starts_with(&response.body), "what came out is no prefix of what went in");
+        assert!(
+            body.starts_with(&response.body),
+            "the relayed body is not a prefix of the exporter's body"
+        );
         if response.end.is_some() {
-            assert_eq!(body.len(), response.body.len(), "it ends before the exporter's does");
+            assert_eq!(body.len(), response.body.len(), "the body ends before the exporter's body");
         }
     }
 }
 
-/// `own` are those that the proxy's own answers have in addition.
+/// Asserts that all headers are known. `own` are additional headers of the proxy's own responses.
 fn assert_headers_are_known(head: &Head<'_>, own: &[&str]) {
     const KNOWN: [&str; 10] = [
         "content-type",
@@ -391,7 +399,7 @@ fn assert_headers_are_known(head: &Head<'_>, own: &[&str]) {
     ];
     for (name, _) in &head.fields {
         let is_known = KNOWN.contains(&name.as_str()) || own.contains(&name.as_str());
-        assert!(is_known, "{name} was passed on");
+        assert!(is_known, "{name} was relayed");
     }
 }
 
@@ -401,7 +409,7 @@ fn nonzero<'a>(page: &'a str, metric: &str) -> Vec<&'a str> {
     samples.filter(|sample| sample.starts_with('{') && !sample.ends_with(" 0")).collect()
 }
 
-/// The proxy's own answer: one line of text.
+/// Asserts that the response is one of the proxy itself: one line of text.
 fn assert_is_refusal(response: &wire::Response<'_>, to_head: bool) {
     assert!([502, 504].contains(&response.status), "{}", response.status);
     assert_headers_are_known(&response.head, &["server"]);

@@ -1,10 +1,10 @@
-//! Whatever a scraper sends, in whatever pieces and with whatever pauses and end:
+//! Any bytes of a scraper, in any pieces and with any pauses and end:
 //!
-//! - each request that an exporter gets is exactly what docs/operations/security.md says of one of the scraper's
-//!   requests, as [`wire`] and [`Asked`] read them, in their order;
-//! - there are no more requests to exporters, and no more responses, than complete requests, but
-//!   for one last response that says what is wrong with the bytes behind them;
-//! - requests without anything unusual are all answered, with the status that they must have.
+//! - Each request that an exporter gets is exactly the request that docs/operations/security.md
+//!   describes for one of the scraper's requests, as [`wire`] and [`Asked`] read them, in order.
+//! - There are not more requests to exporters, and not more responses, than complete requests,
+//!   except for one last response that reports what is wrong with the bytes after them.
+//! - Requests without anything unusual are all answered, with the right status.
 
 use std::{
     num::NonZeroU32,
@@ -26,10 +26,10 @@ use crate::{
     wire::{self, Head, Parsed},
 };
 
-/// What every exporter answers.
+/// The response of every exporter.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na 1\n";
 
-/// Name, path, and whether parameters go on.
+/// Name, path, and whether parameters are forwarded.
 const EXPORTERS: [(&str, &str, bool); 3] =
     [("n", "/metrics", true), ("a b", "/probe?x=1", true), ("ä", "/metrics", false)];
 
@@ -37,7 +37,8 @@ const EXPORTERS: [(&str, &str, bool); 3] =
 /// scraper ends.
 ///
 /// # Panics
-/// When the property does not hold.
+///
+/// If the property does not hold.
 pub fn check(input: &[u8]) {
     let (mut settings, sent) = Settings::of(input);
     let ending = Ending::of(settings.next());
@@ -52,10 +53,10 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// What happened.
+/// The results of a run.
 struct Play {
     output: Vec<u8>,
-    /// What the exporters got.
+    /// The requests that the exporters got.
     upstream: Vec<Vec<u8>>,
 }
 
@@ -72,10 +73,10 @@ async fn play(script: &Script) -> Play {
     let proxy = Proxy::of(EXPORTERS.map(exporter), connector);
     let scraper = Stream::new(script.clone(), Reader::Fast);
     let output = scraper.log();
-    // Each request is at least a line, and nothing in a request is waited for.
+    // Each request has at least one line, and the proxy waits for nothing within a request.
     let most = 64 + 4 * script.pieces.len() + script.bytes().len();
     rig::serve(&proxy, |activity| scraper.report_to(activity), most).await;
-    assert!(proxy.has_free_slots(), "a slot was not given back");
+    assert!(proxy.has_free_slots(), "a permit was not released");
 
     let logs = std::mem::take(&mut *logs.lock().unwrap_or_else(PoisonError::into_inner));
     let taken = |log: Arc<Mutex<_>>| {
@@ -96,7 +97,7 @@ fn exporter((name, path, forward_params): (&str, &str, bool)) -> Exporter {
     exporter
 }
 
-/// A complete head of a request.
+/// The complete head of a request.
 struct Request<'a> {
     head: Head<'a>,
     method: &'a [u8],
@@ -104,8 +105,8 @@ struct Request<'a> {
     version: &'a [u8],
 }
 
-/// All complete requests, up to bytes that are none. Bodies are not looked for: none is read
-/// behind a request that has one.
+/// All complete requests, up to the first bytes that are not a request. Bodies are not parsed,
+/// because the proxy reads nothing after a request with a body.
 fn requests(mut sent: &[u8]) -> Vec<Request<'_>> {
     let mut requests = Vec::new();
     loop {
@@ -124,7 +125,7 @@ fn requests(mut sent: &[u8]) -> Vec<Request<'_>> {
     }
 }
 
-/// All responses. One that is cut short can only be the last.
+/// All responses. Only the last one can be cut short.
 fn responses<'a>(mut output: &'a [u8], requests: &[Request<'_>]) -> Vec<wire::Response<'a>> {
     let mut responses = Vec::new();
     while !output.is_empty() {
@@ -138,19 +139,19 @@ fn responses<'a>(mut output: &'a [u8], requests: &[Request<'_>]) -> Vec<wire::Re
     responses
 }
 
-/// What a request asks for.
+/// The meaning of a request.
 enum Meant {
-    /// The answer has this status, and no exporter is asked.
+    /// The response has this status, and no exporter is asked.
     Status(u16),
-    /// The exporter is asked so.
+    /// An exporter gets this request.
     Scrape(Vec<u8>),
 }
 
 impl Request<'_> {
-    /// What it means, if it is let through.
+    /// The meaning of the request, if the proxy accepts it.
     fn meant(&self) -> Meant {
         let whole = self.target;
-        // What begins with a slash has no scheme, whatever stands in its query.
+        // A target that begins with a slash has no scheme, whatever its query contains.
         let scheme_end = whole.windows(3).position(|it| it == b"://" && !whole.starts_with(b"/"));
         let after_scheme = scheme_end.map_or(0, |at| at + 3);
         let from_path = &whole[after_scheme..];
@@ -184,7 +185,7 @@ impl Request<'_> {
             b" HTTP/1.1\r\nhost: nowhere.invalid:1\r\nconnection: close\r\n\
             x-prometheus-scrape-timeout-seconds: ",
         );
-        // What is left of the scrape's time stands here.
+        // The header with the remaining time follows here.
         upstream.extend_from_slice(b"\r\n");
         for name in ["accept", "accept-encoding", "user-agent"] {
             for value in self.head.all(name) {
@@ -195,7 +196,7 @@ impl Request<'_> {
         Meant::Scrape(upstream)
     }
 
-    /// Whether it has to be answered by its path and query alone.
+    /// Whether the answer must depend only on path and query.
     fn is_usual(&self) -> bool {
         const FIELDS: [&str; 8] = [
             "host",
@@ -215,7 +216,7 @@ impl Request<'_> {
         [&b"GET"[..], b"HEAD"].contains(&self.method)
             && self.target.starts_with(b"/")
             && self.target.iter().all(is_plain)
-            // These have rules of their own, and no exporter to do with them.
+            // These paths have their own rules and no exporter.
             && !["/autotls", "/prometheus/sd", "/-/reload"]
                 .iter()
                 .any(|path| self.target.starts_with(path.as_bytes()))
@@ -227,7 +228,7 @@ impl Request<'_> {
     }
 }
 
-/// A request to an exporter without what it says is left of the scrape's time.
+/// A request to an exporter, without the value of the header with the remaining time.
 fn without_time(upstream: &[u8]) -> Vec<u8> {
     const NAME: &[u8] = b"x-prometheus-scrape-timeout-seconds: ";
     let start = upstream.windows(NAME.len()).position(|window| window == NAME);
@@ -251,13 +252,17 @@ fn assert_exporters_got_what_was_asked(
     });
     for got in upstream {
         let got = without_time(got);
-        assert!(asked.any(|asked| asked == got), "nobody asked for {}", got.escape_ascii());
+        assert!(asked.any(|asked| asked == got), "no request asked for {}", got.escape_ascii());
     }
     let unanswered = usize::from(ending != Ending::Open);
-    assert!(upstream.len() <= responses.len() + unanswered, "{} for nobody", upstream.len());
+    assert!(
+        upstream.len() <= responses.len() + unanswered,
+        "{} requests to exporters without a response",
+        upstream.len()
+    );
     if let Some(last) = responses.last().filter(|_| responses.len() > requests.len()) {
         assert!(responses.len() == requests.len() + 1, "{} too many", responses.len());
-        assert!((400..500).contains(&last.status), "{} to no request", last.status);
+        assert!((400..500).contains(&last.status), "status {} without a request", last.status);
     }
 }
 
@@ -273,7 +278,7 @@ fn assert_usual_ones_are_answered(
         let status = match request.meant() {
             Meant::Status(status) => status,
             Meant::Scrape(expected) => {
-                let got = upstream.next().unwrap_or_else(|| panic!("{number} was not passed on"));
+                let got = upstream.next().unwrap_or_else(|| panic!("{number} was not forwarded"));
                 assert_eq!(without_time(got), expected);
                 200
             }

@@ -15,17 +15,17 @@ use crate::{
     proxy::{self, Proxy},
 };
 
-/// Runs `scene` on a runtime of its own, whose time is paused.
+/// Runs `scene` on its own runtime in paused time.
 pub(crate) fn in_paused_time<T>(scene: impl Future<Output = T>) -> T {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(scene)
 }
 
-/// Has `proxy` answer what comes from `scraper` until the connection is over. Gives how long that
-/// was.
+/// Serves the connection of `scraper` with `proxy` until it ends. Returns its duration.
 ///
 /// # Panics
-/// When its task has to run more than `most` times.
+///
+/// If the connection's task runs more than `most` times.
 pub(crate) async fn serve(
     proxy: &Proxy,
     scraper: impl FnOnce(Arc<Activity>) -> Stream,

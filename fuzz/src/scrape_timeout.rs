@@ -1,7 +1,7 @@
-//! Whatever `X-Prometheus-Scrape-Timeout-Seconds` says: a scrape gets the smaller of its `timeout`
-//! and what the header grants less the offset, at least 0.1 s or `timeout` if that is shorter. A
-//! header that is no finite positive number is ignored. What a number is, and how large, is read
-//! here digit by digit and compared to the nanosecond.
+//! Any value of `X-Prometheus-Scrape-Timeout-Seconds`: a scrape gets its `timeout` or the value
+//! less the offset, whichever is smaller, but at least 0.1 s, or `timeout` if that is shorter. A
+//! header that is not a finite positive number is ignored. The reference reads the number digit by
+//! digit, and results are compared to the nanosecond.
 
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 const NANOS: u128 = 1_000_000_000;
 
-/// Asserts the property. `input` is 8 bytes of timeout and 8 of offset, each in nanoseconds and
-/// taken modulo a day, then the header.
+/// Asserts the property. `input` is 8 bytes of timeout and 8 bytes of offset, each in nanoseconds
+/// and modulo one day, and then the header.
 ///
 /// # Panics
-/// When the property does not hold.
+///
+/// If the property does not hold.
 pub fn check(input: &[u8]) {
     let Some((timeout, rest)) = input.split_first_chunk() else {
         return;
@@ -46,12 +47,12 @@ pub fn check(input: &[u8]) {
         None => timeout.as_nanos(),
     };
     let difference = granted.as_nanos().abs_diff(expected);
-    // A double cannot tell apart what is nearer than that.
+    // A double cannot represent a smaller difference.
     assert!(difference <= 1, "{granted:?}, expected {expected} ns");
 }
 
-/// A finite positive decimal number of seconds; saturates. `None` for anything else, and for what
-/// is nearer to 0 than any double, which whoever reads a double takes for 0.
+/// A finite positive decimal number of seconds; saturates. `None` for anything else, and for a
+/// number that is so close to 0 that a double rounds it to 0.
 fn nanoseconds(text: &[u8]) -> Option<u128> {
     let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
     let text = text.strip_prefix('+').unwrap_or(text);
@@ -84,7 +85,7 @@ fn nanoseconds(text: &[u8]) -> Option<u128> {
     Some(nanos.min(u128::MAX / NANOS))
 }
 
-/// A whole number with a sign; saturates far beyond what matters.
+/// An integer with a sign; saturates far beyond the relevant range.
 fn integer(text: &str) -> Option<i128> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),

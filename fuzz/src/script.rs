@@ -1,36 +1,36 @@
-//! An input as a script: what is sent, in which pieces and when, and how it ends.
+//! An input as a script: what is sent, in which pieces and when, and how the stream ends.
 //!
-//! The first line of an input is the script, the rest is what is sent. So an input can be written
-//! by hand, and a dictionary of HTTP works on it. A script may be short: what it does not say is
-//! 0, and all that no step sends is sent at once at the end.
+//! The first line of an input is the script, the rest is the data to send. Inputs can therefore be
+//! written by hand, and an HTTP dictionary is useful. A script may be short: a missing setting is
+//! 0, and data that no step sends is sent at once at the end.
 //!
 //! A step is one byte:
 //!
 //! | byte | step |
 //! |---|---|
 //! | `a` to `z` | a pause: 1 ms for `a` and `b`, 2 ms for `c` and `d`, to 4096 ms for `y` and `z` |
-//! | `A` to `Z` | what the next step sends is sent 1, 2, 4, … times, but no more than [`MOST`] in all |
-//! | any other | so many bytes as one piece |
+//! | `A` to `Z` | the data of the next step is sent 1, 2, 4, … times, but at most [`MOST`] bytes in all |
+//! | any other | sends as many bytes as its value, as one piece |
 
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-/// Most bytes that a script sends: several times what the proxy may hold.
+/// Limit for the bytes that a script sends: several times what the proxy may have in memory.
 pub(crate) const MOST: usize = 768 * 1024;
 
-/// Settings of a script, one byte each.
+/// The settings of a script, one byte each.
 #[derive(Debug)]
 pub(crate) struct Settings<'a>(&'a [u8]);
 
 impl<'a> Settings<'a> {
-    /// Takes an input apart into its script and what is sent.
+    /// Splits an input into its script and its data.
     pub(crate) fn of(input: &'a [u8]) -> (Self, &'a [u8]) {
         let line = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
         (Self(&input[..line]), input.get(line + 1..).unwrap_or_default())
     }
 
-    /// The next setting, 0 for none. The digits mean their value.
+    /// The next setting; 0 if it is missing. A digit means its value.
     pub(crate) fn next(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else {
             return 0;
@@ -39,31 +39,31 @@ impl<'a> Settings<'a> {
         first.wrapping_sub(b'0')
     }
 
-    /// Those that are left.
+    /// The remaining bytes of the script, which are the steps.
     pub(crate) fn steps(self) -> &'a [u8] {
         self.0
     }
 }
 
-/// What one end sends.
+/// The data that one end sends.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    /// Pieces and when they arrive.
+    /// The pieces, and when they arrive.
     pub(crate) pieces: VecDeque<(Duration, Bytes)>,
     pub(crate) ending: Ending,
-    /// When it ends.
+    /// When the stream ends.
     pub(crate) ends: Duration,
 }
 
-/// What comes after the last byte.
+/// What follows the last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The end of the stream.
     Fin,
     Reset,
-    /// As a TLS stream that ends without close_notify.
+    /// The end of a TLS stream without close_notify.
     Cut,
-    /// Nothing.
+    /// Nothing; the stream stays open.
     Open,
 }
 
@@ -107,7 +107,7 @@ impl Script {
         }
     }
 
-    /// All that is sent.
+    /// All data.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.pieces.iter().flat_map(|(_, piece)| piece).copied().collect()
     }

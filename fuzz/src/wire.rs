@@ -1,29 +1,29 @@
-//! HTTP/1.1 read anew after RFC 9112: the reference that the proxy is compared with. It shares no
-//! code with the proxy nor with the libraries that the proxy reads HTTP with.
+//! An independent reader of HTTP/1.1 after RFC 9112: the reference for the proxy. It shares no code
+//! with the proxy or with the libraries with which the proxy parses HTTP.
 
 use std::{borrow::Cow, ops::Range};
 
-/// Most fields of a head, and most trailers.
+/// Limit for the fields of a head, and for trailers.
 pub(crate) const MAX_FIELDS: usize = 100;
 
-/// Most bytes of a head, of the extensions of one chunk, and of the trailers of a body.
+/// Limit in bytes for a head, for the extensions of one chunk, and for the trailers of a body.
 pub(crate) const MAX_HEAD: usize = 16 * 1024;
 
-/// A head as it stands.
+/// A parsed head.
 #[derive(Debug)]
 pub(crate) struct Head<'a> {
     pub(crate) first_line: &'a [u8],
-    /// Names in lower case; values without the white space around them.
+    /// Names in lower case; values without surrounding whitespace.
     pub(crate) fields: Vec<(String, Cow<'a, [u8]>)>,
-    /// Its bytes, the empty line included.
+    /// Length in bytes, including the empty line.
     pub(crate) length: usize,
 }
 
-/// What the bytes up to an empty line are.
+/// The result of parsing a head.
 #[derive(Debug)]
 pub(crate) enum Parsed<'a> {
     Whole(Head<'a>),
-    /// The empty line is not there.
+    /// The empty line is missing.
     Partial,
     Invalid,
 }
@@ -35,7 +35,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Reads a head: lines end in CRLF, or in LF alone (RFC 9112 §2.2).
+/// Parses a head. Lines end with CRLF or LF (RFC 9112 §2.2).
 pub(crate) fn head(bytes: &[u8]) -> Parsed<'_> {
     let mut lines = Lines { bytes, at: 0 };
     let Some(first_line) = lines.next() else {
@@ -58,7 +58,7 @@ pub(crate) fn head(bytes: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// Reads the head of an exporter, which need not be as RFC 9112 has it: see [`lenient_fields`].
+/// Parses the head of an exporter, which may deviate from RFC 9112: see [`lenient_fields`].
 pub(crate) fn exporter_head(bytes: &[u8]) -> Parsed<'_> {
     let mut lines = Lines { bytes, at: 0 };
     let Some(first_line) = lines.next() else {
@@ -77,17 +77,17 @@ pub(crate) fn exporter_head(bytes: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// Fields as curl and Prometheus read them: a line that begins with a blank goes on with the one
-/// before, behind one space; blanks before the colon do not count; a field with blanks inside its
-/// name does not count at all. But a field that may say how long the body is has to be one line
-/// without any of that.
+/// Parses fields as curl and Prometheus do. A line that begins with a blank continues the previous
+/// line, after one space. Blanks before the colon are ignored. A field with blanks inside its name
+/// is omitted. However, a field that may define the length of the body must be one line without any
+/// of these deviations.
 fn lenient_fields<'a>(lines: &[&'a [u8]]) -> Option<Vec<(String, Cow<'a, [u8]>)>> {
-    // A CR that ends no line is invalid (RFC 9112 §2.2), also in a field that does not count.
+    // A CR that does not end a line is invalid (RFC 9112 §2.2), even in a field that is omitted.
     (!lines.iter().any(|line| line.contains(&b'\r'))).then_some(())?;
     let mut fields = Vec::new();
     for (number, first) in lines.iter().enumerate() {
         if first.starts_with(b" ") || first.starts_with(b"\t") {
-            // The lines before have taken it.
+            // The previous line includes this line.
             (number > 0).then_some(())?;
             continue;
         }
@@ -132,7 +132,7 @@ struct Lines<'a> {
 impl<'a> Iterator for Lines<'a> {
     type Item = &'a [u8];
 
-    /// The next line without its end.
+    /// The next line, without its end.
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         let length = rest.iter().position(|&byte| byte == b'\n')?;
@@ -142,7 +142,7 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// `name: value` (RFC 9112 §5): no white space before the colon, no folding.
+/// Parses `name: value` (RFC 9112 §5), without whitespace before the colon and without folding.
 fn field(line: &[u8]) -> Option<(String, &[u8])> {
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
@@ -153,7 +153,7 @@ fn field(line: &[u8]) -> Option<(String, &[u8])> {
     Some((String::from_utf8_lossy(name).to_ascii_lowercase(), trimmed(value)))
 }
 
-/// Without spaces and tabs around it (`OWS`, RFC 9110 §5.6.3).
+/// The value without surrounding spaces and tabs (`OWS`, RFC 9110 §5.6.3).
 pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
     let is_text = |byte: &u8| *byte != b' ' && *byte != b'\t';
     let start = value.iter().position(is_text).unwrap_or(value.len());
@@ -161,18 +161,18 @@ pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
     &value[start..end]
 }
 
-/// `tchar` (RFC 9110 §5.6.2).
+/// Whether the byte is a `tchar` (RFC 9110 §5.6.2).
 pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What values and reason phrases are made of (RFC 9110 §5.5).
+/// Whether the byte may be part of values and reason phrases (RFC 9110 §5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// `HTTP/1.x CODE REASON` (RFC 9112 §4): the minor version and the code. The reason may be missing
-/// with the space before it, and there may be more spaces than one.
+/// Parses `HTTP/1.x CODE REASON` (RFC 9112 §4) into the minor version and the code. The reason and
+/// the space before it may be missing, and there may be several spaces before the code.
 pub(crate) fn status_line(line: &[u8]) -> Option<(u8, u16)> {
     let rest = line.strip_prefix(b"HTTP/1.")?;
     let (&minor, rest) = rest.split_first().filter(|(minor, _)| b"01".contains(minor))?;
@@ -189,34 +189,34 @@ pub(crate) fn status_line(line: &[u8]) -> Option<(u8, u16)> {
     (code >= 100).then_some((minor - b'0', code))
 }
 
-/// A body as far as it is there.
+/// A body, as far as its bytes have arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
-    /// Where its bytes stand, in order.
+    /// The positions of its bytes, in order.
     pub(crate) ranges: Vec<Range<usize>>,
     pub(crate) end: End,
 }
 
-/// What ends a body.
+/// How a body ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The message is complete with so many bytes.
+    /// The message is complete and ends at this position.
     At(usize),
-    /// Only the end of the connection.
+    /// Only with the connection.
     WithConnection,
-    /// What is there is cut short or broken.
+    /// The body is cut short or malformed.
     #[default]
     Never,
 }
 
 impl Body {
-    /// Its bytes.
+    /// The bytes of the body.
     pub(crate) fn contents(&self, bytes: &[u8]) -> Vec<u8> {
         self.ranges.iter().flat_map(|range| &bytes[range.clone()]).copied().collect()
     }
 }
 
-/// `length` bytes from `start`, as far as they are there.
+/// A body of `length` bytes from `start`, as far as they have arrived.
 pub(crate) fn counted(bytes: &[u8], start: usize, length: u64) -> Body {
     let there = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len() - start);
     let all = start..start + there;
@@ -224,17 +224,17 @@ pub(crate) fn counted(bytes: &[u8], start: usize, length: u64) -> Body {
     Body { ranges: vec![all], end }
 }
 
-/// The chunked coding from `start` (RFC 9112 §7.1), within the proxy's limits: at most 16 digits
-/// of size and 64 with the blanks behind them, [`MAX_HEAD`] bytes of extensions of a chunk, and as
-/// many of trailers.
+/// Decodes the chunked coding from `start` (RFC 9112 §7.1), within the proxy's limits: 16 digits
+/// for a size, 64 characters for a size with the blanks after it, [`MAX_HEAD`] bytes for the
+/// extensions of one chunk, and the same for the trailers.
 pub(crate) fn chunked(bytes: &[u8], start: usize) -> Body {
     let mut body = Body::default();
-    // Stays cut short unless the end is found.
+    // The body counts as cut short unless the end is found.
     let _ = chunks(bytes, start, &mut body);
     body
 }
 
-/// `None` when the coding is cut short or broken.
+/// Returns `None` if the coding is cut short or malformed.
 fn chunks(bytes: &[u8], start: usize, body: &mut Body) -> Option<()> {
     let mut at = start;
     loop {
@@ -270,7 +270,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(&size[..digits]).ok()?, 16).ok()
 }
 
-/// Where the trailers end that begin at `start`. Lines may end in LF alone, but for the last two.
+/// Where the trailers end that begin at `start`. Lines may end in LF alone, except the last two.
 fn trailers(bytes: &[u8], start: usize) -> Option<usize> {
     let mut lines = Lines { bytes, at: start };
     let mut fields = Vec::new();
@@ -286,21 +286,21 @@ fn trailers(bytes: &[u8], start: usize) -> Option<usize> {
     (lenient_fields(&fields)?.len() <= MAX_FIELDS).then_some(lines.at)
 }
 
-/// One response of those that the proxy wrote, as far as it is there.
+/// A response of the proxy, as far as its bytes have arrived.
 #[derive(Debug)]
 pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     pub(crate) head: Head<'a>,
     pub(crate) body: Vec<u8>,
-    /// Where the next response begins; absent when this one is cut short.
+    /// Where the next response begins; `None` if this one is cut short.
     pub(crate) end: Option<usize>,
 }
 
-/// Reads what the proxy wrote: a response at the beginning of `bytes`, or `None` when even its
-/// head is cut short.
+/// Parses the response at the beginning of `bytes`. Returns `None` if its head is cut short.
 ///
 /// # Panics
-/// When it is none that an HTTP client has to understand.
+///
+/// If an HTTP client does not have to understand the response.
 pub(crate) fn response(bytes: &[u8], to_head: bool) -> Option<Response<'_>> {
     let head = match head(bytes) {
         Parsed::Whole(head) => head,

@@ -1,4 +1,4 @@
-//! Every seed, and every input that once failed, through its property.
+//! Replays every seed, and every input that failed in the past, through its property.
 
 use std::{
     fs,
@@ -10,13 +10,13 @@ use scrapegate_fuzz::{
     client_certificate, config_ini, exporters_ini, pem, query, relay, request, scrape_timeout,
 };
 
-/// Runs `check` with the files of both folders of `target`.
+/// Runs `check` with all files in both folders of `target`.
 fn replay(target: &str, check: fn(&[u8])) {
     let mut failed = Vec::new();
     let mut seeds = 0;
     for kind in ["seeds", "regressions"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(kind).join(target);
-        // A target that never failed has no folder.
+        // A target that never failed has no folder of regressions.
         for file in fs::read_dir(&folder).into_iter().flatten() {
             let file = file.expect("an entry").path();
             let input = fs::read(&file).expect("readable");
