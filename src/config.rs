@@ -323,7 +323,7 @@ pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
         match with_document(&file, names, &mut files, &mut mistakes, read) {
             Ok(Some(path)) => return Some(path),
             Ok(None) => {
-                let message = "[prometheus] enabled is False, so it names no exporters";
+                let message = "`[prometheus] enabled` is False, so no exporters are configured";
                 all.push(Finding::error(Origin::of_file(&file), message));
             }
             Err(Reported) => all.extend(mistakes),

@@ -49,7 +49,7 @@ fn list<T>(value: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T
     value
         .split(',')
         .map(|item| match item.trim() {
-            "" => Err("there is nothing between two commas, or before or after one".to_owned()),
+            "" => Err("an entry is empty; remove the extra comma".to_owned()),
             item => one(item),
         })
         .collect()
@@ -62,7 +62,7 @@ fn client_pattern(value: &str) -> Result<ClientPattern, String> {
         .ok_or_else(|| unknown_kind(value))?;
     let rest = rest.trim();
     let text = || match rest {
-        "" => Err(format!("there is nothing after {}", shown(kind))),
+        "" => Err(format!("missing value after {}", shown(kind))),
         rest => Ok(rest.to_owned()),
     };
     match kind.to_ascii_lowercase().as_str() {
@@ -76,7 +76,7 @@ fn client_pattern(value: &str) -> Result<ClientPattern, String> {
 }
 
 fn unknown_kind(value: &str) -> String {
-    format!("{} begins with none of `CN=`, `DNS:`, `URI:`, `IP:`, `sha256:`", shown(value))
+    format!("{} must start with `CN=`, `DNS:`, `URI:`, `IP:` or `sha256:`", shown(value))
 }
 
 /// 64 hexadecimal digits, with or without colons between the pairs.

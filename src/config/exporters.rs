@@ -70,7 +70,7 @@ fn exporter(
     let credentials = credentials(&values, &mut reader);
     let path = match &values.path {
         Ok(Some(path)) => Ok(path.value.clone()),
-        Ok(None) => Err(reader.missing("path", "missing; most exporters have `/metrics`")),
+        Ok(None) => Err(reader.missing("path", "missing; most exporters use `/metrics`")),
         Err(Reported) => Err(Reported),
     };
     let times = times?;
@@ -179,7 +179,8 @@ fn choose(
     match there {
         (true, true) => {
             let first = first.iter().map(|key| format!("`{key}`"));
-            let message = format!("excludes {}", first.collect::<Vec<_>>().join(" and "));
+            let first = first.collect::<Vec<_>>().join(" or ");
+            let message = format!("cannot be combined with {first}");
             let origin = culprit(second, reader);
             Err(reader.error(origin, message))
         }
@@ -204,14 +205,16 @@ fn target(values: &Values, reader: &mut Reader<'_>) -> Result<Target, Reported> 
         Some(Alternative::Second) => {
             let socket = values.socket.clone()?.ok_or(Reported)?;
             if !cfg!(unix) {
-                return Err(reader.error(socket.origin, "this system has no Unix sockets"));
+                return Err(
+                    reader.error(socket.origin, "Unix sockets are not supported on this system")
+                );
             }
             Ok(Target::Unix(socket.value))
         }
         Some(Alternative::First) | None => {
             let port = match &values.port {
                 Ok(Some(port)) => Ok(port.value),
-                Ok(None) => Err(reader.missing("port", "missing; or give a `socket`")),
+                Ok(None) => Err(reader.missing("port", "missing; set `port` or `socket`")),
                 Err(Reported) => Err(Reported),
             };
             let host = values.host.clone()?;
@@ -276,7 +279,7 @@ fn tls(
             let misplaced: Vec<_> = misplaced.filter_map(|key| reader.origin_of(key)).collect();
             let mut result = Ok(None);
             for origin in misplaced {
-                result = Err(reader.error(origin, "only goes with `method = https`"));
+                result = Err(reader.error(origin, "only valid with `method = https`"));
             }
             result
         }
@@ -301,8 +304,8 @@ fn client_pair(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Client
     match (values.cert_file.clone()?, values.key_file.clone()?) {
         (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(reader.missing("key-file", "missing, as there is a `cert-file`")),
-        (None, Some(_)) => Err(reader.missing("cert-file", "missing, as there is a `key-file`")),
+        (Some(_), None) => Err(reader.missing("key-file", "missing; `cert-file` requires it")),
+        (None, Some(_)) => Err(reader.missing("cert-file", "missing; `key-file` requires it")),
     }
 }
 
@@ -320,7 +323,7 @@ fn server_name(
     };
     values::server_name(host).map_err(|message| {
         let origin = culprit(&["host"], reader);
-        reader.error(origin, format!("{message}; give a `server-name`"))
+        reader.error(origin, format!("{message}; set `server-name`"))
     })
 }
 
@@ -332,9 +335,11 @@ fn verification(
     let ca = values.ca_file.clone()?;
     match values.skip_verify.clone()?.filter(|skip| skip.value) {
         None => Ok((ca, false)),
-        Some(skip) if ca.is_some() => Err(reader.error(skip.origin, "contradicts `ca-file`")),
+        Some(skip) if ca.is_some() => {
+            Err(reader.error(skip.origin, "cannot be combined with `ca-file`"))
+        }
         Some(skip) => {
-            let warning = "whoever answers is taken for the exporter, whatever its certificate";
+            let warning = "the exporter's certificate is not verified; any server is accepted";
             reader.warning(skip.origin, warning);
             Ok((None, true))
         }
@@ -354,10 +359,10 @@ fn credentials(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Creden
                     Ok(Some(Credentials::Basic { username: value, password }))
                 }
                 (Some(_), None) => {
-                    Err(reader.missing("password-file", "missing, as there is a `username`"))
+                    Err(reader.missing("password-file", "missing; `username` requires it"))
                 }
                 (None, _) => {
-                    Err(reader.missing("username", "missing, as there is a `password-file`"))
+                    Err(reader.missing("username", "missing; `password-file` requires it"))
                 }
             }
         }

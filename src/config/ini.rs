@@ -215,7 +215,7 @@ impl Lint<'_> {
     fn header(&mut self, name: &str, number: u32) -> bool {
         self.keys.clear();
         if let Some(first) = self.first_lines.get(&self.names.folded(name)) {
-            let message = format!("the section is there twice, the first time in line {first}");
+            let message = format!("duplicate section, first defined on line {first}");
             self.error(number, Some(name.to_owned()), None, message);
             self.current = Current::Refused;
             return false;
@@ -238,7 +238,7 @@ impl Lint<'_> {
 
     fn entry(&mut self, key: &str, value: &str, number: u32) -> bool {
         if let Current::BeforeAny = self.current {
-            let message = "the key stands before any `[section]`".to_owned();
+            let message = "the key is outside of any `[section]`".to_owned();
             self.error(number, None, Some(key.to_owned()), message);
             self.document.uncertain = true;
             return false;
@@ -247,7 +247,7 @@ impl Lint<'_> {
         match self.keys.entry(canonical.clone()) {
             hash_map::Entry::Vacant(vacant) => vacant.insert(number),
             hash_map::Entry::Occupied(first) => {
-                let message = format!("the key is there twice, first in line {}", first.get());
+                let message = format!("duplicate key, first defined on line {}", first.get());
                 self.error(number, self.open_section(), Some(key.to_owned()), message);
                 return false;
             }
@@ -288,7 +288,7 @@ impl Lint<'_> {
     /// Has rust-ini parse the lines handed over, and compares.
     fn cross_check(&mut self) {
         if let Err(line) = compare(&self.document.sections, &self.handed_over) {
-            let message = "the line can be read in two ways; write it more plainly";
+            let message = "the line is ambiguous: INI parsers read it in different ways";
             self.error(line, None, None, message);
         }
     }

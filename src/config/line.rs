@@ -7,25 +7,23 @@
 pub(super) enum Mistake {
     #[error("a carriage return without a line feed; lines end in LF or CRLF")]
     LoneCarriageReturn,
-    #[error("the `]` that ends the section's name is missing")]
+    #[error("missing `]` after the section name")]
     NoClosingBracket,
-    #[error("text after the section's `]`; a comment needs a line of its own")]
+    #[error("text after `]`; put the comment on a separate line")]
     TextAfterBracket,
-    #[error("the section has no name")]
+    #[error("the section name is empty")]
     EmptySectionName,
-    #[error("white space around the section's name")]
+    #[error("whitespace around the section name")]
     SpaceAroundSectionName,
-    #[error("the section's name ends in a backslash, which is not supported")]
+    #[error("the section name ends in a backslash, which is not supported")]
     SectionNameEndsInBackslash,
-    #[error("the section's name contains the control character {0}")]
+    #[error("the section name contains the control character {0}")]
     ControlInSectionName(CodePoint),
-    #[error(
-        "neither a `[section]`, nor `key = value`, nor a comment (which starts with `#` or `;`)"
-    )]
+    #[error("not a `[section]`, a `key = value` or a comment (a comment starts with `#` or `;`)")]
     NoEqualsSign,
-    #[error("there is no key before the `=`")]
+    #[error("missing key before `=`")]
     EmptyKey,
-    #[error("the key may only have letters, digits, `-` and `_`")]
+    #[error("a key may contain only letters, digits, `-` and `_`")]
     BadKey,
     #[error("the value contains the control character {0}")]
     ControlInValue(CodePoint),

@@ -14,7 +14,7 @@ pub(super) enum ReadError {
     File(#[from] file::ReadError),
     #[error("the file is UTF-16 text; save it as UTF-8")]
     Utf16,
-    #[error("not UTF-8: the byte at offset {offset} begins no character")]
+    #[error("not valid UTF-8: invalid byte at offset {offset}")]
     NotUtf8 {
         /// From the beginning of the file.
         offset: usize,

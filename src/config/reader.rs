@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
             return if MAY_BE_BLANK.contains(&key) {
                 Ok(None)
             } else {
-                Err(self.error(origin, "there is no value after the `=`"))
+                Err(self.error(origin, "missing value after `=`"))
             };
         }
         match parse(value) {
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         let path = self.read(key, |value| Ok(folder.join(value)))?;
         if let Some(path) = &path {
             if self.find(key).is_some_and(|(_, entry)| has_inline_comment(entry.value())) {
-                let warning = format!("the whole value is taken for the path ({COMMENT_HINT})");
+                let warning = format!("the whole value is used as the path ({COMMENT_HINT})");
                 self.findings.push(path.warning(warning));
             }
         }
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-const COMMENT_HINT: &str = "a comment needs a line of its own";
+const COMMENT_HINT: &str = "put comments on a separate line";
 
 fn has_inline_comment(value: &str) -> bool {
     value.contains(" ;") || value.contains(" #")

@@ -98,7 +98,7 @@ impl Server {
     fn files(self, reader: &mut Reader<'_>) -> Result<Files, Reported> {
         if self.autossl.is_some() {
             for unused in [&self.certificate, &self.key].into_iter().flatten() {
-                let warning = "not used, because of `try-autossl = True`";
+                let warning = "ignored because of `try-autossl = True`";
                 reader.warning(unused.origin.clone(), warning);
             }
             let files = self.autossl_files;
@@ -114,8 +114,8 @@ impl Server {
         }
         match (self.certificate, self.key) {
             (Some(certificate), Some(key)) => Ok(Files { certificate, key, enrolment: None }),
-            (Some(_), None) => Err(reader.missing("keyfile", "missing, as there is a `certfile`")),
-            (None, Some(_)) => Err(reader.missing("certfile", "missing, as there is a `keyfile`")),
+            (Some(_), None) => Err(reader.missing("keyfile", "missing; `certfile` requires it")),
+            (None, Some(_)) => Err(reader.missing("certfile", "missing; `keyfile` requires it")),
             (None, None) => Err(reader.missing_in_file(
                 "no certificate: set `try-autossl = True`, or `certfile` and `keyfile`, in \
                  [default]; or, for a loopback address only, `insecure-plain-http = True` in \
@@ -156,7 +156,7 @@ impl AutosslFiles {
         let mut checked = Ok(());
         for (index, file) in files.iter().enumerate() {
             if files[..index].iter().any(|other| other.value == file.value) {
-                let message = "another `autossl-*` file has the same name";
+                let message = "another `autossl-*` key names the same file";
                 checked = Err(reader.error(file.origin.clone(), message));
             }
         }
@@ -186,8 +186,8 @@ impl Files {
     }
 }
 
-const CLIENT_CA_MISSING: &str = "missing: the CA of the clients' certificates; \
-     `client-auth = none` lets everyone in";
+const CLIENT_CA_MISSING: &str = "missing; name the CA that signs the clients' certificates, or \
+     accept every client with `client-auth = none`";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Auth {
@@ -222,10 +222,10 @@ impl Clients {
         let narrowing = [origin_of(&self.crl), origin_of(&self.allow)];
         let refused = refuse(narrowing, "has no effect with `client-auth = none`", reader);
         if let Some(ca) = &self.ca {
-            reader.warning(ca.origin.clone(), "not used, because of `client-auth = none`");
+            reader.warning(ca.origin.clone(), "ignored because of `client-auth = none`");
         }
         refused?;
-        let warning = "everyone who can connect is let in, without a client certificate";
+        let warning = "every client that can connect is accepted, without a client certificate";
         reader.warning(origin.clone(), warning);
         Ok(ClientAuth::None)
     }
@@ -248,10 +248,11 @@ fn plain(
         origin_of(&clients.crl),
         origin_of(&clients.allow),
     ];
-    let refused = refuse(wants_tls, "contradicts `[proxy] insecure-plain-http = True`", reader);
+    let refused =
+        refuse(wants_tls, "cannot be combined with `[proxy] insecure-plain-http = True`", reader);
     let listen = listen?;
     if !listen.ip().to_canonical().is_loopback() {
-        let message = format!("only allowed on a loopback address, and {listen} is none");
+        let message = format!("only allowed on a loopback address; {listen} is not one");
         return Err(reader.error(plain_http.origin.clone(), message));
     }
     refused?;

@@ -33,7 +33,7 @@ pub(super) fn boolean(value: &str) -> Parsed<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err(format!("{} is neither True nor False", shown(value))),
+        _ => Err(format!("{} is not a boolean; expected True or False", shown(value))),
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&s
             || {
                 let all: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
                 let (last, others) = all.split_last().map_or(("", &[][..]), |(l, o)| (l, o));
-                format!("{} is neither {} nor {last}", shown(value), others.join(", "))
+                format!("{} is not valid; expected {} or {last}", shown(value), others.join(", "))
             },
         )
     }
@@ -65,7 +65,7 @@ pub(super) fn seconds_or_none(value: &str) -> Parsed<Duration> {
     let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
     if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
         return Err(format!(
-            "{} is no length of time; write seconds in plain digits, such as 5 or 0.25",
+            "{} is not a duration; write seconds in plain digits, such as 5 or 0.25",
             shown(value)
         ));
     }
@@ -93,7 +93,7 @@ fn whole_number(value: &str, most: u64) -> Parsed<u64> {
         .then(|| value.parse().ok())
         .flatten()
         .filter(|number| (1..=most).contains(number))
-        .ok_or_else(|| format!("{} is no whole number from 1 to {most}", shown(value)))
+        .ok_or_else(|| format!("{} is not a whole number from 1 to {most}", shown(value)))
 }
 
 pub(super) fn port(value: &str) -> Parsed<NonZeroU16> {
@@ -145,7 +145,7 @@ pub(super) fn size(value: &str) -> Parsed<u64> {
     let factor = UNITS.iter().find(|(name, _)| *name == unit);
     let (true, Some((_, factor))) = (is_digits(digits), factor) else {
         return Err(format!(
-            "{} is no size; write bytes, or a unit as in 200MB or 64MiB",
+            "{} is not a size; write bytes, or a number with a unit, such as 200MB or 64MiB",
             shown(value)
         ));
     };
@@ -153,7 +153,7 @@ pub(super) fn size(value: &str) -> Parsed<u64> {
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(*factor))
-        .ok_or_else(|| format!("{} is more bytes than can be counted", shown(value)))?;
+        .ok_or_else(|| format!("{} is too large", shown(value)))?;
     if bytes == 0 {
         return Err("must be more than 0 bytes".to_owned());
     }
@@ -167,7 +167,7 @@ pub(super) fn address(value: &str) -> Parsed<IpAddr> {
             "{} has a zone, and zones are not supported; write an address without one, or ::",
             shown(value)
         ),
-        None => format!("{} is no IP address; write one such as 0.0.0.0 or ::1", shown(value)),
+        None => format!("{} is not an IP address; write one such as 0.0.0.0 or ::1", shown(value)),
     })
 }
 
@@ -184,7 +184,10 @@ pub(super) fn host(value: &str) -> Parsed<String> {
         return Ok(address.to_string());
     }
     if value.contains('/') {
-        return Err(format!("{} is no host name; write it without scheme and path", shown(value)));
+        return Err(format!(
+            "{} is not a host name; leave out the scheme and the path",
+            shown(value)
+        ));
     }
     if let Some(zone) = zone(value) {
         return Err(format!(
@@ -196,7 +199,7 @@ pub(super) fn host(value: &str) -> Parsed<String> {
     }
     if value.contains(':') {
         return Err(format!(
-            "{} is neither a host name nor an IP address; the port has a key of its own",
+            "{} is neither a host name nor an IP address; set the port with `port`",
             shown(value)
         ));
     }
@@ -239,7 +242,10 @@ pub(super) fn advertise(value: &str) -> Parsed<Advertised> {
         None => (value, None),
     };
     if value.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!("{} lacks the brackets around the IPv6 address", shown(value)));
+        return Err(format!(
+            "{} is an IPv6 address without brackets; write it in `[` and `]`",
+            shown(value)
+        ));
     }
     let bare_ipv6 = name.contains(':') && !name.starts_with('[');
     let port = digits.map(port).transpose();
@@ -254,13 +260,18 @@ pub(super) fn advertise(value: &str) -> Parsed<Advertised> {
 /// The name that an exporter's certificate must be valid for.
 pub(super) fn server_name(value: &str) -> Parsed<ServerName<'static>> {
     ServerName::try_from(value.to_owned()).map_err(|_| {
-        format!("{} is no name that a certificate can have: a DNS or IP name", shown(value))
+        format!(
+            "{} cannot be the name in a certificate; write a DNS name or an IP address",
+            shown(value)
+        )
     })
 }
 
 pub(super) fn username(value: &str) -> Parsed<String> {
     if value.contains(':') {
-        return Err("must not contain `:`, which ends it in HTTP Basic".to_owned());
+        return Err(
+            "must not contain `:`, which separates user and password in HTTP Basic".to_owned()
+        );
     }
     Ok(value.to_owned())
 }
@@ -268,7 +279,7 @@ pub(super) fn username(value: &str) -> Parsed<String> {
 /// `user:password`. The messages never show it.
 pub(super) fn basic_auth(value: &str) -> Parsed<BasicAuth> {
     let (user, password) =
-        value.split_once(':').ok_or("must be `user:password`; there is no `:` in it")?;
+        value.split_once(':').ok_or("must be `user:password`; the `:` is missing")?;
     if user.is_empty() {
         return Err("must be `user:password`; the user is empty".to_owned());
     }
@@ -282,7 +293,7 @@ fn password(password: &str) -> Parsed<Password> {
     let hash = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| password.strip_prefix(prefix));
     match hash {
         None if OTHER_HASHES.iter().any(|prefix| password.starts_with(prefix)) => Err(
-            "the password looks like a hash, and only bcrypt hashes are supported: create one with \
+            "the password looks like a hash, but only bcrypt hashes are supported: create one with \
              `htpasswd -nbBC 10 USER PASSWORD`"
                 .to_owned(),
         ),
@@ -293,8 +304,8 @@ fn password(password: &str) -> Parsed<Password> {
                 .to_owned())
         }
         Some(hash) if !can_be_decoded(hash) => Err(
-            "the bcrypt hash cannot be decoded, so no password matches it: a character of it is \
-             wrong; make it anew with `htpasswd -nbBC 10 USER PASSWORD`"
+            "the bcrypt hash cannot be decoded, so no password matches it: \
+             create a new one with `htpasswd -nbBC 10 USER PASSWORD`"
                 .to_owned(),
         ),
         Some(_) => Ok(Password::Bcrypt(password.to_owned())),

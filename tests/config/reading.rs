@@ -71,7 +71,7 @@ mod not_a_regular_file {
     fn a_dangling_symlink_is_an_error() {
         unreadable(
             |file| symlink("nowhere", file).expect("the link is made"),
-            "a symbolic link that points to nothing",
+            "a broken symbolic link: its target does not exist",
         );
     }
 
@@ -117,14 +117,14 @@ fn a_file_may_have_one_mebibyte_and_not_a_byte_more() {
     text += &"#".repeat(1024 * 1024 - text.len());
     good(&text, GOOD_EXPORTERS);
     text.push('#');
-    let too_large = "config.ini: error: larger than 1048576 bytes, the most that is read\n";
+    let too_large = "config.ini: error: larger than the limit of 1048576 bytes\n";
     bad(&text, GOOD_EXPORTERS, too_large);
 }
 
 /// C04.
 #[test]
 fn invalid_utf_8_is_reported_with_its_byte_offset() {
-    let expected = "exporters.ini:2: error: not UTF-8: the byte at offset 5 begins no character\n";
+    let expected = "exporters.ini:2: error: not valid UTF-8: invalid byte at offset 5\n";
     bad(GOOD_CONFIG, b"[n]\n#\xff\n", expected);
 }
 

@@ -228,7 +228,7 @@ fn a_key_may_be_written_in_any_case_and_with_underscores() {
     let (_, findings) =
         load(GOOD_CONFIG, format!("{GOOD_EXPORTERS}Max_Concurrent = 2\nmax-concurrent = 3\n"));
     let expected =
-        "exporters.ini:6: [node] max-concurrent: error: the key is there twice, first in line 5\n";
+        "exporters.ini:6: [node] max-concurrent: error: duplicate key, first defined on line 5\n";
     assert_eq!(rendered(&findings), expected);
 }
 
