@@ -137,7 +137,7 @@ pub fn basic_authorization(
 }
 
 /// What is wrong with a secret that no header can carry.
-const UNSENDABLE: &str = "holds a character that a header cannot carry";
+const UNSENDABLE: &str = "contains a character that an HTTP header cannot contain";
 
 fn basic(user: &str, password: &str) -> String {
     let pair = format!("{user}:{password}");
@@ -180,8 +180,8 @@ impl<'a> Loader<'a> {
     /// there.
     fn before_enrolment(&mut self, files: &TlsFiles, enrolment: &EnrolmentFiles) {
         self.report(files.certificate.warning(format!(
-            "{} does not exist: this host is not enrolled. Until it is, the port speaks plain HTTP \
-             and serves nothing but /autotls, where an openITCOCKPIT server enrols it",
+            "{} does not exist, so this host is not enrolled. Until enrolment, the port speaks \
+             plain HTTP and serves only /autotls, where an openITCOCKPIT server can enroll this host",
             files.certificate.value.display()
         )));
         let beside = beside(files);
@@ -192,7 +192,7 @@ impl<'a> Loader<'a> {
             let folder = file.value.parent().unwrap_or(&file.value);
             if !folder.is_dir() {
                 let path = file.value.display();
-                self.report(file.error(format!("{path}: there is no such folder")));
+                self.report(file.error(format!("{path}: the folder does not exist")));
             } else if !file::is_writable(folder) {
                 self.report(file.warning(format!(
                     "enrolment cannot write {}: this user may not create files in {}",
@@ -294,18 +294,18 @@ impl<'a> Loader<'a> {
         };
         let now = self.now.unix_timestamp();
         let is_enrolled = files.enrolment.is_some();
-        let all_the_same = "it is served all the same, and an openITCOCKPIT server can renew it";
+        let still_used = "it is still used, so that an openITCOCKPIT server can renew it";
         if now < not_before {
             let message = format!("is not valid before {}", date(not_before));
             self.report(if is_enrolled {
-                file.warning(format!("{message}: {all_the_same}. Is the clock right?"))
+                file.warning(format!("{message}: {still_used}. Check this host's clock"))
             } else {
-                file.not_yet(format!("{message}: is the clock right?"))
+                file.not_yet(format!("{message}: check this host's clock"))
             });
         } else if now > not_after {
             let message = format!("expired on {}", date(not_after));
             self.report(if is_enrolled {
-                file.warning(format!("{message}: {all_the_same}"))
+                file.warning(format!("{message}: {still_used}"))
             } else {
                 file.error(message)
             });
@@ -381,13 +381,13 @@ impl<'a> Loader<'a> {
         }
         if let Some((place, _)) = chain.iter().find(|it| matches(it) == Some(true)) {
             self.report(files.certificate.error(format!(
-                "{}: {place} is the certificate of the key, and others come before it: put it first, \
+                "{}: {place} is the certificate for the key, but it is not the first: put it first, \
                  then its issuer, then the CA",
                 files.certificate.value.display()
             )));
         } else {
             self.report(files.key.error(format!(
-                "does not belong to the certificate in {}",
+                "does not match the certificate in {}",
                 files.certificate.value.display()
             )));
         }

@@ -17,10 +17,10 @@ pub enum ReadError {
     #[error("the file does not exist")]
     Missing,
     /// Its target is not there.
-    #[error("a symbolic link that points to nothing")]
+    #[error("a broken symbolic link: its target does not exist")]
     Dangling,
     /// A folder on the way to it may not be entered.
-    #[error("cannot be read: Permission denied: the folder {} may not be entered", .0.display())]
+    #[error("cannot be read: Permission denied: this user cannot enter the folder {}", .0.display())]
     Barred(PathBuf),
     /// Any other error: not permitted, a loop of links.
     #[error("cannot be read: {0}")]
@@ -29,7 +29,7 @@ pub enum ReadError {
     #[error("{0}, not a file")]
     NotAFile(&'static str),
     /// Larger than the limit, in bytes.
-    #[error("larger than {0} bytes, the most that is read")]
+    #[error("larger than the limit of {0} bytes")]
     TooLarge(u64),
 }
 

@@ -74,14 +74,14 @@ pub enum Damage {
     OtherEnd,
     /// A line that is almost a BEGIN or END line.
     #[error(
-        "has a BEGIN or END line that is not exact; it must be `-----BEGIN …-----` or \
+        "has a malformed BEGIN or END line; it must be `-----BEGIN …-----` or \
          `-----END …-----`, with five hyphens on each side"
     )]
     Malformed,
     /// Lines of base64 outside a block.
     #[error(
         "is incomplete: lines {first}-{last} look like a block without BEGIN and END lines; add \
-         both lines, or remove these"
+         both lines, or remove this text"
     )]
     Bare {
         /// The first of the lines, from 1.
@@ -90,10 +90,10 @@ pub enum Damage {
         last: usize,
     },
     /// BEGIN, contents and END in one line.
-    #[error("is on one line; BEGIN, the contents and END need lines of their own")]
+    #[error("is on one line; put BEGIN, the contents and END on separate lines")]
     OneLine,
     /// Something before the hyphens of the BEGIN line.
-    #[error("has text before its BEGIN line, on the same line")]
+    #[error("has text before BEGIN on the same line")]
     TextBefore,
     /// As before, but the text is `#`, `;` or `//`.
     #[error("is commented out and not used")]

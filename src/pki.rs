@@ -54,7 +54,7 @@ pub enum Error {
     #[error("a server certificate needs at least one host name or address")]
     NoHost,
     /// These are neither host names nor addresses.
-    #[error("no valid host name or IP address: {}", BadHosts(.0))]
+    #[error("not a valid host name or IP address: {}", BadHosts(.0))]
     BadHosts(Vec<String>),
     /// The cryptographic library refused.
     #[error("cannot generate a certificate")]
@@ -81,13 +81,13 @@ fn hint(host: &str) -> Option<&'static str> {
     if host.starts_with('[') {
         Some("write an IPv6 address without brackets")
     } else if host.contains("://") || host.contains('/') {
-        Some("only the host, no URL")
+        Some("write only the host, not a URL")
     } else if host.contains(':') {
-        Some("without a port")
+        Some("leave out the port")
     } else if host.contains('*') {
         Some("wildcards are not supported")
     } else if host.ends_with('.') {
-        Some("without the dot at the end")
+        Some("remove the dot at the end")
     } else if !host.is_ascii() {
         Some("write it in its `xn--` form")
     } else {

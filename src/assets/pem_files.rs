@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         };
         for remark in contents.remarks.iter().filter(|remark| !is_used_elsewhere(remark)) {
             // About the file as a whole, or about one of its blocks.
-            let colon = if remark.text.starts_with("holds") { "" } else { ":" };
+            let colon = if remark.text.starts_with("contains") { "" } else { ":" };
             let text = format!("{path}{colon} {}", remark.text);
             let finding = if remark.is_error { file.error(text) } else { file.warning(text) };
             self.findings.push(finding);
@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
         }
         if secret != text {
             self.findings.push(file.warning(format!(
-                "{path} has blanks or empty lines around the secret, which are not used: remove them"
+                "{path} has whitespace around the secret, which is ignored: remove it"
             )));
         }
         Some(secret.to_owned())
@@ -182,7 +182,8 @@ impl<'a> Reader<'a> {
         match &auth.value.password {
             _ if open.is_none() => {}
             Password::Plain(_) if is_readable => self.findings.push(auth.error(format!(
-                "the password is in clear, and {problem}, or write a bcrypt hash in its place"
+                "the password is in plain text, and {problem}, or replace the password with a bcrypt \
+                 hash"
             ))),
             Password::Plain(_) => self.findings.push(auth.error(problem)),
             Password::Bcrypt(_) if is_readable => {
@@ -198,7 +199,7 @@ impl<'a> Reader<'a> {
             if let Some(cost) = cost.filter(|cost| *cost > MAX_COST) {
                 self.findings.push(auth.warning(format!(
                     "checking a password against a bcrypt hash of cost {cost} takes longer than a \
-                     scrape may take: make the hash with a cost of 10 to 12"
+                     scrape may take: create the hash with a cost of 10 to 12"
                 )));
             }
         }
@@ -226,7 +227,7 @@ impl<'a> Reader<'a> {
     fn not_in_an_open_folder<T>(&mut self, named_at: &Sourced<T>, path: &Path) {
         if let Some(folder) = file::folder_open_to_everyone(path) {
             self.findings.push(named_at.warning(format!(
-                "everyone can put another file in the place of {}: chmod o-w {}",
+                "everyone can replace {}: chmod o-w {}",
                 path.display(),
                 folder.display()
             )));

@@ -91,7 +91,7 @@ fn trusted<T>(
             let certificates = rustls_native_certs::load_native_certs().certs;
             let trust = Trust::in_usable(certificates, algorithms);
             if trust.is_err() {
-                let message = "the system has no trusted CAs to verify it with: name one";
+                let message = "the system trust store has no usable CA certificate: name a CA file";
                 reader.findings.push(owner.error(message));
             }
             trust.ok()

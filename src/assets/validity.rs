@@ -39,7 +39,7 @@ impl CertificateFile {
             Some(format!("the {role} certificate is not valid before {begins}"))
         } else if now > *expires {
             Some(if is_list {
-                format!("the {role} expired on {date}: no client of its CA is let in")
+                format!("the {role} expired on {date}: clients of its CA are refused")
             } else {
                 format!("the {role} certificate expired on {date}")
             })
@@ -79,6 +79,11 @@ mod tests {
         let soon = says(LISTS, day(200) - Duration::hours(5)).expect("a word");
         assert_eq!(soon, "the clients' CRL expires on 1970-07-20 at 00:00:00 UTC");
         let past = says(LISTS, day(201)).expect("a word");
-        assert!(past.contains("the clients' CRL expired on 1970-07-20: no client"), "{past}");
+        assert!(
+            past.starts_with(
+                "the clients' CRL expired on 1970-07-20: clients of its CA are refused"
+            ),
+            "{past}"
+        );
     }
 }

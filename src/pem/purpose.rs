@@ -99,7 +99,7 @@ pub fn read(bytes: &[u8], purpose: Purpose) -> Contents {
     if contents.used.is_empty() && !explains_all {
         let hint = if is_empty { hint(bytes) } else { "" };
         let noun = purpose.noun();
-        contents.remarks.push(Remark::error(format!("holds no {noun} in PEM form{hint}")));
+        contents.remarks.push(Remark::error(format!("contains no {noun} in PEM format{hint}")));
     }
     contents
 }
@@ -201,7 +201,7 @@ fn usable(kind: Kind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'stati
     }
 }
 
-const DISTRUSTED: &str = "is marked as not trusted for this by OpenSSL's trust settings in it: \
+const DISTRUSTED: &str = "is marked as not trusted for this purpose by its OpenSSL trust settings: \
      remove the block, or remove the settings with `openssl x509 -in FILE -out NEW`";
 
 /// The remark about a block of a kind that the file is not for.
@@ -215,9 +215,9 @@ fn not_used(place: &Place, kind: Kind, purpose: Purpose) -> Option<Remark> {
             "is an encrypted private key, which cannot be used: \
              decrypt it with `openssl pkey -in FILE -out NEW`",
         ),
-        Kind::ForeignKey if purpose == Key => {
-            error("is a private key that TLS cannot use: make an ECDSA or RSA key, in PKCS #8 form")
-        }
+        Kind::ForeignKey if purpose == Key => error(
+            "is a private key that TLS cannot use: generate an ECDSA or RSA key in PKCS #8 format",
+        ),
         Kind::Key | Kind::EncryptedKey | Kind::ForeignKey => {
             warning("is a private key, which is not used here").map(|it| it.belongs_to(Key))
         }
@@ -244,16 +244,14 @@ fn not_used(place: &Place, kind: Kind, purpose: Purpose) -> Option<Remark> {
         Kind::EcParameters => warning("is not used here").map(|it| it.belongs_to(Key)),
         Kind::SigningRequest => warning("is a signing request, which is not used here"),
         Kind::Envelope | Kind::Harmless => warning("is not used here"),
-        Kind::Unknown => {
-            error("has a label that is not known: remove the block, or correct its label")
-        }
+        Kind::Unknown => error("has an unknown label: remove the block, or correct the label"),
     }
 }
 
 /// What a file without a block seems to be.
 fn hint(bytes: &[u8]) -> &'static str {
     if matches!(bytes, [0x30, 0x81..=0x84, ..]) {
-        ": it seems to be in DER form; convert it with `openssl x509 -inform der -in FILE -out NEW` \
+        ": it seems to be in DER format; convert it with `openssl x509 -inform der -in FILE -out NEW` \
          (a key with `openssl pkey`, a CRL with `openssl crl`)"
     } else {
         ""
@@ -286,7 +284,7 @@ impl Contents {
     pub fn into_key(self) -> Result<PrivateKeyDer<'static>, String> {
         let mut keys = self.used.into_iter();
         let Some((place, der)) = keys.next() else {
-            return Err("holds no private key in PEM form".to_owned());
+            return Err("contains no private key in PEM format".to_owned());
         };
         if let Some((second, _)) = keys.next() {
             return Err(format!(

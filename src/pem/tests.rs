@@ -184,8 +184,7 @@ fn f10_each_block_is_used_or_has_a_remark_except_the_parameters_beside_a_key() {
         }
     }
     let unknown = remarks(&block("X"), Chain);
-    let text =
-        "block 1 (X, line 1) has a label that is not known: remove the block, or correct its label";
+    let text = "block 1 (X, line 1) has an unknown label: remove the block, or correct the label";
     assert_eq!(unknown, [(true, text.to_owned())]);
 }
 
@@ -198,13 +197,13 @@ fn a_key_file_has_one_key() {
             format!("{key}{}", block("EC PRIVATE KEY")),
             "block 1 (PRIVATE KEY, line 1) and block 2 (EC ",
         ),
-        (String::new(), "holds no private key in PEM form"),
+        (String::new(), "contains no private key in PEM format"),
         (block("ENCRYPTED PRIVATE KEY"), "openssl pkey"),
-        ("0\u{81}\u{1}".to_owned(), "holds no private key"),
+        ("0\u{81}\u{1}".to_owned(), "contains no private key"),
     ] {
         let problem = private_key(text.as_bytes()).unwrap_err();
         assert!(problem.contains(words), "{problem}");
     }
     let der = read(b"\x30\x82\x01", Purpose::Chain);
-    assert!(der.remarks[0].text.contains("DER form"), "{der:?}");
+    assert!(der.remarks[0].text.contains("DER format"), "{der:?}");
 }

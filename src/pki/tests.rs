@@ -176,11 +176,11 @@ fn every_bad_host_is_named_with_a_hint() {
         .expect_err("bad hosts");
     assert_eq!(
         refused.to_string(),
-        "no valid host name or IP address: `two words`, `host:3333` (without a port), \
-         `[::1]` (write an IPv6 address without brackets), `https://host` (only the host, no URL), \
+        "not a valid host name or IP address: `two words`, `host:3333` (leave out the port), \
+         `[::1]` (write an IPv6 address without brackets), `https://host` (write only the host, not a URL), \
          `*.example.org` (wildcards are not supported), \
          `bücher.example` (write it in its `xn--` form), \
-         `example.org.` (without the dot at the end), `300.0.0.1`, ``"
+         `example.org.` (remove the dot at the end), `300.0.0.1`, ``"
     );
 }
 

@@ -21,7 +21,7 @@ pub enum ClientConfigError {
     #[error("the private key cannot be used")]
     Key(#[source] rustls::Error),
     /// The key is another's.
-    #[error("the private key does not belong to the certificate")]
+    #[error("the private key does not match the certificate")]
     KeyMismatch,
     /// The provider lacks what a version needs.
     #[error("TLS cannot be set up")]

@@ -83,10 +83,7 @@ pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
         let validity = leaf.validity();
         let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         if end < now.unix_timestamp() {
-            warn(format!(
-                "{place} expired on {}, so the server refuses it: have it issued again",
-                date(end)
-            ));
+            warn(format!("{place} expired on {}, so the server refuses it: renew it", date(end)));
         } else if begin > now.unix_timestamp() {
             warn(format!(
                 "{place} is not valid before {}, so the server refuses it until then: check this \
@@ -113,7 +110,7 @@ pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
         if certificate.issuer() != next.subject() {
             warn(format!(
                 "{next_place} is not the issuer of {place}, so some programs refuse the chain: put \
-                 the own certificate first, and each issuer after what it has signed"
+                 the leaf certificate first, and each issuer after the certificate that it signed"
             ));
         }
     }
@@ -121,7 +118,7 @@ pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
         let end = issuer.validity().not_after.timestamp();
         if end < now.unix_timestamp() {
             warn(format!(
-                "{place} expired on {}: put its issuer's new certificate there",
+                "{place} expired on {}: replace it with the issuer's current certificate",
                 date(end)
             ));
         }
@@ -202,8 +199,9 @@ fn leaf(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
         Ok(Some(_)) | Err(_) => "",
     };
     Some(format!(
-        "{place} is not a CA certificate{why}: it lets in a client that shows this very certificate, \
-         and nobody else. If `{issuer}` signed the clients' certificates, put its certificate here"
+        "{place} is not a CA certificate{why}: it authorizes only a client that presents exactly this \
+         certificate. If `{issuer}` signed the clients' certificates, put the certificate of \
+         `{issuer}` into the file"
     ))
 }
 
@@ -241,9 +239,9 @@ fn own_of_server(place: &Place, anchor: &X509Certificate<'_>, name: &str) -> Opt
     } else {
         return None;
     };
-    let works = if signs { "works as a CA only" } else { "trusts no server" };
+    let works = if signs { "works only as a CA" } else { "matches no server" };
     Some(format!(
-        "{place} {works}: it has {lacks}, so a server that shows it is refused. If it is the server's \
+        "{place} {works}: it has {lacks}, so a server that presents it is refused. If it is the server's \
          own certificate, issue it with {remedy}"
     ))
 }
@@ -256,7 +254,7 @@ fn constraint(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
     bases.any(|base| matches!(base, GeneralName::DirectoryName(_))).then(|| {
         format!(
             "{place} has name constraints on directory names (dirName), which are not supported, so \
-             everything that it signed is refused: issue it without them, or name the CA below it"
+             everything that it signed is refused: issue it without them, or name the intermediate CA instead"
         )
     })
 }
@@ -294,13 +292,13 @@ fn critical(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
     };
     Some(if signs(anchor) {
         format!(
-            "{place} has {what}: certificates it signed work, but it cannot itself be used as a client \
-             or server certificate"
+            "{place} has {what}: certificates that it signed work, but it cannot be used as a client or \
+             server certificate itself"
         )
     } else {
         format!(
-            "{place} has {what}, so a peer that shows it is refused: issue it without that extension, \
-             or with it not critical"
+            "{place} has {what}, so a peer that presents it is refused: issue it without that extension, \
+             or make the extension non-critical"
         )
     })
 }
@@ -321,8 +319,8 @@ fn dates(
 ) -> Vec<Verdict> {
     let now = now.unix_timestamp();
     let consequence = match role {
-        Anchors::OfClients => "no client is let in by it",
-        Anchors::OfServers { .. } => "no server is trusted by it",
+        Anchors::OfClients => "every client that depends on it is refused",
+        Anchors::OfServers { .. } => "every server that depends on it is refused",
     };
     let of = |(place, anchor): &(&Place, X509Certificate<'_>)| {
         let validity = anchor.validity();
@@ -431,14 +429,14 @@ fn issuer_of_list(
     if issuers.peek().is_none() {
         let issuer = shown(list.issuer());
         return Some(format!(
-            "is a CRL of `{issuer}`, which is not among the CAs: it counts only for an intermediate \
+            "is a CRL of `{issuer}`, which is not one of the CAs: it applies only to an intermediate \
              CA of that name"
         ));
     }
     let is_signed = issuers.any(|(_, anchor)| list.verify_signature(anchor.public_key()).is_ok());
     (!is_signed).then(|| {
         "is a CRL that is not signed by the CA that it names, so every client of that CA is \
-         refused: fetch the CA's present CRL"
+         refused: fetch the CA's current CRL"
             .to_owned()
     })
 }

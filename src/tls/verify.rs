@@ -49,7 +49,7 @@ pub enum TrustError {
     #[error("a certificate of the CA bundle cannot be used as a trust anchor")]
     Anchor(#[source] CertificateFault),
     /// No certificate is there.
-    #[error("there is no trusted certificate")]
+    #[error("no trusted certificate was given")]
     Empty,
     /// A list that cannot be used.
     #[error("a revocation list (CRL) cannot be used")]

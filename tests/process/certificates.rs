@@ -32,7 +32,7 @@ fn a_key_of_another_certificate_is_refused() {
     let pki = Pki::new();
     let other = KeyPair::generate().expect("a key");
     fs::write(pki.path("server.key"), other.serialize_pem()).expect("written");
-    assert_mistake(&pki, "keyfile", "does not belong to the certificate");
+    assert_mistake(&pki, "keyfile", "does not match the certificate");
 }
 
 /// C30.
@@ -102,8 +102,8 @@ fn a_ca_bundle_needs_a_certificate_and_every_block_must_be_readable() {
     let lines = good.lines().count() + 1;
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (bundle, words) in [
-        ("", "holds no certificate"),
-        ("nothing in PEM form\n", "holds no certificate"),
+        ("", "contains no certificate"),
+        ("nothing in PEM form\n", "contains no certificate"),
         (
             &format!("{good}{broken}{good}"),
             &format!("block 2 (CERTIFICATE, line {lines}) cannot be read as a certificate"),
@@ -112,7 +112,7 @@ fn a_ca_bundle_needs_a_certificate_and_every_block_must_be_readable() {
             &format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n"),
             &format!("block 2 (CERTIFICATE, line {lines}) has no END line"),
         ),
-        (&fs::read_to_string(pki.path("server.key")).expect("readable"), "holds no certificate"),
+        (&fs::read_to_string(pki.path("server.key")).expect("readable"), "contains no certificate"),
     ] {
         fs::write(pki.path("ca.pem"), bundle).expect("written");
         assert_mistake(&pki, "client-ca", words);
@@ -139,7 +139,7 @@ fn f11_an_expired_only_client_ca_is_a_warning_with_date_and_remedy() {
         assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
         let is_it = |line: &&String| {
             line.contains("client-ca: warning: ")
-                && line.contains("no client is let in")
+                && line.contains("every client that depends on it is refused")
                 && words.iter().all(|word| line.contains(word))
         };
         assert_eq!(ended.out.iter().filter(is_it).count(), 1, "{words:?}: {:#?}", ended.out);
@@ -153,7 +153,7 @@ fn a_crl_file_needs_a_crl() {
     let files = Files::new(&config, "");
     let place = format!("config.ini:{}: ", line_of(&config, "client-crl"));
     for (text, words) in [
-        ("", "holds no CRL"),
+        ("", "contains no CRL"),
         (
             "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
             "block 1 (X509 CRL, line 1) cannot be read as a CRL",

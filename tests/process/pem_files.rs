@@ -78,22 +78,22 @@ fn f10_an_unusable_block_of_a_bundle_is_an_error_with_number_label_and_reason() 
     for (second, expected) in [
         (
             pem("TRUSTED CERTIFICATE", &[der, TRUSTS_CODE].concat()),
-            "block 2 (TRUSTED CERTIFICATE, line {}) is marked as not trusted for this",
+            "block 2 (TRUSTED CERTIFICATE, line {}) is marked as not trusted for this purpose",
         ),
         (
             pem("TRUSTED CERTIFICATE", &[der, REJECTS_CLIENTS].concat()),
-            "block 2 (TRUSTED CERTIFICATE, line {}) is marked as not trusted for this",
+            "block 2 (TRUSTED CERTIFICATE, line {}) is marked as not trusted for this purpose",
         ),
         (pem("X509 CRL", der), "block 2 (X509 CRL, line {}) is a CRL, which is not used here"),
         (pem("PKCS7", der), "block 2 (PKCS7, line {}) is a PKCS #7 file"),
-        (pem("CERT", der), "block 2 (CERT, line {}) has a label that is not known"),
+        (pem("CERT", der), "block 2 (CERT, line {}) has an unknown label"),
         (
             plain.replace("-----BEGIN", "----BEGIN"),
-            "block 2 (CERTIFICATE, line {}) has a BEGIN or END line that is not exact",
+            "block 2 (CERTIFICATE, line {}) has a malformed BEGIN or END line",
         ),
         (
             plain.replace("-----BEGIN", "ca: -----BEGIN"),
-            "block 2 (CERTIFICATE, line {}) has text before its BEGIN line",
+            "block 2 (CERTIFICATE, line {}) has text before BEGIN",
         ),
         (plain.replace('\n', " "), "block 2 (CERTIFICATE, line {}) is on one line"),
         (
@@ -106,11 +106,11 @@ fn f10_an_unusable_block_of_a_bundle_is_an_error_with_number_label_and_reason() 
         ),
         (
             plain.replace("-----", ""),
-            "block 2 (CERTIFICATE, line {}) has a BEGIN or END line that is not exact",
+            "block 2 (CERTIFICATE, line {}) has a malformed BEGIN or END line",
         ),
         (
             plain.replace("-----BEGIN ", "-----BEGIN"),
-            "block 2 (CERTIFICATE, line {}) has a BEGIN or END line that is not exact",
+            "block 2 (CERTIFICATE, line {}) has a malformed BEGIN or END line",
         ),
         (
             plain.lines().filter(|line| !line.contains("-----")).collect::<Vec<_>>().join("\n"),

@@ -230,7 +230,7 @@ fn a_truncated_response_is_critical_and_the_message_says_so() {
         conversation.send(format!("HTTP/1.1 200 OK\r\n{TEXT}\r\nfoo 12"))?;
         conversation.end()
     });
-    Probed::of(&unended, "").assert_ends(2, &["is not whole", "not with a newline"]);
+    Probed::of(&unended, "").assert_ends(2, &["is not whole", "without a final newline"]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn f15_a_plain_password_in_a_world_readable_file_is_an_error() {
         set_mode(&files.path("config.ini"), mode);
         let place = format!("config.ini:{}: [default] auth: ", line_of(&config(""), "auth"));
         let remedy = format!("(mode {mode:04o}): chmod {change} {}", files.config());
-        files.assert_mistake(&[&place, "in clear", "can be read by everyone", &remedy]);
+        files.assert_mistake(&[&place, "in plain text", "can be read by everyone", &remedy]);
         assert!(!files.check().out.iter().any(|line| line.contains("s3cret")));
     }
     // Also through a symbolic link: the mode of the target counts.
@@ -74,7 +74,7 @@ fn f15_a_key_in_a_world_writable_folder_is_a_warning() {
     for (mode, expected) in [(0o777, 1), (0o1777, 0), (0o755, 0)] {
         set_mode(&pki.path(""), mode);
         let ended = files.check();
-        let found = ended.out.iter().filter(|line| line.contains("in the place of"));
+        let found = ended.out.iter().filter(|line| line.contains("everyone can replace"));
         assert_eq!((ended.code, found.count()), (Some(0), expected), "{:#?}", ended.out);
     }
 }
@@ -97,7 +97,7 @@ fn f15_for_a_symlinked_key_both_folders_are_checked() {
         set_mode(&keys, of_keys);
         let ended = files.check();
         let found: Vec<_> =
-            ended.out.iter().filter(|line| line.contains("in the place of")).collect();
+            ended.out.iter().filter(|line| line.contains("everyone can replace")).collect();
         assert_eq!((ended.code, found.len()), (Some(0), usize::from(open.is_some())), "{found:?}");
         let is_named = |folder: &std::path::PathBuf| {
             let folder = fs::canonicalize(folder).expect("it is there");
@@ -141,7 +141,7 @@ fn f15_a_password_in_a_world_writable_folder_is_a_warning() {
             let ended = files.check();
             let found = about_auth(&ended);
             assert_eq!((ended.code, found.len()), (Some(0), expected), "{:#?}", ended.out);
-            let words = ["warning: everyone can put another file in the place of ", "config.ini"];
+            let words = ["warning: everyone can replace ", "config.ini"];
             assert!(found.iter().all(|line| words.iter().all(|it| line.contains(it))), "{found:?}");
         }
     }
@@ -205,13 +205,13 @@ fn f37_a_file_that_the_given_user_cannot_read_is_an_error_that_names_the_obstacl
     let ended = check_as("nobody", &files);
     assert_eq!(ended.code, Some(1), "{:#?}", ended.out);
     assert_eq!(ended.out[1], "user    nobody");
-    let barred = format!("the folder {folder} may not be entered");
+    let barred = format!("this user cannot enter the folder {folder}");
     assert!(ended.out.iter().any(|line| line.contains(&barred)), "{:#?}", ended.out);
 
     set_mode(Path::new(folder), 0o755);
     set_mode(&files.path("tls"), 0o700);
     let ended = check_as("nobody", &files);
-    let barred = format!("the folder {folder}/tls may not be entered");
+    let barred = format!("this user cannot enter the folder {folder}/tls");
     assert_eq!(
         ended.out.iter().filter(|line| line.contains(&barred)).count(),
         3,

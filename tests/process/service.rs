@@ -351,7 +351,7 @@ fn a_passed_socket_replaces_the_address_also_after_a_reload() {
     assert_eq!((get("before"), get("after")), (404, 200));
     proxy.wait_for_log("a warning", |record| {
         let message = record["fields"]["message"].as_str().unwrap_or_default();
-        record["level"] == "WARN" && message.contains("change of the address is ignored")
+        record["level"] == "WARN" && message.contains("new address is ignored")
     });
 }
 

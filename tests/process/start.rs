@@ -147,9 +147,9 @@ fn a_file_that_would_fail_after_enrolment_is_an_error_before_it() {
     let config = "[default]\ntry-autossl = True\nautossl-folder = .\n";
     let files = Files::new(config, "");
     files.write("agent.key", "no key");
-    files.assert_mistake(&["agent.key holds no private key"]);
+    files.assert_mistake(&["agent.key contains no private key"]);
     let files = Files::new(&config.replace("= .", "= nowhere"), "");
-    files.assert_mistake(&["nowhere/agent.key", "no such folder"]);
+    files.assert_mistake(&["nowhere/agent.key", "the folder does not exist"]);
     let files = Files::new(&format!("{config}[proxy]\nclient-ca = missing.pem\n"), "");
     files.assert_mistake(&["missing.pem", "does not exist"]);
     let files = Files::new(&format!("{config}[proxy]\nclient-crl = list.pem\n"), "");

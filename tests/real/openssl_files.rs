@@ -312,7 +312,7 @@ fn f10_a_trusted_certificate_is_used_if_openssl_would_trust_it_and_otherwise_an_
         site.assert_found(&[
             "error",
             "block 1 (TRUSTED CERTIFICATE, line 1)",
-            "not trusted for this",
+            "not trusted for this purpose",
         ]);
         site.write("ca.pem", &plain);
     }

@@ -62,7 +62,7 @@ impl OddFile {
             Self::Directory => "a directory, not a file",
             Self::Fifo => "a FIFO, not a file",
             Self::EndlessDevice => "a device, not a file",
-            Self::DanglingLink => "a symbolic link that points to nothing",
+            Self::DanglingLink => "a broken symbolic link: its target does not exist",
             Self::LoopOfLinks => "cannot be read: ",
             Self::Socket => "a socket, not a file",
             Self::TooLarge => "larger than ",

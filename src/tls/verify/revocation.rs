@@ -22,10 +22,10 @@ use crate::error::certificate::CertificateFault;
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
     /// Not a list, or one with syntax errors.
-    #[error("it cannot be read")]
+    #[error("the list cannot be read")]
     Unreadable,
     /// Of version 1, a delta or an indirect list, or with critical extensions.
-    #[error("it is of a kind that is not supported")]
+    #[error("the list is of an unsupported kind")]
     Unsupported(#[source] webpki::Error),
 }
 
