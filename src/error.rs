@@ -112,7 +112,7 @@ pub enum Refusal {
     #[error("the exporter parameter is repeated, empty or malformed")]
     ExporterParameter,
     /// `exporter` at a path that is not for one exporter.
-    #[error("the path takes no exporter parameter")]
+    #[error("this path does not accept an exporter parameter")]
     StrayExporterParameter,
     /// Some other parameter has a bad percent-escape.
     #[error("the query has a bad percent-escape")]
@@ -124,31 +124,31 @@ pub enum Refusal {
     #[error("the client certificate is not on client-allow")]
     NotAllowed,
     /// The client was let in, and would not be any more.
-    #[error("the client is no longer let in")]
+    #[error("the client is no longer authorized")]
     Dismissed,
     /// Basic authentication missing or wrong.
-    #[error("wrong or missing user and password")]
+    #[error("the user or the password is missing or wrong")]
     Unauthorized,
     /// The password could not be checked: it may be right or wrong.
     #[error(transparent)]
     Unchecked(#[from] Unchecked),
     /// The answers of our own that clients have not read yet would be too large.
-    #[error("too many answers wait to be read")]
+    #[error("too many responses are waiting for their clients to read them")]
     TooManyAnswers,
     /// `max-concurrent` scrapes of the exporter are running.
-    #[error("the exporter has max-concurrent scrapes in flight")]
+    #[error("the exporter already has `max-concurrent` scrapes in flight")]
     TooManyScrapes,
     /// The configuration was changed and has mistakes: what it will be is not known.
-    #[error("the last reload was refused")]
+    #[error("the last reload failed")]
     BrokenConfiguration,
     /// The proxy is shutting down.
     #[error("draining")]
     Draining,
     /// The system refused what the answer needs, such as a thread: nothing of the client's doing.
-    #[error("no resources for the request")]
+    #[error("not enough system resources for the request")]
     NoResources(#[source] Cause),
     /// What is in the files is not fit to run on, and what was in use stays.
-    #[error("reload refused")]
+    #[error("reload failed")]
     ReloadRefused,
     /// Enrolment, or what it stands before.
     #[error(transparent)]
@@ -194,14 +194,14 @@ pub enum UpstreamError {
     #[error("exporter's host name was not found")]
     NameLookup(#[source] io::Error),
     /// No descriptor, thread or memory for one more connection: nothing of the exporter's doing.
-    #[error("no resources for a connection to the exporter")]
+    #[error("not enough system resources to connect to the exporter")]
     NoResources(#[source] io::Error),
     /// Any other failure to connect.
     #[error("exporter is unreachable")]
     Unreachable(#[source] io::Error),
     /// No connection, or no TLS handshake, within `connect-timeout` or what was left of it before the
     /// deadline.
-    #[error("exporter did not take the connection within {} s", .0.as_millis() as f64 / 1e3)]
+    #[error("connecting to the exporter took longer than {} s", .0.as_millis() as f64 / 1e3)]
     ConnectTimeout(Duration),
     /// Its certificate is not trusted, has the wrong name, or it speaks no TLS.
     #[error("exporter failed the TLS handshake")]
@@ -213,10 +213,10 @@ pub enum UpstreamError {
     #[error("exporter closed the connection without an answer")]
     Closed,
     /// What it sent is not HTTP.
-    #[error("exporter sent no valid HTTP")]
+    #[error("exporter did not send valid HTTP")]
     Garbage(#[source] Cause),
     /// Head larger than 16 KiB.
-    #[error("exporter sent too large a head")]
+    #[error("exporter sent a response head larger than 16 KiB")]
     HeadTooLarge,
     /// A `Transfer-Encoding` other than a single `chunked`.
     #[error("exporter sent an unsupported transfer coding")]
@@ -225,7 +225,7 @@ pub enum UpstreamError {
     #[error("exporter answered with a redirect")]
     Redirect,
     /// 101, 204, 205, 206 or 304: nothing that could be a whole answer with metrics.
-    #[error("exporter answered {} without metrics", .0.as_u16())]
+    #[error("exporter answered with status {} instead of metrics", .0.as_u16())]
     NoMetrics(StatusCode),
     /// All of the body arrived before any was passed on, and it breaks `integrity`.
     #[error("exporter's answer {0}")]
@@ -321,7 +321,7 @@ impl Refusal {
         if matches!(self, Self::EncodedQuery) {
             Some("metrics_path has a query: put the exporter into params, as `exporter: [NAME]`")
         } else if matches!(self, Self::StrayExporterParameter) {
-            Some("this path is for no exporter: set metrics_path to /prometheus")
+            Some("this path does not serve exporters: set metrics_path to /prometheus")
         } else {
             None
         }

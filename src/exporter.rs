@@ -133,7 +133,7 @@ impl ExporterPath {
             return Err("must not contain a `..` segment");
         }
         if PathAndQuery::try_from(path).is_err() {
-            return Err("holds a character that must be percent-encoded, such as `<`");
+            return Err("contains a character that must be percent-encoded, such as `<`");
         }
         Ok(Self(path.to_owned()))
     }

@@ -359,7 +359,7 @@ impl Reloader {
         if self.handle.was_given_its_socket() && self.started.listen != config.listen {
             tracing::warn!(
                 address = %config.listen,
-                "a change of the address is ignored: it listens on the socket that was passed on"
+                "the new address is ignored: the service manager passed the listening socket"
             );
         }
         if let Some(address) = new_address {

@@ -118,14 +118,14 @@ fn make(path: &Path, kind: KeyKind) -> Result<Vec<u8>, EnrolError> {
     let pem = key.serialize_pem().into_bytes();
     pki::write(path, &pem, Access::Private, Existing::Keep)
         .map_err(|error| EnrolError::Key(error.into()))?;
-    tracing::info!(file = %path.display(), "made a key");
+    tracing::info!(file = %path.display(), "generated a key");
     Ok(pem)
 }
 
 /// The agent keeps one too. Nothing reads it, so it is no reason to fail.
 fn keep_a_copy(path: &Path, pem: &str) {
     if let Err(error) = pki::write(path, pem.as_bytes(), Access::Public, Existing::Replace) {
-        tracing::warn!(file = %path.display(), %error, "the signing request is not kept");
+        tracing::warn!(file = %path.display(), %error, "cannot store a copy of the signing request");
     }
 }
 

@@ -8,13 +8,13 @@ use super::Blame;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Abort {
     /// The exporter's connection was reset.
-    #[error("exporter reset the connection in the body")]
+    #[error("exporter reset the connection while sending the body")]
     ExporterReset,
     /// The exporter's connection ended inside the body.
     #[error("exporter cut its answer short")]
     ExporterCutShort,
     /// Broken chunk framing.
-    #[error("exporter broke the framing of its body")]
+    #[error("exporter sent a body with invalid chunked framing")]
     ExporterGarbage,
     /// More than `max-body` bytes.
     #[error("exporter's answer is larger than max-body")]
@@ -59,7 +59,7 @@ impl fmt::Display for IntegrityFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoEofMarker => "is OpenMetrics without a final `# EOF`",
-            Self::NoFinalNewline => "ended with the connection, and not with a newline",
+            Self::NoFinalNewline => "ended when the connection closed, without a final newline",
         })
     }
 }

@@ -69,7 +69,7 @@ pub enum CertificateFault {
     #[error("a version 1 certificate must be signed directly by a CA in `client-ca` or `ca-file`")]
     Version1BelowIntermediate,
     /// Signed by a trusted certificate that says that it is not a CA.
-    #[error("the trusted certificate that signed it is not a CA certificate")]
+    #[error("the certificate is signed by a trusted certificate that is not a CA")]
     NotACa,
     /// A CA certificate that is not itself among the trusted ones, shown as the peer's own.
     #[error("the peer's certificate is a CA certificate that is not in the trusted file")]

@@ -11,37 +11,37 @@ use super::{Blame, Cause};
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// Any path but `/autotls`, while there is no certificate.
-    #[error("not enrolled yet, nothing but /autotls is served")]
+    #[error("this host is not enrolled yet; it serves only /autotls")]
     NotEnrolled,
     /// Not an address of `enrol-from`, or later than `enrol-window`.
-    #[error("enrol-from or enrol-window does not let this client enrol")]
+    #[error("`enrol-from` or `enrol-window` does not allow enrolment by this client")]
     Closed,
     /// Renewal without mutual TLS: `client-auth = none`.
-    #[error("renewal takes a client certificate")]
+    #[error("renewal requires a client certificate")]
     NoClientCertificate,
     /// `domain` is repeated, not UTF-8, or neither a host name nor an IP address.
     #[error("the domain parameter is repeated, or neither a host name nor an IP address")]
     Domain,
     /// A reload has shut the client out while its body was read, or while it waited for others.
-    #[error("the client was shut out while its request was read")]
+    #[error("the client lost its authorization while its request was read")]
     Dismissed,
     /// Neither generating the key nor a signing request before this one is over.
-    #[error("other signing requests were not done after {} s", .0.as_secs_f64())]
+    #[error("earlier signing requests took longer than {} s", .0.as_secs_f64())]
     Busy(Duration),
     /// A `POST` without `Content-Length`.
-    #[error("the request's body has no Content-Length")]
+    #[error("the request body has no Content-Length")]
     NoLength,
     /// A body of more bytes than are read.
-    #[error("the request's body is larger than {0} bytes")]
+    #[error("the request body is larger than {0} bytes")]
     TooLarge(u64),
     /// The body was not complete in time, which begins with the end of the head.
-    #[error("the request's body was not complete within {} s", .0.as_secs_f64())]
+    #[error("the request body was not complete within {} s", .0.as_secs_f64())]
     BodyTimeout(Duration),
     /// The body ended early.
-    #[error("the request's body broke off")]
+    #[error("the request body ended early")]
     BodyLost(#[source] Cause),
     /// Not the JSON object with the strings `signed` and `ca`.
-    #[error("the request's body is no JSON object with `signed` and `ca`")]
+    #[error("the request body is not a JSON object with `signed` and `ca`")]
     Malformed(#[source] Cause),
     /// What was posted holds no certificate, or one that cannot be read.
     #[error("`{0}` cannot be used: {1}")]
@@ -59,26 +59,26 @@ pub enum EnrolError {
     #[error("TLS cannot use the certificate or its CA")]
     Unusable(#[source] Cause),
     /// A renewal that changes the CA, by a client that does not hold the key of the present one.
-    #[error("only a client that shows the present CA may change it")]
+    #[error("only a client that presents the current CA certificate may change the CA")]
     ForeignCa,
     /// A renewal by a certificate that is older than the present one, by a client that does not hold
     /// the key of the CA.
-    #[error("only a client that shows the CA may go back to an earlier certificate")]
+    #[error("only a client that presents the CA certificate may store an older certificate")]
     Older,
     /// A first enrolment, and there is a certificate by now.
-    #[error("a certificate is there already")]
+    #[error("this host already has a certificate")]
     AlreadyEnrolled,
     /// The key cannot be read or made.
-    #[error("the key cannot be read or made")]
+    #[error("the key cannot be read or generated")]
     Key(#[source] Cause),
     /// The files cannot be read or written.
     #[error("the certificate cannot be stored")]
     Store(#[source] io::Error),
     /// The system refused a thread to work on it.
-    #[error("no resources for the work on it")]
+    #[error("not enough system resources for the enrolment request")]
     NoResources(#[source] Cause),
     /// The task that worked on it ended.
-    #[error("the enrollment was abandoned")]
+    #[error("the enrolment was abandoned")]
     GivenUp,
 }
 

@@ -122,7 +122,7 @@ fn the_log_says_whom_to_look_at_and_what_the_last_bytes_lack() {
         (IntegrityFault::NoEofMarker, "exporter's answer is OpenMetrics without a final `# EOF`"),
         (
             IntegrityFault::NoFinalNewline,
-            "exporter's answer ended with the connection, and not with a newline",
+            "exporter's answer ended when the connection closed, without a final newline",
         ),
     ] {
         assert_eq!(Abort::Integrity(fault).to_string(), expected);

@@ -153,8 +153,9 @@ fn the_default_key_is_rsa_4096_and_concurrent_requests_create_it_once() {
         requests.collect::<Vec<_>>()
     });
     assert!(requests.iter().all(|request| *request == requests[0]));
-    host.proxy.wait_for_line(&["made a key"]);
-    let made = |lines: Vec<String>| lines.iter().filter(|it| it.contains("made a key")).count();
+    host.proxy.wait_for_line(&["generated a key"]);
+    let made =
+        |lines: Vec<String>| lines.iter().filter(|it| it.contains("generated a key")).count();
     assert_eq!(made(host.proxy.log_lines()), 1);
     let (_, pem) = x509_parser::pem::parse_x509_pem(requests[0].as_bytes()).expect("PEM");
     let (_, csr) = X509CertificationRequest::from_der(&pem.contents).expect("a request");
