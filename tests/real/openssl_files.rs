@@ -144,7 +144,8 @@ fn f11_an_unusable_client_ca_is_reported_with_the_remedy() {
     let site = Site::new();
     let policies = "-addext certificatePolicies=critical,1.2.3.4";
     site.openssl(&format!("{CA} {P256} {policies} -keyout ca.key -out ca.pem"));
-    let words = "has the critical extension certificatePolicies: certificates it signed work, but";
+    let words =
+        "has the critical extension certificatePolicies: certificates that it signed work, but";
     site.assert_found(&["warning", "client-ca", "block 1 (", words]);
 }
 
@@ -282,7 +283,7 @@ fn f11_an_unusable_crl_is_reported_with_the_remedy() {
         findings[0].contains("has no CRL in the file that `client-crl` names"),
         "{findings:#?}"
     );
-    assert!(findings[1].contains("of `CN=ca`, which is not among the CAs"), "{findings:#?}");
+    assert!(findings[1].contains("of `CN=ca`, which is not one of the CAs"), "{findings:#?}");
     let usage = "-addext keyUsage=critical,keyCertSign";
     site.openssl(&format!("{CA} {P256} {usage} -keyout ca.key -out ca.pem"));
     list(&site, "lists.pem", true);
