@@ -1,8 +1,9 @@
-//! Why a request is not answered as hoped, and the one place that chooses the status.
+//! Why a request fails, and the one place that chooses the status of the response.
 //!
-//! Two families, because they end differently: a [`Refusal`] comes before the head and becomes a
-//! one-line response; an [`Abort`] comes after it and can only end the connection. What a client
-//! reads (constant words) and what the log says (`Display` and the source chain) are two messages.
+//! There are two families of errors. A [`Refusal`] happens before the response head is sent and
+//! becomes a one-line response. An [`Abort`] happens after the head was sent and can only close the
+//! connection. The client reads constant words; the log has the `Display` text and the source
+//! chain.
 
 mod abort;
 pub mod certificate;
@@ -21,19 +22,19 @@ pub use self::{
     unchecked::Unchecked,
 };
 
-/// Who caused it: where to look first.
+/// Who caused an error, and so where an operator looks first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The scraper.
     Downstream,
     /// The exporter.
     Upstream,
-    /// scrapegate itself, or whoever runs it.
+    /// scrapegate itself, its configuration or its host.
     Proxy,
 }
 
 impl Blame {
-    /// The word that logs use.
+    /// The value of the log field `blame`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -47,25 +48,25 @@ impl Blame {
 /// What happens to the connection after a synthetic response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
-    /// The connection is kept for the next request.
+    /// The connection stays open for the next request.
     Keep,
     /// The response says `Connection: close`, and the connection is closed.
     Close,
 }
 
-/// The methods of a path.
+/// The methods that a path allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Methods {
-    /// All but the next two.
+    /// `GET` and `HEAD`: all paths except those for enrolment and reload.
     GetAndHead,
-    /// Of enrolment.
+    /// `GET`, `HEAD` and `POST`: enrolment (`/autotls`).
     GetHeadAndPost,
-    /// Of a reload.
+    /// `POST`: a reload (`/-/reload`).
     Post,
 }
 
 impl Methods {
-    /// Whether it is one of them.
+    /// Whether the path allows `method`.
     #[must_use]
     pub fn contain(self, method: &Method) -> bool {
         let reads = method == Method::GET || method == Method::HEAD;
@@ -76,7 +77,7 @@ impl Methods {
         }
     }
 
-    /// As `Allow` has them.
+    /// The value of the `Allow` header.
     fn as_str(self) -> &'static str {
         match self {
             Self::GetAndHead => "GET, HEAD",
@@ -86,79 +87,84 @@ impl Methods {
     }
 }
 
-/// Why a request gets a synthetic response.
+/// Why the proxy answers a request itself instead of passing on an exporter's response.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Not HTTP/1.1: in HTTP/1.0 a truncated body could not be told from a whole one.
+    /// The request is not HTTP/1.1. An HTTP/1.0 client cannot distinguish a truncated body from a
+    /// complete one.
     #[error("the request is not HTTP/1.1")]
     Version,
     /// No `Host`, more than one, an invalid one, or one that differs from the absolute target.
     #[error("the request's Host header is missing, repeated or invalid")]
     BadHost,
-    /// Any sign of a body: `Content-Length` other than 0, `Transfer-Encoding`, `Expect`.
+    /// The request has a body, or may have one: `Content-Length` other than 0, `Transfer-Encoding`
+    /// or `Expect`.
     #[error("the request has a body")]
     RequestBody,
-    /// None of the methods of the request's path.
+    /// The path does not allow the method. Carries the methods that it allows.
     #[error("the request's method is not allowed")]
     Method(Methods),
-    /// No such path, compared byte for byte.
+    /// The path is unknown. Paths are compared byte for byte.
     #[error("no such path")]
     UnknownPath,
-    /// A known path with its query behind `%3F` instead of `?`, as Prometheus sends a query that is
-    /// written into `metrics_path`.
+    /// A known path whose query follows `%3F` instead of `?`. Prometheus sends this if
+    /// `metrics_path` contains a query.
     #[error("the query is percent-encoded in the path")]
     EncodedQuery,
-    /// `exporter` twice, empty, not UTF-8, a bad percent-escape, or no possible name.
+    /// The `exporter` parameter is repeated, empty, not UTF-8, badly percent-encoded, or cannot be
+    /// the name of an exporter.
     #[error("the exporter parameter is repeated, empty or malformed")]
     ExporterParameter,
-    /// `exporter` at a path that is not for one exporter.
+    /// The `exporter` parameter on a path that does not serve a single exporter.
     #[error("this path does not accept an exporter parameter")]
     StrayExporterParameter,
-    /// Some other parameter has a bad percent-escape.
+    /// Another parameter is badly percent-encoded.
     #[error("the query has a bad percent-escape")]
     Query,
-    /// No such exporter, or a disabled one.
+    /// No exporter has this name, or the exporter is disabled.
     #[error("unknown exporter")]
     UnknownExporter,
-    /// The client certificate is not on `client-allow`.
+    /// No pattern of `client-allow` matches the client certificate.
     #[error("the client certificate is not on client-allow")]
     NotAllowed,
-    /// The client was let in, and would not be any more.
+    /// The client was authorized when it connected and no longer is, for example after a reload.
     #[error("the client is no longer authorized")]
     Dismissed,
-    /// Basic authentication missing or wrong.
+    /// HTTP Basic credentials are missing or wrong.
     #[error("the user or the password is missing or wrong")]
     Unauthorized,
-    /// The password could not be checked: it may be right or wrong.
+    /// The password could not be checked. It may be right or wrong.
     #[error(transparent)]
     Unchecked(#[from] Unchecked),
-    /// The answers of our own that clients have not read yet would be too large.
+    /// The proxy's own responses that clients have not read yet would exceed their memory limit.
     #[error("too many responses are waiting for their clients to read them")]
     TooManyAnswers,
     /// `max-concurrent` scrapes of the exporter are running.
     #[error("the exporter already has `max-concurrent` scrapes in flight")]
     TooManyScrapes,
-    /// The configuration was changed and has mistakes: what it will be is not known.
+    /// The changed configuration has errors. Discovery then refuses to answer, so that Prometheus
+    /// keeps its list of targets.
     #[error("the last reload failed")]
     BrokenConfiguration,
     /// The proxy is shutting down.
     #[error("draining")]
     Draining,
-    /// The system refused what the answer needs, such as a thread: nothing of the client's doing.
+    /// The system refused a resource that the response needs, such as a thread. The client is not
+    /// to blame.
     #[error("not enough system resources for the request")]
     NoResources(#[source] Cause),
-    /// What is in the files is not fit to run on, and what was in use stays.
+    /// The files have errors or could not be read. The current configuration stays in use.
     #[error("reload failed")]
     ReloadRefused,
-    /// Enrolment, or what it stands before.
+    /// Enrolment failed, or the host must be enrolled before it serves this path.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
-    /// The exporter did not do its part.
+    /// The exporter's response cannot be passed on.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
 
-/// The words of the refusals that come before it is known which exporter a request is for.
+/// The labels of all refusals that happen before the exporter of a request is known.
 pub const REJECTIONS: [&str; 19] = [
     "http_version",
     "bad_host",
@@ -181,53 +187,55 @@ pub const REJECTIONS: [&str; 19] = [
     "draining",
 ];
 
-/// What went wrong with the exporter before its head was passed on.
+/// Why no response of the exporter was passed on.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// `ECONNREFUSED`.
+    /// The exporter's host refused the connection (`ECONNREFUSED`).
     #[error("exporter refused the connection")]
     Refused(#[source] io::Error),
     /// The Unix socket does not exist.
     #[error("exporter's socket does not exist")]
     NoSocket(#[source] io::Error),
-    /// The host name has no address.
+    /// The host name could not be resolved.
     #[error("exporter's host name was not found")]
     NameLookup(#[source] io::Error),
-    /// No descriptor, thread or memory for one more connection: nothing of the exporter's doing.
+    /// No file descriptor, thread or memory for another connection. The exporter is not to blame.
     #[error("not enough system resources to connect to the exporter")]
     NoResources(#[source] io::Error),
-    /// Any other failure to connect.
+    /// Any other error of connecting.
     #[error("exporter is unreachable")]
     Unreachable(#[source] io::Error),
-    /// No connection, or no TLS handshake, within `connect-timeout` or what was left of it before the
-    /// deadline.
+    /// Connecting, including the TLS handshake, took longer than `connect-timeout` or than the time
+    /// left before the scrape's deadline. Carries the limit.
     #[error("connecting to the exporter took longer than {} s", .0.as_millis() as f64 / 1e3)]
     ConnectTimeout(Duration),
-    /// Its certificate is not trusted, has the wrong name, or it speaks no TLS.
+    /// The exporter's certificate is not trusted or has the wrong name, or the exporter does not
+    /// speak TLS.
     #[error("exporter failed the TLS handshake")]
     Tls(#[source] io::Error),
     /// The connection was reset before the head, or before the first byte of the body.
     #[error("exporter reset the connection")]
     Reset(#[source] Cause),
-    /// The connection ended before a whole head.
+    /// The connection ended before the head was complete.
     #[error("exporter closed the connection without an answer")]
     Closed,
-    /// What it sent is not HTTP.
+    /// The response is not valid HTTP.
     #[error("exporter did not send valid HTTP")]
     Garbage(#[source] Cause),
-    /// Head larger than 16 KiB.
+    /// The response head is larger than 16 KiB.
     #[error("exporter sent a response head larger than 16 KiB")]
     HeadTooLarge,
     /// A `Transfer-Encoding` other than a single `chunked`.
     #[error("exporter sent an unsupported transfer coding")]
     TransferCoding,
-    /// A redirect; never followed.
+    /// A redirect. scrapegate never follows redirects.
     #[error("exporter answered with a redirect")]
     Redirect,
-    /// 101, 204, 205, 206 or 304: nothing that could be a whole answer with metrics.
+    /// Status 101, 204, 205, 206 or 304, which cannot be a complete response with metrics.
     #[error("exporter answered with status {} instead of metrics", .0.as_u16())]
     NoMetrics(StatusCode),
-    /// All of the body arrived before any was passed on, and it breaks `integrity`.
+    /// The whole body arrived before any of it was passed on, and the body fails the `integrity`
+    /// check.
     #[error("exporter's answer {0}")]
     Integrity(IntegrityFault),
     /// The body ended before its first byte was passed on.
@@ -236,27 +244,27 @@ pub enum UpstreamError {
     /// `Content-Length` above `max-body`.
     #[error("exporter's answer is larger than max-body")]
     TooLarge,
-    /// No complete head and first byte before the deadline.
+    /// The head and the first byte of the body did not arrive before the deadline.
     #[error("exporter sent no first byte in time")]
     FirstByteTimeout,
 }
 
-/// The error below, whatever it is.
+/// The underlying error, of any type.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A synthetic response: status, its reason phrase, what the body says, what happens next.
+/// A synthetic response: its status, its reason phrase, and what happens to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The status code.
     pub status: StatusCode,
-    /// The reason phrase. Prometheus shows it on its targets page. Constant words.
+    /// The reason phrase, in constant words. Prometheus shows it on its targets page.
     pub reason: &'static str,
-    /// The connection's fate.
+    /// What happens to the connection.
     pub afterwards: Afterwards,
 }
 
 impl Refusal {
-    /// Chooses the status of every synthetic response there is.
+    /// Chooses the status of every synthetic error response.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         use Afterwards::{Close, Keep};
@@ -315,7 +323,7 @@ impl Refusal {
         Verdict { status, reason, afterwards }
     }
 
-    /// What to change in the scraper's configuration, for the log: constant words.
+    /// What to change in the scraper's configuration: constant words for the log.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         if matches!(self, Self::EncodedQuery) {
@@ -327,13 +335,13 @@ impl Refusal {
         }
     }
 
-    /// The methods that would have been right, which a 405 has to say (RFC 9110 §15.5.6).
+    /// The allowed methods, which a 405 response must list (RFC 9110 §15.5.6).
     #[must_use]
     pub fn allowed_methods(&self) -> Option<&'static str> {
         if let Self::Method(allowed) = self { Some(allowed.as_str()) } else { None }
     }
 
-    /// Who caused it.
+    /// Who caused the refusal.
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
@@ -363,7 +371,7 @@ impl Refusal {
         }
     }
 
-    /// One constant word for logs and counters.
+    /// The refusal's label in logs and counters: one constant word.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
@@ -393,7 +401,7 @@ impl Refusal {
 }
 
 impl UpstreamError {
-    /// What ended a body before its first byte was passed on.
+    /// The error for a body that was aborted before its first byte was passed on.
     #[must_use]
     pub fn before_first_byte(abort: Abort) -> Self {
         match abort {
@@ -469,10 +477,11 @@ impl UpstreamError {
     }
 }
 
-/// Whether the system has no descriptor, or no memory, left for one more connection.
+/// Whether the error says that the system has no file descriptor or memory for another connection.
 #[must_use]
 pub fn lacks_resources(error: &io::Error) -> bool {
-    /// std has no kinds for them. The last is what sockets say of buffers; `ENOMEM` has a kind.
+    /// std has no `ErrorKind` for these. A socket returns `ENOBUFS` if there is no memory for its
+    /// buffers. `ENOMEM` has a kind.
     #[cfg(unix)]
     const NO_RESOURCES: &[i32] = &[libc::ENFILE, libc::EMFILE, libc::ENOBUFS];
     #[cfg(not(unix))]

@@ -1,7 +1,7 @@
-//! What an exporter is: its name, where it listens, and the rules its scrapes follow.
+//! What an exporter is: its name, where it listens, and the rules for scraping it.
 //!
-//! Values of these types are correct by construction; the configuration builds them and nobody
-//! checks them again.
+//! Values of these types are correct by construction. The configuration builds them, and no other
+//! code checks them again.
 
 use std::{
     collections::HashMap,
@@ -18,9 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{deadline::Budget, ledger::Ledger};
 
-/// The name a scraper asks for with `?exporter=`: 1 to 128 bytes, no control characters.
+/// The name that a scraper asks for with `?exporter=`: 1 to 128 bytes, no control characters.
 ///
-/// Compared byte for byte; `Node` and `node` are two exporters.
+/// Names are compared byte for byte: `Node` and `node` are two exporters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExporterName(Arc<str>);
 
@@ -57,10 +57,10 @@ impl fmt::Display for ExporterName {
     }
 }
 
-/// Why a string is no [`ExporterName`].
+/// Why a string is not an [`ExporterName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadExporterName {
-    /// No byte at all.
+    /// The name is empty.
     #[error("the exporter's name is empty")]
     Empty,
     /// More than [`ExporterName::MAX_LEN`] bytes; carries how many.
@@ -74,8 +74,8 @@ pub enum BadExporterName {
 /// Where an exporter listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A host name or address literal, and a port. `localhost` stands for `127.0.0.1`, and
-    /// for `::1` if that refuses.
+    /// A host name or address literal, and a port. `localhost` means `127.0.0.1`, and `::1` if
+    /// `127.0.0.1` refuses the connection.
     Tcp {
         /// Host name or address literal, without brackets.
         host: String,
@@ -145,18 +145,20 @@ impl ExporterPath {
     }
 }
 
-/// How sure scrapegate must be that a body is whole before it lets it end.
+/// How scrapegate decides that a body is complete, before it ends the response cleanly. Default:
+/// `Strict`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Integrity {
-    /// HTTP framing, and for bodies that are not encoded: the last line of OpenMetrics is `# EOF`,
-    /// a body that ends only with the connection ends in `\n`.
+    /// The HTTP framing must be complete. If the body has no `Content-Encoding`, OpenMetrics must
+    /// also end in the line `# EOF`, and a body that ends when the connection closes must end in
+    /// `\n`.
     #[default]
     Strict,
-    /// HTTP framing alone.
+    /// Only the HTTP framing must be complete.
     Transport,
 }
 
-/// What scrapegate sends as `Authorization` to the exporter. Never printed.
+/// The `Authorization` header that scrapegate sends to the exporter. `Debug` does not print it.
 #[derive(Clone)]
 pub struct Authorization(hyper::header::HeaderValue);
 
@@ -193,7 +195,7 @@ pub struct UpstreamTls {
 /// One exporter, ready to be scraped.
 #[derive(Clone, Debug)]
 pub struct Exporter {
-    /// What the scraper asks for.
+    /// The name that a scraper asks for.
     pub name: ExporterName,
     /// Where the exporter listens.
     pub target: Target,
@@ -203,14 +205,14 @@ pub struct Exporter {
     pub path: ExporterPath,
     /// Credentials towards the exporter.
     pub authorization: Option<Authorization>,
-    /// How it is scraped.
+    /// How the exporter is scraped.
     pub rules: ScrapeRules,
-    /// What its scrapes came to.
+    /// The results of its scrapes so far.
     pub ledger: Arc<Ledger>,
     slots: Arc<Semaphore>,
 }
 
-/// The right to one of an exporter's `max-concurrent` scrapes; given back when dropped.
+/// One of an exporter's `max-concurrent` permits. Dropping it returns the permit.
 #[derive(Debug)]
 pub struct ScrapePermit {
     _permit: OwnedSemaphorePermit,
@@ -219,24 +221,27 @@ pub struct ScrapePermit {
 /// How an exporter is scraped.
 #[derive(Clone, Debug)]
 pub struct ScrapeRules {
-    /// The period at which it is expected to be scraped. Starts nothing by itself.
+    /// How often scrapers are expected to scrape the exporter. Default 15 s. Discovery publishes
+    /// it, and the `overdue` signal depends on it. scrapegate never starts a scrape by itself.
     pub interval: Budget,
-    /// The whole scrape, from the arrival of the request to the last byte; at most `interval`.
+    /// The limit of a whole scrape, from the arrival of the request to the last byte. At most
+    /// `interval`. Default 15 s, or `interval` if that is less.
     pub timeout: Budget,
-    /// Name look-up, TCP connect and TLS handshake towards the exporter; at most `timeout`.
+    /// The limit of name look-up, TCP connect and TLS handshake together. At most `timeout`.
+    /// Default 1 s, or `timeout` if that is less.
     pub connect_timeout: Budget,
-    /// Scrapes at the same time; one more is answered 503.
+    /// The largest number of concurrent scrapes. One more gets 503. Default 16.
     pub max_concurrent: NonZeroU32,
-    /// Largest body passed on, in bytes.
+    /// The largest body that is passed on, in bytes. No limit by default.
     pub max_body: Option<u64>,
-    /// Whether the scraper's other query parameters go on to the exporter.
+    /// Whether the scraper's other query parameters are forwarded to the exporter. Default true.
     pub forward_params: bool,
-    /// When a body counts as whole.
+    /// When a body counts as complete.
     pub integrity: Integrity,
 }
 
 impl Exporter {
-    /// Puts an exporter together.
+    /// Creates an exporter with an empty ledger and all `max-concurrent` permits.
     #[must_use]
     pub fn new(
         name: ExporterName,
@@ -261,7 +266,7 @@ impl Exporter {
         }
     }
 
-    /// Takes one of the `max-concurrent` slots, or `None` when all are taken. Never waits.
+    /// Takes one of the `max-concurrent` permits, or returns `None` if all are in use. Never waits.
     #[must_use]
     pub fn try_acquire(&self) -> Option<ScrapePermit> {
         Arc::clone(&self.slots)
@@ -271,7 +276,7 @@ impl Exporter {
     }
 }
 
-/// The enabled exporters, in the order of the file.
+/// The enabled exporters, in file order.
 #[derive(Clone, Debug, Default)]
 pub struct Exporters {
     in_order: Vec<Arc<Exporter>>,
@@ -284,26 +289,27 @@ impl Exporters {
         self.in_order.iter().map(|exporter| &exporter.name)
     }
 
-    /// All of them, in file order.
+    /// All exporters, in file order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Exporter>> {
         self.in_order.iter()
     }
 
-    /// The exporter of that name, if it is enabled.
+    /// The exporter with this name, if it is enabled.
     #[must_use]
     pub fn get(&self, name: &ExporterName) -> Option<&Arc<Exporter>> {
         self.by_name.get(name).map(|&index| &self.in_order[index])
     }
 
-    /// How many there are.
+    /// The number of exporters.
     #[must_use]
     pub fn len(&self) -> usize {
         self.in_order.len()
     }
 
-    /// Lets exporters that were there before go on with their ledger and, with the same
-    /// `max-concurrent`, go on counting the scrapes in flight. Meant for exporters that nobody else
-    /// has yet; others stay as they are.
+    /// Takes over the ledgers of exporters that have the same name in `before`. If `max-concurrent`
+    /// is unchanged, the permits are taken over too, so that scrapes in flight still count.
+    ///
+    /// Call it before the exporters are shared: a shared exporter is left unchanged.
     pub fn continue_from(&mut self, before: &Self) {
         for exporter in &mut self.in_order {
             let (Some(old), Some(new)) = (before.get(&exporter.name), Arc::get_mut(exporter))
@@ -317,7 +323,7 @@ impl Exporters {
         }
     }
 
-    /// Whether there is none.
+    /// Whether no exporter is enabled.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.in_order.is_empty()
@@ -325,8 +331,8 @@ impl Exporters {
 }
 
 impl FromIterator<Exporter> for Exporters {
-    /// Collects exporters; of two with one name the first is found (the configuration refuses
-    /// such a file).
+    /// Collects exporters. If two have the same name, [`Exporters::get`] finds the first. The
+    /// configuration refuses such a file.
     fn from_iter<I: IntoIterator<Item = Exporter>>(iter: I) -> Self {
         let mut all = Self::default();
         for exporter in iter {

@@ -1,4 +1,4 @@
-//! Reading the files an operator names, whatever they turn out to be.
+//! Reads the files that an operator names, whatever they turn out to be.
 
 use std::{
     collections::BTreeMap,
@@ -13,49 +13,50 @@ use aws_lc_rs::digest::{Context, SHA256};
 /// Why a file was not read, in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Nothing has this name.
+    /// No file has this name.
     #[error("the file does not exist")]
     Missing,
-    /// Its target is not there.
+    /// A symbolic link whose target does not exist.
     #[error("a broken symbolic link: its target does not exist")]
     Dangling,
-    /// A folder on the way to it may not be entered.
+    /// A folder of the path that this user cannot enter.
     #[error("cannot be read: Permission denied: this user cannot enter the folder {}", .0.display())]
     Barred(PathBuf),
-    /// Any other error: not permitted, a loop of links.
+    /// Any other error, such as missing read permission or a loop of symbolic links.
     #[error("cannot be read: {0}")]
     Io(io::Error),
     /// A folder, a FIFO, a device or a socket.
     #[error("{0}, not a file")]
     NotAFile(&'static str),
-    /// Larger than the limit, in bytes.
+    /// The file is larger than the limit. Carries the limit in bytes.
     #[error("larger than the limit of {0} bytes")]
     TooLarge(u64),
 }
 
-/// The files that one reading of the configuration looked at, with a digest of what each held.
+/// The files that one load of the configuration read, each with a digest of its contents.
 ///
-/// Contents count and not times: a file that was touched is the same, one that was replaced
-/// through a symbolic link is not. Whether everyone can read or change a file counts too, because
-/// secrets are refused for it.
+/// Two values are equal if all contents are equal. Modification times do not count. A symbolic link
+/// counts as its target. Whether everyone can read or write a file counts too, because that decides
+/// whether a secret is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     prints: BTreeMap<PathBuf, Print>,
     progress: Progress,
 }
 
-/// Which file is being read, for who waits for it on another thread. Clones are of the same.
+/// The file that is being read now. A thread that waits for the reading thread uses it to name the
+/// file. Clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Mutex<Option<PathBuf>>>);
 
 impl Progress {
-    /// The file that is being read at this moment.
+    /// The file that is being read now, if any.
     #[must_use]
     pub fn reading(&self) -> Option<PathBuf> {
         self.lock().clone()
     }
 
-    /// A file is being read until the guard is dropped.
+    /// Marks `path` as being read until the guard is dropped.
     pub(crate) fn begin(&self, path: &Path) -> Reading<'_> {
         *self.lock() = Some(path.to_owned());
         Reading(self)
@@ -66,7 +67,7 @@ impl Progress {
     }
 }
 
-/// One file that is being read.
+/// The guard of [`Progress::begin`].
 pub(crate) struct Reading<'a>(&'a Progress);
 
 impl Drop for Reading<'_> {
@@ -75,7 +76,7 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// It says nothing about what the files held.
+/// All values are equal, because the progress says nothing about contents.
 impl PartialEq for Progress {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -84,7 +85,7 @@ impl PartialEq for Progress {
 
 impl Eq for Progress {}
 
-/// What a file held, or why it was not read.
+/// A digest of a file's contents, or of the reason why the file was not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Print {
     limit: u64,
@@ -92,28 +93,28 @@ struct Print {
 }
 
 impl Files {
-    /// Which of them is being read.
+    /// The progress of reading these files.
     #[cfg(test)]
     pub(crate) fn progress(&self) -> Progress {
         self.progress.clone()
     }
 
-    /// No file yet; `progress` tells which one is being read.
+    /// No file yet. `progress` shows which file is being read.
     #[must_use]
     pub fn with_progress(progress: Progress) -> Self {
         Self { prints: BTreeMap::new(), progress }
     }
 
-    /// [`read`]s a file and keeps the digest of what came of it.
+    /// Calls [`read`] and keeps a digest of the result.
     ///
-    /// Of a file that is read twice the first digest counts: what was made of it may be old then,
-    /// and [`Files::again`] tells.
+    /// If a file is read twice, the first digest is kept. [`Files::again`] then reports a change if
+    /// the file changed between the two reads.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         let reading = self.progress.begin(path);
-        // Before the contents: a mode that changes in between is seen by the next look.
+        // Before the contents, so that the next check sees a mode that changes in between.
         let open = open_to_everyone(path);
         let outcome = read(path, limit);
         drop(reading);
@@ -122,12 +123,12 @@ impl Files {
         outcome
     }
 
-    /// The same files as they are now.
+    /// Reads the same files again.
     #[must_use]
     pub fn again(&self, progress: Progress) -> Self {
         let mut now = Self::with_progress(progress);
         for (path, Print { limit, .. }) in &self.prints {
-            // What is wrong with it is in its digest.
+            // The digest includes the error.
             let _ = now.read(path, *limit);
         }
         now
@@ -147,8 +148,8 @@ fn digest(open: Option<Open>, outcome: &Result<Vec<u8>, ReadError>) -> [u8; 32] 
     digest
 }
 
-/// Whether this is UTF-16, as Windows' editors and PowerShell's `>` write it: with a byte-order mark,
-/// or with a first character below U+0100.
+/// Whether the bytes look like UTF-16, which Windows editors and PowerShell's `>` write. They then
+/// begin with a byte-order mark, or with a character below U+0100.
 #[must_use]
 pub fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
@@ -158,7 +159,7 @@ pub fn is_utf16(bytes: &[u8]) -> bool {
     }
 }
 
-/// The permissions of a file that everyone can read or change, as `chmod` has them.
+/// The mode of a file that everyone can read or write, as `chmod` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open(u32);
 
@@ -166,19 +167,20 @@ impl Open {
     const READ: u32 = 0o004;
     const WRITE: u32 = 0o002;
 
-    /// Whether everyone can read it.
+    /// Whether everyone can read the file.
     #[must_use]
     pub fn is_readable(self) -> bool {
         self.0 & Self::READ != 0
     }
 
-    /// Whether everyone can change it.
+    /// Whether everyone can write the file.
     #[must_use]
     pub fn is_writable(self) -> bool {
         self.0 & Self::WRITE != 0
     }
 
-    /// `key.pem can be read by everyone (mode 0644): chmod o-r key.pem`.
+    /// The problem and its remedy, such as `key.pem can be read by everyone (mode 0644): chmod o-r
+    /// key.pem`.
     #[must_use]
     pub fn problem_of(self, path: &Path) -> String {
         let (access, remedy) = match (self.is_readable(), self.is_writable()) {
@@ -191,7 +193,7 @@ impl Open {
     }
 }
 
-/// Whether everyone can read or change a file.
+/// The file's mode if everyone can read or write the file. `None` also if the mode cannot be read.
 #[cfg(unix)]
 #[must_use]
 pub fn open_to_everyone(path: &Path) -> Option<Open> {
@@ -200,15 +202,15 @@ pub fn open_to_everyone(path: &Path) -> Option<Open> {
     (mode & (Open::READ | Open::WRITE) != 0).then_some(Open(mode & 0o7777))
 }
 
-/// Not known here.
+/// Always `None`: file modes exist only on Unix.
 #[cfg(not(unix))]
 #[must_use]
 pub fn open_to_everyone(_: &Path) -> Option<Open> {
     None
 }
 
-/// A folder in which everyone can replace this file: the folder of its name or, behind symbolic
-/// links, that of the file itself.
+/// A folder in which everyone can replace this file: the folder of `path`, or the folder of the
+/// target if `path` is a symbolic link.
 #[must_use]
 pub fn folder_open_to_everyone(path: &Path) -> Option<PathBuf> {
     let target = fs::canonicalize(path).ok();
@@ -216,37 +218,38 @@ pub fn folder_open_to_everyone(path: &Path) -> Option<PathBuf> {
     paths.filter_map(folder_of).find(|folder| everyone_can_replace(folder)).map(Path::to_owned)
 }
 
-/// The folder that holds the name; of a bare name it is the present one.
+/// The folder of `path`: `.` for a bare file name.
 #[must_use]
 pub fn folder_of(path: &Path) -> Option<&Path> {
     path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
-/// Whether everyone can replace the files of a folder: it is writable for everyone and not sticky.
+/// Whether everyone can replace the files of a folder: the folder is writable for everyone and not
+/// sticky.
 #[cfg(unix)]
 fn everyone_can_replace(folder: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o1002 == 0o002)
 }
 
-/// Not known here.
+/// Always false: file modes exist only on Unix.
 #[cfg(not(unix))]
 fn everyone_can_replace(_: &Path) -> bool {
     false
 }
 
-/// Reads a regular file of at most `limit` bytes; symbolic links are followed.
+/// Reads a regular file of at most `limit` bytes. Symbolic links are followed.
 ///
 /// # Errors
 /// See [`ReadError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-    // Before opening, because the mere opening of a device can have an effect.
+    // Checked before opening, because opening a device can have side effects.
     let metadata = fs::metadata(path).map_err(|error| not_there(path, error))?;
     check(&metadata, limit)?;
     read_opened(open(path).map_err(ReadError::Io)?, limit)
 }
 
-/// Opens a file, and never waits for the other end of a FIFO that has taken its place.
+/// Opens a file without blocking. Since the check, a FIFO may have replaced the file.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
@@ -266,17 +269,17 @@ fn check(metadata: &Metadata, limit: u64) -> Result<(), ReadError> {
 }
 
 fn read_opened(file: File, limit: u64) -> Result<Vec<u8>, ReadError> {
-    // Another file may have taken the place of the one that was looked at before.
+    // The file may have been replaced since the first check.
     check(&file.metadata().map_err(ReadError::Io)?, limit)?;
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(ReadError::Io)?;
-    // The length above may have been that of a file in /proc, or have changed since.
+    // The length above is 0 for files in /proc, and the file may have grown since.
     if bytes.len() as u64 > limit { Err(ReadError::TooLarge(limit)) } else { Ok(bytes) }
 }
 
 fn not_there(path: &Path, error: io::Error) -> ReadError {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        // Of a folder that may not be entered not even the name `.` can be looked up.
+        // In a folder that this user cannot enter, even looking up `.` fails.
         let is_barred = |folder: &&Path| {
             let inside = fs::metadata(folder.join("."));
             inside.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
@@ -301,7 +304,7 @@ pub fn is_writable(folder: &Path) -> bool {
     nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK).is_ok()
 }
 
-/// Not known here.
+/// Always true: this is checked only on Linux.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
 pub fn is_writable(_: &Path) -> bool {
@@ -394,7 +397,7 @@ mod tests {
         let path = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
-        // Without a writer both steps would wait.
+        // Without a writer, opening and reading would both block.
         let outcome = read_opened(open(&path).unwrap(), LIMIT);
         assert!(matches!(outcome, Err(ReadError::NotAFile("a FIFO"))), "{outcome:?}");
     }

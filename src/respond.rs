@@ -1,4 +1,4 @@
-//! Synthetic responses: everything that does not come from an exporter.
+//! Synthetic responses: all responses that do not come from an exporter.
 
 use bytes::Bytes;
 use hyper::{
@@ -16,20 +16,21 @@ use crate::{
     relay::ResponseBody,
 };
 
-/// The `Server` of every answer of the proxy's own. Exporters' answers never have a `Server`: it is
-/// not among the headers that are passed on. So a client can tell an exporter's 401 or 500 from the
+/// The `Server` header of every response that the proxy makes itself. The proxy never passes on an
+/// exporter's `Server` header. A client can therefore distinguish an exporter's 401 or 500 from the
 /// proxy's.
 pub const SERVER_NAME: &str = "scrapegate";
 
-/// Seconds after which a scraper that was turned away may try again.
+/// The value of `Retry-After` in every 503, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// The one-line response to a refused request. Constant words; nothing of the request is echoed.
+/// The one-line response to a refused request. It has constant words and echoes nothing of the
+/// request.
 #[must_use]
 pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
     let Verdict { status, reason, afterwards } = refusal.verdict();
     let line: Bytes = if matches!(refusal, Refusal::UnknownExporter) {
-        // The agent's own words, to the byte.
+        // The same bytes as the openITCOCKPIT agent sends.
         Bytes::from_static(b"Unknown exporter")
     } else {
         format!("{reason}\n").into()
@@ -55,32 +56,33 @@ pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
     response
 }
 
-/// The same, as the last one of its connection.
+/// Adds `Connection: close`, because the connection ends after this response.
 #[must_use]
 pub fn last(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// A short text.
+/// A plain-text response.
 #[must_use]
 pub fn text(status: StatusCode, line: impl Into<Bytes>) -> Response<ResponseBody> {
     with_type(status, HeaderValue::from_static("text/plain; charset=utf-8"), line.into())
 }
 
-/// A JSON document.
+/// A 200 response with a JSON document.
 #[must_use]
 pub fn json(document: impl Into<Bytes>) -> Response<ResponseBody> {
     with_type(StatusCode::OK, HeaderValue::from_static("application/json"), document.into())
 }
 
-/// Metrics of our own.
+/// A 200 response with the proxy's own metrics.
 #[must_use]
 pub fn metrics(content_type: &'static str, metrics: impl Into<Bytes>) -> Response<ResponseBody> {
     with_type(StatusCode::OK, HeaderValue::from_static(content_type), metrics.into())
 }
 
-/// The status page, with what a browser may do with it.
+/// A 200 response with the status page. Its headers restrict what a browser does with it: a
+/// Content-Security-Policy, no MIME sniffing, no referrer, no caching.
 #[must_use]
 pub fn page(html: impl Into<Bytes>) -> Response<ResponseBody> {
     let kind = HeaderValue::from_static("text/html; charset=utf-8");

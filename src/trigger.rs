@@ -1,23 +1,25 @@
-//! Asking for a reload, from wherever, and hearing what came of it.
+//! Requests for a reload, and their outcome.
 
 use std::{sync::Arc, time::SystemTime};
 
 use tokio::sync::watch;
 
-/// Asks for reloads, and carries them out one after the other. Clones are of the same.
+/// Collects requests for a reload and reports the outcome to those who wait for it.
+///
+/// Reloads run one after another. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Trigger(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// How often one was asked for.
+    /// The number of requests so far.
     asked: watch::Sender<u64>,
     done: watch::Sender<Done>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Done {
-    /// Everyone who had asked by then has been served.
+    /// Every request up to this number has been served.
     asked: u64,
     outcome: Outcome,
     status: Status,
@@ -26,26 +28,26 @@ struct Done {
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// What is in the files is in use.
+    /// The files were read and are in use.
     Applied,
-    /// What is in the files cannot be used, or could not be read. What was in use stays.
+    /// The files have errors or could not be read. The previous configuration stays in use.
     Rejected,
-    /// The system refused a thread to read the files with. What was in use stays.
+    /// The system refused a thread for reading the files. The previous configuration stays in use.
     NoResources,
-    /// The server is shutting down, and nothing has changed.
+    /// The server is shutting down. Nothing has changed.
     ShuttingDown,
 }
 
-/// How the last reload went that was not overtaken by a shutdown.
+/// The result of the last reload. Reloads that a shutdown canceled do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Whether what is in the files is in use. The start counts as a reload.
+    /// Whether the last reload was applied. The start counts as a reload.
     pub successful: bool,
-    /// When what is in use was taken over.
+    /// When the configuration in use was applied.
     pub last_success: SystemTime,
 }
 
-/// A reload that has begun, and has to be given back to [`Trigger::end`].
+/// A reload in progress, to be passed to [`Trigger::end`].
 #[derive(Debug)]
 #[must_use]
 pub struct Round {
@@ -53,7 +55,7 @@ pub struct Round {
 }
 
 impl Default for Trigger {
-    /// Nobody has asked, and what is in use was taken over right now.
+    /// No request so far. The configuration counts as applied now.
     fn default() -> Self {
         let status = Status { successful: true, last_success: SystemTime::now() };
         Self(Arc::new(Shared {
@@ -64,7 +66,7 @@ impl Default for Trigger {
 }
 
 impl Trigger {
-    /// Asks for a reload and does not wait for it.
+    /// Requests a reload and does not wait for it. Returns the number of the request.
     pub fn pull(&self) -> u64 {
         let mut number = 0;
         self.0.asked.send_modify(|asked| {
@@ -74,37 +76,39 @@ impl Trigger {
         number
     }
 
-    /// Asks for a reload and waits for the outcome of one that began after that; with others who
-    /// ask meanwhile it is the same. Dropped, it has asked all the same.
+    /// Requests a reload and waits for the outcome of a reload that began after the request.
+    /// Requests that arrive before a reload begins share that reload.
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn reload(&self) -> Outcome {
         let number = self.pull();
         let mut done = self.0.done.subscribe();
         match done.wait_for(|done| done.asked >= number).await {
             Ok(done) => done.outcome,
-            // Its sender is in `self`.
+            // Unreachable, because `self` owns the sender.
             Err(_) => Outcome::ShuttingDown,
         }
     }
 
-    /// How the last one went.
+    /// The result of the last reload.
     #[must_use]
     pub fn status(&self) -> Status {
         self.0.done.borrow().status
     }
 
-    /// Waits until someone asks who was not served yet. Cancel safe.
+    /// Waits until a request has not been served yet. Cancel safe.
     pub async fn pulled(&self) {
         let served = self.0.done.borrow().asked;
-        // Its sender is in `self`.
+        // An error is impossible, because `self` owns the sender.
         let _ = self.0.asked.subscribe().wait_for(|asked| *asked > served).await;
     }
 
-    /// Begins a reload, which serves all who have asked up to now.
+    /// Begins a reload. It serves all requests so far.
     pub fn begin(&self) -> Round {
         Round { asked: *self.0.asked.borrow() }
     }
 
-    /// Ends it and tells them.
+    /// Ends a reload and reports its outcome to the requests that it serves.
     pub fn end(&self, round: Round, outcome: Outcome) {
         let Round { asked } = round;
         let before = self.status();
@@ -126,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether the future is ready when it is looked at once.
+    /// The future's output, if the future is ready at its first poll.
     fn now<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         match future.poll(&mut Context::from_waker(Waker::noop())) {
             std::task::Poll::Ready(output) => Some(output),

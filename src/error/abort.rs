@@ -1,57 +1,61 @@
-//! Why a response ended after its head.
+//! Why a response failed after its head was sent.
 
 use std::fmt;
 
 use super::Blame;
 
-/// Each ends the connection so that the scraper does not take the response for a whole one.
+/// Why the connection was closed in the middle of a response.
+///
+/// The scraper sees the close as an error: the last chunk, or bytes that `Content-Length` promised,
+/// are missing, and TLS sends no close_notify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Abort {
     /// The exporter's connection was reset.
     #[error("exporter reset the connection while sending the body")]
     ExporterReset,
-    /// The exporter's connection ended inside the body.
+    /// The exporter's connection ended before the end of the body.
     #[error("exporter cut its answer short")]
     ExporterCutShort,
-    /// Broken chunk framing.
+    /// The chunked framing of the body is invalid.
     #[error("exporter sent a body with invalid chunked framing")]
     ExporterGarbage,
-    /// More than `max-body` bytes.
+    /// The body is larger than `max-body` bytes.
     #[error("exporter's answer is larger than max-body")]
     TooLarge,
-    /// Framed well, but its last bytes say that it is not whole (`integrity = strict`).
+    /// The framing is valid, but the last bytes show that the body is incomplete (`integrity =
+    /// strict`).
     #[error("exporter's answer {0}")]
     Integrity(IntegrityFault),
-    /// The deadline passed while the exporter was awaited.
+    /// The deadline passed while the proxy waited for the exporter.
     #[error("deadline exceeded while waiting for the exporter")]
     DeadlineExporter,
-    /// The deadline passed while the exporter was awaited, but a password check had used up more
-    /// than a tenth of the scrape's time.
+    /// The deadline passed while the proxy waited for the exporter, but a password check had used
+    /// up more than a tenth of the scrape's time.
     #[error("deadline exceeded: the password check took too long")]
     DeadlineProxy,
     /// The deadline passed while the scraper did not read.
     #[error("deadline exceeded while waiting for the scraper")]
     DeadlineScraper,
-    /// The scraper's socket took no byte for `stall-timeout`.
+    /// The scraper's socket accepted no byte for `stall-timeout`.
     #[error("scraper stopped reading")]
     ScraperStalled,
-    /// The scraper's connection ended, or it was closed because of what it sent.
+    /// The scraper closed the connection, or the proxy closed it because of what the scraper sent.
     #[error("scraper went away")]
     ScraperGone,
-    /// The drain ended before the scrape did.
+    /// The drain ended before the scrape was finished.
     #[error("proxy shut down")]
     Shutdown,
-    /// A mistake in scrapegate, which ends the connection and no other.
+    /// A bug in scrapegate. Only this connection ends.
     #[error("proxy panicked")]
     Panicked,
 }
 
-/// What `integrity = strict` missed at the end of a body.
+/// What `integrity = strict` found missing at the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntegrityFault {
-    /// OpenMetrics whose last line is not `# EOF`.
+    /// An OpenMetrics body whose last line is not `# EOF`.
     NoEofMarker,
-    /// A body that ends with the connection, not with a newline.
+    /// A body that ends when the connection closes, and whose last byte is not a newline.
     NoFinalNewline,
 }
 
@@ -65,7 +69,7 @@ impl fmt::Display for IntegrityFault {
 }
 
 impl Abort {
-    /// The words of all of them.
+    /// The labels of all variants, in their order.
     pub const LABELS: [&'static str; 12] = [
         "exporter_reset",
         "exporter_cut_short",
@@ -81,7 +85,7 @@ impl Abort {
         "panicked",
     ];
 
-    /// Who caused it.
+    /// Who caused the abort.
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
@@ -96,7 +100,7 @@ impl Abort {
         }
     }
 
-    /// One constant word for logs and counters.
+    /// The abort's label in logs and counters: one constant word.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

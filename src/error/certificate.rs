@@ -1,21 +1,21 @@
-//! Why a peer's certificate is not trusted, in words for an operator.
+//! Why a peer's certificate is not trusted, in an operator's words.
 //!
-//! rustls's own error chooses the TLS alert, and has no room for more. So the verifier leaves its
-//! reason here, and [`watch`], around the handshake, picks it up.
+//! A rustls error only selects the TLS alert and cannot carry more details. The verifier therefore
+//! records its reason in a task-local variable. [`watch`], which wraps the handshake, reads it.
 
 use std::{cell::RefCell, fmt, future::Future, io, sync::Arc};
 
 use rustls::{CertificateError, OtherError};
 use time::{OffsetDateTime, macros::format_description};
 
-/// The certificate of a chain that is out of its time.
+/// Which certificate of a chain is expired or not yet valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// The peer's own.
+    /// The peer's own certificate.
     Leaf,
-    /// One between the peer's own and the trusted one.
+    /// A CA certificate between the peer's certificate and the trust anchor.
     Intermediate,
-    /// The trusted one.
+    /// The trust anchor.
     Anchor,
 }
 
@@ -32,9 +32,9 @@ impl fmt::Display for Link {
 /// What a certificate is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To be a TLS client.
+    /// Authentication of a TLS client.
     Client,
-    /// To be a TLS server.
+    /// Authentication of a TLS server.
     Server,
 }
 
@@ -47,69 +47,70 @@ impl Purpose {
     }
 }
 
-/// Why a certificate is not trusted. Times are seconds since 1970.
+/// Why a certificate is not trusted. Times are in seconds since 1970-01-01 UTC.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateFault {
-    /// Not a certificate, or one with syntax errors.
+    /// The bytes are not a certificate, or the certificate has syntax errors.
     #[error("the certificate cannot be read")]
     Unreadable,
-    /// X.509 version 2, which nobody uses.
+    /// Neither X.509 version 3 nor a well-formed version 1, which has no fields of later versions.
     #[error("the certificate is neither X.509 version 3 nor version 1")]
     Version,
-    /// Too early.
+    /// The certificate is not valid yet. Carries the first second of its validity.
     #[error("{0} is not valid before {at}", at = Moment(*.1))]
     NotYetValid(Link, i64),
-    /// Too late.
+    /// The certificate has expired. Carries the last second of its validity.
     #[error("{0} expired on {at}", at = Moment(*.1))]
     Expired(Link, i64),
-    /// No signature leads to a trusted certificate.
+    /// No chain of signatures leads to a trust anchor.
     #[error("the certificate is not signed by a trusted CA")]
     UnknownIssuer,
-    /// Signed by an intermediate CA, which is not looked at for version 1.
+    /// An intermediate CA signed a version 1 certificate. Only a trust anchor may sign version 1.
     #[error("a version 1 certificate must be signed directly by a CA in `client-ca` or `ca-file`")]
     Version1BelowIntermediate,
-    /// Signed by a trusted certificate that says that it is not a CA.
+    /// A trust anchor that is not a CA signed the certificate.
     #[error("the certificate is signed by a trusted certificate that is not a CA")]
     NotACa,
-    /// A CA certificate that is not itself among the trusted ones, shown as the peer's own.
+    /// The peer presented a CA certificate that is not itself a trust anchor.
     #[error("the peer's certificate is a CA certificate that is not in the trusted file")]
     Ca,
-    /// On a list.
+    /// A revocation list names the certificate, or a CA of its chain.
     #[error("the certificate, or a CA that signed it, is revoked")]
     Revoked,
-    /// There are lists, and none is of this issuer.
+    /// Revocation lists are configured, but none from the certificate's issuer.
     #[error("no revocation list (CRL) of the certificate's issuer is configured")]
     NoList,
-    /// A list past its `nextUpdate`.
+    /// The revocation list is past its `nextUpdate`. Carries `nextUpdate`.
     #[error("the CRL expired on {at}", at = Moment(*.0))]
     ListOutOfDate(i64),
-    /// A list with the issuer's name and another's signature.
+    /// The revocation list names the issuer but is not signed with the issuer's key.
     #[error("the revocation list (CRL) is not signed by the certificate's issuer")]
     ListNotSigned,
-    /// SHA-1, MD5, or a key that is too short.
+    /// A signature algorithm that is not supported, such as SHA-1 or MD5, or a key that is too
+    /// short.
     #[error("a certificate is signed with an unsupported algorithm, such as SHA-1 or MD5")]
     Algorithm,
-    /// An extended key usage that lacks this one.
+    /// The extended key usage does not include this purpose.
     #[error("the certificate's extended key usage lacks {}", .0.extended_key_usage())]
     Purpose(Purpose),
-    /// A server's certificate without the name that it was asked by.
+    /// The server's certificate is not valid for the name that the client connected to.
     #[error("the certificate is not valid for {expected}: {}", Names(.presented))]
     Name {
-        /// The name it was asked by.
+        /// The name that the client connected to.
         expected: String,
-        /// The names it has.
+        /// The names in the certificate.
         presented: Vec<String>,
     },
-    /// Names that the CA may not certify.
+    /// The CA's name constraints do not permit a name in the certificate (RFC 5280 §4.2.1.10).
     #[error("the CA's name constraints do not permit the certificate's names")]
     NameConstraints,
-    /// An extension that has to be understood, and is not.
+    /// A critical extension that is not supported (RFC 5280 §4.2).
     #[error("a certificate has a critical extension that is not supported")]
     CriticalExtension,
     /// The handshake's signature was not made with the certificate's key.
     #[error("the handshake is not signed with the certificate's key, or the key is too short")]
     HandshakeSignature,
-    /// Whatever else webpki refuses.
+    /// Any other error of webpki.
     #[error("the certificate chain is not valid ({0:?})")]
     Chain(webpki::Error),
 }
@@ -138,7 +139,7 @@ impl fmt::Display for Names<'_> {
 }
 
 impl From<CertificateFault> for rustls::Error {
-    /// The error whose alert fits (RFC 8446 §6.2).
+    /// Chooses the rustls error that sends the matching alert (RFC 8446 §6.2).
     fn from(fault: CertificateFault) -> Self {
         Self::InvalidCertificate(match fault {
             CertificateFault::Unreadable | CertificateFault::Version => {
@@ -171,9 +172,9 @@ impl From<CertificateFault> for rustls::Error {
 /// A peer's certificate that was not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedCertificate {
-    /// Whom it names, escaped; empty when it cannot be read.
+    /// The certificate's subject, escaped; empty if the certificate cannot be read.
     pub subject: String,
-    /// Who signed it, as it says, escaped; empty when it cannot be read.
+    /// The issuer that the certificate names, escaped; empty if the certificate cannot be read.
     pub issuer: String,
     /// Why it was refused.
     pub fault: CertificateFault,
@@ -198,14 +199,16 @@ tokio::task_local! {
     static REFUSED: RefCell<Option<RefusedCertificate>>;
 }
 
-/// Leaves word of a refused certificate for the handshake that is going on, if [`watch`] is around
-/// it.
+/// Records a refused certificate for the handshake that [`watch`] runs. Outside of [`watch`] it
+/// does nothing.
 pub fn report(refused: RefusedCertificate) {
-    // Without a watcher nobody wants to know.
+    // An error means that `watch` is not running, so nobody would read the record.
     let _ = REFUSED.try_with(|place| place.replace(Some(refused)));
 }
 
-/// Runs a handshake, and says which certificate was refused in it. Cancel safe if `handshake` is.
+/// Runs a handshake. Returns its output, and the certificate that it refused, if any.
+///
+/// Cancel safe if `handshake` is.
 pub async fn watch<F: Future>(handshake: F) -> (F::Output, Option<RefusedCertificate>) {
     let watched = async {
         let outcome = handshake.await;
@@ -214,11 +217,12 @@ pub async fn watch<F: Future>(handshake: F) -> (F::Output, Option<RefusedCertifi
     REFUSED.scope(RefCell::default(), watched).await
 }
 
-/// Runs a handshake whose error, if a certificate was refused, says why. Cancel safe if `handshake`
-/// is.
+/// Runs a handshake. If the handshake refused a certificate, the error says why.
+///
+/// Cancel safe if `handshake` is.
 ///
 /// # Errors
-/// Those of `handshake`.
+/// The error of `handshake`, or the [`RefusedCertificate`].
 pub async fn explained<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match watch(handshake).await {
         (Err(_), Some(refused)) => Err(refused.into()),

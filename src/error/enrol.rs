@@ -1,4 +1,4 @@
-//! Why a request to `/autotls` is refused, or one to another path before the host is enrolled.
+//! Why a request to `/autotls` fails, or a request to another path before the host is enrolled.
 
 use std::{io, time::Duration};
 
@@ -6,84 +6,89 @@ use hyper::StatusCode;
 
 use super::{Blame, Cause};
 
-/// Why a host was not enrolled. Each ends the connection, and changes no file, but for a disk that
-/// fails.
+/// Why an enrolment request failed. Each error closes the connection. No file has changed, except
+/// possibly after [`EnrolError::Store`].
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
-    /// Any path but `/autotls`, while there is no certificate.
+    /// A path other than `/autotls` while the host has no certificate.
     #[error("this host is not enrolled yet; it serves only /autotls")]
     NotEnrolled,
-    /// Not an address of `enrol-from`, or later than `enrol-window`.
+    /// The client's address is not in `enrol-from`, or `enrol-window` is over.
     #[error("`enrol-from` or `enrol-window` does not allow enrolment by this client")]
     Closed,
-    /// Renewal without mutual TLS: `client-auth = none`.
+    /// A renewal without mutual TLS (`client-auth = none`).
     #[error("renewal requires a client certificate")]
     NoClientCertificate,
     /// `domain` is repeated, not UTF-8, or neither a host name nor an IP address.
     #[error("the domain parameter is repeated, or neither a host name nor an IP address")]
     Domain,
-    /// A reload has shut the client out while its body was read, or while it waited for others.
+    /// The client lost its authorization in a reload while its body was read, or while it waited
+    /// for earlier requests.
     #[error("the client lost its authorization while its request was read")]
     Dismissed,
-    /// Neither generating the key nor a signing request before this one is over.
+    /// Earlier requests, such as one that generates the key, did not finish in time. Carries how
+    /// long this request waited.
     #[error("earlier signing requests took longer than {} s", .0.as_secs_f64())]
     Busy(Duration),
     /// A `POST` without `Content-Length`.
     #[error("the request body has no Content-Length")]
     NoLength,
-    /// A body of more bytes than are read.
+    /// The body is larger than the limit. Carries the limit in bytes.
     #[error("the request body is larger than {0} bytes")]
     TooLarge(u64),
-    /// The body was not complete in time, which begins with the end of the head.
+    /// The body was not complete in time. Carries the limit, counted from the end of the request
+    /// head.
     #[error("the request body was not complete within {} s", .0.as_secs_f64())]
     BodyTimeout(Duration),
     /// The body ended early.
     #[error("the request body ended early")]
     BodyLost(#[source] Cause),
-    /// Not the JSON object with the strings `signed` and `ca`.
+    /// The body is not a JSON object with the strings `signed` and `ca`.
     #[error("the request body is not a JSON object with `signed` and `ca`")]
     Malformed(#[source] Cause),
-    /// What was posted holds no certificate, or one that cannot be read.
+    /// A member of the body contains no certificate, or one that cannot be read. Carries the
+    /// member's name and the problem.
     #[error("`{0}` cannot be used: {1}")]
     Unreadable(&'static str, String),
-    /// The certificate is for another key, or there is no key yet.
+    /// The certificate is for another key, or this host has no key yet.
     #[error("the certificate does not belong to this host's key")]
     WrongKey,
     /// No chain of valid signatures leads from the certificate to the CA.
     #[error("the certificate does not chain to the CA")]
     WrongCa,
-    /// Too early or too late for one of them.
+    /// The certificate or its CA is expired or not yet valid.
     #[error("the certificate or its CA is not valid now")]
     NotValidNow,
-    /// TLS has no use for them.
+    /// The TLS server cannot use the certificate or the CA, for example because of a critical
+    /// extension.
     #[error("TLS cannot use the certificate or its CA")]
     Unusable(#[source] Cause),
-    /// A renewal that changes the CA, by a client that does not hold the key of the present one.
+    /// A renewal with another CA, from a client that did not present the current CA certificate.
     #[error("only a client that presents the current CA certificate may change the CA")]
     ForeignCa,
-    /// A renewal by a certificate that is older than the present one, by a client that does not hold
-    /// the key of the CA.
+    /// A renewal with a certificate that is older than the current one, from a client that did not
+    /// present the CA certificate.
     #[error("only a client that presents the CA certificate may store an older certificate")]
     Older,
-    /// A first enrolment, and there is a certificate by now.
+    /// A first enrolment, but the host has a certificate by now.
     #[error("this host already has a certificate")]
     AlreadyEnrolled,
-    /// The key cannot be read or made.
+    /// The host's key cannot be read or generated.
     #[error("the key cannot be read or generated")]
     Key(#[source] Cause),
-    /// The files cannot be read or written.
+    /// The certificate files cannot be read or written.
     #[error("the certificate cannot be stored")]
     Store(#[source] io::Error),
-    /// The system refused a thread to work on it.
+    /// The system refused a thread for the work.
     #[error("not enough system resources for the enrolment request")]
     NoResources(#[source] Cause),
-    /// The task that worked on it ended.
+    /// The thread that processed the request panicked.
     #[error("the enrolment was abandoned")]
     GivenUp,
 }
 
 impl EnrolError {
-    /// The word of each, in their order.
+    /// The labels of all variants, in their order.
     pub const LABELS: [&str; 23] = [
         "not_enrolled",
         "enrol_closed",

@@ -1,4 +1,4 @@
-//! The lists of words are whole.
+//! The lists of labels are complete.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,8 @@ use crate::blocking::BlockingError;
 #[test]
 fn the_list_has_the_word_of_every_abort_and_no_other() {
     let mut all = vec![Abort::ExporterReset];
-    // From one to the next, so that a new one cannot be forgotten.
+    // The match leads from each variant to the next one. A new variant does not compile until it
+    // has a place here.
     while let Some(next) = match all[all.len() - 1] {
         Abort::ExporterReset => Some(Abort::ExporterCutShort),
         Abort::ExporterCutShort => Some(Abort::ExporterGarbage),
@@ -54,7 +55,7 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
         Refusal::ReloadRefused => Some(Refusal::BrokenConfiguration),
         Refusal::BrokenConfiguration => Some(Refusal::NoResources("cause".into())),
         Refusal::NoResources(_) => Some(Refusal::Draining),
-        // Those of a scrape.
+        // These happen after the exporter is known.
         Refusal::Draining
         | Refusal::UnknownExporter
         | Refusal::TooManyScrapes

@@ -1,20 +1,20 @@
-//! Why a password was not checked.
+//! Why a password could not be checked.
 
 use hyper::StatusCode;
 
 use crate::{blocking::BlockingError, fair::QueueFull};
 
-/// Why a password was not checked against its bcrypt hash.
+/// Why a password could not be checked against its bcrypt hash.
 #[derive(Debug, thiserror::Error)]
 pub enum Unchecked {
-    /// As many checks wait as may, and none of this address's would be next.
+    /// The queue is full, and no other address has more checks in it than this one.
     #[error("too many password checks are waiting")]
     QueueFull,
-    /// The deadline passed before the check was over, or the check left too little of the time that
-    /// a scrape has.
+    /// The deadline passed before the check finished, or the check left too little time for the
+    /// scrape.
     #[error("the password check took too long")]
     TooLate,
-    /// The check could not be run.
+    /// The check could not run.
     #[error(transparent)]
     Failed(#[from] BlockingError),
 }
