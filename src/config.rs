@@ -1,8 +1,9 @@
-//! The two INI files as types: text → raw values with their line → values that cannot be wrong.
+//! The two INI files as types: text, then raw values with their line, then values that cannot be
+//! wrong.
 //!
-//! Every mistake of both files is reported at once, each with file, line, section and key. Files
-//! that the configuration names (certificates, keys, password files) are only named here;
-//! [`crate::assets`] reads them and reports what is wrong with them the same way.
+//! All errors of both files are reported at once, each with file, line, section and key. The
+//! configuration only names other files, such as certificates, keys and password files.
+//! [`crate::assets`] reads them, and reports their problems the same way.
 
 mod clients;
 mod daemon;
@@ -48,24 +49,24 @@ use crate::{
 /// Which files to read, and what the command line overrides.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// `config.ini`; when absent, that of the first of [`own_folder`] and [`agent_folder`] that has
-    /// one.
+    /// The path of `config.ini`. If absent, the first of [`own_folder`] and [`agent_folder`] that
+    /// contains one.
     pub config: Option<PathBuf>,
-    /// The exporters file, in place of `[prometheus] exporters`.
+    /// The exporters file, instead of `[prometheus] exporters`.
     pub exporters: Option<PathBuf>,
-    /// The listen address, in place of `[default] address` and `port`.
+    /// The listen address, instead of `[default] address` and `port`.
     pub listen: Option<SocketAddr>,
 }
 
 impl Sources {
-    /// The same with the `config.ini` that there is now, so that a process keeps to the file that it
-    /// began with. Still without one if no folder has it.
+    /// Fixes the path of `config.ini` that is found now, so that a process keeps the file with
+    /// which it started. The path stays absent if no folder has the file.
     #[must_use]
     pub fn settled(self) -> Self {
         Self { config: self.config.or_else(folders::find), ..self }
     }
 
-    /// The `config.ini` that is read; scrapegate's own if no folder has one.
+    /// The `config.ini` that is read. If no folder has one, the path in scrapegate's own folder.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         let [own, _] = folders::candidates();
@@ -73,58 +74,61 @@ impl Sources {
     }
 }
 
-/// Everything both files say.
+/// The contents of both files.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// The listen address: `[default] address` and `port`. Default 0.0.0.0:3333.
     pub listen: SocketAddr,
     /// How connections from scrapers are secured.
     pub security: Security,
-    /// `[default] tls-security-level`.
+    /// `[default] tls-security-level`. Default `intermediate`.
     pub tls_level: TlsLevel,
     /// `[default] auth`: HTTP Basic in addition to the client certificate.
     pub basic_auth: Option<Sourced<BasicAuth>>,
-    /// `[proxy] client-allow`: empty means every certificate that the CA signed.
+    /// `[proxy] client-allow`. If empty, every certificate that the CA signed is accepted.
     pub client_allow: Vec<ClientPattern>,
-    /// `[prometheus] enabled`; when false `/prometheus` answers 404.
+    /// `[prometheus] enabled`. Default true. If false, `/prometheus` answers 404.
     pub prometheus_enabled: bool,
-    /// Times and caps for whoever connects.
+    /// Timeouts and limits for connections.
     pub limits: Limits,
-    /// `[proxy] scrape-timeout-offset`: subtracted from what Prometheus says it will wait.
+    /// `[proxy] scrape-timeout-offset`: subtracted from the scrape timeout that Prometheus
+    /// announces. Default 0.25 s.
     pub scrape_timeout_offset: Duration,
-    /// `[proxy] worker-threads`; the number of cores when absent.
+    /// `[proxy] worker-threads`. If absent, the number of cores.
     pub worker_threads: Option<NonZeroUsize>,
-    /// `[proxy] log-format`.
+    /// `[proxy] log-format`. Default `text`.
     pub log_format: LogFormat,
-    /// `[proxy] advertise`: where scrapers reach the proxy, for discovery.
+    /// `[proxy] advertise`: where scrapers reach the proxy, for discovery. If absent, discovery
+    /// uses the request's `Host`.
     pub advertise: Option<Advertised>,
-    /// `[proxy] status-page`.
+    /// `[proxy] status-page`. Default true.
     pub status_page: bool,
-    /// `[proxy] http-reload`.
+    /// `[proxy] http-reload`: whether `POST /-/reload` is allowed. Default false.
     pub http_reload: bool,
-    /// `[proxy] reload-interval`.
+    /// `[proxy] reload-interval`: how often the files are checked for changes. Default 30 s.
     pub reload_interval: Budget,
-    /// `[proxy] enrol-from`; empty means everyone.
+    /// `[proxy] enrol-from`: the addresses that may enroll the host. If empty, all addresses.
     pub enrol_from: Vec<AddressRange>,
-    /// `[proxy] enrol-window`.
+    /// `[proxy] enrol-window`, counted from the start of the process. If absent, enrolment is never
+    /// closed.
     pub enrol_window: Option<Budget>,
-    /// `[proxy] enrol-key`.
+    /// `[proxy] enrol-key`: the kind of the key that enrolment generates. Default RSA-4096.
     pub enrol_key: KeyKind,
-    /// All sections of the exporters file in file order, disabled ones too.
+    /// All sections of the exporters file in file order, including disabled exporters.
     pub exporters: Vec<ExporterConfig>,
 }
 
 /// How connections from scrapers are secured.
 #[derive(Clone, Debug)]
 pub enum Security {
-    /// TLS; the usual case.
+    /// TLS, the usual case.
     Tls(Box<TlsFiles>),
-    /// `[proxy] insecure-plain-http = True`, only on a loopback address.
+    /// `[proxy] insecure-plain-http = True`, allowed only on a loopback address.
     InsecurePlainHttp,
 }
 
 impl Security {
-    /// How scrapers speak to the proxy.
+    /// The scheme of the URLs that scrapers use.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         match self {
@@ -134,25 +138,25 @@ impl Security {
     }
 }
 
-/// The files of the TLS server, not read yet.
+/// The paths of the TLS server's files. The files are not read yet.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The other `autossl-*` files, if enrolment is what writes these.
+    /// The other `autossl-*` files, if enrolment writes the certificate.
     pub enrolment: Option<EnrolmentFiles>,
     /// `certfile` or `autossl-crt-file`.
     pub certificate: Sourced<PathBuf>,
     /// `keyfile` or `autossl-key-file`.
     pub key: Sourced<PathBuf>,
-    /// Whose certificates are let in.
+    /// Which client certificates are accepted.
     pub clients: ClientAuth,
 }
 
-/// What enrolment writes beside certificate and key.
+/// The files that enrolment writes in addition to the certificate and the key.
 #[derive(Clone, Debug)]
 pub struct EnrolmentFiles {
     /// `autossl-csr-file`.
     pub signing_request: Sourced<PathBuf>,
-    /// `autossl-ca-file`, whether or not `client-ca` takes its place for clients.
+    /// `autossl-ca-file`, even if `client-ca` replaces it for verifying clients.
     pub ca: Sourced<PathBuf>,
 }
 
@@ -166,50 +170,51 @@ pub enum ClientAuth {
         /// `client-crl`.
         crl: Option<Sourced<PathBuf>>,
     },
-    /// `client-auth = none`, written out.
+    /// No client certificate is requested (`client-auth = none`).
     None,
 }
 
 /// `[proxy] log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// One line for people.
+    /// Lines of text.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Times and caps for whoever connects (`[proxy]`).
+/// Timeouts and limits for connections (`[proxy]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// TLS handshake, from accept to its end. Default 5 s.
+    /// The limit of a TLS handshake, from accept to its end. Default 5 s.
     pub handshake_timeout: Budget,
-    /// A request's head, from its first byte (or from the end of the handshake) to its last.
-    /// Default 5 s.
+    /// The limit of a request's head, from its first byte (or from the end of the handshake) to its
+    /// last byte. Default 5 s.
     pub header_timeout: Budget,
-    /// Between two requests of a connection. Default 330 s.
+    /// How long a connection may be idle between two requests. Default 330 s.
     pub idle_timeout: Budget,
-    /// A write of which the socket takes no byte, and a whole answer of the proxy's own. Default 10 s.
+    /// How long a write may wait for the socket to accept a byte. It is also the limit of a whole
+    /// response of the proxy itself. Default 10 s.
     pub stall_timeout: Budget,
-    /// After `SIGTERM`, for scrapes in flight. Default 30 s.
+    /// How long scrapes in flight may continue after `SIGTERM`. Default 30 s.
     pub drain_timeout: Budget,
-    /// Connections at the same time. Default 4096.
+    /// The largest number of concurrent connections. Default 4096.
     pub max_connections: NonZeroU32,
-    /// Unfinished handshakes at the same time. Default 256.
+    /// The largest number of unfinished handshakes. Default 256.
     pub max_handshakes: NonZeroU32,
-    /// Connections of one address at the same time. Default 512.
+    /// The largest number of concurrent connections from one address. Default 512.
     pub max_connections_per_ip: NonZeroU32,
 }
 
 /// One section of the exporters file.
 #[derive(Clone, Debug)]
 pub struct ExporterConfig {
-    /// The section's name, and where it stands.
+    /// The section's name, and its place in the file.
     pub name: Sourced<ExporterName>,
-    /// A disabled exporter is as good as absent.
+    /// Whether the exporter is enabled. Default false. A disabled exporter is treated as absent.
     pub enabled: bool,
-    /// `http` (`None`) or `https` with its files.
+    /// The TLS settings of `method = https`. `None` for `http`, the default.
     pub tls: Option<UpstreamTlsConfig>,
     /// `host` and `port`, or `socket`.
     pub target: Target,
@@ -221,20 +226,20 @@ pub struct ExporterConfig {
     pub rules: ScrapeRules,
 }
 
-/// `method = https`: files and names, not read yet.
+/// The TLS settings of `method = https`. The files are not read yet.
 #[derive(Clone, Debug)]
 pub struct UpstreamTlsConfig {
-    /// `ca-file`; the system's trust store when absent.
+    /// `ca-file`. If absent, the system's trust store.
     pub ca: Option<Sourced<PathBuf>>,
     /// `cert-file` and `key-file`.
     pub client_pair: Option<(Sourced<PathBuf>, Sourced<PathBuf>)>,
-    /// `server-name`, else `host` (or `localhost` on a Unix socket).
+    /// `server-name`. If absent, `host` (or `localhost` for a Unix socket).
     pub server_name: rustls::pki_types::ServerName<'static>,
-    /// `insecure-skip-verify`.
+    /// `insecure-skip-verify`. Default false.
     pub skip_verify: bool,
 }
 
-/// Credentials towards an exporter; the files are not read yet.
+/// Credentials for an exporter. The files are not read yet.
 #[derive(Clone, Debug)]
 pub enum Credentials {
     /// `username` and `password-file`.
@@ -248,7 +253,8 @@ pub enum Credentials {
     Bearer(Sourced<PathBuf>),
 }
 
-/// The sections of an exporters file that is not written yet; findings name no real file.
+/// Reads the text of an exporters file that does not exist yet. The findings name
+/// `prometheus_exporters.ini` as the file.
 #[must_use]
 pub fn exporters_in(text: &str) -> (Vec<ExporterConfig>, Findings) {
     let file = Arc::new(PathBuf::from("prometheus_exporters.ini"));
@@ -260,25 +266,26 @@ pub fn exporters_in(text: &str) -> (Vec<ExporterConfig>, Findings) {
     (exporters, findings)
 }
 
-/// What `[proxy] advertise = text` would mean.
+/// Parses `text` as a value of `[proxy] advertise`; `None` if it is not valid.
 #[must_use]
 pub fn advertised(text: &str) -> Option<Advertised> {
     values::advertise(text).ok()
 }
 
-/// Reads both files and reports all that is wrong with them.
+/// Reads both files and reports all problems.
 ///
-/// The second value has every finding; the first is there when none of them is an error.
+/// The first value is `None` if a finding is an error. The second value has all findings.
 #[must_use]
 pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
     let (config, findings) = survey(sources, &mut Files::default());
     (config.filter(|_| !findings.has_errors()), findings)
 }
 
-/// The same, but with what could be read although something else is wrong: for looking into the
-/// files that it names, so that their mistakes are reported too. It is not fit to run on.
+/// Like [`load`], but returns what could be read even if other parts have errors. The caller can
+/// then check the files that the configuration names, and report their errors too. A configuration
+/// with errors is not fit for use.
 ///
-/// What was read is added to `files`.
+/// The files that were read are added to `files`.
 #[must_use]
 pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Findings) {
     let mut all = Findings::default();
@@ -289,7 +296,7 @@ pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Findings
             daemon::read(document, sources, findings)
         })
     });
-    // Without a `config.ini` only the command line can say which exporters file is meant.
+    // Without a `config.ini`, only the command line can name the exporters file.
     let (config, file) = match daemon {
         Ok(daemon) => {
             let file = daemon.exporters;
@@ -305,11 +312,11 @@ pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Findings
     (config, all)
 }
 
-/// The sections of the exporters file, for looking at one exporter where nothing is served.
+/// The valid sections of the exporters file, for commands that look at one exporter and serve
+/// nothing. The findings describe the other sections.
 ///
-/// Only those that are right: the findings have what is wrong with the others. `config.ini` is read
-/// only without [`Sources::exporters`], for the file's path; its own mistakes are reported where
-/// they hide that.
+/// If [`Sources::exporters`] is absent, `config.ini` is read for the path of the exporters file.
+/// Errors in `config.ini` are reported only if they hide that path.
 #[must_use]
 pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
     let (mut all, mut files) = (Findings::default(), Files::default());
@@ -334,7 +341,7 @@ pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
     (exporters.unwrap_or_default(), all)
 }
 
-/// The `config.ini` to read. If there is none, that is reported with every place that was looked at.
+/// The `config.ini` to read. If no folder has one, the finding names all places that were searched.
 fn config_file(sources: &Sources, all: &mut Findings) -> Result<Arc<PathBuf>, Reported> {
     let file = Arc::new(sources.config_file());
     if sources.config.is_some() || folders::find().is_some() {
@@ -362,7 +369,7 @@ fn read_exporters(
     })
 }
 
-/// Reads `file` and has `interpret` look at it; adds what was found, by line.
+/// Reads `file` and passes it to `interpret`. Adds the findings, ordered by line.
 fn with_document<T>(
     file: &Arc<PathBuf>,
     names: SectionNames,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{AddressRange, ClientPattern, values::shown};
 use crate::access::masked;
 
-/// An address, or `NETWORK/PREFIX`.
+/// An IP address, or `NETWORK/PREFIX`.
 pub(super) fn address_range(value: &str) -> Result<AddressRange, String> {
     let wrong =
         || format!("{} is neither an IP address nor a range such as 10.0.0.0/8", shown(value));
@@ -35,12 +35,12 @@ pub(super) fn address_range(value: &str) -> Result<AddressRange, String> {
     Ok(AddressRange { network, prefix })
 }
 
-/// `[proxy] enrol-from`: ranges between commas.
+/// `[proxy] enrol-from`: ranges, separated by commas.
 pub(super) fn address_ranges(value: &str) -> Result<Vec<AddressRange>, String> {
     list(value, address_range)
 }
 
-/// `[proxy] client-allow`: patterns between commas.
+/// `[proxy] client-allow`: patterns, separated by commas.
 pub(super) fn client_patterns(value: &str) -> Result<Vec<ClientPattern>, String> {
     list(value, client_pattern)
 }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_means_something_else_than_it_says_is_refused() {
+    fn an_ambiguous_or_malformed_range_is_refused() {
         for text in [
             "",
             "10.0.0.1/8",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn client_patterns_are_told_by_their_prefix() {
+    fn client_patterns_are_distinguished_by_their_prefix() {
         let digits = "ab".repeat(32);
         let pairs = vec!["AB"; 32].join(":");
         let text = format!(

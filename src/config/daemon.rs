@@ -1,4 +1,4 @@
-//! `config.ini` → everything but the exporters.
+//! Reads all sections of `config.ini`.
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{deadline::Budget, discovery::Advertised};
 
-/// What `config.ini` says.
+/// The contents of `config.ini`.
 pub(super) struct Daemon {
-    /// Without the exporters.
+    /// The configuration without the exporters.
     pub(super) config: Result<Config, Reported>,
-    /// The exporters file; absent when `[prometheus]` is not enabled.
+    /// The path of the exporters file; `None` if `[prometheus] enabled = False`.
     pub(super) exporters: Option<PathBuf>,
 }
 
-/// Reads all sections; what is wrong with them goes to `findings`.
+/// Reads all sections. Problems are added to `findings`.
 pub(super) fn read(document: &Document, sources: &Sources, findings: &mut Findings) -> Daemon {
     let listen = listen(document, sources, findings);
     let default = Default::read(document, findings);
@@ -71,7 +71,7 @@ fn listen(
     sources: &Sources,
     findings: &mut Findings,
 ) -> Result<SocketAddr, Reported> {
-    // Every key is read before the first `?`, here and below, so that all mistakes are found.
+    // Here and below, every key is read before the first `?`, so that all errors are found.
     let mut reader = Reader::of_table(document, &keys::DEFAULT, findings);
     let address = reader.read_or("address", values::address, "0.0.0.0");
     let port = reader.read_or("port", values::port, "3333");
@@ -85,7 +85,7 @@ const TLS_LEVELS: &[(&str, TlsLevel)] = &[
     ("modern", TlsLevel::Modern),
 ];
 
-/// The rest of `[default]`, less what [`security`] reads.
+/// The keys of `[default]` that neither [`listen`] nor [`security`] reads.
 struct Default {
     tls_level: TlsLevel,
     basic_auth: Option<Sourced<BasicAuth>>,
@@ -126,7 +126,7 @@ impl Prometheus {
 
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-/// `[proxy]`, less what [`security`] reads.
+/// The keys of `[proxy]` that [`security`] does not read.
 struct Proxy {
     limits: Limits,
     scrape_timeout_offset: Duration,

@@ -1,4 +1,4 @@
-//! The exporters file → one [`ExporterConfig`] a section.
+//! Reads the exporters file: one [`ExporterConfig`] for each section.
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
@@ -21,15 +21,15 @@ use crate::{
     exporter::{ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
 };
 
-/// The section whose keys hold for all others that do not have them.
+/// The section whose keys are the defaults of all other sections.
 const DEFAULTS: &str = "default";
 
-/// Reads all sections; what is wrong with them goes to `findings`.
+/// Reads all sections. Problems are added to `findings`.
 pub(super) fn read(document: &Document, findings: &mut Findings) -> Vec<ExporterConfig> {
     let defaults = document.section(DEFAULTS, SectionNames::ByteForByte);
     if let Some(defaults) = defaults {
         let mut reader = Reader::of_section(document, &keys::EXPORTER, defaults, None, findings);
-        // A default that no section uses is no less wrong. What it lacks is not missed.
+        // Reports wrong defaults even if no section uses them. Missing keys are fine here.
         Values::read(&mut reader);
     }
     let exporters: Vec<_> = document
@@ -103,7 +103,7 @@ const METHODS: &[(&str, Method)] = &[("http", Method::Http), ("https", Method::H
 const INTEGRITIES: &[(&str, Integrity)] =
     &[("strict", Integrity::Strict), ("transport", Integrity::Transport)];
 
-/// Each key by itself.
+/// The values of a section, each parsed by itself.
 struct Values {
     enabled: Result<bool, Reported>,
     method: Result<Method, Reported>,
@@ -157,14 +157,14 @@ impl Values {
     }
 }
 
-/// Which of two sets of keys holds.
+/// The set of keys that applies.
 enum Alternative {
     First,
     Second,
 }
 
-/// Chooses between two sets of keys that exclude each other: what stands in the section itself
-/// outdoes what stands in `[default]`.
+/// Chooses between two sets of keys that cannot be combined. Keys in the section itself override
+/// those in `[default]`.
 fn choose(
     first: &[&str],
     second: &[&str],
@@ -190,8 +190,8 @@ fn choose(
     }
 }
 
-/// Where a contradiction between `keys` is reported: at the first that stands in the section
-/// itself, else at the first that there is.
+/// Where a conflict between `keys` is reported: at the first key in the section itself, else at the
+/// first key in `[default]`.
 fn culprit(keys: &[&str], reader: &Reader<'_>) -> Origin {
     let own = keys.iter().find(|key| reader.is_own(key));
     own.into_iter()
@@ -245,7 +245,7 @@ fn times(values: &Values, reader: &mut Reader<'_>) -> Result<Times, Reported> {
     Ok(Times { interval, timeout, connect_timeout })
 }
 
-/// A default of so many seconds, or `most` when that is less.
+/// A default of `seconds`, or `most` if that is less.
 fn at_most(seconds: u64, most: Budget) -> Budget {
     Budget::new(Duration::from_secs(seconds)).map_or(most, |default| default.min(most))
 }
@@ -263,7 +263,7 @@ fn not_longer(
     Err(reader.error(origin, message))
 }
 
-/// The keys that only `method = https` has.
+/// The keys that are only valid with `method = https`.
 const HTTPS_ONLY: [&str; 5] =
     ["ca-file", "cert-file", "key-file", "server-name", "insecure-skip-verify"];
 
@@ -274,7 +274,7 @@ fn tls(
 ) -> Result<Option<UpstreamTlsConfig>, Reported> {
     match values.method? {
         Method::Http => {
-            // In `[default]` they are meant for the exporters that do have `https`.
+            // In `[default]` they apply to the exporters with `https`.
             let misplaced = HTTPS_ONLY.into_iter().filter(|key| reader.is_own(key));
             let misplaced: Vec<_> = misplaced.filter_map(|key| reader.origin_of(key)).collect();
             let mut result = Ok(None);
@@ -297,7 +297,7 @@ fn tls(
     }
 }
 
-/// Certificate and key.
+/// The certificate and its key.
 type ClientPair = (Sourced<PathBuf>, Sourced<PathBuf>);
 
 fn client_pair(values: &Values, reader: &mut Reader<'_>) -> Result<Option<ClientPair>, Reported> {
@@ -327,7 +327,7 @@ fn server_name(
     })
 }
 
-/// Against which CA the exporter's certificate is verified, and whether not at all.
+/// The CA that verifies the exporter's certificate, and whether verification is skipped.
 fn verification(
     values: &Values,
     reader: &mut Reader<'_>,
@@ -378,12 +378,12 @@ mod tests {
 
     const WHOLE: &str = include_str!("../../tests/config/exporters/every-key.good.ini");
 
-    /// Characters that mean something to one reader of INI files or another.
+    /// Characters that some INI parser treats specially.
     const TROUBLE: [char; 12] =
         ['\\', '[', ']', '=', ':', '"', ';', '#', ' ', '\n', '\u{a0}', '\u{feff}'];
 
     #[test]
-    fn however_a_file_is_damaged_it_is_read_in_one_way_or_refused_with_a_reason() {
+    fn a_damaged_file_is_read_without_ambiguity_or_refused_with_a_reason() {
         let file = Arc::new(PathBuf::from("x.ini"));
         for (at, character) in WHOLE.char_indices() {
             let (before, after) = (&WHOLE[..at], &WHOLE[at + character.len_utf8()..]);
@@ -398,7 +398,8 @@ mod tests {
                 let sections =
                     document.sections.iter().filter(|section| section.name != DEFAULTS).count();
                 assert!(exporters.len() == sections || findings.has_errors(), "{damaged}");
-                // What rust-ini would read in its own way is refused for what it is, before.
+                // A line that rust-ini would parse differently is refused before that, for its own
+                // error.
                 assert!(!findings.to_string().contains("in two ways"), "{damaged}");
             }
         }

@@ -1,13 +1,13 @@
-//! What is wrong with a file, and where.
+//! Findings: the problems of the files, and where they are.
 
 use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
-/// Where a value was written, or would have been: file, line, section, key.
+/// Where a value is written, or where it would be: file, line, section, key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// The file.
     pub file: Arc<PathBuf>,
-    /// The line, from 1; absent for a default or for the file as a whole.
+    /// The line, from 1. Absent for a default, and for the file as a whole.
     pub line: Option<u32>,
     /// The section, without brackets.
     pub section: Option<String>,
@@ -26,14 +26,14 @@ impl Origin {
         }
     }
 
-    /// A file as a whole.
+    /// The file as a whole.
     pub(super) fn of_file(file: &Arc<PathBuf>) -> Self {
         Self { file: Arc::clone(file), line: None, section: None, key: None }
     }
 }
 
 impl fmt::Display for Origin {
-    /// `FILE:LINE: [SECTION] KEY`, as far as known.
+    /// `FILE:LINE: [SECTION] KEY`, without the parts that are unknown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
         if let Some(line) = self.line {
@@ -50,12 +50,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value with where it came from, so that what is found out later can still name the line.
+/// A value and where it was written, so that a later finding can name the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
     /// The value.
     pub value: T,
-    /// Where it was written.
+    /// Where the value was written.
     pub origin: Origin,
 }
 
@@ -65,7 +65,7 @@ impl<T> Sourced<T> {
         Finding::error(self.origin.clone(), message)
     }
 
-    /// An error about this value that time heals.
+    /// An error about this value that time will resolve.
     pub fn not_yet(&self, message: impl Into<String>) -> Finding {
         Finding { severity: Severity::NotYet, ..self.error(message) }
     }
@@ -76,25 +76,25 @@ impl<T> Sourced<T> {
     }
 }
 
-/// Whether a finding stops the start.
+/// How severe a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
-    /// Said, and gone on.
+    /// Reported, but nothing stops.
     Warning,
-    /// Refused for now: it heals with time, or with a clock that is set.
+    /// An error for now. Time resolves it, or a correct clock.
     NotYet,
-    /// Refused.
+    /// An error: the configuration is refused.
     Error,
 }
 
-/// One thing that is wrong, in one sentence.
+/// One problem, in one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
-    /// Whether it stops the start.
+    /// How severe the problem is.
     pub severity: Severity,
-    /// Where.
+    /// Where the problem is.
     pub origin: Origin,
-    /// What, and what to write instead. Never contains a secret.
+    /// The problem, and what to write instead. Never contains a secret.
     pub message: String,
 }
 
@@ -119,12 +119,12 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All that was found, in the order of the files.
+/// All findings, in the order of the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Adds one.
+    /// Adds a finding.
     pub fn push(&mut self, finding: Finding) {
         self.0.push(finding);
     }
@@ -134,33 +134,33 @@ impl Findings {
         self.0.extend(others.0);
     }
 
-    /// Orders the findings about one file by line, those about the file as a whole first, and
-    /// keeps one of equal ones: a default that is wrong is so in every section that uses it.
+    /// Sorts the findings about one file by line, with those about the whole file first. Removes
+    /// duplicates: an error in a default occurs in every section that uses it.
     pub(super) fn tidy(&mut self) {
         self.0.sort_by_key(|finding| finding.origin.line);
         let mut seen = HashSet::new();
         self.0.retain(|finding| seen.insert(finding.clone()));
     }
 
-    /// Whether one of them is an error.
+    /// Whether a finding is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|finding| finding.severity > Severity::Warning)
     }
 
-    /// Whether there are errors, and time heals all of them.
+    /// Whether there are errors that time will resolve, and no others.
     #[must_use]
     pub fn heal_with_time(&self) -> bool {
         let worst = self.0.iter().map(|finding| finding.severity).max();
         worst == Some(Severity::NotYet)
     }
 
-    /// All of them.
+    /// All findings.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.0.iter()
     }
 
-    /// Whether there is none.
+    /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -168,7 +168,7 @@ impl Findings {
 }
 
 impl fmt::Display for Findings {
-    /// One a line.
+    /// One finding per line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, finding) in self.0.iter().enumerate() {
             if index > 0 {

@@ -1,4 +1,4 @@
-//! Where `config.ini` is when the command line does not say.
+//! The default folders of `config.ini`.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 const NAME: &str = "config.ini";
 
-/// scrapegate's own folder, which is looked at first.
+/// scrapegate's own folder. It is searched first.
 #[must_use]
 pub fn own_folder() -> PathBuf {
     if cfg!(windows) {
@@ -21,8 +21,8 @@ pub fn own_folder() -> PathBuf {
     }
 }
 
-/// The agent's folder, which is looked at next. The `autossl-*` files are there unless the
-/// configuration names another place.
+/// The folder of the openITCOCKPIT agent. It is searched second. It is also the default folder of
+/// the `autossl-*` files.
 #[must_use]
 pub fn agent_folder() -> &'static Path {
     Path::new(if cfg!(windows) {
@@ -39,15 +39,15 @@ pub(super) fn find() -> Option<PathBuf> {
     first_with_config(&[&own_folder(), agent_folder()])
 }
 
-/// Where [`find`] looks, in its order.
+/// The paths that [`find`] tries, in order.
 pub(super) fn candidates() -> [PathBuf; 2] {
     [own_folder().join(NAME), agent_folder().join(NAME)]
 }
 
 fn first_with_config(folders: &[&Path]) -> Option<PathBuf> {
     folders.iter().map(|folder| folder.join(NAME)).find(|file| {
-        // A file that cannot be looked at is not passed over: another one would be used in its
-        // place without a word.
+        // A file that cannot be examined is not skipped, because another file would silently be
+        // used instead.
         match fs::symlink_metadata(file) {
             Ok(_) => true,
             Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_folder_with_a_config_ini_is_used_whatever_that_is() {
+    fn the_first_folder_with_a_config_ini_is_used() {
         let root = tempfile::tempdir().unwrap();
         let [own, agent] = ["own", "agent"].map(|name| root.path().join(name));
         let folders: [&Path; 2] = [&own, &agent];
@@ -82,7 +82,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_config_ini_that_cannot_be_looked_at_is_not_passed_over() {
+    fn a_config_ini_that_cannot_be_examined_is_not_skipped() {
         let root = tempfile::tempdir().unwrap();
         let [own, agent] = ["own", "agent"].map(|name| root.path().join(name));
         for folder in [&own, &agent] {

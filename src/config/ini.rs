@@ -1,9 +1,9 @@
-//! INI text → sections, keys and values with their lines.
+//! Splits INI text into sections, keys and values with their lines.
 //!
-//! rust-ini parses the text, but forgives too much: a missing `]` or `=` swallows the next line,
-//! of two equal keys the first wins in silence, a backslash at the end of a line joins two. So
-//! every line is looked at here first; only lines without a mistake are handed to rust-ini, and
-//! what it makes of them must be what was seen here.
+//! rust-ini parses the text, but accepts too much. A missing `]` or `=` swallows the next line, the
+//! first of two equal keys wins silently, and a backslash at the end of a line joins two lines. So
+//! this module checks every line first and gives rust-ini only lines without errors. Its result
+//! must equal the result of this module.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -18,13 +18,13 @@ use super::{
     line::{Line, Mistake, SPACE},
 };
 
-/// A file as sections of entries.
+/// A file, as sections of entries.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) file: Arc<PathBuf>,
-    /// In file order, each name once.
+    /// The sections in file order, each name once.
     pub(super) sections: Vec<Section>,
-    /// An error was reported that may hide a whole section.
+    /// Whether an error was reported that may hide a whole section.
     pub(super) uncertain: bool,
 }
 
@@ -34,29 +34,30 @@ pub(super) struct Section {
     pub(super) name: String,
     pub(super) line: u32,
     pub(super) entries: Vec<Entry>,
-    /// An error was reported that may hide one of its keys: what seems to be missing may be there.
+    /// Whether an error was reported that may hide one of its keys. A key that seems to be missing
+    /// may be there.
     pub(super) uncertain: bool,
-    /// The header is broken, which was reported.
+    /// Whether the header is broken, which was reported.
     pub(super) name_is_guessed: bool,
 }
 
 /// A `key = value`.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// As written.
+    /// The key, as written.
     pub(super) key: String,
-    /// As compared: see [`canonical`].
+    /// The key, as compared: see [`canonical`].
     pub(super) canonical: String,
     pub(super) line: u32,
     value: String,
 }
 
-/// When two sections have the same name.
+/// How section names are compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SectionNames {
-    /// `[Default]` is `[default]`.
+    /// `[Default]` and `[default]` are the same section.
     IgnoreCase,
-    /// `[Node]` is not `[node]`.
+    /// `[Node]` and `[node]` are different sections.
     ByteForByte,
 }
 
@@ -77,26 +78,26 @@ impl SectionNames {
 }
 
 impl Document {
-    /// The folder against which the relative paths written in the file resolve.
+    /// The base folder of relative paths in the file.
     pub(super) fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// The section called `name`.
+    /// The section with this name.
     pub(super) fn section(&self, name: &str, names: SectionNames) -> Option<&Section> {
         self.sections.iter().find(|section| names.same(&section.name, name))
     }
 }
 
 impl Section {
-    /// The entry with that canonical key.
+    /// The entry with this canonical key.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.canonical == key)
     }
 }
 
 impl Entry {
-    /// The value, literally; without the double quotes when it stands wholly in one pair of them.
+    /// The value, literally. If it is enclosed in one pair of double quotes, without them.
     pub(super) fn value(&self) -> &str {
         self.value
             .strip_prefix('"')
@@ -106,12 +107,12 @@ impl Entry {
     }
 }
 
-/// How keys are compared: in lower case, `_` as `-`.
+/// The form in which keys are compared: lower case, with `-` for `_`.
 pub(super) fn canonical(key: &str) -> String {
     key.to_ascii_lowercase().replace('_', "-")
 }
 
-/// Reads `text`; what is wrong with its lines goes to `findings`.
+/// Parses `text`. Problems of its lines are added to `findings`.
 pub(super) fn parse(
     file: &Arc<PathBuf>,
     text: &str,
@@ -139,13 +140,13 @@ pub(super) fn parse(
     lint.document
 }
 
-/// Where the entries of the next lines belong.
+/// The section to which the next lines belong.
 #[derive(Clone, Copy)]
 enum Current {
     BeforeAny,
-    /// The last of the sections so far.
+    /// The last section so far.
     Open,
-    /// A section that is refused; its entries are looked at, but not kept.
+    /// A section that is refused. Its entries are checked but not kept.
     Refused,
 }
 
@@ -153,11 +154,11 @@ struct Lint<'a> {
     document: Document,
     names: SectionNames,
     current: Current,
-    /// Of the sections, by name as compared.
+    /// The line of each section, by its name as compared.
     first_lines: HashMap<String, u32>,
-    /// Of the current section's keys.
+    /// The line of each key of the current section.
     keys: HashMap<String, u32>,
-    /// Line for line what rust-ini gets to see.
+    /// The text for rust-ini, line by line.
     handed_over: String,
     findings: &'a mut Findings,
 }
@@ -180,8 +181,8 @@ impl Lint<'_> {
         if good {
             self.handed_over.push_str(line);
         }
-        // CRLF, because rust-ini joins a line that ends in a backslash with the next one if a bare
-        // LF follows, even with escapes off.
+        // CRLF, because rust-ini joins a line that ends in a backslash with the next line if a bare
+        // LF follows, even if escapes are disabled.
         self.handed_over.push_str("\r\n");
     }
 
@@ -200,7 +201,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Goes on with the section that a broken header seems to open, to find mistakes in its keys.
+    /// Continues with the section that a broken header seems to open, to find errors in its keys.
     fn guess_header(&mut self, rest: &str, number: u32) {
         let name = rest.split(']').next().unwrap_or(rest).trim();
         self.keys.clear();
@@ -285,7 +286,7 @@ impl Lint<'_> {
         self.findings.push(Finding::error(origin, message));
     }
 
-    /// Has rust-ini parse the lines handed over, and compares.
+    /// Lets rust-ini parse the same lines, and compares the results.
     fn cross_check(&mut self) {
         if let Err(line) = compare(&self.document.sections, &self.handed_over) {
             let message = "the line is ambiguous: INI parsers read it in different ways";
@@ -297,11 +298,11 @@ impl Lint<'_> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Header {
     Good,
-    /// Reported; the name is a guess.
+    /// The header was reported as broken. Its name is a guess.
     Broken,
 }
 
-/// Whether rust-ini reads `text` as `sections`, else the first line where it does not.
+/// Compares rust-ini's reading of `text` with `sections`. The error is the first line that differs.
 fn compare(sections: &[Section], text: &str) -> Result<(), u32> {
     let options = ParseOption {
         enabled_quote: false,
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_literal_but_for_one_pair_of_quotes() {
+    fn values_are_literal_except_for_one_pair_of_quotes() {
         for (text, value) in [
             (r"C:\new", r"C:\new"),
             (r"C:\folder\", r"C:\folder\"),
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rust_ini_reads_differently_is_an_error() {
+    fn a_line_that_rust_ini_reads_differently_is_an_error() {
         let (document, _) = document("[s]\nk = 1\n");
         assert_eq!(compare(&document.sections, "[s]\r\nk = 1\r\n"), Ok(()));
         assert_eq!(compare(&document.sections, "[s]\r\nk = 2\r\n"), Err(2));

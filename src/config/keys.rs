@@ -1,4 +1,4 @@
-//! Which sections and keys there are, and what is said about all others.
+//! The known sections and keys, and the findings about unknown ones.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -7,16 +7,16 @@ use super::{
     ini::{Document, Section, SectionNames},
 };
 
-/// The keys of a section, in canonical spelling.
+/// The keys of a section, in canonical form.
 #[derive(Debug)]
 pub(super) struct Table {
     file: File,
     pub(super) section: &'static str,
-    /// Those with a meaning here.
+    /// The keys that scrapegate uses.
     pub(super) own: &'static [&'static str],
-    /// Those that only the agent knows; never looked at.
+    /// The keys that only the openITCOCKPIT agent uses. They are ignored.
     agents: &'static [&'static str],
-    /// What an unknown key is.
+    /// The severity of an unknown key.
     severity: Severity,
 }
 
@@ -26,14 +26,15 @@ impl Table {
     }
 }
 
-/// Which file a section stands in.
+/// The file to which a section belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum File {
     Daemon,
     Exporters,
 }
 
-/// Of these the agent's example file says that left blank they are off, or have their default.
+/// Keys that may be left blank. According to the agent's example file, a blank value turns them off
+/// or means the default.
 pub(super) const MAY_BE_BLANK: &[&str] = &[
     "auth",
     "autossl-ca-file",
@@ -209,7 +210,7 @@ pub(super) static EXPORTER: Table = Table {
 
 static DAEMON: [&Table; 5] = [&DEFAULT, &OITC, &PACKAGEMANAGER, &PROMETHEUS, &PROXY];
 
-/// Reports what nobody knows in `config.ini`.
+/// Reports unknown sections and keys of `config.ini`.
 pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
     let file = Arc::clone(&document.file);
     for section in &mut document.sections {
@@ -230,7 +231,7 @@ pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
     }
 }
 
-/// Reports what nobody knows in the exporters file.
+/// Reports unknown keys of the exporters file.
 pub(super) fn check_exporters(document: &mut Document, findings: &mut Findings) {
     for section in &mut document.sections {
         check_keys(&document.file, section, &EXPORTER, findings);
@@ -252,7 +253,7 @@ fn check_keys(file: &Arc<PathBuf>, section: &mut Section, table: &Table, finding
     }
 }
 
-/// What is said about a key that is not in `table`.
+/// The finding about a key that is not in `table`.
 fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
     let homes: Vec<_> = DAEMON
         .into_iter()
@@ -263,7 +264,8 @@ fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
         let hint = hint(nearest(key, table.keys()));
         return (table.severity, format!("unknown key{hint}"));
     }
-    // One of `[proxy]` is never passed over, wherever it stands: it may be what keeps someone out.
+    // A key of `[proxy]` in another section is always an error, because it may be meant to keep
+    // someone out.
     let severities = homes.iter().map(|home| home.severity);
     let severity = severities.fold(table.severity, Severity::max);
     let names: Vec<_> = homes.iter().map(|home| format!("[{}]", home.section)).collect();
@@ -273,7 +275,7 @@ fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
 fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Finding {
     let name = section.name.to_ascii_lowercase();
     let meant = nearest(&name, DAEMON.into_iter().map(|table| table.section));
-    // A mistyped `[proxy]` would switch off what it says.
+    // A mistyped `[proxy]` would disable all its keys.
     let severity = DAEMON
         .into_iter()
         .find(|table| Some(table.section) == meant)
@@ -289,7 +291,7 @@ fn hint(meant: Option<impl std::fmt::Display>) -> String {
     meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"))
 }
 
-/// The one that `word` was probably meant to be.
+/// The known word that `word` was probably meant to be.
 fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     known
         .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
@@ -303,13 +305,13 @@ mod tests {
     use super::*;
     use crate::config::{Sources, daemon, exporters, ini};
 
-    /// The keys of `table` about which nothing is said when they are left blank.
-    fn silent_when_blank(
+    /// The keys of `table` without a finding if they are left blank.
+    fn without_finding_when_blank(
         table: &Table,
         names: SectionNames,
         read: impl Fn(&Document, &mut Findings),
     ) -> Vec<&'static str> {
-        let said_nothing = |key: &&'static str| {
+        let has_no_finding = |key: &&'static str| {
             let mut findings = Findings::default();
             let file = Arc::new(PathBuf::from("x.ini"));
             let text = format!("[{}]\n{key} =\n", table.section);
@@ -317,29 +319,29 @@ mod tests {
             read(&document, &mut findings);
             !findings.iter().any(|finding| finding.origin.line == Some(2))
         };
-        table.own.iter().copied().filter(said_nothing).collect()
+        table.own.iter().copied().filter(has_no_finding).collect()
     }
 
     #[test]
-    fn every_key_of_ours_is_read_and_may_not_be_blank_but_for_the_agents_own() {
+    fn every_key_is_read_and_only_the_agents_keys_may_be_blank() {
         let mut silent = Vec::new();
         for table in [&DEFAULT, &PROMETHEUS, &PROXY] {
             let read = |document: &Document, findings: &mut Findings| {
                 daemon::read(document, &Sources::default(), findings);
             };
-            silent.extend(silent_when_blank(table, SectionNames::IgnoreCase, read));
+            silent.extend(without_finding_when_blank(table, SectionNames::IgnoreCase, read));
         }
         silent.sort_unstable();
         assert_eq!(silent, MAY_BE_BLANK);
         let read = |document: &Document, findings: &mut Findings| {
             let _ = exporters::read(document, findings);
         };
-        let silent = silent_when_blank(&EXPORTER, SectionNames::ByteForByte, read);
+        let silent = without_finding_when_blank(&EXPORTER, SectionNames::ByteForByte, read);
         assert_eq!(silent, [""; 0]);
     }
 
     #[test]
-    fn behind_a_mistyped_proxy_may_be_what_seems_to_be_missing_and_behind_a_foreign_section_not() {
+    fn a_mistyped_proxy_section_may_hide_keys_and_an_unrelated_section_may_not() {
         for (text, uncertain) in [("[proxi]\n", true), ("[foreign]\n", false)] {
             let mut findings = Findings::default();
             let file = Arc::new(PathBuf::from("x.ini"));
@@ -350,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_key_has_a_hint_and_a_foreign_one_has_none() {
+    fn a_mistyped_key_gets_a_hint_and_an_unrelated_key_does_not() {
         for (word, meant) in [
             ("prot", Some("port")),
             ("timout", Some("timeout")),

@@ -1,8 +1,8 @@
-//! One line → what it is, or what is wrong with it.
+//! Parses one line.
 
-/// Why a line is none that an INI file may have.
+/// Why a line is not valid in an INI file.
 ///
-/// No message repeats the line: a password may stand in it.
+/// No message repeats the line, because it may contain a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Mistake {
     #[error("a carriage return without a line feed; lines end in LF or CRLF")]
@@ -31,7 +31,7 @@ pub(super) enum Mistake {
     InvisibleAroundValue(CodePoint),
 }
 
-/// A character that cannot be shown.
+/// A character, shown as its code point because it is invisible.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CodePoint(char);
 
@@ -41,7 +41,7 @@ impl std::fmt::Display for CodePoint {
     }
 }
 
-/// What a line without a mistake is.
+/// The meaning of a valid line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     BlankOrComment,
@@ -49,11 +49,11 @@ pub(super) enum Line<'a> {
     Entry { key: &'a str, value: &'a str },
 }
 
-/// What may stand around names, keys and values.
+/// The characters that are removed around names, keys and values.
 pub(super) const SPACE: [char; 2] = [' ', '\t'];
 
 impl<'a> Line<'a> {
-    /// Classifies a line, given without its line end.
+    /// Parses a line without its line end.
     pub(super) fn of(line: &'a str) -> Result<Self, Mistake> {
         if line.contains('\r') {
             return Err(Mistake::LoneCarriageReturn);
@@ -69,7 +69,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What follows a `[`.
+/// Parses the text after a `[`.
 fn header(rest: &str) -> Result<&str, Mistake> {
     let (name, after) = rest.split_once(']').ok_or(Mistake::NoClosingBracket)?;
     if !after.is_empty() {
@@ -84,7 +84,7 @@ fn header(rest: &str) -> Result<&str, Mistake> {
     if name.trim() != name {
         return Err(Mistake::SpaceAroundSectionName);
     }
-    // rust-ini takes `\]` for two characters of the name.
+    // rust-ini parses `\]` as part of the name.
     if name.ends_with('\\') {
         return Err(Mistake::SectionNameEndsInBackslash);
     }
@@ -103,7 +103,7 @@ fn entry(line: &str) -> Result<Line<'_>, Mistake> {
     if let Some(control) = value.chars().find(|c| c.is_control()) {
         return Err(Mistake::ControlInValue(CodePoint(control)));
     }
-    // rust-ini strips all of Unicode's white space; a value is meant to be what it looks like.
+    // rust-ini strips all Unicode whitespace around a value. A value must be what it looks like.
     let ends = [value.chars().next(), value.chars().next_back()];
     if let Some(space) = ends.into_iter().flatten().find(|c| c.is_whitespace()) {
         return Err(Mistake::InvisibleAroundValue(CodePoint(space)));

@@ -1,13 +1,13 @@
-//! A path → its text.
+//! Reads the text of a file.
 
 use std::path::Path;
 
 use crate::file::{self, Files};
 
-/// Largest file that is read, in bytes.
+/// The largest file that is read, in bytes.
 pub(super) const MAX_LEN: u64 = 1024 * 1024;
 
-/// Why a file has no text, in one sentence.
+/// Why the text of a file cannot be read, in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error(transparent)]
@@ -16,14 +16,14 @@ pub(super) enum ReadError {
     Utf16,
     #[error("not valid UTF-8: invalid byte at offset {offset}")]
     NotUtf8 {
-        /// From the beginning of the file.
+        /// In bytes, from the beginning of the file.
         offset: usize,
         line: u32,
     },
 }
 
 impl ReadError {
-    /// The line it is about.
+    /// The line of the error, if it is known.
     pub(super) fn line(&self) -> Option<u32> {
         match self {
             Self::NotUtf8 { line, .. } => Some(*line),
@@ -32,7 +32,7 @@ impl ReadError {
     }
 }
 
-/// Reads the file at `path`, which must be a regular one after following symbolic links.
+/// Reads the file at `path`. It must be a regular file, or a symbolic link to one.
 pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, ReadError> {
     let bytes = files.read(path, MAX_LEN)?;
     if file::is_utf16(&bytes) {

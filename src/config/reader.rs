@@ -1,4 +1,4 @@
-//! A section → its values, each mistake reported where it stands.
+//! Reads the values of a section, and reports each error where it is.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use super::{
     keys::{MAY_BE_BLANK, Table},
 };
 
-/// There is no value, and why not is among the findings.
+/// A value is missing because of an error that was already reported.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reported;
 
-/// A value if there is one; what is there may be wrong.
+/// An optional value, unless it has an error.
 pub(super) type Read<T> = Result<Option<Sourced<T>>, Reported>;
 
-/// Reads one section.
+/// Reads the values of one section.
 pub(super) struct Reader<'a> {
     document: &'a Document,
     table: &'static Table,
-    /// Absent when the file does not have it.
+    /// The section, if the file has it.
     section: Option<&'a Section>,
-    /// Where to look for what `section` does not have.
+    /// The section with defaults for keys that `section` does not have.
     defaults: Option<&'a Section>,
     findings: &'a mut Findings,
 }
@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads `section`; what it does not have, it has from `defaults`.
+    /// Reads `section`. Keys that it does not have are looked up in `defaults`.
     pub(super) fn of_section(
         document: &'a Document,
         table: &'static Table,
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         Self { document, table, section: Some(section), defaults, findings }
     }
 
-    /// The value of `key` as `parse` understands it.
+    /// The value of `key`, parsed by `parse`.
     pub(super) fn read<T>(
         &mut self,
         key: &'static str,
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value of `key`; when there is none, that of `default`, written as in a file.
+    /// The value of `key`. If it is absent, the value of `default`, which is written as in a file.
     pub(super) fn read_or<T>(
         &mut self,
         key: &'static str,
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A path; a relative one starts at the folder of the file in which it is written.
+    /// The path that `key` names. A relative path is relative to the folder of the INI file.
     pub(super) fn path(&mut self, key: &'static str) -> Read<PathBuf> {
         let folder = self.document.folder();
         let path = self.read(key, |value| Ok(folder.join(value)))?;
@@ -111,18 +111,18 @@ impl<'a> Reader<'a> {
         Ok(path)
     }
 
-    /// Whether `key` stands in the section itself.
+    /// Whether `key` is in the section itself.
     pub(super) fn is_own(&self, key: &str) -> bool {
         self.section.is_some_and(|section| section.entry(key).is_some())
     }
 
-    /// Where `key` stands, in the section or in that with the defaults.
+    /// Where `key` is: in the section, or in the section with the defaults.
     pub(super) fn origin_of(&self, key: &str) -> Option<Origin> {
         let (section, entry) = self.find(key)?;
         Some(self.origin_of_entry(section, entry))
     }
 
-    /// An error about a `key` that is not there; silent when what was reported may hide it.
+    /// Reports a missing `key`. Reports nothing if an earlier error may hide the key.
     pub(super) fn missing(&mut self, key: &str, message: &str) -> Reported {
         let uncertain =
             [self.section, self.defaults].into_iter().flatten().any(|section| section.uncertain);
@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         self.error(origin, message)
     }
 
-    /// The same about keys of more than one section.
+    /// Like [`Self::missing`], for keys of several sections.
     pub(super) fn missing_in_file(&mut self, message: &str) -> Reported {
         let uncertain = self.document.sections.iter().any(|section| section.uncertain);
         if uncertain || self.document.uncertain {
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         self.error(Origin::of_file(&self.document.file), message)
     }
 
-    /// Where a `key` that is not there would belong.
+    /// Where a missing `key` would belong.
     pub(super) fn origin_of_default(&self, key: &str) -> Origin {
         let name = self.section.map_or(self.table.section, |section| &section.name);
         Origin {

@@ -1,4 +1,5 @@
-//! The keys of `config.ini` that decide how connections are secured, and the rules across them.
+//! Reads the keys of `config.ini` that decide how connections are secured, and checks their
+//! combinations.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::deadline::Budget;
 
-/// What the keys together mean.
+/// The meaning of all keys together.
 pub(super) struct Decided {
     pub(super) security: Security,
     pub(super) client_allow: Vec<ClientPattern>,
@@ -22,7 +23,7 @@ pub(super) struct Decided {
     pub(super) enrol_key: KeyKind,
 }
 
-/// Reads the keys.
+/// Reads all keys.
 pub(super) fn read(
     document: &Document,
     listen: Result<SocketAddr, Reported>,
@@ -51,13 +52,13 @@ pub(super) fn read(
     })
 }
 
-/// A switch that is off is as good as absent.
+/// Treats a switch that is off like an absent one.
 fn only_if_true(switch: Read<bool>) -> Read<()> {
     let on = switch?.filter(|switch| switch.value);
     Ok(on.map(|Sourced { origin, .. }| Sourced { value: (), origin }))
 }
 
-/// Certificate and key, as `[default]` has them.
+/// The server's certificate and key, from `[default]`.
 struct Server {
     /// `try-autossl = True`.
     autossl: Option<Sourced<()>>,
@@ -73,11 +74,11 @@ struct AutosslFiles {
     ca: Sourced<PathBuf>,
 }
 
-/// The files chosen, before it is known what is asked of clients.
+/// The server's files, before the client authentication is known.
 struct Files {
     certificate: Sourced<PathBuf>,
     key: Sourced<PathBuf>,
-    /// Its CA is what `client-ca` is when it is not given.
+    /// The files of enrolment. Their CA is the default of `client-ca`.
     enrolment: Option<EnrolmentFiles>,
 }
 
@@ -149,8 +150,8 @@ impl AutosslFiles {
         })
     }
 
-    /// Enrolment writes them: of two with one name, the one would take the other's place, such as
-    /// a signing request, which anyone may ask for, that of the key.
+    /// Enrolment writes all four files. If two had the same name, one would overwrite the other. A
+    /// signing request, which anyone may request, could then overwrite the key.
     fn check_distinct(&self, reader: &mut Reader<'_>) -> Result<(), Reported> {
         let files = [&self.certificate, &self.key, &self.signing_request, &self.ca];
         let mut checked = Ok(());
@@ -197,7 +198,7 @@ enum Auth {
 
 const AUTH: &[(&str, Auth)] = &[("require", Auth::Require), ("none", Auth::None)];
 
-/// Who is let in, as `[proxy]` has it.
+/// Which clients are accepted, from `[proxy]`.
 struct Clients {
     /// `insecure-plain-http = True`.
     plain_http: Option<Sourced<()>>,
@@ -217,7 +218,8 @@ impl Clients {
         Ok(Self { plain_http: plain_http?, auth: auth?, ca: ca?, crl: crl?, allow: allow? })
     }
 
-    /// `client-auth = none`: what would narrow who is let in must not be there.
+    /// `client-auth = none`. Keys that restrict clients are errors, because they would have no
+    /// effect.
     fn not_asked(&self, origin: &Origin, reader: &mut Reader<'_>) -> Result<ClientAuth, Reported> {
         let narrowing = [origin_of(&self.crl), origin_of(&self.allow)];
         let refused = refuse(narrowing, "has no effect with `client-auth = none`", reader);
@@ -231,7 +233,7 @@ impl Clients {
     }
 }
 
-/// `insecure-plain-http = True`: everything that wants TLS contradicts it.
+/// `insecure-plain-http = True`. Every key that requires TLS conflicts with it.
 fn plain(
     server: &Server,
     clients: &Clients,
@@ -265,7 +267,7 @@ fn origin_of<T>(value: &Option<Sourced<T>>) -> Option<&Origin> {
     value.as_ref().map(|sourced| &sourced.origin)
 }
 
-/// Reports `message` about each of the keys that is there.
+/// Reports `message` at each key that is present.
 fn refuse<const N: usize>(
     origins: [Option<&Origin>; N],
     message: &str,
@@ -280,7 +282,7 @@ fn refuse<const N: usize>(
 
 const KEYS: &[(&str, KeyKind)] = &[("rsa4096", KeyKind::Rsa4096), ("ecdsa", KeyKind::Ecdsa)];
 
-/// What narrows enrolment, and the key that it makes.
+/// The restrictions of enrolment, and the kind of its key.
 struct Enrolment {
     from: Option<Sourced<Vec<AddressRange>>>,
     window: Option<Sourced<Budget>>,

@@ -1,6 +1,6 @@
-//! The text of one value → a value that cannot be wrong.
+//! Parses the text of one value into a type that cannot be wrong.
 //!
-//! Each parser's error is the sentence that the user reads, without file, line and key.
+//! An error is the sentence for the user, without file, line and key.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -16,8 +16,8 @@ use crate::{deadline::Budget, discovery::Advertised};
 
 type Parsed<T> = Result<T, String>;
 
-/// `value` as a message shows it: escaped, not at any length, and without what may be a password
-/// before an `@`.
+/// `value` as messages show it: escaped, truncated, and without the text before an `@`, which may
+/// be a password.
 pub(super) fn shown(value: &str) -> String {
     const MOST: usize = 60;
     let (hidden, value) = match value.rsplit_once('@') {
@@ -37,7 +37,7 @@ pub(super) fn boolean(value: &str) -> Parsed<bool> {
     }
 }
 
-/// One of a few words, written exactly so.
+/// One of a few words, written exactly as given.
 pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&str) -> Parsed<T> {
     move |value| {
         words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning).ok_or_else(
@@ -50,7 +50,7 @@ pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&s
     }
 }
 
-/// Seconds, more than none, at most [`Budget::MAX`].
+/// A duration in seconds: more than 0, at most [`Budget::MAX`].
 pub(super) fn seconds(value: &str) -> Parsed<Budget> {
     let length = seconds_or_none(value)?;
     if length.is_zero() {
@@ -59,8 +59,8 @@ pub(super) fn seconds(value: &str) -> Parsed<Budget> {
     Budget::new(length).ok_or_else(|| too_long(value))
 }
 
-/// Seconds, at most [`Budget::MAX`]: plain decimal digits, so that nothing depends on how floating
-/// point numbers are read.
+/// A duration in seconds: at most [`Budget::MAX`]. Only plain decimal digits, so that nothing
+/// depends on the parsing of floating-point numbers.
 pub(super) fn seconds_or_none(value: &str) -> Parsed<Duration> {
     let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
     if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
@@ -106,7 +106,7 @@ pub(super) fn count(value: &str) -> Parsed<NonZeroU32> {
     narrow(number, value)
 }
 
-/// More threads than that are a mistake in the file.
+/// A number of threads. More than 1024 is certainly a mistake.
 pub(super) fn threads(value: &str) -> Parsed<NonZeroUsize> {
     let number = whole_number(value, 1024)?;
     narrow(number, value)
@@ -137,7 +137,7 @@ const UNITS: &[(&str, u64)] = &[
     ("", 1),
 ];
 
-/// Bytes: `200000000`, `200MB` or `64MiB`.
+/// A number of bytes, such as `200000000`, `200MB` or `64MiB`.
 pub(super) fn size(value: &str) -> Parsed<u64> {
     let digits_end = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     let (digits, unit) = value.split_at(digits_end);
@@ -160,7 +160,7 @@ pub(super) fn size(value: &str) -> Parsed<u64> {
     Ok(bytes)
 }
 
-/// An address literal; brackets around IPv6 are optional.
+/// An IP address. Brackets around IPv6 are optional.
 pub(super) fn address(value: &str) -> Parsed<IpAddr> {
     ip(value).ok_or_else(|| match zone(value) {
         Some(_) => format!(
@@ -178,7 +178,7 @@ fn ip(value: &str) -> Option<IpAddr> {
     }
 }
 
-/// A DNS name or address literal, without scheme, port or path; without brackets in the result.
+/// A DNS name or IP address, without scheme, port or path. The result has no brackets.
 pub(super) fn host(value: &str) -> Parsed<String> {
     if let Some(address) = ip(value) {
         return Ok(address.to_string());
@@ -209,13 +209,13 @@ pub(super) fn host(value: &str) -> Parsed<String> {
     Ok(value.to_owned())
 }
 
-/// The zone of an IPv6 address (RFC 4007), which a link-local one needs.
+/// The zone of an IPv6 address (RFC 4007), which a link-local address needs.
 fn zone(value: &str) -> Option<&str> {
     let (address, zone) = value.trim_matches(['[', ']']).split_once('%')?;
     address.parse::<Ipv6Addr>().is_ok().then_some(zone)
 }
 
-/// Underscores are let through: container networks have names with them.
+/// Underscores are allowed, because container networks use them in names.
 fn is_dns_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let labels_are_good = name.split('.').all(|label| {
@@ -226,12 +226,12 @@ fn is_dns_name(name: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     });
-    // Resolvers take `127.1` and `999.1.1.1` for addresses, each in its own way.
+    // Some resolvers treat `127.1` and `999.1.1.1` as addresses, each in its own way.
     let looks_like_an_address = name.rsplit('.').next().is_some_and(is_digits);
     name.len() <= 253 && labels_are_good && !looks_like_an_address
 }
 
-/// `HOST` or `HOST:PORT`, as written; IPv6 in brackets.
+/// `HOST` or `HOST:PORT`, as written, with IPv6 in brackets.
 pub(super) fn advertise(value: &str) -> Parsed<Advertised> {
     let after_brackets = value.rfind(']').unwrap_or(0);
     let (name, digits) = match value[after_brackets..].rfind(':') {
@@ -257,7 +257,7 @@ pub(super) fn advertise(value: &str) -> Parsed<Advertised> {
     }
 }
 
-/// The name that an exporter's certificate must be valid for.
+/// The name that an exporter's certificate must be valid for: a DNS name or an IP address.
 pub(super) fn server_name(value: &str) -> Parsed<ServerName<'static>> {
     ServerName::try_from(value.to_owned()).map_err(|_| {
         format!(
@@ -312,16 +312,16 @@ fn password(password: &str) -> Parsed<Password> {
     }
 }
 
-/// How crypt(3), Apache and LDAP begin other hashes. Taken for passwords, they would match nothing
+/// How other hashes of crypt(3), Apache and LDAP begin. As plain passwords they would match nothing
 /// that anyone types.
 const OTHER_HASHES: [&str; 12] = [
     "$1$", "$2$", "$2x$", "$5$", "$6$", "$7$", "$y$", "$gy$", "$apr1$", "$argon2", "{SHA}",
     "{SSHA}",
 ];
 
-/// Whether bcrypt can decode salt and digest. The last character of each carries bits that must be
-/// zero, and bcrypt decodes them only to verify a password, so a typing error would show up late.
-/// `hash` is what follows `$2b$`, and [`is_bcrypt`] holds for it.
+/// Whether bcrypt can decode salt and digest: the last character of each has bits that must be
+/// zero. bcrypt itself decodes them only to verify a password, so a typing error would show up late.
+/// `hash` is what follows `$2b$`. [`is_bcrypt`] must be true for it.
 fn can_be_decoded(hash: &str) -> bool {
     const SALT: usize = 22;
     let (salt, digest) = hash["10$".len()..].split_at(SALT);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn f28_a_hash_that_bcrypt_cannot_decode_is_no_password() {
+fn f28_a_hash_that_bcrypt_cannot_decode_is_refused() {
     // The last characters of salt and digest have bits that must be zero.
     let (salt, digest) = ("zVHmKQtGGQob.b/Nc7l9NO", "8yLlrW05cj/ixGqSNKMHJBXwKHMqNhK");
     let of = |salt: &str, digest: &str| password(&format!("$2y$04${salt}{digest}"));
@@ -112,7 +112,7 @@ fn sizes_have_decimal_and_binary_units() {
 }
 
 #[test]
-fn f32_a_zone_is_named_as_what_is_not_supported() {
+fn f32_an_address_with_a_zone_is_refused_because_of_its_zone() {
     for (text, zone) in [("fe80::1%eth0", "eth0"), ("[fe80::1%eth0]", "eth0"), ("fe80::1%2", "2")] {
         assert_eq!(
             host(text),
@@ -180,7 +180,7 @@ fn an_advertised_address_may_lack_the_port_but_not_the_brackets() {
 }
 
 #[test]
-fn a_bcrypt_hash_is_told_from_a_password() {
+fn bcrypt_hashes_are_distinguished_from_passwords() {
     // The last characters of salt and digest have bits that must be 0.
     let hash = format!("$2b$12$./{}u{}", "a".repeat(19), "a".repeat(31));
     let parsed = basic_auth(&format!("u:{hash}"));
