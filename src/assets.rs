@@ -1,5 +1,6 @@
-//! Every file that the configuration names, read and checked: certificates, keys, CAs, CRLs,
-//! credentials. What comes out can serve; what is wrong is reported with the line that names it.
+//! Reads and checks every file that the configuration names: certificates, keys, CAs, CRLs,
+//! credentials. The result is ready to serve. A problem is reported with the line that names the
+//! file.
 
 mod pem_files;
 mod upstream_tls;
@@ -11,7 +12,7 @@ use hyper::header::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use self::pem_files::{Beside, Certificates, Reader};
+use self::pem_files::{Certificates, FileUses, Reader};
 pub use self::validity::CertificateFile;
 use crate::{
     access::Access,
@@ -28,42 +29,44 @@ use crate::{
     },
 };
 
-/// All that a server needs beside the numbers of the configuration.
+/// Everything that a server needs besides the values of the configuration.
 #[derive(Debug)]
 pub struct Assets {
-    /// How connections are met.
+    /// How new connections are handled.
     pub front: Front,
-    /// The enabled exporters; absent when `[prometheus] enabled = False`.
+    /// The enabled exporters; `None` if `[prometheus] enabled = False`.
     pub exporters: Option<Exporters>,
-    /// Who may ask.
+    /// Which clients are authorized.
     pub access: Access,
-    /// The certificates that were read, for `check`.
+    /// The certificates in use and their validity, for `check`, warnings and metrics.
     pub certificates: Vec<CertificateFile>,
-    /// The revocation lists that were read, with the time at which they are out of date.
+    /// The revocation lists in use, with the time from which they are out of date.
     pub revocation_lists: Vec<CertificateFile>,
 }
 
 impl Assets {
-    /// How long everything that was read is valid.
+    /// The validity of all certificates and revocation lists in use.
     #[must_use]
     pub fn validities(&self) -> Vec<CertificateFile> {
         self.certificates.iter().chain(&self.revocation_lists).cloned().collect()
     }
 }
 
-/// How connections are met.
+/// How new connections are handled.
 #[derive(Clone, Debug)]
 pub enum Front {
-    /// With TLS.
+    /// TLS.
     Tls(ServerTls),
-    /// `insecure-plain-http = True`.
+    /// Plain HTTP, with `insecure-plain-http = True`.
     PlainHttp,
-    /// With plain HTTP, and nothing but enrolment: `try-autossl` is on, and there is no certificate.
+    /// Plain HTTP that serves only enrolment: `try-autossl` is on, and the host has no certificate
+    /// yet.
     NotEnrolled,
 }
 
-/// Reads all files. The second value has every finding; the first is there when none of them is an
-/// error. What was read is added to `files`.
+/// Reads all files, and adds them to `files`.
+///
+/// The first value is `None` if a finding is an error. The second value has all findings.
 #[must_use]
 pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
     let mut loader = Loader::new(files);
@@ -75,7 +78,7 @@ pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
         loader.reader.basic_auth(auth);
     }
     let exporters = config.prometheus_enabled.then(|| loader.exporters(&config.exporters));
-    // Who enrols this host has no certificate to be known by.
+    // The client that enrolls this host has no certificate that `client-allow` could match.
     let client_allow = match front {
         Some(Front::NotEnrolled) => Vec::new(),
         Some(Front::Tls(_) | Front::PlainHttp) | None => config.client_allow.clone(),
@@ -93,8 +96,9 @@ pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
     (assets, findings)
 }
 
-/// Reads the files of one exporter alone, enabled or not. The second value has every finding; the
-/// first is there when none of them is an error.
+/// Reads the files of one exporter, even if the exporter is disabled.
+///
+/// The first value is `None` if a finding is an error. The second value has all findings.
 #[must_use]
 pub fn exporter(config: &ExporterConfig) -> (Option<Exporter>, Findings) {
     let mut files = Files::default();
@@ -104,8 +108,10 @@ pub fn exporter(config: &ExporterConfig) -> (Option<Exporter>, Findings) {
     (exporter.filter(|_| !findings.has_errors()), findings)
 }
 
-/// Reads the files of a client's TLS; what is wrong with none of them is said of `owner`. The second
-/// value has every finding; the first is there when none of them is an error.
+/// Reads the files of a TLS client. A problem that concerns none of the files is reported at
+/// `owner`.
+///
+/// The first value is `None` if a finding is an error. The second value has all findings.
 #[must_use]
 pub fn client_tls<T>(
     tls: &UpstreamTlsConfig,
@@ -118,7 +124,10 @@ pub fn client_tls<T>(
     (tls.filter(|_| !findings.has_errors()), findings)
 }
 
-/// The `Authorization` for `user` with the password in a file, by the rules for all secrets.
+/// The `Authorization` header for `user` with the password from a file. The file must satisfy the
+/// same rules as every secret.
+///
+/// The first value is `None` if a finding is an error. The second value has all findings.
 pub fn basic_authorization(
     user: &str,
     password: &Sourced<PathBuf>,
@@ -136,7 +145,7 @@ pub fn basic_authorization(
     (value.filter(|_| !findings.has_errors()), findings)
 }
 
-/// What is wrong with a secret that no header can carry.
+/// The finding about a secret that an HTTP header cannot contain.
 const UNSENDABLE: &str = "contains a character that an HTTP header cannot contain";
 
 fn basic(user: &str, password: &str) -> String {
@@ -176,17 +185,16 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// What can be wrong before there is a certificate, so that it does not come out when one is
-    /// there.
+    /// Reports now what would fail once the host has its certificate.
     fn before_enrolment(&mut self, files: &TlsFiles, enrolment: &EnrolmentFiles) {
         self.report(files.certificate.warning(format!(
             "{} does not exist, so this host is not enrolled. Until enrolment, the port speaks \
              plain HTTP and serves only /autotls, where an openITCOCKPIT server can enroll this host",
             files.certificate.value.display()
         )));
-        let beside = beside(files);
+        let uses = uses(files);
         if !self.reader.is_missing(&files.key) {
-            self.reader.key(&files.key, &beside);
+            self.reader.key(&files.key, &uses);
         }
         for file in [&files.certificate, &files.key, &enrolment.ca] {
             let folder = file.value.parent().unwrap_or(&file.value);
@@ -203,20 +211,20 @@ impl<'a> Loader<'a> {
         }
         match &files.clients {
             ClientAuth::Require { ca, .. } if ca.value != enrolment.ca.value => {
-                self.clients(&files.clients, &beside);
+                self.clients(&files.clients, &uses);
             }
             ClientAuth::Require { crl: Some(crl), .. } => {
-                self.reader.revocation_lists(crl, &beside, self.now);
+                self.reader.revocation_lists(crl, &uses, self.now);
             }
             ClientAuth::Require { crl: None, .. } | ClientAuth::None => {}
         }
     }
 
     fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<ServerTls> {
-        let beside = beside(files);
-        let chain = self.reader.certificates(&files.certificate, Purpose::Chain, &beside);
-        let key = self.reader.key(&files.key, &beside);
-        let clients = self.clients(&files.clients, &beside);
+        let uses = uses(files);
+        let chain = self.reader.certificates(&files.certificate, Purpose::Chain, &uses);
+        let key = self.reader.key(&files.key, &uses);
+        let clients = self.clients(&files.clients, &uses);
         let placed = chain?;
         let chain = ders(&placed);
         self.server_validity(files, &chain);
@@ -257,14 +265,14 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn clients(&mut self, clients: &ClientAuth, beside: Beside<'_>) -> Option<Clients> {
+    fn clients(&mut self, clients: &ClientAuth, uses: FileUses<'_>) -> Option<Clients> {
         match clients {
             ClientAuth::None => Some(Clients::Anyone),
             ClientAuth::Require { ca, crl } => {
-                let anchors = self.reader.certificates(ca, Purpose::ClientAuthorities, beside);
+                let anchors = self.reader.certificates(ca, Purpose::ClientAuthorities, uses);
                 let lists = match crl {
                     None => Some(Vec::new()),
-                    Some(file) => self.reader.revocation_lists(file, beside, self.now),
+                    Some(file) => self.reader.revocation_lists(file, uses, self.now),
                 };
                 let anchors = anchors?;
                 self.note_expiry(ca, "clients' CA", &ders(&anchors));
@@ -284,9 +292,9 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// An expired server certificate would fail every scrape: better not to start. With
-    /// `try-autossl` it is served all the same. openITCOCKPIT does not verify it, and renews it over
-    /// the connection that a refusal to start would take from it.
+    /// Reports a server certificate that is expired or not valid yet. It would fail every scrape,
+    /// so it is an error. With `try-autossl` it is only a warning, because openITCOCKPIT does not
+    /// verify the certificate, and renews it over the same port.
     fn server_validity(&mut self, files: &TlsFiles, chain: &[CertificateDer<'static>]) {
         let file = &files.certificate;
         let Some((not_before, not_after)) = chain.first().and_then(tls::validity) else {
@@ -313,7 +321,8 @@ impl<'a> Loader<'a> {
         self.note_expiry(file, "server", chain.get(..1).unwrap_or_default());
     }
 
-    /// Of an issuer's lists only the newest counts, so it is the verifier who knows.
+    /// The verifier knows when the lists are out of date, because only the newest list of each
+    /// issuer counts.
     fn note_lists(&mut self, files: &TlsFiles, tls: &ServerTls) {
         let verifier = tls.clients.as_ref();
         let next_update = verifier.and_then(|verifier| verifier.trust().next_update());
@@ -362,14 +371,14 @@ impl<'a> Loader<'a> {
         self.certificates.push(CertificateFile { path: file.value.clone(), role, begins, expires });
     }
 
-    /// Whether the key belongs to the first certificate, as far as can be said.
+    /// Whether the key belongs to the first certificate. True if that cannot be determined.
     fn key_matches(
         &mut self,
         files: &TlsFiles,
         chain: &Certificates,
         key: &rustls::pki_types::PrivateKeyDer<'static>,
     ) -> bool {
-        // A key that cannot be loaded is reported by whoever builds the server.
+        // `tls::server_tls` reports a key that cannot be loaded.
         let Ok(key) = tls::provider().key_provider.load_private_key(key.clone_key()) else {
             return true;
         };
@@ -403,7 +412,8 @@ impl<'a> Loader<'a> {
     }
 
     fn exporter(&mut self, config: &ExporterConfig) -> Option<Exporter> {
-        // Both, so that the mistakes of the one do not hide those of the other.
+        // Both are read before the first `?`, so that an error in one does not hide errors in the
+        // other.
         let authorization = match &config.credentials {
             None => Some(None),
             Some(credentials) => self.authorization(credentials).map(Some),
@@ -443,8 +453,8 @@ fn ders(placed: &Certificates) -> Vec<CertificateDer<'static>> {
     placed.iter().map(|(_, der)| der.clone()).collect()
 }
 
-/// What each of the files is read for.
-fn beside(files: &TlsFiles) -> Vec<(Purpose, &Path)> {
+/// The files of the server, each with the purpose for which it is read.
+fn uses(files: &TlsFiles) -> Vec<(Purpose, &Path)> {
     let mut all: Vec<(_, &Path)> =
         vec![(Purpose::Chain, &files.certificate.value), (Purpose::Key, &files.key.value)];
     if let ClientAuth::Require { ca, crl } = &files.clients {

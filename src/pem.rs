@@ -1,9 +1,10 @@
-//! A PEM file (RFC 7468) → its blocks, each decoded or with the reason why not.
+//! Splits a PEM file (RFC 7468) into blocks. Each block is decoded, or has a reason why not.
 //!
-//! Nothing that could be a block is skipped without a word: a CA that is left out of a bundle locks
-//! its clients out, and a CRL that is left out lets revoked ones in. The readers of rustls-pki-types,
-//! pem and x509-parser pass over what they do not know: other labels, a byte-order mark or blanks
-//! before a BEGIN line, a block without its end. So the lines are read here; `base64` decodes.
+//! Nothing that could be a block is skipped silently. If a CA is missing from a bundle, its clients
+//! are locked out. If a CRL is missing, revoked clients are let in. The parsers of
+//! rustls-pki-types, pem and x509-parser skip what they do not know: other labels, a byte-order
+//! mark or spaces before a BEGIN line, a block without its END line. So this module reads the lines
+//! itself and uses `base64` only for decoding.
 
 mod lines;
 mod purpose;
@@ -21,7 +22,7 @@ use base64::{
 use self::lines::{Boundary, Run, lines};
 pub use self::purpose::{Contents, Purpose, Remark, private_key, read};
 
-/// As OpenSSL decodes: bits after the last whole byte do not matter, padding does.
+/// Decodes as OpenSSL does: bits after the last whole byte are ignored, but padding is required.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
@@ -30,23 +31,23 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Longest part of a label that a message repeats, in characters.
 const MAX_LABEL: usize = 40;
 
-/// One block, or what looks like a part of one.
+/// One block, or text that looks like part of a block.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Which block, and where it is.
+    /// The block's position in the file.
     pub place: Place,
-    /// What it holds.
+    /// The decoded contents, or why the block cannot be used.
     pub contents: Result<Vec<u8>, Damage>,
 }
 
-/// Which block of a file.
+/// The position of a block in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// From 1.
+    /// The number of the block, from 1.
     pub number: usize,
-    /// The label as it stands in the file, which may be anything. It is empty for [`Damage::Bare`].
+    /// The label, unchanged from the file, so it may contain anything. Empty for [`Damage::Bare`].
     pub label: String,
-    /// The line of its beginning, from 1.
+    /// The line on which the block begins, from 1.
     pub line: usize,
 }
 
@@ -60,13 +61,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a block cannot be used, whatever is in it.
+/// Why a block cannot be used for any purpose.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// The file or another block follows.
+    /// The file ends, or another block begins, before the END line.
     #[error("has no END line")]
     NoEnd,
-    /// The END line of a block that does not begin.
+    /// An END line without a BEGIN line before it.
     #[error("has no BEGIN line; the block is not complete")]
     NoBegin,
     /// The END line names another label.
@@ -86,22 +87,22 @@ pub enum Damage {
     Bare {
         /// The first of the lines, from 1.
         first: usize,
-        /// The last of them.
+        /// The last of the lines, from 1.
         last: usize,
     },
-    /// BEGIN, contents and END in one line.
+    /// BEGIN, contents and END are on one line.
     #[error("is on one line; put BEGIN, the contents and END on separate lines")]
     OneLine,
-    /// Something before the hyphens of the BEGIN line.
+    /// Text before the hyphens of the BEGIN line.
     #[error("has text before BEGIN on the same line")]
     TextBefore,
-    /// As before, but the text is `#`, `;` or `//`.
+    /// The BEGIN line is commented out with `#`, `;` or `//`.
     #[error("is commented out and not used")]
     CommentedOut,
-    /// Nothing between BEGIN and END.
+    /// No contents between BEGIN and END.
     #[error("is empty")]
     Empty,
-    /// What is between BEGIN and END.
+    /// The contents between BEGIN and END are not base64.
     #[error("is damaged: its contents are not base64")]
     NotBase64,
     /// RFC 1421 encryption, as old OpenSSL versions wrote it.
@@ -109,10 +110,10 @@ pub enum Damage {
     Encrypted,
 }
 
-/// All blocks of a file, in its order.
+/// All blocks of a file, in file order.
 ///
-/// Lines end in LF, CRLF or CR. Blanks around a line and a byte-order mark before it do not count.
-/// Text between blocks is passed over, unless it looks like the contents of a block.
+/// Lines end in LF, CRLF or CR. Spaces around a line and byte-order marks before it are ignored.
+/// Text between blocks is ignored too, unless it looks like the contents of a block.
 #[must_use]
 pub fn blocks(bytes: &[u8]) -> Vec<Block> {
     let mut scan = Scan::default();
@@ -138,16 +139,16 @@ pub fn blocks(bytes: &[u8]) -> Vec<Block> {
 struct Scan<'a> {
     blocks: Vec<Block>,
     open: Option<Open<'a>>,
-    /// Outside a block.
+    /// The current run of base64 lines outside a block.
     run: Option<Run>,
 }
 
-/// A block whose END is still to come.
+/// A block whose END line has not been read yet.
 struct Open<'a> {
     label: String,
     line: usize,
     lines: Vec<&'a [u8]>,
-    /// An unusable line within it.
+    /// What is wrong with its BEGIN line.
     damage: Option<Damage>,
 }
 
@@ -161,7 +162,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reports the lines before this one, if they look like a block.
+    /// Ends the current run, and reports it if it looks like a block.
     fn end_run(&mut self) {
         if let Some(run) = self.run.take().filter(Run::looks_like_a_block) {
             let Run { first, last, .. } = run;
@@ -177,7 +178,7 @@ impl<'a> Scan<'a> {
 
     fn end(&mut self, label: &str, line: usize) {
         let Some(open) = self.open.take() else {
-            // The block is reported once.
+            // The run is dropped, so that the block is reported only once.
             self.run = None;
             self.push(label.to_owned(), line, Err(Damage::NoBegin));
             return;
@@ -190,7 +191,7 @@ impl<'a> Scan<'a> {
         self.push(open.label, open.line, contents);
     }
 
-    /// The block goes on to its END line, so that it is reported once.
+    /// The damaged block continues to its END line, so that it is reported only once.
     fn damaged_begin(&mut self, label: String, line: usize, damage: Damage) {
         match damage {
             Damage::CommentedOut | Damage::OneLine => {
@@ -237,7 +238,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// What the lines between BEGIN and END say, after headers as in RFC 1421 §4.4, if they have any.
+/// Decodes the lines between BEGIN and END, after headers as in RFC 1421 §4.4, if there are any.
 fn decode(lines: &[&[u8]]) -> Result<Vec<u8>, Damage> {
     let has_headers =
         lines.iter().find(|line| !line.is_empty()).is_some_and(|line| is_header(line));
@@ -258,7 +259,7 @@ fn decode(lines: &[&[u8]]) -> Result<Vec<u8>, Damage> {
     BASE64.decode(base64).map_err(|_| Damage::NotBase64)
 }
 
-/// No base64 has a colon.
+/// base64 never contains a colon.
 fn is_header(line: &[u8]) -> bool {
     line.contains(&b':')
 }

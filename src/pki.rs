@@ -1,7 +1,7 @@
-//! Certificates of one's own making: a CA, server and client pairs, and files for them.
+//! Issues certificates: a CA, server and client pairs, and files for them.
 //!
-//! Keys are ECDSA P-256. Nothing here reads certificates: whoever has a PKI does not need this
-//! module.
+//! Keys are ECDSA P-256. This module never reads certificates. If you already have a PKI, you do
+//! not need it.
 
 mod files;
 
@@ -16,18 +16,20 @@ use time::{Duration, OffsetDateTime};
 
 pub use self::files::{Access, Existing, Staged, write};
 
-/// A clock that is behind ours by less than this still takes a new certificate for valid.
+/// How far another host's clock may be behind. Certificates are valid from this long before now.
 const CLOCK_SKEW: Duration = Duration::HOUR;
 
 /// Longest common name that X.509 has room for (`ub-common-name`, RFC 5280, appendix A.1).
 const MAX_COMMON_NAME: usize = 64;
 
-/// How long certificates are valid. All start one hour ago, for clocks that are behind.
+/// How long certificates are valid. All validity periods begin one hour ago, for clocks that are
+/// behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
-    /// The CA ten years; what it signs 825 days, the most that Apple's TLS accepts.
+    /// The CA for ten years; certificates that it signs for 825 days, the longest time that Apple's
+    /// TLS accepts.
     Permanent,
-    /// Everything one day.
+    /// All certificates for one day.
     OneDay,
 }
 
@@ -47,21 +49,21 @@ impl Validity {
     }
 }
 
-/// Why no certificate came about.
+/// Why no certificate was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A server certificate needs at least one host.
+    /// No host name or address was given.
     #[error("a server certificate needs at least one host name or address")]
     NoHost,
-    /// These are neither host names nor addresses.
+    /// These names are neither host names nor IP addresses.
     #[error("not a valid host name or IP address: {}", BadHosts(.0))]
     BadHosts(Vec<String>),
-    /// The cryptographic library refused.
+    /// The cryptographic library failed.
     #[error("cannot generate a certificate")]
     Generate(#[from] rcgen::Error),
 }
 
-/// The refused hosts, each with what is probably meant.
+/// The invalid hosts, each with a hint.
 struct BadHosts<'a>(&'a [String]);
 
 impl fmt::Display for BadHosts<'_> {
@@ -97,9 +99,9 @@ fn hint(host: &str) -> Option<&'static str> {
 
 /// A certificate with its private key. `Debug` does not show the key.
 pub struct Pair {
-    /// The certificate.
+    /// The certificate, in PEM.
     pub certificate_pem: String,
-    /// The private key, PKCS #8.
+    /// The private key, in PEM as PKCS #8.
     pub key_pem: String,
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -115,13 +117,13 @@ impl Pair {
         }
     }
 
-    /// The certificate as rustls takes it.
+    /// The certificate, for rustls.
     #[must_use]
     pub fn certificate(&self) -> CertificateDer<'static> {
         self.certificate.clone()
     }
 
-    /// The private key as rustls takes it.
+    /// The private key, for rustls.
     #[must_use]
     pub fn key(&self) -> PrivateKeyDer<'static> {
         self.key.clone_key()
@@ -145,10 +147,10 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new CA with a new key. It signs leaf certificates and CRLs, no further CA.
+    /// Creates a CA with a new key. It can sign leaf certificates and CRLs, but no other CA.
     ///
     /// # Errors
-    /// [`Error::Generate`] when the cryptographic library refuses.
+    /// [`Error::Generate`] if the cryptographic library fails.
     pub fn generate(common_name: &str, validity: Validity) -> Result<Self, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = params(validity.of_authority());
@@ -168,12 +170,12 @@ impl Authority {
         &self.pair
     }
 
-    /// A server certificate that is valid for each of `hosts`: host names or IP addresses.
+    /// Issues a server certificate that is valid for each of `hosts`: host names or IP addresses.
     ///
-    /// The first one is the common name too, unless it is longer than X.509 allows there.
+    /// The first host is also the common name, unless it is longer than X.509 allows (64 bytes).
     ///
     /// # Errors
-    /// [`Error::NoHost`], or [`Error::BadHosts`] with all that are neither.
+    /// [`Error::NoHost`], or [`Error::BadHosts`] with all invalid hosts, or [`Error::Generate`].
     pub fn server_pair(&self, hosts: &[String]) -> Result<Pair, Error> {
         let names = subject_alt_names(hosts)?;
         let first = hosts.first().ok_or(Error::NoHost)?;
@@ -185,10 +187,10 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// A client certificate.
+    /// Issues a client certificate.
     ///
     /// # Errors
-    /// [`Error::Generate`] when the cryptographic library refuses.
+    /// [`Error::Generate`] if the cryptographic library fails.
     pub fn client_pair(&self, common_name: &str) -> Result<Pair, Error> {
         let mut params = self.leaf_params(ExtendedKeyUsagePurpose::ClientAuth);
         params.distinguished_name.push(DnType::CommonName, common_name);
@@ -200,7 +202,7 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
-        // RFC 5280, 4.2.1.1; strict verifiers (Python ≥ 3.13) insist on it.
+        // RFC 5280 §4.2.1.1. Strict verifiers, such as Python 3.13, require it.
         params.use_authority_key_identifier_extension = true;
         params
     }
@@ -211,12 +213,12 @@ impl Authority {
     }
 }
 
-/// Parameters of a certificate without a name that ends `length` after it starts.
+/// The parameters of a certificate without a name, valid for `length`.
 fn params(length: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.not_before = OffsetDateTime::now_utc() - CLOCK_SKEW;
-    // Both ends belong to the validity (RFC 5280, 4.1.2.5): without the second less, 825 days
+    // Both ends belong to the validity period (RFC 5280 §4.1.2.5). One second less, or 825 days
     // would count as 826.
     params.not_after = params.not_before + length - Duration::SECOND;
     params
@@ -234,11 +236,11 @@ fn subject_alt_names(hosts: &[String]) -> Result<Vec<SanType>, Error> {
     }
 }
 
-/// A signing request (PKCS #10, PEM) for `host`: its common name, unless it is longer than X.509
-/// allows there, and its subjectAltName.
+/// A signing request (PKCS #10, PEM) for `host`, which becomes the subjectAltName. It is also the
+/// common name, unless it is longer than X.509 allows (64 bytes).
 ///
 /// # Errors
-/// [`Error::BadHosts`] when it is neither a host name nor an IP address.
+/// [`Error::BadHosts`] if `host` is neither a host name nor an IP address, or [`Error::Generate`].
 pub fn signing_request(host: &str, key: &KeyPair) -> Result<String, Error> {
     let mut params = CertificateParams::default();
     params.subject_alt_names = subject_alt_names(&[host.to_owned()])?;
@@ -249,7 +251,8 @@ pub fn signing_request(host: &str, key: &KeyPair) -> Result<String, Error> {
     Ok(params.serialize_request(key)?.pem()?)
 }
 
-/// Whether a certificate can be for `host`: a DNS name without a dot at its end, or an IP address.
+/// Whether a certificate can be issued for `host`: a DNS name without a trailing dot, or an IP
+/// address.
 #[must_use]
 pub fn is_host(host: &str) -> bool {
     subject_alt_name(host).is_some()
@@ -259,7 +262,7 @@ fn subject_alt_name(host: &str) -> Option<SanType> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Some(SanType::IpAddress(address));
     }
-    // A trailing dot is fine in DNS, but no certificate may carry it.
+    // A trailing dot is valid in DNS, but not in a certificate.
     let is_name =
         !host.ends_with('.') && matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_)));
     is_name.then(|| host.try_into().ok().map(SanType::DnsName)).flatten()

@@ -1,4 +1,4 @@
-//! TLS: which versions, which certificates, and who is trusted, towards scrapers and exporters.
+//! TLS towards scrapers and exporters: versions, certificates, and trust.
 
 mod certificate;
 mod client;
@@ -37,7 +37,7 @@ pub use self::{
 pub enum TlsLevel {
     /// TLS 1.2 and 1.3; the same suites as `Intermediate`, because rustls has no weaker ones.
     Lax,
-    /// TLS 1.2 and 1.3 with ECDHE and AEAD.
+    /// TLS 1.2 and 1.3, with ECDHE and AEAD suites.
     #[default]
     Intermediate,
     /// TLS 1.3 only.
@@ -54,58 +54,59 @@ impl TlsLevel {
     }
 }
 
-/// The cryptography everything here uses.
+/// The cryptographic provider of all TLS code here: aws-lc-rs.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Whose certificates are let in.
+/// Which client certificates are accepted.
 #[derive(Clone, Debug)]
 pub enum Clients {
-    /// Those that chain to one of `anchors`, and the anchors themselves.
+    /// Certificates that chain to one of `anchors`, and the anchors themselves.
     Require {
         /// Trust anchors.
         anchors: Vec<CertificateDer<'static>>,
-        /// When not empty, every certificate of a chain needs a valid list that does not name it.
+        /// Revocation lists. If not empty, every certificate of a chain needs a valid list that
+        /// does not name it.
         crls: Vec<CertificateRevocationListDer<'static>>,
     },
-    /// No certificate is asked for.
+    /// No client certificate is requested.
     Anyone,
 }
 
-/// Why there is no server configuration.
+/// Why no server configuration could be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerConfigError {
-    /// The key is of a kind that TLS does not use.
+    /// TLS does not support this kind of key.
     #[error("the private key cannot be used")]
     Key(#[source] rustls::Error),
-    /// The clients' CA or its CRLs cannot be used.
+    /// The clients' CA or the CRLs cannot be used.
     #[error(transparent)]
     Clients(#[from] TrustError),
-    /// The provider lacks what a version needs.
+    /// The provider lacks the algorithms of a TLS version.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
 }
 
-/// A TLS server, and what its clients' certificates are judged by.
+/// A TLS server, and the verifier of its client certificates.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
-    /// For handshakes.
+    /// The configuration for handshakes.
     pub config: Arc<ServerConfig>,
-    /// For connections that are open when the rules change; absent when no certificate is asked
-    /// for.
+    /// The verifier, to check open connections again when the rules change. Absent if no client
+    /// certificate is requested.
     pub clients: Option<Arc<ClientVerifier>>,
 }
 
 /// Builds the TLS server.
 ///
-/// No session is stored and no ticket is sent: a resumed session would skip the check of the
-/// client's certificate.
+/// No session is stored and no ticket is sent, because a resumed session would skip the check of
+/// the client certificate.
 ///
 /// # Errors
-/// See [`ServerConfigError`]. Whether key and certificate belong together is
-/// [`server_key_matches`]'s to say.
+/// See [`ServerConfigError`]. Use [`server_key_matches`] to check whether key and certificate
+/// belong together.
 pub fn server_tls(
     level: TlsLevel,
     chain: Vec<CertificateDer<'static>>,
@@ -128,8 +129,8 @@ pub fn server_tls(
         Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier) as _),
         None => builder.with_no_client_auth(),
     };
-    // Not `with_single_cert`: webpki parses no X.509 version 1, which is what `openssl x509 -req`
-    // makes when it is given no extensions, and such agent certificates exist.
+    // Not `with_single_cert`, because webpki does not parse X.509 version 1. `openssl x509 -req`
+    // makes version 1 if it is given no extensions, and some agents have such certificates.
     let pair = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
     let mut config = builder.with_cert_resolver(pair);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -139,12 +140,12 @@ pub fn server_tls(
     Ok(ServerTls { config: Arc::new(config), clients })
 }
 
-/// Most bytes of CA names in a handshake, where no message can have more than 64 KiB.
+/// The most bytes of CA names that a handshake carries. A handshake message is limited to 64 KiB.
 const MAX_SUBJECTS: usize = 16 * 1024;
 
-/// The names of `anchors`, as the server tells them to clients. None at all if they are too many:
-/// a client that is told none shows the certificate it has (RFC 8446 §4.2.4, RFC 5246 §7.4.4),
-/// and one that misses its CA in the list shows none.
+/// The names of `anchors`, which the server sends to clients as a hint. If they are too many, none
+/// is sent. A client that receives no names presents the certificate that it has (RFC 8446 §4.2.4,
+/// RFC 5246 §7.4.4), but a client that does not find its CA in the list presents none.
 fn subjects(anchors: &[CertificateDer<'static>]) -> Vec<DistinguishedName> {
     let names: Vec<DistinguishedName> = anchors
         .iter()
@@ -153,7 +154,7 @@ fn subjects(anchors: &[CertificateDer<'static>]) -> Vec<DistinguishedName> {
             Some(DistinguishedName::from(certificate.subject().as_raw().to_vec()))
         })
         .collect();
-    // Each has its length in two bytes before it.
+    // Two bytes before each name hold its length.
     let length: usize = names.iter().map(|name| name.as_ref().len() + 2).sum();
     if length > MAX_SUBJECTS { Vec::new() } else { names }
 }

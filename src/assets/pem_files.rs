@@ -1,4 +1,4 @@
-//! PEM files and secrets, with a finding for each that is wrong.
+//! Reads PEM files and secrets, and adds a finding for each problem.
 
 use std::path::{Path, PathBuf};
 
@@ -12,23 +12,23 @@ use crate::{
     tls::judge::{self, Verdict},
 };
 
-/// Certificates with where they are in their file.
+/// Certificates, each with its place in the file.
 pub(super) type Certificates = Vec<(Place, CertificateDer<'static>)>;
 
-/// What else is read, and for what: one file may be named for several purposes.
-pub(super) type Beside<'a> = &'a [(Purpose, &'a Path)];
+/// Files with the purposes for which they are read. One file may have several purposes.
+pub(super) type FileUses<'a> = &'a [(Purpose, &'a Path)];
 
 /// Largest key or secret, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// A bundle of 10 000 certificates is about 20 MB.
+/// Largest bundle of certificates or CRLs, in bytes. 10 000 certificates are about 20 MB.
 const MAX_BUNDLE: u64 = 64 * MAX_FILE;
 
-/// Highest cost of a bcrypt hash without a remark. Cost 12 takes about 0.25 s of CPU, and each step
-/// doubles that: 15 takes 2 s, 16 takes 4 s, and Prometheus waits 10 s unless told otherwise.
+/// Highest cost of a bcrypt hash that gets no warning. Cost 12 takes about 0.25 s of CPU time, and
+/// each step doubles that: 15 takes 2 s, 16 takes 4 s. Prometheus waits 10 s by default.
 const MAX_COST: u32 = 15;
 
-/// Reads files and collects what is wrong with them.
+/// Reads files and collects findings.
 pub(super) struct Reader<'a> {
     pub(super) findings: Findings,
     files: &'a mut Files,
@@ -39,7 +39,8 @@ impl<'a> Reader<'a> {
         Self { findings: Findings::default(), files }
     }
 
-    /// Whether nothing has the file's name; that it appears is a change then.
+    /// Whether the file does not exist. The answer is kept, so that the file's appearance counts as
+    /// a change.
     pub(super) fn is_missing(&mut self, file: &Sourced<PathBuf>) -> bool {
         matches!(self.files.read(&file.value, MAX_BUNDLE), Err(file::ReadError::Missing))
     }
@@ -54,21 +55,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All certificates of a file: at least one, and none that cannot be read.
+    /// All certificates of a file. `None` if the file has no certificate or has errors.
     ///
-    /// A block that is not for this `purpose` is not reported if `beside` says that the same file is
-    /// read for the block's own purpose too.
+    /// A block that is not for this `purpose` is not reported if `uses` says that the same file is
+    /// also read for the block's own purpose.
     pub(super) fn certificates(
         &mut self,
         file: &Sourced<PathBuf>,
         purpose: Purpose,
-        beside: Beside<'_>,
+        uses: FileUses<'_>,
     ) -> Option<Certificates> {
-        let contents = self.pem(file, MAX_BUNDLE, purpose, beside)?;
+        let contents = self.pem(file, MAX_BUNDLE, purpose, uses)?;
         Some(contents.used.into_iter().map(|(place, der)| (place, der.into())).collect())
     }
 
-    /// Reports what was judged about a file; says whether it can be used.
+    /// Adds the verdicts about a file to the findings. Returns whether the file can be used.
     pub(super) fn verdicts(&mut self, file: &Sourced<PathBuf>, verdicts: Vec<Verdict>) -> bool {
         let path = file.value.display();
         let mut is_usable = true;
@@ -85,27 +86,28 @@ impl<'a> Reader<'a> {
         is_usable
     }
 
-    /// All CRLs of a file. One past its `nextUpdate` is warned about if it is its CA's newest: it
-    /// refuses every client of that CA.
+    /// All CRLs of a file. If a CA's newest CRL is past its `nextUpdate`, that is a warning,
+    /// because every client of that CA is refused.
     pub(super) fn revocation_lists(
         &mut self,
         file: &Sourced<PathBuf>,
-        beside: Beside<'_>,
+        uses: FileUses<'_>,
         now: OffsetDateTime,
     ) -> Option<Vec<(Place, Vec<u8>)>> {
-        let contents = self.pem(file, MAX_BUNDLE, Purpose::RevocationLists, beside)?;
+        let contents = self.pem(file, MAX_BUNDLE, Purpose::RevocationLists, uses)?;
         let expired = judge::expired_lists(&contents.used, now);
         self.verdicts(file, expired);
         Some(contents.used)
     }
 
-    /// The one private key of a file that the world may not read.
+    /// The private key of a file. It is an error if the file has several keys, or if everyone can
+    /// read the file.
     pub(super) fn key(
         &mut self,
         file: &Sourced<PathBuf>,
-        beside: Beside<'_>,
+        uses: FileUses<'_>,
     ) -> Option<PrivateKeyDer<'static>> {
-        let contents = self.pem(file, MAX_FILE, Purpose::Key, beside)?;
+        let contents = self.pem(file, MAX_FILE, Purpose::Key, uses)?;
         let usable = contents.into_key().and_then(|key| match judge::key(&key) {
             None => Ok(key),
             Some(problem) => Err(problem),
@@ -117,25 +119,26 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
-    /// What a PEM file holds, if nothing is wrong with it.
+    /// The contents of a PEM file, unless the file has errors.
     fn pem(
         &mut self,
         file: &Sourced<PathBuf>,
         limit: u64,
         purpose: Purpose,
-        beside: Beside<'_>,
+        uses: FileUses<'_>,
     ) -> Option<Contents> {
         let bytes = self.text(file, limit)?;
         let contents = pem::read(&bytes, purpose);
         if contents.holds_key || purpose == Purpose::Key {
-            self.not_for_the_world(file);
+            self.require_private(file);
         }
         let path = file.value.display();
         let is_used_elsewhere = |remark: &Remark| {
-            remark.belongs_to.is_some_and(|purpose| beside.contains(&(purpose, &*file.value)))
+            remark.belongs_to.is_some_and(|purpose| uses.contains(&(purpose, &*file.value)))
         };
         for remark in contents.remarks.iter().filter(|remark| !is_used_elsewhere(remark)) {
-            // About the file as a whole, or about one of its blocks.
+            // A remark about the whole file continues the sentence. A remark about a block follows
+            // a colon.
             let colon = if remark.text.starts_with("contains") { "" } else { ":" };
             let text = format!("{path}{colon} {}", remark.text);
             let finding = if remark.is_error { file.error(text) } else { file.warning(text) };
@@ -146,11 +149,11 @@ impl<'a> Reader<'a> {
         (is_sound && !contents.used.is_empty()).then_some(contents)
     }
 
-    /// A password or token: the file's text without a byte-order mark, line ends and blanks around it,
-    /// as Prometheus reads its own.
+    /// A password or token: the file's text without byte-order mark and surrounding whitespace, as
+    /// Prometheus reads its password files.
     pub(super) fn secret(&mut self, file: &Sourced<PathBuf>) -> Option<String> {
         let bytes = self.text(file, MAX_FILE)?;
-        self.not_for_the_world(file);
+        self.require_private(file);
         let path = file.value.display();
         let Ok(text) = String::from_utf8(bytes) else {
             self.findings.push(file.error(format!("{path} is not UTF-8")));
@@ -170,10 +173,11 @@ impl<'a> Reader<'a> {
         Some(secret.to_owned())
     }
 
-    /// `auth`, whose secret is in `config.ini` itself.
+    /// Checks `auth`, whose secret is in `config.ini` itself.
     ///
-    /// A hash is a lesser secret: only a weak password can be guessed from it. And the agent installs
-    /// its file readable for everyone, so that is a warning.
+    /// If everyone can read the file, a password in plain text is an error. A bcrypt hash is only a
+    /// warning: only weak passwords can be guessed from it, and the agent installs its `config.ini`
+    /// readable for everyone.
     pub(super) fn basic_auth(&mut self, auth: &Sourced<BasicAuth>) {
         let path = &*auth.origin.file;
         let open = file::open_to_everyone(path);
@@ -193,7 +197,7 @@ impl<'a> Reader<'a> {
             }
             Password::Bcrypt(_) => self.findings.push(auth.warning(problem)),
         }
-        self.not_in_an_open_folder(auth, path);
+        self.warn_of_open_folder(auth, path);
         if let Password::Bcrypt(hash) = &auth.value.password {
             let cost = hash.split('$').nth(2).and_then(|cost| cost.parse::<u32>().ok());
             if let Some(cost) = cost.filter(|cost| *cost > MAX_COST) {
@@ -205,7 +209,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The bytes of a file that is not UTF-16.
+    /// The bytes of a text file. UTF-16 is an error.
     fn text(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {
         let bytes = self.read(file, limit)?;
         if file::is_utf16(&bytes) {
@@ -216,15 +220,15 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 
-    /// Neither it nor, by way of its folder, what takes its place.
-    fn not_for_the_world(&mut self, file: &Sourced<PathBuf>) {
-        self.not_in_an_open_folder(file, &file.value);
+    /// Reports a secret that everyone can read, write, or replace through its folder.
+    fn require_private(&mut self, file: &Sourced<PathBuf>) {
+        self.warn_of_open_folder(file, &file.value);
         if let Some(open) = file::open_to_everyone(&file.value) {
             self.findings.push(file.error(open.problem_of(&file.value)));
         }
     }
 
-    fn not_in_an_open_folder<T>(&mut self, named_at: &Sourced<T>, path: &Path) {
+    fn warn_of_open_folder<T>(&mut self, named_at: &Sourced<T>, path: &Path) {
         if let Some(folder) = file::folder_open_to_everyone(path) {
             self.findings.push(named_at.warning(format!(
                 "everyone can replace {}: chmod o-w {}",

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{
     ders,
-    pem_files::{Beside, Reader},
+    pem_files::{FileUses, Reader},
 };
 use crate::{
     config::{Sourced, UpstreamTlsConfig},
@@ -20,23 +20,24 @@ use crate::{
     },
 };
 
-/// Reads the files. What is wrong with none of them is said of `owner`.
+/// Reads the files. A problem that concerns none of them is reported at `owner`.
 pub(super) fn load<T>(
     reader: &mut Reader<'_>,
     owner: &Sourced<T>,
     tls: &UpstreamTlsConfig,
 ) -> Option<UpstreamTls> {
-    // All files, so that a mistake in one does not hide that in another.
+    // All files are read before the first `?`, so that an error in one does not hide errors in the
+    // others.
     let servers = (!tls.skip_verify).then(|| trusted(reader, owner, tls));
     let client_pair = tls.client_pair.as_ref().map(|(certificate, key)| {
-        let beside: Beside<'_> =
+        let uses: FileUses<'_> =
             &[(Purpose::Chain, &certificate.value), (Purpose::Key, &key.value)];
-        let chain = reader.certificates(certificate, Purpose::Chain, beside);
+        let chain = reader.certificates(certificate, Purpose::Chain, uses);
         if let Some(chain) = &chain {
             let verdicts = judge::chain(chain, Own::Client, OffsetDateTime::now_utc());
             reader.verdicts(certificate, verdicts);
         }
-        (chain.as_ref().map(ders), reader.key(key, beside), key)
+        (chain.as_ref().map(ders), reader.key(key, uses), key)
     });
     let servers = match servers {
         Some(trusted) => Servers::Of(trusted?),
@@ -87,7 +88,8 @@ fn trusted<T>(
             }
         }
         None => {
-            // The system's store may hold a certificate that cannot be read; the others count.
+            // The system's trust store may contain certificates that cannot be read. They are
+            // skipped.
             let certificates = rustls_native_certs::load_native_certs().certs;
             let trust = Trust::in_usable(certificates, algorithms);
             if trust.is_err() {

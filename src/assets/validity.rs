@@ -1,13 +1,14 @@
-//! How long what was read is valid.
+//! The validity of certificates and revocation lists.
 
 use std::path::PathBuf;
 
 use time::{Duration, OffsetDateTime};
 
-/// A certificate this close to its end is warned about.
+/// How long before its expiry a certificate gets a warning.
 pub(super) const EXPIRES_SOON: Duration = Duration::days(14);
 
-/// A revocation list this close to its end is warned about. Many are made anew each day.
+/// How long before its `nextUpdate` a revocation list gets a warning. Many CAs issue a new list
+/// each day.
 const OUT_OF_DATE_SOON: Duration = Duration::hours(6);
 
 /// A file with certificates or revocation lists, and how long they are valid.
@@ -15,9 +16,9 @@ const OUT_OF_DATE_SOON: Duration = Duration::hours(6);
 pub struct CertificateFile {
     /// The file.
     pub path: PathBuf,
-    /// What it is for.
+    /// What the file is for, as messages name it, such as `server`.
     pub role: &'static str,
-    /// When all of them are valid. 1970 for revocation lists.
+    /// When the last of its certificates becomes valid. 1970 for revocation lists.
     pub begins: OffsetDateTime,
     /// When the first of its certificates expires, or the first of its lists is out of date.
     pub expires: OffsetDateTime,
@@ -27,7 +28,8 @@ pub struct CertificateFile {
 pub(super) const LISTS: &str = "clients' CRL";
 
 impl CertificateFile {
-    /// What an operator has to know about it at `now`.
+    /// The warning for the operator, if the file is expired, not valid yet, or about to expire at
+    /// `now`.
     #[must_use]
     pub fn complaint(&self, now: OffsetDateTime) -> Option<String> {
         let Self { role, begins, expires, .. } = self;
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f14_a_file_is_complained_about_before_its_time_after_it_and_shortly_before_its_end() {
+    fn f14_a_file_gets_a_warning_before_and_after_its_validity_and_shortly_before_its_end() {
         let day = |day: i64| OffsetDateTime::UNIX_EPOCH + Duration::days(day);
         let file =
             |role| CertificateFile { path: "/f".into(), role, begins: day(100), expires: day(200) };

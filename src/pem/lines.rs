@@ -1,10 +1,10 @@
-//! Lines, and which of them begin or end a block.
+//! Finds the lines that begin or end a block.
 
 use super::{Damage, purpose::is_known_label};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The lines of a file with their numbers from 1, each without what stands around its text.
+/// The lines of a file, trimmed, with their numbers from 1.
 pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut rest = Some(bytes);
     let lines = std::iter::from_fn(move || {
@@ -20,8 +20,8 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     lines.enumerate().map(|(index, line)| (index + 1, trimmed(line)))
 }
 
-/// Without blanks around it and byte-order marks before it, which stand in the middle of a file when
-/// it was put together from others.
+/// Removes spaces around the line and byte-order marks before it. A byte-order mark is in the
+/// middle of a file if files were concatenated.
 fn trimmed(line: &[u8]) -> &[u8] {
     let mut line = line.trim_ascii();
     while let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK) {
@@ -30,7 +30,7 @@ fn trimmed(line: &[u8]) -> &[u8] {
     line
 }
 
-/// A line that begins or ends a block, or was meant to.
+/// A line that begins or ends a block, or that was probably meant to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Boundary {
     Begin(String),
@@ -41,9 +41,9 @@ pub(super) enum Boundary {
 const HYPHENS: &str = "-----";
 
 impl Boundary {
-    /// What a trimmed line is; `None` for text.
+    /// What a trimmed line is. `None` for any other text.
     pub(super) fn of(line: &[u8]) -> Option<Self> {
-        // Most lines are base64, which has neither a hyphen nor a blank.
+        // Most lines are base64, which contains neither a hyphen nor a space.
         let is_base64 = |byte: &u8| byte.is_ascii() && *byte != b'-' && !byte.is_ascii_whitespace();
         if line.iter().all(is_base64) {
             return None;
@@ -78,7 +78,7 @@ impl Boundary {
         let before = dashes.trim_end_matches(is_dash);
         let count = dashes[before.len()..].chars().count();
         let before = before.trim_end();
-        // Prose has dashes too, and a sentence may speak of an END line.
+        // Prose contains dashes too, and a sentence may mention an END line.
         let is_text = if before.is_empty() { count < 2 } else { count < 4 || !is_begin };
         if is_text {
             return None;
@@ -97,8 +97,8 @@ impl Boundary {
         Some(Self::Damaged { is_begin, label, damage })
     }
 
-    /// `BEGIN CERTIFICATE` or `-----BEGINCERTIFICATE-----`. Only with a known label, because it may be
-    /// prose.
+    /// `BEGIN CERTIFICATE` or `-----BEGINCERTIFICATE-----`. Only with a known label, because the
+    /// line may be prose.
     fn without_hyphens_or_blank(line: &str) -> Option<Self> {
         let is_edge = |c: char| is_dash(c) || c.is_whitespace();
         let inner = line.trim_matches(is_edge);
@@ -119,21 +119,22 @@ impl Boundary {
 pub(super) struct Run {
     pub(super) first: usize,
     pub(super) last: usize,
-    /// How many of the lines are as long as base64 is wrapped.
+    /// The number of lines that are at least as long as OpenSSL's lines.
     long: usize,
     has_end: bool,
 }
 
-/// Where OpenSSL wraps base64. MIME wraps later.
+/// The length at which OpenSSL wraps base64. MIME wraps at 76.
 const WRAPPED: usize = 64;
 
 impl Run {
-    /// The line, if it may be the first.
+    /// Begins a run with this line, if the line is long enough.
     pub(super) fn begin(text: &[u8], line: usize) -> Option<Self> {
         is_long(text).then_some(Self { first: line, last: line, long: 1, has_end: false })
     }
 
-    /// Takes the next line: another long one, or a last one that is short or padded.
+    /// Adds the next line: another long line, or a last line that is short or padded. False if the
+    /// line does not belong to the run.
     pub(super) fn takes(&mut self, text: &[u8], line: usize) -> bool {
         if self.has_end || text.is_empty() || !is_base64(unpadded(text)) {
             return false;
@@ -166,12 +167,12 @@ fn unpadded(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"=").unwrap_or(text)
 }
 
-/// The hyphen, and what word processors make of it.
+/// The hyphen, and the characters that word processors replace it with.
 fn is_dash(c: char) -> bool {
     matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}')
 }
 
-/// Where the first `word` after a dash begins, whatever the case of its letters.
+/// The position of the first `word` after a dash. Case is ignored.
 fn find(line: &str, word: &str) -> Option<usize> {
     line.char_indices().map(|(at, _)| at).find(|&at| {
         let found = line.get(at..at + word.len());

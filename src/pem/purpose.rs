@@ -1,4 +1,5 @@
-//! What a file is for, and so which of its blocks are used; each of the others has its remark.
+//! The purpose of a file, which decides which of its blocks are used. Every other block gets a
+//! remark.
 
 use rustls::pki_types::PrivateKeyDer;
 use x509_parser::parse_x509_crl;
@@ -8,23 +9,23 @@ use super::{
     trusted::{Settings, split},
 };
 
-/// What a file is for.
+/// What a PEM file is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The CAs of clients.
+    /// CA certificates that sign client certificates.
     ClientAuthorities,
-    /// The CAs of servers.
+    /// CA certificates that sign server certificates.
     ServerAuthorities,
-    /// An own certificate, and those between it and its CA.
+    /// The own certificate, followed by the intermediate CA certificates.
     Chain,
-    /// The key of an own certificate.
+    /// The private key of the own certificate.
     Key,
     /// Certificate revocation lists.
     RevocationLists,
 }
 
 impl Purpose {
-    /// What the file has to hold.
+    /// What the file must contain, in the words of messages.
     fn noun(self) -> &'static str {
         match self {
             Self::ClientAuthorities | Self::ServerAuthorities | Self::Chain => "certificate",
@@ -34,25 +35,25 @@ impl Purpose {
     }
 }
 
-/// What a file holds for its purpose.
+/// The contents of a file that was read for a purpose.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// What is used, in DER form, in the order of the file.
+    /// The blocks that are used, in DER form and in file order.
     pub used: Vec<(Place, Vec<u8>)>,
-    /// What is not used, and why.
+    /// Problems, and blocks that are not used.
     pub remarks: Vec<Remark>,
     /// Whether a private key is among the blocks, used or not.
     pub holds_key: bool,
 }
 
-/// Something in a file that is not used.
+/// A remark about a block that is not used, or about the whole file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// Whether trust, its withdrawal or a key may be missing because of it.
+    /// Whether the remark is an error, because trust, a revocation or a key may be missing.
     pub is_error: bool,
-    /// What, and what to do.
+    /// The problem, and what to do.
     pub text: String,
-    /// What the block would be used for if the file were named there too.
+    /// The purpose for which the block would be used, if the file were read for that purpose too.
     pub belongs_to: Option<Purpose>,
 }
 
@@ -70,8 +71,10 @@ impl Remark {
     }
 }
 
-/// Reads a file: each block is either used or has a remark, except that `EC PARAMETERS` beside a key
-/// has none: OpenSSL writes it before each EC key, and the key says the same.
+/// Reads a file for `purpose`.
+///
+/// Each block is used or gets a remark. The only exception is `EC PARAMETERS` in a key file:
+/// OpenSSL writes this block before each EC key, and the key contains the same parameters.
 #[must_use]
 pub fn read(bytes: &[u8], purpose: Purpose) -> Contents {
     let mut contents = Contents { used: Vec::new(), remarks: Vec::new(), holds_key: false };
@@ -108,18 +111,18 @@ pub fn read(bytes: &[u8], purpose: Purpose) -> Contents {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Certificate,
-    /// With OpenSSL's trust settings.
+    /// A certificate with OpenSSL's trust settings.
     TrustedCertificate,
     Key,
     EncryptedKey,
-    /// DSA keys, and OpenSSH's own form.
+    /// DSA keys, and keys in OpenSSH's own format.
     ForeignKey,
     RevocationList,
     /// PKCS #7.
     Envelope,
     EcParameters,
     SigningRequest,
-    /// Neither trust nor a key.
+    /// The block contains neither trust nor a key.
     Harmless,
     Unknown,
 }
@@ -168,7 +171,7 @@ pub(super) fn is_known_label(label: &str) -> bool {
     Kind::of(label) != Kind::Unknown
 }
 
-/// The DER form that is used of a block of the right kind, or what is wrong with it.
+/// The DER form of a block of the right kind, or what is wrong with the block.
 fn usable(kind: Kind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     match kind {
         Kind::Certificate => match split(&der) {
@@ -176,9 +179,9 @@ fn usable(kind: Kind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'stati
             Some(_) | None => Err("cannot be read as a certificate"),
         },
         Kind::TrustedCertificate => {
-            let (certificate, behind) = split(&der).ok_or("cannot be read as a certificate")?;
+            let (certificate, rest) = split(&der).ok_or("cannot be read as a certificate")?;
             let settings =
-                Settings::of(behind).ok_or("has OpenSSL trust settings that cannot be read")?;
+                Settings::of(rest).ok_or("has OpenSSL trust settings that cannot be read")?;
             let trusted = match purpose {
                 Purpose::ClientAuthorities => settings.trusts_clients(),
                 Purpose::ServerAuthorities => settings.trusts_servers(),
@@ -204,7 +207,7 @@ fn usable(kind: Kind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'stati
 const DISTRUSTED: &str = "is marked as not trusted for this purpose by its OpenSSL trust settings: \
      remove the block, or remove the settings with `openssl x509 -in FILE -out NEW`";
 
-/// The remark about a block of a kind that the file is not for.
+/// The remark about a block that is not for the file's purpose.
 fn not_used(place: &Place, kind: Kind, purpose: Purpose) -> Option<Remark> {
     use Purpose::{Chain, ClientAuthorities, Key, RevocationLists, ServerAuthorities};
     let is_of_certificates = matches!(purpose, ClientAuthorities | ServerAuthorities | Chain);
@@ -248,7 +251,7 @@ fn not_used(place: &Place, kind: Kind, purpose: Purpose) -> Option<Remark> {
     }
 }
 
-/// What a file without a block seems to be.
+/// A hint about a file that has no block at all.
 fn hint(bytes: &[u8]) -> &'static str {
     if matches!(bytes, [0x30, 0x81..=0x84, ..]) {
         ": it seems to be in DER format; convert it with `openssl x509 -inform der -in FILE -out NEW` \
@@ -258,10 +261,10 @@ fn hint(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// The one private key of a file, which may hold more than that.
+/// The private key of a file, which may contain other blocks too.
 ///
 /// # Errors
-/// What is wrong with the key or with another block, in one text.
+/// All problems of the file, in one text.
 pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     let contents = read(bytes, Purpose::Key);
     contents.check()?;
@@ -269,18 +272,20 @@ pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 impl Contents {
+    /// Checks that no remark is an error.
+    ///
     /// # Errors
-    /// All that is wrong, in one text.
+    /// All errors, in one text.
     pub fn check(&self) -> Result<(), String> {
         let errors = self.remarks.iter().filter(|remark| remark.is_error);
         let errors: Vec<&str> = errors.map(|remark| remark.text.as_str()).collect();
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 
-    /// The one key of a file that was read for [`Purpose::Key`].
+    /// The private key of a file that was read for [`Purpose::Key`].
     ///
     /// # Errors
-    /// There are several: which one is meant cannot be known.
+    /// The file has no key, or several keys, so that it is unclear which one is meant.
     pub fn into_key(self) -> Result<PrivateKeyDer<'static>, String> {
         let mut keys = self.used.into_iter();
         let Some((place, der)) = keys.next() else {

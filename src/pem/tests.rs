@@ -1,9 +1,9 @@
-//! Whole files with what is made of each block; `tests/process/pem_files.rs` has what is said.
+//! Parsing of whole files. `tests/process/pem_files.rs` tests the messages.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
 
-/// A number in DER: not a certificate, and short.
+/// A number in DER: short, and not a certificate.
 const NUMBER: &str = "AgEH";
 
 fn block(label: &str) -> String {
@@ -11,16 +11,17 @@ fn block(label: &str) -> String {
 }
 
 /// Each block as `NUMBER LABEL LINE`, with its bytes or the damage.
-fn told(text: &str) -> Vec<String> {
-    let told = |Block { place: Place { number, label, line }, contents }: &Block| match contents {
-        Ok(bytes) => format!("{number} {label} {line} {bytes:?}"),
-        Err(damage) => format!("{number} {label} {line} {damage:?}"),
-    };
-    blocks(text.as_bytes()).iter().map(told).collect()
+fn shown_blocks(text: &str) -> Vec<String> {
+    let shown_blocks =
+        |Block { place: Place { number, label, line }, contents }: &Block| match contents {
+            Ok(bytes) => format!("{number} {label} {line} {bytes:?}"),
+            Err(damage) => format!("{number} {label} {line} {damage:?}"),
+        };
+    blocks(text.as_bytes()).iter().map(shown_blocks).collect()
 }
 
 #[test]
-fn f10_blocks_are_found_whatever_stands_around_them() {
+fn f10_blocks_are_found_whatever_surrounds_them() {
     let [a, b] = ["A", "B"].map(block);
     let indented: String = b.lines().map(|line| format!("\t  {line} \n")).collect();
     for (text, second_line) in [
@@ -36,12 +37,12 @@ fn f10_blocks_are_found_whatever_stands_around_them() {
         (format!("{a}{}", b.replace(NUMBER, "Comment: x\nBag: y\n\nAgEH")), 4),
     ] {
         let expected = ["1 A 1 [2, 1, 7]".to_owned(), format!("2 B {second_line} [2, 1, 7]")];
-        assert_eq!(told(&text), expected, "{text:?}");
+        assert_eq!(shown_blocks(&text), expected, "{text:?}");
     }
 }
 
 #[test]
-fn f10_a_block_that_is_damaged_is_reported_once_and_the_next_one_is_whole() {
+fn f10_a_damaged_block_is_reported_once_and_the_next_block_is_read() {
     let [a, b] = ["A", "B"].map(block);
     for (first, expected) in [
         (a.replace("-----END A-----\n", ""), "NoEnd"),
@@ -65,14 +66,17 @@ fn f10_a_block_that_is_damaged_is_reported_once_and_the_next_one_is_whole() {
         let text = format!("{first}\n{b}");
         let line = text.lines().position(|line| line == "-----BEGIN B-----").unwrap() + 1;
         let expected = [format!("1 A 1 {expected}"), format!("2 B {line} [2, 1, 7]")];
-        assert_eq!(told(&text), expected, "{text}");
+        assert_eq!(shown_blocks(&text), expected, "{text}");
     }
-    assert_eq!(told("text\n-----END A-----\n"), ["1 A 2 NoBegin"]);
-    assert_eq!(told(&format!("{b}-----BEGIN A-----\nAgEH")), ["1 B 1 [2, 1, 7]", "2 A 4 NoEnd"]);
+    assert_eq!(shown_blocks("text\n-----END A-----\n"), ["1 A 2 NoBegin"]);
+    assert_eq!(
+        shown_blocks(&format!("{b}-----BEGIN A-----\nAgEH")),
+        ["1 B 1 [2, 1, 7]", "2 A 4 NoEnd"]
+    );
 }
 
 #[test]
-fn f10_a_boundary_without_hyphens_or_without_its_blank_is_reported() {
+fn f10_a_boundary_without_hyphens_or_without_its_space_is_reported() {
     let [a, b] = ["X509 CRL", "B"].map(block);
     for begin in [
         "BEGIN X509 CRL",
@@ -85,10 +89,10 @@ fn f10_a_boundary_without_hyphens_or_without_its_blank_is_reported() {
     ] {
         let text = format!("{}{b}", a.replace("-----BEGIN X509 CRL-----", begin));
         let expected = ["1 X509 CRL 1 Malformed", "2 B 4 [2, 1, 7]"];
-        assert_eq!(told(&text), expected, "{begin:?}");
+        assert_eq!(shown_blocks(&text), expected, "{begin:?}");
         let end = begin.replace("BEGIN", "END");
         let text = format!("{}{b}", a.replace("-----END X509 CRL-----", &end));
-        assert_eq!(told(&text), expected, "{end:?}");
+        assert_eq!(shown_blocks(&text), expected, "{end:?}");
     }
 }
 
@@ -104,19 +108,23 @@ fn f10_the_contents_of_a_block_without_its_boundaries_are_reported_once() {
         (format!("  {long}\r\n{long}\r\n{}==\r\n", &long[..62]), 3),
         (format!("{long}AgEHAgEHAgEH\n{long}AgEHAgEHAgEH\n"), 2),
     ] {
-        assert_eq!(told(&format!("{body}{b}")), [bare(1, lines), of_b(lines + 1)], "{body}");
+        assert_eq!(
+            shown_blocks(&format!("{body}{b}")),
+            [bare(1, lines), of_b(lines + 1)],
+            "{body}"
+        );
         let text = format!("a CA\n{body}\n\n{b}");
-        assert_eq!(told(&text), [bare(2, lines + 1), of_b(lines + 4)], "{body}");
+        assert_eq!(shown_blocks(&text), [bare(2, lines + 1), of_b(lines + 4)], "{body}");
         let [before, after] =
             ["1 B 1 [2, 1, 7]".to_owned(), bare(4, lines + 3).replacen('1', "2", 1)];
-        assert_eq!(told(&format!("{b}{body}")), [before, after], "{body}");
-        // One of both lines is there.
+        assert_eq!(shown_blocks(&format!("{b}{body}")), [before, after], "{body}");
+        // Only the END line is present.
         assert_eq!(
-            told(&format!("{body}-----END A-----\n")),
+            shown_blocks(&format!("{body}-----END A-----\n")),
             [format!("1 A {} NoBegin", lines + 1)]
         );
-        // A block that is commented out is a warning, but these lines are not.
-        let half = told(&format!("# -----BEGIN A-----\n{body}# -----END A-----\n"));
+        // A block that is commented out is a warning. Bare lines of base64 are an error.
+        let half = shown_blocks(&format!("# -----BEGIN A-----\n{body}# -----END A-----\n"));
         let second = bare(2, lines + 1).replacen('1', "2", 1);
         assert_eq!(half, ["1 A 1 CommentedOut", &second], "{body}");
     }
@@ -125,7 +133,7 @@ fn f10_the_contents_of_a_block_without_its_boundaries_are_reported_once() {
 }
 
 #[test]
-fn f10_prose_is_no_block() {
+fn f10_prose_is_not_a_block() {
     let fingerprint = "0af1".repeat(16);
     for text in [
         "",
@@ -141,26 +149,26 @@ fn f10_prose_is_no_block() {
         &format!("{fingerprint}\nof a CA\n{fingerprint}\n"),
         &format!("{}\n{}\n", "=".repeat(64), "-".repeat(64)),
     ] {
-        assert_eq!(told(text), [""; 0], "{text}");
+        assert_eq!(shown_blocks(text), [""; 0], "{text}");
     }
 }
 
 #[test]
-fn f10_a_label_is_shown_without_control_characters_and_not_at_any_length() {
+fn f10_a_label_is_shown_without_control_characters_and_truncated() {
     let label = format!("\u{1b}[2J{}", "x".repeat(1000));
     let block = &blocks(block(&label).as_bytes())[0];
     let shown = block.place.to_string();
     assert!(shown.len() < 80 && !shown.chars().any(char::is_control), "{shown}");
 }
 
-/// What `read` makes of a block of this label in a file for this purpose.
+/// The remarks of `read` about a text, each with whether it is an error.
 fn remarks(text: &str, purpose: Purpose) -> Vec<(bool, String)> {
     let contents = read(text.as_bytes(), purpose);
     contents.remarks.into_iter().map(|remark| (remark.is_error, remark.text)).collect()
 }
 
 #[test]
-fn f10_each_block_is_used_or_has_a_remark_except_the_parameters_beside_a_key() {
+fn f10_each_block_is_used_or_has_a_remark_except_ec_parameters_in_a_key_file() {
     use Purpose::{Chain, ClientAuthorities, Key, RevocationLists, ServerAuthorities};
     let labels = [
         "PRIVATE KEY",

@@ -1,4 +1,4 @@
-//! OpenSSL's `TRUSTED CERTIFICATE`: a certificate, and behind it what it is trusted for
+//! OpenSSL's `TRUSTED CERTIFICATE`: a certificate, followed by the purposes for which it is trusted
 //! (`X509_CERT_AUX` in OpenSSL's crypto/x509/x_x509a.c; `openssl x509 -trustout` writes it).
 
 use x509_parser::{
@@ -6,22 +6,23 @@ use x509_parser::{
     prelude::X509Certificate,
 };
 
-/// Extended key usages, as OpenSSL names what a certificate is trusted for.
+/// Extended key usages, which OpenSSL uses to name the purposes.
 const ANY: Oid<'_> = oid!(2.5.29.37.0);
 const SERVER: Oid<'_> = oid!(1.3.6.1.5.5.7.3.1);
 const CLIENT: Oid<'_> = oid!(1.3.6.1.5.5.7.3.2);
 
-/// What follows the certificate.
+/// The trust settings that follow the certificate.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
-    /// What it is trusted for alone; absent for everything.
+    /// The only purposes for which the certificate is trusted; `None` for all purposes.
     trust: Option<Vec<Oid<'static>>>,
-    /// What it is not trusted for.
+    /// The purposes for which the certificate is not trusted.
     reject: Vec<Oid<'static>>,
 }
 
 impl Settings {
-    /// Reads what follows the certificate; nothing means no settings.
+    /// Parses the bytes that follow the certificate; `None` if they are malformed. No bytes mean no
+    /// settings.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let mut settings = Self::default();
         if bytes.is_empty() {
@@ -53,7 +54,7 @@ impl Settings {
         self.trusts(&SERVER)
     }
 
-    /// As OpenSSL decides it (`obj_trust` in crypto/x509/x509_trust.c).
+    /// Decides as OpenSSL does (`obj_trust` in crypto/x509/x509_trust.c).
     fn trusts(&self, usage: &Oid<'_>) -> bool {
         let names_it = |all: &Vec<Oid<'_>>| all.iter().any(|one| one == usage || *one == ANY);
         !names_it(&self.reject) && self.trust.as_ref().is_none_or(names_it)
@@ -70,7 +71,8 @@ fn oids(mut bytes: &[u8]) -> Option<Vec<Oid<'static>>> {
     Some(all)
 }
 
-/// A certificate, and what follows it. `None` when there is no certificate.
+/// Splits the bytes into the certificate and the rest. `None` if they do not begin with a
+/// certificate.
 pub(super) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (rest, _) =
         <X509Certificate<'_> as x509_parser::prelude::FromDer<_>>::from_der(bytes).ok()?;

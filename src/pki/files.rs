@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, and keys that only their owner can read.
+//! Writes files atomically, and keys so that only their owner can read them.
 
 #[cfg(unix)]
 use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
@@ -10,33 +10,33 @@ use std::{
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everyone: mode 0644 less the umask. For certificates.
+    /// Everyone: mode 0644 without the bits of the umask. For certificates.
     Public,
-    /// The owner: mode 0600, from the first moment on. For keys.
+    /// Only the owner: mode 0600 from the beginning. For keys.
     Private,
 }
 
-/// What to do with a file that is there already.
+/// What to do if the file already exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// Leave it and fail with [`io::ErrorKind::AlreadyExists`].
+    /// Keep it, and fail with [`io::ErrorKind::AlreadyExists`].
     Keep,
-    /// Put the new one in its place, in one step. A symbolic link is replaced, not followed.
+    /// Replace it atomically. A symbolic link is replaced, not followed.
     Replace,
 }
 
-/// Writes a file: afterwards it has all of `contents`, or `path` is as it was.
+/// Writes a file atomically: afterwards it has all of `contents`, or it is unchanged.
 ///
 /// # Errors
-/// What the file system says; see [`Existing::Keep`].
+/// Any error of the file system; see also [`Existing::Keep`].
 pub fn write(path: &Path, contents: &[u8], access: Access, existing: Existing) -> io::Result<()> {
     Staged::new(path, contents, access)?.commit(existing)
 }
 
-/// A file that is on disk beside its place, under a temporary name. Dropped, it is removed.
+/// A file on disk under a temporary name, in the folder of its final name. Dropping it removes it.
 ///
-/// Several files that belong together are staged first, because that is where a full disk or a
-/// missing permission shows, and then committed one after the other.
+/// If several files belong together, stage all of them first, and then commit one after the other.
+/// A full disk or a missing permission fails the staging, before any file has changed.
 #[derive(Debug)]
 pub struct Staged {
     file: tempfile::NamedTempFile,
@@ -45,10 +45,10 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Writes `contents` to a temporary file in the folder of `path`, and waits for the disk.
+    /// Writes `contents` to a temporary file in the folder of `path`, and syncs it to disk.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any error of the file system.
     pub fn new(path: &Path, contents: &[u8], access: Access) -> io::Result<Self> {
         let mut staged = Self::begin(path, access)?;
         staged.write_all(contents)?;
@@ -56,10 +56,10 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Makes an empty temporary file in the folder of `path`, to be written piece by piece.
+    /// Creates an empty temporary file in the folder of `path`, to be written in parts.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any error of the file system.
     pub fn begin(path: &Path, access: Access) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".scrapegate-");
@@ -75,19 +75,19 @@ impl Staged {
         Ok(Self { file, path: path.to_owned(), folder: Folder::open(folder)? })
     }
 
-    /// Waits for the disk: a rename may reach it before the contents do.
+    /// Syncs the contents to disk. Otherwise the rename could reach the disk before the contents.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any error of the file system.
     pub fn sync(&self) -> io::Result<()> {
         self.file.as_file().sync_all()
     }
 
-    /// Moves the file to its place in one step.
+    /// Moves the file to its final name atomically.
     ///
     /// # Errors
-    /// What the file system says; see [`Existing::Keep`]. The temporary file is gone then. Only when
-    /// the disk fails to take the new name is the file in its place all the same.
+    /// Any error of the file system; see also [`Existing::Keep`]. The temporary file is then
+    /// removed. Only if syncing the folder fails, the file already has its final name.
     pub fn commit(self, existing: Existing) -> io::Result<()> {
         match existing {
             Existing::Keep => self.file.persist_noclobber(&self.path),
@@ -105,7 +105,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// The folder of a file, open before the file moves: whether that is permitted shows then.
+/// The folder of a file. It is opened before the file moves, so that a missing permission shows
+/// early.
 #[derive(Debug)]
 struct Folder {
     #[cfg(unix)]
@@ -123,7 +124,7 @@ impl Folder {
         Ok(Self {})
     }
 
-    /// Waits until a new name is on disk, so that the names of two files get there in order.
+    /// Syncs the folder, so that the new names of two files reach the disk in order.
     #[cfg(unix)]
     fn sync(&self) -> io::Result<()> {
         self.folder.sync_all()
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_file_is_kept_and_nothing_is_left_beside_it() {
+    fn an_existing_file_is_kept_and_no_temporary_file_remains() {
         let folder = folder();
         let path = folder.path().join("a.crt");
         write(&path, b"first", Access::Public, Existing::Keep).expect("written");
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_in_the_way_is_an_error_and_leaves_nothing_behind() {
+    fn a_folder_with_the_files_name_is_an_error_and_no_temporary_file_remains() {
         let folder = folder();
         let path = folder.path().join("a.crt");
         fs::create_dir(&path).expect("a folder");

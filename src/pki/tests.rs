@@ -27,7 +27,7 @@ fn roots(authority: &Authority) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// A mutual handshake in memory; `clients` is the CA whose clients the server lets in.
+/// A mutual handshake in memory. `clients` is the CA whose client certificates the server accepts.
 async fn handshake(
     server: &Pair,
     client: &Pair,
@@ -92,7 +92,7 @@ async fn a_client_of_another_ca_of_the_same_name_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_certificate_is_no_client_certificate_and_the_other_way_round() {
+async fn server_and_client_certificates_cannot_replace_each_other() {
     let authority = authority();
     let server = authority.server_pair(&hosts(&["localhost"])).expect("a pair");
     let client = authority.client_pair("localhost").expect("a pair");
@@ -125,7 +125,7 @@ fn validity_starts_an_hour_ago_and_ends_as_documented() {
 }
 
 #[test]
-fn the_ca_signs_certificates_and_crls_and_a_leaf_neither() {
+fn a_ca_may_sign_certificates_and_crls_and_a_leaf_may_not() {
     let authority = authority();
     let (ca, leaf) = (
         authority.pair().certificate(),

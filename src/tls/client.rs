@@ -1,4 +1,4 @@
-//! TLS towards servers: exporters, and the proxy that `get` asks.
+//! TLS towards servers: exporters, and the proxy that `get` scrapes.
 
 use std::sync::Arc;
 
@@ -14,21 +14,21 @@ use super::{
     server_verifier::{ServerVerifier, Servers},
 };
 
-/// Why there is no client configuration.
+/// Why no client configuration could be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientConfigError {
-    /// The key is of a kind that TLS does not use.
+    /// TLS does not support this kind of key.
     #[error("the private key cannot be used")]
     Key(#[source] rustls::Error),
-    /// The key is another's.
+    /// The private key belongs to another certificate.
     #[error("the private key does not match the certificate")]
     KeyMismatch,
-    /// The provider lacks what a version needs.
+    /// The provider lacks the algorithms of a TLS version.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
 }
 
-/// Builds a TLS client for HTTP/1.1 that trusts `servers` and, if it has a `pair`, shows its
+/// Builds a TLS client for HTTP/1.1 that trusts `servers` and, if it has a `pair`, presents its
 /// certificate.
 ///
 /// # Errors
@@ -61,8 +61,8 @@ pub fn client_tls(
         // Not `with_client_auth_cert`: webpki parses no X.509 version 1.
         Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
     };
-    // A resumed handshake shows no certificate, so that one that has expired since, or that is trusted
-    // no longer, would still be accepted.
+    // A resumed handshake has no certificate. A server whose certificate has expired meanwhile, or
+    // is no longer trusted, would still be accepted.
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)

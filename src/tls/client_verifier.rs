@@ -1,4 +1,4 @@
-//! Client certificates, for rustls.
+//! The verifier of client certificates, for rustls.
 
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
@@ -23,8 +23,8 @@ pub struct ClientVerifier {
 }
 
 impl ClientVerifier {
-    /// Trusts `anchors`. With `crls`, each certificate of a chain needs a list of its issuer that
-    /// is not past its `nextUpdate` and does not name it.
+    /// Trusts `anchors`. If `crls` is not empty, each certificate of a chain needs a list from its
+    /// issuer that is not past its `nextUpdate` and does not name the certificate.
     ///
     /// # Errors
     /// See [`TrustError`].
@@ -38,7 +38,7 @@ impl ClientVerifier {
         Ok(Self { trust: Trust::new(anchors, crls, algorithms)?, subjects, algorithms })
     }
 
-    /// Whether a client that shows these certificates is let in at `now`.
+    /// Verifies the certificates that a client presents, at `now`.
     ///
     /// # Errors
     /// See [`CertificateFault`].
@@ -51,7 +51,7 @@ impl ClientVerifier {
         self.trust.verify(Role::Client, end_entity, intermediates, now)
     }
 
-    /// What it trusts.
+    /// The trust anchors and revocation lists.
     #[must_use]
     pub fn trust(&self) -> &Trust {
         &self.trust

@@ -1,4 +1,4 @@
-//! A TLS handshake under its own deadline.
+//! A TLS handshake with its own deadline.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -17,30 +17,30 @@ use crate::{
     relay::BATCH,
 };
 
-/// Bytes that rustls encrypts before it wants them sent. One batch fits with its chunk framing, so
-/// that each goes out in one system call; the default of 64 KiB would end each batch in a runt
-/// record and a second call.
+/// How many bytes rustls encrypts before they must be sent. One batch fits together with its chunk
+/// framing, so each batch goes out in one system call. The default of 64 KiB would need a second
+/// call for a short last record.
 const SEND_BUFFER: usize = BATCH + 16 * 1024;
 
-/// How long a refused client has to read the alert.
+/// How long the proxy waits for a refused client to read the alert.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Why there is no TLS connection.
+/// Why a TLS handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The client broke a rule; it has been sent the alert.
+    /// The client violated the protocol or closed the connection. The alert was sent.
     #[error("TLS handshake failed")]
     Failed(#[source] io::Error),
-    /// The client's certificate is not trusted; it has been sent the alert.
+    /// The client's certificate is not trusted. The alert was sent.
     #[error("client certificate refused: {}", .0.fault)]
     Refused(RefusedCertificate),
-    /// Not over in time. Nothing was sent.
+    /// The handshake did not finish in time. Carries the limit. No alert was sent.
     #[error("TLS handshake took longer than {} s", .0.as_secs_f64())]
     TimedOut(Duration),
 }
 
 impl HandshakeError {
-    /// What it counts as.
+    /// The result under which the failure is counted.
     #[must_use]
     pub fn result(&self) -> metrics::Handshake {
         let error = match self {
@@ -57,7 +57,7 @@ impl HandshakeError {
         }
     }
 
-    /// The certificate that was refused, if it was for that.
+    /// The refused certificate, if that is why the handshake failed.
     #[must_use]
     pub fn refused(&self) -> Option<&RefusedCertificate> {
         match self {
@@ -67,13 +67,13 @@ impl HandshakeError {
     }
 }
 
-/// Shakes hands with `host` within `limit`, counted from the call; the server's own work is done in
-/// `turns`.
+/// Performs a handshake with `host` within `limit`, which is counted from the call. The server's
+/// own work is done in `turns`.
 ///
 /// Dropping the future closes the connection.
 ///
 /// # Errors
-/// See [`HandshakeError`]. A failed handshake has ended with an alert by then.
+/// See [`HandshakeError`]. If the handshake failed, the alert has been sent by then.
 pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     config: &Arc<ServerConfig>,
@@ -99,8 +99,9 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// In TLS 1.3 the client is done before its certificate is judged and may have sent its request:
-/// closing with that unread would reset the connection, and the reset can overtake the alert.
+/// In TLS 1.3 a client finishes before the server verifies its certificate, and may already have
+/// sent a request. Closing with unread data would reset the connection, and the reset can overtake
+/// the alert.
 async fn let_the_alert_be_read<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let read_on = async {
         stream.shutdown().await?;
@@ -112,7 +113,7 @@ async fn let_the_alert_be_read<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S)
         }
         Ok::<_, io::Error>(())
     };
-    // Whatever happens now, the connection is over.
+    // The connection ends in any case.
     let _ = timeout(LINGER, read_on).await;
 }
 
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_client_is_read_from_for_a_while_and_up_to_64_kib() {
+    async fn after_a_refusal_up_to_64_kib_are_read_for_half_a_second() {
         let (stream, mut client) = duplex(4096);
         let sending = async {
             let mut sent = 0;

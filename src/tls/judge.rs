@@ -1,8 +1,9 @@
-//! Certificates, keys and lists that are sound in themselves, and with which TLS cannot work all the
-//! same: found before a handshake fails because of them, in an operator's words.
+//! Finds certificates, keys and lists that are well-formed but cannot work with TLS, before a
+//! handshake fails because of them. The verdicts are in an operator's words.
 //!
-//! It is an error if nobody could ever be let in, or no exporter be asked, because of it. What a peer
-//! may refuse, or what the clock or another file mends, is a warning.
+//! A problem is an error if no client could ever be accepted, or no exporter be scraped, because of
+//! it. It is a warning if only some peers may refuse the certificate, or if time or another file
+//! resolves it.
 
 mod algorithm;
 #[cfg(test)]
@@ -24,42 +25,42 @@ use x509_parser::{
 use super::{date, verify::signs};
 use crate::pem::Place;
 
-/// Certificates with where they are in their file.
+/// Certificates, each with its place in the file.
 pub(crate) type Placed = [(Place, CertificateDer<'static>)];
 
-/// Whose certificate an own one is.
+/// How an own certificate is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Own {
-    /// This server's, which scrapers verify.
+    /// By this server. Scrapers verify it.
     Server,
-    /// The same from enrolment: openITCOCKPIT does not verify it.
+    /// By this server, from enrolment. openITCOCKPIT does not verify it.
     EnrolledServer,
-    /// Shown to an exporter, or by `get`.
+    /// By this client, towards an exporter or in `get`.
     Client,
 }
 
-/// What certificates of CAs are for.
+/// What CA certificates are used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anchors<'a> {
-    /// `client-ca`, with the lists of `client-crl` if there is one.
+    /// Verifying clients: `client-ca`, with the lists of `client-crl` if there are any.
     OfClients,
-    /// `ca-file`, `--cacert`.
+    /// Verifying servers: `ca-file`, `--cacert`.
     OfServers {
-        /// The name that the server is asked by.
+        /// The name that the client connects to.
         name: &'a str,
     },
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It can never work.
+    /// The certificate can never work.
     Error(String),
-    /// It may not work.
+    /// The certificate may not work.
     Warning(String),
 }
 
-/// Judges an own certificate and those behind it.
+/// Judges an own certificate and its intermediate CAs.
 pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdict> {
     let parsed = parsed(chain);
     let mut verdicts = Vec::new();
@@ -126,7 +127,7 @@ pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
     verdicts
 }
 
-/// Judges certificates that are trusted.
+/// Judges trust anchors.
 pub(crate) fn anchors(anchors: &Placed, role: Anchors<'_>, now: OffsetDateTime) -> Vec<Verdict> {
     let parsed = parsed(anchors);
     let mut verdicts = Vec::new();
@@ -154,13 +155,13 @@ pub(crate) fn anchors(anchors: &Placed, role: Anchors<'_>, now: OffsetDateTime) 
     verdicts
 }
 
-/// Judges a private key that TLS may not be able to use.
+/// Finds a private key that TLS cannot use. Returns the problem.
 pub(crate) fn key(key: &PrivateKeyDer<'_>) -> Option<String> {
     algorithm::of_private(key).map(|problem| format!("it is {problem}"))
 }
 
-/// Judges revocation lists, and how they fit to the CAs. What is wrong with the CAs comes first, then
-/// what is wrong with the lists. Without any list nothing is looked up.
+/// Judges revocation lists, and whether they fit the CAs. The first value is about the CAs, the
+/// second about the lists. Without lists, nothing is checked.
 pub(crate) fn lists(anchors: &Placed, lists: &[(Place, Vec<u8>)]) -> (Vec<Verdict>, Vec<Verdict>) {
     let (mut of_anchors, mut of_lists) = (Vec::new(), Vec::new());
     let anchors = parsed(anchors);
@@ -188,7 +189,7 @@ fn parsed(all: &Placed) -> Vec<(&Place, X509Certificate<'_>)> {
     all.iter().filter_map(|(place, der)| Some((place, parse(der)?))).collect()
 }
 
-/// A client's own certificate is a fine anchor, but hardly ever meant where one of a CA is asked for.
+/// A warning about a client's own certificate as an anchor. It works, but usually a CA was meant.
 fn leaf(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
     if signs(anchor) {
         return None;
@@ -215,10 +216,11 @@ fn has_names(certificate: &X509Certificate<'_>) -> bool {
     })
 }
 
-/// A server's own certificate that is trusted, and refused when the server shows it.
+/// A warning about a server's own certificate that is trusted, but is refused if the server
+/// presents it.
 ///
-/// A CA needs no names. So without them a certificate that may sign counts as the server's own only if
-/// its common name is the one that the server is asked by.
+/// A CA needs no names. A certificate that may sign but has no names therefore counts as the
+/// server's own only if its common name is the name that the client connects to.
 fn own_of_server(place: &Place, anchor: &X509Certificate<'_>, name: &str) -> Option<String> {
     if anchor.version != X509Version::V3 || anchor.subject() != anchor.issuer() {
         return None;
@@ -246,7 +248,7 @@ fn own_of_server(place: &Place, anchor: &X509Certificate<'_>, name: &str) -> Opt
     ))
 }
 
-/// webpki refuses whatever a CA with such constraints has signed.
+/// webpki refuses everything that a CA with constraints on directory names has signed.
 fn constraint(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
     let constraints = anchor.name_constraints().ok().flatten()?;
     let all = [&constraints.value.permitted_subtrees, &constraints.value.excluded_subtrees];
@@ -259,8 +261,8 @@ fn constraint(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
     })
 }
 
-/// A critical extension that webpki does not know. It ignores those of a CA that is trusted, and
-/// refuses a peer that shows the certificate itself.
+/// A critical extension that webpki does not know. webpki ignores it in a trust anchor, but refuses
+/// a peer that presents the certificate itself.
 fn critical(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
     let is_unknown = |extension: &&X509Extension<'_>| {
         extension.critical
@@ -304,14 +306,14 @@ fn critical(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
 }
 
 fn has_weak_signature(certificate: &X509Certificate<'_>) -> bool {
-    /// RFC 3279 section 2.2: RSA with MD5 and SHA-1, ECDSA with SHA-1.
+    /// RFC 3279 §2.2: RSA with MD5 and SHA-1, ECDSA with SHA-1.
     const WEAK: [Oid<'_>; 3] =
         [oid!(1.2.840.113549.1.1.4), oid!(1.2.840.113549.1.1.5), oid!(1.2.840.10045.4.1)];
     WEAK.contains(&certificate.signature_algorithm.algorithm)
 }
 
-/// Anchors that let nobody in because of their dates. Another file or another clock mends that
-/// without a restart, so it stops nothing.
+/// Warns of anchors that are expired or not valid yet. Not an error, because a new file or a
+/// correct clock resolves it without a restart.
 fn dates(
     parsed: &[(&Place, X509Certificate<'_>)],
     role: Anchors<'_>,
@@ -343,7 +345,7 @@ fn dates(
     parsed.iter().filter_map(of).collect()
 }
 
-/// A CA whose clients are refused because there are lists, and none that counts for it.
+/// A warning about a CA without a usable list, while other CAs have lists.
 fn without_list(
     (place, anchor): &(&Place, X509Certificate<'_>),
     lists: &[(&Place, CertificateRevocationList<'_>)],
@@ -357,7 +359,7 @@ fn without_list(
              certificate that it signed is refused: add its CRL there"
         )));
     }
-    // RFC 5280 section 4.2.1.3.
+    // RFC 5280 §4.2.1.3.
     let usage = anchor.key_usage().ok().flatten();
     usage.is_some_and(|usage| !usage.value.crl_sign()).then(|| {
         Verdict::Warning(format!(
@@ -367,8 +369,8 @@ fn without_list(
     })
 }
 
-/// CAs of one name with different keys. Lists are told apart by the name, so that only one of those
-/// CAs has a list.
+/// A warning about CAs that have the same name and different keys. Lists are matched by name, so
+/// only one of these CAs has a list.
 fn namesakes(
     anchors: &[(&Place, X509Certificate<'_>)],
     lists: &[(&Place, CertificateRevocationList<'_>)],
@@ -393,9 +395,9 @@ fn namesakes(
     verdicts
 }
 
-/// Lists past their `nextUpdate`. Of an issuer's lists only the newest counts.
+/// Warns of lists past their `nextUpdate`. Only the newest list of each issuer counts.
 pub(crate) fn expired_lists(lists: &[(Place, Vec<u8>)], now: OffsetDateTime) -> Vec<Verdict> {
-    /// issuingDistributionPoint, RFC 5280 section 5.2.5.
+    /// issuingDistributionPoint (RFC 5280 §5.2.5).
     const SCOPE: Oid<'_> = oid!(2.5.29.28);
 
     let mut lists: Vec<_> = lists
@@ -441,15 +443,15 @@ fn issuer_of_list(
     })
 }
 
-/// A name for a message: whatever it is, at a bounded length.
+/// A name as messages show it: escaped and truncated.
 fn shown(name: &X509Name<'_>) -> String {
     let text: String = name.to_string().chars().take(200).collect();
     text.escape_debug().to_string()
 }
 
-/// RFC 5280 section 5.
+/// Lists of a kind that is not supported (RFC 5280 §5).
 fn unsupported_list(list: &CertificateRevocationList<'_>) -> Option<String> {
-    /// deltaCRLIndicator, section 5.2.4.
+    /// deltaCRLIndicator (RFC 5280 §5.2.4).
     const DELTA: Oid<'_> = oid!(2.5.29.27);
 
     let text = if list.version() != Some(X509Version::V2) {

@@ -1,4 +1,5 @@
-//! Server certificates, for rustls: those of exporters, and of the proxy that `get` asks.
+//! The verifier of server certificates, for rustls: of exporters, and of the proxy that `get`
+//! scrapes.
 
 use rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
@@ -14,9 +15,9 @@ use super::verify::{
 /// Which servers are trusted.
 #[derive(Debug)]
 pub enum Servers {
-    /// Those whose certificate leads to one of these, by the rules of [`super::verify`].
+    /// Servers whose certificate chains to one of these anchors, by the rules of [`super::verify`].
     Of(Trust),
-    /// Any, as long as it has the key of the certificate that it shows.
+    /// Any server that has the private key of the certificate that it presents.
     Any,
 }
 

@@ -1,4 +1,4 @@
-//! What is judged by a certificate's bytes alone; `tests/tls` has the handshakes.
+//! Rules that need only a certificate's bytes. `tests/tls` has the handshakes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::*;
 
-/// From when to when [`authority`] is valid, in seconds since 1970.
+/// The validity of [`authority`], in seconds since 1970.
 const VALID: (i64, i64) = (1_000_000_000, 2_000_000_000);
 
 fn authority(common_name: &str) -> (CertificateDer<'static>, KeyPair) {
@@ -27,19 +27,19 @@ fn authority(common_name: &str) -> (CertificateDer<'static>, KeyPair) {
 }
 
 #[test]
-fn clients_are_told_the_names_of_all_cas_or_of_none_when_they_are_too_many() {
-    // With its length in two bytes before it a name has 64 of the 16384 bytes.
+fn clients_receive_the_names_of_all_cas_or_no_names_if_they_are_too_many() {
+    // With the two bytes for its length, a name takes 64 of the 16384 bytes.
     let (anchor, _) = authority(&"x".repeat(49));
-    let told = |number: usize| {
+    let sent = |number: usize| {
         let names = subjects(&vec![anchor.clone(); number]);
         assert!(names.iter().all(|name| name.as_ref().len() == 62));
         names.len()
     };
-    assert_eq!((told(1), told(256), told(257)), (1, 256, 0));
+    assert_eq!((sent(1), sent(256), sent(257)), (1, 256, 0));
 }
 
 #[test]
-fn a_ca_is_a_client_from_its_first_second_to_its_last_and_another_is_none() {
+fn a_ca_is_accepted_as_a_client_while_it_is_valid_and_another_ca_is_not() {
     let ((anchor, _), (other, _)) = (authority("ca"), authority("ca"));
     let verifier = ClientVerifier::new(vec![anchor.clone()], Vec::new(), &provider()).unwrap();
     assert_eq!(verifier.root_hint_subjects().len(), 1);
@@ -73,12 +73,12 @@ fn a_key_belongs_to_its_certificate_and_to_no_other() {
 }
 
 #[test]
-fn the_wall_clock_is_the_systems() {
+fn the_wall_clock_is_the_clock_of_the_system() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     assert!((now..now + 60).contains(&wall_clock().as_secs()));
 }
 
-/// A handshake over a pipe; each side's kind.
+/// A handshake in memory. Returns the kind of handshake that each side saw.
 fn handshake_kinds(
     client: &Arc<rustls::ClientConfig>,
     server: &Arc<ServerConfig>,
@@ -86,7 +86,7 @@ fn handshake_kinds(
     let name = "localhost".try_into().unwrap();
     let mut client = rustls::ClientConnection::new(Arc::clone(client), name).unwrap();
     let mut server = rustls::ServerConnection::new(Arc::clone(server)).unwrap();
-    // The tickets come after the handshake.
+    // Tickets follow the handshake.
     while client.wants_write() || server.wants_write() {
         let mut wire = Vec::new();
         while client.wants_write() {
@@ -111,11 +111,11 @@ fn handshake_kinds(
 }
 
 #[test]
-fn f12_a_server_that_sends_tickets_has_its_certificate_verified_in_each_handshake() {
+fn f12_the_certificate_of_a_server_that_sends_tickets_is_verified_in_each_handshake() {
     let (certificate, key) = authority("exporter");
     for version in [&TLS12, &TLS13] {
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        // rustls resumes sessions of its own accord.
+        // A rustls server resumes sessions by default.
         let server = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[version])
             .unwrap()

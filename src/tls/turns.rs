@@ -1,11 +1,12 @@
-//! Handshakes take turns, so that a flood of them does not keep scrapes waiting.
+//! Handshakes take turns, so that a flood of handshakes does not delay scrapes.
 //!
-//! A worker polls what is ready in the order it became so. With an RSA key a server's part of a
-//! handshake takes milliseconds of it, and behind a hundred of them each step of a scrape would
-//! wait that long a hundred times. So few are ready at a time, whatever their number.
+//! A worker polls tasks in the order in which they became ready. With an RSA key, the server's part
+//! of a handshake takes milliseconds. Behind a hundred handshakes, each of the hundred steps of a
+//! scrape would wait that long. So only a few handshakes are ready at a time, however many are in
+//! progress.
 //!
-//! Turns go round by address. One address that sends more handshakes than the processors can do
-//! waits for its own turns; another address waits for one turn of each.
+//! Addresses take turns too. An address that sends more handshakes than the processors can handle
+//! waits for its own turns. Another address waits for at most one turn of each of the others.
 
 use std::{
     future::{Future, poll_fn},
@@ -19,32 +20,35 @@ use tokio::task::yield_now;
 
 use crate::{fair::FairSemaphore, peer::Host};
 
-/// See the module's documentation.
+/// Permits for the steps of handshakes. See the module's documentation.
 #[derive(Debug)]
 pub struct Turns(Arc<FairSemaphore<Host>>);
 
 impl Turns {
-    /// So many at a time: one for each processor keeps them all busy.
+    /// Allows `at_a_time` handshakes to work at a time. One for each processor keeps all processors
+    /// busy.
     #[must_use]
     pub fn new(at_a_time: NonZeroUsize) -> Self {
-        // How many can wait is bounded by `max-handshakes`.
+        // `max-handshakes` limits how many can wait.
         Self(FairSemaphore::new(at_a_time.get(), usize::MAX))
     }
 
-    /// Runs `work` of `host`, and has it wait for its turn before each step: each poll, as none
-    /// blocks. It has no turn while it waits for anything else, its peer above all. Cancel safe if
-    /// `work` is.
+    /// Runs `work` of `host`, and waits for a turn before each step. A step is one poll. None
+    /// blocks. While `work` waits for something else, such as its peer, it has no turn.
+    ///
+    /// Cancel safe if `work` is.
     pub async fn take<F: Future>(&self, host: Host, work: F) -> F::Output {
         let mut work = pin!(work);
         loop {
-            // The queue is never full.
+            // An error is impossible, because the queue is unlimited.
             let turn = self.0.acquire(host).await;
-            // While tasks are ready, tokio looks for ready sockets only every 61 polls; for a task that
-            // yields it looks first.
+            // While tasks are ready, tokio looks for ready sockets only every 61 polls. After a
+            // task yields, tokio looks for them first.
             yield_now().await;
             let step = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
             drop(turn);
-            // No wait may come between: whoever has the waker may have used it by now.
+            // No await may come between the poll and this check: the waker may have been used
+            // already.
             if let Poll::Ready(output) = step {
                 return output;
             }
@@ -53,7 +57,7 @@ impl Turns {
     }
 }
 
-/// Waits until the task is woken, by whatever has its waker.
+/// Waits until any holder of its waker wakes the task.
 async fn woken() {
     let mut waited = false;
     poll_fn(|_| {
@@ -88,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_is_not_among_them_waits_for_one_of_them_at_most() {
+    async fn another_task_waits_for_at_most_one_handshake() {
         let turns = Arc::new(Turns::new(NonZeroUsize::MIN));
         let steps = Arc::new(AtomicUsize::new(0));
         let crowd: Vec<_> = (0..100)
@@ -104,7 +108,7 @@ mod tests {
                 })
             })
             .collect();
-        // All of them have come to their first wait.
+        // All of them are at their first await.
         yield_now().await;
         let mut before = steps.load(Ordering::Relaxed);
         while before < 200 {
@@ -119,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-    async fn no_more_of_them_step_at_once_than_there_are_turns() {
+    async fn at_most_as_many_handshakes_work_at_once_as_there_are_turns() {
         const MOST: usize = 3;
         let turns = Arc::new(Turns::new(NonZeroUsize::new(MOST).unwrap()));
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -130,7 +134,7 @@ mod tests {
                 tokio::spawn(async move {
                     let work = poll_fn(move |cx| {
                         most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                        // As cryptography does.
+                        // Blocks, as cryptography does.
                         std::thread::sleep(std::time::Duration::from_micros(200));
                         now.fetch_sub(1, Ordering::SeqCst);
                         steps += 1;
@@ -149,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_something_else_has_no_turn() {
+    async fn a_handshake_that_waits_for_something_else_has_no_turn() {
         let turns = Turns::new(NonZeroUsize::MIN);
         let (answer, question) = oneshot::channel();
         let done = Cell::new(false);
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_polled_again_when_it_is_woken_and_not_before() {
+    async fn a_waiting_handshake_is_polled_again_only_after_it_is_woken() {
         let (answer, mut question) = oneshot::channel();
         let polls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&polls);
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f07_a_handshake_beside_hundreds_of_another_address_waits_for_one_of_its_steps() {
+    async fn f07_a_handshake_waits_for_one_step_of_hundreds_from_another_address() {
         let turns = Arc::new(Turns::new(NonZeroUsize::MIN));
         let steps = Arc::new(AtomicUsize::new(0));
         let flood: Vec<_> = (0..300)
@@ -199,7 +203,7 @@ mod tests {
                 }))
             })
             .collect();
-        // All of them have come to their first wait.
+        // All of them are at their first await.
         yield_now().await;
         for _ in 0..3 {
             let before = steps.load(Ordering::Relaxed);
@@ -211,7 +215,7 @@ mod tests {
             })
             .await;
             let waited = seen.load(Ordering::Relaxed) - before;
-            // The one that has the turn, and the one that is granted the next in the same moment.
+            // One handshake has the turn, and another may get the next turn at the same moment.
             assert!(waited <= 2, "{waited} steps of the flood");
         }
         for task in flood {
@@ -219,7 +223,7 @@ mod tests {
         }
     }
 
-    /// A handshake of one step.
+    /// A handshake with a single step.
     async fn turns_of(turns: Arc<Turns>, host: Host, step: impl FnOnce()) {
         turns.take(host, async { step() }).await;
     }

@@ -1,14 +1,16 @@
-//! Whether a peer's certificate is trusted: one set of rules for clients and servers.
+//! Decides whether a peer's certificate is trusted, with the same rules for clients and servers.
 //!
-//! webpki builds and checks paths of X.509 version 3 (RFC 5280 §6). Three rules are added to it:
+//! webpki builds and checks paths of X.509 version 3 (RFC 5280 §6). Three rules are added:
 //!
-//! - **The anchor itself.** A certificate that is one of the trust anchors, byte for byte, needs no
-//!   path: the configuration names it. openITCOCKPIT's CA is its own client certificate, and many
-//!   exporters have a self-signed certificate. webpki refuses a CA as an end entity. Dates, extended
-//!   key usage and names are checked here, and the handshake proves that the peer has the key.
-//! - **X.509 version 1** (`version1`) for a certificate that an anchor has signed.
-//! - **The anchor's own dates.** RFC 5280 §6.1.1 leaves them open and webpki knows none, but a CA that
-//!   has expired must let nobody in. Nor does an anchor sign that says of itself that it is no CA.
+//! - **The anchor itself.** A certificate that is byte for byte one of the trust anchors needs no
+//!   path, because the configuration names it. openITCOCKPIT uses its CA as its own client
+//!   certificate, and many exporters have a self-signed certificate. webpki refuses a CA as an end
+//!   entity. This module checks dates, extended key usage and names, and the handshake proves that
+//!   the peer has the key.
+//! - **X.509 version 1** (`version1`), for a certificate that an anchor has signed.
+//! - **The anchor's own dates.** RFC 5280 §6.1.1 does not require them and webpki does not check
+//!   them, but an expired CA must not authorize anybody. An anchor that is not a CA must not sign
+//!   either.
 
 mod anchor;
 mod fault;
@@ -42,26 +44,26 @@ pub(super) use self::{
     },
 };
 
-/// Why a set of certificates and lists cannot be trusted.
+/// Why a set of certificates and lists cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// A certificate of the CA bundle cannot be a trust anchor.
+    /// A certificate of the CA bundle cannot be used as a trust anchor.
     #[error("a certificate of the CA bundle cannot be used as a trust anchor")]
     Anchor(#[source] CertificateFault),
-    /// No certificate is there.
+    /// No certificate was given.
     #[error("no trusted certificate was given")]
     Empty,
-    /// A list that cannot be used.
+    /// A revocation list cannot be used.
     #[error("a revocation list (CRL) cannot be used")]
     List(#[source] ListError),
 }
 
-/// What the other side of a handshake is.
+/// The role of the peer in the handshake.
 #[derive(Clone, Copy, Debug)]
 pub enum Role<'a> {
-    /// A client.
+    /// The peer is a client.
     Client,
-    /// The server that was asked by this name.
+    /// The peer is the server that the client connected to by this name.
     Server(&'a ServerName<'a>),
 }
 
@@ -74,19 +76,20 @@ impl Role<'_> {
     }
 }
 
-/// Certificates that are trusted, and the lists of those that they revoked.
+/// Trust anchors, and the revocation lists of their certificates.
 #[derive(Debug)]
 pub struct Trust {
     anchors: Vec<Anchor>,
-    /// The same as webpki has them, in the same order.
+    /// The anchors as webpki has them, in the same order.
     roots: Vec<TrustAnchor<'static>>,
     lists: Lists,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Trust {
-    /// Trusts `anchors`. With `lists`, each certificate of a chain needs a list of its issuer that
-    /// is not past its `nextUpdate` and does not name it; an anchor itself needs none.
+    /// Trusts `anchors`. If `lists` is not empty, each certificate of a chain needs a list from its
+    /// issuer that is not past its `nextUpdate` and does not name the certificate. The anchor
+    /// itself needs none.
     ///
     /// # Errors
     /// See [`TrustError`].
@@ -100,10 +103,10 @@ impl Trust {
         Self::of(read.map_err(TrustError::Anchor)?, lists, algorithms)
     }
 
-    /// Trusts those of `anchors` that can be used, and ignores the others.
+    /// Trusts the usable certificates among `anchors`, and ignores the others.
     ///
     /// # Errors
-    /// [`TrustError::Empty`].
+    /// [`TrustError::Empty`] if none can be used.
     pub fn in_usable(
         anchors: Vec<CertificateDer<'static>>,
         algorithms: WebPkiSupportedAlgorithms,
@@ -124,10 +127,10 @@ impl Trust {
         Ok(Self { anchors, roots, lists, algorithms })
     }
 
-    /// Checks the certificates of a peer at `now`: dates, signatures, revocation, extended key usage
-    /// and, of a server, the name.
+    /// Verifies the certificates of a peer at `now`: dates, signatures, revocation, extended key
+    /// usage and, for a server, the name.
     ///
-    /// A refusal is left for [`crate::error::certificate::watch`].
+    /// A refusal is also reported to [`crate::error::certificate::watch`].
     ///
     /// # Errors
     /// See [`CertificateFault`].
@@ -168,7 +171,7 @@ impl Trust {
         }
     }
 
-    /// X.509 version 3, by webpki.
+    /// Builds and checks a path of X.509 version 3, with webpki.
     fn has_a_path(
         &self,
         purpose: Purpose,
@@ -182,7 +185,8 @@ impl Trust {
             Purpose::Client => KeyUsage::client_auth(),
             Purpose::Server => KeyUsage::server_auth(),
         };
-        // Only of a path in which all else is right, so this fault says more than webpki's.
+        // webpki calls it only for a path in which everything else is right, so this fault is more
+        // precise.
         let of_anchor = Cell::new(None);
         let check_anchor = |path: &webpki::VerifiedPath<'_>| {
             self.may_sign(path.anchor(), now).map_err(|fault| {
@@ -205,7 +209,7 @@ impl Trust {
             .map_err(|error| of_anchor.take().unwrap_or_else(|| fault_of(error)))
     }
 
-    /// Whether one of the anchors with this name and key is a CA and valid.
+    /// Whether one of the anchors with this name and key is a CA and is valid.
     fn may_sign(&self, root: &TrustAnchor<'_>, now: UnixTime) -> Result<(), CertificateFault> {
         let same = self.roots.iter().zip(&self.anchors).filter(|(other, _)| *other == root);
         let mut fault = CertificateFault::UnknownIssuer;
@@ -218,8 +222,8 @@ impl Trust {
         Err(fault)
     }
 
-    /// X.509 version 1 (RFC 5280 §4.1.2.1). webpki builds no path for such a certificate, and none is
-    /// built here: an anchor has to have signed it.
+    /// Checks X.509 version 1 (RFC 5280 §4.1.2.1). webpki builds no path for such a certificate,
+    /// and neither does this module: an anchor must have signed it.
     fn is_signed_by_an_anchor(
         &self,
         leaf: &Version1<'_>,
@@ -237,7 +241,7 @@ impl Trust {
                 .and_then(|()| self.lists.check(leaf, anchor, now, &self.algorithms));
             match checked {
                 Ok(()) => return Ok(()),
-                // Another CA of that name says less than whatever else is wrong.
+                // Another CA with the same name is the least precise reason.
                 Err(CertificateFault::UnknownIssuer) => {}
                 Err(of_this) => fault = of_this,
             }
@@ -248,7 +252,8 @@ impl Trust {
         Err(fault)
     }
 
-    /// Whether one of `intermediates` signed it, and a trusted CA one of them.
+    /// Whether one of `intermediates` signed the certificate, and a trust anchor signed one of
+    /// them.
     fn is_below_one_of(&self, leaf: &Version1<'_>, intermediates: &[CertificateDer<'_>]) -> bool {
         let parsed =
             || intermediates.iter().filter_map(|der| Some(parse_x509_certificate(der).ok()?.1));
@@ -264,15 +269,15 @@ impl Trust {
             })
     }
 
-    /// When the first of the lists is out of date (`nextUpdate`), in seconds since 1970. Of an
-    /// issuer's lists only the newest counts.
+    /// When the first list is out of date (`nextUpdate`), in seconds since 1970. Only the newest
+    /// list of each issuer counts.
     #[must_use]
     pub fn next_update(&self) -> Option<i64> {
         self.lists.next_update()
     }
 
-    /// The last moment before `now`, in seconds since 1970, up to which an anchor or a list was
-    /// valid. What was verified later than that is still right about them.
+    /// The last time before `now`, in seconds since 1970, at which the validity of an anchor or a
+    /// list ended. A verification later than that is still correct about the anchors and lists.
     #[must_use]
     pub fn last_end_before(&self, now: i64) -> Option<i64> {
         let anchors = self.anchors.iter().map(Anchor::end);
@@ -280,15 +285,15 @@ impl Trust {
     }
 }
 
-/// Whether this encoded name is that of `root`.
+/// Whether this encoded name is the name of `root`.
 fn is_name_of(root: &TrustAnchor<'_>, name: &[u8]) -> bool {
-    // webpki has the contents of names.
+    // webpki stores the contents of a name without its header.
     Any::from_der(name).is_ok_and(|(_, name)| name.data == root.subject.as_ref())
 }
 
-/// A certificate with what is wrong with it.
+/// The certificate with its fault.
 fn refused(leaf: &CertificateDer<'_>, fault: CertificateFault) -> RefusedCertificate {
-    /// Longest name in a log record, in characters.
+    /// The longest name in a log record, in characters.
     const MAX_NAME: usize = 200;
     let name = |name: &x509_parser::x509::X509Name<'_>| {
         name.to_string().chars().take(MAX_NAME).collect::<String>().escape_debug().to_string()
@@ -300,7 +305,7 @@ fn refused(leaf: &CertificateDer<'_>, fault: CertificateFault) -> RefusedCertifi
     RefusedCertificate { subject, issuer, fault }
 }
 
-/// In seconds since 1970.
+/// The time in seconds since 1970.
 fn seconds(moment: UnixTime) -> i64 {
     i64::try_from(moment.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
-//! Keys that TLS cannot use here, in words.
+//! Finds keys that TLS cannot use here.
 //!
-//! rustls and webpki with aws-lc-rs verify and sign with RSA keys of 2048 to 8192 bits, ECDSA keys on
-//! P-256, P-384 and P-521, and Ed25519 keys.
+//! rustls and webpki with aws-lc-rs support RSA keys of 2048 to 8192 bits, ECDSA keys on P-256,
+//! P-384 and P-521, and Ed25519 keys.
 
 use rustls::pki_types::PrivateKeyDer;
 use x509_parser::{
@@ -20,10 +20,10 @@ const SECP256K1: Oid<'_> = oid!(1.3.132.0.10);
 const SHORTEST_RSA: usize = 2048;
 const LONGEST_RSA: usize = 8192;
 
-/// What to do about it.
+/// What to do instead.
 const INSTEAD: &str = "use an ECDSA P-256 key or an RSA key of 2048 bits or more";
 
-/// What is wrong with a certificate's key.
+/// The problem of a certificate's key, if it has one.
 pub(super) fn of_public(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     let bits = || {
         let modulus = elements(Any::from_der(&key.subject_public_key.data).ok()?.1.data)?;
@@ -32,7 +32,7 @@ pub(super) fn of_public(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     of(&key.algorithm.algorithm, key.algorithm.parameters.as_ref(), bits)
 }
 
-/// What is wrong with a private key; `None` also if it cannot be read.
+/// The problem of a private key. `None` also if the key cannot be parsed.
 pub(super) fn of_private(key: &PrivateKeyDer<'_>) -> Option<String> {
     let (_, sequence) = Any::from_der(key.secret_der()).ok()?;
     let fields = elements(sequence.data)?;
@@ -40,11 +40,11 @@ pub(super) fn of_private(key: &PrivateKeyDer<'_>) -> Option<String> {
         return of_rsa(bits_of(fields.get(1)?));
     }
     if let PrivateKeyDer::Sec1(_) = key {
-        // RFC 5915 section 3: version, key, then the curve in [0].
+        // RFC 5915 §3: version, key, then the curve in [0].
         let tagged = fields.get(2).filter(|field| field.tag() == Tag(0))?;
         return of_curve(elements(tagged.data)?.first());
     }
-    // RFC 5958 section 2: version, algorithm, key.
+    // RFC 5958 §2: version, algorithm, key.
     let [_, algorithm, inner, ..] = &fields[..] else { return None };
     let algorithm = elements(algorithm.data)?;
     let oid = algorithm.first()?.clone().oid().ok()?;
@@ -94,7 +94,7 @@ fn of_curve(curve: Option<&Any<'_>>) -> Option<String> {
     let curve = curve?;
     if curve.tag() == Tag::Sequence {
         return Some(
-            "an EC key with explicit curve parameters, which are not supported: make one on a \
+            "an EC key with explicit curve parameters, which are not supported: generate one on a \
              named curve (`openssl ecparam -name prime256v1 -param_enc named_curve -genkey`)"
                 .to_owned(),
         );
@@ -109,7 +109,7 @@ fn of_curve(curve: Option<&Any<'_>>) -> Option<String> {
     ))
 }
 
-/// The elements of a sequence's contents.
+/// The elements of a SEQUENCE, from its contents.
 fn elements(mut bytes: &[u8]) -> Option<Vec<Any<'_>>> {
     let mut all = Vec::new();
     while !bytes.is_empty() {
@@ -120,7 +120,7 @@ fn elements(mut bytes: &[u8]) -> Option<Vec<Any<'_>>> {
     Some(all)
 }
 
-/// How many bits an INTEGER has.
+/// The number of bits of an INTEGER.
 fn bits_of(number: &Any<'_>) -> usize {
     let digits = number.data.iter().skip_while(|byte| **byte == 0);
     let length = digits.clone().count() * 8;

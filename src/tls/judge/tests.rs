@@ -1,4 +1,4 @@
-//! What is found in files that parse. `tests/real/openssl_files.rs` has those of OpenSSL.
+//! Verdicts about files that parse. `tests/real/openssl_files.rs` judges files that OpenSSL made.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rcgen::{
@@ -15,7 +15,7 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::UNIX_EPOCH + Duration::days(20_000)
 }
 
-/// Valid from ten days ago for twenty days.
+/// Parameters with a validity from ten days ago to ten days from now.
 fn params(common_name: &str, names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().copied().map(String::from).collect();
     let mut params = CertificateParams::new(names).unwrap();
@@ -45,7 +45,7 @@ fn placed(all: &[&CertificateDer<'static>]) -> Vec<(Place, CertificateDer<'stati
     all.iter().enumerate().map(|(index, der)| (at(index + 1), (*der).clone())).collect()
 }
 
-/// A list of `issuer` that began and ends so many days from now.
+/// A list of `issuer`, valid from `begin` to `end`, in days from now.
 fn list(issuer: &Authority, begin: i64, end: i64) -> Vec<u8> {
     let params = CertificateRevocationListParams {
         this_update: now() + Duration::days(begin),
@@ -58,7 +58,7 @@ fn list(issuer: &Authority, begin: i64, end: i64) -> Vec<u8> {
     params.signed_by(issuer).unwrap().der().to_vec()
 }
 
-/// The one warning among these, or an empty text if there is nothing.
+/// The only warning among the verdicts, or an empty text if there are no verdicts.
 #[track_caller]
 fn warning(verdicts: Vec<Verdict>) -> String {
     match <[Verdict; 1]>::try_from(verdicts) {
@@ -70,7 +70,7 @@ fn warning(verdicts: Vec<Verdict>) -> String {
 }
 
 #[test]
-fn f11_an_own_client_certificate_out_of_its_time_is_named() {
+fn f11_an_own_client_certificate_that_is_not_valid_now_gets_a_warning() {
     let judged = |begin: i64, end: i64| {
         let mut params = params("client", &[]);
         params.not_before = now() + Duration::days(begin);
@@ -88,7 +88,7 @@ fn f11_an_own_client_certificate_out_of_its_time_is_named() {
 }
 
 #[test]
-fn f11_an_exporters_own_certificate_that_is_refused_when_it_shows_it_is_named() {
+fn f11_a_trusted_server_certificate_that_would_be_refused_gets_a_warning() {
     let judged = |certificate: &CertificateDer<'static>| {
         let role = Anchors::OfServers { name: "node.example" };
         warning(anchors(&placed(&[certificate]), role, now()))
@@ -115,7 +115,7 @@ fn f11_an_exporters_own_certificate_that_is_refused_when_it_shows_it_is_named() 
 }
 
 #[test]
-fn f11_of_the_lists_of_a_ca_only_the_newest_is_called_expired() {
+fn f11_only_the_newest_list_of_a_ca_gets_a_warning_when_it_expires() {
     let (ca, other) = (authority("ca", |_| {}), authority("other", |_| {}));
     let judged = |all: Vec<Vec<u8>>| {
         let all: Vec<_> =
@@ -131,7 +131,7 @@ fn f11_of_the_lists_of_a_ca_only_the_newest_is_called_expired() {
 }
 
 #[test]
-fn f11_two_cas_of_one_name_with_a_list_are_named() {
+fn f11_two_cas_with_the_same_name_and_a_list_get_a_warning() {
     let (old, new, other) =
         (authority("ca", |_| {}), authority("ca", |_| {}), authority("other", |_| {}));
     let judged = |all: &[&Authority], of: &[&Authority]| {
@@ -144,8 +144,8 @@ fn f11_two_cas_of_one_name_with_a_list_are_named() {
     assert_eq!(judged(&[&old, &other], &[&old, &other]), "");
     assert_eq!(judged(&[&old, &old], &[&old]), "", "the same one twice");
     assert_eq!(judged(&[&old, &new], &[]), "", "nothing is looked up");
-    let said = judged(&[&old, &other, &new], &[&new, &other]);
+    let found = judged(&[&old, &other, &new], &[&new, &other]);
     let words = "block 1 (X, line 1) and block 3 (X, line 1) have the same subject and different";
-    assert!(said.starts_with(words), "{said}");
-    assert!(said.contains("clients of the older CA are refused"), "{said}");
+    assert!(found.starts_with(words), "{found}");
+    assert!(found.contains("clients of the older CA are refused"), "{found}");
 }

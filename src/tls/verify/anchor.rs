@@ -1,4 +1,4 @@
-//! A trusted certificate, and what it says about itself.
+//! A trust anchor, and what its own fields allow.
 
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime};
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
@@ -11,16 +11,16 @@ pub(super) struct Anchor {
     der: CertificateDer<'static>,
     not_before: i64,
     not_after: i64,
-    /// By [`signs`].
+    /// Whether it may sign, by [`signs`].
     signs: bool,
-    /// RFC 5280 §4.2.1.10.
+    /// Whether it has name constraints (RFC 5280 §4.2.1.10).
     has_name_constraints: bool,
     serves_clients: bool,
     serves_servers: bool,
 }
 
 impl Anchor {
-    /// The second value is the same in webpki's form.
+    /// Parses an anchor. The second value is the same anchor in webpki's form.
     pub(super) fn read(
         der: CertificateDer<'static>,
     ) -> Result<(Self, TrustAnchor<'static>), CertificateFault> {
@@ -47,7 +47,7 @@ impl Anchor {
         Ok((anchor, root))
     }
 
-    /// Whether it is this certificate, byte for byte.
+    /// Whether `certificate` is this anchor, byte for byte.
     pub(super) fn is(&self, certificate: &CertificateDer<'_>) -> bool {
         self.der.as_ref() == certificate.as_ref()
     }
@@ -58,19 +58,19 @@ impl Anchor {
         Ok(SubjectPublicKeyInfoDer::from(parsed.public_key().raw.to_vec()))
     }
 
-    /// Its last second.
+    /// The last second of its validity, in seconds since 1970.
     pub(super) fn end(&self) -> i64 {
         self.not_after
     }
 
-    /// Whether it is valid (RFC 5280 §4.1.2.5: both ends included), as the peer's own certificate or
-    /// as the anchor of its path.
+    /// Whether the anchor is valid at `now`, as the peer's own certificate or as the end of a path.
+    /// Both ends belong to the validity (RFC 5280 §4.1.2.5).
     pub(super) fn holds_at(&self, now: UnixTime, link: Link) -> Result<(), CertificateFault> {
         in_time((self.not_before, self.not_after), now, link)
     }
 
-    /// As the peer's own certificate: an extended key usage, if there is one, has to have this
-    /// (RFC 5280 §4.2.1.12).
+    /// Whether the anchor can be the peer's own certificate: an extended key usage, if present,
+    /// must include `purpose` (RFC 5280 §4.2.1.12).
     pub(super) fn serves(&self, purpose: Purpose) -> Result<(), CertificateFault> {
         let serves = match purpose {
             Purpose::Client => self.serves_clients,
@@ -79,7 +79,7 @@ impl Anchor {
         if serves { Ok(()) } else { Err(CertificateFault::Purpose(purpose)) }
     }
 
-    /// Whether what it has signed is good at `now`.
+    /// Whether the anchor may sign certificates and is valid at `now`.
     pub(super) fn may_sign_at(&self, now: UnixTime) -> Result<(), CertificateFault> {
         if !self.signs {
             return Err(CertificateFault::NotACa);
@@ -87,7 +87,8 @@ impl Anchor {
         self.holds_at(now, Link::Anchor)
     }
 
-    /// A certificate of version 1 has no names that constraints could be applied to.
+    /// Fails if the anchor has name constraints. They cannot be applied to a certificate of version
+    /// 1, which has no subjectAltName.
     pub(super) fn constrains_no_names(&self) -> Result<(), CertificateFault> {
         if self.has_name_constraints { Err(CertificateFault::NameConstraints) } else { Ok(()) }
     }
@@ -113,11 +114,12 @@ pub(super) fn in_time(
     }
 }
 
-/// Whether what it has signed can be trusted because of it (RFC 5280 §4.2.1.9 and §4.2.1.3).
+/// Whether a certificate may sign other certificates (RFC 5280 §4.2.1.9 and §4.2.1.3).
 ///
-/// Many CAs have neither extension, and those of version 1 cannot. But nor has the certificate of a
-/// client that `openssl x509 -req` made, and its holder must not become a CA when it is trusted. Such a
-/// certificate counts as a CA only if it names itself as its issuer, as for OpenSSL.
+/// Many CAs have neither extension, and CAs of version 1 cannot have them. But a client's
+/// certificate from plain `openssl x509 -req` has neither extension too, and trusting this client
+/// must not make it a CA. A certificate with neither extension therefore counts as a CA only if it
+/// is its own issuer, as in OpenSSL.
 pub(in crate::tls) fn signs(certificate: &X509Certificate<'_>) -> bool {
     let (Ok(constraints), Ok(usage)) = (certificate.basic_constraints(), certificate.key_usage())
     else {
@@ -131,7 +133,7 @@ pub(in crate::tls) fn signs(certificate: &X509Certificate<'_>) -> bool {
     }
 }
 
-/// As to clients and as to servers.
+/// Whether the certificate may authenticate clients, and whether servers.
 fn purposes(certificate: &X509Certificate<'_>) -> (bool, bool) {
     match certificate.extended_key_usage() {
         Ok(Some(usage)) => {

@@ -1,4 +1,4 @@
-//! What webpki says of a certificate, in our words.
+//! Converts the errors of webpki.
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 
@@ -9,7 +9,7 @@ use crate::{
     tls::validity,
 };
 
-/// What `error` means for a peer whose own certificate is `leaf`, of X.509 version 3.
+/// The fault of a peer whose own certificate is `leaf`, of X.509 version 3.
 pub(super) fn of(
     error: webpki::Error,
     leaf: &CertificateDer<'_>,
@@ -17,7 +17,7 @@ pub(super) fn of(
     purpose: Purpose,
 ) -> CertificateFault {
     use webpki::Error as Webpki;
-    // webpki does not say which certificate of a path is out of its time.
+    // webpki does not say which certificate of a path is expired or not valid yet.
     let link = match validity(leaf).map(|dates| in_time(dates, now, Link::Leaf)) {
         Some(Err(_)) | None => Link::Leaf,
         Some(Ok(())) => Link::Intermediate,
@@ -37,8 +37,9 @@ pub(super) fn of(
         Webpki::CertExpired { not_after, .. } => {
             CertificateFault::Expired(link, seconds(not_after))
         }
-        // The leaf is of version 3, so it is an intermediate one, which then is no CA. And a wrong
-        // signature is that of another CA with the name of ours, as one that was made anew has it.
+        // The leaf has version 3, so an unsupported version is that of an intermediate certificate,
+        // which therefore is not a CA. A wrong signature means a CA with our CA's name but another
+        // key, for example after the CA was re-created.
         Webpki::UnknownIssuer
         | Webpki::UnsupportedCertVersion
         | Webpki::InvalidSignatureForPublicKey => CertificateFault::UnknownIssuer,
@@ -76,7 +77,7 @@ pub(super) fn of(
     }
 }
 
-/// The names of a server's certificate.
+/// The DNS names and addresses in a server's certificate.
 fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
     let Some(identity) = ClientIdentity::of(leaf) else { return Vec::new() };
     let addresses = identity.ips.iter().map(ToString::to_string);

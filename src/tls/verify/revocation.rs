@@ -1,5 +1,5 @@
-//! Lists of revoked certificates (RFC 5280 §5). webpki reads them all, and looks up certificates of
-//! X.509 version 3; the same is done here for version 1.
+//! Certificate revocation lists (RFC 5280 §5). webpki parses all lists and looks up certificates of
+//! X.509 version 3. This module does the same for version 1.
 
 use std::collections::HashSet;
 
@@ -21,10 +21,10 @@ use crate::error::certificate::CertificateFault;
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// Not a list, or one with syntax errors.
+    /// The bytes are not a list, or the list has syntax errors.
     #[error("the list cannot be read")]
     Unreadable,
-    /// Of version 1, a delta or an indirect list, or with critical extensions.
+    /// The list has version 1, is a delta or indirect list, or has an unknown critical extension.
     #[error("the list is of an unsupported kind")]
     Unsupported(#[source] webpki::Error),
 }
@@ -36,17 +36,17 @@ pub(super) struct Lists(Vec<List>);
 struct List {
     der: CertificateRevocationListDer<'static>,
     parsed: CertRevocationList<'static>,
-    /// `nextUpdate`: from then on it holds no longer.
+    /// `nextUpdate`, from which on the list is out of date, in seconds since 1970.
     next_update: i64,
     this_update: i64,
-    /// A scope (RFC 5280 §5.2.5) without certificates like that of a peer.
+    /// Whether the list's scope (RFC 5280 §5.2.5) covers only CA certificates.
     only_authorities: bool,
 }
 
 impl Lists {
     pub(super) fn new(ders: Vec<CertificateRevocationListDer<'static>>) -> Result<Self, ListError> {
         let mut lists = ders.into_iter().map(List::read).collect::<Result<Vec<_>, _>>()?;
-        // The first one of an issuer counts. Let that be its newest.
+        // The first list of an issuer counts, so sort the newest to the front.
         lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
         let mut seen = HashSet::new();
         lists.retain(|list| {
@@ -60,8 +60,8 @@ impl Lists {
         self.0.iter().map(|list| &list.parsed).collect()
     }
 
-    /// Every certificate of a path needs a list of its issuer, and one that is not out of date.
-    /// Without any list nothing is looked up.
+    /// Every certificate of a path needs a list from its issuer that is not out of date. Without
+    /// any list, revocation is not checked.
     pub(super) fn options<'a>(
         &self,
         lists: &'a [&'a CertRevocationList<'a>],
@@ -70,7 +70,7 @@ impl Lists {
         Some(builder.with_expiration_policy(ExpirationPolicy::Enforce).build())
     }
 
-    /// Looks up a certificate that `issuer` has signed, as webpki does those of version 3.
+    /// Looks up a certificate that `issuer` has signed, as webpki does for version 3.
     pub(super) fn check(
         &self,
         certificate: &Version1<'_>,
@@ -81,7 +81,7 @@ impl Lists {
         if self.0.is_empty() {
             return Ok(());
         }
-        // RFC 5280 §6.3.3 (b): of the same issuer, and with a scope that has the certificate.
+        // RFC 5280 §6.3.3 (b): a list from the same issuer, whose scope covers the certificate.
         let is_its = |list: &&List| {
             !list.only_authorities
                 && list.read_again().is_some_and(|it| it.issuer().as_raw() == certificate.issuer())
@@ -98,12 +98,12 @@ impl Lists {
         }
     }
 
-    /// The last second of each.
+    /// The last second of each list, in seconds since 1970.
     pub(super) fn ends(&self) -> impl Iterator<Item = i64> {
         self.0.iter().map(|list| list.next_update.saturating_sub(1))
     }
 
-    /// The first `nextUpdate`.
+    /// The first `nextUpdate`, in seconds since 1970.
     pub(super) fn next_update(&self) -> Option<i64> {
         self.0.iter().map(|list| list.next_update).min()
     }
@@ -124,7 +124,7 @@ impl List {
         parse_x509_crl(&self.der).ok().map(|(_, list)| list)
     }
 
-    /// RFC 5280 §6.3.3 (g).
+    /// Checks the list's signature (RFC 5280 §6.3.3 (g)).
     fn is_signed_by(
         &self,
         issuer: &Anchor,

@@ -1,5 +1,5 @@
-//! Signatures of handshakes, certificates and lists. The algorithms are the provider's, as for
-//! webpki: no SHA-1, no MD5, no RSA below 2048 bits.
+//! Verifies signatures of handshakes, certificates and lists. The algorithms are those of the
+//! provider, as in webpki: no SHA-1, no MD5, no RSA below 2048 bits.
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, PeerMisbehaved,
@@ -16,7 +16,7 @@ use x509_parser::{
 use super::{refused, version1::Version1};
 use crate::error::certificate::{CertificateFault, report};
 
-/// A handshake of TLS 1.2 (RFC 5246 §7.4.3 and §7.4.8).
+/// Verifies the signature of a TLS 1.2 handshake (RFC 5246 §7.4.3 and §7.4.8).
 pub(in crate::tls) fn verify_tls12_signature(
     message: &[u8],
     certificate: &CertificateDer<'_>,
@@ -30,7 +30,7 @@ pub(in crate::tls) fn verify_tls12_signature(
     noted(certificate, checked)
 }
 
-/// A handshake of TLS 1.3 (RFC 8446 §4.4.3).
+/// Verifies the signature of a TLS 1.3 handshake (RFC 8446 §4.4.3).
 pub(in crate::tls) fn verify_tls13_signature(
     message: &[u8],
     certificate: &CertificateDer<'_>,
@@ -46,8 +46,8 @@ pub(in crate::tls) fn verify_tls13_signature(
     noted(certificate, checked)
 }
 
-/// A handshake of TLS 1.2 with whatever certificate: only its key counts. webpki would refuse to read a
-/// certificate with an unknown critical extension.
+/// Verifies the signature of a TLS 1.2 handshake, and ignores everything else in the certificate.
+/// webpki would refuse to parse a certificate with an unknown critical extension.
 pub(in crate::tls) fn verify_tls12_key(
     message: &[u8],
     certificate: &CertificateDer<'_>,
@@ -58,7 +58,7 @@ pub(in crate::tls) fn verify_tls12_key(
     noted(certificate, tls12_with_raw_key(message, &key, signed, algorithms))
 }
 
-/// The same of TLS 1.3.
+/// Like [`verify_tls12_key`], for TLS 1.3.
 pub(in crate::tls) fn verify_tls13_key(
     message: &[u8],
     certificate: &CertificateDer<'_>,
@@ -88,7 +88,7 @@ fn tls12_with_raw_key(
     let candidates = algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
     let (_, candidates) =
         candidates.ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-    // A scheme of TLS 1.2 leaves the curve open.
+    // A signature scheme of TLS 1.2 does not determine the curve.
     let verifies = |algorithm: &&dyn SignatureVerificationAlgorithm| {
         RawPublicKeyEntity::try_from(key)
             .is_ok_and(|key| key.verify_signature(*algorithm, message, signed.signature()).is_ok())
@@ -120,7 +120,7 @@ fn noted(
     })
 }
 
-/// rustls has an error of its own for it, but passes on webpki's.
+/// rustls has its own error for this, but passes on webpki's error.
 fn is_critical_extension(reason: &CertificateError) -> bool {
     if let CertificateError::Other(other) = reason {
         let webpkis = other.0.downcast_ref::<webpki::Error>();
@@ -129,7 +129,7 @@ fn is_critical_extension(reason: &CertificateError) -> bool {
     *reason == CertificateError::UnhandledCriticalExtension
 }
 
-/// What an issuer has signed: a certificate (RFC 5280 §4.1.1) or a list (§5.1.1).
+/// Something that an issuer has signed: a certificate (RFC 5280 §4.1.1) or a list (§5.1.1).
 pub(super) struct Signed<'a> {
     content: &'a [u8],
     /// The contents of the `AlgorithmIdentifier`.
@@ -138,24 +138,24 @@ pub(super) struct Signed<'a> {
 }
 
 impl<'a> Signed<'a> {
-    /// `content` is what is signed: the encoding with which the contents of `whole` begin.
+    /// Parses `whole`. `content` is the signed part: the first element of `whole`.
     pub(super) fn new(whole: &'a [u8], content: &'a [u8]) -> Option<Self> {
         let behind = last(Tag::Sequence, whole)?.strip_prefix(content)?;
         let (behind, algorithm) = Any::from_der(behind).ok()?;
         algorithm.tag().assert_eq(Tag::Sequence).ok()?;
-        // The first byte is the number of unused bits.
+        // The first byte is the number of unused bits, which is 0.
         let signature = last(Tag::BitString, behind)?.strip_prefix(&[0])?;
         Some(Self { content, algorithm: algorithm.data, signature })
     }
 
-    /// Whether the holder of the key `spki` signed it (RFC 5280 §6.1.3 (a) (1)).
+    /// Whether the owner of the key `spki` made the signature (RFC 5280 §6.1.3 (a) (1)).
     pub(super) fn verify(
         &self,
         spki: &SubjectPublicKeyInfoDer<'_>,
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), BadSignature> {
         let key = RawPublicKeyEntity::try_from(spki).map_err(|_| BadSignature::Algorithm)?;
-        // An algorithm of ECDSA leaves the curve open, so there are several to try.
+        // An ECDSA algorithm does not determine the curve, so several are tried.
         let named = |algorithm: &&&dyn SignatureVerificationAlgorithm| {
             algorithm.signature_alg_id().as_ref() == self.algorithm
         };
@@ -171,16 +171,16 @@ impl<'a> Signed<'a> {
     }
 }
 
-/// Why a signature does not count.
+/// Why a signature is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadSignature {
-    /// It is not of an algorithm that is supported, or not of one that fits the key.
+    /// The algorithm is not supported, or does not fit the key.
     Algorithm,
-    /// It was made with another key, or with one that is too short.
+    /// The signature was made with another key, or the key is too short.
     OtherKey,
 }
 
-/// The contents of `der`, which is one element and nothing else.
+/// The contents of `der`, which must be a single element with this tag.
 fn last(tag: Tag, der: &[u8]) -> Option<&[u8]> {
     let (rest, element) = Any::from_der(der).ok()?;
     element.tag().assert_eq(tag).ok()?;

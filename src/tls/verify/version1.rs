@@ -1,9 +1,9 @@
 //! X.509 version 1: no extensions, so no subjectAltName, no extended key usage and no CA flag.
-//! `openssl x509 -req` makes it unless it is told otherwise. webpki does not parse it.
+//! `openssl x509 -req` makes it by default on many systems. webpki does not parse it.
 //!
-//! What is checked is what webpki checks, as far as it applies: that the certificate is signed with
-//! the key of an anchor (RFC 5280 §6.1.3 (a) (1)), its dates (§6.1.3 (a) (2)), that it is not revoked
-//! (§6.1.3 (a) (3)), the issuer's name (§6.1.3 (a) (4)).
+//! This module checks what webpki checks, as far as it applies: the signature of an anchor (RFC
+//! 5280 §6.1.3 (a) (1)), the dates (§6.1.3 (a) (2)), revocation (§6.1.3 (a) (3)) and the issuer's
+//! name (§6.1.3 (a) (4)).
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ use crate::error::certificate::{CertificateFault, Link};
 pub(super) struct Version1<'a>(X509Certificate<'a>);
 
 impl<'a> Version1<'a> {
-    /// `None` for version 3, which is webpki's to read.
+    /// Parses a certificate. `None` for version 3, which webpki handles.
     pub(super) fn of(
         certificate: &'a CertificateDer<'_>,
     ) -> Result<Option<Self>, CertificateFault> {
@@ -36,7 +36,7 @@ impl<'a> Version1<'a> {
         if parsed.version == X509Version::V3 {
             return Ok(None);
         }
-        // RFC 5280 §4.1.2.1: unique identifiers came with version 2, extensions with version 3.
+        // RFC 5280 §4.1.2.1: version 2 added unique identifiers, version 3 added extensions.
         if parsed.version != X509Version::V1
             || parsed.issuer_uid.is_some()
             || parsed.subject_uid.is_some()
@@ -44,7 +44,7 @@ impl<'a> Version1<'a> {
         {
             return Err(CertificateFault::Version);
         }
-        // RFC 5280 §4.1.1.2: the algorithm is named twice, once among what is signed.
+        // RFC 5280 §4.1.1.2: the signed part names the algorithm too.
         if !rest.is_empty() || parsed.signature != parsed.signature_algorithm {
             return Err(CertificateFault::Unreadable);
         }
@@ -55,7 +55,7 @@ impl<'a> Version1<'a> {
         in_time(dates(&self.0), now, Link::Leaf)
     }
 
-    /// Whether the holder of `key` signed it.
+    /// Whether the owner of `key` signed the certificate.
     pub(super) fn is_signed_with(
         &self,
         key: &SubjectPublicKeyInfoDer<'_>,
@@ -69,10 +69,10 @@ impl<'a> Version1<'a> {
         })
     }
 
-    /// Whether a server that shows it is the one that was asked for by this name.
+    /// Whether the certificate is valid for the server's `name`.
     ///
-    /// With no subjectAltName it is the common name, as for OpenSSL and curl (RFC 2818 §3.1):
-    /// the whole of it, in either case of letters; no wildcards.
+    /// It has no subjectAltName, so the common name counts, as in OpenSSL and curl (RFC 2818 §3.1).
+    /// All of it must match; case is ignored and wildcards are not supported.
     pub(super) fn is_valid_for(&self, name: &ServerName<'_>) -> Result<(), CertificateFault> {
         let expected = name.to_str();
         let names: Vec<&str> =
@@ -101,7 +101,7 @@ impl<'a> Version1<'a> {
         self.0.issuer().as_raw()
     }
 
-    /// As it is encoded, with leading zeros.
+    /// The encoded serial number, with leading zeros.
     pub(super) fn serial(&self) -> &[u8] {
         self.0.raw_serial()
     }
