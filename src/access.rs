@@ -1,4 +1,5 @@
-//! Who may ask: the allow-list of client certificates, and HTTP Basic beside them.
+//! Which clients are authorized: the patterns of `client-allow`, and HTTP Basic in addition to
+//! them.
 
 mod basic;
 
@@ -16,16 +17,16 @@ use crate::{
 /// `[default] auth = user:password`. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BasicAuth {
-    /// Up to the first colon.
+    /// The user: the text up to the first colon.
     pub user: String,
-    /// After it.
+    /// The password: the text after the first colon.
     pub password: Password,
 }
 
-/// A password as the file has it.
+/// A password, as the file has it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Password {
-    /// In clear.
+    /// The password in plain text.
     Plain(String),
     /// A bcrypt hash, `$2a$`, `$2b$` or `$2y$`.
     Bcrypt(String),
@@ -43,12 +44,12 @@ impl fmt::Debug for BasicAuth {
     }
 }
 
-/// One entry of `[proxy] client-allow`. `*` stands for any run of characters, `?` for one.
+/// One pattern of `[proxy] client-allow`. `*` matches any number of characters, `?` exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientPattern {
     /// `CN=…`: the subject's common name.
     CommonName(String),
-    /// `DNS:…`: a DNS name of the subjectAltName; compared without regard to case.
+    /// `DNS:…`: a DNS name of the subjectAltName. Case is ignored.
     Dns(String),
     /// `URI:…`: a URI of the subjectAltName.
     Uri(String),
@@ -63,19 +64,21 @@ pub enum ClientPattern {
 pub struct AddressRange {
     /// The network's address.
     pub network: IpAddr,
-    /// How many leading bits count.
+    /// The number of leading bits that are compared.
     pub prefix: u8,
 }
 
 impl AddressRange {
-    /// Whether `address` lies in the range; an IPv4 address mapped into IPv6 counts as IPv4.
+    /// Whether the range contains `address`. An IPv4 address that is mapped into IPv6 counts as
+    /// IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         masked(address.to_canonical(), self.prefix) == Some(self.network)
     }
 }
 
-/// `address` with all bits after the first `prefix` ones cleared; `None` when it has fewer.
+/// `address` with all bits cleared after the first `prefix` bits. `None` if the address has fewer
+/// bits.
 pub(crate) fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
     let prefix = u32::from(prefix);
     match address {
@@ -109,8 +112,8 @@ impl ClientPattern {
     }
 }
 
-/// Whether all of `text` matches `pattern`. Linear in both: on a mismatch only the last `*` takes
-/// one more character.
+/// Whether `pattern` matches all of `text`. On a mismatch only the last `*` takes one more
+/// character, so the time is at most proportional to the product of both lengths.
 fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
@@ -138,7 +141,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|&rest| rest == '*')
 }
 
-/// Decides who may ask.
+/// Decides which requests are authorized.
 #[derive(Debug, Default)]
 pub struct Access {
     allow: Vec<ClientPattern>,
@@ -146,22 +149,22 @@ pub struct Access {
 }
 
 impl Access {
-    /// An empty `allow` lets every client in that TLS let in.
+    /// Creates the rules. If `allow` is empty, every client that passed TLS is authorized.
     #[must_use]
     pub fn new(allow: Vec<ClientPattern>, basic: Option<BasicAuth>) -> Self {
         Self { allow, basic: basic.map(Basic::new) }
     }
 
-    /// Takes over from `before`, at a reload: the queue of password checks and, if the password is
-    /// the same, which one was accepted. Otherwise each reload would let one more check run, and
-    /// send every scraper through the queue again.
+    /// Takes over state from the rules before a reload: the queue of password checks and, if the
+    /// password is unchanged, the credentials that were accepted. Otherwise each reload would allow
+    /// one more check at a time, and send every scraper through the queue again.
     pub fn continue_from(&mut self, before: &Self) {
         if let (Some(basic), Some(before)) = (&mut self.basic, &before.basic) {
             basic.continue_from(before);
         }
     }
 
-    /// Whether `client` may ask at all, whatever its password.
+    /// Whether `client-allow` authorizes `client`, whatever its password is.
     #[must_use]
     pub fn allows(&self, client: Option<&ClientIdentity>) -> bool {
         self.allow.is_empty()
@@ -170,12 +173,13 @@ impl Access {
 
     /// Checks one request.
     ///
-    /// Waits only for a password that was not accepted before and is compared with a bcrypt hash,
-    /// until `deadline` at most. Dropping the future takes the check out of the queue.
+    /// Waits only if the password was not accepted before and must be compared with a bcrypt hash,
+    /// and at most until `deadline`. Dropping the future removes the check from the queue.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] before [`Refusal::Unauthorized`]: who is not on the list does not
-    /// get to guess passwords. [`Refusal::Unchecked`] when the password could not be checked.
+    /// [`Refusal::NotAllowed`] takes precedence over [`Refusal::Unauthorized`], so that a client
+    /// that is not on the list cannot guess passwords. [`Refusal::Unchecked`] if the password could
+    /// not be checked.
     pub async fn check(
         &self,
         peer: &Peer,
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_not_on_the_list_is_refused_before_the_password_is_looked_at() {
+    async fn a_client_that_is_not_on_the_list_is_refused_before_its_password_is_checked() {
         let rule = ClientPattern::CommonName("other".to_owned());
         let auth = BasicAuth { user: "u".to_owned(), password: Password::Plain("p".to_owned()) };
         let access = Access::new(vec![rule], Some(auth));

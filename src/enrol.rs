@@ -1,9 +1,9 @@
-//! Enrolment as the openITCOCKPIT Monitoring Agent does it: a server fetches a signing request for
-//! this host's key, and posts the certificate that it signed, with its CA.
+//! Enrolment, as the openITCOCKPIT Monitoring Agent does it: a server fetches a signing request for
+//! this host's key, and posts the signed certificate together with its CA.
 //!
-//! The first time over plain HTTP, which is all that is served until there is a certificate; later,
-//! to renew it, over mutual TLS. Whatever is posted, the files are either as they were or a
-//! certificate that belongs to the key and chains to the CA beside it.
+//! The first enrolment uses plain HTTP, and nothing else is served until the host has a
+//! certificate. Later renewals require mutual TLS. Whatever a client posts, the files stay
+//! unchanged, or contain a certificate that belongs to the key and chains to the CA.
 
 mod check;
 mod key;
@@ -33,15 +33,15 @@ use crate::{
 
 pub use self::key::KeyKind;
 
-/// How long a request waits for those before it. An RSA-4096 key takes seconds to generate.
+/// How long a request waits for earlier ones. Generating an RSA-4096 key takes seconds.
 const TURN: Duration = Duration::from_secs(30);
 
-/// The files of `autossl-…`.
+/// The paths of the `autossl-*` files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// `autossl-key-file`; made when it is missing.
+    /// `autossl-key-file`. Generated if it is missing.
     pub key: PathBuf,
-    /// `autossl-csr-file`; a copy for people, written and never read.
+    /// `autossl-csr-file`: a copy of the signing request for people. Written, and never read.
     pub signing_request: PathBuf,
     /// `autossl-crt-file`.
     pub certificate: PathBuf,
@@ -49,43 +49,43 @@ pub struct Files {
     pub ca: PathBuf,
 }
 
-/// Which certificate this is about.
+/// Whether the host already has a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
-    /// There is none yet. Whoever comes first gets this host, as with the agent; [`Terms`] narrow
-    /// that.
+    /// The host has no certificate yet. As with the agent, the first client that connects can
+    /// enroll it, unless [`Terms`] narrow that.
     First,
-    /// One is in use: only clients that it lets in may renew it.
+    /// The host has a certificate. Only clients that it authorizes may renew it.
     Renewal,
 }
 
-/// What the configuration says about enrolment.
+/// The configuration of enrolment.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// Where things are.
+    /// The paths of the files.
     pub files: Files,
-    /// `[proxy] enrol-from`; empty means everyone.
+    /// `[proxy] enrol-from`. If empty, all addresses are allowed.
     pub from: Vec<AddressRange>,
-    /// `[proxy] enrol-window`, from the start of the process; for [`Occasion::First`] alone.
+    /// `[proxy] enrol-window`, counted from the start of the process. Only for [`Occasion::First`].
     pub window: Option<Duration>,
-    /// `[proxy] enrol-key`, for a key that has to be made.
+    /// `[proxy] enrol-key`: the kind of a key that must be generated.
     pub key: KeyKind,
-    /// Longest time for a request's body, from the end of its head: `header-timeout`.
+    /// The limit of a request's body, counted from the end of its head: `header-timeout`.
     pub body_timeout: Duration,
 }
 
-/// What outlives a reload.
+/// The state of enrolment that survives a reload.
 #[derive(Debug)]
 pub struct Office {
     opened: Instant,
     requests: Arc<Mutex<Requests>>,
     threads: Threads,
-    /// Pulled when a certificate has been stored.
+    /// Pulled after a certificate was stored.
     reload: Trigger,
 }
 
 impl Office {
-    /// Starts the clock of `enrol-window`.
+    /// Starts the clock of `enrol-window` and creates the thread for enrolment.
     #[must_use]
     pub fn open(reload: Trigger) -> Self {
         let threads = Threads::new("enrolment", 1);
@@ -93,7 +93,7 @@ impl Office {
     }
 }
 
-/// Answers the requests to `/autotls`, one at a time.
+/// Handles the requests to `/autotls`, one at a time.
 #[derive(Clone, Debug)]
 pub struct Desk {
     occasion: Occasion,
@@ -102,19 +102,19 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// By the `terms` of the configuration in use.
+    /// Creates a handler with the `terms` of the configuration in use.
     #[must_use]
     pub fn new(occasion: Occasion, terms: Terms, office: Arc<Office>) -> Self {
         Self { occasion, terms: Arc::new(terms), office }
     }
 
-    /// Whether nothing else may be served, because there is no certificate yet.
+    /// Whether the proxy serves only enrolment, because it has no certificate yet.
     #[must_use]
-    pub fn is_all_there_is(&self) -> bool {
+    pub fn serves_only_enrolment(&self) -> bool {
         self.occasion == Occasion::First
     }
 
-    /// Whether this client may ask at all.
+    /// Whether this client may enroll or renew at all.
     ///
     /// # Errors
     /// [`EnrolError::Closed`] and [`EnrolError::NoClientCertificate`].
@@ -134,13 +134,15 @@ impl Desk {
         }
     }
 
-    /// The signing request (PEM) for `domain`, else for this host's own name. The key is made and
-    /// stored when there is none; the same request is signed only once.
+    /// The signing request (PEM) for `domain`, or for this host's own name. If the key does not
+    /// exist, it is generated and stored. If the last request was for the same name, its signing
+    /// request is returned again.
     ///
-    /// Dropping the future does not end the work, whose result the next one finds.
+    /// Dropping the future does not stop the work. The next request finds its result.
     ///
     /// # Errors
-    /// [`EnrolError::Domain`], [`EnrolError::Busy`], [`EnrolError::Key`], [`EnrolError::GivenUp`].
+    /// [`EnrolError::Domain`], [`EnrolError::Busy`], [`EnrolError::Key`],
+    /// [`EnrolError::NoResources`], [`EnrolError::GivenUp`].
     pub async fn signing_request(&self, domain: Option<String>) -> Result<String, EnrolError> {
         self.in_turn(move |desk, requests| {
             let Terms { files, key, .. } = &*desk.terms;
@@ -149,12 +151,12 @@ impl Desk {
         .await
     }
 
-    /// Reads what was posted, checks it, stores it and asks for a reload.
+    /// Reads the posted body, checks it, stores the certificate and requests a reload.
     ///
-    /// Dropping the future while the body is read changes nothing; later it does not end the work.
+    /// Dropping the future while the body is read changes nothing. Later it does not stop the work.
     ///
     /// # Errors
-    /// See [`EnrolError`]; no file has changed then, but for [`EnrolError::Store`] by a disk that fails.
+    /// See [`EnrolError`]. No file has changed, except possibly after [`EnrolError::Store`].
     pub async fn take<B>(
         &self,
         peer: &Peer,
@@ -171,8 +173,9 @@ impl Desk {
         let shown = peer.identity.as_ref().map(|identity| identity.spki_sha256);
         let activity = Arc::clone(activity);
         self.in_turn(move |desk, _| {
-            // Asked after all waiting, not before: a client that was shut out stores nothing. A first
-            // enrolment shuts out all who come in plain HTTP, and says that it was the first.
+            // Checked after all waiting, so that a client that lost its authorization meanwhile
+            // stores nothing. Only for a renewal: a first enrolment dismisses all clients that use
+            // plain HTTP, and they get the answer that the host is already enrolled.
             if desk.occasion == Occasion::Renewal && activity.is_dismissed() {
                 return Err(EnrolError::Dismissed);
             }
@@ -185,7 +188,7 @@ impl Desk {
                     (store::renewal(files, &checked, shown), "certificate renewed")
                 }
             };
-            // A disk that failed may have taken a file all the same.
+            // If the disk failed, a file may still have changed.
             if let Ok(()) | Err(EnrolError::Store(_)) = stored {
                 desk.office.reload.pull();
             }
@@ -202,7 +205,7 @@ impl Desk {
         .await
     }
 
-    /// Works on one request at a time, off the threads that serve connections.
+    /// Works on one request at a time, on a thread that serves no connections.
     async fn in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self, &mut Requests) -> Result<T, EnrolError> + Send + 'static,
@@ -210,7 +213,8 @@ impl Desk {
         let turn = timeout(TURN, Arc::clone(&self.office.requests).lock_owned());
         let mut requests = turn.await.map_err(|_| EnrolError::Busy(TURN))?;
         let desk = self.clone();
-        // With the lock: when the client goes away the work goes on, and no other begins meanwhile.
+        // The lock moves along: if the client leaves, the work continues, and no other work begins
+        // meanwhile.
         let worked = self.office.threads.run(move || work(&desk, &mut requests));
         worked.await.unwrap_or_else(|error| match error {
             BlockingError::NoThread { .. } => Err(EnrolError::NoResources(error.into())),
@@ -219,7 +223,7 @@ impl Desk {
     }
 }
 
-/// The whole body, in time and within its limit.
+/// Reads the whole body, within its time limit and size limit.
 async fn read<B>(body: B, arrival: Instant, within: Duration) -> Result<Bytes, EnrolError>
 where
     B: Body,

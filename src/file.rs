@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_count_and_not_their_age_or_place() {
+    fn only_contents_count_as_a_change() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("one"), "1").unwrap();
@@ -372,14 +372,14 @@ mod tests {
         }
         fs::remove_dir(path("one")).unwrap();
         fs::write(path("one"), "1").unwrap();
-        assert_eq!(seen.again(Progress::default()), seen, "as it was");
+        assert_eq!(seen.again(Progress::default()), seen, "the original contents");
         fs::write(path("none"), "").unwrap();
         assert_ne!(seen.again(Progress::default()), seen, "a file that was missing");
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_secret_that_is_closed_to_the_world_has_changed() {
+    fn making_a_file_private_counts_as_a_change() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one");
@@ -392,7 +392,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn f03_a_fifo_that_takes_a_files_place_after_the_look_at_it_is_refused_at_once() {
+    fn f03_a_fifo_that_replaces_a_file_after_the_check_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&path).status();
@@ -403,17 +403,17 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_file_can_tell_which_one() {
+    fn progress_shows_the_file_that_is_being_read() {
         let progress = Progress::default();
         let mut files = Files::with_progress(progress.clone());
         assert_eq!(progress.reading(), None);
         *progress.lock() = Some("before".into());
         let _ = files.read(Path::new("none"), LIMIT);
-        assert_eq!(progress.reading(), None, "it is read");
+        assert_eq!(progress.reading(), None, "no file is being read");
     }
 
     #[test]
-    fn of_a_file_that_changes_while_it_is_read_twice_the_first_digest_is_kept() {
+    fn the_first_digest_is_kept_if_a_file_changes_between_two_reads() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one");
         fs::write(&path, "1").unwrap();
@@ -421,6 +421,6 @@ mod tests {
         assert_eq!(seen.read(&path, LIMIT).unwrap(), b"1");
         fs::write(&path, "2").unwrap();
         assert_eq!(seen.read(&path, LIMIT).unwrap(), b"2");
-        assert_ne!(seen.again(Progress::default()), seen, "what was made of the first is old");
+        assert_ne!(seen.again(Progress::default()), seen, "the file changed after the first read");
     }
 }

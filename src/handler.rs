@@ -151,7 +151,7 @@ async fn answer(
         if activity.is_dismissed() {
             return Err(Refusal::Dismissed);
         }
-        let enrols_only = service.enrolment.as_ref().is_some_and(Desk::is_all_there_is);
+        let enrols_only = service.enrolment.as_ref().is_some_and(Desk::serves_only_enrolment);
         if enrols_only && head.uri.path() != route::ENROLMENT {
             return Err(EnrolError::NotEnrolled.into());
         }

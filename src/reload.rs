@@ -1,4 +1,4 @@
-//! The files read again: when someone asks, and when they hold something else than they did.
+//! Reloads the configuration: on request, and when a file has changed.
 
 use std::{
     convert::Infallible,
@@ -23,18 +23,18 @@ use crate::{
     systemd::Notifier,
 };
 
-/// What one reading of all files gave.
+/// The result of reading all files.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Both files and all they name; absent when one finding is an error.
+    /// The configuration and all files that it names; `None` if a finding is an error.
     pub state: Option<(Config, Assets)>,
-    /// Everything that is wrong with them.
+    /// All findings, in the order of the files.
     pub findings: Findings,
-    /// What was read.
+    /// The files that were read, with their digests.
     pub files: Files,
 }
 
-/// Reads both files and all they name.
+/// Reads both configuration files and all files that they name.
 #[must_use]
 pub fn load(sources: &Sources) -> Loaded {
     load_into(Files::default(), sources)
@@ -50,18 +50,19 @@ fn load_into(mut files: Files, sources: &Sources) -> Loaded {
     Loaded { state: state.filter(|_| !findings.has_errors()), findings, files }
 }
 
-/// How long a reload or a file check may take. A file on a dead network file system is never read.
+/// How long a reload or a file check may take. Reading a file on a dead network file system never
+/// ends.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
-/// Reloads that may hang before the next one has to wait: each keeps its thread.
+/// How many reloads may hang before the next one has to wait. Each of them keeps its thread.
 const READINGS: usize = 4;
 
-/// How the files are read. Tests replace it with one that hangs.
+/// Reads the files. Tests replace it with an implementation that hangs.
 trait Read: std::fmt::Debug + Send + Sync {
-    /// Reads all of them.
+    /// Reads all files.
     fn load(&self, files: Files, sources: &Sources) -> Loaded;
 
-    /// Reads those that were read before, as they are now.
+    /// Reads the same files again, to find changes.
     fn again(&self, files: &Files, progress: Progress) -> Files;
 }
 
@@ -82,59 +83,63 @@ fn reload_threads() -> Threads {
     Threads::new("reload", READINGS)
 }
 
-/// One file check at a time: one that hangs stays the only one until the configuration no longer
-/// names the file.
+/// One file check at a time. If a check hangs, the next checks wait for it until a reload succeeds,
+/// because the configuration no longer names the file that hangs.
 fn check_threads() -> Threads {
     Threads::new("file check", 1)
 }
 
-/// Keeps a running server at what the files say.
+/// Keeps a running server up to date with its configuration files.
 ///
-/// It waits on the server's [`Trigger`](crate::trigger::Trigger), and looks at the files every
-/// `reload-interval`. A state that was refused is not tried again by itself until a file changes;
-/// files that could not be read are.
+/// It reloads when the server's [`Trigger`](crate::trigger::Trigger) is pulled, and checks the
+/// files for changes every `reload-interval`. After a failed reload it reloads again when a file
+/// changes. If the files could not be read, or if a certificate was not valid yet, it also tries
+/// again by itself.
 #[derive(Debug)]
 pub struct Reloader {
     handle: Handle,
     notifier: Notifier,
     sources: Sources,
-    /// What the process was started with, and what it keeps of it.
+    /// The configuration at the start of the process. Some keys keep its values until a restart.
     started: Config,
-    /// What is in use.
+    /// The configuration in use.
     current: Config,
-    /// As they were when they were last read, whatever came of it.
+    /// The files as they were last read, even if that reload failed.
     files: Files,
-    /// What is in use of certificates and revocation lists.
+    /// The certificates and revocation lists in use.
     certificates: Vec<CertificateFile>,
-    /// Whether what was refused last may be right later without a change of any file.
+    /// Whether the configuration that was refused last may become valid without a change of any
+    /// file.
     heals_with_time: bool,
     reader: Arc<dyn Read>,
     read_limit: Duration,
     reloads: Threads,
     checks: Threads,
-    /// The last reload did not read them.
+    /// Whether the last reload could not read the files. The next file check then reloads.
     is_due: bool,
-    /// It was logged that they cannot be checked.
+    /// Whether a file check has failed and the failure was logged.
     is_blind: bool,
-    /// The file that hung last. Who waits for the thread that hangs there cannot name it.
+    /// The file that hung last. A later check that waits for the hanging thread cannot find out the
+    /// file by itself.
     hung: Option<PathBuf>,
 }
 
-/// What a look at the files gave.
+/// The result of a file check.
 struct Seen {
     files: Files,
-    /// What was refused is right now, without a change of any file: a certificate was not valid yet.
+    /// The refused configuration has become valid without a change of any file, because a
+    /// certificate was not valid yet.
     has_healed: bool,
 }
 
-/// Why files were not read.
+/// Why the files could not be read.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
     #[error(transparent)]
     Blocking(#[from] BlockingError),
     #[error("reading {} took longer than {} s", shown(.file.as_deref()), .limit.as_secs())]
     TimedOut {
-        /// The one that hangs, if it is known.
+        /// The file that hangs, if it is known.
         file: Option<PathBuf>,
         limit: Duration,
     },
@@ -144,19 +149,20 @@ fn shown(file: Option<&Path>) -> String {
     file.map_or_else(|| "the files".to_owned(), |file| file.display().to_string())
 }
 
-/// Why a state was not taken over.
+/// Why a reload failed.
 enum Failure {
-    /// The files have mistakes, which are logged.
+    /// The files have errors, which were logged.
     Mistakes,
     Unread(Unread),
     Reload(ReloadError),
 }
 
-/// How often certificates that are out of their time, or soon will be, are warned about.
+/// How often certificates are logged that are expired, not valid yet, or about to expire.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Reloader {
-    /// For a server that was started with `current` and `certificates`, read from `files`.
+    /// Creates a reloader for a server that was started with `current` and `certificates`, read
+    /// from `files`.
     #[must_use]
     pub fn new(
         notifier: Notifier,
@@ -185,8 +191,11 @@ impl Reloader {
         }
     }
 
-    /// Reloads whenever there is reason to, until the server shuts down; who asks later is told so.
-    /// Dropped, it leaves the server as it is; a reload that has begun is then not told of.
+    /// Reloads whenever a reload is requested or a file has changed. Once the server shuts down,
+    /// requests get [`Outcome::ShuttingDown`].
+    ///
+    /// Dropping the future leaves the server unchanged. If a reload is in progress, its outcome is
+    /// never reported.
     pub async fn run(mut self) -> Infallible {
         let trigger = self.handle.trigger();
         let mut days = each_day();
@@ -205,14 +214,14 @@ impl Reloader {
             let round = trigger.begin();
             let outcome = self.reload().await;
             trigger.end(round, outcome);
-            // Of a shutdown, systemd has been told.
+            // The shutdown has already notified systemd.
             if outcome != Outcome::ShuttingDown {
                 self.notifier.ready();
             }
         }
     }
 
-    /// Looks at the files once the interval is over. Never in the shutdown.
+    /// Waits for `reload-interval`, then checks the files. During a shutdown it never completes.
     async fn look(&self) -> Result<Seen, Unread> {
         sleep(self.current.reload_interval.as_duration()).await;
         if !self.handle.is_serving() {
@@ -232,7 +241,7 @@ impl Reloader {
         self.within_limit(look, &progress).await
     }
 
-    /// Waits for `reading` for as long as a reading may take.
+    /// Waits for `reading`, at most for the read limit.
     async fn within_limit<T>(
         &self,
         reading: impl Future<Output = Result<T, BlockingError>>,
@@ -247,14 +256,15 @@ impl Reloader {
         }
     }
 
-    /// Keeps the name of a file that hangs.
+    /// Remembers the name of a file that hangs.
     fn remember(&mut self, error: &Unread) {
         if let Unread::TimedOut { file: Some(file), .. } = error {
             self.hung = Some(file.clone());
         }
     }
 
-    /// Whether there is reason to reload. Logs only the first of looks that fail.
+    /// Whether the result of a file check calls for a reload. Of several failed checks in a row,
+    /// only the first is logged.
     fn has_seen(&mut self, look: Result<Seen, Unread>) -> bool {
         match look {
             Ok(Seen { has_healed, files: now }) => {
@@ -265,7 +275,7 @@ impl Reloader {
                 let changed = now != self.files;
                 if changed {
                     tracing::info!("files have changed");
-                    // A reload that gets as far as reading them has its own view.
+                    // A reload that reads the files replaces this.
                     self.files = now;
                 }
                 changed || has_healed || self.is_due
@@ -281,9 +291,9 @@ impl Reloader {
         }
     }
 
-    /// Goes on with what is in the files now, or says why not.
+    /// Reloads, and logs why if the reload fails.
     async fn reload(&mut self) -> Outcome {
-        // Nobody accepts on a new address any more, and systemd has been told of the end.
+        // The listener no longer accepts on a new address, and systemd knows of the shutdown.
         if !self.handle.is_serving() {
             tracing::info!("no reload: shutting down");
             return Outcome::ShuttingDown;
@@ -334,8 +344,8 @@ impl Reloader {
         let Loaded { state, findings, files } = loaded;
         self.files = files;
         self.is_due = false;
-        // All of them were read, so a thread that still hangs is at a file that they no longer name.
-        // It must not keep anybody waiting.
+        // All files were read, so a thread that still hangs is reading a file that is no longer
+        // configured. New threads replace it, so that no later reload waits for it.
         (self.reloads, self.checks) = (reload_threads(), check_threads());
         self.is_blind = false;
         self.hung = None;
@@ -379,12 +389,12 @@ impl Reloader {
     }
 }
 
-/// A tick each day, the first one a day from now.
+/// Ticks once a day. The first tick is in a day.
 fn each_day() -> Interval {
     interval_at(Instant::now() + DAY, DAY)
 }
 
-/// Warns of what is out of its time, or soon will be.
+/// Logs a warning for each file that is expired, not valid yet, or about to expire.
 fn warn_of(certificates: &[CertificateFile], now: OffsetDateTime) {
     for file in certificates {
         if let Some(complaint) = file.complaint(now) {
@@ -393,7 +403,8 @@ fn warn_of(certificates: &[CertificateFile], now: OffsetDateTime) {
     }
 }
 
-/// The names of the enabled exporters that are `wanted`, in file order; absent when there is none.
+/// The names of the enabled exporters for which `wanted` is true, in file order. `None` if there
+/// are no such exporters.
 pub(crate) fn names(config: &Config, wanted: impl Fn(&ExporterName) -> bool) -> Option<String> {
     let enabled = config.exporters.iter().filter(|exporter| exporter.enabled);
     let names: Vec<&str> = enabled
@@ -408,13 +419,13 @@ fn serves(config: &Config, name: &ExporterName) -> bool {
     config.exporters.iter().any(|exporter| exporter.enabled && exporter.name.value == *name)
 }
 
-/// The day on which the first certificate expires.
+/// The day on which the first certificate expires, in UTC.
 pub(crate) fn first_expiry(assets: &Assets) -> Option<String> {
     let first = assets.certificates.iter().map(|file| file.expires).min();
     first.map(|expires| expires.date().to_string())
 }
 
-/// Keys that are looked at when the process starts, and are others now than they were then.
+/// The changed keys that are read only at the start of the process.
 fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
     let (old, new) = (&started.limits, &now.limits);
     [

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_hears_of_a_reload_that_began_after_it_asked() {
+    fn each_request_waits_for_a_reload_that_began_after_it() {
         let trigger = Trigger::default();
         let (mut early, mut too) = (pin!(trigger.reload()), pin!(trigger.reload()));
         assert_eq!(now(early.as_mut()), None);
@@ -151,18 +151,18 @@ mod tests {
         trigger.end(round, Outcome::Rejected);
         assert_eq!(now(early), Some(Outcome::Rejected));
         assert_eq!(now(too), Some(Outcome::Rejected));
-        assert_eq!(now(late.as_mut()), None, "that one had begun");
+        assert_eq!(now(late.as_mut()), None, "this reload began before the request");
 
         assert_eq!(now(pin!(trigger.pulled())), Some(()));
         let round = trigger.begin();
         trigger.end(round, Outcome::Applied);
         assert_eq!(now(late), Some(Outcome::Applied));
         assert!(trigger.status().successful);
-        assert_eq!(now(pin!(trigger.pulled())), None, "all are served");
+        assert_eq!(now(pin!(trigger.pulled())), None, "all requests are served");
     }
 
     #[test]
-    fn a_reload_that_fails_keeps_the_time_of_the_last_that_did_not() {
+    fn a_failed_reload_keeps_the_time_of_the_last_success() {
         let trigger = Trigger::default();
         let before = trigger.status();
         for outcome in [Outcome::Rejected, Outcome::NoResources] {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn f24_a_reload_that_a_shutdown_overtakes_was_not_refused() {
+    fn f24_a_reload_that_a_shutdown_cancels_does_not_count_as_failed() {
         let trigger = Trigger::default();
         let before = trigger.status();
         let mut asks = pin!(trigger.reload());

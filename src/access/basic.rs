@@ -1,13 +1,13 @@
-//! HTTP Basic (RFC 7617). Everything is compared by digest, in constant time.
+//! HTTP Basic (RFC 7617). All comparisons are of digests and take constant time.
 //!
-//! A bcrypt check takes tens to hundreds of milliseconds of a core, by design. So:
+//! A bcrypt check takes tens to hundreds of milliseconds of CPU time, by design. Therefore:
 //!
-//! - Credentials that were accepted before are looked up first. They wait for nothing.
-//! - One check runs at a time: guesses take one core at most. It has a thread of its own.
-//! - Few may wait, and their turns go round by address. Beyond that a request is refused with 503:
-//!   whoever guesses fills no more than that, and delays other addresses by one check each.
+//! - Credentials that were accepted before are looked up first, without waiting.
+//! - One check runs at a time, on its own thread. Guesses use at most one core.
+//! - The queue of checks is short, and takes turns by address. If it is full, a request gets 503. A
+//!   client that guesses delays each other address by at most one check.
 //! - Requests with the same credentials share one check.
-//! - A check whose client left before its turn is not made.
+//! - If a client leaves before the turn of its check, the check does not run.
 
 #[cfg(test)]
 mod tests;
@@ -32,8 +32,8 @@ use crate::{
     peer::{Host, Peer},
 };
 
-/// Most checks that wait. At a quarter of a second each, as with bcrypt's usual cost of 12, the last
-/// one waits eight seconds.
+/// The largest number of checks that wait. At 0.25 s for each, as with bcrypt's usual cost of 12,
+/// the last check waits eight seconds.
 const MOST_WAITING: usize = 32;
 
 #[derive(Debug)]
@@ -49,7 +49,8 @@ type Print = [u8; 32];
 struct Checks {
     queue: Arc<FairSemaphore<Host>>,
     threads: Threads,
-    /// Of the last credentials that were right. No lock here is held while anything waits.
+    /// The last credentials that were right. No task waits while it holds this lock or the next
+    /// one.
     accepted: Mutex<Option<Print>>,
     /// Checks that wait or run. Requests with the same credentials wait for the same cell.
     pending: Mutex<HashMap<Print, Weak<OnceCell<bool>>>>,
@@ -65,7 +66,7 @@ impl Basic {
     pub(super) fn new(expected: BasicAuth) -> Self {
         let checks = Checks::new(
             FairSemaphore::new(1, MOST_WAITING),
-            // The queue alone lets one begin.
+            // The queue alone decides when a check begins.
             Threads::new("password check", 1),
         );
         Self { expected, checks: Arc::new(checks) }
@@ -111,7 +112,7 @@ impl Basic {
     }
 }
 
-/// Credentials, and the hash that they have to match.
+/// Credentials, and the hash that they must match.
 struct Guess {
     print: Print,
     user_is_right: bool,
@@ -120,9 +121,11 @@ struct Guess {
 }
 
 impl Guess {
-    /// A wrong user costs as much as a wrong password: the time must not tell who exists.
+    /// A wrong user takes as long as a wrong password, so that the time does not reveal which users
+    /// exist.
     fn is_right(&self) -> bool {
-        // An error of bcrypt's is a wrong password: the hash was checked when it was read.
+        // An error of bcrypt counts as a wrong password, because the hash was validated when it was
+        // read.
         let password_is_right = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
         self.user_is_right & password_is_right
     }
@@ -141,14 +144,16 @@ impl Checks {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether these credentials were right before.
+    /// Whether these credentials were accepted before.
     fn accepts(&self, print: &Print) -> bool {
         self.lock_accepted().is_some_and(|accepted| accepted.ct_eq(print).into())
     }
 
-    /// Waits for the check of `guess`, which is its own or that of another request.
+    /// Waits for the check of `guess`, which the request runs itself or shares with another
+    /// request.
     ///
-    /// Dropping the future leaves it to the others that wait for it; without any it is not begun.
+    /// Dropping the future leaves the check to the other requests that wait for it. Without other
+    /// requests, a check that waits does not begin.
     async fn verdict(self: &Arc<Self>, host: Host, guess: Guess) -> Result<bool, Unchecked> {
         let pending = self.join(guess.print);
         pending.cell.get_or_try_init(|| self.run(host, guess)).await.copied()
@@ -156,18 +161,20 @@ impl Checks {
 
     async fn run(self: &Arc<Self>, host: Host, guess: Guess) -> Result<bool, Unchecked> {
         let permit = self.queue.acquire(host).await?;
-        // By a check whose request did not wait for its result.
+        // Another check with these credentials may have finished after its request had left.
         if self.accepts(&guess.print) {
             return Ok(true);
         }
         let checks = Arc::clone(self);
         let check = move || {
             let is_right = guess.is_right();
-            // Here, so that a hash that takes longer than a scrape may is not checked in vain.
+            // Stored here, so that the result is kept even if the check takes longer than its
+            // request waits.
             if is_right {
                 *checks.lock_accepted() = Some(guess.print);
             }
-            // Moved in, so that the next check waits for this one even if its request does not.
+            // Moved into the closure, so that the next check waits for this one even if its request
+            // left.
             drop(permit);
             is_right
         };
@@ -179,7 +186,7 @@ impl Checks {
         let cell = match pending.get(&print).and_then(Weak::upgrade) {
             Some(cell) => cell,
             None => {
-                // Two shares that are dropped at the same moment may both leave their entry.
+                // If two shares are dropped at the same time, both may leave their entry.
                 pending.retain(|_, cell| cell.strong_count() > 0);
                 let cell = Arc::default();
                 pending.insert(print, Arc::downgrade(&cell));
@@ -191,7 +198,7 @@ impl Checks {
     }
 }
 
-/// A request's share in a check.
+/// One request's share of a check.
 struct Pending<'a> {
     checks: &'a Checks,
     print: Print,
@@ -201,14 +208,14 @@ struct Pending<'a> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let mut pending = self.checks.lock_pending();
-        // Others join under the lock only.
+        // Other requests join only while they hold the lock.
         if Arc::strong_count(&self.cell) == 1 {
             pending.remove(&self.print);
         }
     }
 }
 
-/// The decoded `user:password` of the one `Authorization: Basic` header.
+/// The decoded `user:password` of a single `Authorization: Basic` header.
 fn credentials(headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let (Some(only), None) = (all.next(), all.next()) else {
@@ -227,7 +234,7 @@ fn sha256(bytes: &[u8]) -> Print {
     print
 }
 
-/// Digests first, so that the time does not tell the length either.
+/// Compares digests, so that the time does not reveal the length either.
 fn equal(one: &[u8], two: &[u8]) -> bool {
     sha256(one).ct_eq(&sha256(two)).into()
 }

@@ -1,4 +1,4 @@
-//! What was posted: whether it is a certificate of this host, and of the CA beside it.
+//! Checks a posted certificate: whether it belongs to this host's key and chains to the posted CA.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The body of a `POST`; the agent passes over other members too.
+/// The body of a `POST`. Other members are ignored, as the agent does.
 #[derive(Deserialize)]
 struct Posted {
     signed: String,
@@ -26,15 +26,15 @@ struct Posted {
 /// A certificate for this host's key that chains to `ca`, as a server can use them now.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// The certificate, and intermediate ones after it, PEM as it came.
+    /// The certificate and its intermediate CAs, in PEM as posted.
     pub(super) certificate: String,
-    /// The CA, PEM as it came.
+    /// The CA, in PEM as posted.
     pub(super) ca: String,
     /// The certificates of `ca`.
     pub(super) anchors: Vec<CertificateDer<'static>>,
     /// The certificate's subject, escaped.
     pub(super) subject: String,
-    /// SHA-256 of the certificate of `ca` to which it chains, in hexadecimal digits.
+    /// SHA-256 of the CA certificate to which the certificate chains, in hexadecimal digits.
     pub(super) ca_sha256: String,
 }
 
@@ -71,8 +71,8 @@ impl Checked {
         }
         let (subject, ca_sha256) = (subject.subject().to_string(), hex(&sha256(anchor.as_raw())));
         let subject = subject.escape_debug().to_string();
-        // What a reload is going to do with them. What it refuses must not be stored: the host could not
-        // start with it.
+        // The same checks as a reload makes. What a reload refuses must not be stored, because the
+        // host could not start with it.
         let verdicts = judge::chain(&placed_chain, Own::EnrolledServer, now)
             .into_iter()
             .chain(judge::anchors(&placed_anchors, Anchors::OfClients, now));
@@ -88,17 +88,18 @@ impl Checked {
     }
 }
 
-/// Where, and not what: the message may quote what was posted, and that a key in a wrong place.
+/// Only the position. The message of serde_json may quote the body, which may contain a key by
+/// mistake.
 fn place(error: &serde_json::Error) -> Cause {
     format!("line {}, column {}", error.line(), error.column()).into()
 }
 
-/// The certificates of a PEM text that can be read, whatever else is in it.
+/// The certificates of a PEM text that can be read. Other blocks are ignored.
 pub(super) fn readable(pem: &str, purpose: Purpose) -> Vec<CertificateDer<'static>> {
     pem::read(pem.as_bytes(), purpose).used.into_iter().map(|(_, der)| der.into()).collect()
 }
 
-/// All certificates of a PEM text, or what is wrong with it.
+/// All certificates of a PEM text, or all its errors in one text.
 fn certificates(
     pem: &str,
     purpose: Purpose,
@@ -112,7 +113,7 @@ fn ders(placed: &[(Place, CertificateDer<'static>)]) -> Vec<CertificateDer<'stat
     placed.iter().map(|(_, der)| der.clone()).collect()
 }
 
-/// Those that can be read to their last byte.
+/// The certificates that can be parsed to their last byte.
 pub(super) fn parsed<'a>(all: &'a [CertificateDer<'static>]) -> Vec<X509Certificate<'a>> {
     all.iter()
         .filter_map(|certificate| parse_x509_certificate(certificate).ok())
@@ -124,10 +125,11 @@ pub(super) fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()
 }
 
-/// From the first of `chain`, each signed by the next, to one of `anchors`.
+/// The path from the first certificate of `chain`, each signed by the next one, to one of
+/// `anchors`.
 ///
-/// By hand, because webpki parses no X.509 version 1, and that is what `openssl x509 -req` makes
-/// when it is given no extensions.
+/// webpki is not used, because it does not parse X.509 version 1. `openssl x509 -req` makes version
+/// 1 if it is given no extensions.
 fn path<'a, 'b>(
     chain: &'b [X509Certificate<'a>],
     anchors: &'b [X509Certificate<'a>],
@@ -149,12 +151,13 @@ fn path<'a, 'b>(
     None
 }
 
-/// What it means that a certificate has no basicConstraints.
+/// What a missing basicConstraints extension means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Silence {
-    /// It may sign: a CA that OpenSSL made without extensions.
+    /// The certificate may sign: it is a CA that OpenSSL made without extensions.
     Yes,
-    /// It may not: an agent's certificate that OpenSSL made without extensions.
+    /// The certificate may not sign: it is an agent's certificate that OpenSSL made without
+    /// extensions.
     No,
 }
 

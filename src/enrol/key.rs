@@ -1,4 +1,4 @@
-//! This host's key, and the requests that are signed with it.
+//! This host's key, and the signing requests that are made with it.
 
 use std::{
     path::Path,
@@ -21,17 +21,17 @@ use crate::{
 /// Largest key file, in bytes; an RSA-4096 key has 3 KiB.
 const MAX_KEY: u64 = 64 * 1024;
 
-/// From one signature to the next. Strangers may ask for requests with ever new names, and each
-/// RSA-4096 signature takes some milliseconds of CPU.
+/// The minimum time between two signatures. Unknown clients may request ever new names, and each
+/// RSA-4096 signature takes some milliseconds of CPU time.
 const PACE: Duration = Duration::from_millis(100);
 
-/// A host name that is sure to be one.
+/// The name in the signing request if the system's host name is not valid.
 const UNNAMED: &str = "localhost";
 
 /// `[proxy] enrol-key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum KeyKind {
-    /// RSA with 4096 bits, as the agent makes them.
+    /// RSA with 4096 bits, as the agent generates it.
     #[default]
     Rsa4096,
     /// ECDSA with P-256.
@@ -47,7 +47,7 @@ impl KeyKind {
     }
 }
 
-/// The last request that was signed.
+/// The last signing request.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     last: Option<Signed>,
@@ -56,15 +56,15 @@ pub(super) struct Requests {
 #[derive(Debug)]
 struct Signed {
     name: String,
-    /// Of the key file: another key takes another request.
+    /// SHA-256 of the key file. A new key needs a new signing request.
     key_sha256: Vec<u8>,
     pem: String,
     at: Instant,
 }
 
 impl Requests {
-    /// The request for `domain`, else for this host, signed with the key that is there, or is made
-    /// now.
+    /// The signing request for `domain`, or for this host. If the key does not exist, it is
+    /// generated.
     pub(super) fn signed(
         &mut self,
         files: &Files,
@@ -95,7 +95,7 @@ impl Requests {
     }
 }
 
-/// The key of this host, if it has one.
+/// This host's key, if it has one.
 pub(super) fn read(path: &Path) -> Result<Option<PrivateKeyDer<'static>>, EnrolError> {
     read_file(path)?.as_deref().map(parse).transpose()
 }
@@ -112,7 +112,7 @@ fn parse(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, EnrolError> {
     pem::private_key(bytes).map_err(|problem| EnrolError::Key(problem.into()))
 }
 
-/// Never in the place of a key that has come meanwhile.
+/// Generates a key. It never replaces a key that has appeared meanwhile.
 fn make(path: &Path, kind: KeyKind) -> Result<Vec<u8>, EnrolError> {
     let key = kind.generate().map_err(|error| EnrolError::Key(error.into()))?;
     let pem = key.serialize_pem().into_bytes();
@@ -122,7 +122,7 @@ fn make(path: &Path, kind: KeyKind) -> Result<Vec<u8>, EnrolError> {
     Ok(pem)
 }
 
-/// The agent keeps one too. Nothing reads it, so it is no reason to fail.
+/// Stores a copy, as the agent does. Nothing reads the copy, so an error is only logged.
 fn keep_a_copy(path: &Path, pem: &str) {
     if let Err(error) = pki::write(path, pem.as_bytes(), Access::Public, Existing::Replace) {
         tracing::warn!(file = %path.display(), %error, "cannot store a copy of the signing request");

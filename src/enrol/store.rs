@@ -1,7 +1,7 @@
-//! Two files that belong together, put in their places one after the other.
+//! Stores a certificate and its CA, one file after the other.
 //!
-//! The order is such that a crash between any two steps leaves a pair that serves: the certificate
-//! that is there chains to a CA that is there.
+//! The order is such that a crash between any two steps leaves a usable pair: the certificate on
+//! disk chains to a CA on disk.
 
 use std::{fs, io, path::Path};
 
@@ -20,8 +20,8 @@ use crate::{
 /// Largest file of certificates that is read, in bytes.
 const MAX_CA: u64 = 1024 * 1024;
 
-/// Stores the first certificate. It comes last, because whether it is there says whether the host
-/// is enrolled: a crash before leaves a host that can be enrolled again.
+/// Stores the first certificate. The certificate comes last, because its existence means that the
+/// host is enrolled. After a crash before that, the host can be enrolled again.
 pub(super) fn first(files: &Files, checked: &Checked) -> Result<(), EnrolError> {
     match fs::symlink_metadata(&files.certificate) {
         Ok(_) => return Err(EnrolError::AlreadyEnrolled),
@@ -31,7 +31,7 @@ pub(super) fn first(files: &Files, checked: &Checked) -> Result<(), EnrolError> 
     put(files, checked)
 }
 
-/// Both files where there was no certificate a moment ago.
+/// Stores both files, if there still is no certificate.
 fn put(files: &Files, checked: &Checked) -> Result<(), EnrolError> {
     let ca = staged(&files.ca, &checked.ca)?;
     let certificate = staged(&files.certificate, &checked.certificate)?;
@@ -41,12 +41,12 @@ fn put(files: &Files, checked: &Checked) -> Result<(), EnrolError> {
         if error.kind() != io::ErrorKind::AlreadyExists {
             return EnrolError::Store(error);
         }
-        // Another program has enrolled this host meanwhile, by a CA of its own.
+        // Another program has enrolled this host meanwhile, with its own CA.
         before.put_back(&files.ca).map_or_else(EnrolError::Store, |()| EnrolError::AlreadyEnrolled)
     })
 }
 
-/// The CA file that was there before, if there was one.
+/// A copy of the CA file, if it existed.
 struct Before(Option<Staged>);
 
 impl Before {
@@ -69,8 +69,7 @@ impl Before {
     }
 }
 
-/// Stores a certificate in the place of the present one. `shown` is the digest of the client's
-/// public key.
+/// Replaces the certificate. `shown` is the SHA-256 digest of the client's public key.
 pub(super) fn renewal(
     files: &Files,
     checked: &Checked,
@@ -82,8 +81,8 @@ pub(super) fn renewal(
         .map_err(EnrolError::Store)
 }
 
-/// All files of a renewal, on disk beside their places, in the order in which they go there. A new
-/// CA comes in three steps: both CAs, then the certificate, then the new CA alone.
+/// All files of a renewal, staged on disk, in the order in which they must be committed. A new CA
+/// takes three steps: both CAs, the certificate, then the new CA alone.
 fn steps(
     files: &Files,
     checked: &Checked,
@@ -93,12 +92,12 @@ fn steps(
         .map_err(|error| EnrolError::Store(io::Error::other(error)))?;
     let present = String::from_utf8_lossy(&present);
     let anchors = readable(&present, Purpose::ClientAuthorities);
-    // TLS has seen proof that the client holds the key to what it showed.
+    // TLS has verified that the client has the private key.
     let is_ca = shown.is_some_and(|shown| {
         parsed(&anchors).iter().any(|anchor| sha256(anchor.public_key().raw) == shown)
     });
     if anchors == checked.anchors {
-        // Others have seen earlier certificates in handshakes.
+        // Every client has seen earlier certificates in handshakes and could post one again.
         if !is_ca && begins(&checked.certificate) < begins_on_disk(files) {
             return Err(EnrolError::Older);
         }
@@ -120,7 +119,8 @@ fn begins(pem: &str) -> Option<i64> {
     Some(begins)
 }
 
-/// The same of the present certificate; `None`, which is before all others, when it is not readable.
+/// The same for the certificate on disk. `None`, which sorts before all others, if it cannot be
+/// read.
 fn begins_on_disk(files: &Files) -> Option<i64> {
     begins(&String::from_utf8_lossy(&file::read(&files.certificate, MAX_CA).ok()?))
 }
@@ -139,14 +139,14 @@ mod tests {
 
     use super::*;
 
-    /// A host's key and folder, and what two CAs made for it.
+    /// A host's key and folder, and the certificates that two CAs issued for it.
     struct Host {
         _folder: tempfile::TempDir,
         files: Files,
         key: PrivateKeyDer<'static>,
         old: Checked,
         new: Checked,
-        /// Digest of the old CA's public key.
+        /// SHA-256 digest of the old CA's public key.
         old_key: [u8; 32],
     }
 
@@ -176,7 +176,7 @@ mod tests {
             Self { _folder: folder, files, key, old, new, old_key }
         }
 
-        /// Whether the two files are a pair that would be taken if it were posted.
+        /// Whether the two files would be accepted if they were posted.
         fn has_a_pair(&self) -> bool {
             let [certificate, ca] = [&self.files.certificate, &self.files.ca]
                 .map(|path| fs::read_to_string(path).unwrap());
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_certificate_never_takes_the_place_of_another() {
+    fn a_first_certificate_never_replaces_another() {
         let host = Host::new();
         first(&host.files, &host.old).unwrap();
         let refused = first(&host.files, &host.new);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_by_the_same_ca_is_one_step_for_anyone_and_by_another_none_but_for_the_ca() {
+    fn any_client_may_renew_with_the_same_ca_but_only_the_ca_may_change_it() {
         let host = Host::new();
         first(&host.files, &host.old).unwrap();
         assert_eq!(steps(&host.files, &host.old, None).unwrap().len(), 1);

@@ -6,7 +6,7 @@ use super::*;
 use crate::blocking::BlockingError;
 
 #[test]
-fn the_list_has_the_word_of_every_abort_and_no_other() {
+fn abort_labels_are_complete_and_in_order() {
     let mut all = vec![Abort::ExporterReset];
     // The match leads from each variant to the next one. A new variant does not compile until it
     // has a place here.
@@ -69,7 +69,7 @@ fn the_rejections_are_the_refusals_before_a_scrape() {
 }
 
 #[test]
-fn the_list_has_the_word_of_every_reason_not_to_enrol_and_no_other() {
+fn enrol_labels_are_complete_and_in_order() {
     let cause = || Cause::from("cause");
     let mut all = vec![EnrolError::NotEnrolled];
     while let Some(next) = match all[all.len() - 1] {
@@ -105,7 +105,7 @@ fn the_list_has_the_word_of_every_reason_not_to_enrol_and_no_other() {
 
 #[cfg(unix)]
 #[test]
-fn descriptors_and_memory_are_the_resources_that_can_be_lacking() {
+fn errors_about_descriptors_and_memory_count_as_a_lack_of_resources() {
     for number in [libc::ENFILE, libc::EMFILE, libc::ENOBUFS, libc::ENOMEM] {
         assert!(lacks_resources(&io::Error::from_raw_os_error(number)), "{number}");
     }
@@ -116,7 +116,7 @@ fn descriptors_and_memory_are_the_resources_that_can_be_lacking() {
 }
 
 #[test]
-fn the_log_says_whom_to_look_at_and_what_the_last_bytes_lack() {
+fn blame_and_integrity_faults_have_their_words_in_the_log() {
     let blamed = [Blame::Downstream, Blame::Upstream, Blame::Proxy].map(Blame::label);
     assert_eq!(blamed, ["scraper", "exporter", "proxy"]);
     for (fault, expected) in [

@@ -12,7 +12,7 @@ use super::*;
 use crate::server::Server;
 
 #[tokio::test(start_paused = true)]
-async fn f14_certificates_are_warned_about_once_a_day() {
+async fn f14_warnings_about_certificates_come_once_a_day() {
     let begun = Instant::now();
     let mut days = each_day();
     for day in 1..4 {
@@ -21,7 +21,7 @@ async fn f14_certificates_are_warned_about_once_a_day() {
     }
 }
 
-/// The file system, with a file that is never read while `hangs` is there.
+/// The file system, except that reading hangs while `hangs` is set.
 #[derive(Debug, Default)]
 struct Dead {
     hangs: Mutex<Option<Arc<Mutex<Receiver<()>>>>>,
@@ -30,15 +30,15 @@ struct Dead {
 const DEAD_FILE: &str = "/dead/revocations.pem";
 
 impl Dead {
-    /// Hangs until the sender is dropped.
+    /// From now on reading hangs, until the sender is dropped.
     fn hang(&self) -> Sender<()> {
         let (release, released) = mpsc::channel();
         self.set(Some(Arc::new(Mutex::new(released))));
         release
     }
 
-    /// From now on; who hangs already goes on to.
-    fn mend(&self) {
+    /// From now on reading works. Threads that already hang continue to hang.
+    fn recover(&self) {
         self.set(None);
     }
 
@@ -67,16 +67,16 @@ impl Read for Dead {
     }
 }
 
-/// Long enough for a thread to begin and to say at which file it is.
+/// Long enough for a thread to start and to report the file that it reads.
 const SHORT: Duration = Duration::from_secs(1);
-/// Never over.
+/// Longer than any test.
 const LONG: Duration = Duration::from_secs(600);
 
 struct Stage {
     folder: tempfile::TempDir,
     dead: Arc<Dead>,
     reloader: Reloader,
-    /// It never runs.
+    /// Never runs.
     _server: Server,
 }
 
@@ -135,36 +135,36 @@ async fn f03_a_reload_that_hangs_fails_and_the_next_one_works() {
     let unread = stage.reloader.read().await.unwrap_err();
     assert_eq!(unread.to_string(), format!("reading {DEAD_FILE} took longer than 1 s"));
     assert_eq!(stage.reloader.reload().await, Outcome::Rejected);
-    assert!(stage.reloader.is_due, "it is tried again");
+    assert!(stage.reloader.is_due, "the next check reloads");
 
-    stage.dead.mend();
+    stage.dead.recover();
     stage.reloader.read_limit = LONG;
-    assert!(stage.sees_a_change().await, "what was not read is due, also where nothing changed");
+    assert!(stage.sees_a_change().await, "a failed read is retried even if no file changed");
     assert_eq!(stage.reloader.reload().await, Outcome::Applied);
     assert!(!stage.reloader.is_due);
-    assert!(!stage.sees_a_change().await, "it was read");
+    assert!(!stage.sees_a_change().await, "the files were read");
     drop(release);
 }
 
 #[tokio::test]
-async fn f03_reloads_that_hang_name_the_file_also_when_all_threads_do() {
+async fn f03_a_reload_names_the_file_that_hangs_even_if_all_threads_hang() {
     let mut stage = stage();
     let release = stage.dead.hang();
     stage.reloader.read_limit = SHORT;
     for _ in 0..=READINGS {
         assert_eq!(stage.reloader.reload().await, Outcome::Rejected);
     }
-    // This one has waited for a thread.
+    // This call waited for a thread.
     let unread = stage.reloader.read().await.unwrap_err();
     assert!(unread.to_string().contains(DEAD_FILE), "{unread}");
-    stage.dead.mend();
+    stage.dead.recover();
     drop(release);
     stage.reloader.read_limit = LONG;
     assert_eq!(stage.reloader.reload().await, Outcome::Applied);
 }
 
 #[tokio::test]
-async fn f03_a_file_check_that_hangs_for_ever_is_left_behind_by_the_next_reload() {
+async fn f03_the_next_reload_replaces_a_file_check_that_hangs_forever() {
     let mut stage = stage();
     let release = stage.dead.hang();
     for _ in 0..3 {
@@ -172,11 +172,11 @@ async fn f03_a_file_check_that_hangs_for_ever_is_left_behind_by_the_next_reload(
         assert_eq!(
             file.as_deref(),
             Some(Path::new(DEAD_FILE)),
-            "also while it waits for the first"
+            "even while it waits for the first check"
         );
     }
-    // The configuration no longer names the file. The first check still hangs there.
-    stage.dead.mend();
+    // The configuration no longer names the file. The first check still hangs.
+    stage.dead.recover();
     assert_eq!(stage.reloader.reload().await, Outcome::Applied);
     assert!(!stage.sees_a_change().await);
     stage.write(&format!("{CONFIG}drain-timeout = 3\n"));

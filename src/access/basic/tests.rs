@@ -10,7 +10,7 @@ use tokio::{
 use super::*;
 use crate::{access::Access, deadline::Budget};
 
-/// bcrypt's lowest.
+/// The lowest cost that bcrypt allows.
 const COST: u32 = 4;
 
 fn authorization(value: &str) -> HeaderMap {
@@ -22,7 +22,7 @@ fn given(credentials: &str) -> HeaderMap {
     authorization(&format!("Basic {}", base64::Engine::encode(engine, credentials)))
 }
 
-/// A scraper of its own address for each number.
+/// A scraper. Each number has its own address.
 fn peer(number: u8) -> Peer {
     Peer { address: ([192, 0, 2, number], 1).into(), identity: None }
 }
@@ -37,12 +37,12 @@ fn hashed(password: &str) -> BasicAuth {
 }
 
 #[tokio::test]
-async fn basic_wants_the_right_user_and_password() {
+async fn basic_requires_the_right_user_and_password() {
     let plain =
         BasicAuth { user: "user".to_owned(), password: Password::Plain("pass:word".to_owned()) };
     for expected in [plain, hashed("pass:word")] {
         let access = Access::new(Vec::new(), Some(expected));
-        // Twice: the second time the answer is remembered.
+        // Twice, because the second answer comes from the accepted credentials.
         for _ in 0..2 {
             // user:pass:word
             let right = authorization("bAsIc dXNlcjpwYXNzOndvcmQ=");
@@ -64,7 +64,7 @@ async fn basic_wants_the_right_user_and_password() {
     }
 }
 
-/// Basic authentication whose only permit for a check is taken, until the second value is dropped.
+/// Basic authentication whose only permit for a check is in use, until the second value is dropped.
 async fn blocked() -> (Access, impl Sized) {
     let access = Access::new(Vec::new(), Some(hashed("secret")));
     let queue = Arc::clone(&checks(&access).queue);
@@ -76,13 +76,13 @@ fn checks(access: &Access) -> &Arc<Checks> {
     &access.basic.as_ref().unwrap().checks
 }
 
-/// Polls once: `None` is a check that waits.
+/// Polls once. `None` means that the check waits.
 async fn now<F: Future>(checking: F) -> Option<F::Output> {
     timeout(Duration::ZERO, checking).await.ok()
 }
 
 #[tokio::test]
-async fn f05_a_password_that_was_accepted_waits_for_no_other_check() {
+async fn f05_a_password_that_was_accepted_does_not_wait_for_other_checks() {
     let access = Access::new(Vec::new(), Some(hashed("secret")));
     let right = given("user:secret");
     access.check(&peer(1), &right, in_a_minute()).await.unwrap();
@@ -113,7 +113,7 @@ async fn f05_requests_with_the_same_credentials_share_one_check() {
             yield_now().await;
         }
         assert_eq!(checks(&access).queue.waiting(), 1);
-        // The first one leaves, and another takes its part.
+        // The first request leaves, and another one takes over its check.
         all[0].abort();
         drop(permit);
         for one in all.into_iter().skip(1) {
@@ -123,13 +123,13 @@ async fn f05_requests_with_the_same_credentials_share_one_check() {
     }
 }
 
-/// One request of this address.
+/// A request from this address.
 async fn request(access: &Access, from: u8, credentials: String) -> Result<(), Refusal> {
     access.check(&peer(from), &given(&credentials), in_a_minute()).await
 }
 
 #[tokio::test]
-async fn f05_a_full_queue_refuses_the_guesses_of_one_address_and_not_those_of_another() {
+async fn f05_a_full_queue_refuses_the_address_with_most_guesses_and_no_other() {
     let is_full = |outcome: Option<Result<(), Refusal>>| {
         matches!(outcome, Some(Err(Refusal::Unchecked(Unchecked::QueueFull))))
     };
@@ -141,14 +141,14 @@ async fn f05_a_full_queue_refuses_the_guesses_of_one_address_and_not_those_of_an
     }
     let mut scraper = pin!(request(&access, 2, "user:secret".to_owned()));
     assert!(now(scraper.as_mut()).await.is_none());
-    assert!(is_full(now(&mut guesses[MOST_WAITING - 1]).await), "the newest makes room");
+    assert!(is_full(now(&mut guesses[MOST_WAITING - 1]).await), "the newest check gives way");
     drop(guesses);
     drop(permit);
     assert!(scraper.await.is_ok());
 }
 
 #[tokio::test]
-async fn f05_a_check_whose_client_left_is_not_made() {
+async fn f05_a_check_whose_client_left_does_not_run() {
     let (access, permit) = blocked().await;
     for number in 0..150 {
         let guess = request(&access, 1, format!("user:{number}"));
@@ -172,18 +172,18 @@ async fn f05_a_check_that_does_not_get_its_turn_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn f05_a_check_that_its_request_did_not_wait_for_is_not_in_vain() {
+async fn f05_the_result_of_a_check_is_kept_even_if_its_request_left() {
     let access = Access::new(Vec::new(), Some(hashed("secret")));
     let right = given("user:secret");
     while !checks(&access).accepts(&sha256(b"user:secret")) {
-        // Begun, and given up at once.
+        // The request begins and leaves at once.
         assert!(!matches!(now(access.check(&peer(1), &right, in_a_minute())).await, Some(Err(_))));
         yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn f05_a_reload_keeps_what_was_accepted_and_the_queue_of_checks() {
+async fn f05_a_reload_keeps_accepted_credentials_and_the_queue_of_checks() {
     let auth = hashed("secret");
     let before = Access::new(Vec::new(), Some(auth.clone()));
     before.check(&peer(1), &given("user:secret"), in_a_minute()).await.unwrap();
@@ -199,7 +199,7 @@ async fn f05_a_reload_keeps_what_was_accepted_and_the_queue_of_checks() {
     assert!(without.basic.is_none());
 }
 
-/// Of this thread: other programs on the machine make no difference to it.
+/// The CPU time of this thread. Other programs on the machine do not affect it.
 #[cfg(target_os = "linux")]
 fn cpu_time() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
@@ -207,7 +207,7 @@ fn cpu_time() -> Duration {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn f05_a_wrong_user_costs_as_much_as_a_wrong_password() {
+fn f05_a_wrong_user_takes_as_long_as_a_wrong_password() {
     let hash = bcrypt::hash("secret", 8).unwrap();
     let fastest = |user_is_right, password: &str| {
         let guess =
