@@ -212,7 +212,8 @@ fn sources(folder: &Path) -> String {
 #[test]
 fn every_log_message_in_the_troubleshooting_page_exists() {
     // Messages of rustls and of the operating system.
-    const FOREIGN: [&str; 4] = [
+    const FOREIGN: [&str; 5] = [
+        "peer doesn't support any known protocol",
         "peer sent no certificates",
         "received fatal alert: ",
         "InvalidContentType",
