@@ -30,8 +30,8 @@ use crate::{
 /// accepted, from all addresses together. The kernel may cap the length at a lower value
 /// (`net.core.somaxconn`, 4096 by default since Linux 5.4).
 ///
-/// A full backlog drops new connections, and their clients retry after one second. A flood of 25
-/// 000 connections a second fills the backlog in 160 ms. On a busy machine, this thread may have to
+/// A full backlog drops new connections, and their clients retry after one second. A flood of
+/// 25 000 connections a second fills the backlog in 160 ms. On a busy machine, this thread may
 /// wait that long for a CPU.
 pub const BACKLOG: u32 = 4096;
 

@@ -141,7 +141,7 @@ impl RelayBody {
     /// Waits for the first bytes of the body, or for the end of an empty body. The deadline is up
     /// to the caller.
     ///
-    /// With the first bytes at hand, the response head and the first data share a TLS record, and
+    /// With the first bytes available, the response head and the first data share a TLS record, and
     /// an early error is still answered with a clean 502. This includes an error that is already
     /// known after the first bytes: some clients repeat a request if the connection is reset before
     /// the first byte of a response.
@@ -154,7 +154,7 @@ impl RelayBody {
     pub async fn prime(&mut self) -> Result<(), Abort> {
         self.primed = poll_fn(|cx| self.poll_batch(cx)).await?;
         if !self.complete && self.coalescer.is_empty() {
-            poll_fn(|cx| Poll::Ready(self.look_behind(cx))).await?;
+            poll_fn(|cx| Poll::Ready(self.read_ahead(cx))).await?;
         }
         Ok(())
     }
@@ -193,7 +193,7 @@ impl RelayBody {
     }
 
     /// Reads what has arrived after the first batch, at most one frame, without waiting.
-    fn look_behind(&mut self, cx: &mut Context<'_>) -> Result<(), Abort> {
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Abort> {
         match self.upstream.poll_data(cx) {
             Poll::Pending => Ok(()),
             Poll::Ready(None) => self.end_of_message(),

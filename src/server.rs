@@ -105,7 +105,7 @@ impl Server {
         let (listener, address) = listen(config.listen)?;
         let listener = Arc::new(listener);
         let listening =
-            Listening::Where { told: config.listen, listener: Arc::downgrade(&listener) };
+            Listening::Where { configured: config.listen, listener: Arc::downgrade(&listener) };
         Self::new(config, assets, (listener, address), listening)
     }
 

@@ -70,13 +70,13 @@ pub fn check(input: &[u8]) {
     let is_anchor = VALID_ANCHORS.contains(&first.as_ref());
     let is_client = is_trusted(Role::Client);
     if is_client {
-        assert!(is_anchor || is_of(first, &CLIENTS), "let in: {}", first.escape_ascii());
+        assert!(is_anchor || is_of(first, &CLIENTS), "trusted: {}", first.escape_ascii());
     }
     if is_anchor || CLIENTS.contains(&first.as_ref()) {
         assert!(is_client, "{} is not trusted", first.escape_ascii());
     }
     if is_client && !is_anchor && is_version1(first) {
-        assert!(is_signed(first), "let in: {}", first.escape_ascii());
+        assert!(is_signed(first), "trusted: {}", first.escape_ascii());
     }
     let [localhost, other] =
         ["localhost", "other.example"].map(|name| ServerName::try_from(name).expect("a name"));

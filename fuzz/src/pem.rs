@@ -5,7 +5,6 @@
 //!   unless a block is reported as damaged: rustls-pki-types also accepts base64 without padding.
 //! - For each purpose, every block is either used or has a remark that names it, except for
 //!   parameters next to a key. No remark has a control character.
-//!   parameters beside a key; no remark has a control character.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use scrapegate::pem::{Block, Purpose, blocks, read};

@@ -145,7 +145,7 @@ impl Handle {
         }
         let mut new_address = None;
         match &mut *listening {
-            Listening::Where { told, listener: current } if config.listen != *told => {
+            Listening::Where { configured, listener: current } if config.listen != *configured => {
                 let (listener, address) = match current.upgrade() {
                     Some(current) => listen_in_place_of(&current, config.listen)?,
                     None => listen(config.listen)?,
@@ -154,7 +154,7 @@ impl Handle {
                 new_address = Some(address);
                 let next = Arc::downgrade(&listener);
                 self.listener.send(listener).map_err(|_| ReloadError::ShuttingDown)?;
-                *told = config.listen;
+                *configured = config.listen;
                 *current = next;
             }
             Listening::Where { .. } | Listening::OnGiven => {}

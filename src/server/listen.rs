@@ -34,7 +34,7 @@ pub(super) enum Listening {
     /// The configured address.
     Where {
         /// The address in the configuration. With port 0, the real address differs.
-        told: SocketAddr,
+        configured: SocketAddr,
         /// The server owns the listener, so this is gone when the server no longer accepts.
         listener: Weak<TcpListener>,
     },
@@ -60,7 +60,7 @@ pub(super) fn listen_in_place_of(
     let listener = listener.or_else(|error| {
         let port = before.local_addr()?.port();
         if error.kind() == io::ErrorKind::AddrInUse && address.port() == port {
-            try_listen_beside(before, address)
+            try_listen_on_shared_port(before, address)
         } else {
             Err(error)
         }
@@ -87,7 +87,7 @@ fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// set only for this moment. Otherwise another process of the same user could later listen on the
 /// same port.
 #[cfg(unix)]
-fn try_listen_beside(before: &TcpListener, address: SocketAddr) -> io::Result<TcpListener> {
+fn try_listen_on_shared_port(before: &TcpListener, address: SocketAddr) -> io::Result<TcpListener> {
     let socket = new_socket(address)?;
     let _shared = SharedPort::of(before)?;
     socket.set_reuseport(true)?;

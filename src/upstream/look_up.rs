@@ -48,9 +48,9 @@ pub(super) async fn look_up_in_turn(
     LOOK_UPS.addresses(host, port, in_line).await
 }
 
-/// Whether a look-up waits for the look-ups of other names. Clones share the flag.
+/// Whether a lookup waits for lookups of other names. Clones share the flag.
 ///
-/// The flag is allocated by the first look-up: scrapes of an exporter whose address needs none do
+/// The flag is allocated by the first lookup: scrapes of an exporter whose address needs none do
 /// not pay for it.
 #[derive(Debug, Default)]
 pub(super) struct InLine(OnceLock<Arc<AtomicBool>>);
@@ -91,7 +91,7 @@ where
     fn new(in_all: usize, resolve: R) -> Self {
         Self {
             resolve: Arc::new(resolve),
-            threads: Threads::new("name look-up", in_all),
+            threads: Threads::new("name lookup", in_all),
             names: Mutex::default(),
         }
     }

@@ -95,7 +95,7 @@ fn f04_if_a_thread_is_refused_only_the_lookup_or_reload_fails() {
     let record = proxy.wait_for_scrape("named");
     assert_eq!(record["blame"], "proxy");
     let cause = record["cause"].as_str().expect("a cause");
-    assert!(cause.contains("refused a thread for the name look-up"), "{cause}");
+    assert!(cause.contains("refused a thread for the name lookup"), "{cause}");
 
     let mut asks = connect();
     asks.send("POST /-/reload HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
