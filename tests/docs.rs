@@ -226,14 +226,17 @@ fn every_log_message_in_the_troubleshooting_page_exists() {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         if cells.len() < 3 {
             column = None;
-        } else if column.is_none() {
+            continue;
+        }
+        let Some(column) = column else {
             column = Some(cells.iter().position(|cell| *cell == "log"));
-        } else if let Some(Some(column)) = column {
-            for message in cells[column].split('`').skip(1).step_by(2).filter(|it| !it.is_empty()) {
-                seen += 1;
-                let is_foreign = FOREIGN.iter().any(|it| message.starts_with(it));
-                assert!(is_foreign || sources.contains(message), "no source has {message:?}");
-            }
+            continue;
+        };
+        let messages = column.map_or("", |column| cells[column]).split('`').skip(1).step_by(2);
+        for message in messages.filter(|it| !it.is_empty()) {
+            seen += 1;
+            let is_foreign = FOREIGN.iter().any(|it| message.starts_with(it));
+            assert!(is_foreign || sources.contains(message), "no source has {message:?}");
         }
     }
     assert!(seen > 10, "{seen}");
