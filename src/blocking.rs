@@ -28,7 +28,7 @@ pub enum BlockingError {
     },
 }
 
-/// Threads for one purpose, a limited number at a time. Clones share the limit.
+/// Threads for one purpose. The number of threads at a time is limited. Clones share the limit.
 ///
 /// Work that hangs keeps its place until it returns: the limit is also how many threads a purpose
 /// can lose.
@@ -39,7 +39,8 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// `purpose` completes "a thread for the …", in errors and as the name of the thread.
+    /// `purpose` completes the sentence "the system refused a thread for the …", and is the name of the
+    /// thread. At most `at_once` threads run at a time.
     #[must_use]
     pub fn new(purpose: &'static str, at_once: usize) -> Self {
         Self { purpose, places: Arc::new(Semaphore::new(at_once)) }
@@ -58,14 +59,14 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, BlockingError> {
         let Self { purpose, places } = self;
-        // It is never closed, so this is no error that happens.
+        // The semaphore is never closed, so this cannot fail.
         let place = Arc::clone(places).acquire_owned().await;
         let (sender, result) = oneshot::channel();
         let spawned = thread::Builder::new().name((*purpose).to_owned()).spawn(move || {
             let result = work();
-            // Before the result is there: who has it finds the place free.
+            // Release the place first, so that it is free when the caller has the result.
             drop(place);
-            // An error means that nobody waits for it any more.
+            // An error means that the caller no longer waits.
             let _ = sender.send(result);
         });
         match spawned {
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_work_runs_at_once_than_there_are_places() {
+    async fn at_most_as_many_pieces_of_work_run_at_once_as_there_are_places() {
         let threads = Threads::new("test", 2);
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = || {
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_waits_for_a_place_is_cancelled_with_its_future() {
+    async fn work_that_waits_for_a_place_is_canceled_with_its_future() {
         let threads = Threads::new("test", 1);
         let (release, released) = mpsc::channel::<()>();
         let mut first = pin!(threads.run(move || released.recv()));
@@ -163,7 +164,7 @@ mod tests {
                 _ = begins => {}
             }
         });
-        // Would wait for ever for a thread of tokio's.
+        // With tokio's `spawn_blocking`, this would wait forever.
         drop(runtime);
         drop(release);
     }

@@ -1,45 +1,45 @@
-//! From serving to gone: the stages, and the signals that lead from one to the next.
+//! The stages of a shutdown, and the signals that lead from one stage to the next.
 
 use std::io;
 
 use tokio::sync::watch;
 
-/// How far a shutdown is.
+/// The stage of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Stage {
-    /// Connections are accepted and served.
+    /// The proxy accepts and serves connections.
     #[default]
     Serving,
-    /// No new connections; scrapes in flight are finished.
+    /// The proxy accepts no connections. Scrapes in flight continue, up to `drain-timeout`.
     Draining,
-    /// What is left is aborted.
+    /// The remaining scrapes are aborted.
     Ended,
 }
 
 impl Stage {
-    /// Waits for the stage that a task has not acted on yet: `Draining` until it is `draining`,
-    /// then `Ended`. Cancel safe.
+    /// Waits for the next stage that a task has to act on: `Draining`, or `Ended` if the task is
+    /// already `draining`. Cancel safe.
     pub async fn after(stage: &mut watch::Receiver<Self>, draining: bool) -> Self {
         let reached = stage.wait_for(|stage| match stage {
             Self::Serving => false,
             Self::Draining => !draining,
             Self::Ended => true,
         });
-        // A sender that is gone is a server that is gone.
+        // The server owns the sender, so without a sender the server has ended.
         reached.await.map_or(Self::Ended, |stage| *stage)
     }
 }
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// `SIGTERM` or `SIGINT`: one stage further.
+    /// `SIGTERM` or `SIGINT`: go to the next stage of the shutdown.
     ShutDown,
-    /// `SIGHUP`: read all files again.
+    /// `SIGHUP`: reload all files.
     Reload,
 }
 
-/// The signals that a server acts on.
+/// The signals that the proxy handles.
 #[derive(Debug)]
 pub struct Signals {
     #[cfg(unix)]
@@ -51,10 +51,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen for `SIGTERM`, `SIGINT` and `SIGHUP` (Ctrl-C elsewhere).
+    /// Installs handlers for `SIGTERM`, `SIGINT` and `SIGHUP`, or for Ctrl-C on other systems.
     ///
     /// # Errors
-    /// The signal handlers cannot be installed.
+    /// If a handler cannot be installed.
     pub fn listen() -> io::Result<Self> {
         #[cfg(unix)]
         {
@@ -69,7 +69,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits for the next one. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub async fn next(&mut self) -> Request {
         #[cfg(unix)]
         tokio::select! {
@@ -80,7 +80,7 @@ impl Signals {
         #[cfg(not(unix))]
         match tokio::signal::ctrl_c().await {
             Ok(()) => Request::ShutDown,
-            // Without a handler there is nothing to wait for.
+            // The handler cannot be installed, so no signal will arrive here.
             Err(_) => std::future::pending().await,
         }
     }

@@ -1,5 +1,5 @@
-//! What the service manager is told (`sd_notify(3)`), and the socket that it may pass on
-//! (`sd_listen_fds(3)`). Without one, or on another system, nothing of this does anything.
+//! Notifications to the service manager (`sd_notify(3)`), and the socket that it may pass to the
+//! process (`sd_listen_fds(3)`). Without a service manager, or on other systems, does nothing.
 
 #[cfg(unix)]
 mod notify;
@@ -21,35 +21,35 @@ use crate::server::Handle;
 #[cfg(unix)]
 use crate::trigger::Status;
 
-/// How old the status line may get where no watchdog asks for more.
+/// How often the status line is updated, if there is no watchdog.
 #[cfg(unix)]
 const STATUS_PERIOD: Duration = Duration::from_secs(15);
 
-/// Why a socket that was passed on cannot be used.
+/// Why the socket from systemd cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ActivationError {
-    /// One `ListenStream=` only.
-    #[error("{0} sockets were passed on, and it takes one")]
+    /// More than one socket. The socket unit must have a single `ListenStream=`.
+    #[error("expected one socket from systemd, got {0}")]
     Several(usize),
-    /// Another kind of socket, or no socket.
-    #[error("what was passed on is no TCP socket")]
+    /// Another kind of socket, or another kind of file.
+    #[error("the file descriptor from systemd is not a TCP socket")]
     NotTcp(#[source] io::Error),
-    /// A connection.
-    #[error("the socket that was passed on does not listen: it takes Accept=no")]
+    /// A connected socket. The socket unit must have `Accept=no`.
+    #[error("the socket from systemd is not listening; set Accept=no in the socket unit")]
     NotListening,
 }
 
-/// The socket that was passed on, if there is one.
+/// The listening socket from systemd, or `None` without socket activation.
 ///
 /// # Errors
 /// See [`ActivationError`].
 #[cfg(unix)]
 pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
-    let mut passed_on = listenfd::ListenFd::from_env();
-    if passed_on.len() > 1 {
-        return Err(ActivationError::Several(passed_on.len()));
+    let mut sockets = listenfd::ListenFd::from_env();
+    if sockets.len() > 1 {
+        return Err(ActivationError::Several(sockets.len()));
     }
-    let listener = passed_on.take_tcp_listener(0).map_err(ActivationError::NotTcp)?;
+    let listener = sockets.take_tcp_listener(0).map_err(ActivationError::NotTcp)?;
     match &listener {
         Some(socket) if !socket2::SockRef::from(socket).is_listener().unwrap_or(false) => {
             Err(ActivationError::NotListening)
@@ -58,17 +58,17 @@ pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
     }
 }
 
-/// None is passed on here.
+/// This system has no socket activation.
 ///
 /// # Errors
-/// None.
+/// Never.
 #[cfg(not(unix))]
 pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
     Ok(None)
 }
 
-/// Tells the service manager how the service is. Without one it does nothing, and it never waits for
-/// one. Clones are of the same.
+/// Sends the state of the service to the service manager. Does nothing without one, and never waits for
+/// it. Clones share the socket.
 #[derive(Clone, Debug)]
 pub struct Notifier {
     handle: Handle,
@@ -77,13 +77,13 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// To the service manager that `NOTIFY_SOCKET` names.
+    /// Notifies the service manager at `NOTIFY_SOCKET`, if that variable is set.
     #[must_use]
     pub fn from_env(handle: Handle) -> Self {
         #[cfg(unix)]
         let outbox = std::env::var_os("NOTIFY_SOCKET").and_then(|address| {
             let manager = Manager::at(&address).inspect_err(|error| {
-                tracing::warn!(?address, %error, "NOTIFY_SOCKET is ignored");
+                tracing::warn!(?address, %error, "invalid NOTIFY_SOCKET ignored");
             });
             Some(Arc::new(Outbox::new(manager.ok()?)))
         });
@@ -94,23 +94,23 @@ impl Notifier {
         }
     }
 
-    /// The service is up, and goes by what is in the files now or was before.
+    /// Reports that the service is running, after the start or after a reload, even a failed one.
     pub fn ready(&self) {
         #[cfg(unix)]
         self.tell(Kind::Ready, &[NotifyState::Ready, NotifyState::Status(&status(&self.handle))]);
     }
 
-    /// The files are being read again; [`Notifier::ready`] has to follow.
+    /// Reports that a reload has started. [`Notifier::ready`] must follow.
     pub fn reloading(&self) {
         #[cfg(unix)]
         match NotifyState::monotonic_usec_now() {
-            // Without the time, systemd takes it for a reload of before and waits on.
+            // Without the time, systemd takes the message for an earlier reload and keeps waiting.
             Ok(time) => self.tell(Kind::Reloading, &[NotifyState::Reloading, time]),
             Err(_) => self.tell(Kind::Reloading, &[NotifyState::Reloading]),
         }
     }
 
-    /// The drain begins. Nothing but signs of life is told after that.
+    /// Reports that the drain has started. After that, only the watchdog is notified.
     pub fn stopping(&self) {
         #[cfg(unix)]
         {
@@ -119,10 +119,10 @@ impl Notifier {
         }
     }
 
-    /// Says again and again how the service is, at twice the pace that the watchdog asks for, and
-    /// says nothing while a worker hangs. It runs in the acceptor's runtime, so that it does not
-    /// outlive that either.
-    pub async fn keep_told(&self) -> Infallible {
+    /// Sends the status and the watchdog notification, twice in each watchdog period. Sends nothing
+    /// while a worker hangs. Must run in the acceptor's runtime, so that a hanging acceptor also stops
+    /// the notifications.
+    pub async fn keep_notified(&self) -> Infallible {
         #[cfg(unix)]
         if let Some(outbox) = &self.outbox {
             let period = watchdog().map_or(STATUS_PERIOD, |limit| limit / 2);
@@ -152,7 +152,7 @@ fn text(states: &[NotifyState<'_>]) -> String {
     states.iter().map(|state| format!("{state}\n")).collect()
 }
 
-/// Calls `tell` each `period`, as soon as `beat` is through.
+/// Calls `tell` once per `period`, each time after `beat` has finished.
 #[cfg(unix)]
 async fn each<F: Future<Output = ()>>(
     period: Duration,
@@ -164,7 +164,7 @@ async fn each<F: Future<Output = ()>>(
         let mut beat = pin!(beat());
         if timeout(period, beat.as_mut()).await.is_err() {
             tracing::error!(
-                "a worker does not answer, so the watchdog is not told that all is well"
+                "a worker thread does not respond; no watchdog notification until it does"
             );
             beat.await;
         }
@@ -172,18 +172,20 @@ async fn each<F: Future<Output = ()>>(
     }
 }
 
-/// One line for people, as `systemctl status` shows it.
+/// The status line that `systemctl status` shows.
 #[cfg(unix)]
 fn status(handle: &Handle) -> String {
     let Status { successful, last_success } = handle.trigger().status();
     let since = OffsetDateTime::from(last_success);
     let since = since.replace_nanosecond(0).unwrap_or(since).format(&Rfc3339).unwrap_or_default();
-    let refused = if successful { "" } else { "last reload refused, see the log; " };
+    let failed = if successful { "" } else { "last reload failed, see the log; " };
     let (exporters, connections) = (handle.exporters(), handle.connections());
-    format!("{refused}exporters: {exporters}, connections: {connections}, configured at {since}")
+    format!(
+        "{failed}exporters: {exporters}, connections: {connections}, configuration from {since}"
+    )
 }
 
-/// How long the service manager waits for a sign of life.
+/// How long the service manager waits for a watchdog notification.
 #[cfg(unix)]
 fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
@@ -198,7 +200,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_told_while_a_worker_hangs() {
+    async fn nothing_is_sent_while_a_worker_hangs() {
         let period = Duration::from_secs(5);
         let (hangs, answers, told) = (Cell::new(false), Notify::new(), Cell::new(0));
         let beat = || async {
@@ -219,6 +221,6 @@ mod tests {
         hangs.set(false);
         answers.notify_one();
         let _ = tokio::time::timeout_at(after(101), telling.as_mut()).await;
-        assert_eq!(told.get(), 5, "at once, and after another period");
+        assert_eq!(told.get(), 5, "immediately, and after another period");
     }
 }

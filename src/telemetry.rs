@@ -1,6 +1,6 @@
-//! Logs: to standard error, a line for people or a JSON object for machines.
+//! Logs to standard error: a text line or a JSON object for each record.
 //!
-//! Nothing waits for whoever reads them. What does not fit into a bounded queue is dropped.
+//! The proxy never waits for the reader of its log. If the bounded queue is full, records are dropped.
 
 mod fields;
 mod floods;
@@ -18,23 +18,23 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 use self::{fields::QuotedFields, floods::Floods, writer::LogQueue};
 use crate::config::LogFormat;
 
-/// How much is logged unless the environment says otherwise.
+/// How much is logged, unless [`LEVEL_VARIABLE`] is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Verbosity {
-    /// One record per scrape, start and stop, warnings.
+    /// One record for each scrape, start and stop, warnings and errors.
     #[default]
     Normal,
     /// `-v`: also why connections ended.
     Verbose,
-    /// `-d`: also what the libraries say.
+    /// `-d`: also debug messages of libraries.
     Debug,
 }
 
-/// The environment variable that sets levels, in `tracing_subscriber::EnvFilter` syntax; it wins
-/// over `-v` and `-d`.
+/// The environment variable that sets log levels, in the syntax of
+/// `tracing_subscriber::EnvFilter`. It overrides `-v` and `-d`.
 pub const LEVEL_VARIABLE: &str = "SCRAPEGATE_LOG";
 
-/// The logs of the process. Dropping them writes what is still queued, for a second at most.
+/// The log of the process. Dropping it writes the queued records, for at most one second.
 #[derive(Debug)]
 pub struct Logs {
     floods: Floods,
@@ -42,13 +42,13 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// How many records were dropped because nobody read standard error in time.
+    /// Number of records that were dropped because standard error was not read in time.
     #[must_use]
     pub fn dropped(&self) -> Counter {
         self.queue.dropped()
     }
 
-    /// Logs once a second how many records of floods were suppressed.
+    /// Once a second, logs how many records were suppressed by the rate limit. Never returns.
     pub async fn report_floods(&self) -> Infallible {
         self.floods.report_each_second().await
     }
@@ -61,29 +61,28 @@ impl Drop for Logs {
     }
 }
 
-/// Starts logging for the whole process. A second call changes nothing, and what it returns logs
-/// nothing.
+/// Starts logging for the whole process. A second call has no effect, and its result logs nothing.
 ///
 /// # Errors
-/// The system refuses the thread that writes the records.
+/// If the system refuses the thread that writes the records.
 pub fn start(format: LogFormat, verbosity: Verbosity) -> io::Result<Logs> {
     let default = match verbosity {
         Verbosity::Normal => "info",
         Verbosity::Verbose => "info,scrapegate=debug",
         Verbosity::Debug => "debug",
     };
-    let wanted = std::env::var(LEVEL_VARIABLE).ok();
-    let (filter, mistake) = match wanted.map(EnvFilter::try_new) {
+    let levels = std::env::var(LEVEL_VARIABLE).ok();
+    let (filter, mistake) = match levels.map(EnvFilter::try_new) {
         None => (EnvFilter::new(default), None),
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(default), Some(error.to_string())),
     };
     let logs = Logs { floods: Floods::default(), queue: LogQueue::start()? };
     let limited = tracing_subscriber::registry().with(filter).with(logs.floods.clone());
-    // Its own errors would go to standard error, and wait for whoever reads it.
+    // Internal errors of the layer would go directly to standard error, which can block.
     let lines = fmt::layer().log_internal_errors(false).with_target(false);
     let lines = lines.with_writer(logs.queue.clone());
-    // Fails only when a subscriber is set already.
+    // Fails only if a subscriber is already set.
     let _ = match format {
         LogFormat::Text => {
             let lines = lines.fmt_fields(QuotedFields).with_ansi(io::stderr().is_terminal());
@@ -92,16 +91,15 @@ pub fn start(format: LogFormat, verbosity: Verbosity) -> io::Result<Logs> {
         LogFormat::Json => limited.with(lines.json().with_current_span(false)).try_init(),
     };
     if let Some(mistake) = mistake {
-        tracing::warn!(mistake, "{LEVEL_VARIABLE} is ignored");
+        tracing::warn!(mistake, "invalid {LEVEL_VARIABLE} ignored");
     }
     log_panics();
     Ok(logs)
 }
 
-/// From now on a panic is a record like any other, with its backtrace if `RUST_BACKTRACE` asks for
-/// one.
+/// Installs a panic hook that logs each panic, with a backtrace if `RUST_BACKTRACE` is set.
 ///
-/// What panics on a worker is one connection, which ends; the others and the process go on.
+/// A panic on a worker ends one connection. Other connections and the process continue.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();

@@ -1,9 +1,9 @@
-//! One single-threaded runtime a core.
+//! Worker threads, each with a single-threaded runtime. By default one worker per core.
 //!
-//! A scrape is one task that reads, encrypts and writes: it gains nothing from a second
-//! thread. On tokio's multi-threaded runtime each wake-up of that task also wakes an idle worker,
-//! which looks for work to steal and finds none: about one futex call per MiB of a fast exporter,
-//! and 25 per MiB of a slow one. Here it wakes no thread but its own.
+//! A scrape is one task that reads, encrypts and writes. It gains nothing from a second thread. In
+//! tokio's multi-threaded runtime, each wake-up of the task also wakes an idle worker, which finds no
+//! work to steal. That costs about one futex call per MiB with a fast exporter, and 25 per MiB with a
+//! slow one. Here, a wake-up affects only the task's own thread.
 
 use std::{
     future::Future,
@@ -21,21 +21,21 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Threads that run connections. Dropping them ends what still runs on them.
+/// The threads that run connections. Dropping them also drops the tasks on them.
 #[derive(Debug)]
 pub struct Workers(Vec<Worker>);
 
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    /// How many tasks it has.
+    /// Number of tasks on this worker.
     load: Arc<AtomicUsize>,
-    /// Ends the thread when dropped.
+    /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Counts a task of a worker while it lives.
+/// Counts one task of a worker until it is dropped.
 struct Load(Arc<AtomicUsize>);
 
 impl Load {
@@ -51,15 +51,15 @@ impl Drop for Load {
     }
 }
 
-/// Shows whether workers do their work.
+/// Checks whether the workers respond.
 #[derive(Clone, Debug)]
 pub struct Pulse(Vec<Handle>);
 
 impl Pulse {
-    /// Has every worker run a task, and waits until all have. With one that hangs, or is gone, it
-    /// waits for ever. Cancel safe.
+    /// Runs an empty task on every worker, and waits until all have finished. Waits forever if a worker
+    /// hangs or has ended. Cancel safe.
     pub async fn beat(&self) {
-        // All are asked before one is waited for.
+        // Spawn all tasks before waiting for the first.
         let tasks: Vec<_> = self.0.iter().map(|runtime| runtime.spawn(async {})).collect();
         for task in tasks {
             if task.await.is_err() {
@@ -70,10 +70,10 @@ impl Pulse {
 }
 
 impl Workers {
-    /// Starts `count` threads; one a core when absent.
+    /// Starts `count` threads, or one per core if `count` is `None`.
     ///
     /// # Errors
-    /// A thread or its runtime cannot be made.
+    /// If a thread or its runtime cannot be created.
     pub fn start(count: Option<NonZeroUsize>) -> io::Result<Self> {
         keep_freed_memory();
         let count = match count {
@@ -83,21 +83,21 @@ impl Workers {
         (0..count.get()).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
     }
 
-    /// How many threads there are.
+    /// The number of worker threads.
     #[must_use]
     pub fn count(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.0.len()).unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// What shows whether they do their work.
+    /// A handle to check whether the workers respond.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         Pulse(self.0.iter().map(|worker| worker.runtime.clone()).collect())
     }
 
-    /// Runs a task on the worker that has the fewest.
+    /// Runs a task on the worker with the fewest tasks.
     ///
-    /// The task is made there, inside its runtime: sockets belong to the runtime they are made in.
+    /// `task` is called on that worker, because a socket belongs to the runtime in which it is created.
     pub fn spawn<F>(&self, task: impl FnOnce() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -113,10 +113,10 @@ impl Workers {
     }
 }
 
-/// A runtime that drops its tasks and waits for nothing.
+/// A runtime whose drop does not wait for its blocking threads.
 ///
-/// A plain one waits, and panics where that is not allowed: in the acceptor's own runtime, where a
-/// worker is dropped for which the system refused a thread.
+/// The drop of a plain runtime waits, and therefore panics inside another runtime. That would happen
+/// in the acceptor's runtime if the system refuses a thread for a worker.
 struct Detached(Option<Runtime>);
 
 impl Drop for Detached {
@@ -134,7 +134,7 @@ impl Worker {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("scrapegate".to_owned()).spawn(move || {
             if let Some(runtime) = &runtime.0 {
-                // Resolves when the sender is dropped.
+                // Returns when the sender is dropped.
                 let _ = runtime.block_on(stopped);
             }
         })?;
@@ -146,19 +146,19 @@ impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A worker's panic was reported when it happened.
+            // The panic hook has already logged a panic of the worker.
             let _ = thread.join();
         }
     }
 }
 
-/// Frees one block of 1 MiB, from which glibc learns to keep that much.
+/// Allocates and frees one block of 1 MiB, so that glibc keeps freed memory for reuse.
 ///
-/// Its threshold for giving freed memory back to the kernel starts at 128 KiB, less than a scrape
-/// frees with each batch, so that each batch was faulted in anew: a fifth of the processor time.
-/// The threshold rises to twice the largest block that had pages of its own and was freed
-/// (mallopt(3), `M_MMAP_THRESHOLD`): a worker then keeps at most 2 MiB. Other allocators do not
-/// mind.
+/// glibc returns freed memory to the kernel above a threshold. The threshold starts at 128 KiB, which
+/// is less than a scrape frees with each batch. The page faults for each batch then cost a fifth of the
+/// CPU time. Freeing a block that was allocated with `mmap` raises the threshold to twice its size
+/// (mallopt(3), `M_MMAP_THRESHOLD`). A worker then keeps at most 2 MiB. Other allocators are not
+/// affected.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(1024 * 1024)));
 }
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tasks_go_to_the_worker_that_has_the_fewest() {
+    fn a_task_goes_to_the_worker_with_the_fewest() {
         let workers = Workers::start(NonZeroUsize::new(3)).unwrap();
         let (threads, names) = mpsc::channel();
         let (release, released) = tokio::sync::watch::channel(false);
@@ -189,11 +189,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_pulse_beats_while_every_worker_does_its_work() {
+    async fn the_pulse_beats_while_every_worker_responds() {
         let workers = Workers::start(NonZeroUsize::new(2)).unwrap();
         let pulse = workers.pulse();
         pulse.beat().await;
-        // A task that blocks its thread, as none may.
+        // A task that blocks its thread, which tasks must not do.
         let (release, released) = mpsc::channel::<()>();
         let (blocks, blocked) = oneshot::channel();
         workers.spawn(move || async move {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_them_drops_what_still_runs() {
+    fn dropping_the_workers_drops_their_tasks() {
         struct Dropped(mpsc::Sender<()>);
         impl Drop for Dropped {
             fn drop(&mut self) {

@@ -37,13 +37,13 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     let Some((config, assets)) = state else {
         if findings.heal_with_time() {
             complain_briefly(format_args!(
-                "not started (exit code 71, so systemd tries again): {findings}"
+                "not started; exit code 71, so that systemd tries again: {findings}"
             ));
-            // Not 78: after that systemd does not try again.
+            // Not 78: systemd does not restart the service after exit code 78.
             return exit::SYSTEM.into();
         }
         complain_briefly(format_args!(
-            "{}: the configuration has mistakes; nothing is started",
+            "{}: not started, because the configuration has errors:",
             sources.config_file().display()
         ));
         complain_briefly(findings);
@@ -59,7 +59,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
         tracing::warn!(at = %finding.origin, "{}", finding.message);
     }
-    // Accepts, waits for signals and drains; the workers have runtimes of their own.
+    // This runtime accepts, handles signals and drains. Each worker has its own runtime.
     match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(async {
             tokio::select! {
@@ -74,14 +74,14 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-/// How long a certificate that is not valid yet is waited for: at boot the clock may be set any
-/// moment.
+/// How long to wait for a certificate that is not valid yet. At boot, the clock may be set soon.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads both files and all they name; again and again for a while, if time heals what is wrong.
+/// Loads both files and all files that they name. If the only errors are certificates that are not
+/// valid yet, tries again each second for up to [`PATIENCE`].
 ///
-/// The wait also spaces the starts that a service manager tries: five within ten seconds are
-/// systemd's limit.
+/// The wait also spaces out the restarts by systemd, which gives up after five starts within ten
+/// seconds.
 fn load_in_time(sources: &Sources) -> Loaded {
     let begun = Instant::now();
     let mut told = false;
@@ -96,7 +96,7 @@ fn load_in_time(sources: &Sources) -> Loaded {
         if !told {
             complain_briefly(&loaded.findings);
             complain_briefly(format_args!(
-                "waiting for up to {} s: the clock may be set soon",
+                "waiting up to {} s for the system clock to be set",
                 PATIENCE.as_secs()
             ));
             told = true;
@@ -112,11 +112,11 @@ async fn serve(
     files: Files,
     logs: &Logs,
 ) -> ExitCode {
-    // Before the port is open: a signal that comes early must find its handler.
+    // Install the handlers before the port opens, so that no early signal is lost.
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
-            tracing::error!(%error, "cannot handle signals");
+            tracing::error!(%error, "cannot install the signal handlers");
             return exit::SYSTEM.into();
         }
     };
@@ -157,14 +157,14 @@ async fn serve(
     let reloader =
         Reloader::new(notifier.clone(), handle.clone(), sources, config, files, certificates);
     let mut reloading = pin!(reloader.run());
-    let mut telling = pin!(notifier.keep_told());
+    let mut notifying = pin!(notifier.keep_notified());
     let mut running = pin!(server.run());
     loop {
         tokio::select! {
-            // The server last: a reload that the shutdown cancels says so before the end.
+            // The server comes last, so that a reload canceled by the shutdown can still log it.
             biased;
             never = &mut reloading => match never {},
-            never = &mut telling => match never {},
+            never = &mut notifying => match never {},
             request = signals.next() => match request {
                 Request::ShutDown => {
                     notifier.stopping();

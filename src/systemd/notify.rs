@@ -1,6 +1,7 @@
-//! The socket of `sd_notify(3)`, written without ever waiting for the other end.
+//! Writes to the socket of `sd_notify(3)` without ever waiting for the other end.
 //!
-//! `sd_notify::notify` blocks while the queue of the socket is full, and takes no abstract address.
+//! `sd_notify::notify` is not used, because it blocks while the socket's queue is full and does not
+//! support abstract addresses.
 
 use std::{
     collections::VecDeque,
@@ -17,10 +18,10 @@ use std::{
 
 use tokio::{sync::Notify, time::sleep};
 
-/// Pause before a message that the socket had no room for is sent again.
+/// Pause before a message is sent again, if the socket's queue was full.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What a message is about, which decides what becomes of those before it that are still here.
+/// The kind of a message. It decides which waiting messages the new message replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Reloading,
@@ -28,28 +29,28 @@ pub(super) enum Kind {
     Stopping,
 }
 
-/// Sends messages in their order, those that find no room later.
+/// Sends messages in order. Keeps a message while the socket's queue is full.
 #[derive(Debug)]
 pub(super) struct Outbox<S> {
     socket: S,
     letters: Mutex<Letters>,
-    /// There is something to send again.
+    /// Notified when a message has to be sent again.
     has_letters: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Letters {
     waiting: VecDeque<(Kind, String)>,
-    /// The last word was said.
+    /// A [`Kind::Stopping`] was sent. No message may follow it.
     is_stopping: bool,
-    /// It was logged that nothing gets through.
+    /// A failure has been logged since the last success.
     is_reported: bool,
 }
 
-/// What takes a message, or says at once that it does not.
+/// A socket that takes a message or refuses it, without waiting.
 pub(super) trait Socket {
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when it has no room now.
+    /// [`io::ErrorKind::WouldBlock`] if the queue is full.
     fn send(&self, message: &str) -> io::Result<()>;
 }
 
@@ -62,8 +63,8 @@ impl<S: Socket> Outbox<S> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a message now or, in its turn, once there is room. It replaces what it outdates:
-    /// never more than two wait. Nothing follows a [`Kind::Stopping`].
+    /// Sends a message now, or later if the queue is full. It replaces waiting messages that it
+    /// outdates, so at most two messages wait. No message follows a [`Kind::Stopping`].
     pub(super) fn tell(&self, kind: Kind, message: String) {
         let mut letters = self.lock();
         if letters.is_stopping {
@@ -83,16 +84,16 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Sends a message of which there will soon be another, unless there is no room for it.
+    /// Sends a message, or drops it if the queue is full. For messages that are sent periodically.
     pub(super) fn mention(&self, message: &str) {
         let mut letters = self.lock();
         if self.send_waiting(&mut letters) {
-            // It would be too late later.
+            // If this fails, the next one comes soon.
             let _ = self.send(&mut letters, message);
         }
     }
 
-    /// Sends what found no room, whenever there is some.
+    /// Sends waiting messages as soon as the queue has room.
     pub(super) async fn send_again(&self) -> Infallible {
         loop {
             self.has_letters.notified().await;
@@ -102,7 +103,7 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Whether all are sent.
+    /// Sends the waiting messages. Returns whether all were sent.
     fn send_waiting(&self, letters: &mut Letters) -> bool {
         while let Some((_, message)) = letters.waiting.front().cloned() {
             if !self.send(letters, &message) {
@@ -113,13 +114,14 @@ impl<S: Socket> Outbox<S> {
         true
     }
 
-    /// Whether the message needs not be sent again.
+    /// Sends a message. Returns `false` if it has to be sent again.
     fn send(&self, letters: &mut Letters, message: &str) -> bool {
         let sent = self.socket.send(message);
         let has_room = !matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         match sent {
             Ok(()) => letters.is_reported = false,
-            // Once until something gets through, or a watchdog of milliseconds would flood the log.
+            // Log only the first of several failures, because a short watchdog period would flood
+            // the log.
             Err(_) if letters.is_reported => {}
             Err(error) => {
                 letters.is_reported = true;
@@ -130,9 +132,10 @@ impl<S: Socket> Outbox<S> {
     }
 }
 
-/// The service manager's end: a path or, with `@` at the start, an abstract address.
+/// The socket of the service manager: a path or, with a leading `@`, an abstract address.
 ///
-/// One socket for all messages: signs of life must go on when the process is out of descriptors.
+/// Keeps one socket open for all messages, so that notifications still work if the process has no free
+/// file descriptor.
 #[derive(Debug)]
 pub(super) struct Manager {
     address: SocketAddr,
@@ -176,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many messages.
+    /// Takes a limited number of messages.
     #[derive(Default)]
     struct Queue {
         room: RefCell<usize>,
@@ -192,7 +195,7 @@ mod tests {
         }
     }
 
-    fn told(outbox: &Outbox<Queue>, room: usize) -> Vec<String> {
+    fn sent(outbox: &Outbox<Queue>, room: usize) -> Vec<String> {
         outbox.socket.room.replace(room);
         outbox.send_waiting(&mut outbox.lock());
         outbox.socket.room.replace(0);
@@ -200,38 +203,38 @@ mod tests {
     }
 
     #[test]
-    fn f02_what_finds_no_room_is_sent_later_unless_it_is_outdated() {
+    fn f02_a_message_without_room_is_sent_later_unless_it_is_outdated() {
         use Kind::{Ready, Reloading, Stopping};
         let outbox = Outbox::new(Queue::default());
         let tell = |kind, message: &str| outbox.tell(kind, message.to_owned());
         tell(Ready, "ready 1");
         outbox.mention("alive");
-        assert_eq!(told(&outbox, 9), ["ready 1"]);
+        assert_eq!(sent(&outbox, 9), ["ready 1"]);
 
         tell(Reloading, "reloading 1");
         tell(Ready, "ready 2");
         tell(Reloading, "reloading 2");
         tell(Ready, "ready 3");
         tell(Ready, "ready 4");
-        assert_eq!(told(&outbox, 1), ["reloading 2"]);
+        assert_eq!(sent(&outbox, 1), ["reloading 2"]);
         outbox.socket.room.replace(9);
         outbox.mention("alive");
-        assert_eq!(told(&outbox, 0), ["ready 4", "alive"], "in their order");
+        assert_eq!(sent(&outbox, 0), ["ready 4", "alive"], "in order");
 
         outbox.socket.room.replace(1);
         tell(Ready, "ready 5");
         tell(Reloading, "reloading 3");
         tell(Stopping, "stopping");
-        // F24.
+        // F24: no `ready` after `stopping`.
         tell(Ready, "ready 6");
-        assert_eq!(told(&outbox, 9), ["ready 5", "stopping"]);
+        assert_eq!(sent(&outbox, 9), ["ready 5", "stopping"]);
         outbox.socket.room.replace(1);
         outbox.mention("alive");
-        assert_eq!(told(&outbox, 0), ["alive"], "the watchdog goes on in the drain");
+        assert_eq!(sent(&outbox, 0), ["alive"], "the watchdog is notified during the drain");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f02_it_is_sent_again_until_there_is_room() {
+    async fn f02_a_message_is_sent_again_until_there_is_room() {
         let outbox = Outbox::new(Queue::default());
         let begun = Instant::now();
         let mut sending = pin!(outbox.send_again());

@@ -1,5 +1,5 @@
-//! The fields of a record as text that a program can take apart again: `name=value`, the value in
-//! quotes unless it is one plain word.
+//! Formats the fields of a record as text that programs can parse: `name=value`, with the value in
+//! quotes unless it is a plain word.
 
 use std::fmt::{self, Debug};
 
@@ -9,8 +9,8 @@ use tracing_subscriber::{
     fmt::{FormatFields, format::Writer},
 };
 
-/// Formats the fields of text records. `tracing_subscriber` by itself writes `%value` as it is,
-/// blanks and quotes included.
+/// Formats the fields of text records. The default formatter of `tracing_subscriber` writes a
+/// `%value` without quotes, even if it contains blanks or quotes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QuotedFields;
 
@@ -73,13 +73,13 @@ impl Visit for Visitor<'_> {
     }
 }
 
-/// Whether a value can stand without quotes.
+/// Whether a value needs no quotes.
 fn is_word(text: &str) -> bool {
     let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '=');
     !text.is_empty() && text.chars().all(is_plain)
 }
 
-/// Whether a value stands in quotes already, as `Debug` has a string.
+/// Whether a value is already in quotes, in the format that `Debug` has for strings.
 fn is_quoted(text: &str) -> bool {
     let inside = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     inside.is_some_and(|inside| {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn f29_a_value_that_is_no_plain_word_stands_in_quotes() {
+    fn f29_a_value_that_is_not_a_plain_word_is_quoted() {
         let written = Written::default();
         let writer = written.clone();
         let lines = fmt::layer()

@@ -1,5 +1,5 @@
-//! Records that any peer can cause as often as it likes: at most so many a second and kind, and
-//! how many were left out.
+//! A rate limit for records that any peer can cause as often as it likes. Reports how many records
+//! were suppressed.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,29 +18,30 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use crate::peer::ANY_PEER;
 
-/// Records of a kind, which is what has the same message, within any [`SPAN`].
+/// The most records with the same message within any [`SPAN`].
 const MOST: usize = 20;
 
-/// See [`MOST`]; also how often it is said how many were left out.
+/// The period of the rate limit, and of the reports about suppressed records.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// Limits the records whose target is `peer::ANY_PEER`. Clones are of the same.
+/// Limits the records whose target is [`ANY_PEER`]. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Floods(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     kinds: Mutex<HashMap<String, Kind>>,
-    /// Something was left out.
+    /// Notified when a record is suppressed.
     news: Notify,
 }
 
-/// Records with the same message. Messages are constant, so there are few kinds.
+/// The records with the same message. Messages are constants, so there are few kinds.
 #[derive(Debug, Default)]
 struct Kind {
-    /// When those were let through that count.
+    /// When records were logged within the last [`SPAN`].
     recent: VecDeque<Instant>,
-    left_out: u64,
+    /// Number of suppressed records since the last report.
+    suppressed: u64,
 }
 
 impl Kind {
@@ -52,7 +53,7 @@ impl Kind {
         if is_room {
             self.recent.push_back(now);
         } else {
-            self.left_out += 1;
+            self.suppressed += 1;
         }
         is_room
     }
@@ -71,20 +72,20 @@ impl Floods {
         through
     }
 
-    /// Logs how many records were left out since it was last said, a record for each kind.
+    /// Logs how many records were suppressed since the last report, one record for each kind.
     pub(super) fn report(&self) {
         let taken: Vec<_> = self
             .kinds()
             .iter_mut()
-            .filter(|(_, kind)| kind.left_out > 0)
-            .map(|(message, kind)| (message.clone(), std::mem::take(&mut kind.left_out)))
+            .filter(|(_, kind)| kind.suppressed > 0)
+            .map(|(message, kind)| (message.clone(), std::mem::take(&mut kind.suppressed)))
             .collect();
-        for (kind, left_out) in taken {
-            tracing::warn!(kind, left_out, "records left out");
+        for (kind, suppressed) in taken {
+            tracing::warn!(kind, left_out = suppressed, "log records suppressed");
         }
     }
 
-    /// Calls [`Floods::report`] once a second while there is something to report.
+    /// Calls [`Floods::report`] once a second while records are being suppressed.
     pub(super) async fn report_each_second(&self) -> Infallible {
         loop {
             self.0.news.notified().await;
@@ -122,25 +123,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn within_any_second_so_many_of_a_kind_are_let_through() {
+    fn at_most_20_records_of_a_kind_pass_within_any_second() {
         let floods = Floods::default();
         let start = Instant::now();
         let mut through = VecDeque::new();
-        let mut left_out = 0;
-        // Every 10 ms for 5 s, with another kind between them now and then.
+        let mut suppressed = 0;
+        // One record each 10 ms for 5 s.
         for at in (0..500).map(|step| start + step * Duration::from_millis(10)) {
             if floods.lets_through("a".to_owned(), at) {
                 through.push_back(at);
                 let first = through[through.len().saturating_sub(MOST + 1)];
                 assert!(through.len() <= MOST || at - first >= SPAN);
             } else {
-                left_out += 1;
+                suppressed += 1;
             }
         }
         assert_eq!(through.len(), MOST * 5);
         assert!(floods.lets_through("b".to_owned(), start));
-        assert_eq!(floods.kinds()["a"].left_out, left_out);
+        assert_eq!(floods.kinds()["a"].suppressed, suppressed);
         floods.report();
-        assert_eq!(floods.kinds()["a"].left_out, 0);
+        assert_eq!(floods.kinds()["a"].suppressed, 0);
     }
 }

@@ -1,9 +1,9 @@
-//! A queue of finished records, and the thread that writes them.
+//! A queue of formatted log records, and the thread that writes them.
 //!
-//! Standard error can be a pipe, a socket or a terminal that nobody reads, and a write to it then
-//! waits for ever. So no other thread writes there: a record that does not fit into the queue is
-//! dropped and counted. `tracing-appender`, which has such a writer, panics where the system
-//! refuses a thread, does not bound the bytes of its queue, and does not log how much was lost.
+//! Standard error can be a pipe, a socket or a terminal that nobody reads. A write to it then blocks
+//! forever. Therefore only one thread writes to it. A record that does not fit into the queue is
+//! dropped and counted. `tracing-appender` has a similar writer, but it panics if the system refuses a
+//! thread, does not limit the bytes in its queue, and does not log the number of lost records.
 
 use std::{
     collections::VecDeque,
@@ -16,32 +16,32 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of records that wait, at most: some 3000 scrapes.
+/// Limit for the bytes in the queue. Enough for about 3000 scrapes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Records that wait, at most: each costs some bytes besides its own.
+/// Limit for the records in the queue. Each record has some overhead in addition to its bytes.
 const MAX_RECORDS: usize = 8192;
 
-/// Pause before a write is repeated that a non-blocking standard error refused. Whoever shares it
-/// may have made it so.
+/// Pause before a write is repeated, if standard error is non-blocking and full. A process that shares
+/// it may have made it non-blocking.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// At the end, how long the writer may take for one record before the rest is given up.
+/// When the process ends, time limit for writing one record. The others are then lost.
 const FLUSH_STALL: Duration = Duration::from_millis(100);
 
-/// At the end, how long the writer may take for all of them.
+/// When the process ends, time limit for writing all records.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Takes records without waiting. Clones are of the same queue.
+/// Takes records without waiting. Clones share the queue.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogQueue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// For the writer: there is a record.
+    /// Tells the writer that a record arrived.
     arrived: Condvar,
-    /// For who flushes: a record is done with, or the writer waits for the next one.
+    /// Tells `flush` that a record is done, or that the writer is idle.
     progress: Condvar,
     dropped: Counter,
 }
@@ -49,13 +49,13 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     records: VecDeque<Vec<u8>>,
-    /// The sum of their lengths.
+    /// The sum of the lengths of `records`.
     bytes: usize,
-    /// Records that the writer is done with, one way or the other.
+    /// Number of records that the writer has written or failed to write.
     done: u64,
-    /// Records that were dropped since it was last logged how many.
+    /// Number of dropped records that have not been reported yet.
     unreported: u64,
-    /// The writer waits for a record, and for nothing else.
+    /// The writer is waiting for a record.
     is_idle: bool,
 }
 
@@ -64,17 +64,17 @@ impl Queue {
         self.records.len() < MAX_RECORDS && self.bytes + length <= MAX_BYTES
     }
 
-    /// Much of it has been written, so somebody reads again.
+    /// Whether at most half of the queue is in use, so that standard error is being read again.
     fn has_room(&self) -> bool {
         self.records.len() <= MAX_RECORDS / 2 && self.bytes <= MAX_BYTES / 2
     }
 }
 
 impl LogQueue {
-    /// Starts the thread that writes what is queued to standard error.
+    /// Starts the thread that writes the queued records to standard error.
     ///
     /// # Errors
-    /// The system refuses the thread or, on Unix, a descriptor.
+    /// If the system refuses the thread or, on Unix, a file descriptor.
     pub(super) fn start() -> io::Result<Self> {
         let queue = Self::default();
         let out = standard_error()?;
@@ -83,20 +83,20 @@ impl LogQueue {
             writer.write_to(out, |dropped| {
                 tracing::warn!(
                     dropped,
-                    "log records were dropped: nobody read standard error in time"
+                    "log records dropped, because standard error was not read in time"
                 );
             });
         })?;
         Ok(queue)
     }
 
-    /// How many records were dropped.
+    /// Number of dropped records.
     pub(super) fn dropped(&self) -> Counter {
         self.0.dropped.clone()
     }
 
-    /// Waits until all records are written: as long as one is every [`FLUSH_STALL`], and for
-    /// [`FLUSH_LIMIT`] in all.
+    /// Waits until all records are written. Gives up if no record is written within [`FLUSH_STALL`],
+    /// or after [`FLUSH_LIMIT`].
     pub(super) fn flush(&self) {
         let begun = Instant::now();
         let mut queue = self.lock();
@@ -132,7 +132,7 @@ impl LogQueue {
         }
     }
 
-    /// Writes for ever. `report` logs how many records were dropped: a record like any other.
+    /// Writes records forever. `report` logs how many records were dropped.
     fn write_to(&self, out: impl Write, report: impl Fn(u64)) {
         let mut lines = Lines { out, is_broken: false };
         loop {
@@ -159,7 +159,8 @@ impl LogQueue {
         }
     }
 
-    /// Gives the number of records that were dropped, once standard error is read again.
+    /// Marks a record as done. Returns the number of dropped records to report, once standard error is
+    /// being read again.
     fn finish(&self, written: bool) -> Option<u64> {
         let mut queue = self.lock();
         queue.done += 1;
@@ -178,7 +179,7 @@ impl LogQueue {
     }
 }
 
-/// Standard error past the lock of the standard library, which a write that waits would hold.
+/// Standard error without the lock of the standard library, because a blocked write would hold it.
 #[cfg(unix)]
 fn standard_error() -> io::Result<impl Write + Send + 'static> {
     use std::os::fd::AsFd as _;
@@ -190,7 +191,7 @@ fn standard_error() -> io::Result<impl Write + Send + 'static> {
     Ok(io::stderr())
 }
 
-/// Writes records whole, or begins a new line after one that broke off.
+/// Writes complete records. Starts a new line after a record that was only partly written.
 struct Lines<W> {
     out: W,
     is_broken: bool,
@@ -205,7 +206,7 @@ impl<W: Write> Lines<W> {
         self.write_all(record)
     }
 
-    /// Unlike `Write::write_all` it waits where the other end is full and non-blocking.
+    /// Unlike `Write::write_all`, waits if the other end is non-blocking and full.
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.out.write(bytes) {
@@ -223,7 +224,7 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// Takes each record whole: that is how `tracing_subscriber` writes it.
+/// Puts a record into the queue. `tracing_subscriber` writes each record with one call.
 pub(super) struct Record<'a>(&'a LogQueue);
 
 impl Write for Record<'_> {
@@ -253,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    /// The other end: takes a write when it is told how it ends.
+    /// The other end. Each write waits for its outcome from the test.
     struct End {
         asks: Receiver<io::Result<usize>>,
         took: Sender<Vec<u8>>,
@@ -263,7 +264,7 @@ mod tests {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let outcome = self.asks.recv().unwrap_or_else(|_| {
                 loop {
-                    // The test is over; the thread ends with its process.
+                    // The test is over. The thread ends with the process.
                     thread::park();
                 }
             });
@@ -279,7 +280,7 @@ mod tests {
 
     struct Setup {
         queue: LogQueue,
-        /// Lets a write through; returns once the writer has come for it.
+        /// Lets one write through. Returns when the writer has arrived at it.
         let_through: SyncSender<io::Result<usize>>,
         took: Receiver<Vec<u8>>,
         reports: Receiver<u64>,
@@ -321,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn f01_what_does_not_fit_is_dropped_counted_and_reported_once_somebody_reads() {
+    fn f01_dropped_records_are_counted_and_reported_once_standard_error_is_read() {
         for (record, fits) in [(vec![b'a'; 1024], MAX_BYTES / 1024), (vec![b'a'; 1], MAX_RECORDS)] {
             let setup = Setup::new();
-            // The writer holds this one, and waits.
+            // The writer has taken this record and waits.
             setup.queue.push(b"first\n");
             while setup.queue.lock().bytes > 0 {
                 thread::yield_now();
@@ -337,18 +338,21 @@ mod tests {
             for _ in 0..fits / 2 - 1 {
                 setup.whole();
             }
-            assert!(setup.reports.try_recv().is_err(), "too early: it may fill up again");
+            assert!(
+                setup.reports.try_recv().is_err(),
+                "too early, because the queue may fill up again"
+            );
             for _ in 0..fits / 2 + 1 {
                 setup.whole();
             }
             assert_eq!(setup.reports.recv().unwrap(), 7);
             setup.queue.flush();
-            assert!(setup.reports.try_recv().is_err(), "once");
+            assert!(setup.reports.try_recv().is_err(), "reported only once");
         }
     }
 
     #[test]
-    fn f01_a_write_that_fails_loses_one_record_and_spoils_no_other() {
+    fn f01_a_failed_write_loses_one_record_and_no_other() {
         let setup = Setup::new();
         for record in ["one\n", "two\n", "three\n"] {
             setup.queue.push(record.as_bytes());
@@ -370,7 +374,7 @@ mod tests {
     fn f01_a_flush_gives_up_on_a_reader_that_never_reads() {
         let setup = Setup::new();
         setup.queue.push(b"one\n");
-        // Would wait for ever.
+        // Must return, although nobody reads.
         setup.queue.flush();
         assert_eq!(setup.whole(), "one\n");
     }

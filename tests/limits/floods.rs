@@ -17,17 +17,17 @@ const MOST: usize = 20;
 /// second has too many.
 #[track_caller]
 fn assert_bounded(proxy: &Proxy, kind: &str, sent: u64) {
-    let (written, left_out) = (Cell::new(0), Cell::new(0));
+    let (written, suppressed) = (Cell::new(0), Cell::new(0));
     proxy.wait_for_log(&format!("{sent} times {kind:?}"), |record| {
         let fields = &record["fields"];
         if fields["message"] == kind {
             written.set(written.get() + 1);
-        } else if fields["message"] == "records left out" && fields["kind"] == kind {
-            left_out.set(left_out.get() + fields["left_out"].as_u64().expect("a number"));
+        } else if fields["message"] == "log records suppressed" && fields["kind"] == kind {
+            suppressed.set(suppressed.get() + fields["left_out"].as_u64().expect("a number"));
         }
-        written.get() + left_out.get() == sent
+        written.get() + suppressed.get() == sent
     });
-    assert!(left_out.get() > 0, "{written:?} records: no flood");
+    assert!(suppressed.get() > 0, "{written:?} records: no flood");
     let lines = proxy.log_lines();
     let records = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let times: Vec<f64> =

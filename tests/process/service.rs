@@ -103,19 +103,19 @@ fn start_reload_and_shutdown_are_notified() {
     let mut proxy =
         Proxy::start_through(manager.starts(&[]), &pki.config_ini(""), &exporters, ANYWHERE);
     let status = manager.expect("READY=1");
-    assert!(status.starts_with("exporters: 1, connections: 0, configured at 20"), "{status}");
+    assert!(status.starts_with("exporters: 1, connections: 0, configuration from 20"), "{status}");
 
     let mut client =
         Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
     assert_eq!(client.get("/-/ready").head.status, 200);
     let file = proxy.folder().join("prometheus_exporters.ini");
     for (text, expected) in [
-        (String::new(), "exporters: 0, connections: 1, configured at 20"),
+        (String::new(), "exporters: 0, connections: 1, configuration from 20"),
         (
             "[broken\n".to_owned(),
-            "last reload refused, see the log; exporters: 0, connections: 1, configured at 20",
+            "last reload failed, see the log; exporters: 0, connections: 1, configuration from 20",
         ),
-        (exporters, "exporters: 1, connections: 1, configured at 20"),
+        (exporters, "exporters: 1, connections: 1, configuration from 20"),
     ] {
         fs::write(&file, text).expect("written");
         let before = monotonic();
@@ -266,7 +266,10 @@ fn f02_an_unsupported_notify_address_is_ignored_with_a_warning() {
     let mut command = Command::new("env");
     command.arg("NOTIFY_SOCKET=vsock:2:1234");
     let proxy = Proxy::start_through(command, &pki.config_ini(""), "", ANYWHERE);
-    proxy.wait_for_line(&["NOTIFY_SOCKET is ignored", "neither a path nor an abstract address"]);
+    proxy.wait_for_line(&[
+        "invalid NOTIFY_SOCKET ignored",
+        "neither a path nor an abstract address",
+    ]);
 }
 
 /// CRLs that take seconds to read, so that a `SIGTERM` arrives during the reload.
@@ -419,9 +422,9 @@ fn an_unusable_passed_socket_is_an_error_with_the_reason() {
     let connection = TcpStream::connect(address).expect("connected");
     let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     for (ended, reason) in [
-        (run_with(socket, 2), "2 sockets were passed on, and it takes one"),
-        (run_with(datagrams, 1), "what was passed on is no TCP socket"),
-        (run_with(connection, 1), "does not listen: it takes Accept=no"),
+        (run_with(socket, 2), "expected one socket from systemd, got 2"),
+        (run_with(datagrams, 1), "the file descriptor from systemd is not a TCP socket"),
+        (run_with(connection, 1), "is not listening; set Accept=no"),
     ] {
         assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
         assert!(ended.errors().contains(reason), "{reason}: {:#?}", ended.err);

@@ -167,7 +167,7 @@ impl Proxy {
             let fields = &record["fields"];
             if fields["message"] == message {
                 1
-            } else if fields["message"] == "records left out" && fields["kind"] == message {
+            } else if fields["message"] == "log records suppressed" && fields["kind"] == message {
                 fields["left_out"].as_u64().expect("a number")
             } else {
                 0
