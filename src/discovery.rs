@@ -1,7 +1,7 @@
-//! What Prometheus' service discovery is told: a target group for each exporter. Pure.
+//! Target groups for Prometheus' service discovery, one for each exporter. Pure.
 //!
-//! HTTP SD and file SD have the same JSON. The labels say all that a scrape needs, so that one job
-//! of `prometheus.yml` does for all exporters of all hosts.
+//! HTTP SD and file SD use the same JSON. The labels have everything that a scrape needs, so one job in
+//! `prometheus.yml` covers all exporters of all hosts.
 
 use std::{num::NonZeroU16, time::Duration};
 
@@ -13,24 +13,24 @@ use crate::{
     exporter::{ExporterName, ScrapeRules},
 };
 
-/// The path of everything that is scraped.
+/// The URL path of scrapes and of the list of exporters.
 pub const METRICS_PATH: &str = "/prometheus";
 
-/// The path of the list that HTTP SD reads.
+/// The URL path of the target groups for HTTP SD.
 pub const SD_PATH: &str = "/prometheus/sd";
 
-/// How the proxy is spoken to.
+/// The URL scheme of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
-    /// With `insecure-plain-http`.
+    /// Plain HTTP, with `insecure-plain-http`.
     Http,
-    /// Always else.
+    /// TLS, in all other cases.
     Https,
 }
 
 impl Scheme {
-    /// As it stands in a URL.
+    /// The scheme in a URL, without `://`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,29 +40,29 @@ impl Scheme {
     }
 }
 
-/// `[proxy] advertise`: where scrapers reach the proxy.
+/// `[proxy] advertise`: the address at which scrapers reach the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertised {
-    /// A DNS name or an address; IPv6 in brackets.
+    /// A DNS name or an IP address, IPv6 in brackets.
     pub host: String,
-    /// That of the listener when absent.
+    /// The port. `None` stands for the port of the listener.
     pub port: Option<NonZeroU16>,
 }
 
 impl Advertised {
-    /// `HOST:PORT`, with the port that is listened on where it has none of its own.
+    /// `HOST:PORT`. `listening` is the port of the listener.
     #[must_use]
     pub fn target(&self, listening: u16) -> String {
         format!("{}:{}", self.host, self.port.map_or(listening, NonZeroU16::get))
     }
 }
 
-/// Where the proxy is, as its own list says.
+/// The address of the proxy, as its target groups have it.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// How it is spoken to.
+    /// The URL scheme.
     pub scheme: Scheme,
-    /// The advertised `HOST:PORT`; when absent, what the request was sent to.
+    /// The advertised `HOST:PORT`. If `None`, the `Host` of the request is used.
     pub advertised: Option<String>,
 }
 
@@ -73,14 +73,14 @@ impl Place {
         host: &Authority,
         exporters: impl Iterator<Item = (&'a ExporterName, &'a ScrapeRules)>,
     ) -> Vec<TargetGroup<'a>> {
-        // An empty port is the scheme's (RFC 3986 §3.2.3), which Prometheus does not know.
+        // An empty port means the default port (RFC 3986 §3.2.3). Prometheus does not accept it.
         let host = host.as_str().trim_end_matches(':');
         let target = self.advertised.as_deref().unwrap_or(host);
         groups(self.scheme, target, exporters)
     }
 }
 
-/// One exporter, as Prometheus is told of it.
+/// The target group of one exporter.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct TargetGroup<'a> {
     targets: [String; 1],
@@ -102,7 +102,7 @@ struct Labels<'a> {
     exporter: &'a str,
 }
 
-/// The target groups of exporters behind the proxy at `target`, in their order.
+/// The target groups of `exporters` behind the proxy at `target`, in the same order.
 pub fn groups<'a>(
     scheme: Scheme,
     target: &str,
@@ -122,8 +122,9 @@ pub fn groups<'a>(
     exporters.map(group).collect()
 }
 
-/// As Prometheus writes it: `15s`, `1500ms`. It knows nothing below a millisecond, and refuses
-/// zero and a timeout longer than the interval; rounded up, neither comes out.
+/// A duration in the format of Prometheus: `15s`, `1500ms`. Rounds up to milliseconds, the smallest
+/// unit of Prometheus. Rounding up avoids zero, and keeps a timeout from exceeding its interval;
+/// Prometheus refuses both.
 #[must_use]
 pub fn duration(budget: Budget) -> String {
     const MILLISECOND: u128 = Duration::from_millis(1).as_nanos();
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_those_that_prometheus_reads() {
+    fn durations_have_the_format_of_prometheus() {
         for (seconds, written) in [
             (15.0, "15s"),
             (1.5, "1500ms"),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_added_only_where_there_is_none() {
+    fn a_port_is_added_only_if_it_is_missing() {
         for (host, port, target) in [
             ("node1", None, "node1:3333"),
             ("node1", Some(8443), "node1:8443"),
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_advertised_address_it_is_the_one_that_was_asked() {
+    fn without_an_advertised_address_the_host_of_the_request_is_used() {
         let target = |advertised: Option<&str>, host: &'static str| {
             let advertised = advertised.map(str::to_owned);
             let name = ExporterName::new("e").expect("a name");

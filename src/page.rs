@@ -1,7 +1,7 @@
-//! The status page: one HTML document without script, and all that it shows.
+//! The status page: one HTML document without scripts.
 //!
-//! Names come from the configuration and are hostile text: maud escapes whatever is not markup of
-//! this module.
+//! Names come from the configuration and are untrusted text. maud escapes everything that is not
+//! markup in this module.
 
 mod format;
 mod history;
@@ -24,7 +24,7 @@ use crate::{
 
 const STYLE: &str = include_str!("page/style.css");
 
-/// What a browser may do with the page: use its own style, and nothing else.
+/// The `Content-Security-Policy` of the page. It permits only the page's own style sheet.
 pub static CONTENT_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
     let style = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
     format!(
@@ -33,33 +33,34 @@ pub static CONTENT_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// A certificate this close to its end is pointed out.
+/// The page highlights a certificate that expires within this time.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// A revocation list this close to its end is pointed out. Many are made anew each day.
+/// The page highlights a revocation list whose `nextUpdate` is within this time. Many lists are
+/// replaced daily.
 const OUT_OF_DATE_SOON: Duration = Duration::from_secs(6 * 3600);
 
-/// The moment that a page shows.
+/// The time for which the page is generated, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// For what has lasted since.
+    /// For durations.
     pub instant: Instant,
-    /// For what has a date.
+    /// For dates.
     pub time: SystemTime,
 }
 
 /// How an exporter's last scrape went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
-    /// There is none yet.
+    /// No scrape has ended yet.
     None,
-    /// It succeeded.
+    /// The last scrape succeeded.
     Succeeded,
-    /// It failed, with this outcome.
+    /// The last scrape failed, with this outcome.
     Failed(&'static str),
 }
 
-/// What is said about an exporter: two things that can both be wrong.
+/// The state of an exporter. It can be failing and overdue at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     last: Last,
@@ -77,7 +78,7 @@ impl State {
         Self { last, is_overdue }
     }
 
-    /// The name of its style, which is that of the first line.
+    /// The CSS class of the exporter, which is the class of its first state line.
     fn class(self) -> &'static str {
         match self {
             Self { last: Last::Failed(_), .. } => "failing",
@@ -87,8 +88,8 @@ impl State {
         }
     }
 
-    /// One line for each thing that is wrong, the failure first; else one line. A scrape that
-    /// succeeded long ago does not make an overdue exporter `up`.
+    /// The state lines: a failure first, then `overdue`; otherwise a single line. An overdue exporter is
+    /// never `up`, because its last success is too old.
     fn lines(self, interval: Duration) -> Markup {
         let failure = match self.last {
             Last::Failed(EXPORTER_STATUS) => {
@@ -106,7 +107,7 @@ impl State {
             }
             @if self.is_overdue {
                 p class="state overdue" {
-                    "overdue: expected every " (duration(interval)) ", nobody asks"
+                    "overdue: expected every " (duration(interval)) ", but not scraped"
                 }
             }
             @else if failure.is_none() {
@@ -119,7 +120,7 @@ impl State {
     }
 }
 
-/// Writes the page. `exporters` are the enabled ones, in the order of the file.
+/// Generates the page. `exporters` are the enabled exporters, in file order.
 #[must_use]
 pub fn status<'a>(
     exporters: impl Iterator<Item = &'a Exporter>,
@@ -159,7 +160,7 @@ pub fn status<'a>(
     page.into_string()
 }
 
-/// An exporter at one moment.
+/// An exporter at the time of the page.
 struct Card<'a> {
     exporter: &'a Exporter,
     state: State,
@@ -177,7 +178,7 @@ impl<'a> Card<'a> {
     }
 }
 
-/// The number of exporters in each state. One that fails and is overdue is in both.
+/// The number of exporters in each state. An exporter that is failing and overdue counts as both.
 fn summary(cards: &[Card<'_>]) -> String {
     let count = |class: &str| cards.iter().filter(|card| card.state.class() == class).count();
     let overdue = cards.iter().filter(|card| card.state.is_overdue).count();
@@ -200,11 +201,11 @@ fn exporters_section(cards: &[Card<'_>], now: Now) -> Markup {
     html! {
         h2 { "Exporters" }
         @if cards.is_empty() {
-            p { "None is enabled." }
+            p { "No exporter is enabled." }
         }
         @else {
             p class="legend" {
-                "Bars are scrapes, the newest to the right: "
+                "Each bar is one scrape, the newest on the right: "
                 span class="exporter" { "■" } " waiting for the exporter, "
                 span class="network" { "■" } " waiting for the scraper, "
                 span class="failed" { "■" } " failed"
@@ -244,7 +245,7 @@ fn last_scrape(last: Option<&Entry>, now: Now) -> Markup {
     }
 }
 
-/// How long a scrape waited for the exporter, and for the scraper.
+/// The times that a scrape waited for the exporter, and for the scraper or the network.
 fn split(entry: &Entry) -> (Duration, Duration) {
     let waited = |wait| entry.phases.of(wait).unwrap_or_default();
     let exporter = [Wait::Connect, Wait::FirstByte, Wait::ReadWait].map(waited).iter().sum();
@@ -255,7 +256,7 @@ fn certificates(configured: &Configured, now: Now) -> Markup {
     html! {
         h2 { "Certificates" }
         @if configured.certificates.is_empty() {
-            p { "None: this port speaks plain HTTP." }
+            p { "None. This port serves plain HTTP." }
         }
         dl class="files" {
             @for (file, &end) in &configured.certificates {
@@ -263,7 +264,7 @@ fn certificates(configured: &Configured, now: Now) -> Markup {
                 dd { (end_of_validity(["expired on ", "expires on "], end, EXPIRES_SOON, now)) }
             }
             @for (file, &end) in &configured.revocation_lists {
-                @let words = ["revocation list out of date since ", "revocation list good until "];
+                @let words = ["revocation list expired on ", "revocation list valid until "];
                 dt { (file) }
                 dd { (end_of_validity(words, end, OUT_OF_DATE_SOON, now)) }
             }
@@ -271,7 +272,7 @@ fn certificates(configured: &Configured, now: Now) -> Markup {
     }
 }
 
-/// The words are those for an end that has passed, and for one that is to come.
+/// The first words are for an end in the past, the second for an end in the future.
 fn end_of_validity([past, to_come]: [&str; 2], end: i64, soon: Duration, now: Now) -> Markup {
     let end = UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or_default());
     html! {
@@ -293,7 +294,7 @@ fn last_reload(configured: &Configured, now: Now) -> Markup {
             (age(configured.last_success, now.time)) ")."
             @if !configured.last_successful {
                 " "
-                span class="bad" { "The last reload was refused: the log says why." }
+                span class="bad" { "The last reload failed. The log has the reason." }
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Numbers for people.
+//! Formats numbers and times for people.
 
 use std::time::{Duration, SystemTime};
 
 use time::{OffsetDateTime, macros::format_description};
 
-/// One significant unit and its part, such as `1.5 s`, `340 ms`, `3.2 days`.
+/// A duration in its largest unit, for example `1.5 s`, `340 ms`, `3.2 days`.
 pub(super) fn duration(duration: Duration) -> String {
     if duration.is_zero() {
         return "0 s".to_owned();
@@ -17,7 +17,7 @@ pub(super) fn duration(duration: Duration) -> String {
     if value < 10.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
-/// How long ago it was. A clock that was set back makes it `just now`.
+/// How long ago `then` was. A time in the future is `just now`, as after the clock was set back.
 pub(super) fn age(then: SystemTime, now: SystemTime) -> String {
     match now.duration_since(then) {
         Ok(age) if age >= Duration::from_secs(1) => format!("{} ago", duration(age)),
@@ -25,11 +25,11 @@ pub(super) fn age(then: SystemTime, now: SystemTime) -> String {
     }
 }
 
-/// In powers of ten, as discs and networks are measured.
+/// Bytes with a decimal unit, as for disks and networks.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match UNITS.into_iter().find(|(size, _)| count >= *size) {
-        // Exact enough for three digits.
+        // `f64` is precise enough for one decimal place.
         Some((size, unit)) => format!("{:.1} {unit}", count as f64 / size as f64),
         None => format!("{count} bytes"),
     }
@@ -41,7 +41,7 @@ pub(super) fn date(time: SystemTime) -> String {
     OffsetDateTime::from(time).format(format).unwrap_or_else(|_| "an unknown date".to_owned())
 }
 
-/// A number of things.
+/// A count with a noun in singular or plural.
 pub(super) fn plural(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_the_unit_that_makes_them_short() {
+    fn numbers_have_their_largest_unit() {
         for (micros, words) in [
             (0, "0 s"),
             (340_000, "340 ms"),

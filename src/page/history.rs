@@ -1,4 +1,4 @@
-//! The last scrapes of an exporter as a small chart: a bar for each, as high as it was long.
+//! A small chart of an exporter's last scrapes. Each scrape is a bar whose height is its duration.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use super::{
 };
 use crate::ledger::{Entry, RECENT};
 
-/// In units of the chart: its height, a bar's width, and a bar with the gap behind it.
+// Sizes in units of the chart: its height, the width of a bar, and the width of a bar with its gap.
 const HEIGHT: f64 = 40.0;
 const BAR: f64 = 4.0;
 const STEP: f64 = 5.0;
 
-/// No bar is lower, so that each scrape is seen.
+/// Minimum height of a bar, so that each scrape is visible.
 const LOWEST: f64 = 1.5;
 
-/// Nothing, when there was no scrape.
+/// The chart. Empty if there was no scrape.
 pub(super) fn chart(recent: &[Entry]) -> Markup {
     let Some(longest) = recent.iter().map(|entry| entry.took).max() else {
         return html! {};
@@ -43,7 +43,8 @@ pub(super) fn chart(recent: &[Entry]) -> Markup {
     }
 }
 
-/// Failed scrapes in one piece, others in two: the exporter's part below, the network's above.
+/// A bar. A failed scrape is one piece. A successful scrape has two: the exporter below, the network
+/// above.
 fn bar(place: usize, entry: &Entry, longest: Duration) -> Markup {
     let share = |part: Duration| part.as_secs_f64() / longest.as_secs_f64().max(f64::MIN_POSITIVE);
     let height = (share(entry.took) * HEIGHT).max(LOWEST);

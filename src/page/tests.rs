@@ -64,7 +64,7 @@ fn page(exporters: &[Exporter], now: Now) -> String {
 }
 
 #[test]
-fn each_state_has_its_words() {
+fn each_state_has_its_text() {
     let begun = now();
     let (up, failing, never) = (exporter("up"), exporter("down"), exporter("new"));
     scraped(&up, begun, COMPLETE);
@@ -81,7 +81,7 @@ fn each_state_has_its_words() {
     assert!(late.contains("46 s ago"), "{late}");
 }
 
-/// The lines that say how an exporter is, in their order.
+/// The state lines of the exporters, in order.
 fn states(page: &str) -> Vec<(&str, &str)> {
     page.split("<p class=\"state ")
         .skip(1)
@@ -93,10 +93,10 @@ fn states(page: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn f36_an_exporter_that_is_overdue_and_failing_shows_both_the_failure_first() {
+fn f36_an_overdue_and_failing_exporter_shows_both_the_failure_first() {
     let begun = now();
     let late = Now { instant: begun.instant + SECOND * 46, time: begun.time + SECOND * 46 };
-    let overdue = ("overdue", "overdue: expected every 15 s, nobody asks");
+    let overdue = ("overdue", "overdue: expected every 15 s, but not scraped");
     let one = |outcome: Option<&'static str>, now| {
         let exporter = exporter("x");
         if let Some(outcome) = outcome {
@@ -110,7 +110,7 @@ fn f36_an_exporter_that_is_overdue_and_failing_shows_both_the_failure_first() {
     assert!(both.contains("<li class=\"failing\">"), "{both}");
     assert!(both.contains("<p>1 exporter: 1 failing, 1 overdue</p>"), "{both}");
 
-    // An old success is none, and an exporter that was never scraped is overdue above all.
+    // After an old success, and without any scrape, the exporter is only overdue.
     for outcome in [Some(COMPLETE), None] {
         let only = one(outcome, late);
         assert_eq!(states(&only), [overdue], "{only}");
@@ -121,7 +121,7 @@ fn f36_an_exporter_that_is_overdue_and_failing_shows_both_the_failure_first() {
 }
 
 #[test]
-fn names_are_text_and_never_markup() {
+fn names_are_text_and_not_markup() {
     let hostile = exporter("<script>alert(1)</script>\"'&");
     let page = page(&[hostile], now());
     assert!(!page.contains("<script"), "{page}");
@@ -129,7 +129,7 @@ fn names_are_text_and_never_markup() {
 }
 
 #[test]
-fn the_chart_has_the_last_scrapes_and_marks_the_failed() {
+fn the_chart_shows_the_last_scrapes_and_marks_failures() {
     let now = now();
     let exporter = exporter("x");
     for _ in 0..RECENT_AND_MORE {
@@ -146,7 +146,7 @@ fn the_chart_has_the_last_scrapes_and_marks_the_failed() {
 const RECENT_AND_MORE: usize = crate::ledger::RECENT + 5;
 
 #[test]
-fn certificates_near_their_end_and_a_refused_reload_are_pointed_out() {
+fn certificates_near_expiry_and_a_failed_reload_are_highlighted() {
     let now = Now { instant: Instant::now(), time: UNIX_EPOCH + SECOND * 1_000_000_000 };
     let day = 24 * 3600;
     let configured = Configured {
@@ -161,12 +161,12 @@ fn certificates_near_their_end_and_a_refused_reload_are_pointed_out() {
     let page = status([].iter(), &configured, now);
     assert_eq!(page.matches("class=\"late\"").count(), 1, "{page}");
     assert_eq!(page.matches("class=\"bad\"").count(), 2, "{page}");
-    assert!(page.contains("The last reload was refused"), "{page}");
-    assert!(page.contains("0 exporters</p>") && page.contains("None is enabled."), "{page}");
+    assert!(page.contains("The last reload failed"), "{page}");
+    assert!(page.contains("0 exporters</p>") && page.contains("No exporter is enabled."), "{page}");
 }
 
 #[test]
-fn f13_revocation_lists_near_their_end_are_pointed_out() {
+fn f13_revocation_lists_near_expiry_are_highlighted() {
     let now = Now { instant: Instant::now(), time: UNIX_EPOCH + SECOND * 1_000_000_000 };
     let configured = Configured {
         revocation_lists: BTreeMap::from([
@@ -177,16 +177,16 @@ fn f13_revocation_lists_near_their_end_are_pointed_out() {
         ..configured()
     };
     let page = status([].iter(), &configured, now);
-    let told = |class: &str, words: &str| {
+    let assert_once = |class: &str, words: &str| {
         assert_eq!(page.matches(&format!("class=\"{class}\">{words}")).count(), 1, "{page}");
     };
-    told("bad", "revocation list out of date since ");
-    told("late", "revocation list good until ");
-    assert_eq!(page.matches("revocation list good until ").count(), 2, "{page}");
+    assert_once("bad", "revocation list expired on ");
+    assert_once("late", "revocation list valid until ");
+    assert_eq!(page.matches("revocation list valid until ").count(), 2, "{page}");
 }
 
 #[test]
-fn the_policy_names_the_style_and_allows_nothing_else() {
+fn the_policy_permits_only_the_style_sheet() {
     let policy = &*CONTENT_SECURITY_POLICY;
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
     assert!(!policy.contains("unsafe") && !policy.contains('\n'), "{policy}");
