@@ -1,4 +1,4 @@
-//! The command line: arguments, one module a subcommand, exit codes.
+//! The command line: arguments, one module for each subcommand, exit codes.
 
 mod certs;
 mod check;
@@ -34,17 +34,17 @@ use crate::{config::Sources, scrape::Chain, telemetry::Verbosity};
 
 /// Exit codes (after sysexits.h).
 mod exit {
-    /// What was asked for could not be done; `check` found mistakes.
+    /// The command could not do its work, or `check` found errors.
     pub(super) const MISTAKES: u8 = 1;
     /// The command line is wrong.
     pub(super) const USAGE: u8 = 2;
     /// An internal error.
     pub(super) const INTERNAL: u8 = 70;
-    /// The system refuses what is needed, such as the address to listen on.
+    /// The operating system refuses a resource, such as the address to listen on.
     pub(super) const SYSTEM: u8 = 71;
-    /// The configuration is wrong.
+    /// The configuration has errors.
     pub(super) const CONFIGURATION: u8 = 78;
-    /// What the manual page says about them, and docs/reference/command-line.md.
+    /// What each code means, for the manual page and docs/reference/command-line.md.
     pub(super) const MEANINGS: [(u8, &str); 6] = [
         (0, "fine; for `run`: ended by SIGTERM or SIGINT"),
         (
@@ -64,9 +64,8 @@ mod exit {
     ];
 }
 
-/// A streaming mutual-TLS proxy in front of Prometheus exporters.
 #[derive(Debug, Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true)]
+#[command(version, about, after_help = HELP_FOOTER, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -74,40 +73,70 @@ struct Cli {
     run: run::RunArgs,
 }
 
+/// The last lines of `scrapegate --help`.
+const HELP_FOOTER: &str = "\
+Without a command, scrapegate runs the proxy. Try `scrapegate demo` first. Run `scrapegate check`
+before you start the proxy or reload its files.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy (the default).
+    ///
+    /// Reads both configuration files and all files that they name, then listens and serves until
+    /// SIGTERM or SIGINT. SIGHUP reloads all files. Logs go to standard error.
     Run(run::RunArgs),
-    /// Read all files and print every mistake, else a table of the exporters. Starts nothing.
+    /// Check all files, then list the exporters and the certificates.
+    ///
+    /// Prints every error and warning with file, line, section and key. If no error was found,
+    /// prints the exporters and the expiry of each certificate. Opens no port and connects to
+    /// nothing. Exit code: 0 without errors, 1 with errors.
     Check(check::Args),
-    /// Show the proxy at work: throw-away certificates, a synthetic exporter, one scrape over
-    /// mutual TLS with its figures, and the curl lines to try. Leaves nothing behind.
+    /// Try the proxy with a synthetic exporter and temporary certificates.
+    ///
+    /// Creates certificates in a temporary folder, starts an exporter and the proxy, scrapes once
+    /// over mutual TLS, and prints the figures and some curl commands to try. Runs until Ctrl-C,
+    /// then removes all its files.
     Demo(demo::Args),
-    /// Make a CA, a server pair and a client pair.
+    /// Create a CA, a server certificate and a client certificate, with their keys.
+    ///
+    /// For hosts without a PKI. The CA is valid for 10 years, the other certificates for 825 days.
+    /// Keys are readable only by their owner (mode 0600).
     Certs(certs::Args),
-    /// Scrape an exporter by itself: how long it takes, what its answer is made of, whether it got
-    /// slower. Ends as a monitoring plugin does, with 0, 1, 2 or 3.
+    /// Scrape one exporter directly, and measure and check its answer.
+    ///
+    /// Uses the exporter's settings in the exporters file. Needs no running proxy and none of the
+    /// proxy's certificates. Works as a monitoring plugin: the last line has the state and the
+    /// performance data. Exit code: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     Probe(probe::Args),
-    /// Scrape through a running proxy, as Prometheus does. Exit code 0 only for a complete body.
+    /// Scrape one exporter through a running proxy, as Prometheus does.
+    ///
+    /// Writes the body to standard output or to a file, and the figures to standard error. If the
+    /// scrape fails, prints which side to look at and a hint. Exit code: 0 if the body is complete,
+    /// 1 if not.
     Get(get::Args),
-    /// Print discovery or scrape configuration for this host.
+    /// Print service discovery or a scrape configuration for this host.
     Sd(sd::Args),
-    /// Convert the configuration of an exporter_exporter to a prometheus_exporters.ini.
+    /// Convert an exporter_exporter configuration to prometheus_exporters.ini.
+    ///
+    /// Prints the INI file to standard output. Prints each module and key that it cannot convert,
+    /// with its line, to standard error. Exit code: 0 if all modules were converted, 1 if a module
+    /// was skipped, 78 if the file cannot be read.
     Import(import::Args),
-    /// Print a completion script for a shell.
+    /// Print a shell completion script.
     Completions(completions::Args),
-    /// Print the manual page.
+    /// Print the manual page, in roff.
     Man,
 }
 
 /// Which files to read.
 #[derive(Clone, Debug, Args)]
 struct PathArgs {
-    /// config.ini [default: scrapegate's own, else the agent's: on Linux the first that exists of
-    /// /etc/scrapegate/config.ini and /etc/openitcockpit-agent/config.ini]
+    /// Path of config.ini [default on Linux: /etc/scrapegate/config.ini or, if that does not exist,
+    /// /etc/openitcockpit-agent/config.ini]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The exporters file, in place of `[prometheus] exporters`
+    /// Path of the exporters file; overrides `[prometheus] exporters` [default:
+    /// prometheus_exporters.ini in the folder of config.ini]
     #[arg(long, value_name = "FILE")]
     exporters: Option<PathBuf>,
 }
@@ -124,7 +153,8 @@ impl PathArgs {
 struct FileArgs {
     #[command(flatten)]
     paths: PathArgs,
-    /// Where to listen, in place of `[default] address` and `port`; port 0 takes a free one
+    /// Address and port of the proxy; overrides `[default] address` and `port`. With port 0, the
+    /// system picks a free port
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen::address)]
     listen: Option<SocketAddr>,
 }
@@ -138,10 +168,10 @@ impl FileArgs {
 /// How much to log.
 #[derive(Clone, Copy, Debug, Args)]
 struct VerbosityArgs {
-    /// Log more: why connections ended
+    /// Also log why connections ended
     #[arg(short, long)]
     verbose: bool,
-    /// Log everything, also what the libraries say
+    /// Log everything, including debug messages of libraries
     #[arg(short, long)]
     debug: bool,
 }
@@ -156,13 +186,13 @@ impl VerbosityArgs {
     }
 }
 
-/// The command line as clap has it: what parses, without doing what it says.
+/// The command line as a [`clap::Command`], to parse arguments or print help without running it.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command given by the arguments of this process.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -190,12 +220,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A runtime on this thread alone. One of several threads panics where the system refuses a thread.
+/// A runtime that uses only this thread. A multi-threaded runtime panics if the system refuses a
+/// thread.
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// The exit code of a command that says itself what it did, and here what it could not.
+/// The exit code of a command. Prints the error, if there is one.
 fn done<E: std::error::Error>(outcome: Result<(), E>, code: impl Fn(&E) -> u8) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -206,23 +237,23 @@ fn done<E: std::error::Error>(outcome: Result<(), E>, code: impl Fn(&E) -> u8) -
     }
 }
 
-/// The exit code of a command that does nothing but print.
+/// The exit code of a command that only prints.
 fn printed(outcome: io::Result<()>) -> ExitCode {
     match outcome {
-        // Whoever pipes into `head` has seen enough.
+        // With a pipe into `head`, a closed output is not an error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(format_args!("cannot write: {error}"));
+            complain(format_args!("cannot write to standard output: {error}"));
             exit::SYSTEM.into()
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 
-/// How long the proxy may wait for a reader of standard error before its log has started.
+/// How long [`complain_briefly`] waits for standard error.
 const COMPLAINT: Duration = Duration::from_secs(1);
 
-/// The same as [`complain`], for at most a second: the start and the end of the proxy must not wait
-/// for a standard error that nobody reads. The log, which never waits, has not started yet.
+/// Like [`complain`], but waits at most [`COMPLAINT`]. Nobody may be reading standard error, and the
+/// proxy must start and stop all the same. The log never waits, but it has not started yet.
 fn complain_briefly(message: impl std::fmt::Display) {
     let text = format!("scrapegate: {message}\n");
     let (done, is_done) = mpsc::channel::<()>();
@@ -232,14 +263,14 @@ fn complain_briefly(message: impl std::fmt::Display) {
         drop(done);
     });
     match written {
-        // It is an error in any case: nothing is sent.
+        // Returns when the thread drops its sender, or after the time limit.
         Ok(_) => drop(is_done.recv_timeout(COMPLAINT)),
-        // No thread to be had, which is worth more than a message that might wait.
+        // The system refuses a thread. Print the message here, although this may block.
         Err(_) => drop(io::stderr().write_all(again.as_bytes())),
     }
 }
 
-/// Says on standard error why there is nothing to do. A broken pipe there is nobody's loss.
+/// Prints a message to standard error. Ignores a closed pipe.
 fn complain(message: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "scrapegate: {message}");
 }

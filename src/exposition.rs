@@ -1,16 +1,16 @@
-//! What an answer in the exposition format is made of, found out while it streams by, and whether
-//! Prometheus would take it.
+//! Analyzes metrics in an exposition format while they stream through: counts families, series and
+//! bytes, and checks whether Prometheus would accept the text. For `probe`.
 //!
-//! [`Reader`] takes the text in pieces of any size; what it finds does not depend on where they
-//! are cut. It keeps at most [`MAX_LINE`] bytes of a line and [`MAX_FAMILIES`] families, whatever
-//! the text is, and [`Statistics`] says when one of the two was not enough.
+//! [`Reader`] takes the text in pieces of any size. The result does not depend on where the pieces are
+//! split. For any text, the reader keeps at most [`MAX_LINE`] bytes of a line and [`MAX_FAMILIES`]
+//! families. [`Statistics`] tells if a text exceeded one of these limits.
 //!
-//! A text is judged twice, because its two judges disagree: by the rules of Prometheus' scraper,
-//! which decide whether the target is up, and by those of `promtool check metrics`, which many
-//! people run first. `tests/real/verdicts.rs` compares both with the real ones.
+//! A text is checked twice, because Prometheus and promtool disagree. The rules of Prometheus' scraper
+//! decide whether the target is up. The rules of `promtool check metrics` matter because many people
+//! run it first. `tests/real/verdicts.rs` compares both checks with the real programs.
 //!
-//! A sample line is taken for a series: whether two lines have the same labels is not looked at,
-//! because that would take memory for every series.
+//! Each sample line counts as one series. The reader does not check whether two lines have the same
+//! labels, because that would need memory for every series.
 
 mod cursor;
 mod families;
@@ -31,32 +31,33 @@ use self::{
     quotes::Quotes,
 };
 
-/// Most bytes of a line that are kept. Of a longer one only the name is looked at. A label value
-/// that holds newlines must fit with all its lines.
+/// Limit for the length of a line, in bytes. In a longer line, only the name is checked. For a sample
+/// with newlines in its label values, the limit applies to all its lines together.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// Most families that are told apart.
+/// Limit for the number of families. Samples of further families are only counted.
 pub const MAX_FAMILIES: usize = 10_000;
 
-/// Longest name of a family, in bytes; a longer one is counted as beyond [`MAX_FAMILIES`].
+/// Limit for the length of a family's name, in bytes. Families with a longer name count as beyond
+/// [`MAX_FAMILIES`].
 pub const MAX_NAME: usize = 512;
 
-/// Most problems that are kept with their line; the others are counted.
+/// Limit for the number of problems that are kept. Further problems are only counted.
 pub const MAX_PROBLEMS: usize = 10;
 
-/// Most characters of a line that a problem shows.
+/// Length of the excerpt in a problem, in characters.
 const EXCERPT: usize = 100;
 
-/// By which rules a text is judged.
+/// The exposition format of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The text format, version 0.0.4.
+    /// The Prometheus text format, version 0.0.4.
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics,
 }
 
-/// What `# TYPE` says a family is.
+/// The type of a family, from its `# TYPE` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `counter`.
@@ -65,20 +66,20 @@ pub enum Kind {
     Gauge,
     /// `histogram`.
     Histogram,
-    /// `gaugehistogram`, of OpenMetrics.
+    /// `gaugehistogram`, only in OpenMetrics.
     GaugeHistogram,
     /// `summary`.
     Summary,
-    /// `info`, of OpenMetrics.
+    /// `info`, only in OpenMetrics.
     Info,
-    /// `stateset`, of OpenMetrics.
+    /// `stateset`, only in OpenMetrics.
     StateSet,
-    /// `untyped`, in OpenMetrics `unknown`; also without a `# TYPE`.
+    /// `untyped`, or `unknown` in OpenMetrics. Also the type of a family without a `# TYPE` line.
     Untyped,
 }
 
 impl Kind {
-    /// The word for people and files; `untyped` in both formats.
+    /// The name of the type. `untyped` in both formats.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -94,77 +95,77 @@ impl Kind {
     }
 }
 
-/// A metric family: what one `# TYPE` is about, or a name without one.
+/// A metric family: the samples of one `# TYPE` line, or of one name without a `# TYPE` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Family {
-    /// As `# TYPE` has it, or the first sample. Not escaped.
+    /// The name in the `# TYPE` line, or of the first sample. Not escaped.
     pub name: String,
-    /// What it is.
+    /// The type.
     pub kind: Kind,
-    /// Sample lines.
+    /// Number of sample lines.
     pub series: u64,
-    /// Bytes of its lines, comments and newlines included.
+    /// Bytes of all its lines, including comments and newlines.
     pub bytes: u64,
 }
 
-/// What the families beyond [`MAX_FAMILIES`] come to; how many they are is not known.
+/// Totals of all families beyond [`MAX_FAMILIES`]. Their number is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beyond {
-    /// Sample lines.
+    /// Number of sample lines.
     pub series: u64,
-    /// Bytes of their lines.
+    /// Bytes of all their lines.
     pub bytes: u64,
 }
 
-/// A line by its number, from 1, and its length in bytes without the newline.
+/// The number and the length of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineLength {
-    /// From 1.
+    /// Line number, from 1.
     pub line: u64,
-    /// Without the newline.
+    /// Length in bytes, without the newline.
     pub bytes: u64,
 }
 
-/// A fault with its place.
+/// A fault and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// From 1; of what is missing at the end, the last line.
+    /// Line number, from 1. The last line, if something is missing at the end of the text.
     pub line: u64,
     /// What is wrong.
     pub fault: Fault,
-    /// The line's beginning. Not escaped: it may hold any character.
+    /// The beginning of the line. Not escaped: can contain any character.
     pub excerpt: String,
 }
 
-/// What a text was made of.
+/// The result of reading a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statistics {
-    /// Bytes in all.
+    /// Number of bytes.
     pub bytes: u64,
-    /// Lines in all.
+    /// Number of lines.
     pub lines: u64,
-    /// Sample lines that can be read, or are too long to be looked at.
+    /// Number of valid sample lines. Includes lines over [`MAX_LINE`] with a valid name.
     pub samples: u64,
-    /// The families that are told apart, in the order of the text.
+    /// The families, up to [`MAX_FAMILIES`], in the order of the text.
     pub families: Vec<Family>,
-    /// The others, if there are any.
+    /// The totals of the other families. `None` if all are in `families`.
     pub beyond: Option<Beyond>,
-    /// The first of the longest lines.
+    /// The longest line. The first of several.
     pub longest: Option<LineLength>,
-    /// Lines longer than [`MAX_LINE`], of which only the name was looked at.
+    /// Number of lines longer than [`MAX_LINE`]. Only their names were checked.
     pub cut_lines: u64,
-    /// The first problems for Prometheus, at most [`MAX_PROBLEMS`].
+    /// The first problems for Prometheus, up to [`MAX_PROBLEMS`].
     pub problems: Vec<Problem>,
-    /// All problems for Prometheus.
+    /// Number of all problems for Prometheus.
     pub problem_count: u64,
-    /// The first of the problems that matter most to Prometheus.
+    /// The first problem with the worst effect in Prometheus.
     pub decisive: Option<Problem>,
-    /// Where `promtool check metrics` stops. It reads no OpenMetrics.
+    /// The error at which `promtool check metrics` stops. Only for the text format.
     pub promtool: Option<Problem>,
 }
 
 impl Statistics {
-    /// What Prometheus makes of the text, as far as it was looked at.
+    /// Whether Prometheus accepts the text, as far as it was read.
     #[must_use]
     pub fn acceptance(&self) -> Acceptance {
         match self.decisive.as_ref().map(|problem| problem.fault.effect()) {
@@ -176,38 +177,38 @@ impl Statistics {
     }
 }
 
-/// What Prometheus makes of an answer.
+/// Whether Prometheus accepts an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Acceptance {
-    /// It takes everything.
+    /// Prometheus accepts the whole answer.
     #[default]
     Whole,
-    /// It ignores a part of it without a word.
+    /// Prometheus silently ignores a part of the answer.
     InPart,
-    /// Version 2.42 refuses it as a whole, version 3 takes it.
+    /// Prometheus 2.42 rejects the whole answer. Prometheus 3 accepts it.
     Since3,
-    /// Every version refuses it as a whole: `up` is 0.
+    /// Every version rejects the whole answer: `up` is 0.
     Refused,
 }
 
-/// Reads a text piece by piece.
+/// Reads a text piece by piece. See the documentation of the module.
 #[derive(Debug)]
 pub struct Reader {
     format: Format,
-    /// The beginning of a line whose end has not come, or of a record.
+    /// The beginning of an unfinished line, or of a sample that spans several lines.
     begun: Vec<u8>,
-    /// How long that line is so far, also where it is not kept.
+    /// Length of the unfinished line so far, including bytes that are not kept.
     begun_length: u64,
-    /// Set while `begun` holds a record that went on past a newline.
+    /// Set while `begun` holds a sample that continues after a newline.
     open: Option<Quotes>,
-    /// Whether a newline may be part of a label value. Once one had no end, it may not: each line
-    /// is then looked at by itself, so that one missing quote does not hide the rest.
+    /// Whether a newline may be part of a label value. Becomes `false` after a label value without an
+    /// end. From then on each line is read by itself, so that one missing quote does not hide the rest.
     spans_lines: bool,
-    /// Prometheus does not look at what follows.
+    /// Set after a NUL byte: Prometheus ignores the rest of the text.
     over: bool,
     eof: bool,
-    /// Said once: all that follows `# EOF` has the same cause.
+    /// Text after `# EOF` has been reported. It is reported only once.
     behind_eof: bool,
     bytes: u64,
     lines: u64,
@@ -222,7 +223,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that has seen nothing.
+    /// Creates a reader for a new text.
     #[must_use]
     pub fn new(format: Format) -> Self {
         Self {
@@ -247,7 +248,7 @@ impl Reader {
         }
     }
 
-    /// Takes the next piece, which may end anywhere.
+    /// Reads the next piece of the text. It can end anywhere, even inside a character.
     pub fn push(&mut self, mut piece: &[u8]) {
         self.bytes += piece.len() as u64;
         while let Some(end) = memchr::memchr(b'\n', piece) {
@@ -263,7 +264,7 @@ impl Reader {
         self.begin(piece);
     }
 
-    /// The text has ended.
+    /// Returns the statistics at the end of the text.
     #[must_use]
     pub fn finish(mut self) -> Statistics {
         if self.begun_length > 0 {
@@ -275,8 +276,8 @@ impl Reader {
         self.stop()
     }
 
-    /// The text goes on, and is not looked at any more: nothing is said about its end. A line that
-    /// has begun counts only for the bytes.
+    /// Returns the statistics before the end of the text, so the end is not checked. An unfinished line
+    /// counts only towards the bytes.
     #[must_use]
     pub fn stop(self) -> Statistics {
         let (families, beyond) = self.table.into_families();
@@ -295,7 +296,7 @@ impl Reader {
         }
     }
 
-    /// Keeps a part of a line, as far as there is room.
+    /// Keeps a part of a line, up to [`MAX_LINE`].
     fn begin(&mut self, part: &[u8]) {
         if self.open.is_some() && self.begun.len() + part.len() >= MAX_LINE {
             self.take_apart(None);
@@ -305,7 +306,8 @@ impl Reader {
         self.begun_length += part.len() as u64;
     }
 
-    /// The line that has begun is at its end.
+    /// Processes the unfinished line, whose end has arrived. `newline` is 1 if it ended with a newline,
+    /// else 0.
     fn take_begun(&mut self, newline: u64) {
         let Some(quotes) = &mut self.open else {
             let mut line = std::mem::take(&mut self.begun);
@@ -341,8 +343,8 @@ impl Reader {
         self.judge(parsed, &record, first, newline);
     }
 
-    /// What went on past a newline does not end as it should: its lines are taken one by one. The
-    /// last one has its end if there is an `end`, which says whether that is a newline.
+    /// Processes a sample over several lines that turned out to be invalid: each line by itself. If
+    /// `end` is `None`, the last line is unfinished. Else `end` is 1 if it ended with a newline, or 0.
     fn take_apart(&mut self, end: Option<u64>) {
         let record = std::mem::take(&mut self.begun);
         self.open = None;
@@ -354,14 +356,14 @@ impl Reader {
             self.take_line(line, line.len() as u64, 1);
         }
         match end {
-            // The text ended with a newline.
+            // The text ended with a newline, so there is no last line.
             Some(0) if last.is_empty() => {}
             Some(newline) => self.take_line(last, last.len() as u64, newline),
             None => self.begin(last),
         }
     }
 
-    /// Counts a line of `length` bytes.
+    /// Counts a line with `length` bytes.
     fn measure(&mut self, length: u64) {
         self.lines += 1;
         if self.longest.is_none_or(|longest| longest.bytes < length) {
@@ -369,7 +371,7 @@ impl Reader {
         }
     }
 
-    /// Takes a line of `length` bytes. `text` has all of them, or at least the first [`MAX_LINE`].
+    /// Processes a line with `length` bytes. `text` has all of them, or at least the first [`MAX_LINE`].
     fn take_line(&mut self, text: &[u8], length: u64, newline: u64) {
         if self.eof || self.over {
             self.measure(length);
@@ -399,7 +401,7 @@ impl Reader {
         self.judge(parsed, text, self.lines, newline);
     }
 
-    /// Takes a whole record, which began in line `first`.
+    /// Processes a complete record, which starts in line `first`.
     fn judge(&mut self, parsed: Result<Taken<'_>, Fault>, text: &[u8], first: u64, newline: u64) {
         if self.format == Format::Text && self.promtool.is_none() {
             let checked = promtool::check(text, newline == 1, &self.table);
@@ -445,7 +447,7 @@ impl Reader {
 }
 
 fn problem(fault: Fault, line: u64, text: &[u8]) -> Problem {
-    // A character has at most four bytes.
+    // A UTF-8 character has at most four bytes.
     let beginning = &text[..text.len().min(4 * EXCERPT)];
     let excerpt = String::from_utf8_lossy(beginning).chars().take(EXCERPT).collect();
     Problem { line: line.max(1), fault, excerpt }

@@ -1,4 +1,4 @@
-//! The `scrapegate` command: all of it is in the library.
+//! The `scrapegate` command. All code is in the library.
 
 fn main() -> std::process::ExitCode {
     scrapegate::cli::main()

@@ -1,4 +1,4 @@
-//! `scrapegate certs`: a CA, a server pair and a client pair, for whoever has no PKI.
+//! `scrapegate certs`: creates a CA, a server pair and a client pair, for hosts without a PKI.
 
 use std::{
     fmt,
@@ -9,29 +9,30 @@ use std::{
 use super::exit;
 use crate::pki::{self, Access, Authority, Existing, Staged, Validity};
 
-/// The CA's certificate, in the folder that `certs` and `demo` write.
+/// File name of the CA's certificate, in the folder that `certs` or `demo` writes.
 pub(super) const CA_CERTIFICATE: &str = "ca.crt";
-/// The server's certificate.
+/// File name of the server's certificate.
 pub(super) const SERVER_CERTIFICATE: &str = "server.crt";
-/// The server's key.
+/// File name of the server's key.
 pub(super) const SERVER_KEY: &str = "server.key";
-/// The client's certificate.
+/// File name of the client's certificate.
 pub(super) const CLIENT_CERTIFICATE: &str = "client.crt";
-/// The client's key.
+/// File name of the client's key.
 pub(super) const CLIENT_KEY: &str = "client.key";
 const CA_KEY: &str = "ca.key";
 
-/// Generates a CA, a server certificate and a client certificate, with their keys.
+/// Arguments of `certs`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Folder to write ca.crt, ca.key, server.crt, server.key, client.crt and client.key to;
-    /// created if absent
+    /// Folder for ca.crt, ca.key, server.crt, server.key, client.crt and client.key; created with
+    /// mode 0700 if it does not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Host names and IP addresses under which scrapers reach the proxy
+    /// Host names and IP addresses of the proxy, for the server certificate. Include each name that
+    /// scrapers use
     #[arg(long = "host", value_name = "NAME", required = true, num_args = 1..)]
     hosts: Vec<String>,
-    /// Replace files that exist
+    /// Replace existing files. Clients and servers with the old certificates must get new ones
     #[arg(long)]
     force: bool,
 }
@@ -39,18 +40,19 @@ pub(crate) struct Args {
 /// Why `scrapegate certs` wrote no certificates.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{}: {} already; --force replaces all six files", folder.display(), Exist(names))]
+    #[error("{}: {}; use --force to replace all six files", folder.display(), Exist(names))]
     Exists { folder: PathBuf, names: Vec<&'static str> },
     #[error(transparent)]
     Pki(#[from] pki::Error),
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot write to the standard output")]
+    #[error("cannot write to standard output")]
     Output(#[from] io::Error),
 }
 
 impl Error {
-    /// 2 for a mistake on the command line, 70 for one of ours, 71 for the output, 1 for the files.
+    /// 2 for a mistake on the command line, 70 for an internal error, 71 if standard output fails, 1
+    /// if files exist or cannot be written.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Exists { .. } | Self::Write { .. } => exit::MISTAKES,
@@ -61,24 +63,24 @@ impl Error {
     }
 }
 
-/// `ca.crt exists`, `ca.crt and ca.key exist`, `ca.crt, ca.key and server.crt exist`.
+/// `ca.crt already exists`, `ca.crt and ca.key already exist`, `a, b and c already exist`.
 struct Exist<'a>(&'a [&'static str]);
 
 impl fmt::Display for Exist<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => Ok(()),
-            [only] => write!(f, "{only} exists"),
-            [most @ .., last] => write!(f, "{} and {last} exist", most.join(", ")),
+            [only] => write!(f, "{only} already exists"),
+            [most @ .., last] => write!(f, "{} and {last} already exist", most.join(", ")),
         }
     }
 }
 
-/// Generates and writes the six files, then says what to do with them.
+/// Generates and writes the six files, then prints how to use them.
 ///
 /// # Errors
-/// Without `--force`, when one of the six exists: nothing is written then. Nor is it when a host
-/// is invalid, or when one of the files cannot be written to that folder.
+/// If one of the six files exists and `--force` is not given, if a host is invalid, or if a file
+/// cannot be written. In each case no file is written.
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     let authority = Authority::generate("scrapegate CA", Validity::Permanent)?;
     let server = authority.server_pair(&args.hosts)?;
@@ -106,7 +108,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 fn refuse_existing(folder: &Path, names: [&'static str; 6]) -> Result<(), Error> {
-    // A dangling symbolic link exists too.
+    // Also refuse a dangling symbolic link.
     let names: Vec<_> =
         names.into_iter().filter(|name| folder.join(name).symlink_metadata().is_ok()).collect();
     if names.is_empty() {
@@ -116,7 +118,7 @@ fn refuse_existing(folder: &Path, names: [&'static str; 6]) -> Result<(), Error>
 }
 
 fn create_folder(folder: &Path) -> io::Result<()> {
-    // Those above it are ordinary folders; only this one holds keys.
+    // The parents get default permissions. Only this folder holds keys.
     if let Some(parent) = folder.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -126,8 +128,8 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-/// Stages every file before the first one gets its name, so that a full disk or a missing
-/// permission leaves no half of a set.
+/// Writes all files under temporary names before it renames the first one. A full disk or a missing
+/// permission therefore leaves no partial set.
 fn write_all(
     folder: &Path,
     files: &[(&str, &String, Access)],
@@ -159,11 +161,11 @@ fn say(out: &mut dyn Write, folder: &Path, hosts: &[String]) -> io::Result<()> {
         "\
 Wrote to {folder}:
 
-  ca.crt      ca.key      the CA, valid 10 years; keep its key off this host
-  server.crt  server.key  for {hosts_list}; valid 825 days
-  client.crt  client.key  for the scraper; valid 825 days
+  ca.crt      ca.key      the CA, valid for 10 years; move ca.key off this host
+  server.crt  server.key  for the proxy at {hosts_list}; valid for 825 days
+  client.crt  client.key  for the scraper; valid for 825 days
 
-For config.ini:
+Add to config.ini:
 
   [default]
   certfile = {server_certificate}
@@ -172,7 +174,7 @@ For config.ini:
   [proxy]
   client-ca = {ca}
 
-Once the proxy runs:
+When the proxy is running, list its exporters:
 
   {curl}
 ",
@@ -184,7 +186,7 @@ Once the proxy runs:
     )
 }
 
-/// `curl` commands that use the certificates of a folder, to be pasted into a shell.
+/// `curl` commands with the certificates of a folder, ready to paste into a shell.
 pub(super) struct Curl<'a> {
     folder: &'a Path,
 }
@@ -216,7 +218,7 @@ impl<'a> Curl<'a> {
     }
 }
 
-/// `word` as one word of a POSIX shell, in quotes only where it needs them.
+/// `word` as one word for a POSIX shell, quoted only if necessary.
 fn shell_quoted(word: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(harmless) {
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn one_existing_file_is_enough_to_write_none() {
+    fn if_one_file_exists_no_file_is_written() {
         for name in SIX {
             let folder = tempfile::tempdir().expect("a temporary folder");
             fs::write(folder.path().join(name), "mine").expect("written");
@@ -302,7 +304,7 @@ mod tests {
             assert_eq!(
                 refused.to_string(),
                 format!(
-                    "{}: {name} exists already; --force replaces all six files",
+                    "{}: {name} already exists; use --force to replace all six files",
                     folder.path().display()
                 )
             );
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_exist_are_named() {
+    fn all_existing_files_are_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         run_in(folder.path(), false).expect("written");
         let before = contents(folder.path());
@@ -319,7 +321,7 @@ mod tests {
         fs::remove_file(folder.path().join("client.key")).expect("removed");
         let refused = run_in(folder.path(), false).expect_err("four exist");
         assert!(
-            refused.to_string().contains("ca.crt, ca.key, server.crt and server.key exist already"),
+            refused.to_string().contains("ca.crt, ca.key, server.crt and server.key already exist"),
             "{refused}"
         );
         for (name, kept) in contents(folder.path()) {
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_next_is_said_with_absolute_paths() {
+    fn the_next_steps_have_absolute_paths() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let said = run_in(folder.path(), false).expect("written");
         let at = |name| folder.path().join(name).display().to_string();
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_quoted_for_the_shell_where_they_need_it() {
+    fn words_are_quoted_for_the_shell_if_necessary() {
         for (word, quoted) in [
             ("/tmp/a-b_c.crt", "/tmp/a-b_c.crt"),
             ("", "''"),

@@ -1,4 +1,4 @@
-//! `scrapegate check`: every mistake with its line, else what would be served.
+//! `scrapegate check`: prints every error and warning with its line, then what would be served.
 
 use std::{
     io::{self, Write},
@@ -15,13 +15,13 @@ use crate::{
     scrape::Chain,
 };
 
-/// Which files to check, and for whom.
+/// Which files to check, and as which user.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     files: FileArgs,
-    /// Check file access as this user (root only). Default for root with files in /etc/scrapegate: the
-    /// service user `scrapegate`
+    /// Read the files as this user, to find files that the service cannot read. Requires root, Linux
+    /// only [default: the current user; for root and files in /etc/scrapegate: scrapegate]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 }
@@ -53,9 +53,9 @@ pub(super) fn check(args: &Args, out: &mut dyn Write) -> ExitCode {
         out.flush()
     })();
     match (written, loaded) {
-        // Whoever pipes into `head` has seen enough.
+        // With a pipe into `head`, a closed output is not an error.
         (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(format_args!("cannot write: {error}"));
+            complain(format_args!("cannot write to standard output: {error}"));
             exit::SYSTEM.into()
         }
         (_, None) => exit::MISTAKES.into(),
@@ -69,7 +69,7 @@ fn summary(config: &Config, assets: &Assets, out: &mut dyn Write) -> io::Result<
     if config.prometheus_enabled {
         exporters(&config.exporters, out)?;
     } else {
-        writeln!(out, "no exporters: [prometheus] enabled is False")?;
+        writeln!(out, "no exporters, because `[prometheus] enabled` is False")?;
     }
     if !assets.certificates.is_empty() {
         writeln!(out)?;

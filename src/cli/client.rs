@@ -1,7 +1,7 @@
-//! The client of a running proxy, for `demo` and `get`: one scrape, piece by piece.
+//! The HTTP client of `demo` and `get`: one scrape through a running proxy, piece by piece.
 //!
-//! It is not that of `probe`, which is the proxy's own towards exporters: here is hyper, another's
-//! word for what is a whole answer.
+//! `probe` does not use this client. It uses the proxy's own client for exporters. This client is
+//! hyper, an independent judge of whether an answer is complete.
 
 mod answerer;
 
@@ -36,26 +36,26 @@ use crate::{
     upstream::{AnyStream, look_up},
 };
 
-/// How much earlier than this client the proxy is to give up, so that its answer still arrives: at
-/// most this, and at most a tenth of the time that is left.
+/// How much earlier than this client the proxy must give up, so that its error answer still arrives.
+/// At most a tenth of the remaining time.
 const HEAD_START: Duration = Duration::from_millis(500);
 
-/// How much earlier than that the proxy may give up by itself: its `scrape-timeout-offset`, unless
-/// that is configured to be longer, and the way to it.
+/// How much earlier than the timeout in the request the proxy may give up: its default
+/// `scrape-timeout-offset` of 0.25 s, plus some time for the network.
 const OFFSET: Duration = Duration::from_millis(350);
 
-/// Whom to ask, and for what.
+/// What to request, and from which server.
 #[derive(Debug)]
 pub(super) struct Question {
-    /// Name or address, without brackets.
+    /// Host name or IP address, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// Without it in plain HTTP.
+    /// `None` for plain HTTP.
     pub(super) tls: Option<UpstreamTls>,
     pub(super) path_and_query: String,
-    /// For `auth` of the proxy.
+    /// Credentials for the proxy's `auth`.
     pub(super) authorization: Option<HeaderValue>,
-    /// From before the name look-up to the last byte.
+    /// Time limit from before the name resolution to the last byte.
     pub(super) limit: Option<Duration>,
 }
 
@@ -68,19 +68,19 @@ pub(crate) enum Error {
     Connect { to: String, source: io::Error },
     #[error("the TLS handshake with {to} failed")]
     Handshake { to: String, source: io::Error },
-    #[error("`{0}` is no path to ask for")]
+    #[error("`{0}` is not a valid URL path")]
     Path(String, #[source] hyper::http::Error),
     #[error("no answer")]
     NoAnswer { is_encrypted: bool, source: hyper::Error },
     #[error("{by} {line}")]
     Status { status: StatusCode, line: String, by: Answerer },
-    #[error("the answer broke off after {bytes} bytes")]
+    #[error("the answer was cut off after {bytes} bytes")]
     Incomplete { bytes: u64, is_late: bool, source: hyper::Error },
     #[error("{phase} within {} s", limit.as_secs_f64())]
     Late { phase: Phase, limit: Duration },
 }
 
-/// What was not done in time.
+/// What did not finish in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Lookup { host: String },
@@ -97,17 +97,17 @@ impl fmt::Display for Phase {
             Self::Connect { to } => write!(f, "no connection to {to}"),
             Self::Handshake { to } => write!(f, "no TLS handshake with {to}"),
             Self::Head => f.write_str("no answer"),
-            Self::Body { bytes } => write!(f, "only {bytes} bytes of the answer"),
+            Self::Body { bytes } => write!(f, "only {bytes} bytes of the answer arrived"),
         }
     }
 }
 
-/// What both sides of a TLS connection agreed on.
+/// What the handshake of a TLS connection negotiated.
 #[derive(Clone, Debug)]
 pub(super) struct Encryption {
-    /// Such as `TLS 1.3`.
+    /// For example `TLS 1.3`.
     pub(super) version: String,
-    /// As IANA calls it, such as `TLS_AES_256_GCM_SHA384`.
+    /// The IANA name, for example `TLS_AES_256_GCM_SHA384`.
     pub(super) cipher_suite: String,
 }
 
@@ -117,29 +117,29 @@ impl fmt::Display for Encryption {
     }
 }
 
-/// What a complete answer was like.
+/// Size and times of a complete answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figures {
-    /// Bytes of the body.
+    /// Bytes in the body.
     pub(super) bytes: u64,
-    /// From before the TCP connect to the first byte of the body; of an empty one, to its end.
+    /// From before the TCP connect to the first byte of the body, or to the end of an empty body.
     pub(super) first_byte: Duration,
     /// From before the TCP connect to the end of the body.
     pub(super) total: Duration,
 }
 
-/// An answer with status 200 on its way. Dropped, its connection ends.
+/// An answer with status 200, whose body is being read. Dropping it closes the connection.
 pub(super) struct Answer {
-    /// Absent for plain HTTP.
+    /// `None` for plain HTTP.
     pub(super) encryption: Option<Encryption>,
     body: Incoming,
-    /// Absent when it has ended.
+    /// `None` once it has ended.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
     begun: Instant,
     bytes: u64,
     first_byte: Option<Duration>,
     limit: Option<Duration>,
-    /// From when on the proxy may have given up because the time was over.
+    /// From this time on, the proxy may have given up because its deadline passed.
     proxy_limit: Option<Instant>,
 }
 
@@ -150,10 +150,10 @@ impl Question {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// Asks on a connection of its own, and awaits the head.
+    /// Sends the request on a new connection and waits for the head.
     ///
     /// # Errors
-    /// Unless the status is 200.
+    /// If there is no answer, or if its status is not 200.
     pub(super) async fn ask(&self) -> Result<Answer, Error> {
         let begun = Instant::now();
         let to = self.authority();
@@ -171,7 +171,7 @@ impl Question {
             });
             self.within(begun, response, || Phase::Head).await?.map_err(no_answer)?
         };
-        // Without a sender the connection ends after this exchange.
+        // Without a sender, hyper closes the connection after this exchange.
         drop(sender);
         if response.status() != StatusCode::OK {
             let (by, line) = (Answerer::of(&response), status_line(&response));
@@ -189,7 +189,7 @@ impl Question {
         })
     }
 
-    /// The request, and from when on the proxy may give up.
+    /// The request, and the time from which on the proxy may give up.
     fn request(
         &self,
         begun: Instant,
@@ -257,7 +257,7 @@ impl Question {
     }
 }
 
-/// Does `work` before `limit` is over, which began with `begun`.
+/// Runs `work` until `limit` after `begun` at most.
 async fn within<T>(
     limit: Option<Duration>,
     begun: Instant,
@@ -274,15 +274,15 @@ async fn within<T>(
 }
 
 impl Answer {
-    /// The body's length, where the head says it.
+    /// Length of the body, if the head has it.
     pub(super) fn length(&self) -> Option<u64> {
         self.body.size_hint().exact()
     }
 
-    /// The next bytes of the body; `None` after the last ones, when it is whole.
+    /// The next bytes of the body, or `None` at the end of a complete body.
     ///
     /// # Errors
-    /// When it does not end as its framing says.
+    /// If the body ends before its framing is complete, or if the time limit passes.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let (connection, body) = (&mut self.connection, &mut self.body);
@@ -295,7 +295,7 @@ impl Answer {
             let Some(frame) = frame else { return Ok(None) };
             let is_late = self.proxy_limit.is_some_and(|limit| limit <= Instant::now());
             let frame = frame.map_err(|source| Error::Incomplete { bytes, is_late, source })?;
-            // Trailers are of no interest.
+            // Ignore trailers.
             let Ok(data) = frame.into_data() else { continue };
             self.first_byte.get_or_insert_with(|| self.begun.elapsed());
             self.bytes += data.len() as u64;
@@ -303,22 +303,22 @@ impl Answer {
         }
     }
 
-    /// Up to now.
+    /// Size and times up to now.
     pub(super) fn figures(&self) -> Figures {
         let total = self.begun.elapsed();
         Figures { bytes: self.bytes, first_byte: self.first_byte.unwrap_or(total), total }
     }
 }
 
-/// The connection does its work while the exchange is awaited. What is wrong with it is wrong with
-/// the exchange, and says so there.
+/// Polls the connection while the caller waits for its exchange. An error of the connection also
+/// reaches the exchange, which reports it.
 fn drive<F: Future + ?Sized>(connection: &mut Option<Pin<Box<F>>>, cx: &mut Context<'_>) {
     if connection.as_mut().is_some_and(|connection| connection.as_mut().poll(cx).is_ready()) {
         *connection = None;
     }
 }
 
-/// The status with the reason that was sent, which says the cause.
+/// The status code and the reason phrase of the answer. The proxy's reason phrase names the cause.
 fn status_line(response: &Response<Incoming>) -> String {
     let status = response.status();
     match response.extensions().get::<ReasonPhrase>() {
@@ -330,7 +330,7 @@ fn status_line(response: &Response<Incoming>) -> String {
     }
 }
 
-/// Names of the version and the cipher suite, as they are known outside of rustls.
+/// The common names of version and cipher suite, instead of those of rustls.
 fn negotiated(connection: &ClientConnection) -> Encryption {
     let version = connection
         .protocol_version()

@@ -1,7 +1,7 @@
-//! `scrapegate demo`: everything at once and nothing left behind.
+//! `scrapegate demo`: a complete setup in one process, without permanent files.
 //!
-//! A throw-away CA and certificates in a private temporary folder, a synthetic exporter, the real
-//! proxy in front of it, one scrape through it with its figures, and what to try next.
+//! Creates temporary certificates in a private folder, starts a synthetic exporter and the real proxy,
+//! scrapes once through the proxy, and prints the figures and some commands to try.
 
 mod exporter;
 mod report;
@@ -31,28 +31,27 @@ use super::{
 };
 use crate::exporter::UpstreamTls;
 
-/// Where the proxy listens unless told otherwise: the agent's port, on loopback.
+/// The default listen address: the agent's port, on loopback.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3333);
 
-/// The exporter's name.
+/// The name of the exporter.
 const EXPORTER: &str = "demo";
 
-/// Shows the proxy at work, with throw-away certificates and a synthetic exporter; leaves nothing
-/// behind.
+/// Arguments of `demo`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Where the proxy listens [default: 127.0.0.1:3333, or a free port if that is taken]
+    /// Address and port of the proxy [default: 127.0.0.1:3333, or a free port if 3333 is in use]
     #[arg(long, value_name = "ADDR:PORT", value_parser = super::listen::address)]
     listen: Option<SocketAddr>,
-    /// How many series the exporter has
+    /// Number of series that the exporter has
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     series: u64,
 }
 
-/// Why the demo came to an early end. The folder is gone all the same.
+/// Why the demo failed. The temporary folder is removed in any case.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("cannot listen for signals")]
+    #[error("cannot install the signal handlers")]
     Signals(#[source] io::Error),
     #[error("cannot start the synthetic exporter")]
     Exporter(#[source] io::Error),
@@ -62,15 +61,15 @@ pub(crate) enum Error {
     Remove(#[source] io::Error),
     #[error("the scrape through the proxy failed")]
     Scrape(#[source] client::Error),
-    #[error("{received} of {series} series came through the proxy")]
+    #[error("received only {received} of {series} series through the proxy")]
     Miscounted { series: u64, received: u64 },
-    #[error("cannot write to the standard output")]
+    #[error("cannot write to standard output")]
     Output(#[source] io::Error),
 }
 
 impl Error {
-    /// 71 when the system refuses threads or the output, 1 for what else it refuses, 70 for a mistake
-    /// of ours.
+    /// 71 if the system refuses a thread or the output, 1 if it refuses anything else, 70 for an
+    /// internal error.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Signals(_) | Self::Exporter(_) | Self::Remove(_) => exit::MISTAKES,
@@ -84,14 +83,14 @@ impl Error {
 /// Runs the demo until Ctrl-C, `SIGTERM` or `SIGHUP`.
 ///
 /// # Errors
-/// When something does not start or the scrape is not complete. The temporary folder is removed in
-/// any case, and when the future is dropped.
+/// If a part does not start or the scrape is not complete. The temporary folder is removed in any
+/// case, also if the future is dropped.
 pub(crate) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(), Error> {
     run_in(&std::env::temp_dir(), args, out).await
 }
 
 async fn run_in(parent: &Path, args: &Args, out: &mut (dyn Write + Send)) -> Result<(), Error> {
-    // First of all: a signal must not end the process while there is a folder to remove.
+    // Install this first, so that a signal cannot end the process before the folder is removed.
     let mut stop = StopSignal::install().map_err(Error::Signals)?;
     let exporter = SyntheticExporter::bind(args.series).await.map_err(Error::Exporter)?;
     let listen = args.listen.unwrap_or(DEFAULT_LISTEN);
@@ -116,7 +115,7 @@ async fn run_in(parent: &Path, args: &Args, out: &mut (dyn Write + Send)) -> Res
         },
         () = stop.received() => Ok(()),
     };
-    // The proxy ends before its certificates go. Whoever asks twice does not wait for it.
+    // Stop the proxy before its certificates are removed. A second signal does not wait for that.
     tokio::select! {
         () = proxy.stop() => {}
         () = stop.received() => {}
@@ -127,7 +126,7 @@ async fn run_in(parent: &Path, args: &Args, out: &mut (dyn Write + Send)) -> Res
     writeln!(out, "\nStopped; {} is gone.", introduction.folder.display()).map_err(Error::Output)
 }
 
-/// Starts the proxy where `listen` says; without it, on the default port or any free one.
+/// Starts the proxy on `listen`, else on the default port or, if that is in use, on any free port.
 fn start(config_file: &Path, listen: Option<SocketAddr>) -> Result<RunningProxy, throwaway::Error> {
     let start_on = |listen| {
         let (config, assets) = throwaway::load(config_file, listen)?;
@@ -146,7 +145,7 @@ fn start(config_file: &Path, listen: Option<SocketAddr>) -> Result<RunningProxy,
 fn exporters_ini(exporter: SocketAddr) -> String {
     format!(
         "\
-# Written by scrapegate, which removes it when it ends.
+# Created by scrapegate, which removes this file when it exits.
 
 [{EXPORTER}]
 enabled = True
@@ -162,7 +161,7 @@ timeout = 60
     )
 }
 
-/// Says what is there, scrapes, says how it went and what to try, and never comes back.
+/// Prints the setup, scrapes, prints the figures and the commands to try, then waits forever.
 async fn show(
     introduction: &Introduction,
     proxy: SocketAddr,

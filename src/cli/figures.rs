@@ -27,7 +27,7 @@ pub(super) struct Size(pub(super) f64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not 1000, which would come out as `1000.0 kB`.
+        // The bounds are below 1000, because 999.95 kB would round to `1000.0 kB`.
         match self.0 {
             bytes if bytes < 999.5 => write!(f, "{bytes:.0} bytes"),
             bytes if bytes < 999.95e3 => write!(f, "{:.1} kB", bytes / 1e3),
@@ -37,7 +37,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// Bytes a second: `188.2 MB/s`.
+/// Bytes per second: `188.2 MB/s`.
 pub(super) struct Rate(pub(super) u64, pub(super) Duration);
 
 impl fmt::Display for Rate {
@@ -47,7 +47,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A length of time: `3.1 ms`, `1.25 s`.
+/// A duration: `3.1 ms`, `1.25 s`.
 #[derive(Debug)]
 pub(super) struct Length(pub(super) Duration);
 
@@ -62,7 +62,7 @@ impl fmt::Display for Length {
     }
 }
 
-/// Columns as wide as their widest cell; the last one ends with its text.
+/// Prints a table. Each column is as wide as its widest cell; lines have no trailing blanks.
 pub(super) fn table<const N: usize>(
     head: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_easy_on_the_eye() {
+    fn numbers_are_rounded_and_have_units() {
         assert_eq!(Grouped(0).to_string(), "0");
         assert_eq!(Grouped(999).to_string(), "999");
         assert_eq!(Grouped(1_234_567).to_string(), "1 234 567");

@@ -1,6 +1,6 @@
-//! `scrapegate get`: one scrape through a running proxy, as Prometheus would do it.
+//! `scrapegate get`: one scrape through a running proxy, as Prometheus does it.
 //!
-//! The body goes out as it comes; nothing is held but the piece that is being written.
+//! Writes the body piece by piece. Only the current piece is in memory.
 
 mod advice;
 mod output;
@@ -36,72 +36,81 @@ use crate::{
     scrape::Chain,
 };
 
-/// What to scrape, through which proxy, and as whom.
+/// Arguments of `get`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Exporter name, as listed at /prometheus
+    /// Name of the exporter, as listed at /prometheus
     name: String,
-    /// The proxy: https://HOST:PORT; a path in place of /prometheus and parameters may follow
+    /// URL of the proxy: https://HOST:PORT. Can have a path other than /prometheus, and parameters for
+    /// the exporter, for example https://node1:3333/prometheus?collect[]=cpu
     #[arg(long, value_name = "URL", value_parser = proxy_url)]
     url: ProxyUrl,
-    /// Client certificate, PEM
+    /// Client certificate and its intermediates, PEM. Required unless the proxy has `client-auth =
+    /// none`
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// Its key, PEM, not readable for everyone
+    /// Private key of --cert, PEM. Must not be readable by all users
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// CA of the proxy's certificate, PEM [default: the system's CAs]
+    /// CA certificates to verify the proxy's certificate with, PEM [default: the system's CAs]
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// Do not verify the proxy's certificate
+    /// Do not verify the proxy's certificate. Anyone on the path can then pose as the proxy
     #[arg(long, conflicts_with = "cacert")]
     insecure: bool,
-    /// User for the proxy's `auth`, beside the client certificate
+    /// User name for HTTP Basic, if the proxy has `auth`. Sent in addition to the client certificate
     #[arg(long, value_name = "NAME", requires = "password_file", value_parser = user_name)]
     user: Option<String>,
-    /// File with the password for --user, not readable for everyone
+    /// File with the password of --user. Must not be readable by all users
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
-    /// Where to put the body: whole, or not at all [default: the standard output]
+    /// Write the body to this file. The file appears only if the body is complete [default: standard
+    /// output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How often to scrape, each time on a new connection; only the first body is kept
+    /// Number of scrapes (1 to 10000), each on a new connection. Only the first body is written. With
+    /// more than one, prints minimum, median, 99th percentile and maximum
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
-    /// Time limit for one scrape; the proxy is given slightly less
+    /// Time limit for one scrape, in seconds (1 to 86400). Tells the proxy to give up slightly earlier,
+    /// so that its error answer still arrives
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     timeout: u32,
 }
 
-/// A URL that says where the proxy is.
+/// The parsed URL of the proxy.
 #[derive(Clone, Debug)]
 struct ProxyUrl {
-    /// Plain HTTP otherwise.
+    /// `false` for plain HTTP.
     is_https: bool,
     /// Without brackets.
     host: String,
     port: u16,
     path: String,
-    /// Without `exporter`; what the exporter is asked beside.
+    /// Parameters for the exporter, without `exporter`.
     query: Option<String>,
 }
 
-/// A colon would end the name (RFC 7617 §2).
+/// A user name for HTTP Basic. It ends at the first colon, so it cannot contain one (RFC 7617 §2).
 fn user_name(text: &str) -> Result<String, &'static str> {
     let is_name = !text.is_empty() && !text.contains(':') && !text.contains(char::is_control);
-    if is_name { Ok(text.to_owned()) } else { Err("a name without colons is wanted") }
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("a user name must not be empty or contain a colon")
+    }
 }
 
 fn proxy_url(text: &str) -> Result<ProxyUrl, &'static str> {
-    let uri: Uri = text.parse().map_err(|_| "no URL")?;
+    let uri: Uri = text.parse().map_err(|_| "not a URL")?;
     let is_https = match uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => true,
         Some(scheme) if *scheme == Scheme::HTTP => false,
-        Some(_) | None => return Err("it has to begin with https:// (or http://)"),
+        Some(_) | None => return Err("the URL must begin with https:// or http://"),
     };
     let authority = uri.authority().ok_or("the host is missing")?;
     if authority.as_str().contains('@') {
-        return Err("user and password do not belong in it: use --user and --password-file");
+        return Err("the URL must not contain a user or password; use --user and --password-file");
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     Ok(ProxyUrl {
@@ -113,28 +122,28 @@ fn proxy_url(text: &str) -> Result<ProxyUrl, &'static str> {
     })
 }
 
-/// Why there is no whole body.
+/// Why there is no complete body.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0}")]
     File(String),
-    #[error("`{0}` is no name that a certificate can have")]
+    #[error("`{0}` is not a host name or IP address")]
     ServerName(String),
-    #[error("a password is not sent over http:// to another host")]
+    #[error("refusing to send a password over http:// to another host")]
     OpenPassword,
     #[error(transparent)]
     Scrape(client::Error),
-    #[error("writing the body took {} of the time", Length(*written))]
+    #[error("the scrape failed after writing the body had blocked for {}", Length(*written))]
     SlowOutput { written: Duration, source: client::Error },
-    #[error("cannot write {}", path.as_ref().map_or("to the standard output".into(), |path| path.display().to_string()))]
+    #[error("cannot write {}", path.as_ref().map_or("to standard output".into(), |path| path.display().to_string()))]
     Output { path: Option<PathBuf>, source: io::Error },
-    #[error("cannot listen for signals")]
+    #[error("cannot install the signal handlers")]
     Signals(#[source] io::Error),
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Scrapes, and ends with 0 if the body was complete each time.
+/// Runs `get`. The exit code is 0 if each body was complete.
 pub(super) fn run(args: &Args) -> ExitCode {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -145,16 +154,16 @@ pub(super) fn run(args: &Args) -> ExitCode {
     };
     match runtime.block_on(get(args)) {
         Ok(scrapes) => {
-            for line in scrapes.told() {
+            for line in scrapes.report() {
                 complain(line);
             }
             ExitCode::SUCCESS
         }
         Err(error) => {
-            if !error.is_of_who_reads() {
+            if !error.is_closed_output() {
                 let Advice { side, hint } = Advice::about(&error);
                 complain(format_args!("{side}: {}", Chain(&error)));
-                complain(format_args!("try: {hint}"));
+                complain(format_args!("hint: {hint}"));
             }
             exit::MISTAKES.into()
         }
@@ -162,14 +171,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 impl Error {
-    /// Whoever pipes into `head` has seen enough, and knows that it is not all.
-    fn is_of_who_reads(&self) -> bool {
+    /// Whether the reader of standard output went away, as `head` does. Needs no message.
+    fn is_closed_output(&self) -> bool {
         matches!(self, Self::Output { path: None, source } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
 async fn get(args: &Args) -> Result<Scrapes, Error> {
-    // First of all: a signal must not end the process while there is a file to remove.
+    // Install this first, so that a signal cannot end the process before temporary files are removed.
     let mut stop = StopSignal::install().map_err(Error::Signals)?;
     let question = question(args)?;
     tokio::select! {
@@ -223,19 +232,19 @@ fn tls(args: &Args, host: &str) -> Result<UpstreamTls, Error> {
     usable(tls, &findings)
 }
 
-/// What was made of files of the command line, unless there are mistakes in them.
+/// The value made from files on the command line, or an error that lists their findings.
 fn usable<T>(made: Option<T>, findings: &Findings) -> Result<T, Error> {
-    let told = |finding: &Finding| {
+    let message = |finding: &Finding| {
         let option = finding.origin.key.as_deref().unwrap_or_default();
         format!("{option}: {}", finding.message)
     };
     if made.is_some() {
-        findings.iter().for_each(|finding| complain(format_args!("warning: {}", told(finding))));
+        findings.iter().for_each(|finding| complain(format_args!("warning: {}", message(finding))));
     }
-    made.ok_or_else(|| Error::File(findings.iter().map(told).collect::<Vec<_>>().join("; ")))
+    made.ok_or_else(|| Error::File(findings.iter().map(message).collect::<Vec<_>>().join("; ")))
 }
 
-/// A value of the command line.
+/// A value from the command line, with the option as its origin.
 fn named<T>(option: &str, value: T) -> Sourced<T> {
     let key = Some(option.to_owned());
     Sourced { value, origin: Origin { file: Arc::default(), line: None, section: None, key } }
@@ -256,7 +265,7 @@ async fn scrape_all(args: &Args, question: &Question) -> Result<Scrapes, Error> 
     Ok(Scrapes(all))
 }
 
-/// One scrape; the body goes to `output` if there is one.
+/// Scrapes once. Writes the body to `output`, if there is one.
 async fn scrape(
     question: &Question,
     output: &mut Option<Output>,
@@ -269,7 +278,7 @@ async fn scrape(
         let data = match answer.next().await {
             Ok(Some(data)) => data,
             Ok(None) => return Ok(answer.figures()),
-            // While we wait for the output, everybody else waits for us.
+            // While this process waits for its output, the proxy and the exporter wait too.
             Err(source) if written > answer.figures().total / 2 => {
                 return Err(Error::SlowOutput { written, source });
             }
@@ -284,12 +293,12 @@ async fn scrape(
     }
 }
 
-/// What all scrapes were like, of which there is at least one.
+/// The figures of all scrapes, at least one.
 #[derive(Debug)]
 struct Scrapes(Vec<Figures>);
 
 impl Scrapes {
-    fn told(&self) -> Vec<String> {
+    fn report(&self) -> Vec<String> {
         match self.0.as_slice() {
             [Figures { bytes, first_byte, total }] => vec![format!(
                 "complete: {} in {}, {}; first byte after {}",
@@ -311,7 +320,7 @@ impl Scrapes {
     }
 }
 
-/// Times in order.
+/// Durations in ascending order.
 struct Spread(Vec<Duration>);
 
 impl Spread {
@@ -321,7 +330,7 @@ impl Spread {
         Self(times)
     }
 
-    /// The smallest time that so many percent are not above (nearest rank).
+    /// The percentile, by the nearest-rank method.
     fn percentile(&self, percent: usize) -> Length {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         Length(self.0.get(rank - 1).copied().unwrap_or_default())
@@ -340,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_where_the_proxy_is_and_what_else_to_ask_for() {
+    fn a_url_has_host_port_path_and_parameters() {
         for (text, host, port, path, query) in [
             ("https://h:3333", "h", 3333, "/prometheus", None),
             ("https://h", "h", 443, "/prometheus", None),
@@ -358,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_times_that_were_measured() {
+    fn percentiles_are_measured_times() {
         let spread = Spread::of((1..=200).rev().map(Duration::from_millis));
         assert_eq!(spread.to_string(), "min 1.0 ms, median 100.0 ms, p99 198.0 ms, max 200.0 ms");
         let one = Spread::of([Duration::from_secs(2)].into_iter());

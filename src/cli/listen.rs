@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// An address literal and a port; the error says how to write what was meant.
+/// Parses an IP address and a port. The error suggests a correct value.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -18,18 +18,23 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     }
     Err(match host {
         "localhost" => {
-            format!("names are not supported; write 127.0.0.1:{port}, or [::1]:{port}")
+            format!("host names are not supported; write 127.0.0.1:{port} or [::1]:{port}")
         }
         "" | "*" => {
-            format!("the address is missing; for all of them write 0.0.0.0:{port} or [::]:{port}")
+            format!(
+                "the address is missing; to listen on all addresses, write 0.0.0.0:{port} or \
+                 [::]:{port}"
+            )
         }
         _ if host.contains('%') => {
-            format!("zones are not supported; write [::]:{port} or an address without a zone")
+            format!("IPv6 zones are not supported; write [::]:{port} or an address without a zone")
         }
         _ if host.contains(':') => {
             format!("write IPv6 addresses in brackets, such as [::1]:{port}")
         }
-        _ => format!("names are not supported; write an IP address, such as 127.0.0.1:{port}"),
+        _ => {
+            format!("host names are not supported; write an IP address, such as 127.0.0.1:{port}")
+        }
     })
 }
 
@@ -38,20 +43,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f32_what_is_no_listen_address_says_how_to_write_it() {
+    fn f32_an_invalid_listen_address_is_refused_with_a_suggestion() {
         for (text, said) in [
-            ("localhost:3333", "names are not supported; write 127.0.0.1:3333, or [::1]:3333"),
-            ("node1:3333", "names are not supported; write an IP address, such as 127.0.0.1:3333"),
+            ("localhost:3333", "host names are not supported; write 127.0.0.1:3333 or [::1]:3333"),
+            (
+                "node1:3333",
+                "host names are not supported; write an IP address, such as 127.0.0.1:3333",
+            ),
             ("::1:x", "the port is not a number from 0 to 65535"),
             ("::1", "the port is missing; write [::1]:3333"),
             ("127.0.0.1", "the port is missing; write 127.0.0.1:3333"),
             ("3333", "write an IP address and a port, such as 127.0.0.1:3333"),
-            (":3333", "the address is missing; for all of them write 0.0.0.0:3333 or [::]:3333"),
-            ("*:3333", "the address is missing; for all of them write 0.0.0.0:3333 or [::]:3333"),
+            (
+                ":3333",
+                "the address is missing; to listen on all addresses, write 0.0.0.0:3333 or [::]:3333",
+            ),
+            (
+                "*:3333",
+                "the address is missing; to listen on all addresses, write 0.0.0.0:3333 or [::]:3333",
+            ),
             ("127.0.0.1:99999", "the port is not a number from 0 to 65535"),
             (
                 "[fe80::1%eth0]:3333",
-                "zones are not supported; write [::]:3333 or an address without a zone",
+                "IPv6 zones are not supported; write [::]:3333 or an address without a zone",
             ),
             ("2001:db8::1:2:3:4:5:6:3333", "write IPv6 addresses in brackets, such as [::1]:3333"),
         ] {

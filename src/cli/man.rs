@@ -1,4 +1,4 @@
-//! `scrapegate man`: the manual page, made of the texts of `--help` and of what no option says.
+//! `scrapegate man`: prints the manual page. Commands and options come from the text of `--help`.
 
 use std::io::{self, Write};
 
@@ -10,39 +10,41 @@ use clap_mangen::{
 use super::exit;
 use crate::config::{agent_folder, own_folder};
 
-/// What is read and written where.
 const FILES: [(&str, &str); 3] = [
-    ("config.ini", "the agent's file, with a section `[proxy]` that the agent does not look at"),
+    (
+        "config.ini",
+        "the main configuration, in the format of the openITCOCKPIT agent's config.ini; the agent \
+         ignores the section `[proxy]`",
+    ),
     (
         "prometheus_exporters.ini",
-        "a section for each exporter; `[prometheus] exporters` may name another",
+        "one section for each exporter; `[prometheus] exporters` can name another file",
     ),
     (
         "agent.crt, agent.key, server_ca.crt",
-        "certificate, key and clients' CA with `try-autossl = True`",
+        "with `try-autossl = True`: certificate and key of the proxy, and CA of the clients",
     ),
 ];
 
-/// What `run` does when it is told to.
 const SIGNALS: [(&str, &str); 2] = [
-    ("SIGHUP", "all files are read again, and taken over if nothing is wrong with any"),
+    ("SIGHUP", "reload all files; if one of them has an error, keep the current configuration"),
     (
         "SIGTERM, SIGINT",
-        "the port is closed, and scrapes in flight get `drain-timeout` to end; the second of these \
-         signals ends them at once",
+        "close the port and wait up to `drain-timeout` for scrapes in flight; on a second signal, \
+         abort them",
     ),
 ];
 
 const ENVIRONMENT: [(&str, &str); 1] = [(
     "SCRAPEGATE_LOG",
-    "what to log, in place of `-v` and `-d`: a level such as `warn`, or one for each module, as \
-     tracing_subscriber's EnvFilter has them",
+    "log levels; overrides `-v` and `-d`. A level such as `warn`, or levels for modules such as \
+     `info,scrapegate::tls=debug`, in the syntax of EnvFilter of tracing_subscriber",
 )];
 
 /// Prints the page.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If `out` cannot be written.
 pub(super) fn run(command: &clap::Command, out: &mut dyn Write) -> io::Result<()> {
     let man = Man::new(command.clone()).manual("scrapegate");
     man.render_title(out)?;
@@ -54,7 +56,7 @@ pub(super) fn run(command: &clap::Command, out: &mut dyn Write) -> io::Result<()
     files(&mut rest);
     section(&mut rest, "EXIT STATUS", exit::MEANINGS.map(|(code, text)| (code.to_string(), text)));
     rest.text(words(
-        "`probe` ends as monitoring plugins do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
+        "`probe` has the exit codes of a monitoring plugin: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
     ));
     section(&mut rest, "SIGNALS", SIGNALS.map(|(signal, text)| (signal.to_owned(), text)));
     section(&mut rest, "ENVIRONMENT", ENVIRONMENT.map(|(name, text)| (name.to_owned(), text)));
@@ -75,7 +77,7 @@ fn commands(command: &clap::Command, out: &mut dyn Write) -> io::Result<()> {
         head.to_writer(out)?;
         let mut options = Vec::new();
         Man::new(sub.clone().disable_help_flag(true)).render_options_section(&mut options)?;
-        // Its own heading would end the section.
+        // Drop the heading OPTIONS, which would end the section COMMANDS.
         let options = String::from_utf8_lossy(&options);
         let options = options.lines().filter(|line| !line.starts_with(".SH"));
         for line in options {
@@ -88,15 +90,15 @@ fn commands(command: &clap::Command, out: &mut dyn Write) -> io::Result<()> {
 fn files(page: &mut Roff) {
     section(page, "FILES", FILES.map(|(name, text)| (name.to_owned(), text)));
     page.text(words(&format!(
-        "Without `--config`, `config.ini` is the first that exists of {own}/config.ini and \
-         {agents}/config.ini. The `agent.*` files are in {agents} unless `autossl-folder` names \
+        "Without `--config`, scrapegate reads {own}/config.ini or, if that does not exist, \
+         {agents}/config.ini. The `agent.*` files are in {agents}, unless `autossl-folder` names \
          another folder.",
         own = own_folder().display(),
         agents = agent_folder().display(),
     )));
 }
 
-/// A heading, and below it each term with what it means.
+/// A section: a heading, then each term with its meaning.
 fn section<const N: usize>(page: &mut Roff, heading: &str, entries: [(String, &str); N]) {
     page.control("SH", [heading]);
     for (term, meaning) in entries {
@@ -105,7 +107,7 @@ fn section<const N: usize>(page: &mut Roff, heading: &str, entries: [(String, &s
     page.control("PP", []);
 }
 
-/// Text with what stands between backticks in bold.
+/// Text with each part between backticks in bold.
 fn words(text: &str) -> Vec<Inline> {
     let piece = |(at, piece): (usize, &str)| if at % 2 == 0 { roman(piece) } else { bold(piece) };
     text.split('`').enumerate().map(piece).collect()

@@ -1,8 +1,8 @@
-//! `scrapegate probe`: one exporter by itself, as the proxy scrapes it.
+//! `scrapegate probe`: scrapes one exporter directly, as the proxy does.
 //!
-//! The first scrape looks into the answer and warms everything up; those that are measured come
-//! after it and look at nothing but the clock. Tells what it found as text, as JSON, or as a
-//! monitoring plugin does, keeps it in a file, and compares it with an earlier one.
+//! The first scrape analyzes the answer and warms up caches. The scrapes after it are only timed.
+//! Prints the result as text, as JSON, or as the line of a monitoring plugin. Can save the result and
+//! compare it with an earlier one.
 
 mod compare;
 mod escape;
@@ -37,38 +37,39 @@ use crate::{
     scrape::Chain,
 };
 
-/// Scrapes one exporter directly, with the settings of the exporters file.
+/// Arguments of `probe`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// The exporter, as its section is called; it need not be enabled
+    /// Name of the exporter's section in the exporters file. The exporter need not be enabled
     name: String,
     #[command(flatten)]
     files: PathArgs,
-    /// How many scrapes to measure, one after the other; another one comes before them
+    /// Number of scrapes to time (1 to 10000), one after the other. One more scrape before them
+    /// analyzes the answer. Use 5 or more to compare
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
-    /// Measure also through a scrapegate of its own on loopback, over mutual TLS
+    /// Also time scrapes through a temporary scrapegate on loopback, over mutual TLS
     #[arg(long)]
     through_proxy: bool,
-    /// Do not ask for a compressed answer
+    /// Do not send `Accept-Encoding: gzip`, which Prometheus sends
     #[arg(long)]
     no_gzip: bool,
-    /// How many of the largest families to show
+    /// Number of metric families to list, by bytes and by series
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// Say everything as JSON
+    /// Print the whole result as one JSON document
     #[arg(long, conflicts_with = "plugin")]
     json: bool,
-    /// Say only the line for a monitoring system
+    /// Print only the line for a monitoring system
     #[arg(long)]
     plugin: bool,
-    /// Keep the measurement in a file, for --compare; an older one is replaced
+    /// Save the measurement to this file, for --compare. Replaces an existing file
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Compare with a measurement that --save kept; exit code 1 if it is slower now
+    /// Compare with a measurement saved by --save. Exit code 1 if the exporter is slower now
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// By how much the median may differ before it counts as slower
+    /// For --compare: how much longer the median may take, in percent (0 to 10000)
     #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = percentage)]
     tolerance: f64,
 }
@@ -82,22 +83,22 @@ impl Args {
 fn percentage(text: &str) -> Result<f64, &'static str> {
     match text.parse() {
         Ok(number) if (0.0..=10_000.0).contains(&number) => Ok(number),
-        Ok(_) | Err(_) => Err("a number from 0 to 10000 is wanted"),
+        Ok(_) | Err(_) => Err("expected a number from 0 to 10000"),
     }
 }
 
-/// Why there is no measurement.
+/// Why `probe` has no measurement.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("no section [{}] in the exporters file", .0.escape_debug())]
     NoExporter(String),
-    #[error("the configuration has mistakes: {0}")]
+    #[error("the configuration has errors: {0}")]
     Configuration(Findings),
     #[error("cannot compare with {}", path.display())]
     Baseline { path: PathBuf, source: LoadError },
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
-    #[error("cannot start a proxy of its own")]
+    #[error("cannot start the temporary proxy")]
     Proxy(#[from] super::throwaway::Error),
     #[error(transparent)]
     Direct(Failure),
@@ -122,30 +123,30 @@ impl Error {
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
-    let (verdict, said) = match probe(args) {
+    let (verdict, printed) = match probe(args) {
         Ok((measurement, comparison)) => {
             let verdict = Verdict::of(&measurement, comparison.as_ref());
-            let said = say(args, Some(&measurement), comparison.as_ref(), &verdict, out);
-            (verdict, said)
+            let printed = print(args, Some(&measurement), comparison.as_ref(), &verdict, out);
+            (verdict, printed)
         }
         Err(error) => {
             let why = Chain(&error);
             let verdict = Verdict::without_measurement(error.state(), &args.name, why);
-            let said = say(args, None, None, &verdict, out);
-            (verdict, said)
+            let printed = print(args, None, None, &verdict, out);
+            (verdict, printed)
         }
     };
-    match said {
-        // Whoever pipes into `head` has seen enough.
+    match printed {
+        // With a pipe into `head`, a closed output is not an error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(format_args!("cannot write: {error}"));
+            complain(format_args!("cannot write to standard output: {error}"));
             State::Unknown.exit_code().into()
         }
         Ok(()) | Err(_) => verdict.state.exit_code().into(),
     }
 }
 
-fn say(
+fn print(
     args: &Args,
     measurement: Option<&Measurement>,
     comparison: Option<&Comparison>,
@@ -165,7 +166,7 @@ fn say(
 
 fn probe(args: &Args) -> Result<(Measurement, Option<Comparison>), Error> {
     let (config, exporter) = exporter(args)?;
-    // Before anything is scraped: a file that cannot be read would make it all in vain.
+    // Load this first, because without it the scrapes would be in vain.
     let baseline = args.compare.as_deref().map(load_baseline).transpose()?;
     let runtime = super::runtime().map_err(Error::Runtime)?;
     let measurement = runtime.block_on(measure(args, &config, &exporter))?;
@@ -182,7 +183,7 @@ fn load_baseline(path: &Path) -> Result<Measurement, Error> {
     measurement::load(path).map_err(|source| Error::Baseline { path: path.to_owned(), source })
 }
 
-/// The section that is meant, with its files. Mistakes elsewhere are for `check`.
+/// The section of the exporter, with its files. Errors in other sections do not matter here.
 fn exporter(args: &Args) -> Result<(ExporterConfig, Exporter), Error> {
     let (exporters, findings) = config::exporters(&args.files.sources());
     let concerns = |finding: &&Finding| {
@@ -219,11 +220,11 @@ async fn measure(
     let mut direct = Runs::default();
     let mut proxied = own.as_ref().map(|_| Runs::default());
     if let Some(own) = &own {
-        // As the survey did for the exporter.
+        // Warm up, as the survey did for the direct scrapes.
         scrape::time(own.exporter(), &request).await.map_err(Error::ThroughProxy)?;
     }
     for round in 0..args.repeat {
-        // Each goes first every other time, so that neither always finds the other's caches.
+        // Take turns in going first, so that neither always profits from caches of the other.
         let proxy_first = round % 2 == 1;
         if let Some((own, runs)) = own.as_ref().zip(proxied.as_mut()).filter(|_| proxy_first) {
             through(own, &request, runs).await?;

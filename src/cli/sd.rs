@@ -1,4 +1,4 @@
-//! `scrapegate sd`: what Prometheus needs to know to scrape the exporters of this host.
+//! `scrapegate sd`: prints what Prometheus needs to scrape the exporters of this host.
 
 mod openitcockpit;
 mod scrape_config;
@@ -14,15 +14,16 @@ use crate::{
     exporter::{ExporterName, ScrapeRules},
 };
 
-/// Which files to read, and what to make of them.
+/// Arguments of `sd`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     #[command(flatten)]
     files: FileArgs,
-    /// What to print
+    /// Format of the output
     #[arg(long, value_enum, default_value_t = Format::HttpSd)]
     format: Format,
-    /// In scrape_config: a job for each exporter, in place of one that asks the proxy for them
+    /// For scrape_config: print one job for each exporter, instead of one job that gets all exporters
+    /// from the proxy by HTTP service discovery
     #[arg(long = "static")]
     fixed: bool,
 }
@@ -30,39 +31,39 @@ pub(crate) struct Args {
 /// What `sd` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// The JSON of /prometheus/sd
+    /// JSON for http_sd_configs, as the proxy serves it at /prometheus/sd
     #[value(name = "http_sd")]
     HttpSd,
-    /// The same, as a file for file_sd_configs
+    /// The same JSON, to save as a file for file_sd_configs
     #[value(name = "file_sd")]
     FileSd,
-    /// A prometheus.yml, or the scrape_configs of one
+    /// YAML with scrape_configs, for prometheus.yml
     #[value(name = "scrape_config")]
     ScrapeConfig,
-    /// What to enter for each exporter in openITCOCKPIT
+    /// The settings to enter in openITCOCKPIT for each exporter
     #[value(name = "openitcockpit")]
     Openitcockpit,
 }
 
-/// Why there is nothing to print.
+/// Why `sd` printed nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the configuration has mistakes\n{0}")]
+    #[error("the configuration has errors\n{0}")]
     Configuration(Findings),
-    #[error("[prometheus] enabled is False, so there is nothing to scrape")]
+    #[error("nothing to print, because `[prometheus] enabled` is False")]
     Disabled,
-    #[error("--static is for --format scrape_config")]
+    #[error("--static requires --format scrape_config")]
     Static,
-    #[error("only the running proxy knows which port it got for port 0; set [proxy] advertise")]
+    #[error("the port is unknown, because the proxy listens on port 0; set `[proxy] advertise`")]
     AnyPort,
-    #[error("the host name of this machine cannot be used; set [proxy] advertise")]
+    #[error("the host name of this machine is not usable; set `[proxy] advertise`")]
     HostName,
-    #[error("cannot write to the standard output")]
+    #[error("cannot write to standard output")]
     Output(#[from] io::Error),
 }
 
 impl Error {
-    /// 78 for what is wrong with the files, 2 for the command line, 71 for the machine.
+    /// 78 for errors in the files, 2 for the command line, 71 for the host name or the output.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Configuration(_) | Self::Disabled => exit::CONFIGURATION,
@@ -72,19 +73,19 @@ impl Error {
     }
 }
 
-/// The exporters, and where the proxy in front of them is.
+/// The exporters, and the address of their proxy.
 struct Site<'a> {
     config: &'a Config,
     /// `HOST:PORT` of the proxy.
     target: String,
-    /// The enabled ones, in file order.
+    /// The enabled exporters, in file order.
     exporters: Vec<(&'a ExporterName, &'a ScrapeRules)>,
 }
 
-/// Prints what was asked for.
+/// Prints the exporters in the requested format.
 ///
 /// # Errors
-/// When the files have mistakes, or it is not known where the proxy is.
+/// If the files have errors, or if the address of the proxy is unknown.
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     if args.fixed && args.format != Format::ScrapeConfig {
         return Err(Error::Static);
@@ -134,7 +135,7 @@ fn this_machine() -> Result<Advertised, Error> {
     config::advertised(&name).ok_or(Error::HostName)
 }
 
-/// A string as YAML has it, whatever is in it: JSON's are YAML's.
+/// A quoted YAML string. Every JSON string is also a YAML string.
 fn quoted(text: &str) -> serde_json::Value {
     text.into()
 }

@@ -1,8 +1,8 @@
-//! Signals for commands that have something to clear away.
+//! Signals for commands that have to clean up before they exit.
 
 use std::io;
 
-/// Ctrl-C, `SIGTERM` and, because a closed terminal would leave files, `SIGHUP`.
+/// Ctrl-C, `SIGTERM` and `SIGHUP`. Without `SIGHUP`, a closed terminal would leave files behind.
 #[cfg(unix)]
 pub(super) struct StopSignal([tokio::signal::unix::Signal; 3]);
 
@@ -17,7 +17,7 @@ impl StopSignal {
         ]))
     }
 
-    /// Waits for the next one. Loses nothing when dropped.
+    /// Waits for the next signal. Cancel safe.
     pub(super) async fn received(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {

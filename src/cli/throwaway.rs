@@ -1,4 +1,4 @@
-//! A proxy in this process with certificates that nobody keeps, for `demo` and `probe`.
+//! A proxy in this process with temporary certificates, for `demo` and `probe`.
 
 mod files;
 
@@ -21,7 +21,7 @@ use crate::{
     server::{Handle, Server, StartError},
 };
 
-/// Why there is no proxy.
+/// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -39,7 +39,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Whether the machine refuses it. Everything else is a mistake of ours.
+    /// Whether the operating system is the cause. All other causes are internal errors.
     pub(crate) fn is_of_the_system(&self) -> bool {
         match self {
             Self::Folder(_) | Self::Listen { .. } | Self::Threads(_) => true,
@@ -48,7 +48,7 @@ impl Error {
     }
 }
 
-/// A CA of one day, and a pair for each side.
+/// A CA that is valid for one day, and a pair for each side.
 #[derive(Debug)]
 pub(super) struct Certificates {
     authority: Authority,
@@ -57,7 +57,8 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// For a proxy that listens on `listen`; `name` is in the CA's and the client's.
+    /// Generates them for a proxy that listens on `listen`. `name` is the name of the CA and of the
+    /// client.
     pub(super) fn generate(name: &str, listen: IpAddr) -> Result<Self, Error> {
         let authority = Authority::generate(&format!("{name} CA"), Validity::OneDay)?;
         let server = authority.server_pair(&hosts(listen))?;
@@ -65,7 +66,7 @@ impl Certificates {
         Ok(Self { authority, server, client })
     }
 
-    /// TLS for a client that trusts this CA and shows its pair.
+    /// Configuration of a TLS client that trusts this CA and presents the client certificate.
     pub(super) fn client_config(&self) -> Result<Arc<ClientConfig>, Error> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.pair().certificate())?;
@@ -77,7 +78,7 @@ impl Certificates {
     }
 }
 
-/// A proxy in this process. Dropping it ends it at once.
+/// A proxy in this process. Dropping it stops it immediately.
 pub(super) struct RunningProxy {
     address: SocketAddr,
     handle: Handle,
@@ -85,9 +86,10 @@ pub(super) struct RunningProxy {
 }
 
 impl RunningProxy {
-    /// Starts it on what [`load`] made of its files.
+    /// Starts the proxy with the result of [`load`].
     ///
-    /// A port that is taken is [`Error::Listen`] with [`io::ErrorKind::AddrInUse`].
+    /// # Errors
+    /// [`Error::Listen`] with [`io::ErrorKind::AddrInUse`] if the port is in use.
     pub(super) fn start(config: &Config, assets: Assets) -> Result<Self, Error> {
         let server = Server::bind(config, assets).map_err(|error| match error {
             StartError::Listen { address, source } => Error::Listen { address, source },
@@ -100,19 +102,19 @@ impl RunningProxy {
         Ok(Self { address, handle, server: running })
     }
 
-    /// Where it listens, with the port it got if it was asked for port 0.
+    /// The address it listens on. If port 0 was requested, has the actual port.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Ends it. Dropped half-way, it ends without finishing scrapes in flight.
+    /// Stops the proxy after its scrapes in flight. If this future is dropped, they are aborted.
     pub(super) async fn stop(mut self) {
         self.handle.shut_down();
         while self.server.join_next().await.is_some() {}
     }
 }
 
-/// Reads `config_file` as `scrapegate run -c` would, but to listen on `listen`.
+/// Loads `config_file` as `scrapegate run --config` does, with another listen address.
 pub(super) fn load(config_file: &Path, listen: SocketAddr) -> Result<(Config, Assets), Error> {
     let sources =
         Sources { config: Some(config_file.to_owned()), exporters: None, listen: Some(listen) };
@@ -120,7 +122,7 @@ pub(super) fn load(config_file: &Path, listen: SocketAddr) -> Result<(Config, As
     state.ok_or_else(|| Error::Proxy(findings.into()))
 }
 
-/// The address under which this host reaches what listens on `listen`.
+/// The address at which this host reaches a server that listens on `listen`.
 pub(super) fn reachable(listen: IpAddr) -> IpAddr {
     match listen {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -129,7 +131,7 @@ pub(super) fn reachable(listen: IpAddr) -> IpAddr {
     }
 }
 
-/// What the server's certificate is valid for.
+/// The names and addresses in the server's certificate.
 fn hosts(listen: IpAddr) -> Vec<String> {
     let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
     let address = reachable(listen).to_string();
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_certificate_is_valid_for_the_address_that_is_scraped() {
+    fn the_certificate_is_valid_for_the_scraped_address() {
         for (listen, scraped, names) in [
             ("127.0.0.1", "127.0.0.1", 3),
             ("0.0.0.0", "127.0.0.1", 3),

@@ -1,32 +1,34 @@
-//! Becoming another user, so that `check` reads what the service could read: with all of its groups,
-//! and whatever access-control lists and mounts say.
+//! Switches to another user, so that `check` can read exactly what the service can read. This covers
+//! supplementary groups, access-control lists and mounts.
 
 use std::path::Path;
 
-/// The user of the packaged unit (`packaging/systemd/scrapegate.service`).
+/// The service user, as in `packaging/systemd/scrapegate.service`.
 #[cfg(target_os = "linux")]
 const SERVICE: &str = "scrapegate";
 
 /// Why the user was not changed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// Nobody has this name.
+    /// No user has this name.
     #[cfg(target_os = "linux")]
-    #[error("there is no user `{0}`")]
+    #[error("user `{0}` does not exist")]
     Unknown(String),
-    /// The system refuses; only root may become somebody else.
+    /// The system refuses. Only root can switch to another user.
     #[cfg(target_os = "linux")]
-    #[error("cannot become the user `{0}`; run it as root")]
+    #[error("cannot switch to user `{0}`; run this command as root")]
     Refused(String, #[source] nix::Error),
-    /// Not built for it.
+    /// This platform is not supported.
     #[cfg(not(target_os = "linux"))]
-    #[error("--user works on Linux only")]
+    #[error("--user is supported only on Linux")]
     Unsupported,
 }
 
-/// Becomes the user of this name for the rest of the process. Without a name, root becomes the
-/// service's user if there is one and `config` is the service's. The result is the name, also that of
-/// root if it stays root.
+/// Switches to user `name` for the rest of the process. Without a name, root switches to the service
+/// user, if that user exists and `config` is in the service's folder.
+///
+/// Returns the name of the user, or `root` if the process stays root. Returns `None` for any other
+/// user.
 ///
 /// # Errors
 /// See [`Error`].
@@ -52,8 +54,8 @@ pub(super) fn become_user(name: Option<&str>, config: &Path) -> Result<Option<St
     Ok(Some(name.to_owned()))
 }
 
-/// Whether the file is in the service's folder, however its path is written. A symbolic link belongs to
-/// the folder that holds it, and to that of its target.
+/// Whether the file is in the service's folder, for any spelling of its path. A symbolic link counts
+/// if the link itself or its target is there.
 #[cfg(target_os = "linux")]
 fn is_in_own_folder(config: &Path) -> bool {
     let own = crate::config::own_folder();
@@ -62,7 +64,7 @@ fn is_in_own_folder(config: &Path) -> bool {
     places.into_iter().flatten().any(|it| it.canonicalize().is_ok_and(|it| it.starts_with(&own)))
 }
 
-/// The groups first: a user who is not root may not change them.
+/// Sets the groups first, because only root may change them.
 #[cfg(target_os = "linux")]
 fn drop_to(user: &nix::unistd::User) -> nix::Result<()> {
     let name = std::ffi::CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
@@ -71,7 +73,7 @@ fn drop_to(user: &nix::unistd::User) -> nix::Result<()> {
     nix::unistd::setuid(user.uid)
 }
 
-/// Nobody else can be become here.
+/// Does nothing, because this platform is not supported.
 ///
 /// # Errors
 /// [`Error::Unsupported`] if a name is given.

@@ -1,15 +1,15 @@
-//! The words of a line.
+//! Splits a line into its parts.
 
-/// What is left of a line.
+/// The rest of a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
-/// What stands between two quotes.
+/// The result of reading a quoted string.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Quoted<'a> {
-    /// Escapes as they are.
+    /// The text between the quotes, with escapes not resolved.
     Whole(&'a [u8]),
-    /// A backslash before a newline, which no escape is.
+    /// A backslash before a newline, which is not a valid escape.
     Broken,
     /// The closing quote is missing.
     Open,
@@ -30,7 +30,7 @@ impl<'a> Cursor<'a> {
         taken
     }
 
-    /// Skips spaces and tabs; says whether there were any.
+    /// Skips spaces and tabs. Returns whether there were any.
     pub(super) fn blanks(&mut self) -> bool {
         !self.take_while(is_blank).is_empty()
     }
@@ -48,17 +48,17 @@ impl<'a> Cursor<'a> {
         self.split(length)
     }
 
-    /// Up to the next blank.
+    /// Takes the text up to the next space or tab.
     pub(super) fn word(&mut self) -> &'a [u8] {
         self.take_while(|byte| !is_blank(byte))
     }
 
-    /// A metric's name without quotes; empty if there is none.
+    /// Takes an unquoted metric name. Empty if the text does not start with one.
     pub(super) fn metric_name(&mut self) -> &'a [u8] {
         self.name(|byte| is_label_byte(byte) || byte == b':')
     }
 
-    /// A label's name without quotes; empty if there is none.
+    /// Takes an unquoted label name. Empty if the text does not start with one.
     pub(super) fn label_name(&mut self) -> &'a [u8] {
         self.name(is_label_byte)
     }
@@ -70,10 +70,10 @@ impl<'a> Cursor<'a> {
         self.take_while(is_part)
     }
 
-    /// What stands between quotes; the opening one is next.
+    /// Takes a quoted string. The next byte is its opening quote.
     ///
-    /// Prometheus' lexer does not see NUL bytes in label values: one behind a backslash leaves the
-    /// backslash to the byte after it.
+    /// Prometheus' lexer skips NUL bytes in label values. After a backslash and a NUL, the backslash
+    /// therefore escapes the byte after the NUL.
     pub(super) fn quoted(&mut self) -> Quoted<'a> {
         let mut from = 1;
         loop {
@@ -106,18 +106,18 @@ fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Whether Prometheus' `parseFloat` takes `word`: Go's `ParseFloat` without `p` and `_`.
+/// Whether Prometheus' `parseFloat` accepts `word`. That is Go's `ParseFloat`, without `p` and `_`.
 ///
-/// Go refuses a sign before `NaN` and a number too large for a float, where Rust does not.
+/// Unlike Rust, Go refuses a sign before `NaN`, and a number that is too large for a float.
 pub(super) fn is_float(word: &[u8]) -> bool {
     float(word).is_some()
 }
 
-/// A number as [`is_float`] has it.
+/// Parses a number by the rules of [`is_float`].
 pub(super) fn float(word: &[u8]) -> Option<f64> {
     let is_short_integer = (1..16).contains(&word.len()) && word.iter().all(u8::is_ascii_digit);
     if is_short_integer {
-        // Which one does not matter: it is finite.
+        // The callers need only to know that the number is finite.
         return Some(0.0);
     }
     let number: f64 = std::str::from_utf8(word).ok()?.parse().ok()?;
@@ -127,7 +127,7 @@ pub(super) fn float(word: &[u8]) -> Option<f64> {
     fits.then_some(number)
 }
 
-/// Whether Go's `ParseInt` takes `word` as 64 bits.
+/// Whether Go's `ParseInt` accepts `word` as a 64-bit integer.
 pub(super) fn is_integer(word: &[u8]) -> bool {
     std::str::from_utf8(word).is_ok_and(|word| word.parse::<i64>().is_ok())
 }

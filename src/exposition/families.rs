@@ -1,15 +1,15 @@
-//! The families of a text, as many as there is room for.
+//! The table of metric families, up to [`MAX_FAMILIES`].
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Beyond, Family, Kind, MAX_FAMILIES, MAX_NAME};
 
-/// All that a sample's name may have behind its family's.
+/// All suffixes that a sample can append to the name of its family.
 const SUFFIXES: [&[u8]; 8] =
     [b"_bucket", b"_sum", b"_count", b"_total", b"_created", b"_gsum", b"_gcount", b"_info"];
 
 impl Kind {
-    /// Whether a family of this kind has samples with `suffix` behind its name.
+    /// Whether a family of this type has samples with `suffix` after its name.
     fn has_suffix(self, suffix: &[u8]) -> bool {
         let suffixes: &[&[u8]] = match self {
             Self::Counter => &[b"_total", b"_created"],
@@ -23,7 +23,7 @@ impl Kind {
     }
 }
 
-/// What is known of a family.
+/// One family in the table.
 #[derive(Debug)]
 pub(super) struct Entry {
     name: Arc<[u8]>,
@@ -41,18 +41,18 @@ impl Entry {
     }
 }
 
-/// See the module's documentation.
+/// The families seen so far, and the totals of those beyond the limit.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: Vec<Entry>,
     by_name: HashMap<Arc<[u8]>, usize>,
-    /// The family of the line before: as a rule also that of the next one.
+    /// The family of the previous line. Usually the next line belongs to it too.
     current: Option<usize>,
     beyond: Option<Beyond>,
 }
 
 impl Table {
-    /// A line about a family that says nothing about its type.
+    /// Counts a metadata line other than `# HELP` and `# TYPE`.
     pub(super) fn comment(&mut self, name: &[u8], bytes: u64) {
         match self.entry(name) {
             Some(entry) => entry.bytes += bytes,
@@ -60,7 +60,7 @@ impl Table {
         }
     }
 
-    /// `# HELP`.
+    /// Counts a `# HELP` line.
     pub(super) fn help(&mut self, name: &[u8], bytes: u64) {
         match self.entry(name) {
             Some(entry) => {
@@ -71,7 +71,7 @@ impl Table {
         }
     }
 
-    /// `# TYPE`. Of two the first holds.
+    /// Counts a `# TYPE` line. If a family has several, the first one is used.
     pub(super) fn declare(&mut self, name: &[u8], kind: Kind, bytes: u64) {
         match self.entry(name) {
             Some(entry) => {
@@ -82,8 +82,8 @@ impl Table {
         }
     }
 
-    /// The family for which promtool takes a name: that of the name, else the summary or histogram
-    /// whose part it is.
+    /// The family that promtool assigns to a name: the family with this name, else the summary or
+    /// histogram that the name is a part of.
     pub(super) fn checked(&self, name: &[u8]) -> Option<&Entry> {
         if let Some(&index) = self.by_name.get(name) {
             return self.entries.get(index);
@@ -100,7 +100,7 @@ impl Table {
         })
     }
 
-    /// A sample, by its own name.
+    /// Counts a sample, given its full name.
     pub(super) fn sample(&mut self, name: &[u8], bytes: u64) {
         match self.owner(name) {
             Some(index) => {
@@ -117,7 +117,7 @@ impl Table {
         }
     }
 
-    /// All families in the order of their first lines, and what the others come to.
+    /// All families in the order of their first lines, and the totals of the others.
     pub(super) fn into_families(self) -> (Vec<Family>, Option<Beyond>) {
         let families = self.entries.into_iter().map(|entry| Family {
             name: String::from_utf8_lossy(&entry.name).into_owned(),
@@ -142,7 +142,7 @@ impl Table {
         declared.or_else(|| self.add(sample))
     }
 
-    /// The family of that very name, new or not, if there is room for it.
+    /// The family with exactly this name, added if necessary. `None` if it is beyond the limit.
     fn entry(&mut self, name: &[u8]) -> Option<&mut Entry> {
         let found = self.by_name.get(name).copied();
         let index = found.or_else(|| self.add(name))?;

@@ -1,101 +1,101 @@
-//! What can be wrong with a text, and who minds.
+//! The faults of a text, and their effect in Prometheus.
 
-/// What Prometheus does with an answer that has a fault; the worst last.
+/// What Prometheus does with an answer that has a fault, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// Prometheus takes the answer. `promtool check metrics` refuses it.
+    /// Prometheus accepts the answer. `promtool check metrics` rejects it.
     Promtool,
-    /// Prometheus takes what stands before the fault and ignores everything after it.
+    /// Prometheus reads the part before the fault and ignores everything after it.
     Ignored,
-    /// Prometheus 2.42 refuses the whole answer. Prometheus 3 takes it.
+    /// Prometheus 2.42 rejects the whole answer. Prometheus 3 accepts it.
     RefusedBefore3,
-    /// Every version refuses the whole answer: `up` is 0, and no sample is stored.
+    /// Every version rejects the whole answer: `up` is 0, and no sample is stored.
     Refused,
 }
 
-/// What is wrong with a line.
+/// A fault in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Bytes that are not UTF-8, in a label value or behind `# HELP`.
+    /// Bytes that are not UTF-8, in a label value or a `# HELP` line.
     #[error("not UTF-8")]
     NotUtf8,
-    /// No metric name where one belongs.
-    #[error("no valid metric name")]
+    /// A metric name is missing or invalid.
+    #[error("missing or invalid metric name")]
     Name,
-    /// Braces, names or quotes of the labels.
+    /// Invalid braces, names or quotes in the labels.
     #[error("malformed labels")]
     Labels,
     /// A label value whose closing quote is missing.
     #[error("label value without a closing quote")]
     OpenQuote,
-    /// A label twice in one sample.
-    #[error("the same label twice")]
+    /// A sample has the same label twice.
+    #[error("duplicate label")]
     DuplicateLabel,
-    /// A label that is called `__name__`.
-    #[error("label __name__, which is reserved for the metric's name")]
+    /// A label with the name `__name__`.
+    #[error("label __name__, which is reserved for the metric name")]
     ReservedLabel,
-    /// No value, or none that is a number.
-    #[error("no valid value")]
+    /// The value is missing, or is not a number.
+    #[error("missing or invalid value")]
     Value,
-    /// A timestamp that is no number, or more than one.
+    /// A timestamp that is not a number, or more than one timestamp.
     #[error("malformed timestamp")]
     Timestamp,
-    /// An exemplar that cannot be read.
+    /// An invalid exemplar.
     #[error("malformed exemplar")]
     Exemplar,
     /// `# TYPE` with a type that the format does not have.
     #[error("unknown type")]
     Type,
-    /// `# HELP`, `# TYPE` or `# UNIT` with too few or too many parts or blanks, in OpenMetrics.
+    /// In OpenMetrics, `# HELP`, `# TYPE` or `# UNIT` with too few or too many parts or blanks.
     #[error("malformed HELP, TYPE or UNIT line")]
     Metadata,
-    /// `# UNIT` with a unit that the family's name does not end in.
-    #[error("unit that is not the end of the metric's name")]
+    /// `# UNIT` with a unit that is not the suffix of the family's name.
+    #[error("metric name does not end with its unit")]
     Unit,
-    /// An empty line, in OpenMetrics.
-    #[error("empty line, which OpenMetrics does not have")]
+    /// An empty line in OpenMetrics.
+    #[error("empty line, which OpenMetrics does not allow")]
     Blank,
-    /// A comment other than `HELP`, `TYPE`, `UNIT` and `EOF`, in OpenMetrics.
-    #[error("comment, which OpenMetrics does not have")]
+    /// A comment in OpenMetrics, other than `HELP`, `TYPE`, `UNIT` and `EOF`.
+    #[error("comment, which OpenMetrics does not allow")]
     Comment,
-    /// Text behind `# EOF`.
-    #[error("text behind # EOF")]
+    /// Text after `# EOF`.
+    #[error("text after # EOF")]
     BehindEof,
     /// OpenMetrics that ends without `# EOF`.
-    #[error("no # EOF at the end, without which OpenMetrics is not whole")]
+    #[error("missing # EOF at the end of OpenMetrics")]
     NoEof,
-    /// A quoted metric or label name, which may hold any character.
+    /// A quoted metric or label name, which can contain any character.
     #[error("quoted name")]
     QuotedName,
-    /// Blanks before a sample.
-    #[error("blanks before the metric's name, which Prometheus 3 makes part of the name")]
+    /// Spaces or tabs before a sample.
+    #[error("blanks before the metric name, which Prometheus 3 makes part of the name")]
     Indented,
-    /// A comma before the closing brace, in OpenMetrics.
+    /// In OpenMetrics, a comma before the closing brace.
     #[error("comma before the closing brace")]
     TrailingComma,
-    /// An exemplar of a sample that is neither a bucket nor a counter.
-    #[error("exemplar of a metric that ends in neither _bucket nor _total")]
+    /// An exemplar on a sample that is neither a bucket nor a counter.
+    #[error("exemplar on a metric that does not end in _bucket or _total")]
     ExemplarName,
-    /// A NUL where a line or a comment begins.
-    #[error("NUL byte, which ends the text for Prometheus")]
+    /// A NUL byte at the start of a line or comment.
+    #[error("NUL byte, after which Prometheus ignores the text")]
     Nul,
-    /// A second `# TYPE` for one family, or one behind its samples.
-    #[error("second # TYPE of this family, or # TYPE behind its samples")]
+    /// A second `# TYPE` for one family, or a `# TYPE` after its samples.
+    #[error("second # TYPE for this family, or # TYPE after its samples")]
     LateType,
     /// A second `# HELP` for one family.
-    #[error("second # HELP of this family")]
+    #[error("second # HELP for this family")]
     SecondHelp,
-    /// A backslash with a character that it does not escape.
+    /// A backslash before a character that cannot be escaped.
     #[error("invalid escape sequence")]
     Escape,
-    /// A newline in a label value that is not written as `\n`.
-    #[error("newline in a label value, which should be written \\n")]
+    /// A raw newline in a label value.
+    #[error("raw newline in a label value; must be written as \\n")]
     RawNewline,
-    /// A `le` of a histogram or a `quantile` of a summary that is no number.
-    #[error("value of le or quantile that is not a number")]
+    /// The `le` of a histogram or the `quantile` of a summary is not a number.
+    #[error("le or quantile is not a number")]
     Bound,
     /// The last line has no newline.
-    #[error("no newline at the end")]
+    #[error("missing newline at the end")]
     NoNewline,
 }
 

@@ -1,4 +1,4 @@
-//! The labels of one sample. Prometheus wants each label once.
+//! The labels of one sample. Prometheus requires their names to be unique.
 
 use std::borrow::Cow;
 
@@ -14,20 +14,20 @@ struct Label<'a> {
 }
 
 impl<'a> Labels<'a> {
-    /// A label whose name stands in the text without quotes.
+    /// Adds a label with an unquoted name.
     pub(super) fn add(&mut self, name: &'a [u8], value: &[u8]) {
         self.0.push(Label { name: Cow::Borrowed(name), has_value: !value.is_empty() });
     }
 
-    /// A label whose name stands in quotes, with its escapes.
+    /// Adds a label with a quoted name, whose escapes are not resolved yet.
     pub(super) fn add_quoted(&mut self, name: &'a [u8], value: &[u8]) {
         self.0.push(Label { name: unescaped(name), has_value: !value.is_empty() });
     }
 
-    /// Whether Prometheus stores a sample with these labels.
+    /// Checks whether Prometheus stores a sample with these labels.
     ///
-    /// A label without a value is as good as absent, and takes others of its name with it: that is
-    /// how Prometheus' label builder works.
+    /// Prometheus' label builder removes a label with an empty value, together with all other labels of
+    /// the same name.
     pub(super) fn check(mut self) -> Result<(), Fault> {
         if self.0.iter().any(|label| *label.name == *b"__name__") {
             return Err(Fault::ReservedLabel);
@@ -37,7 +37,7 @@ impl<'a> Labels<'a> {
         }
         self.0.sort_unstable();
         let mut same_name = self.0.chunk_by(|one, next| one.name == next.name);
-        // Those without a value come first.
+        // Labels without a value sort first.
         if same_name.any(|labels| labels.len() > 1 && labels[0].has_value) {
             return Err(Fault::DuplicateLabel);
         }

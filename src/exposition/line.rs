@@ -1,4 +1,4 @@
-//! What a line says.
+//! The meaning of a line.
 
 use super::{
     Fault, Format, Kind,
@@ -6,34 +6,34 @@ use super::{
     openmetrics, text,
 };
 
-/// A metric name as it stands in the text, without quotes.
+/// A metric name as in the text, without its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name<'a>(pub(super) &'a [u8]);
 
-/// What a line says, as far as it is counted.
+/// The meaning of a line, as far as the statistics need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// An empty line or a comment.
     Nothing,
-    /// Prometheus ignores all that follows.
+    /// The end of the text for Prometheus, because of a NUL byte.
     End,
-    /// `# EOF`, in OpenMetrics.
+    /// `# EOF` in OpenMetrics.
     Eof,
-    /// `# HELP` with words.
+    /// `# HELP` with a text.
     Help(Name<'a>),
-    /// `# HELP` without words, or `# UNIT`, in OpenMetrics.
+    /// `# HELP` without a text, or `# UNIT` in OpenMetrics.
     About(Name<'a>),
     /// `# TYPE`.
     Type(Name<'a>, Kind),
-    /// A sample, with its own name.
+    /// A sample, with its full name.
     Sample(Name<'a>),
 }
 
-/// A line that some Prometheus takes.
+/// A line that at least one version of Prometheus accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken<'a> {
     pub(super) line: Line<'a>,
-    /// What not every Prometheus takes, or takes as it is meant.
+    /// A fault that not every version accepts, or that changes the meaning of the line.
     pub(super) remark: Option<Fault>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> From<Line<'a>> for Taken<'a> {
     }
 }
 
-/// Reads a line without its newline, as Prometheus does.
+/// Parses a line without its newline, as Prometheus does.
 pub(super) fn parse(line: &[u8], format: Format) -> Result<Taken<'_>, Fault> {
     match format {
         Format::Text => text::parse(line),
@@ -51,7 +51,7 @@ pub(super) fn parse(line: &[u8], format: Format) -> Result<Taken<'_>, Fault> {
     }
 }
 
-/// Reads the beginning of a line that is too long to be kept: its name, and nothing more.
+/// Parses only the name in the beginning of a line that is longer than [`super::MAX_LINE`].
 pub(super) fn parse_cut(line: &[u8], format: Format) -> Result<Line<'_>, Fault> {
     let mut cursor = Cursor(line);
     if format == Format::Text {
@@ -72,7 +72,7 @@ pub(super) fn parse_cut(line: &[u8], format: Format) -> Result<Line<'_>, Fault> 
     if name.is_empty() { Err(Fault::Name) } else { Ok(Line::Sample(Name(name))) }
 }
 
-/// Whose line a comment is; of a long one the type is not asked for.
+/// The family of a long comment line. Such a line cannot be a valid `# TYPE`.
 fn comment_of(line: &[u8]) -> Line<'_> {
     let mut cursor = Cursor(&line[1..]);
     cursor.blanks();
@@ -85,7 +85,7 @@ fn comment_of(line: &[u8]) -> Line<'_> {
     }
 }
 
-/// The type that `# TYPE` names.
+/// The type in a `# TYPE` line.
 pub(super) fn kind(word: &[u8], format: Format) -> Option<Kind> {
     Some(match (word, format) {
         (b"counter", _) => Kind::Counter,

@@ -1,7 +1,7 @@
-//! One line of OpenMetrics, as Prometheus' scraper reads it.
+//! Parses one line of OpenMetrics by the rules of Prometheus' scraper.
 //!
-//! After its lexer `model/textparse/openmetricslex.l` and parser `openmetricsparse.go`, versions
-//! 2.42 and 3. Parts are separated by exactly one space.
+//! Follows the lexer `model/textparse/openmetricslex.l` and the parser `openmetricsparse.go` of
+//! Prometheus 2.42 and 3. Parts are separated by exactly one space.
 
 use super::{
     Fault, Format,
@@ -11,7 +11,7 @@ use super::{
     text::{label_value, quoted_name},
 };
 
-/// Reads a line without its newline.
+/// Parses a line without its newline.
 pub(super) fn parse(line: &[u8]) -> Result<Taken<'_>, Fault> {
     match line.first() {
         None => Err(Fault::Blank),
@@ -96,18 +96,19 @@ fn sample(mut cursor: Cursor<'_>) -> Result<Taken<'_>, Fault> {
     Ok(Taken { line: Line::Sample(Name(name)), remark })
 }
 
-/// One space, and what follows up to the next one.
+/// Takes one space and the text up to the next space. `None` if that text is empty.
 fn part<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     let part = if cursor.takes(b' ') { cursor.take_while(|byte| byte != b' ') } else { b"" };
     Some(part).filter(|part| !part.is_empty())
 }
 
-/// Seconds: any finite number.
+/// Takes a timestamp in seconds: any finite number.
 fn timestamp(cursor: &mut Cursor<'_>) -> Option<f64> {
     float(part(cursor)?).filter(|seconds| seconds.is_finite())
 }
 
-/// ` {labels} value [timestamp]`, behind the opening brace. Its labels need not differ.
+/// Parses an exemplar ` {labels} value [timestamp]` after its opening brace. Its labels need not be
+/// unique.
 fn exemplar(cursor: &mut Cursor<'_>, remark: &mut Option<Fault>) -> Result<(), Fault> {
     let start = cursor.0;
     let is_kept = |fault: &Fault| *fault == Fault::NotUtf8;
@@ -116,12 +117,12 @@ fn exemplar(cursor: &mut Cursor<'_>, remark: &mut Option<Fault>) -> Result<(), F
     let read = &start[..start.len() - cursor.0.len()];
     let is_number = part(cursor).is_some_and(is_float);
     let has_time = cursor.is_empty() || timestamp(cursor).is_some();
-    // Here the lexer does not pass over NUL bytes.
+    // In exemplars, the lexer does not skip NUL bytes.
     if is_number && has_time && !read.contains(&0) { Ok(()) } else { Err(Fault::Exemplar) }
 }
 
-/// Reads up to the closing brace. A quoted word without a value is the metric's name, if it can
-/// have one and has none yet.
+/// Parses labels up to the closing brace. A quoted string without a value is the metric name, if `name`
+/// is given and still empty.
 fn labels<'a>(
     cursor: &mut Cursor<'a>,
     mut name: Option<&mut Option<&'a [u8]>>,

@@ -1,7 +1,7 @@
-//! One record of the text format, as `promtool check metrics` reads it.
+//! Checks one record of the text format by the rules of `promtool check metrics`.
 //!
-//! That is Go's `expfmt/text_parse.go`, with which Prometheus itself reads no scrape: stricter than
-//! the scraper in most respects, laxer in some.
+//! promtool uses the parser `expfmt/text_parse.go`, which Prometheus does not use for scrapes. That
+//! parser is stricter than the scraper in most respects, and laxer in some.
 
 use super::{
     Fault, Kind,
@@ -9,12 +9,12 @@ use super::{
     families::Table,
 };
 
-/// What promtool has to say about a record, which ended with a newline if `is_ended`.
+/// Checks a record as promtool does. `is_ended` tells whether it ended with a newline.
 pub(super) fn check(record: &[u8], is_ended: bool, families: &Table) -> Result<(), Fault> {
     let mut cursor = Cursor(record);
     cursor.blanks();
     let read = match cursor.first() {
-        // At the end of the text that is no line, with or without blanks.
+        // An empty record, or only blanks at the end of the text.
         None => return Ok(()),
         Some(b'#') => comment(Cursor(&cursor.0[1..]), families),
         Some(_) => sample(cursor, families),
@@ -22,7 +22,7 @@ pub(super) fn check(record: &[u8], is_ended: bool, families: &Table) -> Result<(
     read.and(if is_ended { Ok(()) } else { Err(Fault::NoNewline) })
 }
 
-/// What stands behind the `#`.
+/// Checks a comment, after its `#`.
 fn comment(mut cursor: Cursor<'_>, families: &Table) -> Result<(), Fault> {
     cursor.blanks();
     let keyword = cursor.word();
@@ -75,7 +75,7 @@ fn sample(mut cursor: Cursor<'_>, families: &Table) -> Result<(), Fault> {
     if !cursor.blanks() {
         return Ok(());
     }
-    // Blanks at the end are a timestamp that is missing.
+    // For promtool, blanks at the end announce a timestamp.
     if is_integer(cursor.0) { Ok(()) } else { Err(Fault::Timestamp) }
 }
 
@@ -121,7 +121,7 @@ fn labels(cursor: &mut Cursor<'_>, kind: Option<Kind>) -> Result<(), Fault> {
     if names.len() == count { Ok(()) } else { Err(Fault::DuplicateLabel) }
 }
 
-/// A label's value, with its escapes.
+/// Takes a label value, with escapes not resolved.
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
     if !cursor.takes(b'"') {
         return Err(Fault::Labels);
@@ -149,7 +149,7 @@ fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
     Ok(value)
 }
 
-/// Whether every backslash escapes one of `known`.
+/// Checks that every backslash precedes one of the bytes in `known`.
 fn escapes(text: &[u8], known: &[u8]) -> Result<(), Fault> {
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'\\', rest) {

@@ -1,42 +1,42 @@
-//! Where a record goes on past a newline.
+//! Finds the end of a record whose label values contain newlines.
 
-/// Follows quotes and braces through a sample that has begun, line by line. What it says holds for
-/// text that the parser takes; of any other it need not make sense.
+/// Tracks quotes and braces through an unfinished sample, line by line. The result is meaningful only
+/// for text that the parser accepts.
 #[derive(Debug)]
 pub(super) struct Quotes {
     state: State,
-    /// How many bytes of the record it has seen.
+    /// Number of bytes of the record that have been scanned.
     seen: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Behind the closing brace, where quotes mean nothing.
+    /// After the closing brace, where quotes have no meaning.
     Outside,
-    /// Between label values.
+    /// Inside the braces, but not inside a quoted string.
     Labels,
     Quoted,
 }
 
 impl Quotes {
-    /// Behind `line` and its newline, which is part of a label value.
+    /// The state after `line` and its newline, which is part of a label value.
     pub(super) fn behind(line: &[u8]) -> Self {
         Self { state: State::Quoted, seen: line.len() + 1 }
     }
 
-    /// Whether a newline that comes now is part of a label value.
+    /// Whether a newline at this position is part of a label value.
     pub(super) fn is_open(&self) -> bool {
         self.state == State::Quoted
     }
 
-    /// Goes on to the end of `record`. It has seen the beginning.
+    /// Scans `record` to its end, from where the last scan stopped.
     pub(super) fn scan(&mut self, record: &[u8]) {
         let mut bytes = record[self.seen..].iter();
         self.seen = record.len();
         while let Some(&byte) = bytes.next() {
             self.state = match (self.state, byte) {
                 (State::Quoted, b'\\') => {
-                    // The lexer does not see a NUL.
+                    // The lexer skips NUL bytes.
                     let _escaped = bytes.find(|&&byte| byte != 0);
                     State::Quoted
                 }

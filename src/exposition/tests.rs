@@ -61,7 +61,7 @@ fn suffixes_belong_to_the_family_that_type_declared() {
             ("lonely", Kind::Untyped, 1),
         ]
     );
-    let words = "free words, the empty line and their newlines belong to nobody";
+    let words = "the comment, the empty line and their newlines belong to no family";
     let of_families: u64 = found.families.iter().map(|family| family.bytes).sum();
     assert_eq!(found.bytes - of_families, "# free words\n\n".len() as u64, "{words}");
     assert_eq!((found.bytes, found.lines, found.samples), (MIXED.len() as u64, 13, 8));
@@ -85,7 +85,7 @@ fn a_suffix_without_a_declaration_is_a_family_of_its_own() {
 }
 
 #[test]
-fn what_is_found_does_not_depend_on_where_the_text_is_cut() {
+fn the_statistics_do_not_depend_on_how_the_text_is_split() {
     let hostile = "a{b=\"x\ny\"} 1\na{b=\"\\\"} 1\n\u{202e}x 1\n# TYPE jobs_total counter\n{\"u.v\",w=\"1\"} 2\ntail 1";
     for format in [Format::Text, Format::OpenMetrics] {
         let body = format!("{MIXED}{hostile}");
@@ -103,13 +103,13 @@ fn what_is_found_does_not_depend_on_where_the_text_is_cut() {
     }
 }
 
-/// The fault at which promtool stops, with its line.
+/// The fault at which promtool stops, and its line.
 fn promtool(statistics: &Statistics) -> Option<(u64, Fault)> {
     statistics.promtool.as_ref().map(|problem| (problem.line, problem.fault))
 }
 
 #[test]
-fn a_line_that_no_scraper_can_read_is_a_problem_with_its_number() {
+fn an_invalid_line_is_a_problem_with_its_number() {
     for (line, fault) in [
         ("1a 1", Fault::Name),
         ("{b=\"c\"} 1", Fault::Name),
@@ -154,7 +154,7 @@ fn a_line_that_no_scraper_can_read_is_a_problem_with_its_number() {
 }
 
 #[test]
-fn what_prometheus_takes_is_no_problem() {
+fn a_line_that_prometheus_accepts_is_not_a_problem() {
     for line in [
         "a 1",
         "a\t1\t5 ",
@@ -187,7 +187,7 @@ fn what_prometheus_takes_is_no_problem() {
 }
 
 #[test]
-fn what_only_prometheus_3_takes_is_counted_and_said() {
+fn a_line_that_only_prometheus_3_accepts_is_counted_and_is_a_problem() {
     for (format, line, fault) in [
         (Format::Text, "{\"with.dots\"} 1", Fault::QuotedName),
         (Format::Text, "{\"with.dots\",\"l.l\"=\"v\"} 1", Fault::QuotedName),
@@ -201,14 +201,14 @@ fn what_only_prometheus_3_takes_is_counted_and_said() {
         assert_eq!(faults(&found), [(2, fault)], "{line}");
         assert_eq!(found.acceptance(), Acceptance::Since3, "{line}");
     }
-    // What every version refuses decides, also behind it.
+    // A fault that every version rejects decides, even after another fault.
     let found = text("  a 1\nb\n");
     assert_eq!(found.decisive.as_ref().map(|problem| problem.line), Some(2));
     assert_eq!(found.acceptance(), Acceptance::Refused);
 }
 
 #[test]
-fn behind_a_nul_at_the_beginning_of_a_line_prometheus_reads_nothing() {
+fn prometheus_ignores_the_text_after_a_nul_at_the_start_of_a_line() {
     for end in ["\0", " \0", "#x\0", "# \0"] {
         let found = text(&format!("a 1\n{end}b 1\n?\n"));
         assert_eq!(faults(&found), [(2, Fault::Nul)], "{end:?}");
@@ -219,7 +219,7 @@ fn behind_a_nul_at_the_beginning_of_a_line_prometheus_reads_nothing() {
 }
 
 #[test]
-fn where_promtool_stops_is_said_beside_what_prometheus_does() {
+fn the_verdict_of_promtool_is_independent_of_that_of_prometheus() {
     for (body, expected) in [
         ("# HELP a x\n# TYPE a gauge\na 1\n# HELP a x\n", Some((4, Fault::SecondHelp))),
         ("# HELP a\n# HELP a x\n# HELP a \n", None),
@@ -241,7 +241,7 @@ fn where_promtool_stops_is_said_beside_what_prometheus_does() {
         let found = text(body);
         assert_eq!((promtool(&found), faults(&found)), (expected, vec![]), "{body}");
     }
-    // The other way round: promtool takes what Prometheus refuses.
+    // The other way round: promtool accepts what Prometheus rejects.
     for body in ["a 1 -5\n", "  a 1\n", "# TYPE a  gauge\n", "# HELP \n", "# TYPE a Gauge\n"] {
         let found = text(body);
         assert_eq!((promtool(&found), found.problem_count), (None, 1), "{body}");
@@ -249,17 +249,17 @@ fn where_promtool_stops_is_said_beside_what_prometheus_does() {
 }
 
 #[test]
-fn a_label_value_may_hold_newlines_as_long_as_it_ends() {
+fn a_label_value_can_contain_newlines_if_it_has_an_end() {
     let found = text("a{b=\"x\n# y\n\nz\",c=\"\\\"\n\"} 1\nd 1\n");
     assert_eq!((faults(&found), found.samples, found.lines), (vec![], 2, 6));
     assert_eq!(found.families[0].bytes, 26);
-    // One quote is missing: that line is to blame, and the others are read all the same.
+    // One quote is missing: only that line has a problem, and all others are read.
     for rest in ["b{c=\"d\"} 1\n", "b 1\n", "b{c=\"d\"} 1", "b 1"] {
         let found = text(&format!("a 1\na{{b=\"c}} 1\n{}{rest}", "d{e=\"f\"} 1\n".repeat(3)));
         assert_eq!((faults(&found), found.samples), (vec![(2, Fault::OpenQuote)], 5), "{rest}");
         assert_eq!(found.lines, 6);
     }
-    // Too long to be kept, cut anywhere.
+    // A label value that exceeds the limit, split anywhere.
     let body = format!("a{{b=\"c}} 1\n{}", "d 1\n".repeat(MAX_LINE));
     for size in [1, 7, 1000, MAX_LINE - 11, MAX_LINE, body.len()] {
         let found = read(Format::Text, body.as_bytes().chunks(size));
@@ -302,7 +302,7 @@ fn openmetrics_has_its_own_rules() {
 }
 
 #[test]
-fn a_line_without_an_end_is_not_kept() {
+fn an_endless_line_is_not_kept() {
     let mut reader = Reader::new(Format::Text);
     reader.push(b"# TYPE long histogram\nlong_bucket{a=\"");
     for _ in 0..1000 {
@@ -318,9 +318,9 @@ fn a_line_without_an_end_is_not_kept() {
 }
 
 #[test]
-fn the_longest_line_that_is_kept_is_judged_however_it_is_cut() {
+fn the_longest_line_that_is_kept_is_checked_for_any_split() {
     for (length, cut_lines, problems) in [(MAX_LINE, 0, 1), (MAX_LINE + 1, 1, 0)] {
-        // Its value is missing, which shows only when it is looked at.
+        // The value is missing, which only a complete check finds.
         let line = format!("a{{b=\"{}\"}}\n", "x".repeat(length - 7));
         assert_eq!(line.len(), length + 1);
         for size in [1, 1000, MAX_LINE, line.len()] {
@@ -331,13 +331,13 @@ fn the_longest_line_that_is_kept_is_judged_however_it_is_cut() {
 }
 
 #[test]
-fn families_beyond_the_bound_are_added_up() {
+fn families_beyond_the_limit_are_summed_up() {
     let mut reader = Reader::new(Format::Text);
     for number in 0..MAX_FAMILIES + 5 {
         reader.push(format!("# TYPE f{number} gauge\nf{number} 1\n").as_bytes());
     }
     reader.push(format!("{} 1\n", "n".repeat(MAX_NAME + 1)).as_bytes());
-    // The ones that have been seen are still known.
+    // Families within the limit still count their samples.
     reader.push(b"f7 1\n");
     let found = reader.finish();
     assert_eq!(found.families.len(), MAX_FAMILIES);
@@ -347,18 +347,18 @@ fn families_beyond_the_bound_are_added_up() {
 }
 
 #[test]
-fn problems_are_counted_when_they_are_too_many_to_keep() {
+fn problems_beyond_the_limit_are_counted() {
     let found = text(&"?\n".repeat(1000));
     assert_eq!((found.problems.len(), found.problem_count), (MAX_PROBLEMS, 1000));
     let long = text(&format!("?{}\n", "\u{1F980}".repeat(5000)));
     assert_eq!(long.problems[0].excerpt.chars().count(), EXCERPT);
-    // Text behind the end is one problem, whatever came before.
+    // Text after the end is one problem, regardless of earlier problems.
     let behind = openmetrics(&format!("{}# EOF\n{}", "?\n".repeat(20), "a 1\n".repeat(20)));
     assert_eq!(behind.problem_count, 21);
 }
 
 #[test]
-fn of_a_text_that_goes_on_the_end_is_not_judged() {
+fn the_end_of_an_unfinished_text_is_not_checked() {
     let mut reader = Reader::new(Format::OpenMetrics);
     reader.push(b"a 1\nb 1");
     let found = reader.stop();

@@ -1,7 +1,7 @@
-//! One record of the text format, as Prometheus' scraper reads it.
+//! Parses one record of the text format by the rules of Prometheus' scraper.
 //!
-//! After its lexer `model/textparse/promlex.l` and parser `promparse.go`, versions 2.42 and 3. Not
-//! after the format's description, which is stricter in places and laxer in others.
+//! Follows the lexer `model/textparse/promlex.l` and the parser `promparse.go` of Prometheus 2.42 and
+//! 3, and not the description of the format, which is stricter in places and laxer in others.
 
 use super::{
     Fault, Format,
@@ -10,7 +10,7 @@ use super::{
     line::{Line, Name, Taken, kind},
 };
 
-/// Reads a record: a line without its newline, or several if label values hold newlines.
+/// Parses a record: a line without its newline, or several lines if label values contain newlines.
 pub(super) fn parse(record: &[u8]) -> Result<Taken<'_>, Fault> {
     let mut cursor = Cursor(record);
     let is_indented = cursor.blanks();
@@ -26,21 +26,21 @@ pub(super) fn parse(record: &[u8]) -> Result<Taken<'_>, Fault> {
     }
 }
 
-/// The lexer takes a NUL for the end of the text.
+/// The lexer takes a NUL byte as the end of the text.
 fn end() -> Taken<'static> {
     Taken { line: Line::End, remark: Some(Fault::Nul) }
 }
 
-/// What stands behind the `#`.
+/// Parses a comment, after its `#`.
 fn comment(mut cursor: Cursor<'_>) -> Result<Taken<'_>, Fault> {
     let is_separated = cursor.blanks();
-    // In a comment that a blank begins, the lexer passes over NUL bytes, except for the first.
+    // In a comment that starts with a blank, the lexer skips NUL bytes, except for a leading one.
     if cursor.first() == Some(0) || (!is_separated && cursor.0.contains(&0)) {
         return Ok(end());
     }
     let keyword = cursor.word();
     let is_known = is_separated && matches!(keyword, b"HELP" | b"TYPE");
-    // At the end of the line the keyword is a comment.
+    // A keyword at the end of the line is an ordinary comment.
     if !is_known || !cursor.blanks() {
         return Ok(Line::Nothing.into());
     }
@@ -57,7 +57,7 @@ fn comment(mut cursor: Cursor<'_>) -> Result<Taken<'_>, Fault> {
     if name.is_empty() && remark.is_none() || cursor.first() == Some(0) {
         return Err(Fault::Name);
     }
-    // One byte separates, whichever it is.
+    // Exactly one byte separates the name from the rest. It can be any byte.
     let words = cursor.0.get(1..).unwrap_or_default();
     if keyword == b"TYPE" {
         let kind = kind(words, Format::Text).ok_or(Fault::Type)?;
@@ -98,8 +98,8 @@ fn sample(mut cursor: Cursor<'_>) -> Result<(Name<'_>, Option<Fault>), Fault> {
     Ok((Name(name), remark))
 }
 
-/// Reads up to the closing brace. A quoted word without a value is the metric's name, if it has
-/// none yet. Commas between labels may be missing.
+/// Parses labels up to the closing brace. A quoted string without a value is the metric name, if there
+/// is no name yet. Commas between labels are optional.
 fn labels<'a>(
     cursor: &mut Cursor<'a>,
     name: &mut Option<&'a [u8]>,
@@ -141,7 +141,7 @@ fn labels<'a>(
     }
 }
 
-/// A quoted name; the opening quote is next.
+/// Takes a quoted name. The next byte is its opening quote.
 pub(super) fn quoted_name<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
     match cursor.quoted() {
         Quoted::Whole(name) if name.contains(&0) => Err(Fault::Labels),
@@ -152,7 +152,7 @@ pub(super) fn quoted_name<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault
     }
 }
 
-/// A label's value with its escapes, which may be any.
+/// Takes a quoted label value, with escapes not resolved. Any escape is accepted.
 pub(super) fn label_value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
     if cursor.first() != Some(b'"') {
         return Err(Fault::Labels);

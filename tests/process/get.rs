@@ -108,7 +108,7 @@ pub(crate) fn assert_failed(ended: &Ended, words: &[&str]) {
     for word in words {
         assert!(errors.contains(word), "{word:?} not in {errors}");
     }
-    assert!(errors.contains("scrapegate: try: "), "{errors}");
+    assert!(errors.contains("scrapegate: hint: "), "{errors}");
 }
 
 #[test]
@@ -149,11 +149,11 @@ fn an_output_file_has_the_complete_body_or_is_unchanged() {
         conversation.send("a 1\n".repeat(200_000))
     });
     let ended = cut.get(&["--output", &cut.output()]);
-    assert_failed(&ended, &["exporter: the answer broke off after "]);
+    assert_failed(&ended, &["exporter: the answer was cut off after "]);
     assert_eq!(cut.left(), [""; 0]);
 
     fs::write(cut.output(), "before").expect("written");
-    assert_failed(&cut.get(&["--output", &cut.output()]), &["broke off"]);
+    assert_failed(&cut.get(&["--output", &cut.output()]), &["cut off"]);
     assert_eq!(cut.left(), ["body"]);
     assert_eq!(fs::read_to_string(cut.output()).expect("there"), "before");
 }
@@ -185,12 +185,12 @@ fn a_refusal_by_the_proxy_and_a_failure_of_the_exporter_are_reported_differently
     let stage = Stage { pki, proxy, exporter, files: Files::new("", "") };
     assert_failed(
         &stage.get(&[]),
-        &["exporter: the answer is 502 exporter refused the connection", "probe"],
+        &["exporter: the proxy answered 502 exporter refused the connection", "probe"],
     );
     let mut arguments = stage.arguments(&[]);
     arguments[1] = "other".to_owned();
     let ended = run(arguments.iter().map(String::as_str));
-    assert_failed(&ended, &["proxy: the answer is 404 Unknown exporter", "/prometheus"]);
+    assert_failed(&ended, &["proxy: the proxy answered 404 Unknown exporter", "/prometheus"]);
     assert_eq!(ended.out, [""; 0]);
 }
 
@@ -207,17 +207,17 @@ fn errors_of_tls_and_of_the_network_are_reported() {
     assert_failed(&get(&["--cacert", &ca]), &["TLS: no answer", "--cert and --key"]);
     assert_failed(
         &get(&["--cacert", &ca, "--cert", &cert, "--key", &key]),
-        &["TLS: no answer", "a client certificate of the CA in its `client-ca`"],
+        &["TLS: no answer", "a client certificate of the CA in the proxy's `client-ca`"],
     );
     assert_failed(
         &get(&["--cacert", &path(&other, "ca.pem")]),
         &["TLS: the TLS handshake with ", "--cacert"],
     );
-    assert_failed(&get(&["--cacert", &path(&other, "none.pem")]), &["here: --cacert: "]);
+    assert_failed(&get(&["--cacert", &path(&other, "none.pem")]), &["client: --cacert: "]);
     let plain = url.replace("https", "http");
     assert_failed(
         &run(["get", "e", "--url", &plain]),
-        &["here: no answer", "use https:// in --url"],
+        &["client: no answer", "use https:// in --url"],
     );
     assert_eq!(get(&["--cert", &cert]).code, Some(2), "a certificate without its key");
 
@@ -264,7 +264,10 @@ fn repeated_scrapes_keep_the_first_body_and_report_the_spread_of_times() {
 fn an_endless_body_ends_at_the_timeout() {
     let (stage, gate) = Stage::halting();
     let ended = stage.get(&["--timeout", "1", "--output", &stage.output()]);
-    assert_failed(&ended, &["exporter: the answer broke off after 4 bytes", "a longer --timeout"]);
+    assert_failed(
+        &ended,
+        &["exporter: the answer was cut off after 4 bytes", "a longer --timeout"],
+    );
     assert_eq!(stage.left(), [""; 0]);
     gate.open();
 }

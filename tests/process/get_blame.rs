@@ -38,7 +38,7 @@ fn f31_an_error_status_of_the_exporter_is_blamed_on_the_exporter() {
     for (status, told, hint) in [
         ("500 Oh dear", "500 Internal Server Error", "the exporter's log"),
         ("401 Unauthorized", "401 Unauthorized", "`username` and `password-file`"),
-        ("404 Not Found", "404 Not Found", "`path` in its section"),
+        ("404 Not Found", "404 Not Found", "`path` in the exporter's section"),
         ("503 Service Unavailable", "503 Service Unavailable", "the exporter's log"),
     ] {
         let stage = Stage::new(move |conversation: &mut Conversation| {
@@ -59,7 +59,10 @@ fn f31_an_exporter_slower_than_the_timeout_is_blamed() {
     });
     assert_failed(
         &stage.get(&["--timeout", "2"]),
-        &["exporter: the answer is 504 exporter sent no first byte in time", "a longer --timeout"],
+        &[
+            "exporter: the proxy answered 504 exporter sent no first byte in time",
+            "a longer --timeout",
+        ],
     );
 }
 
@@ -94,7 +97,7 @@ fn f31_user_and_password_are_sent_to_a_proxy_with_auth() {
     };
     let (right, wrong) = (file("right", "s3 cret\n"), file("wrong", "other\n"));
 
-    let unauthorized = ["proxy: the answer is 401 Unauthorized", "--user and --password-file"];
+    let unauthorized = ["proxy: the proxy answered 401 Unauthorized", "--user and --password-file"];
     assert_failed(&stage.get(&[]), &unauthorized);
     assert_failed(&stage.get(&["--user", "me", "--password-file", &wrong]), &unauthorized);
     assert_eq!(stage.exporter.requests().len(), 0);
@@ -103,12 +106,15 @@ fn f31_user_and_password_are_sent_to_a_proxy_with_auth() {
 
     set_mode(&stage.files.path("right"), 0o644);
     let open = stage.get(&["--user", "me", "--password-file", &right]);
-    assert_failed(&open, &["here: --password-file: ", "can be read by everyone"]);
+    assert_failed(&open, &["client: --password-file: ", "can be read by everyone"]);
     assert!(!open.errors().contains("s3 cret"), "{}", open.errors());
     assert_eq!(stage.get(&["--user", "me"]).code, Some(2), "a user without a password");
     assert_eq!(stage.get(&["--password-file", &wrong]).code, Some(2));
 
     let elsewhere =
         ["get", "e", "--url", "http://192.0.2.1", "--user", "me", "--password-file", &wrong];
-    assert_failed(&run(elsewhere), &["here: a password is not sent over http:// to another host"]);
+    assert_failed(
+        &run(elsewhere),
+        &["client: refusing to send a password over http:// to another host"],
+    );
 }

@@ -108,15 +108,15 @@ fn modules_become_sections_that_load_without_a_finding() {
 fn keys_without_a_counterpart_are_reported_with_their_line() {
     let (ended, _files) = import(MODULES);
     for (line, words) in [
-        ("defaultModule:", "`defaultModule` has no counterpart"),
+        ("defaultModule:", "`defaultModule` is not supported"),
         ("       headers:", "module blackbox: `headers`"),
-        ("       basic_auth_password:", "module secret: put the password into `secret.password`"),
-        ("    verify: false", "module misplaced: `verify` has no counterpart"),
-        ("    http: {port: 4194", "module misplaced: `tls_…` has no meaning"),
-        ("  somescript:", "module somescript: left out: method `exec`"),
-        ("  somefile:", "module somefile: left out: method `file`"),
-        ("  portless:", "module portless: left out: port: missing"),
-        ("  default:", "module default: left out: "),
+        ("       basic_auth_password:", "module secret: write the password to `secret.password`"),
+        ("    verify: false", "module misplaced: `verify` is not supported"),
+        ("    http: {port: 4194", "module misplaced: `tls_…` is ignored"),
+        ("  somescript:", "module somescript: skipped: method `exec`"),
+        ("  somefile:", "module somefile: skipped: method `file`"),
+        ("  portless:", "module portless: skipped: port: missing"),
+        ("  default:", "module default: skipped: "),
     ] {
         let place = format!("expexp.yaml:{}: {words}", line_of(MODULES, line));
         assert!(ended.errors().contains(&place), "{place:?} not in {}", ended.errors());
@@ -124,7 +124,7 @@ fn keys_without_a_counterpart_are_reported_with_their_line() {
     assert_eq!(ended.err.len(), 10, "{:#?}", ended.err);
     assert_eq!(
         ended.err[9],
-        "scrapegate: 5 modules imported, 4 left out: somescript, somefile, portless, default"
+        "scrapegate: 5 modules imported, 4 skipped: somescript, somefile, portless, default"
     );
 }
 
@@ -134,7 +134,7 @@ fn each_key_that_omits_a_module_is_named() {
         "modules:\n  a:\n    method: http\n    timeout: 25h\n    http: {port: x, path: /a b}\n",
     );
     let said = ended.errors();
-    let (_, why) = said.split_once("module a: left out: ").expect("left out");
+    let (_, why) = said.split_once("module a: skipped: ").expect("skipped");
     let keys = ["port", "path", "interval", "timeout"];
     let named = why.split("; ").filter_map(|part| Some(part.split_once(": ")?.0));
     assert_eq!(named.collect::<Vec<_>>(), keys, "{why}");
@@ -150,7 +150,7 @@ fn a_module_in_a_separate_file_is_named_after_the_file() {
 
     let (ended, _files) = import_as("some.yml", "method: exec\nexec: {command: /tmp/x.sh}\n");
     assert_eq!((ended.code, ended.err.len()), (Some(1), 2), "{}", ended.errors());
-    assert!(ended.errors().contains("some.yml:1: module some: left out: "), "{}", ended.errors());
+    assert!(ended.errors().contains("some.yml:1: module some: skipped: "), "{}", ended.errors());
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_file_of_another_kind_produces_no_output() {
         ("", "neither `modules` nor `method`"),
         ("scrape_configs: []\n", "neither `modules` nor `method`"),
         ("- method: http\n", "neither `modules` nor `method`"),
-        ("modules: [\n", "no YAML"),
+        ("modules: [\n", "not valid YAML"),
         ("modules:\n  a: {}\n  a: {}\n", "duplicated key"),
     ] {
         let (ended, _files) = import(yaml);
@@ -180,7 +180,7 @@ fn a_module_with_names_or_values_that_an_ini_file_cannot_hold_is_omitted() {
     assert_eq!(ended.code, Some(1), "{}", ended.errors());
     let ini = ended.out.join("\n");
     assert!(ini.contains("[good]") && !ini.contains("interval"), "{ini}");
-    assert!(ended.errors().contains("left out"), "{}", ended.errors());
+    assert!(ended.errors().contains("skipped"), "{}", ended.errors());
 }
 
 #[test]

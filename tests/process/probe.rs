@@ -145,9 +145,7 @@ fn figures_and_performance_data_are_printed_for_an_exporter_that_is_up() {
         assert_eq!(perfdata(line, label), value, "{label}");
     }
     let has = |words: &str| ended.out.iter().any(|line| line.contains(words));
-    for words in
-        ["first byte", "total", "1 s would do", "gzip would leave", "by its Content-Length"]
-    {
+    for words in ["first byte", "total", "suggested: 1 s", " with gzip", "by its Content-Length"] {
         assert!(has(words), "{words} in {:#?}", ended.out);
     }
     assert!(has("wait_seconds      histogram  4"), "{:#?}", ended.out);
@@ -222,7 +220,7 @@ fn a_truncated_response_is_critical_and_the_message_says_so() {
             conversation.send(format!("HTTP/1.1 200 OK\r\n{TEXT}{framing}\r\n\r\n4\r\na 1\n"))?;
             conversation.cut()
         });
-        let words = ["PROBE CRITICAL", "is not whole", "cut its answer short"];
+        let words = ["PROBE CRITICAL", "incomplete answer", "cut its answer short"];
         Probed::of(&exporter, "").assert_ends(2, &words);
     }
     let unended = Exporter::start(|conversation: &mut Conversation| {
@@ -230,7 +228,7 @@ fn a_truncated_response_is_critical_and_the_message_says_so() {
         conversation.send(format!("HTTP/1.1 200 OK\r\n{TEXT}\r\nfoo 12"))?;
         conversation.end()
     });
-    Probed::of(&unended, "").assert_ends(2, &["is not whole", "without a final newline"]);
+    Probed::of(&unended, "").assert_ends(2, &["incomplete answer", "without a final newline"]);
 }
 
 #[test]
@@ -240,7 +238,7 @@ fn f16_a_status_other_than_200_is_critical() {
             conversation.read_request()?;
             conversation.send(format!("HTTP/1.1 {status} Oh\r\nContent-Length: 0\r\n\r\n"))
         });
-        Probed::of(&exporter, "").assert_ends(2, &[&format!("the answer is {status}")]);
+        Probed::of(&exporter, "").assert_ends(2, &[&format!("the exporter answered {status}")]);
     }
 }
 
@@ -249,7 +247,7 @@ fn openmetrics_without_its_eof_marker_is_critical_with_either_integrity() {
     let exporter = Exporter::start(answering(OPENMETRICS, "# TYPE a gauge\na 1\n"));
     Probed::of(&exporter, "").assert_ends(2, &["OpenMetrics without a final `# EOF`"]);
     let lenient = Probed::of(&exporter, "integrity = transport\n");
-    let words = ["PROBE CRITICAL", "Prometheus refuses the whole answer: line 2: no # EOF"];
+    let words = ["PROBE CRITICAL", "Prometheus rejects the whole answer: line 2: missing # EOF"];
     lenient.assert_ends(2, &words);
     let whole = Exporter::start(answering(OPENMETRICS, "# TYPE a counter\na_total 1\n# EOF\n"));
     Probed::of(&whole, "").assert_ends(0, &["1 samples"]);
@@ -260,13 +258,13 @@ fn f25_a_response_that_prometheus_refuses_is_critical_with_its_line_and_safe_to_
     let body = "up 1\nup{a=\"\u{1b}[2J\u{202e}|\" 1\n?\n";
     let exporter = Exporter::start(answering(TEXT, body));
     let words =
-        ["PROBE CRITICAL", "2 problems in the text; Prometheus refuses the whole answer: line 2: "];
+        ["PROBE CRITICAL", "2 problems in the text; Prometheus rejects the whole answer: line 2: "];
     let ended = Probed::of(&exporter, "").assert_ends(2, &words);
     let shown = ended.out.join("\n");
     assert!(shown.contains("line 2: malformed labels: up{a=\"\\u{1b}[2J\\u{202e}|\" 1"), "{shown}");
     assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
-    assert!(shown.contains("line 3: no valid metric name: ?"), "{shown}");
-    assert!(shown.contains("Prometheus          refuses the whole answer: `up` is 0"), "{shown}");
+    assert!(shown.contains("line 3: missing or invalid metric name: ?"), "{shown}");
+    assert!(shown.contains("Prometheus          rejects the whole answer (`up` is 0)"), "{shown}");
 }
 
 #[test]
@@ -283,9 +281,9 @@ fn f25_differences_between_promtool_and_prometheus_are_reported() {
         "up 1\n# TYPE up gauge\n",
         0,
         &[
-            "Prometheus          takes the answer",
-            "promtool            refuses line 2: second # TYPE of this family, or # TYPE behind its \
-             samples, which Prometheus does not mind",
+            "Prometheus          accepts the answer",
+            "promtool            rejects line 2: second # TYPE for this family, or # TYPE after its \
+             samples; Prometheus accepts this",
         ],
     );
     ends("up 1 -5\n", 2, &["promtool            finds no error", "line 1: malformed timestamp"]);
@@ -293,8 +291,8 @@ fn f25_differences_between_promtool_and_prometheus_are_reported() {
         "{\"with.dots\"} 1\n",
         1,
         &[
-            "takes the answer from version 3 on; 2.x refuses it",
-            "Prometheus 2 refuses the whole answer, Prometheus 3 takes it: line 1: quoted name",
+            "version 3 accepts the answer; version 2 rejects it (`up` is 0)",
+            "Prometheus 2 rejects the whole answer, Prometheus 3 accepts it: line 1: quoted name",
         ],
     );
 }
@@ -302,7 +300,7 @@ fn f25_differences_between_promtool_and_prometheus_are_reported() {
 #[test]
 fn a_response_without_a_content_type_of_metrics_is_a_warning() {
     let page = Exporter::start(answering("Content-Type: text/html\r\n", "up 1\n"));
-    Probed::of(&page, "").assert_ends(1, &["Content-Type `text/html` is none of metrics"]);
+    Probed::of(&page, "").assert_ends(1, &["Content-Type `text/html` is not a metrics format"]);
     let none = Exporter::start(answering("", "up 1\n"));
     Probed::of(&none, "").assert_ends(1, &["no Content-Type"]);
 }
@@ -322,10 +320,10 @@ fn a_compressed_response_is_inspected_and_both_sizes_are_reported() {
     // The framing is complete, the compressed data is not.
     for broken in [&packed[..wire - 9], &packed[..wire / 2], b"no gzip at all"] {
         let exporter = Exporter::start(answering(headers, broken));
-        Probed::of(&exporter, "").assert_ends(2, &["cannot be decompressed"]);
+        Probed::of(&exporter, "").assert_ends(2, &["cannot decompress the answer"]);
     }
     let brotli = Exporter::start(answering("Content-Encoding: br\r\n", "?"));
-    Probed::of(&brotli, "").assert_ends(1, &["in the coding `br`, which was not asked for"]);
+    Probed::of(&brotli, "").assert_ends(1, &["unrequested Content-Encoding `br`"]);
 }
 
 #[test]
@@ -350,7 +348,7 @@ fn a_disabled_exporter_and_mistakes_in_other_sections_do_not_prevent_a_probe() {
     fs::write(probed.path("config.ini"), config).expect("written");
     let ended = run(["probe", "e", "--config", &probed.path("config.ini")]);
     assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
-    assert!(ended.out[0].ends_with(", which is not enabled"), "{:#?}", ended.out);
+    assert!(ended.out[0].ends_with(" (not enabled)"), "{:#?}", ended.out);
 }
 
 /// A body of 300 MB. One line has 280 MB, and its end is held back until `go_on` opens.
@@ -439,5 +437,9 @@ fn a_scrape_that_fails_only_through_the_proxy_is_critical() {
     });
     let ended = Probed::of(&exporter, "").probe(&["--through-proxy", "--plugin"]);
     assert_eq!(ended.code, Some(2), "{:#?}", ended.out);
-    assert!(ended.out[0].contains("through the proxy: the answer is 502"), "{:#?}", ended.out);
+    assert!(
+        ended.out[0].contains("through the proxy: the exporter answered 502"),
+        "{:#?}",
+        ended.out
+    );
 }

@@ -101,7 +101,7 @@ fn growth_is_reported_with_new_and_removed_families() {
         "grew by 40.0 % (5 → 7)",
         "grew by 50.0 % (2 → 3)",
         "new families        idle_seconds, new",
-        "gone families       wait_seconds",
+        "removed families    wait_seconds",
         "up: 1 → 2 series",
         "noise unknown: use --repeat",
     ] {
@@ -138,7 +138,7 @@ fn an_unusable_baseline_is_unknown_and_no_request_is_sent() {
     let saved = fs::read(&file).expect("saved");
     for (text, words) in [
         (&b"{}"[..], "not a measurement"),
-        (b"{\"version\": 2}", "a measurement of version 2"),
+        (b"{\"version\": 2}", "the measurement has version 2"),
         (&saved[..saved.len() / 2], "not a measurement"),
     ] {
         fs::write(&file, text).expect("written");

@@ -240,7 +240,7 @@ fn f37_a_file_that_the_given_user_cannot_read_is_an_error_that_names_the_obstacl
 fn f37_an_unknown_user_is_named() {
     let ended = check_as("no-such-user", &Files::new(&config("x"), ""));
     assert_eq!(ended.code, Some(71), "{:#?}", ended.err);
-    assert!(ended.errors().contains("there is no user `no-such-user`"), "{:#?}", ended.err);
+    assert!(ended.errors().contains("user `no-such-user` does not exist"), "{:#?}", ended.err);
 }
 
 /// Runs `check` with its own `/etc`, which contains a service user, an additional group of that

@@ -1,4 +1,4 @@
-//! Whose answer it is that came through a proxy.
+//! Who sent an answer that came through a proxy.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ use crate::respond::SERVER_NAME;
 pub(crate) enum Answerer {
     /// The proxy itself.
     Proxy,
-    /// The exporter; the proxy passed its status on.
+    /// The exporter. The proxy forwarded its status.
     Exporter,
-    /// A server of another name: nothing that comes through the proxy has a `Server`.
+    /// Another server, by its `Server` header. The proxy never forwards that header.
     Other(String),
 }
 
@@ -31,9 +31,9 @@ impl Answerer {
             let name = String::from_utf8_lossy(server.as_bytes());
             return Self::Other(name.escape_debug().to_string());
         }
-        // A proxy of version 0.1 does not say who it is. An exporter's answer has neither of these
-        // signs, as it passes on neither the challenge nor the reason. hyper answers by itself what
-        // it cannot read.
+        // scrapegate 0.1 sends no `Server` header. It sends its own reason phrases and challenges,
+        // and does not forward those of an exporter. hyper itself answers a head that it cannot
+        // read.
         let has_own_reason = response.extensions().get::<ReasonPhrase>().is_some();
         let is_of_hyper = response.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         if headers.contains_key(WWW_AUTHENTICATE) || has_own_reason || is_of_hyper {
@@ -47,7 +47,7 @@ impl Answerer {
 impl fmt::Display for Answerer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Proxy => f.write_str("the answer is"),
+            Self::Proxy => f.write_str("the proxy answered"),
             Self::Exporter => f.write_str("the exporter answered"),
             Self::Other(name) => write!(f, "`{name}` answered"),
         }

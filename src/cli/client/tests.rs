@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::pki::{Authority, Validity};
 
-/// A TLS server's and a client's configuration that trust each other.
+/// A TLS server, and the configuration of a client that trusts it.
 pub(in crate::cli) fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
     let authority = Authority::generate("CA", Validity::OneDay).expect("a CA");
     let server = authority.server_pair(&["127.0.0.1".to_owned()]).expect("a pair");
@@ -34,7 +34,7 @@ pub(in crate::cli) fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
     (TlsAcceptor::from(Arc::new(config)), Arc::new(client))
 }
 
-/// Asks what listens on `address` for `path`.
+/// A request for `path` from the server at `address`.
 pub(in crate::cli) fn question(
     address: SocketAddr,
     config: Arc<ClientConfig>,
@@ -50,7 +50,7 @@ pub(in crate::cli) fn question(
     }
 }
 
-/// Reads the answer of a server that sends these bytes, cut off with its connection.
+/// Reads the answer of a server that sends these bytes and then drops the connection.
 async fn answered(answer: &'static [u8]) -> Result<Figures, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let (server, client) = tls();
@@ -72,35 +72,38 @@ async fn answered(answer: &'static [u8]) -> Result<Figures, Error> {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_an_error() {
+async fn an_answer_that_is_cut_off_is_an_error() {
     for answer in [
         b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na 1\n".as_slice(),
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\na 1\n\r\n",
-        // Ends with the connection, but TLS was not closed.
+        // The body ends with the connection, but without a close_notify.
         b"HTTP/1.1 200 OK\r\n\r\na 1\n",
     ] {
         let broken = answered(answer).await.expect_err("not complete");
-        assert_eq!(broken.to_string(), "the answer broke off after 4 bytes");
+        assert_eq!(broken.to_string(), "the answer was cut off after 4 bytes");
     }
     let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\na 1\n";
     assert_eq!(answered(whole).await.expect("complete").bytes, 4);
 }
 
 #[tokio::test]
-async fn the_reason_of_a_refusal_is_told() {
+async fn an_error_has_the_reason_phrase() {
     let answer = b"HTTP/1.1 502 exporter refused the connection\r\ncontent-length: 0\r\n\r\n";
     let refused = answered(answer).await.expect_err("refused");
-    assert_eq!(refused.to_string(), "the answer is 502 exporter refused the connection");
+    assert_eq!(refused.to_string(), "the proxy answered 502 exporter refused the connection");
 }
 
 #[tokio::test]
-async fn f31_whose_status_it_is_shows_in_the_head() {
+async fn f31_the_head_shows_who_chose_the_status() {
     for (answer, told) in [
-        ("HTTP/1.1 401 Unauthorized\r\nserver: scrapegate\r\n", "the answer is 401 Unauthorized"),
-        // Of version 0.1.
+        (
+            "HTTP/1.1 401 Unauthorized\r\nserver: scrapegate\r\n",
+            "the proxy answered 401 Unauthorized",
+        ),
+        // From scrapegate 0.1.
         (
             "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic\r\n",
-            "the answer is 401 Unauthorized",
+            "the proxy answered 401 Unauthorized",
         ),
         ("HTTP/1.1 401 Unauthorized\r\n", "the exporter answered 401 Unauthorized"),
         (

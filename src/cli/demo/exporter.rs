@@ -1,4 +1,4 @@
-//! The demo's exporter: as many series as wanted, formatted while they are sent.
+//! The demo's exporter: any number of series, formatted while they are sent.
 
 use std::{
     convert::Infallible,
@@ -25,10 +25,10 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Size of a chunk: that of Go's net/http, with which most exporters are written.
+/// Size of a chunk in bytes, as Go's net/http sends it. Most exporters use that library.
 const CHUNK: usize = 4096;
 
-/// How long to wait after a failed accept, such as one that ran out of file descriptors.
+/// Pause after a failed accept, for example when the process has no free file descriptor.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// An HTTP server on loopback whose `/metrics` has a given number of series.
@@ -40,19 +40,19 @@ pub(super) struct SyntheticExporter {
 }
 
 impl SyntheticExporter {
-    /// Listens on a free port; connections wait until [`Self::serve`].
+    /// Listens on a free port. Connections wait in the backlog until [`Self::serve`] runs.
     pub(super) async fn bind(series: u64) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, series })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until dropped; all connections end then.
+    /// Serves until it is dropped, which closes all connections.
     pub(super) async fn serve(self) -> Infallible {
         let mut connections = JoinSet::new();
         loop {
@@ -68,12 +68,12 @@ impl SyntheticExporter {
 }
 
 async fn serve_connection(stream: TcpStream, series: u64) {
-    // Costs latency at worst.
+    // Without it, only latency suffers.
     let _ = stream.set_nodelay(true);
     let service = service_fn(async |request: Request<Incoming>| {
         Ok::<_, Infallible>(answer(request.method(), request.uri().path(), series))
     });
-    // A scraper that goes away is no news to anyone here.
+    // Ignore a scraper that disconnects.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -102,21 +102,20 @@ fn refusal(status: StatusCode) -> Answer {
     response
 }
 
-/// A body in the text format, version 0.0.4, formatted chunk by chunk.
-///
-/// The same number of series always gives the same bytes.
+/// A body in the text format 0.0.4, formatted chunk by chunk. The same number of series always gives
+/// the same bytes.
 #[derive(Debug)]
 struct Exposition {
-    /// Families not begun yet, last one first.
+    /// Families that have not started yet, in reverse order.
     families: Vec<(Family, u64)>,
-    /// The family at work, with the next line and the number of lines.
+    /// The current family, its next line and its number of lines.
     current: Option<(Family, u64, u64)>,
     text: BytesMut,
 }
 
 impl Exposition {
     fn new(series: u64) -> Self {
-        // A histogram has only whole groups of lines; the gauges take what that leaves.
+        // A histogram has only complete groups of lines. The gauges fill up the rest.
         let requests = series / 3;
         let durations = series / 4 / HISTOGRAM_LINES * HISTOGRAM_LINES;
         let queries = series / 5;
@@ -135,7 +134,7 @@ impl Exposition {
         }
     }
 
-    /// Formats the next line; `false` when there is none.
+    /// Formats the next line. Returns `false` after the last one.
     fn next_line(&mut self) -> bool {
         match &mut self.current {
             Some((family, next, lines)) if *next < *lines => {
@@ -195,7 +194,7 @@ const CODES: [&str; 5] = ["200", "201", "304", "404", "500"];
 const STATEMENTS: [&str; 4] = ["select", "insert", "update", "delete"];
 const QUEUES: [&str; 6] = ["mail", "billing", "thumbnails", "search-index", "audit", "export"];
 
-/// Upper bounds of the buckets, with how many of 1000 observations are below.
+/// Upper bounds of the buckets, each with the number of observations below it, out of 1000.
 const BUCKETS: [(&str, u64); 12] = [
     ("0.005", 112),
     ("0.01", 261),
@@ -230,7 +229,7 @@ impl Family {
         line(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
-    /// The sample with this number in the family; no two have the same labels.
+    /// Writes the sample with this number. All samples of a family have different labels.
     fn write_sample(self, number: u64, text: &mut BytesMut) {
         match self {
             Self::Requests => {
@@ -301,18 +300,19 @@ fn write_histogram_sample(place: u64, count: u64, labels: fmt::Arguments<'_>, te
 }
 
 fn line(text: &mut BytesMut, line: fmt::Arguments<'_>) {
-    // BytesMut grows; it never refuses.
+    // BytesMut grows, so this cannot fail.
     let _ = text.write_fmt(line);
 }
 
-/// One of `values` by the lowest digit of `number`, and the digits above it.
+/// Takes `number` as digits in base `values.len()`: picks a value by the lowest digit, and returns the
+/// other digits.
 fn pick<'a>(number: u64, values: &[&'a str]) -> (u64, &'a str) {
     let base = values.len() as u64;
     let digit = usize::try_from(number % base).unwrap_or_default();
     (number / base, values[digit])
 }
 
-/// A number that looks random and is always the same (the finalizer of SplitMix64).
+/// A pseudo-random number that depends only on `number` (the finalizer of SplitMix64).
 fn noise(number: u64) -> u64 {
     let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_series_comes_twice() {
+    async fn no_series_appears_twice() {
         let text = text(100_000).await;
         let names: HashSet<_> =
             samples(&text).map(|line| line.rsplit_once(' ').expect("a value").0).collect();
@@ -392,7 +392,7 @@ mod tests {
         assert!((1..=CHUNK).contains(&last.len()));
     }
 
-    /// What the exporter answers to `request`, which must ask to close the connection.
+    /// The exporter's answer to `request`, which must ask to close the connection.
     async fn exchange(series: u64, request: &str) -> String {
         let exporter = SyntheticExporter::bind(series).await.expect("bound");
         let address = exporter.address();

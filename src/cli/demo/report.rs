@@ -1,4 +1,4 @@
-//! What the demo says.
+//! The output of the demo.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use crate::cli::{
     figures::{Grouped, Length, Rate, Size},
 };
 
-/// What is running, said before the scrape.
+/// The running setup, printed before the scrape.
 #[derive(Debug)]
 pub(super) struct Introduction {
     pub(super) folder: PathBuf,
@@ -22,7 +22,7 @@ pub(super) struct Introduction {
 }
 
 impl Introduction {
-    /// The text, for a proxy on that address.
+    /// The text for a proxy on this address.
     pub(super) fn of_proxy(&self, proxy: SocketAddr) -> String {
         format!(
             "\
@@ -40,7 +40,7 @@ scrapegate demo: an exporter, the proxy in front of it, and one scrape through b
     }
 }
 
-/// How the scrape went, and what to try.
+/// The figures of the scrape, and the commands to try.
 #[derive(Debug)]
 pub(super) struct Outcome<'a> {
     pub(super) scraped: &'a Scraped,

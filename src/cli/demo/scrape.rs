@@ -1,23 +1,23 @@
-//! The demo's scrape: over mutual TLS, counted and thrown away.
+//! The demo's scrape over mutual TLS. It counts the samples and discards the body.
 
 use std::io::BufRead as _;
 
 use crate::cli::client::{Encryption, Error, Figures, Question};
 
-/// What a complete scrape was like.
+/// The figures of a complete scrape.
 #[derive(Debug)]
 pub(super) struct Scraped {
     pub(super) figures: Figures,
-    /// Lines of the body that are neither empty nor a comment.
+    /// Number of lines that are not empty and not a comment.
     pub(super) samples: u64,
-    /// Absent for plain HTTP.
+    /// `None` for plain HTTP.
     pub(super) encryption: Option<Encryption>,
 }
 
-/// Scrapes once, on a connection of its own.
+/// Scrapes once, on a new connection.
 ///
 /// # Errors
-/// Unless the status is 200 and the body ends as its framing says.
+/// If the status is not 200 or the body is not complete.
 pub(super) async fn scrape(question: &Question) -> Result<Scraped, Error> {
     let mut answer = question.ask().await?;
     let mut lines = LineCounter::default();
@@ -28,7 +28,7 @@ pub(super) async fn scrape(question: &Question) -> Result<Scraped, Error> {
     Ok(Scraped { figures: answer.figures(), samples: lines.samples, encryption })
 }
 
-/// Counts samples in a text that comes in pieces.
+/// Counts samples in a text that arrives in pieces.
 #[derive(Debug, Default)]
 struct LineCounter {
     samples: u64,
@@ -49,9 +49,9 @@ impl LineCounter {
     }
 }
 
-/// Up to and with the first newline, or all of it.
+/// Length of the first line with its newline, or of the whole text.
 fn line_length(mut text: &[u8]) -> usize {
-    // The standard library's way to its fast search for a byte. Reading from memory cannot fail.
+    // `skip_until` uses the standard library's fast `memchr`. Reading from memory cannot fail.
     let all = text.len();
     text.skip_until(b'\n').unwrap_or(all)
 }
@@ -85,7 +85,7 @@ mod tests {
             let _ = copy_bidirectional(&mut near, &mut far).await;
         };
         let question = question(listener.local_addr().expect("bound"), client, path);
-        // The tunnel ends with the connection, which an answer that was read leaves open.
+        // The tunnel ends only with the connection, which stays open after a complete answer.
         tokio::select! {
             scraped = scrape(&question) => scraped,
             () = async { tunnel.await; std::future::pending().await } => unreachable!(),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_empty_lines_are_no_samples() {
+    fn comments_and_empty_lines_are_not_samples() {
         assert_eq!(count([TEXT]), 4);
         assert_eq!(count([b"".as_slice()]), 0);
         assert_eq!(count([b"\n\n# only this".as_slice()]), 0);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_does_not_depend_on_where_the_text_is_cut() {
+    fn the_count_does_not_depend_on_how_the_text_is_split() {
         for first in 0..=TEXT.len() {
             for second in first..=TEXT.len() {
                 let pieces = [&TEXT[..first], &TEXT[first..second], &TEXT[second..]];

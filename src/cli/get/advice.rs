@@ -1,4 +1,4 @@
-//! Whose fault it is that there is no whole body, and what to try.
+//! Which side to look at if a scrape failed, and a hint what to do.
 
 use std::{error::Error as StdError, io};
 
@@ -11,12 +11,12 @@ use crate::{
     error::certificate::{CertificateFault, RefusedCertificate},
 };
 
-/// What to say beside an error.
+/// What to print with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Advice {
-    /// Where to look.
+    /// The side where the error is.
     pub(super) side: &'static str,
-    /// What to try there.
+    /// What to do, as an imperative sentence without a period.
     pub(super) hint: &'static str,
 }
 
@@ -28,22 +28,23 @@ const NETWORK: &str = "network";
 const TLS: &str = "TLS";
 const PROXY: &str = "proxy";
 const EXPORTER: &str = "exporter";
-const HERE: &str = "here";
+const CLIENT: &str = "client";
 
 impl Advice {
     pub(super) fn about(error: &Error) -> Self {
         match error {
             Error::File(_) => advice(
-                HERE,
-                "look at the files that --cert, --key, --cacert and --password-file name",
+                CLIENT,
+                "check the files given as --cert, --key, --cacert and --password-file",
             ),
-            Error::ServerName(_) => advice(HERE, "the host name in --url"),
-            Error::OpenPassword => advice(HERE, "https:// in --url"),
-            Error::Output { .. } => advice(HERE, "another --output"),
-            Error::Signals(_) | Error::Interrupted => advice(HERE, "the same again"),
+            Error::ServerName(_) => advice(CLIENT, "check the host name in --url"),
+            Error::OpenPassword => advice(CLIENT, "use https:// in --url"),
+            Error::Output { .. } => advice(CLIENT, "write to another file with --output"),
+            Error::Signals(_) | Error::Interrupted => advice(CLIENT, "run the same command again"),
             Error::SlowOutput { .. } => advice(
-                HERE,
-                "--output with a local file: what reads the body here is slower than the exporter",
+                CLIENT,
+                "write to a local file with --output; the reader of this output is slower than the \
+                 exporter",
             ),
             Error::Scrape(error) => about_scrape(error),
         }
@@ -53,35 +54,36 @@ impl Advice {
 fn about_scrape(error: &client::Error) -> Advice {
     match error {
         client::Error::Lookup { .. } => {
-            advice(NETWORK, "the host in --url, and this machine's name resolution (DNS)")
+            advice(NETWORK, "check the host in --url and the name resolution (DNS) of this machine")
         }
         client::Error::Connect { source, .. } => about_connect(source.kind()),
-        client::Error::Path(..) => advice(HERE, "the path in --url"),
+        client::Error::Path(..) => advice(CLIENT, "check the path in --url"),
         client::Error::Handshake { source, .. } => about_tls(source).unwrap_or(advice(
             TLS,
-            "whether TLS is spoken on that port: `insecure-plain-http` wants http://",
+            "check that this port speaks TLS; if the proxy has `insecure-plain-http`, use http:// in \
+             --url",
         )),
         client::Error::NoAnswer { is_encrypted: false, .. } => {
-            advice(HERE, "use https:// in --url: a port that speaks TLS does not answer plain HTTP")
+            advice(CLIENT, "use https:// in --url; a TLS port does not answer plain HTTP")
         }
         client::Error::NoAnswer { source, .. } => about_tls(source).unwrap_or(advice(
             PROXY,
-            "the proxy's log: it closed the connection without an answer",
+            "read the proxy's log; the proxy closed the connection without an answer",
         )),
         client::Error::Status { status, by, .. } => match by {
             Answerer::Proxy => about_status(*status),
             Answerer::Exporter => about_exporter(*status),
             Answerer::Other(_) => {
-                advice(NETWORK, "the host and port in --url: no scrapegate answers there")
+                advice(NETWORK, "check the host and port in --url; that server is not scrapegate")
             }
         },
         client::Error::Incomplete { is_late: true, .. } => advice(
             EXPORTER,
-            "a longer --timeout: the time was over before the exporter had sent everything",
+            "use a longer --timeout; the exporter had not sent everything in time",
         ),
         client::Error::Incomplete { source, .. } => about_tls(source).unwrap_or(advice(
             EXPORTER,
-            "`outcome` in the proxy's log: an answer that is not whole is cut off on purpose",
+            "see `outcome` in the proxy's log; the proxy cuts off an incomplete answer on purpose",
         )),
         client::Error::Late { phase, .. } => about_phase(phase),
     }
@@ -89,72 +91,80 @@ fn about_scrape(error: &client::Error) -> Advice {
 
 fn about_connect(kind: io::ErrorKind) -> Advice {
     let hint = if kind == io::ErrorKind::ConnectionRefused {
-        "whether the proxy runs, and on that port"
+        "check that the proxy is running and listens on that port"
     } else {
-        "the host and port in --url, routes and firewalls"
+        "check the host and port in --url, routes and firewalls"
     };
     advice(NETWORK, hint)
 }
 
-/// Who was slow.
+/// Which side was slow.
 fn about_phase(phase: &Phase) -> Advice {
     match phase {
-        Phase::Lookup { .. } => advice(NETWORK, "this machine's name resolution (DNS)"),
+        Phase::Lookup { .. } => advice(NETWORK, "check the name resolution (DNS) of this machine"),
         Phase::Connect { .. } => {
-            advice(NETWORK, "the host and port in --url; a firewall may drop the packets")
+            advice(NETWORK, "check the host and port in --url; a firewall may drop the packets")
         }
-        Phase::Handshake { .. } => {
-            advice(PROXY, "its log, and the port in --url: it takes connections and does not speak")
-        }
-        // It was told to give up earlier than we did.
-        Phase::Head => {
-            advice(PROXY, "its log: it has to answer before this time is over, and did not")
-        }
-        Phase::Body { .. } => {
-            advice(NETWORK, "a longer --timeout; `outcome` in the proxy's log says who was slow")
-        }
+        Phase::Handshake { .. } => advice(
+            PROXY,
+            "read the proxy's log and check the port in --url; the server accepts connections but \
+             does not answer",
+        ),
+        // The request told the proxy to give up earlier than this client.
+        Phase::Head => advice(
+            PROXY,
+            "read the proxy's log; the proxy should have answered before this time limit",
+        ),
+        Phase::Body { .. } => advice(
+            NETWORK,
+            "use a longer --timeout; `outcome` in the proxy's log says which side was slow",
+        ),
     }
 }
 
-/// A status that the proxy chose.
+/// A status from the proxy itself.
 fn about_status(status: StatusCode) -> Advice {
     match status {
         StatusCode::BAD_GATEWAY => {
-            advice(EXPORTER, "`scrapegate probe NAME` on its host, and the exporter's log")
+            advice(EXPORTER, "run `scrapegate probe NAME` on its host, and read the exporter's log")
         }
         StatusCode::GATEWAY_TIMEOUT => advice(
             EXPORTER,
-            "a longer --timeout, or `timeout` in its section; `scrapegate probe NAME` on its host \
-             says how long it takes",
+            "use a longer --timeout, or raise `timeout` in the exporter's section; `scrapegate probe \
+             NAME` on its host measures how long a scrape takes",
         ),
-        StatusCode::SERVICE_UNAVAILABLE => {
-            advice(PROXY, "later: it is busy, or shutting down, as the reason says")
-        }
+        StatusCode::SERVICE_UNAVAILABLE => advice(
+            PROXY,
+            "try again later; the reason phrase says whether the proxy is busy or shutting down",
+        ),
         StatusCode::UNAUTHORIZED => advice(
             PROXY,
-            "--user and --password-file with what `auth` in the proxy's config.ini says",
+            "pass --user and --password-file that match `auth` in the proxy's config.ini",
         ),
-        StatusCode::FORBIDDEN => advice(PROXY, "the client certificates on its `client-allow`"),
-        StatusCode::NOT_FOUND => {
-            advice(PROXY, "the names in its list, which is at /prometheus; and the path in --url")
+        StatusCode::FORBIDDEN => {
+            advice(PROXY, "use a client certificate that the proxy's `client-allow` permits")
         }
-        _ => advice(PROXY, "the reason in docs/reference/http-api.md"),
+        StatusCode::NOT_FOUND => advice(
+            PROXY,
+            "compare the name with the list at /prometheus, and check the path in --url",
+        ),
+        _ => advice(PROXY, "look up this reason phrase in docs/reference/http-api.md"),
     }
 }
 
-/// A status that the exporter chose, and the proxy passed on.
+/// A status from the exporter, forwarded by the proxy.
 fn about_exporter(status: StatusCode) -> Advice {
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "`username` and `password-file`, or `bearer-token-file`, in its section on its host"
+            "set `username` and `password-file`, or `bearer-token-file`, in the exporter's section"
         }
-        StatusCode::NOT_FOUND => "`path` in its section on its host",
-        _ => "the exporter's log, and `scrapegate probe NAME` on its host",
+        StatusCode::NOT_FOUND => "check `path` in the exporter's section",
+        _ => "read the exporter's log, and run `scrapegate probe NAME` on its host",
     };
     advice(EXPORTER, hint)
 }
 
-/// What rustls says, wherever it stands in the chain of causes.
+/// Advice about an error of rustls, anywhere in the chain of causes.
 fn about_tls(error: &(dyn StdError + 'static)) -> Option<Advice> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -174,21 +184,23 @@ fn about_rustls(error: &rustls::Error) -> Option<Advice> {
     if let rustls::Error::AlertReceived(alert) = error { Some(about_alert(*alert)) } else { None }
 }
 
-/// A certificate of the proxy's that is not trusted here.
+/// This client does not trust the proxy's certificate.
 fn about_certificate(fault: &CertificateFault) -> Advice {
     match fault {
-        CertificateFault::Name { .. } => {
-            advice(TLS, "a host in --url that the proxy's certificate has; or --insecure")
-        }
+        CertificateFault::Name { .. } => advice(
+            TLS,
+            "use a host in --url that the proxy's certificate names, or pass --insecure",
+        ),
         CertificateFault::Expired(..) => {
-            advice(TLS, "a new certificate for the proxy; until then, --insecure")
+            advice(TLS, "renew the proxy's certificate; until then, pass --insecure")
         }
         CertificateFault::NotYetValid(..) => {
-            advice(TLS, "the clocks of both hosts; until then, --insecure")
+            advice(TLS, "check the clocks of both hosts; until then, pass --insecure")
         }
-        CertificateFault::HandshakeSignature => {
-            advice(TLS, "a key of at least 2048 bits for the proxy, and the one of its certificate")
-        }
+        CertificateFault::HandshakeSignature => advice(
+            TLS,
+            "check that the proxy's key has at least 2048 bits and belongs to its certificate",
+        ),
         CertificateFault::Unreadable
         | CertificateFault::Version
         | CertificateFault::Algorithm
@@ -196,7 +208,7 @@ fn about_certificate(fault: &CertificateFault) -> Advice {
         | CertificateFault::NameConstraints
         | CertificateFault::CriticalExtension
         | CertificateFault::Chain(_) => {
-            advice(TLS, "another certificate for the proxy; until then, --insecure")
+            advice(TLS, "replace the proxy's certificate; until then, pass --insecure")
         }
         CertificateFault::UnknownIssuer
         | CertificateFault::Version1BelowIntermediate
@@ -206,12 +218,12 @@ fn about_certificate(fault: &CertificateFault) -> Advice {
         | CertificateFault::NoList
         | CertificateFault::ListOutOfDate(_)
         | CertificateFault::ListNotSigned => {
-            advice(TLS, "the CA of the proxy's certificate as --cacert")
+            advice(TLS, "pass the CA of the proxy's certificate as --cacert")
         }
     }
 }
 
-/// Why the proxy refused the handshake.
+/// The proxy refused the handshake with this alert.
 fn about_alert(alert: AlertDescription) -> Advice {
     let outdated = [AlertDescription::CertificateExpired, AlertDescription::CertificateRevoked];
     let nothing_in_common = [
@@ -220,15 +232,17 @@ fn about_alert(alert: AlertDescription) -> Advice {
         AlertDescription::ProtocolVersion,
     ];
     let hint = if alert == AlertDescription::CertificateRequired {
-        "--cert and --key: the proxy wants a client certificate"
+        "pass --cert and --key; the proxy requires a client certificate"
     } else if alert == AlertDescription::UnknownCA {
-        "a client certificate of the CA in its `client-ca`: the proxy refused the one of --cert"
+        "use a client certificate of the CA in the proxy's `client-ca`; the proxy refused the one in \
+         --cert"
     } else if outdated.contains(&alert) {
-        "a new client certificate: the proxy refused the one of --cert"
+        "renew the client certificate; the proxy refused the one in --cert"
     } else if nothing_in_common.contains(&alert) {
-        "`tls-security-level` in the proxy's config.ini: the two have no TLS version in common"
+        "check `tls-security-level` in the proxy's config.ini; client and proxy have no TLS version \
+         or cipher suite in common"
     } else {
-        "another client certificate; the proxy's log says what is wrong with the one of --cert"
+        "use another client certificate; the proxy's log says what is wrong with the one in --cert"
     };
     advice(TLS, hint)
 }

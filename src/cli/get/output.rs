@@ -1,4 +1,4 @@
-//! Where the body goes.
+//! The output for the body: standard output, a file, or a device.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 use super::Error;
 use crate::pki::{Access, Existing, Staged};
 
-/// See the module's documentation. Dropped before its end, a file is as it was before.
+/// An open output. If it is dropped before [`Output::finish`], an existing file stays unchanged.
 pub(super) struct Output {
     path: Option<PathBuf>,
     sink: Sink,
@@ -17,14 +17,14 @@ pub(super) struct Output {
 
 enum Sink {
     Stdout(io::Stdout),
-    /// A file, under a temporary name until it is whole.
+    /// A file, under a temporary name until it is complete.
     Staged(Staged),
-    /// A pipe or a device such as `/dev/null`, which nothing may take the place of.
+    /// A pipe or a device such as `/dev/null`, which must not be replaced by a file.
     Special(File),
 }
 
 impl Output {
-    /// The file at `path`, or the standard output.
+    /// Opens the file at `path`, or standard output.
     pub(super) fn open(path: Option<&Path>) -> Result<Self, Error> {
         let sink = match path {
             None => Ok(Sink::Stdout(io::stdout())),
@@ -50,7 +50,7 @@ impl Output {
         written.map_err(|source| Error::Output { path: self.path.clone(), source })
     }
 
-    /// Takes it for whole: a file gets its name.
+    /// Completes the output. A file gets its final name.
     pub(super) fn finish(self) -> Result<(), Error> {
         let Self { path, sink } = self;
         let finished = match sink {

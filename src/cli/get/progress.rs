@@ -1,4 +1,4 @@
-//! How far a scrape is, on a terminal.
+//! A progress bar for a terminal.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::figures::Length;
 
-/// How often the bar shows that it lives, also while nothing comes.
+/// How often the bar is redrawn, even if no data arrives.
 const TICK: Duration = Duration::from_millis(100);
 
-/// With a known length there is a bar, else only figures.
+/// With a known length, a bar and figures. Otherwise only figures.
 const KNOWN: &str = "{wide_bar} {decimal_bytes} of {decimal_total_bytes}, \
      {decimal_bytes_per_sec}, {elapsed}, first byte {msg}";
 const UNKNOWN: &str =
     "{spinner} {decimal_bytes}, {decimal_bytes_per_sec}, {elapsed}, first byte {msg}";
 const WAITING: &str = "{spinner} waiting for the first byte, {elapsed}";
 
-/// A line on standard error. Dropped, it is gone.
+/// A line on standard error. Dropping it clears the line.
 pub(super) struct Progress {
     bar: ProgressBar,
     has_begun: bool,
 }
 
 impl Progress {
-    /// Waits for the first byte. Without being `shown` it does nothing.
+    /// Starts with "waiting for the first byte". If not `shown`, does nothing.
     pub(super) fn new(shown: bool) -> Self {
         let target =
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -34,7 +34,7 @@ impl Progress {
         Self { bar, has_begun: false }
     }
 
-    /// So many bytes more came, of a body of this `length`.
+    /// Adds `bytes` to the progress. `length` is the length of the body, if known.
     pub(super) fn advance(&mut self, bytes: usize, length: Option<u64>, first_byte: Duration) {
         if !self.has_begun {
             self.has_begun = true;
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_templates_are_ones_that_can_be_read() {
+    fn the_templates_are_valid() {
         for template in [KNOWN, UNKNOWN, WAITING] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }

@@ -1,4 +1,4 @@
-//! One module → one section.
+//! Converts one module to one section.
 
 use std::{collections::HashSet, fmt, time::Duration};
 
@@ -17,7 +17,7 @@ impl fmt::Display for Module {
     }
 }
 
-/// What there is of `https`, which with `http` has no meaning.
+/// The TLS settings of a module. They apply only with `scheme: https`.
 #[derive(Default)]
 struct Tls {
     skip_verify: bool,
@@ -26,12 +26,12 @@ struct Tls {
     key: Option<String>,
 }
 
-/// The password files that are named, in small letters: on some file systems `A` is `a`.
+/// The names of the password files, in lower case, because some file systems ignore case.
 #[derive(Default)]
 pub(super) struct PasswordFiles(HashSet<String>);
 
 impl PasswordFiles {
-    /// A name for the file of `module` that no other has, and every file system takes.
+    /// A unique name for the password file of `module`, valid on every file system.
     fn name(&mut self, module: &str) -> String {
         let kept = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
         let stem: String = module.chars().map(kept).collect();
@@ -46,7 +46,7 @@ impl PasswordFiles {
 }
 
 impl Module {
-    /// Reads the module `name`, which is named at `at`; `None` when it is none of an exporter.
+    /// Converts the module `name`, which is defined at `at`. Returns `None` if that is not possible.
     pub(super) fn read(
         name: &str,
         at: &Node,
@@ -58,7 +58,9 @@ impl Module {
             remarks.add(node, Some(name), message);
         };
         if name == "default" {
-            remark(at, "left out: here that section has the defaults of all others".to_owned());
+            let why =
+                "skipped: in scrapegate, the section [default] sets defaults for all exporters";
+            remark(at, why.to_owned());
             return None;
         }
         let mut lines = Vec::new();
@@ -71,7 +73,7 @@ impl Module {
                 other => {
                     let other_method = method.as_deref() == Some(other);
                     if !other_method {
-                        remark(key, format!("`{other}` has no counterpart"));
+                        remark(key, format!("`{other}` is not supported; ignored"));
                     }
                 }
             }
@@ -79,17 +81,16 @@ impl Module {
         match method.as_deref() {
             Some("http") => {}
             Some(other @ ("exec" | "file")) => {
-                let instead =
-                    "let an exporter serve it, such as node_exporter's textfile collector";
-                remark(at, format!("left out: method `{other}` has no counterpart; {instead}"));
+                let instead = "use an exporter, for example node_exporter's textfile collector";
+                remark(at, format!("skipped: method `{other}` is not supported; {instead}"));
                 return None;
             }
             Some(other) => {
-                remark(at, format!("left out: unknown method `{other}`"));
+                remark(at, format!("skipped: unknown method `{other}`"));
                 return None;
             }
             None => {
-                remark(at, "left out: it has no method".to_owned());
+                remark(at, "skipped: `method` is missing".to_owned());
                 return None;
             }
         }
@@ -100,7 +101,7 @@ impl Module {
     }
 }
 
-/// The keys of `http`, in the order of its README.
+/// Converts the keys of `http`, in the order in which the documentation lists scrapegate's keys.
 fn http(
     node: Option<&Node>,
     password_file: &mut impl FnMut() -> String,
@@ -126,8 +127,11 @@ fn http(
             "tls_key_file" => tls.key = value.text(),
             "basic_auth_username" => user = value.text().map(|user| (key, user)),
             "basic_auth_password" => password = Some(key),
-            "headers" => remark(key, "`headers`: no others are sent than its own".to_owned()),
-            other => remark(key, format!("`{other}` has no counterpart")),
+            "headers" => {
+                let why = "`headers` is not supported; scrapegate sends only its own headers";
+                remark(key, why.to_owned());
+            }
+            other => remark(key, format!("`{other}` is not supported; ignored")),
         }
     }
     let scheme = scheme.unwrap_or_else(|| "http".to_owned());
@@ -137,16 +141,18 @@ fn http(
     lines.extend(port.map(|port| ("port", port)));
     lines.push(("path", absolute(path)));
     if !is_verified {
-        // There, nothing is looked at; here, the framing of HTTP always is.
+        // Without `verify`, exporter_exporter checks nothing. scrapegate always checks the framing of
+        // HTTP.
         lines.push(("integrity", "transport".to_owned()));
     }
     match tls_node {
         Some(node) if !is_https => {
-            remark(node, "`tls_…` has no meaning with `scheme: http`".to_owned());
+            remark(node, "`tls_…` is ignored with `scheme: http`".to_owned());
         }
         Some(node) => {
             if tls.skip_verify && tls.ca.is_some() {
-                remark(node, "`tls_ca_cert_file` has no meaning without verification".to_owned());
+                let why = "`tls_ca_cert_file` is ignored with `tls_insecure_skip_verify: true`";
+                remark(node, why.to_owned());
                 tls.ca = None;
             }
             lines.extend(tls.lines());
@@ -157,13 +163,15 @@ fn http(
         (Some((key, user)), _) => {
             let file = password_file();
             let at = password.unwrap_or(key);
-            remark(at, format!("put the password into `{file}` beside the INI, mode 0600"));
+            remark(
+                at,
+                format!("write the password to `{file}` next to the INI file, with mode 0600"),
+            );
             lines.extend([("username", user), ("password-file", file)]);
         }
-        (None, Some(key)) => remark(
-            key,
-            "`basic_auth_password` has no meaning without `basic_auth_username`".to_owned(),
-        ),
+        (None, Some(key)) => {
+            remark(key, "`basic_auth_password` is ignored without `basic_auth_username`".to_owned())
+        }
         (None, None) => {}
     }
     lines
@@ -183,7 +191,7 @@ impl Tls {
     }
 }
 
-/// There, `/metrics` is the default and a missing slash is added.
+/// exporter_exporter defaults to `/metrics`, and adds a missing slash.
 fn absolute(path: Option<String>) -> String {
     match path {
         None => "/metrics".to_owned(),
@@ -193,21 +201,21 @@ fn absolute(path: Option<String>) -> String {
     }
 }
 
-/// `timeout`, and an `interval` that has room for it where the default has not.
+/// `timeout`, and an `interval` if the default interval is shorter than the timeout.
 fn timeout(node: &Node, remark: &mut impl FnMut(&Node, String)) -> Vec<(&'static str, String)> {
     /// The default of `interval`.
     const INTERVAL: Duration = Duration::from_secs(15);
     let written = node.text().unwrap_or_default();
     match duration(&written) {
-        // None there, and the default here.
+        // In exporter_exporter, zero means no timeout. Use the default.
         Some(Duration::ZERO) => Vec::new(),
         Some(timeout) => {
             if written.parse::<f64>().is_ok() {
                 remark(
                     node,
                     format!(
-                        "`timeout: {written}` has no unit, which means nanoseconds there: check \
-                         `timeout` in the section, which is in seconds"
+                        "`timeout: {written}` has no unit; exporter_exporter reads nanoseconds. \
+                         Check `timeout` in the section, in seconds"
                     ),
                 );
             }
@@ -216,15 +224,15 @@ fn timeout(node: &Node, remark: &mut impl FnMut(&Node, String)) -> Vec<(&'static
             interval.into_iter().chain([("timeout", seconds)]).collect()
         }
         None => {
-            remark(node, format!("`timeout: {}` is no duration", written.escape_debug()));
+            remark(node, format!("`timeout: {}` is not a duration", written.escape_debug()));
             Vec::new()
         }
     }
 }
 
-/// A duration as Go writes it: `1m30s`, `1.5s`, `500ms`; a bare number is nanoseconds.
+/// Parses a duration of Go, such as `1m30s`, `1.5s` or `500ms`. A bare number is in nanoseconds.
 fn duration(text: &str) -> Option<Duration> {
-    // Of a fraction, the whole nanoseconds: Go's decoder makes an integer of it.
+    // Go's decoder truncates a fraction to an integer.
     if let Ok(nanoseconds) = text.parse::<f64>() {
         let is_possible = (0.0..9.2e18).contains(&nanoseconds);
         return is_possible.then_some(Duration::from_nanos(nanoseconds as u64));
@@ -251,7 +259,7 @@ fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(all)
 }
 
-/// exporter_exporter reads YAML 1.1, where `yes` and `on` are true as well.
+/// exporter_exporter reads YAML 1.1, in which `yes`, `on` and `y` are also true.
 fn is_true(node: &Node) -> bool {
     node.text().is_some_and(|text| {
         matches!(text.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "y")
@@ -263,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_reads_them() {
+    fn durations_are_parsed_as_in_go() {
         for (text, milliseconds) in
             [("1s", 1000), ("1m30s", 90_000), ("1.5s", 1500), ("500ms", 500), ("1500000000", 1500)]
         {

@@ -1,5 +1,5 @@
-//! A YAML document as exporter_exporter sees it: keys are strings as they are written, and merge
-//! keys are expanded.
+//! A YAML document as exporter_exporter reads it. Keys are strings in their original spelling, and
+//! merge keys are expanded.
 
 use std::collections::HashSet;
 
@@ -8,21 +8,21 @@ use saphyr::{MarkedYaml, YamlData};
 /// A node with its line.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// From 1.
+    /// Line number, from 1.
     pub(super) line: usize,
     data: Data,
 }
 
 #[derive(Clone, Debug)]
 enum Data {
-    /// A scalar as the file has it, so that `1.0` stays `1.0`. `None` for null.
+    /// A scalar in its original spelling, so that `1.0` stays `1.0`. `None` for null.
     Scalar(Option<String>),
     List,
     Mapping(Vec<(Node, Node)>),
 }
 
 impl Node {
-    /// `yaml`, which was read from `source`.
+    /// Converts `yaml`, which was parsed from `source`.
     pub(super) fn new(yaml: &MarkedYaml<'_>, source: &Source) -> Self {
         let data = match &yaml.data {
             YamlData::Mapping(_) => Data::Mapping(entries(yaml, source)),
@@ -37,7 +37,7 @@ impl Node {
         Self { line: yaml.span.start.line(), data }
     }
 
-    /// A scalar. An INI file cannot have one that spans lines.
+    /// The text of a scalar, on one line, as INI files require.
     pub(super) fn text(&self) -> Option<String> {
         match &self.data {
             Data::Scalar(Some(text)) => Some(text.replace(['\r', '\n'], " ").trim().to_owned()),
@@ -45,7 +45,7 @@ impl Node {
         }
     }
 
-    /// Keys and values of a mapping, in their order; none of anything else.
+    /// Keys and values of a mapping, in file order. Empty for any other node.
     pub(super) fn entries(&self) -> &[(Self, Self)] {
         match &self.data {
             Data::Mapping(entries) => entries,
@@ -59,8 +59,8 @@ impl Node {
     }
 }
 
-/// The keys of a mapping, then those that it merges: each once, the first one holds
-/// (<https://yaml.org/type/merge.html>).
+/// The entries of a mapping, then those of its merge keys. For a key that occurs several times, the
+/// first entry wins (<https://yaml.org/type/merge.html>).
 fn entries(yaml: &MarkedYaml<'_>, source: &Source) -> Vec<(Node, Node)> {
     let mut entries = Vec::new();
     let mut merged = Vec::new();
@@ -81,13 +81,13 @@ fn entries(yaml: &MarkedYaml<'_>, source: &Source) -> Vec<(Node, Node)> {
 }
 
 impl Node {
-    /// A key, which is a string also if it is written like something else, such as null.
+    /// A key. Always a string, even if it looks like another type, such as null.
     fn named(yaml: &MarkedYaml<'_>, source: &Source) -> Self {
         Self { line: yaml.span.start.line(), data: Data::Scalar(Some(source.text(yaml))) }
     }
 }
 
-/// The text of the file, by characters, which is how the parser counts.
+/// The text of the file as characters, because the parser's positions count characters.
 pub(super) struct Source(Vec<char>);
 
 impl Source {
@@ -95,7 +95,7 @@ impl Source {
         Self(text.chars().collect())
     }
 
-    /// A string; of any other scalar, how it is written.
+    /// The value of a string, or the original spelling of any other scalar.
     fn text(&self, yaml: &MarkedYaml<'_>) -> String {
         if let Some(text) = yaml.data.as_str() {
             return text.to_owned();

@@ -1,11 +1,11 @@
-//! Whether a measurement differs from one before, or only seems to.
+//! Decides whether a measurement differs from an earlier one, or whether the difference is noise.
 //!
-//! Two sets of times differ when their medians do by more than the tolerance *and* by more than
-//! the noise. The noise is twice √(s₁² + s₂²), where s is the spread of a set: 1.4826 times its
-//! median absolute deviation, which for normal times is their standard deviation, and which one
-//! outlier does not move. Fewer than [`ENOUGH`] times are too few for that; half of their range is
-//! their spread. The noise is never taken for less than [`FLOOR`]. One scrape alone has no spread:
-//! then the tolerance decides, and the report says so.
+//! Two sets of times differ if their medians differ by more than the tolerance *and* by more than the
+//! noise. The noise is 2 √(s₁² + s₂²), where s is the spread of a set, but at least [`FLOOR`]. The
+//! spread is 1.4826 times the median absolute deviation. For normally distributed times that is the
+//! standard deviation, but a single outlier does not change it. With fewer than [`ENOUGH`] times, the
+//! spread is half of their range. A single scrape has no spread: only the tolerance decides, and the
+//! report says that the noise is unknown.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,16 +18,16 @@ use serde::Serialize;
 use super::measurement::{Family, Measurement, Runs};
 use crate::cli::figures::Length;
 
-/// Differences below this are the scheduler's, in seconds.
+/// The least noise in seconds. Smaller differences come from the scheduler.
 const FLOOR: f64 = 0.000_5;
 
-/// From so many times on, their median absolute deviation means something.
+/// The least number of times for which the median absolute deviation is meaningful.
 const ENOUGH: usize = 5;
 
-/// What makes the median absolute deviation of normal values their standard deviation.
+/// Factor from the median absolute deviation to the standard deviation, for a normal distribution.
 const TO_SIGMA: f64 = 1.482_6;
 
-/// Median, extremes and spread of some times.
+/// Median, extremes and spread of a set of times, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Summary {
     pub(super) runs: usize,
@@ -37,13 +37,13 @@ pub(super) struct Summary {
     pub(super) min: f64,
     #[serde(rename = "max_seconds")]
     pub(super) max: f64,
-    /// See the module's documentation; zero for one time.
+    /// See the documentation of the module. Zero for a single time.
     #[serde(rename = "spread_seconds")]
     pub(super) spread: f64,
 }
 
 impl Summary {
-    /// Of at least one time; of none all is zero.
+    /// Summarizes `times`. Everything is zero if `times` is empty.
     pub(super) fn of(times: &[f64]) -> Self {
         let middle = median(times);
         let deviations: Vec<f64> = times.iter().map(|time| (time - middle).abs()).collect();
@@ -66,26 +66,26 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// What came of the times of one kind.
+/// The result of comparing two sets of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
     Slower,
     Faster,
-    /// More than the noise, and not more than the tolerance.
+    /// More than the noise, but not more than the tolerance.
     WithinTolerance,
     WithinNoise,
 }
 
-/// Two sets of times beside each other.
+/// The comparison of two sets of times.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Change {
     pub(super) verdict: Verdict,
-    /// Of the medians; positive is slower.
+    /// Change of the median in percent. Positive is slower.
     pub(super) percent: f64,
     pub(super) before: Summary,
     pub(super) after: Summary,
-    /// Absent where there are too few scrapes to know it.
+    /// `None` if one of the sets has only one time.
     pub(super) noise_seconds: Option<f64>,
 }
 
@@ -128,7 +128,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// A length of time for people.
+/// A duration in seconds, formatted for people.
 pub(super) fn seconds(seconds: f64) -> Length {
     Length(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
@@ -167,11 +167,11 @@ impl Growth {
         Self { before, after, percent: percent(before as f64, after as f64) }
     }
 
-    /// `grew by 3.5 %`, with the two numbers as `show` has them.
-    pub(super) fn told<T: fmt::Display>(&self, show: impl Fn(u64) -> T) -> String {
+    /// `grew by 3.5 % (200 → 207)`, with both numbers formatted by `show`.
+    pub(super) fn described<T: fmt::Display>(&self, show: impl Fn(u64) -> T) -> String {
         let Self { before, after, percent } = *self;
         let what = match after.cmp(&before) {
-            std::cmp::Ordering::Equal => return format!("the same ({})", show(after)),
+            std::cmp::Ordering::Equal => return format!("unchanged ({})", show(after)),
             std::cmp::Ordering::Greater => "grew",
             std::cmp::Ordering::Less => "shrank",
         };
@@ -190,17 +190,17 @@ pub(super) struct Moved {
     pub(super) after: u64,
 }
 
-/// A measurement beside the one before.
+/// The comparison of a measurement with an earlier one, the baseline.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Comparison {
-    /// When the one before was taken, and by which version.
+    /// When the baseline was taken, and by which version of scrapegate.
     pub(super) baseline_taken: String,
     pub(super) baseline_scrapegate: String,
     pub(super) tolerance_percent: f64,
     pub(super) direct: Times,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) through_proxy: Option<Times>,
-    /// What the proxy adds to the total.
+    /// What the proxy adds to the total, in seconds: median before and after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) overhead: Option<(f64, f64)>,
     pub(super) bytes: Option<Growth>,
@@ -208,14 +208,14 @@ pub(super) struct Comparison {
     pub(super) families: Growth,
     pub(super) new_families: Vec<String>,
     pub(super) gone_families: Vec<String>,
-    /// Families in both with another number of series, the largest change first.
+    /// Families whose number of series changed, the largest change first.
     pub(super) moved_families: Vec<Moved>,
-    /// What makes the two hard to compare.
+    /// Reasons why the comparison may mislead.
     pub(super) remarks: Vec<&'static str>,
 }
 
 impl Comparison {
-    /// `after` beside `before`; `tolerance` is in percent.
+    /// Compares `after` with `before`. `tolerance` is in percent.
     pub(super) fn between(before: &Measurement, after: &Measurement, tolerance: f64) -> Self {
         let overhead = |measurement: &Measurement| {
             measurement.overheads().map(|overheads| Summary::of(&overheads).median)
@@ -259,7 +259,7 @@ impl Comparison {
         }
     }
 
-    /// The totals that are slower, with where.
+    /// The totals that are slower, each with its name.
     pub(super) fn slower(&self) -> impl Iterator<Item = (&'static str, &Change)> {
         let direct = ("total", &self.direct.total);
         let proxied = self.through_proxy.as_ref().map(|times| ("through the proxy", &times.total));
@@ -279,16 +279,17 @@ fn remarks(before: &Measurement, after: &Measurement) -> Vec<&'static str> {
         measurement.answer.beyond_series.is_some() || measurement.answer.looked_at.is_some()
     };
     let all = [
-        (before.exporter != after.exporter, "the baseline is of another exporter"),
-        (before.target != after.target, "the exporter was at another address"),
-        (is_gzip(before) != is_gzip(after), "one of the two answers is compressed"),
+        (before.exporter != after.exporter, "the baseline measured another exporter"),
+        (before.target != after.target, "the exporter had another address in the baseline"),
+        (is_gzip(before) != is_gzip(after), "only one of the two answers is compressed"),
         (
             before.through_proxy.is_some() != after.through_proxy.is_some(),
-            "only one of the two was also taken through the proxy",
+            "only one of the two was also measured through the proxy",
         ),
         (
             is_bounded(before) || is_bounded(after),
-            "not all of an answer was told apart, so new and gone families are not certain",
+            "an answer was not analyzed completely, so the lists of new and removed families may be \
+             wrong",
         ),
     ];
     all.into_iter().filter_map(|(holds, remark)| holds.then_some(remark)).collect()
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_counts_when_it_is_beyond_tolerance_and_noise() {
+    fn a_difference_counts_if_it_exceeds_tolerance_and_noise() {
         let calm = [0.0120, 0.0121, 0.0122, 0.0121, 0.0121];
         let wild = [0.0080, 0.0150, 0.0121, 0.0190, 0.0060];
         for (before, after, expected) in [
@@ -313,7 +314,7 @@ mod tests {
             (calm, calm.map(|time| time * 1.01), Verdict::WithinNoise),
             (wild, wild.map(|time| time * 1.14), Verdict::WithinNoise),
             (wild, wild.map(|time| time + 0.02), Verdict::Slower),
-            // Half a millisecond is nobody's fault.
+            // Differences up to half a millisecond do not count.
             (calm.map(|time| time / 100.0), calm.map(|time| time / 25.0), Verdict::WithinNoise),
         ] {
             assert_eq!(verdict(&before, &after), expected, "{before:?} {after:?}");
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_and_the_spread_are_those_of_the_textbook() {
+    fn the_median_and_the_spread_match_the_textbook() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(&[]), 0.0);
@@ -349,11 +350,11 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_told_in_percent_unless_it_came_from_nothing() {
-        let told = |before, after| Growth::between(before, after).told(|number| number);
-        assert_eq!(told(200, 207), "grew by 3.5 % (200 → 207)");
-        assert_eq!(told(200, 100), "shrank by 50.0 % (200 → 100)");
-        assert_eq!(told(7, 7), "the same (7)");
-        assert_eq!(told(0, 7), "grew (0 → 7)");
+    fn growth_is_in_percent_unless_the_old_number_is_zero() {
+        let described = |before, after| Growth::between(before, after).described(|number| number);
+        assert_eq!(described(200, 207), "grew by 3.5 % (200 → 207)");
+        assert_eq!(described(200, 100), "shrank by 50.0 % (200 → 100)");
+        assert_eq!(described(7, 7), "unchanged (7)");
+        assert_eq!(described(0, 7), "grew (0 → 7)");
     }
 }

@@ -1,15 +1,15 @@
-//! Text of others on a terminal.
+//! Untrusted text on a terminal.
 
 use std::fmt::{self, Write};
 
-/// Text with everything escaped that is not plainly visible: control characters, which could move
-/// the cursor or recolour the screen, and marks that turn the direction of writing around.
+/// Text with all invisible characters escaped: control characters, which could move the cursor or
+/// change colors, and marks that reverse the writing direction.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
-            // Quotes and backslashes are harmless here, and labels are full of them.
+            // Quotes and backslashes are harmless here and frequent in labels.
             if matches!(character, '"' | '\'' | '\\') {
                 f.write_char(character)?;
             } else {
@@ -25,10 +25,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_move_the_cursor_or_turn_the_text_around_is_escaped() {
+    fn control_characters_and_direction_marks_are_escaped() {
         let hostile = "a{b=\"\\c\"}\x1b[2J\r\n\t\u{9b}31m\u{202e}\u{200b}\u{feff} é";
         let shown = Escaped(hostile).to_string();
         assert_eq!(shown, "a{b=\"\\c\"}\\u{1b}[2J\\r\\n\\t\\u{9b}31m\\u{202e}\\u{200b}\\u{feff} é");
-        assert_eq!(Escaped(&shown).to_string(), shown, "escaped twice it is the same");
+        assert_eq!(Escaped(&shown).to_string(), shown, "a second escape changes nothing");
     }
 }

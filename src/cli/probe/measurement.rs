@@ -1,4 +1,4 @@
-//! What was measured, as it is saved and printed: one JSON document, with a version.
+//! A measurement, in the form in which it is saved and printed: one JSON document with a version.
 
 use std::{io, path::Path};
 
@@ -11,20 +11,20 @@ use crate::{
     pki::{self, Access, Existing},
 };
 
-/// Of the document. Raised when an old reader would misunderstand a new one.
+/// Version of the document. To be raised if an old reader would misunderstand a new document.
 const VERSION: u32 = 1;
 
-/// Largest file that is read back, in bytes: twice what the largest saved one can have.
+/// Size limit for a file to read, in bytes: twice the size of the largest document that can be saved.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 /// One run of `probe`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Measurement {
-    /// [`VERSION`].
+    /// Version of the document, [`VERSION`].
     pub(super) version: u32,
-    /// By which version of scrapegate.
+    /// Version of scrapegate.
     pub(super) scrapegate: String,
-    /// When, in RFC 3339.
+    /// Time of the measurement, in RFC 3339 format.
     pub(super) taken: String,
     pub(super) exporter: String,
     pub(super) target: String,
@@ -40,7 +40,7 @@ pub(super) struct Measurement {
 impl Measurement {
     pub(super) const VERSION: u32 = VERSION;
 
-    /// In pairs, as they were taken: how much longer it took through the proxy, in seconds.
+    /// For each pair of scrapes, how much longer the one through the proxy took, in seconds.
     pub(super) fn overheads(&self) -> Option<Vec<f64>> {
         let proxied = self.through_proxy.as_ref()?;
         let pairs = proxied.total_seconds.iter().zip(&self.direct.total_seconds);
@@ -48,7 +48,7 @@ impl Measurement {
     }
 }
 
-/// The times of the scrapes of one kind, in the order in which they were taken.
+/// The times of all scrapes of one kind, in the order of the scrapes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Runs {
     pub(super) first_byte_seconds: Vec<f64>,
@@ -62,42 +62,42 @@ impl Runs {
     }
 }
 
-/// What the answer was made of.
+/// The contents of the answer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Anatomy {
     pub(super) content_type: Option<String>,
     pub(super) content_encoding: Option<String>,
     pub(super) openmetrics: bool,
-    /// How the body said that it was over.
+    /// How the end of the body was marked, for people.
     pub(super) end: String,
-    /// As it came.
+    /// Bytes as received.
     pub(super) wire_bytes: u64,
-    /// As text; absent in a coding that we do not know.
+    /// Bytes of the decompressed text. `None` for an unknown content coding.
     pub(super) bytes: Option<u64>,
-    /// As gzip, by the exporter or by us.
+    /// Bytes with gzip, compressed by the exporter or by `probe`.
     pub(super) gzip_bytes: Option<u64>,
-    /// How many of `wire_bytes` were looked at, where that are not all.
+    /// How many of `wire_bytes` were analyzed. `None` if all were.
     pub(super) looked_at: Option<u64>,
     pub(super) lines: u64,
     pub(super) samples: u64,
-    /// Of those that are told apart.
+    /// Number of families, up to the limit of the reader.
     pub(super) family_count: u64,
-    /// Samples of families that are not told apart.
+    /// Samples of families beyond that limit.
     pub(super) beyond_series: Option<u64>,
     pub(super) longest_line: Option<Longest>,
-    /// Lines too long to be looked at.
+    /// Lines that are too long to be analyzed.
     pub(super) cut_lines: u64,
-    /// What Prometheus makes of it.
+    /// Whether Prometheus accepts the answer.
     #[serde(default)]
     pub(super) acceptance: Acceptance,
-    /// Problems for Prometheus.
+    /// Number of problems for Prometheus.
     pub(super) problem_count: u64,
-    /// The first of them.
+    /// The first problems.
     pub(super) problems: Vec<Problem>,
-    /// The one that decides what Prometheus makes of it.
+    /// The problem that decides whether Prometheus accepts the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) decisive: Option<Problem>,
-    /// Where `promtool check metrics` stops.
+    /// The error at which `promtool check metrics` stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) promtool: Option<Problem>,
     pub(super) families: Vec<Family>,
@@ -125,7 +125,7 @@ pub(super) struct Family {
     pub(super) bytes: u64,
 }
 
-/// By what the largest families are chosen.
+/// The measure by which the largest families are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Largest {
     Bytes,
@@ -133,7 +133,7 @@ pub(super) enum Largest {
 }
 
 impl Anatomy {
-    /// The `top` largest families; of equal ones the first.
+    /// The `top` largest families. Among equal families, the first in the text.
     pub(super) fn largest(&self, by: Largest, top: usize) -> Vec<&Family> {
         let mut families: Vec<_> = self.families.iter().collect();
         families.sort_by_key(|family| {
@@ -152,25 +152,25 @@ impl Anatomy {
 pub(super) enum LoadError {
     #[error(transparent)]
     File(#[from] file::ReadError),
-    #[error("not a measurement that `probe --save` wrote")]
+    #[error("not a measurement saved by `probe --save`")]
     Malformed(#[source] serde_json::Error),
-    #[error("a measurement of version {0}; this is for version {VERSION}")]
+    #[error("the measurement has version {0}, but this scrapegate reads version {VERSION}")]
     Version(u64),
-    #[error("a measurement without scrapes")]
+    #[error("the measurement has no scrapes")]
     Empty,
 }
 
-/// Writes `measurement` to `path`: all of it, or nothing.
+/// Writes `measurement` to `path`, atomically.
 pub(super) fn save(measurement: &Measurement, path: &Path) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(measurement)?;
     text.push(b'\n');
     pki::write(path, &text, Access::Public, Existing::Replace)
 }
 
-/// Reads what [`save`] wrote.
+/// Reads a file written by [`save`].
 pub(super) fn load(path: &Path) -> Result<Measurement, LoadError> {
     let text = file::read(path, MAX_FILE)?;
-    // The version first: another one may have other members.
+    // Check the version first, because another version may have other members.
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(LoadError::Malformed)?;
     match value.get("version").and_then(serde_json::Value::as_u64) {
         Some(version) if version != u64::from(VERSION) => return Err(LoadError::Version(version)),

@@ -1,4 +1,4 @@
-//! A scrapegate in this process, in front of the exporter that is probed.
+//! A temporary scrapegate in this process, in front of the probed exporter.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -13,20 +13,20 @@ use crate::{
     exporter::{Exporter, ExporterPath, Exporters, Target, UpstreamTls},
 };
 
-/// A free port, which nobody else can reach.
+/// A free port on loopback.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// See the module's documentation. Dropped, it ends.
+/// The running temporary proxy. Dropping it stops it.
 pub(super) struct OwnProxy {
     running: RunningProxy,
     exporter: Exporter,
 }
 
 impl OwnProxy {
-    /// Starts it with certificates of its own. Its files are gone when this returns.
+    /// Starts the proxy with its own certificates. Removes its files before it returns.
     ///
     /// # Errors
-    /// When the machine refuses a folder, a port or threads.
+    /// If the system refuses a folder, a port or a thread.
     pub(super) fn start(exporter: &Exporter) -> Result<Self, Error> {
         let certificates = Certificates::generate("scrapegate probe", LISTEN.ip())?;
         let files = Files::write(&std::env::temp_dir(), &certificates, LISTEN, "")
@@ -34,32 +34,32 @@ impl OwnProxy {
         let loaded = throwaway::load(&files.config(), LISTEN);
         files.remove().map_err(Error::Folder)?;
         let (mut config, mut assets) = loaded?;
-        // The time that is left reaches the exporter as it does without the proxy.
+        // The exporter then sees the same remaining time as without the proxy.
         config.scrape_timeout_offset = Duration::ZERO;
         assets.exporters = Some(Exporters::from_iter([exporter.clone()]));
         let running = RunningProxy::start(&config, assets)?;
-        let exporter = behind(exporter, running.address(), &certificates)?;
+        let exporter = through(exporter, running.address(), &certificates)?;
         Ok(Self { running, exporter })
     }
 
-    /// The exporter as it is reached through the proxy: to the same client just another one.
+    /// The probed exporter, reached through the proxy. For the client, an ordinary exporter.
     pub(super) fn exporter(&self) -> &Exporter {
         &self.exporter
     }
 
-    /// Ends it and waits for its end.
+    /// Stops the proxy and waits until it has ended.
     pub(super) async fn stop(self) {
         self.running.stop().await;
     }
 }
 
-fn behind(
+fn through(
     exporter: &Exporter,
     proxy: SocketAddr,
     certificates: &Certificates,
 ) -> Result<Exporter, Error> {
-    let mistaken = |why: &'static str| Error::Proxy(why.into());
-    let port = proxy.port().try_into().map_err(|_| mistaken("it listens on port 0"))?;
+    let internal = |why: &'static str| Error::Proxy(why.into());
+    let port = proxy.port().try_into().map_err(|_| internal("it listens on port 0"))?;
     let name = utf8_percent_encode(exporter.name.as_str(), NON_ALPHANUMERIC);
     Ok(Exporter::new(
         exporter.name.clone(),
@@ -68,7 +68,7 @@ fn behind(
             config: certificates.client_config()?,
             server_name: ServerName::IpAddress(proxy.ip().into()),
         }),
-        ExporterPath::new(&format!("/prometheus?exporter={name}")).map_err(mistaken)?,
+        ExporterPath::new(&format!("/prometheus?exporter={name}")).map_err(internal)?,
         None,
         exporter.rules.clone(),
     ))

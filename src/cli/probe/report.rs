@@ -1,4 +1,4 @@
-//! What `probe` found, for people and for programs.
+//! The result of `probe`, as text and as JSON.
 
 use std::io::{self, Write};
 
@@ -15,10 +15,10 @@ use crate::{
     exposition::{Acceptance, MAX_FAMILIES, MAX_LINE},
 };
 
-/// How many times the slowest scrape a `timeout` should be.
+/// A suggested `timeout` is this many times the slowest scrape.
 const HEADROOM: f64 = 3.0;
 
-/// The `timeout` to configure, in whole seconds: three times the slowest scrape, at least one.
+/// The suggested `timeout` in whole seconds: three times the slowest scrape, at least 1 s.
 fn suggested_timeout(measurement: &Measurement) -> f64 {
     let all = [Some(&measurement.direct), measurement.through_proxy.as_ref()];
     let slowest = all.into_iter().flatten().map(|runs| Summary::of(&runs.total_seconds).max);
@@ -32,7 +32,7 @@ pub(super) fn plain(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Measurement { exporter, target, timeout_seconds, interval_seconds, .. } = measurement;
-    let disabled = if measurement.enabled { "" } else { ", which is not enabled" };
+    let disabled = if measurement.enabled { "" } else { " (not enabled)" };
     writeln!(out, "{} at {}{disabled}\n", Escaped(exporter), Escaped(target))?;
     times("", &measurement.direct, out)?;
     if let Some(proxied) = &measurement.through_proxy {
@@ -44,17 +44,20 @@ pub(super) fn plain(
     }
     let suggested = suggested_timeout(measurement);
     let beyond = if suggested > *interval_seconds {
-        format!(", with an interval of at least that, now {interval_seconds} s")
+        format!("; then also raise `interval`, now {interval_seconds} s")
     } else {
         String::new()
     };
-    row("timeout", &format!("{timeout_seconds} s; {suggested} s would do{beyond}"), out)?;
+    let timeout = format!("{timeout_seconds} s; suggested: {suggested} s{beyond}");
+    row("timeout", &timeout, out)?;
     anatomy(&measurement.answer, out)?;
     judges(&measurement.answer, out)?;
     let faults = faults(measurement);
-    row("sound", if faults.is_empty() { "yes" } else { "no" }, out)?;
-    for fault in faults {
-        row("", &fault, out)?;
+    if faults.is_empty() {
+        row("problems", "none", out)?;
+    }
+    for (index, fault) in faults.iter().enumerate() {
+        row(if index == 0 { "problems" } else { "" }, fault, out)?;
     }
     for problem in &measurement.answer.problems {
         let (line, what) = (problem.line, &problem.problem);
@@ -96,13 +99,13 @@ fn anatomy(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
     match (&answer.content_encoding, answer.gzip_bytes) {
         (Some(coding), _) => {
             size.push_str(&format!(
-                ", {} as {} on the wire",
+                ", {} on the wire with {}",
                 Size(answer.wire_bytes as f64),
                 Escaped(coding)
             ));
         }
         (None, Some(gzip)) => {
-            size.push_str(&format!("; gzip would leave about {}", Size(gzip as f64)));
+            size.push_str(&format!("; about {} with gzip", Size(gzip as f64)));
         }
         (None, None) => {}
     }
@@ -118,43 +121,44 @@ fn anatomy(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
     row("ends", &answer.end, out)?;
     if let Some(looked_at) = answer.looked_at {
         let looked_at = Size(looked_at as f64);
-        row("not all looked at", &format!("only the first {looked_at}"), out)?;
+        row("analyzed", &format!("only the first {looked_at}"), out)?;
     }
     if let Some(series) = answer.beyond_series {
         let series = Grouped(series);
-        row("not told apart", &format!("{series} samples beyond {MAX_FAMILIES} families"), out)?;
+        let text = format!("{series} samples in families after the first {MAX_FAMILIES}");
+        row("not listed", &text, out)?;
     }
     if answer.cut_lines > 0 {
         let lines = Grouped(answer.cut_lines);
-        row("not read whole", &format!("{lines} lines over {MAX_LINE} bytes"), out)?;
+        row("not checked", &format!("{lines} lines over {MAX_LINE} bytes"), out)?;
     }
     Ok(())
 }
 
-/// What Prometheus makes of the answer, and what promtool makes of it if that differs.
+/// Whether Prometheus accepts the answer, and what promtool says if that differs.
 fn judges(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
     if answer.bytes.is_none() {
         return Ok(());
     }
     let verdict = match answer.acceptance {
-        Acceptance::Whole if answer.looked_at.is_some() => "takes the part that was looked at",
-        Acceptance::Whole => "takes the answer",
-        Acceptance::InPart => "takes part of the answer and ignores the rest",
-        Acceptance::Since3 => "takes the answer from version 3 on; 2.x refuses it, with `up` 0",
-        Acceptance::Refused => "refuses the whole answer: `up` is 0",
+        Acceptance::Whole if answer.looked_at.is_some() => "accepts the analyzed part",
+        Acceptance::Whole => "accepts the answer",
+        Acceptance::InPart => "reads the first part of the answer and ignores the rest",
+        Acceptance::Since3 => "version 3 accepts the answer; version 2 rejects it (`up` is 0)",
+        Acceptance::Refused => "rejects the whole answer (`up` is 0)",
     };
     row("Prometheus", verdict, out)?;
     let is_refused = answer.acceptance == Acceptance::Refused;
     match &answer.promtool {
         Some(Problem { line, problem, .. }) => {
             let differs = match answer.acceptance {
-                Acceptance::Whole | Acceptance::InPart => ", which Prometheus does not mind",
+                Acceptance::Whole | Acceptance::InPart => "; Prometheus accepts this",
                 Acceptance::Since3 | Acceptance::Refused => "",
             };
-            row("promtool", &format!("refuses line {line}: {problem}{differs}"), out)
+            row("promtool", &format!("rejects line {line}: {problem}{differs}"), out)
         }
         None if is_refused && !answer.openmetrics => {
-            row("promtool", "finds no error: it reads by other rules than Prometheus", out)
+            row("promtool", "finds no error; its rules differ from those of Prometheus", out)
         }
         None => Ok(()),
     }
@@ -185,7 +189,7 @@ fn families(
     table([heading, "TYPE", "SERIES", "BYTES", "SHARE"], rows, out)
 }
 
-/// A name that leaves room for the other columns.
+/// A name, shortened to leave room for the other columns.
 fn shortened(name: &str) -> String {
     const MOST: usize = 80;
     let escaped = Escaped(name).to_string();
@@ -208,12 +212,12 @@ fn compared(comparison: &Comparison, top: usize, out: &mut dyn Write) -> io::Res
         row("overhead", &format!("{} → {}", signed(before), signed(after)), out)?;
     }
     if let Some(bytes) = comparison.bytes {
-        row("size", &bytes.told(|bytes| Size(bytes as f64)), out)?;
+        row("size", &bytes.described(|bytes| Size(bytes as f64)), out)?;
     }
-    row("samples", &comparison.series.told(Grouped), out)?;
-    row("families", &comparison.families.told(Grouped), out)?;
+    row("samples", &comparison.series.described(Grouped), out)?;
+    row("families", &comparison.families.described(Grouped), out)?;
     names("new families", &comparison.new_families, top, out)?;
-    names("gone families", &comparison.gone_families, top, out)?;
+    names("removed families", &comparison.gone_families, top, out)?;
     for moved in comparison.moved_families.iter().take(top) {
         let (before, after) = (Grouped(moved.before), Grouped(moved.after));
         row("", &format!("{}: {before} → {after} series", shortened(&moved.name)), out)?;
@@ -239,7 +243,7 @@ fn names(label: &str, names: &[String], top: usize, out: &mut dyn Write) -> io::
     row(label, &format!("{}{more}", shown.join(", ")), out)
 }
 
-/// The measurement as it is saved, but of the families only the largest, and what follows from it.
+/// Prints the verdict, the summaries, and the measurement with only its largest families.
 pub(super) fn json(
     measurement: Option<&Measurement>,
     comparison: Option<&Comparison>,

@@ -1,4 +1,4 @@
-//! One scrape by the proxy's own client, told as a scraper would see it.
+//! One scrape by the proxy's own client for exporters.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     upstream::{self, Connector, UpstreamBody, UpstreamHead},
 };
 
-/// What Prometheus 2.42 accepts, so that the exporter answers as it answers Prometheus.
+/// The `Accept` header of Prometheus 2.42, so that the exporter answers as it does to Prometheus.
 const ACCEPTED: HeaderValue = HeaderValue::from_static(
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
      text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
@@ -33,7 +33,7 @@ pub(super) enum Compression {
     None,
 }
 
-/// The head of the request, of which the exporter sees three headers.
+/// The head of the request. The exporter sees three of its headers.
 pub(super) fn request(compression: Compression) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.headers.insert(ACCEPT, ACCEPTED);
@@ -48,20 +48,20 @@ pub(super) fn request(compression: Compression) -> Parts {
     parts
 }
 
-/// Why a scrape is none.
+/// Why a scrape failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// No head, or one without metrics.
+    /// No head, or a head that cannot belong to metrics.
     #[error(transparent)]
     NoAnswer(#[from] UpstreamError),
-    /// Anything but a success.
-    #[error("the answer is {0}")]
+    /// A status other than 200.
+    #[error("the exporter answered {0}")]
     Status(StatusCode),
-    /// The body ended badly.
-    #[error("the answer is not whole after {bytes} bytes and {}: {cause}", Seconds(*after))]
+    /// The body is not complete.
+    #[error("incomplete answer after {bytes} bytes and {}: {cause}", Seconds(*after))]
     Incomplete { bytes: u64, after: Duration, cause: Abort },
-    /// What is inside of the framing is broken.
-    #[error("the answer cannot be decompressed")]
+    /// The body is complete, but its contents are broken.
+    #[error("cannot decompress the answer")]
     Gzip(#[source] std::io::Error),
 }
 
@@ -73,16 +73,16 @@ impl std::fmt::Display for Seconds {
     }
 }
 
-/// How long a complete scrape took, from before the connect.
+/// Times of a complete scrape, from before the connect.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// To the first byte of the body; of an empty one, to the head.
+    /// To the first byte of the body, or to the head if the body is empty.
     pub(super) first_byte: Duration,
     /// To the end of the body.
     pub(super) total: Duration,
 }
 
-/// An answer on its way.
+/// An answer whose body is being read.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) head: UpstreamHead,
@@ -96,10 +96,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Connects, asks and awaits the head.
+    /// Connects, sends the request and waits for the head.
     ///
     /// # Errors
-    /// Those of [`upstream::fetch`], and any status but 200, as Prometheus wants it.
+    /// Those of [`upstream::fetch`], and any status other than 200, as for Prometheus.
     pub(super) async fn open(exporter: &Exporter, request: &Parts) -> Result<Self, Failure> {
         let begun = Instant::now();
         let deadline = Deadline::after(begun, exporter.rules.timeout);
@@ -120,10 +120,10 @@ impl Answer {
         })
     }
 
-    /// The next bytes of the body; `None` after a whole one.
+    /// The next bytes of the body, or `None` at the end of a complete body.
     ///
     /// # Errors
-    /// As the proxy would abort it.
+    /// In the cases in which the proxy would abort the scrape.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         let data = poll_fn(|cx| self.body.poll_data(cx));
         let data = match timeout_at(self.limit, data).await {
@@ -149,7 +149,7 @@ impl Answer {
         Ok(data)
     }
 
-    /// Moves the deadline: this long the exporter was kept waiting, and is not to blame.
+    /// Extends the deadline by a time in which this process kept the exporter waiting.
     pub(super) fn grant(&mut self, time: Duration) {
         self.limit += time;
     }
@@ -163,10 +163,10 @@ impl Answer {
     }
 }
 
-/// Scrapes once and looks at nothing but the clock.
+/// Scrapes once and only takes the time.
 ///
 /// # Errors
-/// When the scrape is not complete.
+/// If the scrape is not complete.
 pub(super) async fn time(exporter: &Exporter, request: &Parts) -> Result<Timing, Failure> {
     let mut answer = Answer::open(exporter, request).await?;
     while answer.next().await?.is_some() {}

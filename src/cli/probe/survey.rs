@@ -1,4 +1,4 @@
-//! What an answer is made of. Its time is not measured: looking costs some.
+//! Analyzes an answer. The analysis takes time, so this scrape is not timed.
 
 use std::{
     io::{self, Write},
@@ -26,33 +26,33 @@ use crate::{
     upstream::{Framing, UpstreamHead},
 };
 
-/// How hard gzip tries when it is only asked how many bytes it would leave: as Go's exporters do.
+/// Compression level for estimating the size with gzip: Go's default, as exporters use it.
 const LEVEL: Compression = Compression::new(6);
 
-/// Which part of a text is put through gzip, in bytes.
+/// Which part of a text is compressed to estimate its size, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Sampling {
-    /// All of it up to here.
+    /// The first bytes are compressed completely.
     exact: u64,
-    /// Behind that, of each so many bytes …
+    /// After them, the text is divided into windows of this size …
     window: u64,
-    /// … the first so many. The others are taken to be like them.
+    /// … and only the first bytes of each window are compressed, as a sample of the window.
     sample: u64,
 }
 
-/// gzip at this level is many times as slow as all else that is done here.
+/// Sampling limits the cost: gzip at this level is many times slower than the rest of the analysis.
 const SAMPLING: Sampling = Sampling { exact: 32 << 20, window: 16 << 20, sample: 1 << 20 };
 
-/// How much longer than the exporter's `timeout` an answer may be looked at, as its multiple.
+/// Limit for the time of the analysis, as a multiple of the exporter's `timeout`.
 ///
-/// While we look, the exporter is kept waiting, and its deadline moves. Without an end to this, one
-/// that never stops sending would be looked at for ever. What comes later is only counted.
+/// The analysis keeps the exporter waiting, so it extends the deadline. Without a limit, an exporter
+/// that never stops sending would never be given up. After the limit, bytes are only counted.
 const MOST_EFFORT: u32 = 10;
 
-/// Scrapes once and looks into the answer.
+/// Scrapes once and analyzes the answer.
 ///
 /// # Errors
-/// When the scrape is not complete, or its gzip is broken.
+/// If the scrape is not complete, or if its gzip data is broken.
 pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Anatomy, Failure> {
     let mut answer = Answer::open(exporter, request).await?;
     let format =
@@ -78,7 +78,7 @@ pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Anato
         content_type: header(&answer.head, &CONTENT_TYPE),
         content_encoding: encoding,
         openmetrics: format == Format::OpenMetrics,
-        end: told(answer.head.framing).to_owned(),
+        end: described(answer.head.framing).to_owned(),
         wire_bytes,
         looked_at: (!whole).then_some(looked_at),
         ..Anatomy::default()
@@ -90,7 +90,7 @@ pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Anato
     Ok(anatomy)
 }
 
-/// Names and excerpts are kept escaped, so that no program that prints them can be hurt.
+/// Stores names and excerpts escaped, so that any program can print them safely.
 fn fill(anatomy: &mut Anatomy, statistics: Statistics) {
     anatomy.acceptance = statistics.acceptance();
     let Statistics { bytes, lines, samples, families, beyond, longest, .. } = statistics;
@@ -132,7 +132,7 @@ fn header(head: &UpstreamHead, name: &HeaderName) -> Option<String> {
     Some(Escaped(String::from_utf8_lossy(value.as_bytes()).trim()).to_string())
 }
 
-fn told(framing: Framing) -> &'static str {
+fn described(framing: Framing) -> &'static str {
     match framing {
         Framing::Bodiless => "no body",
         Framing::Chunked => "by its last chunk",
@@ -141,13 +141,13 @@ fn told(framing: Framing) -> &'static str {
     }
 }
 
-/// A body on its way through gzip, one way or the other, and the reader of its text.
+/// The analysis of a body: the reader of its text, and gzip in one direction.
 enum Look {
-    /// As it is; how many bytes gzip would leave is found by doing it.
+    /// Uncompressed. The packer finds the size with gzip.
     Plain(Reader, Packer),
-    /// Compressed.
+    /// Compressed with gzip.
     Gzip(MultiGzDecoder<Text>),
-    /// In a coding that was not asked for.
+    /// In a content coding that was not requested.
     Unknown,
 }
 
@@ -177,7 +177,7 @@ impl Look {
         }
     }
 
-    /// The statistics, and how many bytes gzip left, if it was for us to find out.
+    /// The statistics, and the size with gzip if the packer found it.
     fn finish(self, whole: bool) -> io::Result<Option<(Statistics, Option<u64>)>> {
         match self {
             Self::Plain(reader, packer) => {
@@ -186,7 +186,7 @@ impl Look {
             }
             Self::Gzip(mut decoder) => {
                 if whole {
-                    // Checks length and sum, too.
+                    // Also checks the length and the checksum.
                     decoder.try_finish()?;
                 }
                 let nothing = Text(Reader::new(Format::Text));
@@ -202,7 +202,7 @@ fn end(reader: Reader, whole: bool) -> Statistics {
     if whole { reader.finish() } else { reader.stop() }
 }
 
-/// Finds out how many bytes gzip would leave.
+/// Finds the size of a text with gzip.
 struct Packer {
     sampling: Sampling,
     encoder: GzEncoder<Count>,
@@ -236,7 +236,7 @@ impl Packer {
     }
 }
 
-/// Counts bytes.
+/// A writer that only counts bytes.
 struct Count(u64);
 
 impl Write for Count {
@@ -250,7 +250,7 @@ impl Write for Count {
     }
 }
 
-/// Reads text.
+/// A writer that passes the text to the reader.
 struct Text(Reader);
 
 impl Write for Text {
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_gzip_would_leave_is_exact_for_usual_answers_and_near_for_huge_ones() {
+    fn the_size_with_gzip_is_exact_for_usual_answers_and_estimated_for_huge_ones() {
         let piece: Vec<u8> = (0..2000_u32)
             .flat_map(|number| {
                 format!("a{{b=\"{}\"}} 1\n", number.wrapping_mul(2_654_435_761)).into_bytes()

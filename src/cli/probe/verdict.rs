@@ -1,4 +1,4 @@
-//! A measurement as a monitoring plugin ends: a state, one line, and performance data.
+//! The result in the form of a monitoring plugin: a state, one line, and performance data.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use crate::{
     exposition::Acceptance,
 };
 
-/// From this part of the exporter's `timeout` on, a scrape is slow.
+/// A scrape is slow if it takes more than this part of the exporter's `timeout`.
 const SLOW: f64 = 0.8;
 
-/// The four states that monitoring plugins know.
+/// The four states of a monitoring plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ok,
@@ -44,7 +44,7 @@ impl State {
     }
 }
 
-/// How `probe` ends: its exit code, and its last line.
+/// The exit code and the last line of `probe`.
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
     pub(super) state: State,
@@ -53,19 +53,19 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// There is no measurement.
+    /// The verdict if the measurement failed.
     pub(super) fn without_measurement(
         state: State,
         exporter: &str,
         why: impl fmt::Display,
     ) -> Self {
-        // Findings are one a line, and this is to be one line.
+        // Each finding is a line, but a plugin prints only one line.
         let why = why.to_string().replace('\n', "; ");
         let summary = format!("{}: {}", Escaped(exporter), Escaped(&why));
         Self { state, summary, perfdata: Vec::new() }
     }
 
-    /// There is one.
+    /// The verdict about a measurement.
     pub(super) fn of(measurement: &Measurement, comparison: Option<&Comparison>) -> Self {
         let total = Summary::of(&measurement.direct.total_seconds);
         let mut reasons: Vec<String> = comparison
@@ -80,7 +80,7 @@ impl Verdict {
         reasons.extend(faults(measurement));
         let answer = &measurement.answer;
         let state = match (answer.acceptance, reasons.is_empty()) {
-            // The target would be down.
+            // In Prometheus, the target would be down.
             (Acceptance::Refused, _) => State::Critical,
             (_, true) => State::Ok,
             (_, false) => State::Warning,
@@ -97,7 +97,7 @@ impl Verdict {
             None => format!("{samples} samples, {size} in {time}"),
             Some(looked_at) => {
                 let (part, all) = (Size(looked_at as f64), Size(answer.wire_bytes as f64));
-                format!("{all} in {time}, of which only the first {part} were looked at")
+                format!("{all} in {time}, only the first {part} analyzed")
             }
         });
         Self { state, summary, perfdata: perfdata(measurement, comparison) }
@@ -107,7 +107,7 @@ impl Verdict {
 impl fmt::Display for Verdict {
     /// `PROBE OK - NAME: … | 'time'=0.012s;4;5;0;5 …`, in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What follows the first bar is performance data, whoever wrote it.
+        // Monitoring systems take everything after the first bar as performance data.
         let summary = self.summary.replace('|', "\u{a6}");
         write!(f, "PROBE {} - {summary}", self.state.label())?;
         if !self.perfdata.is_empty() {
@@ -117,13 +117,13 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What is wrong with the answer itself.
+/// The problems of the answer itself.
 pub(super) fn faults(measurement: &Measurement) -> Vec<String> {
     let answer = &measurement.answer;
     let mut faults = Vec::new();
     if answer.bytes.is_none() {
         let coding = answer.content_encoding.as_deref().unwrap_or_default();
-        faults.push(format!("in the coding `{}`, which was not asked for", Escaped(coding)));
+        faults.push(format!("unrequested Content-Encoding `{}`", Escaped(coding)));
     }
     let media_type = answer.content_type.as_deref().map(|value| {
         let essence = value.split(';').next().unwrap_or_default();
@@ -132,7 +132,9 @@ pub(super) fn faults(measurement: &Measurement) -> Vec<String> {
     match media_type.as_deref() {
         Some("text/plain") => {}
         Some(_) if answer.openmetrics => {}
-        Some(other) => faults.push(format!("Content-Type `{}` is none of metrics", Escaped(other))),
+        Some(other) => {
+            faults.push(format!("Content-Type `{}` is not a metrics format", Escaped(other)));
+        }
         None => faults.push("no Content-Type".to_owned()),
     }
     if let Some(Problem { line, problem, .. }) = &answer.decisive {
@@ -141,17 +143,17 @@ pub(super) fn faults(measurement: &Measurement) -> Vec<String> {
             count => format!("{count} problems in the text; "),
         };
         let effect = match answer.acceptance {
-            Acceptance::Refused => "Prometheus refuses the whole answer",
-            Acceptance::Since3 => "Prometheus 2 refuses the whole answer, Prometheus 3 takes it",
+            Acceptance::Refused => "Prometheus rejects the whole answer",
+            Acceptance::Since3 => "Prometheus 2 rejects the whole answer, Prometheus 3 accepts it",
             Acceptance::InPart => "Prometheus ignores part of the answer",
-            Acceptance::Whole => "Prometheus takes the answer",
+            Acceptance::Whole => "Prometheus accepts the answer",
         };
         faults.push(format!("{count}{effect}: line {line}: {problem}"));
     }
     faults
 }
 
-/// `'label'=value[UOM];warn;crit;min;max`, as the plugins' guidelines have it.
+/// Performance data `'label'=value[UOM];warn;crit;min;max`, as in the Monitoring Plugins guidelines.
 fn perfdata(measurement: &Measurement, comparison: Option<&Comparison>) -> Vec<String> {
     let answer = &measurement.answer;
     let timeout = measurement.timeout_seconds;
@@ -168,7 +170,7 @@ fn perfdata(measurement: &Measurement, comparison: Option<&Comparison>) -> Vec<S
         ),
         format!("'wire_size'={}B;;;0;", answer.wire_bytes),
     ];
-    // What is known of a part only would be a dent in every graph.
+    // Figures about only a part of the answer would look like a drop in graphs.
     if answer.looked_at.is_none() {
         let sizes = [("size", answer.bytes), ("gzip_size", answer.gzip_bytes)];
         for (label, bytes) in sizes {
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_before_the_performance_data_looks_like_its_beginning() {
+    fn the_text_before_the_performance_data_has_no_bar() {
         let line = Verdict::of(&measurement(4.5), None).to_string();
         assert_eq!(
             line,
@@ -244,12 +246,12 @@ mod tests {
         assert_eq!(verdict, "PROBE CRITICAL - e: first; second \u{a6} third");
     }
     #[test]
-    fn of_an_answer_that_was_looked_at_in_part_only_its_size_is_performance_data() {
+    fn a_partly_analyzed_answer_has_only_its_size_as_performance_data() {
         let mut measured = measurement(1.0);
         measured.answer.wire_bytes = 4_000_000;
         measured.answer.looked_at = Some(500_000);
         let line = Verdict::of(&measured, None).to_string();
-        assert!(line.contains("4.0 MB in 1.00 s, of which only the first 500.0 kB were looked at"));
+        assert!(line.contains("4.0 MB in 1.00 s, only the first 500.0 kB analyzed"));
         assert!(line.contains("'wire_size'=4000000B") && !line.contains("'samples'"), "{line}");
     }
 }

@@ -1,4 +1,4 @@
-//! A `prometheus.yml`.
+//! The `scrape_configs` for `prometheus.yml`.
 
 use std::fmt::{self, Write as _};
 
@@ -9,18 +9,18 @@ use crate::{
     exporter::ExporterName,
 };
 
-/// Where the certificates are on the Prometheus server, unless its owner says otherwise.
+/// Suggested folder for the certificates on the Prometheus server.
 const FOLDER: &str = "/etc/prometheus/scrapegate";
 
 const HEAD: &str = "\
 # Made by `scrapegate sd --format scrape_config`, for prometheus.yml on the Prometheus server.
 ";
 
-/// The job that the alerts and the dashboard of `packaging` select.
+/// The job name that the alerts and the dashboard in `packaging` select.
 const OWN_JOB: &str = "scrapegate";
 
-/// One job that asks the proxy for its exporters, and the proxy's own job. An exporter that is added
-/// or removed needs no change here.
+/// One job that gets the exporters from the proxy, and the proxy's own job. Adding or removing an
+/// exporter requires no change of `prometheus.yml`.
 pub(super) fn discovered(site: &Site<'_>) -> String {
     let scheme = site.config.security.scheme();
     let url = format!("{}://{}{SD_PATH}", scheme.as_str(), site.target);
@@ -46,8 +46,8 @@ scrape_configs:
     )
 }
 
-/// The proxy's own metrics. Service discovery lists exporters only, and a proxy that is down must
-/// still be a target: hence a static one.
+/// The job for the proxy's own metrics. Its target is static: service discovery lists only exporters,
+/// and a proxy that is down must stay a target.
 fn own_job(site: &Site<'_>) -> String {
     format!(
         "
@@ -63,8 +63,8 @@ fn own_job(site: &Site<'_>) -> String {
     )
 }
 
-/// The job of an exporter has the exporter's name. Job names are unique, so an exporter that has the
-/// name of the proxy's own job gets another one.
+/// The job name for an exporter: the exporter's name. Job names must be unique, so an exporter named
+/// like the proxy's own job gets another name.
 fn job_of(exporter: &ExporterName, site: &Site<'_>) -> String {
     let mut job = exporter.as_str().to_owned();
     if job == OWN_JOB {
@@ -75,7 +75,7 @@ fn job_of(exporter: &ExporterName, site: &Site<'_>) -> String {
     job
 }
 
-/// A job for each exporter there is now, and the proxy's own job.
+/// One job for each exporter, and the proxy's own job.
 pub(super) fn fixed(site: &Site<'_>) -> String {
     let scheme = site.config.security.scheme();
     let mut text = format!("{HEAD}{}\nscrape_configs:\n", Files(scheme));
@@ -104,7 +104,7 @@ pub(super) fn fixed(site: &Site<'_>) -> String {
     text + &own_job(site)
 }
 
-/// What to do about the files that the client's settings name.
+/// A comment about the files that Prometheus needs.
 struct Files(Scheme);
 
 impl fmt::Display for Files {
@@ -120,7 +120,7 @@ impl fmt::Display for Files {
     }
 }
 
-/// How Prometheus shows itself, for a job and for its discovery.
+/// Prometheus' TLS and HTTP Basic settings, for a job and for its service discovery.
 struct Client<'a> {
     site: &'a Site<'a>,
     indent: usize,

@@ -1,4 +1,4 @@
-//! A private folder with all that a proxy needs, from which `scrapegate run -c` could run too.
+//! A private folder with all files of a proxy. `scrapegate run --config` can use it too.
 
 use std::{
     io,
@@ -14,15 +14,14 @@ use crate::{
     pki::{self, Access, Existing},
 };
 
-/// What stands in the file for a port that the system chooses, which is for the command line: in a
-/// file, port 0 is a mistake.
+/// The port in `config.ini` if the system picks the port. Port 0 is valid only on the command line.
 const ANY_PORT: u16 = 3333;
 
 const CONFIG: &str = "config.ini";
 const EXPORTERS: &str = "prometheus_exporters.ini";
 
-/// Certificates and both INI files in a folder that only its owner can enter. Dropped, it is
-/// removed with all that is in it.
+/// Certificates and both INI files in a folder that only its owner can enter. Dropping it removes the
+/// folder with its contents.
 #[derive(Debug)]
 pub(in crate::cli) struct Files {
     folder: TempDir,
@@ -47,7 +46,7 @@ impl Files {
             pki::write(&path, contents.as_bytes(), access, Existing::Keep)
         };
         let Certificates { authority, server, client } = certificates;
-        // The CA's key stays in memory: nobody can sign with it once the demo is over.
+        // The CA's key stays in memory, so that nobody can sign with it after the process ends.
         write(CA_CERTIFICATE, &authority.pair().certificate_pem, Access::Public)?;
         write(SERVER_CERTIFICATE, &server.certificate_pem, Access::Public)?;
         write(SERVER_KEY, &server.key_pem, Access::Private)?;
@@ -58,17 +57,20 @@ impl Files {
         Ok(files)
     }
 
-    /// Its absolute path.
+    /// The absolute path of the folder.
     pub(in crate::cli) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The file for `scrapegate run -c`.
+    /// The path of `config.ini`.
     pub(in crate::cli) fn config(&self) -> PathBuf {
         self.folder().join(CONFIG)
     }
 
-    /// Removes it, and says so if that fails.
+    /// Removes the folder.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
     pub(in crate::cli) fn remove(self) -> io::Result<()> {
         self.folder.close()
     }
@@ -77,7 +79,7 @@ impl Files {
 fn config_ini(listen: SocketAddr) -> String {
     format!(
         "\
-# Written by scrapegate, which removes it when it ends.
+# Created by scrapegate, which removes this file when it exits.
 
 [default]
 address = {address}
