@@ -46,21 +46,24 @@ mod exit {
     pub(super) const CONFIGURATION: u8 = 78;
     /// What each code means, for the manual page and docs/reference/command-line.md.
     pub(super) const MEANINGS: [(u8, &str); 6] = [
-        (0, "fine; for `run`: ended by SIGTERM or SIGINT"),
+        (0, "success; `run`: stopped by SIGTERM or SIGINT"),
         (
             MISTAKES,
-            "`check` found mistakes; `get` has no complete body; `certs` or `demo` could not do what \
-             they were asked",
+            "`check` found errors; `get` received no complete body; `import` skipped a module; `certs` \
+             or `demo` failed",
         ),
-        (USAGE, "wrong usage"),
+        (USAGE, "wrong command line"),
         (INTERNAL, "internal error"),
         (
             SYSTEM,
-            "the system refuses what is needed, such as the address to listen on, or room for what \
-             is printed; or the certificate in `certfile` is not valid yet, also after 10 s: when the \
-             clock is set, another start succeeds",
+            "the operating system refused a resource, for example the listen address, a thread, or \
+             the output; or the certificate in `certfile` is still not valid after a wait of 10 s. A \
+             later start can succeed, for example once the clock is set",
         ),
-        (CONFIGURATION, "`run`, `sd`, `import`: the files have mistakes, nothing was done"),
+        (
+            CONFIGURATION,
+            "`run`, `sd`, `import`: the files have errors; nothing was started or printed",
+        ),
     ];
 }
 
@@ -77,6 +80,25 @@ struct Cli {
 const HELP_FOOTER: &str = "\
 Without a command, scrapegate runs the proxy. Try `scrapegate demo` first. Run `scrapegate check`
 before you start the proxy or reload its files.";
+
+const CERTS_EXAMPLE: &str = "\
+Example:
+  scrapegate certs --out /etc/scrapegate/tls --host node1.example.org localhost";
+
+const PROBE_EXAMPLES: &str = "\
+Examples:
+  scrapegate probe node_exporter
+  scrapegate probe node_exporter --repeat 5 --save before.json
+  scrapegate probe node_exporter --repeat 5 --compare before.json";
+
+const GET_EXAMPLE: &str = "\
+Example:
+  scrapegate get node_exporter --url https://node1.example.org:3333 --cacert ca.crt \\
+      --cert client.crt --key client.key --output metrics.txt";
+
+const IMPORT_EXAMPLE: &str = "\
+Example:
+  scrapegate import /etc/exporter_exporter.yaml > prometheus_exporters.ini";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -101,18 +123,21 @@ enum Command {
     ///
     /// For hosts without a PKI. The CA is valid for 10 years, the other certificates for 825 days.
     /// Keys are readable only by their owner (mode 0600).
+    #[command(after_long_help = CERTS_EXAMPLE)]
     Certs(certs::Args),
     /// Scrape one exporter directly, and measure and check its answer.
     ///
     /// Uses the exporter's settings in the exporters file. Needs no running proxy and none of the
     /// proxy's certificates. Works as a monitoring plugin: the last line has the state and the
     /// performance data. Exit code: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    #[command(after_long_help = PROBE_EXAMPLES)]
     Probe(probe::Args),
     /// Scrape one exporter through a running proxy, as Prometheus does.
     ///
     /// Writes the body to standard output or to a file, and the figures to standard error. If the
     /// scrape fails, prints which side to look at and a hint. Exit code: 0 if the body is complete,
     /// 1 if not.
+    #[command(after_long_help = GET_EXAMPLE)]
     Get(get::Args),
     /// Print service discovery or a scrape configuration for this host.
     Sd(sd::Args),
@@ -121,6 +146,7 @@ enum Command {
     /// Prints the INI file to standard output. Prints each module and key that it cannot convert,
     /// with its line, to standard error. Exit code: 0 if all modules were converted, 1 if a module
     /// was skipped, 78 if the file cannot be read.
+    #[command(after_long_help = IMPORT_EXAMPLE)]
     Import(import::Args),
     /// Print a shell completion script.
     Completions(completions::Args),

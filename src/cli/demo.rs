@@ -123,7 +123,7 @@ async fn run_in(parent: &Path, args: &Args, out: &mut (dyn Write + Send)) -> Res
     let removed = files.remove().map_err(Error::Remove);
     shown?;
     removed?;
-    writeln!(out, "\nStopped; {} is gone.", introduction.folder.display()).map_err(Error::Output)
+    writeln!(out, "\nStopped. Removed {}.", introduction.folder.display()).map_err(Error::Output)
 }
 
 /// Starts the proxy on `listen`, else on the default port or, if that is in use, on any free port.

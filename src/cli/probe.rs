@@ -69,7 +69,7 @@ pub(crate) struct Args {
     /// Compare with a measurement saved by --save. Exit code 1 if the exporter is slower now
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// For --compare: how much longer the median may take, in percent (0 to 10000)
+    /// For --compare: by how much a median may change, in percent (0 to 10000)
     #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = percentage)]
     tolerance: f64,
 }

@@ -207,7 +207,7 @@ fn the_files_and_the_snippet_of_certs_are_a_working_configuration() {
         .out
         .iter()
         .skip_while(|line| line.trim() != "[default]")
-        .take_while(|line| !line.starts_with("Once"))
+        .take_while(|line| !line.starts_with("When"))
         .map(|line| format!("{}\n", line.trim_start()))
         .collect();
     files.write("config.ini", &snippet);

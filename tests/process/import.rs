@@ -205,7 +205,7 @@ fn every_module_gets_its_own_password_file() {
         "also on a case-insensitive file system"
     );
     for name in names {
-        let words = format!("module {name}: put the password into `{}`", file_of(name));
+        let words = format!("module {name}: write the password to `{}`", file_of(name));
         assert!(ended.errors().contains(&words), "{words:?} not in {}", ended.errors());
     }
 }
@@ -247,6 +247,9 @@ modules:
         assert!(ini.contains(&section), "{section} not in {ini}");
     }
     let errors = ended.errors();
-    assert!(errors.contains("module 1.0: `timeout: 25` has no unit, which means nanoseconds"));
+    assert!(
+        errors
+            .contains("module 1.0: `timeout: 25` has no unit; exporter_exporter reads nanoseconds")
+    );
     assert!(errors.ends_with("5 modules imported"), "{errors}");
 }

@@ -29,7 +29,7 @@ impl Introduction {
 scrapegate demo: an exporter, the proxy in front of it, and one scrape through both
 
   exporter    http://{exporter}/metrics, {series} synthetic series
-  proxy       https://{proxy}/prometheus, for clients with a certificate
+  proxy       https://{proxy}/prometheus, requires a client certificate
   files       {folder}: certificates, config.ini, prometheus_exporters.ini
 
 ",
@@ -59,29 +59,29 @@ impl fmt::Display for Outcome<'_> {
         write!(
             f,
             "\
-The scrape was complete:
+The scrape is complete:
 
   series      {series}
   size        {size}
-  first byte  {first_byte}, TLS handshake included
+  first byte  {first_byte}, including the TLS handshake
   total       {total}, {rate}
   encryption  {encryption}, both sides authenticated
 
 Try it from another terminal:
 
-  # Which exporters are there?
+  # List the exporters
   {list}
 
-  # One of them; the end of what it says
+  # Scrape one exporter and show the last lines
   {one} -sS | tail -n 3
 
-  # One that does not exist: 404
+  # Request an unknown exporter: 404
   {unknown} --include
 
-  # Without a client certificate: refused
+  # Connect without a client certificate: refused
   {anonymous}
 
-Press Ctrl-C to stop and to remove the files.
+Press Ctrl-C to stop the demo and remove its files.
 ",
             series = Grouped(*samples),
             size = Size(bytes as f64),
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_is_short_and_its_commands_can_be_pasted() {
+    fn the_report_is_short_and_has_commands_to_paste() {
         let proxy = SocketAddr::from(([127, 0, 0, 1], 3333));
         let introduction = Introduction {
             folder: PathBuf::from("/tmp/my demo"),
@@ -134,7 +134,7 @@ mod tests {
             "  exporter    http://127.0.0.1:40123/metrics, 100 000 synthetic series",
             "  series      100 000",
             "  size        9.4 MB",
-            "  first byte  3.1 ms, TLS handshake included",
+            "  first byte  3.1 ms, including the TLS handshake",
             "  total       50.0 ms, 188.2 MB/s",
             "  encryption  TLS 1.3, TLS_AES_256_GCM_SHA384, both sides authenticated",
             &format!(
