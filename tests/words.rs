@@ -9,22 +9,32 @@ use std::{
 };
 
 /// The phrase in lower case, and what to write instead.
-const PHRASES: [(&str, &str); 34] = [
+const PHRASES: [(&str, &str); 45] = [
     ("a change of this key", "changing this key requires a restart"),
+    ("anew", "again"),
     ("are told", "active voice: who tells, and what"),
     ("as it is", "unchanged"),
     ("as it stands", "unchanged"),
     ("but for", "except"),
+    ("dear", "expensive"),
     ("for good", "permanently"),
+    ("go on with", "continue with"),
+    ("goes by", "uses, follows"),
+    ("goes on with", "continues with"),
     ("has it that", "says that"),
-    ("is there twice", "duplicate"),
-    ("is none", "\"is not a ...\", or name the missing thing"),
+    ("in vain", "without success"),
     ("is no http", "is not HTTP"),
     ("is no longer welcome", "is no longer authorized"),
+    ("is none", "\"is not a ...\", or name the missing thing"),
     ("is said", "active voice: who says it"),
     ("is said of", "describes"),
+    ("is there twice", "duplicate"),
     ("is told", "active voice: who tells, and what"),
     ("it takes one", "one is expected"),
+    ("look-up", "lookup"),
+    ("look-ups", "lookups"),
+    ("mend", "fix"),
+    ("mended", "fixed"),
     ("no length of time", "not a duration"),
     ("no longer welcome", "no longer authorized"),
     ("of which", "a second sentence"),
@@ -34,11 +44,12 @@ const PHRASES: [(&str, &str); 34] = [
     ("seldom", "rarely"),
     ("stands for itself", "say what it means"),
     ("takes a restart", "requires a restart"),
+    ("takes it", "name what takes what"),
     ("that there are", "leave it out"),
     ("that there is", "leave it out"),
     ("the first to come", "the first client"),
-    ("there is none", "name the missing thing"),
     ("there are none", "name the missing things"),
+    ("there is none", "name the missing thing"),
     ("what is no", "anything that is not"),
     ("what there is", "name it"),
     ("which there is", "leave it out"),
@@ -106,7 +117,10 @@ fn lines_with(phrase: &str, (flat, lines): &(String, Vec<usize>)) -> BTreeSet<us
         .iter()
         .flat_map(|form| flat.match_indices(form.as_str()))
         .filter(|(at, form)| {
-            part(flat[..*at].chars().next_back()) && part(flat[at + form.len()..].chars().next())
+            let before = flat[..*at].chars().next_back();
+            // `option.is_none()` and `Option::is_none` are Rust's words, not ours.
+            let is_method = !form.contains(' ') && matches!(before, Some('.' | ':'));
+            part(before) && part(flat[at + form.len()..].chars().next()) && !is_method
         })
         .map(|(at, _)| lines[at])
         .collect()
