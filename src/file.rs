@@ -148,8 +148,8 @@ fn digest(open: Option<Open>, outcome: &Result<Vec<u8>, ReadError>) -> [u8; 32] 
     digest
 }
 
-/// Whether the bytes look like UTF-16, which Windows editors and PowerShell's `>` write. They then
-/// begin with a byte-order mark, or with a character below U+0100.
+/// Whether the bytes look like UTF-16, which Windows editors and PowerShell's `>` write. Such
+/// bytes begin with a byte-order mark, or with a character below U+0100.
 #[must_use]
 pub fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {

@@ -218,8 +218,8 @@ fn params(length: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.not_before = OffsetDateTime::now_utc() - CLOCK_SKEW;
-    // Both ends belong to the validity period (RFC 5280 §4.1.2.5). One second less, or 825 days
-    // would count as 826.
+    // Both ends belong to the validity period (RFC 5280 §4.1.2.5). Without the subtracted
+    // second, 825 days would count as 826.
     params.not_after = params.not_before + length - Duration::SECOND;
     params
 }

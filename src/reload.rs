@@ -83,8 +83,8 @@ fn reload_threads() -> Threads {
     Threads::new("reload", READINGS)
 }
 
-/// One file check at a time. If a check hangs, the next checks wait for it until a reload succeeds,
-/// because the configuration no longer names the file that hangs.
+/// One file check at a time. If a check hangs, later checks wait for it, until a reload that does
+/// not need the file replaces the thread.
 fn check_threads() -> Threads {
     Threads::new("file check", 1)
 }

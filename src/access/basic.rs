@@ -49,8 +49,7 @@ type Print = [u8; 32];
 struct Checks {
     queue: Arc<FairSemaphore<Host>>,
     threads: Threads,
-    /// The last credentials that were right. No task waits while it holds this lock or the next
-    /// one.
+    /// The last accepted credentials. Neither this lock nor the next one is held across an await.
     accepted: Mutex<Option<Print>>,
     /// Checks that wait or run. Requests with the same credentials wait for the same cell.
     pending: Mutex<HashMap<Print, Weak<OnceCell<bool>>>>,

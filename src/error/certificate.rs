@@ -78,7 +78,7 @@ pub enum CertificateFault {
     #[error("the certificate, or a CA that signed it, is revoked")]
     Revoked,
     /// Revocation lists are configured, but none from the certificate's issuer.
-    #[error("no revocation list (CRL) of the certificate's issuer is configured")]
+    #[error("no revocation list (CRL) from the certificate's issuer is configured")]
     NoList,
     /// The revocation list is past its `nextUpdate`. Carries `nextUpdate`.
     #[error("the CRL expired on {at}", at = Moment(*.0))]
@@ -91,7 +91,7 @@ pub enum CertificateFault {
     #[error("a certificate is signed with an unsupported algorithm, such as SHA-1 or MD5")]
     Algorithm,
     /// The extended key usage does not include this purpose.
-    #[error("the certificate's extended key usage lacks {}", .0.extended_key_usage())]
+    #[error("the certificate's extended key usage does not include {}", .0.extended_key_usage())]
     Purpose(Purpose),
     /// The server's certificate is not valid for the name that the client connected to.
     #[error("the certificate is not valid for {expected}: {}", Names(.presented))]

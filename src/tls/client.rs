@@ -58,7 +58,7 @@ pub fn client_tls(
         .with_custom_certificate_verifier(Arc::new(ServerVerifier { servers, algorithms }));
     let mut config = match pair {
         None => builder.with_no_client_auth(),
-        // Not `with_client_auth_cert`: webpki parses no X.509 version 1.
+        // Not `with_client_auth_cert`, because webpki does not parse X.509 version 1.
         Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
     };
     // A resumed handshake has no certificate. A server whose certificate has expired meanwhile, or

@@ -1,9 +1,9 @@
 //! Finds certificates, keys and lists that are well-formed but cannot work with TLS, before a
 //! handshake fails because of them. The verdicts are in an operator's words.
 //!
-//! A problem is an error if no client could ever be accepted, or no exporter be scraped, because of
-//! it. It is a warning if only some peers may refuse the certificate, or if time or another file
-//! resolves it.
+//! A problem is an error if it means that no client is ever accepted, or that an exporter cannot be
+//! scraped. It is a warning if only some peers may refuse the certificate, or if time or another
+//! file resolves it.
 
 mod algorithm;
 #[cfg(test)]
@@ -84,7 +84,10 @@ pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
         let validity = leaf.validity();
         let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         if end < now.unix_timestamp() {
-            warn(format!("{place} expired on {}, so the server refuses it: renew it", date(end)));
+            warn(format!(
+                "{place} expired on {}, so the server refuses it: renew the certificate",
+                date(end)
+            ));
         } else if begin > now.unix_timestamp() {
             warn(format!(
                 "{place} is not valid before {}, so the server refuses it until then: check this \
@@ -103,8 +106,8 @@ pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
         let is_own_issuer = certificate.subject() == certificate.issuer();
         if !is_own_issuer && has_weak_signature(certificate) {
             warn(format!(
-                "{place} is signed with SHA-1 or MD5, which most programs refuse: have it issued \
-                 again with SHA-256"
+                "{place} is signed with SHA-1 or MD5, which most programs refuse: reissue it with \
+                 SHA-256"
             ));
         }
         let Some((next_place, next)) = parsed.get(index + 1) else { continue };

@@ -1,8 +1,8 @@
 //! Handshakes take turns, so that a flood of handshakes does not delay scrapes.
 //!
 //! A worker polls tasks in the order in which they became ready. With an RSA key, the server's part
-//! of a handshake takes milliseconds. Behind a hundred handshakes, each of the hundred steps of a
-//! scrape would wait that long. So only a few handshakes are ready at a time, however many are in
+//! of a handshake takes milliseconds. Behind a hundred handshakes, each step of a scrape would wait
+//! a hundred times that long. So only a few handshakes are ready at a time, however many are in
 //! progress.
 //!
 //! Addresses take turns too. An address that sends more handshakes than the processors can handle
