@@ -227,7 +227,7 @@ pub struct ScrapeRules {
     /// The limit of a whole scrape, from the arrival of the request to the last byte. At most
     /// `interval`. Default 15 s, or `interval` if that is less.
     pub timeout: Budget,
-    /// The limit of name look-up, TCP connect and TLS handshake together. At most `timeout`.
+    /// The limit of name lookup, TCP connect and TLS handshake together. At most `timeout`.
     /// Default 1 s, or `timeout` if that is less.
     pub connect_timeout: Budget,
     /// The largest number of concurrent scrapes. One more gets 503. Default 16.
