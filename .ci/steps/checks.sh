@@ -48,6 +48,17 @@ workflow_files() {
     "${check[@]}" vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
     "${check[@]}" vendor.github-issue-forms .github/ISSUE_TEMPLATE/{bug,feature}.yml
     "$tools/zizmor" --offline --quiet .github
+    nightly_has_all "$(basename --suffix=.rs fuzz/fuzz_targets/*.rs)"
+    nightly_has_all "$(sed -nE 's/^readonly ALL=\((.*)\)$/\1/p' .ci/mutants)"
+}
+
+# Fails if nightly.yml does not name all these fuzz targets or groups of mutants.
+nightly_has_all() {
+    local name
+    for name in $1; do
+        grep -E '^ +(target|group): \[' .github/workflows/nightly.yml | grep -w "$name" >/dev/null ||
+            fail ".github/workflows/nightly.yml leaves $name out"
+    done
 }
 
 clippy() {
