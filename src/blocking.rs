@@ -30,8 +30,8 @@ pub enum BlockingError {
 
 /// Threads for one purpose. The number of threads at a time is limited. Clones share the limit.
 ///
-/// Work that hangs keeps its place until it returns: the limit is also how many threads a purpose
-/// can lose.
+/// Work that hangs keeps its place until it returns. The limit is therefore also the largest number
+/// of threads that can hang for this purpose.
 #[derive(Clone, Debug)]
 pub struct Threads {
     purpose: &'static str,
@@ -39,18 +39,18 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// `purpose` completes the sentence "the system refused a thread for the …", and is the name of the
-    /// thread. At most `at_once` threads run at a time.
+    /// `purpose` completes the sentence "the system refused a thread for the …", and is the name of
+    /// the thread. At most `at_once` threads run at a time.
     #[must_use]
     pub fn new(purpose: &'static str, at_once: usize) -> Self {
         Self { purpose, places: Arc::new(Semaphore::new(at_once)) }
     }
 
-    /// Waits for a place, without a limit in time, then runs `work` on a thread of its own and
-    /// returns its result.
+    /// Waits for a place, without a time limit. Then runs `work` on a new thread and returns its
+    /// result.
     ///
-    /// Dropping the future before the work has begun cancels the work. Later the work goes on, and
-    /// its result is lost. The end of the process does not wait for it.
+    /// Dropping the future before the work has begun cancels the work. Dropping it later discards
+    /// the result, but does not stop the work. The process exits without waiting for the work.
     ///
     /// # Errors
     /// See [`BlockingError`].

@@ -278,8 +278,8 @@ fn printed(outcome: io::Result<()>) -> ExitCode {
 /// How long [`complain_briefly`] waits for standard error.
 const COMPLAINT: Duration = Duration::from_secs(1);
 
-/// Like [`complain`], but waits at most [`COMPLAINT`]. Nobody may be reading standard error, and the
-/// proxy must start and stop all the same. The log never waits, but it has not started yet.
+/// Like [`complain`], but waits at most [`COMPLAINT`]. Nobody may be reading standard error, and
+/// the proxy must start and stop all the same. The log never waits, but it has not started yet.
 fn complain_briefly(message: impl std::fmt::Display) {
     let text = format!("scrapegate: {message}\n");
     let (done, is_done) = mpsc::channel::<()>();

@@ -1,7 +1,7 @@
 //! Target groups for Prometheus' service discovery, one for each exporter. Pure.
 //!
-//! HTTP SD and file SD use the same JSON. The labels have everything that a scrape needs, so one job in
-//! `prometheus.yml` covers all exporters of all hosts.
+//! HTTP SD and file SD use the same JSON. The labels have everything that a scrape needs, so one
+//! job in `prometheus.yml` covers all exporters of all hosts.
 
 use std::{num::NonZeroU16, time::Duration};
 

@@ -1,13 +1,13 @@
 //! Analyzes metrics in an exposition format while they stream through: counts families, series and
 //! bytes, and checks whether Prometheus would accept the text. For `probe`.
 //!
-//! [`Reader`] takes the text in pieces of any size. The result does not depend on where the pieces are
-//! split. For any text, the reader keeps at most [`MAX_LINE`] bytes of a line and [`MAX_FAMILIES`]
-//! families. [`Statistics`] tells if a text exceeded one of these limits.
+//! [`Reader`] takes the text in pieces of any size. The result does not depend on where the pieces
+//! are split. For any text, the reader keeps at most [`MAX_LINE`] bytes of a line and
+//! [`MAX_FAMILIES`] families. [`Statistics`] tells if a text exceeded one of these limits.
 //!
-//! A text is checked twice, because Prometheus and promtool disagree. The rules of Prometheus' scraper
-//! decide whether the target is up. The rules of `promtool check metrics` matter because many people
-//! run it first. `tests/real/verdicts.rs` compares both checks with the real programs.
+//! A text is checked twice, because Prometheus and promtool disagree. The rules of Prometheus'
+//! scraper decide whether the target is up. The rules of `promtool check metrics` matter because
+//! many people run it first. `tests/real/verdicts.rs` compares both checks with the real programs.
 //!
 //! Each sample line counts as one series. The reader does not check whether two lines have the same
 //! labels, because that would need memory for every series.
@@ -31,8 +31,8 @@ use self::{
     quotes::Quotes,
 };
 
-/// Limit for the length of a line, in bytes. In a longer line, only the name is checked. For a sample
-/// with newlines in its label values, the limit applies to all its lines together.
+/// Limit for the length of a line, in bytes. In a longer line, only the name is checked. For a
+/// sample with newlines in its label values, the limit applies to all its lines together.
 pub const MAX_LINE: usize = 64 * 1024;
 
 /// Limit for the number of families. Samples of further families are only counted.
@@ -202,14 +202,15 @@ pub struct Reader {
     begun_length: u64,
     /// Set while `begun` holds a sample that continues after a newline.
     open: Option<Quotes>,
-    /// Whether a newline may be part of a label value. Becomes `false` after a label value without an
-    /// end. From then on each line is read by itself, so that one missing quote does not hide the rest.
+    /// Whether a newline may be part of a label value. Becomes `false` after a label value without
+    /// an end. From then on each line is read by itself, so that one missing quote does not hide
+    /// the rest.
     spans_lines: bool,
     /// Set after a NUL byte: Prometheus ignores the rest of the text.
     over: bool,
     eof: bool,
     /// Text after `# EOF` has been reported. It is reported only once.
-    behind_eof: bool,
+    after_eof: bool,
     bytes: u64,
     lines: u64,
     samples: u64,
@@ -234,7 +235,7 @@ impl Reader {
             spans_lines: format == Format::Text,
             over: false,
             eof: false,
-            behind_eof: false,
+            after_eof: false,
             bytes: 0,
             lines: 0,
             samples: 0,
@@ -276,8 +277,8 @@ impl Reader {
         self.stop()
     }
 
-    /// Returns the statistics before the end of the text, so the end is not checked. An unfinished line
-    /// counts only towards the bytes.
+    /// Returns the statistics before the end of the text, so the end is not checked. An unfinished
+    /// line counts only towards the bytes.
     #[must_use]
     pub fn stop(self) -> Statistics {
         let (families, beyond) = self.table.into_families();
@@ -306,8 +307,8 @@ impl Reader {
         self.begun_length += part.len() as u64;
     }
 
-    /// Processes the unfinished line, whose end has arrived. `newline` is 1 if it ended with a newline,
-    /// else 0.
+    /// Processes the unfinished line, whose end has arrived. `newline` is 1 if it ended with a
+    /// newline, else 0.
     fn take_begun(&mut self, newline: u64) {
         let Some(quotes) = &mut self.open else {
             let mut line = std::mem::take(&mut self.begun);
@@ -344,7 +345,8 @@ impl Reader {
     }
 
     /// Processes a sample over several lines that turned out to be invalid: each line by itself. If
-    /// `end` is `None`, the last line is unfinished. Else `end` is 1 if it ended with a newline, or 0.
+    /// `end` is `None`, the last line is unfinished. Else `end` is 1 if it ended with a newline, or
+    /// 0.
     fn take_apart(&mut self, end: Option<u64>) {
         let record = std::mem::take(&mut self.begun);
         self.open = None;
@@ -371,12 +373,13 @@ impl Reader {
         }
     }
 
-    /// Processes a line with `length` bytes. `text` has all of them, or at least the first [`MAX_LINE`].
+    /// Processes a line with `length` bytes. `text` has all of them, or at least the first
+    /// [`MAX_LINE`].
     fn take_line(&mut self, text: &[u8], length: u64, newline: u64) {
         if self.eof || self.over {
             self.measure(length);
-            if self.eof && !std::mem::replace(&mut self.behind_eof, true) {
-                self.problem(Fault::BehindEof, self.lines, text);
+            if self.eof && !std::mem::replace(&mut self.after_eof, true) {
+                self.problem(Fault::AfterEof, self.lines, text);
             }
             return;
         }
@@ -394,7 +397,7 @@ impl Reader {
         if may_go_on && parsed == Err(Fault::OpenQuote) {
             self.begun = [text, b"\n"].concat();
             self.begun_length = length + 1;
-            self.open = Some(Quotes::behind(text));
+            self.open = Some(Quotes::after(text));
             return;
         }
         self.measure(length);

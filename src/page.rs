@@ -88,8 +88,8 @@ impl State {
         }
     }
 
-    /// The state lines: a failure first, then `overdue`; otherwise a single line. An overdue exporter is
-    /// never `up`, because its last success is too old.
+    /// The state lines: a failure first, then `overdue`; otherwise a single line. An overdue
+    /// exporter is never `up`, because its last success is too old.
     fn lines(self, interval: Duration) -> Markup {
         let failure = match self.last {
             Last::Failed(EXPORTER_STATUS) => {

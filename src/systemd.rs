@@ -67,8 +67,8 @@ pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
     Ok(None)
 }
 
-/// Sends the state of the service to the service manager. Does nothing without one, and never waits for
-/// it. Clones share the socket.
+/// Sends the state of the service to the service manager. Does nothing without one, and never waits
+/// for it. Clones share the socket.
 #[derive(Clone, Debug)]
 pub struct Notifier {
     handle: Handle,
@@ -120,8 +120,8 @@ impl Notifier {
     }
 
     /// Sends the status and the watchdog notification, twice in each watchdog period. Sends nothing
-    /// while a worker hangs. Must run in the acceptor's runtime, so that a hanging acceptor also stops
-    /// the notifications.
+    /// while a worker hangs. Must run in the acceptor's runtime, so that a hanging acceptor also
+    /// stops the notifications.
     pub async fn keep_notified(&self) -> Infallible {
         #[cfg(unix)]
         if let Some(outbox) = &self.outbox {
@@ -202,25 +202,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_while_a_worker_hangs() {
         let period = Duration::from_secs(5);
-        let (hangs, answers, told) = (Cell::new(false), Notify::new(), Cell::new(0));
+        let (hangs, answers, sent) = (Cell::new(false), Notify::new(), Cell::new(0));
         let beat = || async {
             if hangs.get() {
                 answers.notified().await;
             }
         };
-        let mut telling = pin!(each(period, beat, || told.set(told.get() + 1)));
+        let mut sending = pin!(each(period, beat, || sent.set(sent.get() + 1)));
         let begun = Instant::now();
         let after = |periods: u32| begun + period * periods + Duration::from_millis(1);
         for periods in 1..=3 {
-            let _ = tokio::time::timeout_at(after(periods), telling.as_mut()).await;
-            assert_eq!(told.get(), periods);
+            let _ = tokio::time::timeout_at(after(periods), sending.as_mut()).await;
+            assert_eq!(sent.get(), periods);
         }
         hangs.set(true);
-        let _ = tokio::time::timeout_at(after(100), telling.as_mut()).await;
-        assert_eq!(told.get(), 3);
+        let _ = tokio::time::timeout_at(after(100), sending.as_mut()).await;
+        assert_eq!(sent.get(), 3);
         hangs.set(false);
         answers.notify_one();
-        let _ = tokio::time::timeout_at(after(101), telling.as_mut()).await;
-        assert_eq!(told.get(), 5, "immediately, and after another period");
+        let _ = tokio::time::timeout_at(after(101), sending.as_mut()).await;
+        assert_eq!(sent.get(), 5, "immediately, and after another period");
     }
 }

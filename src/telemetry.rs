@@ -1,6 +1,7 @@
 //! Logs to standard error: a text line or a JSON object for each record.
 //!
-//! The proxy never waits for the reader of its log. If the bounded queue is full, records are dropped.
+//! The proxy never waits for the reader of its log. If the bounded queue is full, records are
+//! dropped.
 
 mod fields;
 mod floods;

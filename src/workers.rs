@@ -1,9 +1,9 @@
 //! Worker threads, each with a single-threaded runtime. By default one worker per core.
 //!
 //! A scrape is one task that reads, encrypts and writes. It gains nothing from a second thread. In
-//! tokio's multi-threaded runtime, each wake-up of the task also wakes an idle worker, which finds no
-//! work to steal. That costs about one futex call per MiB with a fast exporter, and 25 per MiB with a
-//! slow one. Here, a wake-up affects only the task's own thread.
+//! tokio's multi-threaded runtime, each wake-up of the task also wakes an idle worker, which finds
+//! no work to steal. That costs about one futex call per MiB with a fast exporter, and 25 per MiB
+//! with a slow one. Here, a wake-up affects only the task's own thread.
 
 use std::{
     future::Future,
@@ -56,8 +56,8 @@ impl Drop for Load {
 pub struct Pulse(Vec<Handle>);
 
 impl Pulse {
-    /// Runs an empty task on every worker, and waits until all have finished. Waits forever if a worker
-    /// hangs or has ended. Cancel safe.
+    /// Runs an empty task on every worker, and waits until all have finished. Waits forever if a
+    /// worker hangs or has ended. Cancel safe.
     pub async fn beat(&self) {
         // Spawn all tasks before waiting for the first.
         let tasks: Vec<_> = self.0.iter().map(|runtime| runtime.spawn(async {})).collect();
@@ -97,7 +97,8 @@ impl Workers {
 
     /// Runs a task on the worker with the fewest tasks.
     ///
-    /// `task` is called on that worker, because a socket belongs to the runtime in which it is created.
+    /// `task` is called on that worker, because a socket belongs to the runtime in which it is
+    /// created.
     pub fn spawn<F>(&self, task: impl FnOnce() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -115,8 +116,8 @@ impl Workers {
 
 /// A runtime whose drop does not wait for its blocking threads.
 ///
-/// The drop of a plain runtime waits, and therefore panics inside another runtime. That would happen
-/// in the acceptor's runtime if the system refuses a thread for a worker.
+/// The drop of a plain runtime waits, and therefore panics inside another runtime. That would
+/// happen in the acceptor's runtime if the system refuses a thread for a worker.
 struct Detached(Option<Runtime>);
 
 impl Drop for Detached {
@@ -154,11 +155,11 @@ impl Drop for Worker {
 
 /// Allocates and frees one block of 1 MiB, so that glibc keeps freed memory for reuse.
 ///
-/// glibc returns freed memory to the kernel above a threshold. The threshold starts at 128 KiB, which
-/// is less than a scrape frees with each batch. The page faults for each batch then cost a fifth of the
-/// CPU time. Freeing a block that was allocated with `mmap` raises the threshold to twice its size
-/// (mallopt(3), `M_MMAP_THRESHOLD`). A worker then keeps at most 2 MiB. Other allocators are not
-/// affected.
+/// glibc returns freed memory to the kernel above a threshold. The threshold starts at 128 KiB,
+/// which is less than a scrape frees with each batch. The page faults for each batch then cost a
+/// fifth of the CPU time. Freeing a block that was allocated with `mmap` raises the threshold to
+/// twice its size (mallopt(3), `M_MMAP_THRESHOLD`). A worker then keeps at most 2 MiB. Other
+/// allocators are not affected.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(1024 * 1024)));
 }

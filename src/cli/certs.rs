@@ -51,8 +51,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// 2 for a mistake on the command line, 70 for an internal error, 71 if standard output fails, 1
-    /// if files exist or cannot be written.
+    /// 2 for a mistake on the command line, 70 for an internal error, 71 if standard output fails,
+    /// 1 if files exist or cannot be written.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Exists { .. } | Self::Write { .. } => exit::MISTAKES,
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     create_folder(&args.out).map_err(|source| Error::Write { path: args.out.clone(), source })?;
     write_all(&args.out, &files, existing)?;
     let folder = std::path::absolute(&args.out).unwrap_or_else(|_| args.out.clone());
-    say(out, &folder, &args.hosts)?;
+    print_next_steps(out, &folder, &args.hosts)?;
     Ok(())
 }
 
@@ -151,7 +151,7 @@ fn write_all(
     Ok(())
 }
 
-fn say(out: &mut dyn Write, folder: &Path, hosts: &[String]) -> io::Result<()> {
+fn print_next_steps(out: &mut dyn Write, folder: &Path, hosts: &[String]) -> io::Result<()> {
     let hosts_list = hosts.join(", ");
     let host = hosts.first().map_or("localhost", String::as_str);
     let authority = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -246,9 +246,9 @@ mod tests {
     }
 
     fn run_in(out: &Path, force: bool) -> Result<String, Error> {
-        let mut said = Vec::new();
-        run(&args(out, force), &mut said)?;
-        Ok(String::from_utf8(said).expect("UTF-8"))
+        let mut output = Vec::new();
+        run(&args(out, force), &mut output)?;
+        Ok(String::from_utf8(output).expect("UTF-8"))
     }
 
     fn contents(folder: &Path) -> Vec<(String, String)> {
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn the_next_steps_have_absolute_paths() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let said = run_in(folder.path(), false).expect("written");
+        let output = run_in(folder.path(), false).expect("written");
         let at = |name| folder.path().join(name).display().to_string();
         for line in [
             format!("  certfile = {}", at("server.crt")),
@@ -378,7 +378,7 @@ mod tests {
                 at("client.key")
             ),
         ] {
-            assert!(said.lines().any(|said| said == line), "{line}\n{said}");
+            assert!(output.lines().any(|printed| printed == line), "{line}\n{output}");
         }
     }
 

@@ -20,8 +20,8 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     files: FileArgs,
-    /// Read the files as this user, to find files that the service cannot read. Requires root, Linux
-    /// only [default: the current user; for root and files in /etc/scrapegate: scrapegate]
+    /// Read the files as this user, to find files that the service cannot read. Requires root,
+    /// Linux only [default: the current user; for root and files in /etc/scrapegate: scrapegate]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 }

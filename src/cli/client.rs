@@ -36,8 +36,8 @@ use crate::{
     upstream::{AnyStream, look_up},
 };
 
-/// How much earlier than this client the proxy must give up, so that its error answer still arrives.
-/// At most a tenth of the remaining time.
+/// How much earlier than this client the proxy must give up, so that its error answer still
+/// arrives. At most a tenth of the remaining time.
 const HEAD_START: Duration = Duration::from_millis(500);
 
 /// How much earlier than the timeout in the request the proxy may give up: its default

@@ -1,7 +1,7 @@
 //! `scrapegate demo`: a complete setup in one process, without permanent files.
 //!
-//! Creates temporary certificates in a private folder, starts a synthetic exporter and the real proxy,
-//! scrapes once through the proxy, and prints the figures and some commands to try.
+//! Creates temporary certificates in a private folder, starts a synthetic exporter and the real
+//! proxy, scrapes once through the proxy, and prints the figures and some commands to try.
 
 mod exporter;
 mod report;
@@ -74,7 +74,7 @@ impl Error {
         match self {
             Self::Signals(_) | Self::Exporter(_) | Self::Remove(_) => exit::MISTAKES,
             Self::Output(_) | Self::Proxy(throwaway::Error::Threads(_)) => exit::SYSTEM,
-            Self::Proxy(error) if error.is_of_the_system() => exit::MISTAKES,
+            Self::Proxy(error) if error.is_system_error() => exit::MISTAKES,
             Self::Proxy(_) | Self::Scrape(_) | Self::Miscounted { .. } => exit::INTERNAL,
         }
     }

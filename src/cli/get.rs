@@ -41,8 +41,8 @@ use crate::{
 pub(crate) struct Args {
     /// Name of the exporter, as listed at /prometheus
     name: String,
-    /// URL of the proxy: https://HOST:PORT. Can have a path other than /prometheus, and parameters for
-    /// the exporter, for example https://node1:3333/prometheus?collect[]=cpu
+    /// URL of the proxy: https://HOST:PORT. Can have a path other than /prometheus, and parameters
+    /// for the exporter, for example https://node1:3333/prometheus?collect[]=cpu
     #[arg(long, value_name = "URL", value_parser = proxy_url)]
     url: ProxyUrl,
     /// Client certificate and its intermediates, PEM. Required unless the proxy has `client-auth =
@@ -58,22 +58,23 @@ pub(crate) struct Args {
     /// Do not verify the proxy's certificate. Anyone on the path can then pose as the proxy
     #[arg(long, conflicts_with = "cacert")]
     insecure: bool,
-    /// User name for HTTP Basic, if the proxy has `auth`. Sent in addition to the client certificate
+    /// User name for HTTP Basic, if the proxy has `auth`. Sent in addition to the client
+    /// certificate
     #[arg(long, value_name = "NAME", requires = "password_file", value_parser = user_name)]
     user: Option<String>,
     /// File with the password of --user. Must not be readable by all users
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
-    /// Write the body to this file. The file appears only if the body is complete [default: standard
-    /// output]
+    /// Write the body to this file. The file appears only if the body is complete [default:
+    /// standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Number of scrapes (1 to 10000), each on a new connection. Only the first body is written. With
-    /// more than one, prints minimum, median, 99th percentile and maximum
+    /// Number of scrapes (1 to 10000), each on a new connection. Only the first body is written.
+    /// With more than one, prints minimum, median, 99th percentile and maximum
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
-    /// Time limit for one scrape, in seconds (1 to 86400). Tells the proxy to give up slightly earlier,
-    /// so that its error answer still arrives
+    /// Time limit for one scrape, in seconds (1 to 86400). Tells the proxy to give up slightly
+    /// earlier, so that its error answer still arrives
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     timeout: u32,
 }
@@ -178,7 +179,8 @@ impl Error {
 }
 
 async fn get(args: &Args) -> Result<Scrapes, Error> {
-    // Install this first, so that a signal cannot end the process before temporary files are removed.
+    // Install this first, so that a signal cannot end the process before temporary files are
+    // removed.
     let mut stop = StopSignal::install().map_err(Error::Signals)?;
     let question = question(args)?;
     tokio::select! {

@@ -1,7 +1,7 @@
 //! `scrapegate import`: converts the modules of an exporter_exporter to `prometheus_exporters.ini`.
 //!
-//! Each printed section has been parsed as the proxy parses it. Anything that cannot be converted is
-//! reported on standard error, with its line.
+//! Each printed section has been parsed as the proxy parses it. Anything that cannot be converted
+//! is reported on standard error, with its line.
 
 mod module;
 mod node;
@@ -33,8 +33,8 @@ const HEAD: &str = "\
 /// Arguments of `import`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Configuration file of exporter_exporter, for example expexp.yaml, or the file of one module in a
-    /// folder of -config.dirs
+    /// Configuration file of exporter_exporter, for example expexp.yaml, or the file of one module
+    /// in a folder of -config.dirs
     file: PathBuf,
 }
 
@@ -81,8 +81,8 @@ impl Error {
 /// Prints the INI file, and on standard error what could not be converted.
 ///
 /// # Errors
-/// If the file cannot be read, is not an exporter_exporter configuration, or has a module that cannot
-/// be converted.
+/// If the file cannot be read, is not an exporter_exporter configuration, or has a module that
+/// cannot be converted.
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     let path = || args.file.clone();
     let bytes =
@@ -128,8 +128,8 @@ impl Sections {
     }
 }
 
-/// The sections of a file with `modules`, or of a file that is one module, named like the file, as in
-/// a folder of `-config.dirs`. `None` for any other file.
+/// The sections of a file with `modules`, or of a file that is one module, named like the file, as
+/// in a folder of `-config.dirs`. `None` for any other file.
 fn read_root(root: &Node, file: &Path, remarks: &mut Remarks) -> Option<Sections> {
     let mut passwords = PasswordFiles::default();
     let mut sections = Sections::default();

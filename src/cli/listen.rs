@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn f32_an_invalid_listen_address_is_refused_with_a_suggestion() {
-        for (text, said) in [
+        for (text, message) in [
             ("localhost:3333", "host names are not supported; write 127.0.0.1:3333 or [::1]:3333"),
             (
                 "node1:3333",
@@ -69,7 +69,7 @@ mod tests {
             ),
             ("2001:db8::1:2:3:4:5:6:3333", "write IPv6 addresses in brackets, such as [::1]:3333"),
         ] {
-            assert_eq!(address(text), Err(said.to_owned()), "{text}");
+            assert_eq!(address(text), Err(message.to_owned()), "{text}");
         }
         for text in ["127.0.0.1:3333", "[::1]:0", "0.0.0.0:3333"] {
             assert_eq!(address(text).map(|it| it.to_string()).as_deref(), Ok(text));

@@ -1,8 +1,8 @@
 //! `scrapegate probe`: scrapes one exporter directly, as the proxy does.
 //!
 //! The first scrape analyzes the answer and warms up caches. The scrapes after it are only timed.
-//! Prints the result as text, as JSON, or as the line of a monitoring plugin. Can save the result and
-//! compare it with an earlier one.
+//! Prints the result as text, as JSON, or as the line of a monitoring plugin. Can save the result
+//! and compare it with an earlier one.
 
 mod compare;
 mod escape;

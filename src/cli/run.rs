@@ -43,10 +43,9 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
             return exit::SYSTEM.into();
         }
         complain_briefly(format_args!(
-            "{}: not started, because the configuration has errors:",
+            "{}: not started, because the configuration has errors:\n{findings}",
             sources.config_file().display()
         ));
-        complain_briefly(findings);
         return exit::CONFIGURATION.into();
     };
     let logs = match telemetry::start(config.log_format, args.verbosity.verbosity()) {
@@ -84,7 +83,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// seconds.
 fn load_in_time(sources: &Sources) -> Loaded {
     let begun = Instant::now();
-    let mut told = false;
+    let mut announced = false;
     loop {
         let loaded = load(sources);
         if loaded.state.is_some() || !loaded.findings.heal_with_time() {
@@ -93,13 +92,13 @@ fn load_in_time(sources: &Sources) -> Loaded {
         if begun.elapsed() >= PATIENCE {
             return loaded;
         }
-        if !told {
+        if !announced {
             complain_briefly(&loaded.findings);
             complain_briefly(format_args!(
                 "waiting up to {} s for the system clock to be set",
                 PATIENCE.as_secs()
             ));
-            told = true;
+            announced = true;
         }
         thread::sleep(Duration::from_secs(1));
     }

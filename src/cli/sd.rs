@@ -22,8 +22,8 @@ pub(crate) struct Args {
     /// Format of the output
     #[arg(long, value_enum, default_value_t = Format::HttpSd)]
     format: Format,
-    /// For scrape_config: print one job for each exporter, instead of one job that gets all exporters
-    /// from the proxy by HTTP service discovery
+    /// For scrape_config: print one job for each exporter, instead of one job that gets all
+    /// exporters from the proxy by HTTP service discovery
     #[arg(long = "static")]
     fixed: bool,
 }

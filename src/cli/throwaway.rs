@@ -40,7 +40,7 @@ pub(crate) enum Error {
 
 impl Error {
     /// Whether the operating system is the cause. All other causes are internal errors.
-    pub(crate) fn is_of_the_system(&self) -> bool {
+    pub(crate) fn is_system_error(&self) -> bool {
         match self {
             Self::Folder(_) | Self::Listen { .. } | Self::Threads(_) => true,
             Self::Pki(_) | Self::Proxy(_) | Self::Tls(_) => false,

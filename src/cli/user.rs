@@ -1,5 +1,5 @@
-//! Switches to another user, so that `check` can read exactly what the service can read. This covers
-//! supplementary groups, access-control lists and mounts.
+//! Switches to another user, so that `check` can read exactly what the service can read. This
+//! covers supplementary groups, access-control lists and mounts.
 
 use std::path::Path;
 
@@ -24,8 +24,8 @@ pub(super) enum Error {
     Unsupported,
 }
 
-/// Switches to user `name` for the rest of the process. Without a name, root switches to the service
-/// user, if that user exists and `config` is in the service's folder.
+/// Switches to user `name` for the rest of the process. Without a name, root switches to the
+/// service user, if that user exists and `config` is in the service's folder.
 ///
 /// Returns the name of the user, or `root` if the process stays root. Returns `None` for any other
 /// user.
@@ -54,8 +54,8 @@ pub(super) fn become_user(name: Option<&str>, config: &Path) -> Result<Option<St
     Ok(Some(name.to_owned()))
 }
 
-/// Whether the file is in the service's folder, for any spelling of its path. A symbolic link counts
-/// if the link itself or its target is there.
+/// Whether the file is in the service's folder, for any spelling of its path. A symbolic link
+/// counts if the link itself or its target is there.
 #[cfg(target_os = "linux")]
 fn is_in_own_folder(config: &Path) -> bool {
     let own = crate::config::own_folder();

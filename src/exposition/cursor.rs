@@ -35,8 +35,8 @@ impl<'a> Cursor<'a> {
         !self.take_while(is_blank).is_empty()
     }
 
-    pub(super) fn takes(&mut self, wanted: u8) -> bool {
-        let is_next = self.first() == Some(wanted);
+    pub(super) fn takes(&mut self, expected: u8) -> bool {
+        let is_next = self.first() == Some(expected);
         if is_next {
             self.0 = &self.0[1..];
         }
@@ -72,8 +72,8 @@ impl<'a> Cursor<'a> {
 
     /// Takes a quoted string. The next byte is its opening quote.
     ///
-    /// Prometheus' lexer skips NUL bytes in label values. After a backslash and a NUL, the backslash
-    /// therefore escapes the byte after the NUL.
+    /// Prometheus' lexer skips NUL bytes in label values. After a backslash and a NUL, the
+    /// backslash therefore escapes the byte after the NUL.
     pub(super) fn quoted(&mut self) -> Quoted<'a> {
         let mut from = 1;
         loop {

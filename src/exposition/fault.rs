@@ -60,7 +60,7 @@ pub enum Fault {
     Comment,
     /// Text after `# EOF`.
     #[error("text after # EOF")]
-    BehindEof,
+    AfterEof,
     /// OpenMetrics that ends without `# EOF`.
     #[error("missing # EOF at the end of OpenMetrics")]
     NoEof,
@@ -118,7 +118,7 @@ impl Fault {
             | Self::Unit
             | Self::Blank
             | Self::Comment
-            | Self::BehindEof
+            | Self::AfterEof
             | Self::NoEof => Effect::Refused,
             Self::QuotedName | Self::Indented | Self::TrailingComma | Self::ExemplarName => {
                 Effect::RefusedBefore3

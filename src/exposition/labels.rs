@@ -26,8 +26,8 @@ impl<'a> Labels<'a> {
 
     /// Checks whether Prometheus stores a sample with these labels.
     ///
-    /// Prometheus' label builder removes a label with an empty value, together with all other labels of
-    /// the same name.
+    /// Prometheus' label builder removes a label with an empty value, together with all other
+    /// labels of the same name.
     pub(super) fn check(mut self) -> Result<(), Fault> {
         if self.0.iter().any(|label| *label.name == *b"__name__") {
             return Err(Fault::ReservedLabel);

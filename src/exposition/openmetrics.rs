@@ -21,8 +21,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Taken<'_>, Fault> {
 }
 
 fn comment(line: &[u8]) -> Result<Taken<'_>, Fault> {
-    if let Some(behind) = line.strip_prefix(b"# EOF") {
-        return if behind.is_empty() { Ok(Line::Eof.into()) } else { Err(Fault::BehindEof) };
+    if let Some(rest) = line.strip_prefix(b"# EOF") {
+        return if rest.is_empty() { Ok(Line::Eof.into()) } else { Err(Fault::AfterEof) };
     }
     let keywords: [&[u8]; 3] = [b"# HELP ", b"# TYPE ", b"# UNIT "];
     let found =
@@ -121,8 +121,8 @@ fn exemplar(cursor: &mut Cursor<'_>, remark: &mut Option<Fault>) -> Result<(), F
     if is_number && has_time && !read.contains(&0) { Ok(()) } else { Err(Fault::Exemplar) }
 }
 
-/// Parses labels up to the closing brace. A quoted string without a value is the metric name, if `name`
-/// is given and still empty.
+/// Parses labels up to the closing brace. A quoted string without a value is the metric name, if
+/// `name` is given and still empty.
 fn labels<'a>(
     cursor: &mut Cursor<'a>,
     mut name: Option<&mut Option<&'a [u8]>>,

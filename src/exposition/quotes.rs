@@ -1,7 +1,7 @@
 //! Finds the end of a record whose label values contain newlines.
 
-/// Tracks quotes and braces through an unfinished sample, line by line. The result is meaningful only
-/// for text that the parser accepts.
+/// Tracks quotes and braces through an unfinished sample, line by line. The result is meaningful
+/// only for text that the parser accepts.
 #[derive(Debug)]
 pub(super) struct Quotes {
     state: State,
@@ -20,7 +20,7 @@ enum State {
 
 impl Quotes {
     /// The state after `line` and its newline, which is part of a label value.
-    pub(super) fn behind(line: &[u8]) -> Self {
+    pub(super) fn after(line: &[u8]) -> Self {
         Self { state: State::Quoted, seen: line.len() + 1 }
     }
 

@@ -277,8 +277,8 @@ fn openmetrics_has_its_own_rules() {
     assert_eq!(faults(&openmetrics("a 1\n# EOF")), []);
     for (body, expected) in [
         ("a 1\n", (1, Fault::NoEof)),
-        ("a 1\n# EOF\nb 1\nc 1\n", (3, Fault::BehindEof)),
-        ("a 1\n# EOF \n# EOF\n", (2, Fault::BehindEof)),
+        ("a 1\n# EOF\nb 1\nc 1\n", (3, Fault::AfterEof)),
+        ("a 1\n# EOF \n# EOF\n", (2, Fault::AfterEof)),
         ("a 1\n\n# EOF\n", (2, Fault::Blank)),
         ("# words\n# EOF\n", (1, Fault::Comment)),
         ("# TYPE a untyped\n# EOF\n", (1, Fault::Type)),
@@ -353,8 +353,8 @@ fn problems_beyond_the_limit_are_counted() {
     let long = text(&format!("?{}\n", "\u{1F980}".repeat(5000)));
     assert_eq!(long.problems[0].excerpt.chars().count(), EXCERPT);
     // Text after the end is one problem, regardless of earlier problems.
-    let behind = openmetrics(&format!("{}# EOF\n{}", "?\n".repeat(20), "a 1\n".repeat(20)));
-    assert_eq!(behind.problem_count, 21);
+    let after = openmetrics(&format!("{}# EOF\n{}", "?\n".repeat(20), "a 1\n".repeat(20)));
+    assert_eq!(after.problem_count, 21);
 }
 
 #[test]

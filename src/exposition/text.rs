@@ -1,7 +1,7 @@
 //! Parses one record of the text format by the rules of Prometheus' scraper.
 //!
-//! Follows the lexer `model/textparse/promlex.l` and the parser `promparse.go` of Prometheus 2.42 and
-//! 3, and not the description of the format, which is stricter in places and laxer in others.
+//! Follows the lexer `model/textparse/promlex.l` and the parser `promparse.go` of Prometheus 2.42
+//! and 3, and not the description of the format, which is stricter in places and laxer in others.
 
 use super::{
     Fault, Format,
@@ -98,8 +98,8 @@ fn sample(mut cursor: Cursor<'_>) -> Result<(Name<'_>, Option<Fault>), Fault> {
     Ok((Name(name), remark))
 }
 
-/// Parses labels up to the closing brace. A quoted string without a value is the metric name, if there
-/// is no name yet. Commas between labels are optional.
+/// Parses labels up to the closing brace. A quoted string without a value is the metric name, if
+/// there is no name yet. Commas between labels are optional.
 fn labels<'a>(
     cursor: &mut Cursor<'a>,
     name: &mut Option<&'a [u8]>,

@@ -43,8 +43,8 @@ pub(super) fn chart(recent: &[Entry]) -> Markup {
     }
 }
 
-/// A bar. A failed scrape is one piece. A successful scrape has two: the exporter below, the network
-/// above.
+/// A bar. A failed scrape is one piece. A successful scrape has two: the exporter below, the
+/// network above.
 fn bar(place: usize, entry: &Entry, longest: Duration) -> Markup {
     let share = |part: Duration| part.as_secs_f64() / longest.as_secs_f64().max(f64::MIN_POSITIVE);
     let height = (share(entry.took) * HEIGHT).max(LOWEST);

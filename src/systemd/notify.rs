@@ -33,13 +33,13 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Outbox<S> {
     socket: S,
-    letters: Mutex<Letters>,
+    state: Mutex<State>,
     /// Notified when a message has to be sent again.
-    has_letters: Notify,
+    has_waiting: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Letters {
+struct State {
     waiting: VecDeque<(Kind, String)>,
     /// A [`Kind::Stopping`] was sent. No message may follow it.
     is_stopping: bool,
@@ -56,47 +56,47 @@ pub(super) trait Socket {
 
 impl<S: Socket> Outbox<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket, letters: Mutex::default(), has_letters: Notify::new() }
+        Self { socket, state: Mutex::default(), has_waiting: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Letters> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a message now, or later if the queue is full. It replaces waiting messages that it
     /// outdates, so at most two messages wait. No message follows a [`Kind::Stopping`].
     pub(super) fn tell(&self, kind: Kind, message: String) {
-        let mut letters = self.lock();
-        if letters.is_stopping {
+        let mut state = self.lock();
+        if state.is_stopping {
             return;
         }
         match kind {
-            Kind::Reloading => letters.waiting.clear(),
-            Kind::Ready => letters.waiting.retain(|(kind, _)| *kind == Kind::Reloading),
+            Kind::Reloading => state.waiting.clear(),
+            Kind::Ready => state.waiting.retain(|(kind, _)| *kind == Kind::Reloading),
             Kind::Stopping => {
-                letters.waiting.clear();
-                letters.is_stopping = true;
+                state.waiting.clear();
+                state.is_stopping = true;
             }
         }
-        letters.waiting.push_back((kind, message));
-        if !self.send_waiting(&mut letters) {
-            self.has_letters.notify_one();
+        state.waiting.push_back((kind, message));
+        if !self.send_waiting(&mut state) {
+            self.has_waiting.notify_one();
         }
     }
 
     /// Sends a message, or drops it if the queue is full. For messages that are sent periodically.
     pub(super) fn mention(&self, message: &str) {
-        let mut letters = self.lock();
-        if self.send_waiting(&mut letters) {
+        let mut state = self.lock();
+        if self.send_waiting(&mut state) {
             // If this fails, the next one comes soon.
-            let _ = self.send(&mut letters, message);
+            let _ = self.send(&mut state, message);
         }
     }
 
     /// Sends waiting messages as soon as the queue has room.
     pub(super) async fn send_again(&self) -> Infallible {
         loop {
-            self.has_letters.notified().await;
+            self.has_waiting.notified().await;
             while !self.send_waiting(&mut self.lock()) {
                 sleep(RETRY).await;
             }
@@ -104,27 +104,27 @@ impl<S: Socket> Outbox<S> {
     }
 
     /// Sends the waiting messages. Returns whether all were sent.
-    fn send_waiting(&self, letters: &mut Letters) -> bool {
-        while let Some((_, message)) = letters.waiting.front().cloned() {
-            if !self.send(letters, &message) {
+    fn send_waiting(&self, state: &mut State) -> bool {
+        while let Some((_, message)) = state.waiting.front().cloned() {
+            if !self.send(state, &message) {
                 return false;
             }
-            letters.waiting.pop_front();
+            state.waiting.pop_front();
         }
         true
     }
 
     /// Sends a message. Returns `false` if it has to be sent again.
-    fn send(&self, letters: &mut Letters, message: &str) -> bool {
+    fn send(&self, state: &mut State, message: &str) -> bool {
         let sent = self.socket.send(message);
         let has_room = !matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         match sent {
-            Ok(()) => letters.is_reported = false,
+            Ok(()) => state.is_reported = false,
             // Log only the first of several failures, because a short watchdog period would flood
             // the log.
-            Err(_) if letters.is_reported => {}
+            Err(_) if state.is_reported => {}
             Err(error) => {
-                letters.is_reported = true;
+                state.is_reported = true;
                 tracing::warn!(%error, "cannot notify the service manager");
             }
         }
@@ -134,8 +134,8 @@ impl<S: Socket> Outbox<S> {
 
 /// The socket of the service manager: a path or, with a leading `@`, an abstract address.
 ///
-/// Keeps one socket open for all messages, so that notifications still work if the process has no free
-/// file descriptor.
+/// Keeps one socket open for all messages, so that notifications still work if the process has no
+/// free file descriptor.
 #[derive(Debug)]
 pub(super) struct Manager {
     address: SocketAddr,

@@ -1,9 +1,10 @@
 //! A queue of formatted log records, and the thread that writes them.
 //!
-//! Standard error can be a pipe, a socket or a terminal that nobody reads. A write to it then blocks
-//! forever. Therefore only one thread writes to it. A record that does not fit into the queue is
-//! dropped and counted. `tracing-appender` has a similar writer, but it panics if the system refuses a
-//! thread, does not limit the bytes in its queue, and does not log the number of lost records.
+//! Standard error can be a pipe, a socket or a terminal that nobody reads. A write to it then
+//! blocks forever. Therefore only one thread writes to it. A record that does not fit into the
+//! queue is dropped and counted. `tracing-appender` has a similar writer, but it panics if the
+//! system refuses a thread, does not limit the bytes in its queue, and does not log the number of
+//! lost records.
 
 use std::{
     collections::VecDeque,
@@ -22,8 +23,8 @@ const MAX_BYTES: usize = 1 << 20;
 /// Limit for the records in the queue. Each record has some overhead in addition to its bytes.
 const MAX_RECORDS: usize = 8192;
 
-/// Pause before a write is repeated, if standard error is non-blocking and full. A process that shares
-/// it may have made it non-blocking.
+/// Pause before a write is repeated, if standard error is non-blocking and full. A process that
+/// shares it may have made it non-blocking.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// When the process ends, time limit for writing one record. The others are then lost.
@@ -95,8 +96,8 @@ impl LogQueue {
         self.0.dropped.clone()
     }
 
-    /// Waits until all records are written. Gives up if no record is written within [`FLUSH_STALL`],
-    /// or after [`FLUSH_LIMIT`].
+    /// Waits until all records are written. Gives up if no record is written within
+    /// [`FLUSH_STALL`], or after [`FLUSH_LIMIT`].
     pub(super) fn flush(&self) {
         let begun = Instant::now();
         let mut queue = self.lock();
@@ -159,8 +160,8 @@ impl LogQueue {
         }
     }
 
-    /// Marks a record as done. Returns the number of dropped records to report, once standard error is
-    /// being read again.
+    /// Marks a record as done. Returns the number of dropped records to report, once standard error
+    /// is being read again.
     fn finish(&self, written: bool) -> Option<u64> {
         let mut queue = self.lock();
         queue.done += 1;

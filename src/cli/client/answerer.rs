@@ -35,8 +35,8 @@ impl Answerer {
         // and does not forward those of an exporter. hyper itself answers a head that it cannot
         // read.
         let has_own_reason = response.extensions().get::<ReasonPhrase>().is_some();
-        let is_of_hyper = response.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        if headers.contains_key(WWW_AUTHENTICATE) || has_own_reason || is_of_hyper {
+        let is_from_hyper = response.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        if headers.contains_key(WWW_AUTHENTICATE) || has_own_reason || is_from_hyper {
             Self::Proxy
         } else {
             Self::Exporter

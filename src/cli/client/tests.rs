@@ -95,7 +95,7 @@ async fn an_error_has_the_reason_phrase() {
 
 #[tokio::test]
 async fn f31_the_head_shows_who_chose_the_status() {
-    for (answer, told) in [
+    for (answer, expected) in [
         (
             "HTTP/1.1 401 Unauthorized\r\nserver: scrapegate\r\n",
             "the proxy answered 401 Unauthorized",
@@ -114,6 +114,6 @@ async fn f31_the_head_shows_who_chose_the_status() {
     ] {
         let answer: &'static [u8] = format!("{answer}content-length: 0\r\n\r\n").leak().as_bytes();
         let refused = answered(answer).await.expect_err("refused");
-        assert_eq!(refused.to_string(), told);
+        assert_eq!(refused.to_string(), expected);
     }
 }

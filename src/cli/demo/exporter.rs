@@ -102,8 +102,8 @@ fn refusal(status: StatusCode) -> Answer {
     response
 }
 
-/// A body in the text format 0.0.4, formatted chunk by chunk. The same number of series always gives
-/// the same bytes.
+/// A body in the text format 0.0.4, formatted chunk by chunk. The same number of series always
+/// gives the same bytes.
 #[derive(Debug)]
 struct Exposition {
     /// Families that have not started yet, in reverse order.
@@ -304,8 +304,8 @@ fn line(text: &mut BytesMut, line: fmt::Arguments<'_>) {
     let _ = text.write_fmt(line);
 }
 
-/// Takes `number` as digits in base `values.len()`: picks a value by the lowest digit, and returns the
-/// other digits.
+/// Takes `number` as digits in base `values.len()`: picks a value by the lowest digit, and returns
+/// the other digits.
 fn pick<'a>(number: u64, values: &[&'a str]) -> (u64, &'a str) {
     let base = values.len() as u64;
     let digit = usize::try_from(number % base).unwrap_or_default();

@@ -55,7 +55,7 @@ impl fmt::Display for Outcome<'_> {
         let curl = Curl::new(self.folder);
         let list = format!("https://{}/prometheus", self.proxy);
         let one = format!("{list}?exporter={EXPORTER}");
-        let unknown = format!("{list}?exporter=nobody");
+        let unknown = format!("{list}?exporter=unknown");
         write!(
             f,
             "\
@@ -146,7 +146,7 @@ mod tests {
             ),
             "  curl --cacert '/tmp/my demo/ca.crt' https://127.0.0.1:3333/prometheus",
         ] {
-            assert!(text.lines().any(|said| said == line), "{line}\n{text}");
+            assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
         }
         assert!(text.lines().count() <= 32, "{text}");
     }

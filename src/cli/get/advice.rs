@@ -60,8 +60,8 @@ fn about_scrape(error: &client::Error) -> Advice {
         client::Error::Path(..) => advice(CLIENT, "check the path in --url"),
         client::Error::Handshake { source, .. } => about_tls(source).unwrap_or(advice(
             TLS,
-            "check that this port speaks TLS; if the proxy has `insecure-plain-http`, use http:// in \
-             --url",
+            "check that this port speaks TLS; if the proxy has `insecure-plain-http`, use http:// \
+             in --url",
         )),
         client::Error::NoAnswer { is_encrypted: false, .. } => {
             advice(CLIENT, "use https:// in --url; a TLS port does not answer plain HTTP")
@@ -77,10 +77,9 @@ fn about_scrape(error: &client::Error) -> Advice {
                 advice(NETWORK, "check the host and port in --url; that server is not scrapegate")
             }
         },
-        client::Error::Incomplete { is_late: true, .. } => advice(
-            EXPORTER,
-            "use a longer --timeout; the exporter had not sent everything in time",
-        ),
+        client::Error::Incomplete { is_late: true, .. } => {
+            advice(EXPORTER, "use a longer --timeout; the exporter had not sent everything in time")
+        }
         client::Error::Incomplete { source, .. } => about_tls(source).unwrap_or(advice(
             EXPORTER,
             "see `outcome` in the proxy's log; the proxy cuts off an incomplete answer on purpose",

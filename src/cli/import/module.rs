@@ -46,7 +46,8 @@ impl PasswordFiles {
 }
 
 impl Module {
-    /// Converts the module `name`, which is defined at `at`. Returns `None` if that is not possible.
+    /// Converts the module `name`, which is defined at `at`. Returns `None` if that is not
+    /// possible.
     pub(super) fn read(
         name: &str,
         at: &Node,
@@ -141,8 +142,8 @@ fn http(
     lines.extend(port.map(|port| ("port", port)));
     lines.push(("path", absolute(path)));
     if !is_verified {
-        // Without `verify`, exporter_exporter checks nothing. scrapegate always checks the framing of
-        // HTTP.
+        // Without `verify`, exporter_exporter checks nothing. scrapegate always checks the framing
+        // of HTTP.
         lines.push(("integrity", "transport".to_owned()));
     }
     match tls_node {

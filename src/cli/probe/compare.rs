@@ -1,11 +1,11 @@
 //! Decides whether a measurement differs from an earlier one, or whether the difference is noise.
 //!
-//! Two sets of times differ if their medians differ by more than the tolerance *and* by more than the
-//! noise. The noise is 2 √(s₁² + s₂²), where s is the spread of a set, but at least [`FLOOR`]. The
-//! spread is 1.4826 times the median absolute deviation. For normally distributed times that is the
-//! standard deviation, but a single outlier does not change it. With fewer than [`ENOUGH`] times, the
-//! spread is half of their range. A single scrape has no spread: only the tolerance decides, and the
-//! report says that the noise is unknown.
+//! Two sets of times differ if their medians differ by more than the tolerance *and* by more than
+//! the noise. The noise is 2 √(s₁² + s₂²), where s is the spread of a set, but at least [`FLOOR`].
+//! The spread is 1.4826 times the median absolute deviation. For normally distributed times that is
+//! the standard deviation, but a single outlier does not change it. With fewer than [`ENOUGH`]
+//! times, the spread is half of their range. A single scrape has no spread: only the tolerance
+//! decides, and the report says that the noise is unknown.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -14,7 +14,8 @@ use crate::{
 /// Version of the document. To be raised if an old reader would misunderstand a new document.
 const VERSION: u32 = 1;
 
-/// Size limit for a file to read, in bytes: twice the size of the largest document that can be saved.
+/// Size limit for a file to read, in bytes: twice the size of the largest document that can be
+/// saved.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 /// One run of `probe`.
@@ -34,7 +35,7 @@ pub(super) struct Measurement {
     pub(super) direct: Runs,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) through_proxy: Option<Runs>,
-    pub(super) answer: Anatomy,
+    pub(super) answer: Contents,
 }
 
 impl Measurement {
@@ -64,7 +65,7 @@ impl Runs {
 
 /// The contents of the answer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Anatomy {
+pub(super) struct Contents {
     pub(super) content_type: Option<String>,
     pub(super) content_encoding: Option<String>,
     pub(super) openmetrics: bool,
@@ -132,7 +133,7 @@ pub(super) enum Largest {
     Series,
 }
 
-impl Anatomy {
+impl Contents {
     /// The `top` largest families. Among equal families, the first in the text.
     pub(super) fn largest(&self, by: Largest, top: usize) -> Vec<&Family> {
         let mut families: Vec<_> = self.families.iter().collect();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     compare::{Comparison, Summary, Times, seconds},
     escape::Escaped,
-    measurement::{Anatomy, Family, Largest, Measurement, Problem, Runs},
+    measurement::{Contents, Family, Largest, Measurement, Problem, Runs},
     verdict::{Verdict, faults},
 };
 use crate::{
@@ -50,8 +50,8 @@ pub(super) fn plain(
     };
     let timeout = format!("{timeout_seconds} s; suggested: {suggested} s{beyond}");
     row("timeout", &timeout, out)?;
-    anatomy(&measurement.answer, out)?;
-    judges(&measurement.answer, out)?;
+    contents(&measurement.answer, out)?;
+    acceptance(&measurement.answer, out)?;
     let faults = faults(measurement);
     if faults.is_empty() {
         row("problems", "none", out)?;
@@ -94,7 +94,7 @@ fn signed(time: f64) -> String {
     format!("{sign}{}", seconds(time.abs()))
 }
 
-fn anatomy(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
+fn contents(answer: &Contents, out: &mut dyn Write) -> io::Result<()> {
     let mut size = Size(answer.bytes.unwrap_or(answer.wire_bytes) as f64).to_string();
     match (&answer.content_encoding, answer.gzip_bytes) {
         (Some(coding), _) => {
@@ -136,7 +136,7 @@ fn anatomy(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Whether Prometheus accepts the answer, and what promtool says if that differs.
-fn judges(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
+fn acceptance(answer: &Contents, out: &mut dyn Write) -> io::Result<()> {
     if answer.bytes.is_none() {
         return Ok(());
     }
@@ -167,7 +167,7 @@ fn judges(answer: &Anatomy, out: &mut dyn Write) -> io::Result<()> {
 fn families(
     heading: &str,
     by: Largest,
-    answer: &Anatomy,
+    answer: &Contents,
     top: usize,
     out: &mut dyn Write,
 ) -> io::Result<()> {

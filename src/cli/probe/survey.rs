@@ -16,7 +16,7 @@ use hyper::{
 
 use super::{
     escape::Escaped,
-    measurement::{Anatomy, Family, Longest, Problem},
+    measurement::{Contents, Family, Longest, Problem},
     scrape::{Answer, Failure},
 };
 use crate::{
@@ -45,20 +45,21 @@ const SAMPLING: Sampling = Sampling { exact: 32 << 20, window: 16 << 20, sample:
 
 /// Limit for the time of the analysis, as a multiple of the exporter's `timeout`.
 ///
-/// The analysis keeps the exporter waiting, so it extends the deadline. Without a limit, an exporter
-/// that never stops sending would never be given up. After the limit, bytes are only counted.
+/// The analysis keeps the exporter waiting, so it extends the deadline. Without a limit, an
+/// exporter that never stops sending would never be given up. After the limit, bytes are only
+/// counted.
 const MOST_EFFORT: u32 = 10;
 
 /// Scrapes once and analyzes the answer.
 ///
 /// # Errors
 /// If the scrape is not complete, or if its gzip data is broken.
-pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Anatomy, Failure> {
+pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Contents, Failure> {
     let mut answer = Answer::open(exporter, request).await?;
     let format =
         if is_openmetrics(&answer.head.headers) { Format::OpenMetrics } else { Format::Text };
     let encoding = header(&answer.head, &CONTENT_ENCODING);
-    let mut look = Look::new(encoding.as_deref(), format);
+    let mut analysis = Analysis::new(encoding.as_deref(), format);
     let most = exporter.rules.timeout.as_duration() * MOST_EFFORT;
     let (mut effort, mut wire_bytes, mut looked_at) = (Duration::ZERO, 0, 0);
     while let Some(data) = answer.next().await? {
@@ -66,47 +67,47 @@ pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Anato
         if effort < most {
             looked_at += data.len() as u64;
             let begun = Instant::now();
-            look.push(&data).map_err(Failure::Gzip)?;
+            analysis.push(&data).map_err(Failure::Gzip)?;
             let spent = begun.elapsed();
             effort += spent;
             answer.grant(spent);
         }
     }
     let whole = looked_at == wire_bytes;
-    let found = look.finish(whole).map_err(Failure::Gzip)?;
-    let mut anatomy = Anatomy {
+    let found = analysis.finish(whole).map_err(Failure::Gzip)?;
+    let mut contents = Contents {
         content_type: header(&answer.head, &CONTENT_TYPE),
         content_encoding: encoding,
         openmetrics: format == Format::OpenMetrics,
         end: described(answer.head.framing).to_owned(),
         wire_bytes,
         looked_at: (!whole).then_some(looked_at),
-        ..Anatomy::default()
+        ..Contents::default()
     };
     if let Some((statistics, gzip_bytes)) = found {
-        fill(&mut anatomy, statistics);
-        anatomy.gzip_bytes = gzip_bytes.or(Some(wire_bytes)).filter(|_| whole);
+        fill(&mut contents, statistics);
+        contents.gzip_bytes = gzip_bytes.or(Some(wire_bytes)).filter(|_| whole);
     }
-    Ok(anatomy)
+    Ok(contents)
 }
 
 /// Stores names and excerpts escaped, so that any program can print them safely.
-fn fill(anatomy: &mut Anatomy, statistics: Statistics) {
-    anatomy.acceptance = statistics.acceptance();
+fn fill(contents: &mut Contents, statistics: Statistics) {
+    contents.acceptance = statistics.acceptance();
     let Statistics { bytes, lines, samples, families, beyond, longest, .. } = statistics;
-    anatomy.bytes = Some(bytes);
-    anatomy.lines = lines;
-    anatomy.samples = samples;
-    anatomy.longest_line =
+    contents.bytes = Some(bytes);
+    contents.lines = lines;
+    contents.samples = samples;
+    contents.longest_line =
         longest.map(|longest| Longest { line: longest.line, bytes: longest.bytes });
-    anatomy.cut_lines = statistics.cut_lines;
-    anatomy.family_count = families.len() as u64;
-    anatomy.beyond_series = beyond.map(|beyond| beyond.series);
-    anatomy.problem_count = statistics.problem_count;
-    anatomy.problems = statistics.problems.iter().map(Problem::from).collect();
-    anatomy.decisive = statistics.decisive.as_ref().map(Problem::from);
-    anatomy.promtool = statistics.promtool.as_ref().map(Problem::from);
-    anatomy.families = families
+    contents.cut_lines = statistics.cut_lines;
+    contents.family_count = families.len() as u64;
+    contents.beyond_series = beyond.map(|beyond| beyond.series);
+    contents.problem_count = statistics.problem_count;
+    contents.problems = statistics.problems.iter().map(Problem::from).collect();
+    contents.decisive = statistics.decisive.as_ref().map(Problem::from);
+    contents.promtool = statistics.promtool.as_ref().map(Problem::from);
+    contents.families = families
         .into_iter()
         .map(|family| Family {
             name: Escaped(&family.name).to_string(),
@@ -142,7 +143,7 @@ fn described(framing: Framing) -> &'static str {
 }
 
 /// The analysis of a body: the reader of its text, and gzip in one direction.
-enum Look {
+enum Analysis {
     /// Uncompressed. The packer finds the size with gzip.
     Plain(Reader, Packer),
     /// Compressed with gzip.
@@ -151,7 +152,7 @@ enum Look {
     Unknown,
 }
 
-impl Look {
+impl Analysis {
     fn new(encoding: Option<&str>, format: Format) -> Self {
         let reader = Reader::new(format);
         match encoding {

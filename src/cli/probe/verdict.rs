@@ -153,7 +153,8 @@ pub(super) fn faults(measurement: &Measurement) -> Vec<String> {
     faults
 }
 
-/// Performance data `'label'=value[UOM];warn;crit;min;max`, as in the Monitoring Plugins guidelines.
+/// Performance data `'label'=value[UOM];warn;crit;min;max`, as in the Monitoring Plugins
+/// guidelines.
 fn perfdata(measurement: &Measurement, comparison: Option<&Comparison>) -> Vec<String> {
     let answer = &measurement.answer;
     let timeout = measurement.timeout_seconds;
@@ -200,7 +201,7 @@ fn perfdata(measurement: &Measurement, comparison: Option<&Comparison>) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::probe::measurement::{Anatomy, Runs};
+    use crate::cli::probe::measurement::{Contents, Runs};
 
     fn measurement(total: f64) -> Measurement {
         let times = Runs { first_byte_seconds: vec![total / 2.0], total_seconds: vec![total] };
@@ -215,11 +216,11 @@ mod tests {
             timeout_seconds: 5.0,
             direct: times,
             through_proxy: None,
-            answer: Anatomy {
+            answer: Contents {
                 content_type: Some("Text/Plain; version=0.0.4".to_owned()),
                 wire_bytes: 10,
                 bytes: Some(10),
-                ..Anatomy::default()
+                ..Contents::default()
             },
         }
     }

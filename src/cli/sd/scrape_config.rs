@@ -46,8 +46,8 @@ scrape_configs:
     )
 }
 
-/// The job for the proxy's own metrics. Its target is static: service discovery lists only exporters,
-/// and a proxy that is down must stay a target.
+/// The job for the proxy's own metrics. Its target is static: service discovery lists only
+/// exporters, and a proxy that is down must stay a target.
 fn own_job(site: &Site<'_>) -> String {
     format!(
         "
@@ -63,8 +63,8 @@ fn own_job(site: &Site<'_>) -> String {
     )
 }
 
-/// The job name for an exporter: the exporter's name. Job names must be unique, so an exporter named
-/// like the proxy's own job gets another name.
+/// The job name for an exporter: the exporter's name. Job names must be unique, so an exporter
+/// named like the proxy's own job gets another name.
 fn job_of(exporter: &ExporterName, site: &Site<'_>) -> String {
     let mut job = exporter.as_str().to_owned();
     if job == OWN_JOB {

@@ -20,8 +20,8 @@ const ANY_PORT: u16 = 3333;
 const CONFIG: &str = "config.ini";
 const EXPORTERS: &str = "prometheus_exporters.ini";
 
-/// Certificates and both INI files in a folder that only its owner can enter. Dropping it removes the
-/// folder with its contents.
+/// Certificates and both INI files in a folder that only its owner can enter. Dropping it removes
+/// the folder with its contents.
 #[derive(Debug)]
 pub(in crate::cli) struct Files {
     folder: TempDir,
