@@ -20,7 +20,7 @@ fuzz_build() {
 # fuzz_one TARGET: fuzzes one target from its seeds, its regressions and the corpus. Inputs for which
 # the property does not hold go to fuzz/artifacts.
 fuzz_one() {
-    local name=$1 inputs=("${FUZZ_CORPUS:-$scratch/corpus}/$1" "fuzz/seeds/$1") triple
+    local name=$1 inputs=("${FUZZ_CORPUS:-$scratch/corpus}/$1" "fuzz/seeds/$1") triple input
     triple=$(rustc -vV | sed -n 's/^host: //p')
     [[ ! -d fuzz/regressions/$name ]] || inputs+=("fuzz/regressions/$name")
     mkdir -p "${inputs[0]}" "fuzz/artifacts/$name"
@@ -30,8 +30,11 @@ fuzz_one() {
         printf '%-20s %s\n' "$name" "$(tail -n 1 "$scratch/$name.log")"
     else
         tail -n 60 "$scratch/$name.log"
+        input=$(sed -n 's/.*Test unit written to //p' "$scratch/$name.log" | tail -n 1)
         printf 'the property of %s does not hold; to reproduce: RUSTC_BOOTSTRAP=1 cargo fuzz run %s %s\n' \
-            "$name" "$name" "$(sed -n 's/.*Test unit written to //p' "$scratch/$name.log" | tail -n 1)"
+            "$name" "$name" "$input"
+        # The machine of a CI run may be gone before anyone can copy the file.
+        [[ ! -f $input ]] || { echo 'the input in base64:'; base64 "$input"; }
         return 1
     fi
 }
