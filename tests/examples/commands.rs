@@ -25,12 +25,16 @@ PATH=/nowhere
 
 /// Programs that the documents call by a path, and the names under which they are recorded. bash
 /// calls no function for a path, so these programs have to be files.
-const BY_PATH: [(&str, &str); 2] =
-    [("packaging/deb", "packaging/deb"), ("new/usr/bin/scrapegate", "scrapegate")];
+const BY_PATH: [(&str, &str); 3] = [
+    (".ci/run", ".ci/run"),
+    ("packaging/deb", "packaging/deb"),
+    ("new/usr/bin/scrapegate", "scrapegate"),
+];
 
 /// The programs that the documents call. The list is explicit, so that a typo in a document is not
 /// taken for a program. Add each further program here.
 const PROGRAMS: &[&str] = &[
+    ".ci/run",
     "ansible-playbook",
     "apt",
     "apt-get",
@@ -138,6 +142,7 @@ fn check(block: &Block, call: &[String]) {
             assert_parses(block, &[&["scrapegate"], own].concat());
         }
         ("cargo", _) => check_targets(block, arguments),
+        (".ci/run", _) => check_step(block, arguments),
         _ => {}
     }
 }
@@ -163,6 +168,19 @@ fn check_targets(place: impl std::fmt::Display, arguments: &[&str]) {
         };
         assert!(is_there, "{place}: no {option} {name}");
     }
+}
+
+/// Asserts that the first argument of `.ci/run` is a step, unless it is a placeholder such as STEP.
+fn check_step(place: impl std::fmt::Display, arguments: &[&str]) {
+    // The packed crate has no `.ci`.
+    let Ok(script) = fs::read_to_string(root().join(".ci/run")) else { return };
+    let Some(step) = arguments.first().filter(|step| step.bytes().all(|b| b.is_ascii_lowercase()))
+    else {
+        return;
+    };
+    let case = format!(" {step}) ");
+    let is_step = script.lines().any(|line| format!("{line} ").contains(&case));
+    assert!(is_step, "{place}: .ci/run has no step {step}");
 }
 
 /// Inline code: the text between backticks outside fenced blocks.
@@ -212,6 +230,7 @@ fn every_command_in_the_text_exists() {
                     assert!(is_fine, "{document}: `{code}`: {error}");
                 }
             }
+            [".ci/run", ref arguments @ ..] => check_step(&document, arguments),
             ["cargo", ref arguments @ ..] if !arguments.is_empty() => {
                 cargo += 1;
                 check_targets(&document, arguments);
