@@ -174,24 +174,6 @@ fn every_outcome_label_in_the_log_is_explained() {
     }
 }
 
-#[test]
-fn the_docs_name_the_oldest_rust_that_the_manifest_names() {
-    let manifest = repository("Cargo.toml");
-    let version = between(&manifest, "\nrust-version = \"", "\"");
-    for document in ["README.md", "docs/guide/installation.md"] {
-        let text = repository(document);
-        let named: Vec<_> = text.split("Rust 1.").skip(1).collect();
-        let is_right = |rest: &&str| format!("1.{rest}").starts_with(&format!("{version} "));
-        assert!(!named.is_empty() && named.iter().all(is_right), "{document}: not {version}");
-    }
-}
-
-#[test]
-fn the_readme_is_short() {
-    let lines = repository("README.md").lines().count();
-    assert!(lines <= 220, "{lines} lines; move details to docs");
-}
-
 /// All sources, with string literals of several lines on one.
 fn sources(folder: &Path) -> String {
     let mut all = String::new();

@@ -212,5 +212,5 @@ tests() {
 # Seconds, once built: the unit tests, and the tests that read the sources and the docs.
 unit() {
     need build
-    cargo test --locked --lib --test cases --test docs --test layers --test links --test waits --test words
+    cargo test --locked --lib --test cases --test docs --test layers --test links --test readme --test waits --test words
 }
