@@ -1,5 +1,5 @@
-//! Every relative link of every Markdown file leads to a file, and to a heading if it names one, on a
-//! forge and in the book. The book has every page of `docs`.
+//! Every relative link in every Markdown file has a target, on a forge and in the book: a file and, if
+//! the link has an anchor, a heading. The book contains every page of `docs`.
 
 #[path = "support/documents.rs"]
 #[expect(dead_code, reason = "fenced blocks are for the tests of the examples")]
@@ -42,7 +42,7 @@ impl Document {
         document
     }
 
-    /// A second heading with the same text is numbered, as mdBook and the forges do it.
+    /// Numbers a second heading with the same text, as mdBook and the forges do.
     fn add_anchor(&mut self, heading: &str) {
         let anchor = anchor(heading);
         let numbered = (1..).map(|number| format!("{anchor}-{number}"));
@@ -98,7 +98,7 @@ fn relative_links(documents: &BTreeMap<PathBuf, Document>) -> Vec<(&Path, &str, 
 }
 
 #[test]
-fn every_relative_link_leads_to_a_file_and_every_anchor_to_a_heading() {
+fn every_relative_link_has_a_file_and_every_anchor_a_heading() {
     let documents = documents();
     let links = relative_links(&documents);
     assert!(links.len() > 60, "{} links", links.len());
@@ -116,7 +116,7 @@ fn every_relative_link_leads_to_a_file_and_every_anchor_to_a_heading() {
     assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
 }
 
-/// mdBook leaves other links as they are, and its HTML is elsewhere.
+/// mdBook does not rewrite links to files outside the book, so they would be dead in its HTML.
 #[test]
 fn links_of_the_book_stay_in_the_book() {
     let documents = documents();
@@ -142,7 +142,7 @@ fn the_summary_has_every_page_once() {
     assert_eq!(listed, pages);
 }
 
-/// The package has no development pages, so no page of it may need them.
+/// The package does not contain the development pages, so its other pages must not link to them.
 #[test]
 fn links_of_the_packaged_pages_lead_to_packaged_pages() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
@@ -164,7 +164,7 @@ fn links_of_the_packaged_pages_lead_to_packaged_pages() {
 }
 
 #[test]
-fn anchors_are_those_of_mdbook_and_the_forges() {
+fn anchors_match_those_of_mdbook_and_the_forges() {
     let document = Document::parse(
         "# `[proxy]`\n\n## Aborted scrapes\n\n## Aborted scrapes\n\n### The user's `max-body`: why?\n",
     );

@@ -268,7 +268,7 @@ fn f33_the_drop_in_lets_the_service_read_the_agents_files() {
 fn f34_debug_symbols_are_in_a_separate_package() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let manifest = fs::read_to_string(manifest).expect("UTF-8");
-    assert!(manifest.contains("\ndbgsym = true\n"), "cargo-deb leaves them in the program");
+    assert!(manifest.contains("\ndbgsym = true\n"), "the debug symbols stay in the program");
     assert!(manifest.contains("\ndebug = \"line-tables-only\"\n"), "no debug symbols");
 }
 

@@ -163,7 +163,7 @@ fn a_panic_ends_only_its_connection_and_is_logged_and_counted_once() {
         scraper.read_to_string(&mut unanswered).await.expect("the end");
         let mut scraper = connect();
         let head = read_to(&mut scraper, "\r\n\r\na ").await;
-        light.send(()).expect("it is waited for");
+        light.send(()).expect("the exporter waits for the fuse");
         let mut rest = String::new();
         scraper.read_to_string(&mut rest).await.expect("the end");
 

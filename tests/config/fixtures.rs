@@ -15,7 +15,7 @@ fn check(folder: &str, load: impl Fn(&Path) -> (bool, String)) {
         let name = file.to_string_lossy();
         let good = name.ends_with(".good.ini");
         if !good && !name.ends_with(".bad.ini") {
-            assert!(name.ends_with(".expected"), "{name} is no fixture");
+            assert!(name.ends_with(".expected"), "{name} is not a fixture");
             continue;
         }
         checked[usize::from(good)] += 1;

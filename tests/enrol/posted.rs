@@ -19,14 +19,14 @@ fn new_key() -> KeyPair {
 
 /// A CA certificate that may not sign.
 fn non_signing_ca(key: KeyPair) -> Authority {
-    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    let mut params = CertificateParams::new([]).expect("valid names");
     params.is_ca = IsCa::ExplicitNoCa;
     Authority::self_signed(params, key).expect("a certificate")
 }
 
 /// A CA certificate that a start would refuse.
 pub(crate) fn unusable_ca(name: &str) -> Authority {
-    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    let mut params = CertificateParams::new([]).expect("valid names");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.name_constraints = Some(NameConstraints {
@@ -45,7 +45,7 @@ fn bad(key: &KeyPair, ca: &Authority) -> Vec<(&'static str, String, &'static str
     let constrained = non_signing_ca(new_key());
     let bystander = forge::credentials(ca, |_| (), &[]);
     let bystander_ca = Authority::signed_by(CertificateParams::default(), bystander.key, ca);
-    let bystander_ca = bystander_ca.expect("a certificate that is no CA");
+    let bystander_ca = bystander_ca.expect("a certificate that is not a CA");
     let (readable, json) =
         ("certificate or CA is not readable", "request body is not signed and ca");
     let foreign = "certificate is not of that CA";
@@ -69,12 +69,12 @@ fn bad(key: &KeyPair, ca: &Authority) -> Vec<(&'static str, String, &'static str
         ("of a CA of the same name", signed(&good, &namesake.pem()), foreign),
         ("of itself", signed(&good, &good), foreign),
         (
-            "of what is no CA",
+            "of a certificate that is not a CA",
             signed(&certificate(&constrained, key, |_| ()), &constrained.pem()),
             foreign,
         ),
         (
-            "of another host's certificate",
+            "of a certificate of another host",
             signed(&(certificate(&bystander_ca, key, |_| ()) + &bystander_ca.pem()), &ca.pem()),
             foreign,
         ),
@@ -86,22 +86,26 @@ fn bad(key: &KeyPair, ca: &Authority) -> Vec<(&'static str, String, &'static str
             "certificate or CA is not valid now",
         ),
         (
-            "of a CA with which no start is possible",
+            "of a CA that a start would refuse",
             signed(&under_unusable, &unusable.pem()),
             "certificate or CA cannot be used",
         ),
         ("empty texts", signed("", ""), readable),
-        ("no PEM", signed("certificate", "ca"), readable),
+        ("not PEM", signed("certificate", "ca"), readable),
         ("no CA", signed(&good, ""), readable),
         ("half a certificate", signed(&half, &ca.pem()), readable),
-        ("bytes behind the certificate", signed(&cut, &ca.pem()), readable),
-        ("a bad one behind", signed(&(good.clone() + &cut), &ca.pem()), readable),
+        ("damaged PEM", signed(&cut, &ca.pem()), readable),
+        (
+            "damaged PEM after a valid certificate",
+            signed(&(good.clone() + &cut), &ca.pem()),
+            readable,
+        ),
         ("a key", signed(&new_key().serialize_pem(), &ca.pem()), readable),
-        ("no JSON", "signed=1&ca=2".to_owned(), json),
+        ("not JSON", "signed=1&ca=2".to_owned(), json),
         ("nothing", String::new(), json),
         ("without ca", json!({ "signed": good }).to_string(), json),
         ("null", json!({ "signed": good, "ca": null }).to_string(), json),
-        ("in bytes that are no text", "{\"signed\":\"\u{0}\",\"ca\":\"\"}".to_owned(), json),
+        ("a control character", "{\"signed\":\"\u{0}\",\"ca\":\"\"}".to_owned(), json),
     ]
 }
 

@@ -52,7 +52,7 @@ fn assert_of_the_demo(block: &Block) {
         }
     }
     let pid = Pid::from_raw(demo.id().try_into().expect("a process id"));
-    kill(pid, Signal::SIGTERM).expect("it runs");
+    kill(pid, Signal::SIGTERM).expect("a running process");
     let ended = demo.wait().expect("the child is ours");
     let shown: Vec<_> = block.text.lines().map(label).collect();
     assert_eq!(shown, printed, "{block}");

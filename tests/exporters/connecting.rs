@@ -64,7 +64,7 @@ impl FullPort {
         })
         .take(100)
         .collect();
-        assert!(waiting.len() < 100, "the queue has no end");
+        assert!(waiting.len() < 100, "the backlog is never full");
         Self(full, waiting)
     }
 
@@ -171,7 +171,7 @@ fn u03_a_reset_on_accept_is_502() {
         let response = client.get("/prometheus?exporter=x");
         assert_refused("reset", &response, 502, "exporter reset the connection");
     }
-    assert_eq!(stage.exporter.connections(), 10, "it is not tried again");
+    assert_eq!(stage.exporter.connections(), 10, "no retry");
 }
 
 /// An exporter on one loopback address. No other process can listen on its port on the other
@@ -248,7 +248,7 @@ fn f06_a_listener_on_the_other_loopback_address_is_not_asked_while_the_exporter_
         }
     }
     assert_eq!(exporter.connections(), 10);
-    assert_was_not_asked(&impostor, "it is asked");
+    assert_was_not_asked(&impostor, "no connection while the exporter is up");
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn f06_a_listener_on_the_other_loopback_address_is_not_asked_while_the_exporter_
         Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("a handshake");
     let response = client.get("/prometheus?exporter=slow");
     assert_refused("slow", &response, 504, "exporter did not take the connection in time");
-    assert_was_not_asked(&impostor, "slow is not refused");
+    assert_was_not_asked(&impostor, "a slow connection is not a refusal");
 }
 
 #[test]

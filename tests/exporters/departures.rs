@@ -230,7 +230,7 @@ fn d04_if_a_scraper_leaves_during_the_body_the_exporters_connection_is_closed() 
             );
             assert_ended_soon(&story, left, reports);
             if let Some(reader) = reader {
-                reader.join().expect("it reads to the end");
+                reader.join().expect("the reader ends");
             }
             gone += 1;
             // A scrape releases its permit before it is logged.

@@ -310,7 +310,7 @@ pub(crate) fn assert_refused(story: &str, response: &Response, status: u16, reas
 pub(crate) fn assert_truncated(story: &str, end: &End) {
     assert!(
         matches!(end, End::Incomplete(Cut::Reset | Cut::NoCloseNotify)),
-        "{story}: it ended as {end:?}"
+        "{story}: ended as {end:?}"
     );
 }
 

@@ -35,8 +35,8 @@ fn a_flood_of_handshakes_does_not_lock_out_clients() {
         }
         (scrapes, flood.join().expect("no panic"))
     });
-    assert!(sent > 200, "{sent} handshakes in {LASTS:?} are no flood");
-    assert!(scrapes > 10, "only {scrapes} scrapes beside {sent} handshakes");
+    assert!(sent > 200, "{sent} handshakes in {LASTS:?} are not a flood");
+    assert!(scrapes > 10, "only {scrapes} scrapes during {sent} handshakes");
     setup.proxy.assert_at_rest(fds);
     assert_scrapes(&mut client);
 }

@@ -113,7 +113,7 @@ fn wait_for_end(stream: &mut TcpStream) -> (Vec<u8>, Instant) {
     match stream.read_to_end(&mut bytes) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("the connection goes on: {error}"),
+        Err(error) => panic!("the connection is still open: {error}"),
     }
     (bytes, Instant::now())
 }
@@ -135,5 +135,5 @@ fn is_open(stream: &TcpStream) -> bool {
 /// Asserts that something lasted at least as long as its timeout, and hardly longer.
 #[track_caller]
 fn assert_lasted(lasted: Duration, clock: Duration) {
-    assert!(lasted >= clock && lasted < clock + SLACK, "{lasted:?} where {clock:?} was set");
+    assert!(lasted >= clock && lasted < clock + SLACK, "{lasted:?} instead of {clock:?}");
 }

@@ -109,7 +109,7 @@ fn f07_silent_connections_of_one_address_do_not_evict_handshakes_of_another() {
     let setup = Setup::new("max-handshakes = 32\n");
     let address = setup.proxy.address();
     let sent = scrape_during(&setup, "F07 silence", |over| flood::of_silence(address, 6000, over));
-    assert!(sent > 2000, "{sent} connections are no flood");
+    assert!(sent > 2000, "{sent} connections are not a flood");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn f07_expensive_handshakes_of_one_address_do_not_delay_handshakes_of_another() 
     let sent = scrape_during(&setup, "F07 hellos", |over| {
         flood::of_endless_hellos(address, &hellos, 800, over)
     });
-    assert!(sent > 500, "{sent} handshakes are no flood");
+    assert!(sent > 500, "{sent} handshakes are not a flood");
 }
 
 /// The longest duration of a scrape during a flood of closed connections: the default of
@@ -173,7 +173,7 @@ fn f27_connections_closed_at_once_do_not_lock_out_new_connections_of_another_add
         cpu.as_secs_f64() * 1e6 / accepted
     ));
     outcome.assert_good("F27", sent, lasted);
-    assert!(sent > 10_000, "{sent} connections are no flood");
+    assert!(sent > 10_000, "{sent} connections are not a flood");
 }
 
 /// The proxy is stopped for a moment, as happens on a busy machine: at 25 000 connections a second,

@@ -328,7 +328,7 @@ fn refused_by_tls(
         event("scrapegate_http_rejected_total{reason=\"not_allowed\"}");
 
         let config = pki.stranger(&[&rustls::version::TLS12]);
-        assert!(Client::connect(proxy.address(), config).is_err(), "let in");
+        assert!(Client::connect(proxy.address(), config).is_err(), "accepted");
         event("scrapegate_tls_handshakes_total{result=\"no_certificate\"}");
 
         let mut plain = TcpStream::connect(proxy.address()).expect("connected");
@@ -370,5 +370,5 @@ fn assert_agrees(reader: &mut Client, seen: &Seen, kinds: usize) {
     let least = (seen.whole_bytes + seen.cut_bytes) as f64;
     assert!(bytes >= least, "{bytes} bytes, {least} were read");
     let busy = samples.value("scrapegate_response_bytes_total{exporter=\"busy\"}");
-    assert_eq!(busy, 100.0, "and none of those that were refused");
+    assert_eq!(busy, 100.0, "bytes of refused scrapes are not counted");
 }

@@ -115,5 +115,5 @@ fn check_starts_nothing_and_needs_no_free_port() {
     let ended = crate::run(["check", "--config", &files.config(), "--listen", &address]);
     assert_eq!(ended.code, Some(0), "{:#?}", ended.out);
     taken.set_nonblocking(true).expect("set");
-    assert!(taken.accept().is_err(), "it connected");
+    assert!(taken.accept().is_err(), "`check` connected to the exporter");
 }

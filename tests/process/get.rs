@@ -169,7 +169,7 @@ fn an_output_device_is_written_to_and_not_replaced() {
     };
     let ended = stage.get(&["--output", &pipe.display().to_string()]);
     assert_eq!(ended.code, Some(0), "{}", ended.errors());
-    assert_eq!(reader.join().expect("it read").expect("readable"), "a 1\n");
+    assert_eq!(reader.join().expect("the reader ends").expect("readable"), "a 1\n");
     assert_eq!(stage.left(), ["pipe"]);
 }
 
@@ -311,7 +311,7 @@ fn a_closed_pipe_ends_get_without_an_error_message() {
     out.read_exact(&mut [0; 1024]).expect("the first bytes");
     drop(out);
     errors.wait_for_end();
-    assert_eq!(child.0.wait().expect("ours").code(), Some(1), "it is not complete");
+    assert_eq!(child.0.wait().expect("ours").code(), Some(1), "an incomplete body");
     assert_eq!(errors.lines(), [""; 0]);
 }
 
@@ -336,7 +336,8 @@ fn the_memory_does_not_grow_with_the_body() {
     );
     // The first body has been read completely when `get` makes the second request.
     wait_until("a second scrape", || stage.exporter.requests().len() == 2);
-    let status = fs::read_to_string(format!("/proc/{}/status", child.0.id())).expect("it runs");
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", child.0.id())).expect("a running process");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
     assert!(peak < 32 << 10, "{peak} KiB for a body of {SIZE} bytes");

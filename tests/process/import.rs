@@ -197,7 +197,7 @@ fn every_module_gets_its_own_password_file() {
     let file_of = |name: &str| {
         let after = ended.out.iter().skip_while(|line| **line != format!("[{name}]"));
         let file = after.filter_map(|line| line.strip_prefix("password-file = ")).next();
-        file.unwrap_or_else(|| panic!("none of {name} in {:#?}", ended.out)).to_owned()
+        file.unwrap_or_else(|| panic!("no password file of {name} in {:#?}", ended.out)).to_owned()
     };
     assert_eq!(
         names.map(file_of),

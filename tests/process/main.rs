@@ -155,7 +155,7 @@ impl Files {
     fn run_as_nobody(&self, command: &[&str]) -> Ended {
         let config = self.config();
         let command = [command, &["--config", &config]].concat();
-        let is_root = fs::metadata(&config).expect("it is there").uid() == 0;
+        let is_root = fs::metadata(&config).expect("an existing path").uid() == 0;
         if !is_root {
             return run(command);
         }
@@ -189,7 +189,7 @@ impl Files {
 /// The number of the line that starts with `start`, in the format of findings.
 #[track_caller]
 fn line_of(text: &str, start: &str) -> usize {
-    text.lines().position(|line| line.starts_with(start)).expect("such a line") + 1
+    text.lines().position(|line| line.starts_with(start)).expect("a line with this start") + 1
 }
 
 fn set_mode(path: &Path, mode: u32) {

@@ -33,8 +33,7 @@ fn slow_exporter() -> Exporter {
 
 /// Modifies the saved measurement.
 fn edit(file: &str, change: impl FnOnce(&mut Value)) {
-    let mut saved: Value =
-        serde_json::from_slice(&fs::read(file).expect("saved")).expect("it is JSON");
+    let mut saved: Value = serde_json::from_slice(&fs::read(file).expect("saved")).expect("JSON");
     change(&mut saved);
     fs::write(file, saved.to_string()).expect("written");
 }

@@ -100,7 +100,7 @@ fn f15_for_a_symlinked_key_both_folders_are_checked() {
             ended.out.iter().filter(|line| line.contains("everyone can replace")).collect();
         assert_eq!((ended.code, found.len()), (Some(0), usize::from(open.is_some())), "{found:?}");
         let is_named = |folder: &std::path::PathBuf| {
-            let folder = fs::canonicalize(folder).expect("it is there");
+            let folder = fs::canonicalize(folder).expect("an existing path");
             found[0].ends_with(&format!("chmod o-w {}", folder.display()))
         };
         assert!(open.is_none_or(is_named), "{found:?}");
@@ -274,7 +274,10 @@ fn check_in_own_etc(key_group: &str, arguments: &str) -> Ended {
 /// switch to the service's user.
 fn may_change_users() -> bool {
     if !is_root() {
-        #[expect(clippy::print_stderr, reason = "the reader of the log should know")]
+        #[expect(
+            clippy::print_stderr,
+            reason = "a reader of the log must see that the test was skipped"
+        )]
         {
             eprintln!("SKIPPED: only root can check as the service's user");
         }

@@ -207,7 +207,7 @@ fn f01_a_log_whose_reader_has_exited_costs_only_records() {
     assert_eq!(setup.scrapes_answered(20), 20);
     let begun = Instant::now();
     while setup.samples().value(DROPPED) < 20.0 {
-        assert!(begun.elapsed() < PATIENCE, "they are not counted");
+        assert!(begun.elapsed() < PATIENCE, "dropped records are not counted");
     }
     assert_eq!(setup.end().0, Some(0));
 }
@@ -244,5 +244,8 @@ fn f01_a_start_that_waits_for_its_certificate_does_not_wait_for_a_reader() {
     let mut child = Killed(child);
     wait_until("the end", || matches!(child.0.try_wait(), Ok(Some(_))));
     assert_eq!(child.0.wait().expect("ours").code(), Some(71));
-    assert!(begun.elapsed() >= Duration::from_secs(10), "it waits for the certificate");
+    assert!(
+        begun.elapsed() >= Duration::from_secs(10),
+        "the start did not wait for the certificate"
+    );
 }

@@ -105,7 +105,7 @@ impl Site {
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .output()
-            .expect("it runs");
+            .expect("a running process");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.success(), said)
     }

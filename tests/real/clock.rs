@@ -76,7 +76,7 @@ fn set(file: &Path, offset: i64) {
 /// The offset of a clock that shows this many seconds since 1970.
 fn ahead(shown: i64) -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    shown - i64::try_from(now.as_secs()).expect("some time yet")
+    shown - i64::try_from(now.as_secs()).expect("in the future")
 }
 
 /// January 31, 1970, and the middle of 2040.
@@ -127,7 +127,7 @@ fn certificates_are_checked_against_the_hosts_wall_clock() {
 fn a_clock_jump_past_a_certificates_expiry_closes_its_connection() {
     let pki = Pki::new();
     let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::new([]).expect("no names to refuse");
+    let mut params = CertificateParams::new([]).expect("valid names");
     params.distinguished_name.push(DnType::CommonName, "expires soon");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.not_after = OffsetDateTime::now_utc() + time::Duration::minutes(30);

@@ -100,7 +100,7 @@ impl Daemon {
 
     /// Kills the daemon and waits until it has exited and its port is free.
     pub(crate) fn stop(mut self) {
-        self.child.kill().expect("it runs");
+        self.child.kill().expect("a running process");
         self.child.wait().expect("the child is ours");
     }
 
@@ -142,7 +142,10 @@ fn flag(name: &str, path: &Path) -> String {
 pub(crate) fn wait_for(what: &str, mut look: impl FnMut() -> Result<(), Value>) {
     let deadline = Instant::now() + PATIENCE;
     while let Err(seen) = look() {
-        assert!(Instant::now() < deadline, "Prometheus never saw {what}; last it said {seen:#}");
+        assert!(
+            Instant::now() < deadline,
+            "Prometheus never saw {what}; its last answer: {seen:#}"
+        );
         thread::sleep(POLL);
     }
 }

@@ -18,7 +18,7 @@ fn of_language(language: &str) -> Vec<Block> {
 
 #[track_caller]
 fn assert_accepts(place: impl std::fmt::Display, command: &mut Command) {
-    let output = command.output().expect("it runs");
+    let output = command.output().expect("a running process");
     assert!(output.status.success() && output.stderr.is_empty(), "{place}: {output:?}");
 }
 

@@ -73,8 +73,8 @@ fn a_flood_of_expensive_handshakes_fails_no_scrape() {
         "{sent} hellos in {LASTS:?}, {cpu:?} of CPU; a scrape in ms (median, p99, longest): \
          alone {alone:.1?}, beside them {beside:.1?} ({count} scrapes)"
     );
-    assert!(sent > 200, "{sent} handshakes are no flood");
+    assert!(sent > 200, "{sent} handshakes are not a flood");
     // Without fair turns, each scrape would wait for all pending handshakes, and only five would
     // succeed in five seconds.
-    assert!(count > 30, "only {count} scrapes beside {sent} handshakes");
+    assert!(count > 30, "only {count} scrapes during {sent} handshakes");
 }

@@ -73,7 +73,7 @@ impl Site {
             .args(["check", "--config"])
             .arg(self.path("config.ini"))
             .output()
-            .expect("it runs");
+            .expect("a running process");
         let said = String::from_utf8(output.stdout).expect("UTF-8");
         for foreign in ["OtherError", "Other(", "2.5.29", "1.2.840", "InvalidCertificate", "Der"] {
             assert!(!said.contains(foreign), "{foreign}: {said}");

@@ -35,7 +35,12 @@ pub(crate) fn promtool(arguments: &[&str], folder: &str, input: &str) -> Output 
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool runs");
-    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(input.as_bytes())
+        .expect("promtool reads its input");
     child.wait_with_output().expect("promtool ends")
 }
 

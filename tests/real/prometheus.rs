@@ -132,7 +132,7 @@ fn a_stopped_exporter_shows_the_cause_on_the_targets_page_and_recovers_by_itself
     let mut stage = Stage::set();
     stage.wait_for_target("node_exporter", "up", "");
 
-    let node_exporter = stage.node_exporter.take().expect("it runs");
+    let node_exporter = stage.node_exporter.take().expect("a running process");
     let address = node_exporter.address().to_string();
     node_exporter.stop();
     stage.wait_for_target("node_exporter", "down", "502 exporter refused the connection");

@@ -221,7 +221,7 @@ fn f24_during_a_shutdown_no_new_address_is_opened() {
     // It is random which event the server handles first, the shutdown or the new listener.
     for round in 0..10 {
         let (config, assets) = loaded(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let server = Server::bind(&config, assets).expect("it listens");
+        let server = Server::bind(&config, assets).expect("the server listens");
         let (address, handle) = (server.address(), server.handle());
         let running = runtime.spawn(server.run());
         // A scrape in flight keeps the drain from ending.
@@ -240,7 +240,7 @@ fn f24_during_a_shutdown_no_new_address_is_opened() {
         if round == 0 {
             handle.shut_down();
             let refused = runtime.block_on(handle.reload(&config, assets));
-            let refused = refused.expect_err("it is shutting down");
+            let refused = refused.expect_err("a server that shuts down");
             assert!(matches!(refused, ReloadError::ShuttingDown), "{refused:?}");
         } else {
             runtime.block_on(handle.reload(&config, assets)).expect("reloaded");
@@ -252,7 +252,7 @@ fn f24_during_a_shutdown_no_new_address_is_opened() {
             });
         });
         runtime.block_on(closed).expect("both are closed");
-        assert!(!running.is_finished(), "they were closed only at the end");
+        assert!(!running.is_finished(), "the listeners were closed only when the server ended");
         drop(client);
         runtime.block_on(running).expect("no panic");
     }
@@ -280,7 +280,7 @@ fn connections_in_the_backlog_of_the_old_address_are_answered() {
     // It is random which listener the server polls first, the old one or the new one.
     for _ in 0..10 {
         let (config, assets) = loaded([127, 0, 0, 1]);
-        let server = Server::bind(&config, assets).expect("it listens");
+        let server = Server::bind(&config, assets).expect("the server listens");
         let (address, handle) = (server.address(), server.handle());
         let mut clients: Vec<Plain> = (0..WAITING).map(|_| Plain::connect(address)).collect();
         for client in &mut clients {

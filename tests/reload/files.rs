@@ -139,7 +139,7 @@ fn an_expired_server_certificate_is_refused_and_the_old_one_stays_in_use() {
 
 /// C28 on reload.
 #[test]
-fn f14_a_server_certificate_that_is_not_valid_yet_is_used_as_soon_as_it_is_valid() {
+fn f14_a_server_certificate_that_is_not_valid_yet_is_used_once_it_becomes_valid() {
     let pki = Pki::new();
     let one = exporter(100);
     let proxy = Proxy::start(&pki.config_ini("reload-interval = 1\n"), &one.section("e"));

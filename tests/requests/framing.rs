@@ -82,8 +82,7 @@ fn a_content_length_that_is_not_a_single_number_is_refused() {
     for (one, two) in [("0", "5"), ("5", "0"), ("5", "6"), ("5", "5")] {
         setup.assert_refused(twice(one, two), 400, false);
     }
-    // Both headers say that there is no body. hyper accepts equal numbers as one (RFC 9112 section
-    // 6.3).
+    // Both headers announce an empty body. hyper accepts equal numbers as one (RFC 9112 section 6.3).
     for second in ["0", "00"] {
         setup.assert_scraped(twice("0", second), "/metrics");
     }

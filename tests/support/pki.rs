@@ -146,7 +146,7 @@ impl Pki {
         key: &KeyPair,
     ) -> Arc<ClientConfig> {
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
-        let key = provider().key_provider.load_private_key(key).expect("a key that rustls can use");
+        let key = provider().key_provider.load_private_key(key).expect("a supported key");
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .expect("a supported version")
@@ -193,7 +193,7 @@ impl Pki {
         key: &KeyPair,
     ) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
-        let key = provider().key_provider.load_private_key(key).expect("a key that rustls can use");
+        let key = provider().key_provider.load_private_key(key).expect("a supported key");
         let pair = SingleCertAndKey::from(CertifiedKey::new(chain, key));
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
@@ -215,7 +215,7 @@ impl Pki {
 
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
-        roots.add(self.ca.der().clone()).expect("a CA certificate that rustls can read");
+        roots.add(self.ca.der().clone()).expect("a CA certificate");
         roots
     }
 }

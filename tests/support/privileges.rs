@@ -1,21 +1,24 @@
-//! What takes privileges on this host, and a process without them.
+//! Privileged ports, and processes without the privilege to use them.
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
-/// Whether port 1 takes privileges here. Where it does not, the output says so.
+/// Whether port 1 requires privileges on this host. If it does not, prints that the test is skipped.
 pub(crate) fn takes_port_1() -> bool {
     let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     let is_for_all = first.is_ok_and(|first| matches!(first.trim(), "0" | "1"));
     if is_for_all {
-        #[expect(clippy::print_stderr, reason = "whoever reads the log should know")]
+        #[expect(
+            clippy::print_stderr,
+            reason = "a reader of the log must see that the test was skipped"
+        )]
         {
-            eprintln!("SKIPPED: no port takes privileges on this host");
+            eprintln!("SKIPPED: no port requires privileges on this host");
         }
     }
     !is_for_all
 }
 
-/// Becomes the command it is given, which may not listen on such a port, even as root.
+/// A command that executes its arguments without the privilege to use such a port, even as root.
 pub(crate) fn without_ports() -> Command {
     let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     if !is_root {

@@ -160,7 +160,7 @@ impl Proxy {
     }
 
     /// Waits until `count` records with this message are written or counted as suppressed. Asserts
-    /// that there are no more.
+    /// that the number is exact.
     #[track_caller]
     pub(crate) fn assert_logged(&self, message: &str, count: u64) {
         let told = |record: &Value| {

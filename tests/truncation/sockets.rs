@@ -182,7 +182,7 @@ fn over_tls_a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_d
 /// 300 kB of text.
 fn long_answer(framing: Framing) -> Answer {
     let is_it = |answer: &Answer| answer.name == "300 kB" && answer.framing == framing;
-    Answer::all().into_iter().find(is_it).expect("such an answer")
+    Answer::all().into_iter().find(is_it).expect("a response with this name and framing")
 }
 
 #[test]
