@@ -150,7 +150,7 @@ async fn a_body_that_stalls_is_aborted_at_the_deadline_to_the_millisecond() {
 
 /// I8: the deadline with a scraper that reads the head and nothing more.
 #[tokio::test(start_paused = true)]
-async fn a_scraper_that_does_not_read_is_ended_at_the_deadline_to_the_millisecond() {
+async fn a_scraper_that_does_not_read_is_disconnected_at_the_deadline_to_the_millisecond() {
     let connector = Connector::other(|_| {
         let (proxy, mut exporter) = duplex(1000);
         tokio::spawn(async move {

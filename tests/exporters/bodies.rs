@@ -388,8 +388,7 @@ fn the_last_bytes_before_a_pause_of_a_fast_exporter_arrive_during_the_pause() {
             conversation.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"))?;
             for _ in 0..FAST / 2048 {
                 conversation.send([b'#'; 2048])?;
-                // Gives the proxy time to read, so that it sees a fast exporter that never gets
-                // ahead of it.
+                // The pace of an exporter with which the proxy can keep up.
                 thread::sleep(Duration::from_micros(50));
             }
             conversation.send([b'#'; REST as usize])?;

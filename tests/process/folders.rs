@@ -63,7 +63,7 @@ fn if_no_config_exists_both_paths_are_named() {
 }
 
 #[test]
-fn run_says_which_config_it_uses() {
+fn run_logs_which_config_it_uses() {
     let proxy = Proxy::start(PLAIN_HTTP, "");
     let record =
         proxy.wait_for_log("listening", |record| record["fields"]["message"] == "listening");

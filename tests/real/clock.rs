@@ -76,7 +76,7 @@ fn set(file: &Path, offset: i64) {
 /// The offset of a clock that shows this many seconds since 1970.
 fn ahead(shown: i64) -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    shown - i64::try_from(now.as_secs()).expect("in the future")
+    shown - i64::try_from(now.as_secs()).expect("seconds that fit")
 }
 
 /// January 31, 1970, and the middle of 2040.

@@ -41,7 +41,7 @@ fn the_response_does_not_wait_for_a_slow_body() {
 
 /// H06.
 #[test]
-fn a_content_length_of_zero_is_no_body() {
+fn a_content_length_of_zero_means_no_body() {
     let setup = Setup::new();
     setup.assert_scraped(scrape_with("Content-Length: 0\r\n"), "/metrics");
 }
