@@ -174,7 +174,7 @@ fn every_outcome_label_in_the_log_is_explained() {
     }
 }
 
-/// All sources, with string literals of several lines on one.
+/// All source files as one text. String literals that span several lines are joined.
 fn sources(folder: &Path) -> String {
     let mut all = String::new();
     for entry in fs::read_dir(folder).expect("a folder") {

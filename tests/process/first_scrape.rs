@@ -1,4 +1,4 @@
-//! The first scrape of the README, as a reader does it: the two files, then command by command.
+//! The first scrape of the README, in the steps of a reader: the two files, then each command.
 
 use std::{
     fs,
@@ -68,7 +68,7 @@ fn the_first_scrape_of_the_readme_works() {
     let checked = succeed(folder, &command("scrapegate check"));
     assert!(checked.stderr.is_empty(), "{checked:?}");
 
-    // Any free port: the one in the README may be in use here.
+    // A free port, because the port in the README may be in use on this host.
     let mut run = command("scrapegate run");
     run.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
     let child = scrapegate(folder, &run).stderr(Stdio::piped()).spawn().expect("the binary runs");
