@@ -7,7 +7,6 @@ mod documents;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Component, Path, PathBuf},
 };
 
@@ -145,7 +144,7 @@ fn the_summary_has_every_page_once() {
 /// The package does not contain the development pages, so its other pages must not link to them.
 #[test]
 fn links_of_the_packaged_pages_lead_to_packaged_pages() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
+    let manifest = documents::manifest();
     let assets = manifest.lines().filter_map(|line| line.trim().strip_prefix("[\"docs/"));
     let folders: BTreeSet<PathBuf> = assets
         .filter_map(|asset| asset.split('"').next())

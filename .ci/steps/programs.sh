@@ -212,5 +212,6 @@ tests() {
 # Seconds, once built: the unit tests, and the tests that read the sources and the docs.
 unit() {
     need build
-    cargo test --locked --lib --test cases --test docs --test layers --test links --test readme --test waits --test words
+    cargo test --locked --lib --test cases --test docs --test examples --test layers --test links --test package \
+        --test readme --test waits --test words
 }

@@ -10,7 +10,7 @@ use std::{
 
 use clap::error::ErrorKind;
 
-use crate::documents::{Block, documents, root};
+use crate::documents::{Block, documents, manifest, root};
 
 /// Records the number of words and then the words, each followed by a zero byte.
 const PRELUDE: &str = r#"
@@ -156,7 +156,7 @@ fn assert_parses(block: &Block, words: &[&str]) {
 
 /// Asserts that the targets of `--test` and `--bench` exist.
 fn check_targets(place: impl std::fmt::Display, arguments: &[&str]) {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
+    let manifest = manifest();
     for pair in arguments.windows(2) {
         let [option, name] = pair else { continue };
         let is_there = match *option {

@@ -28,6 +28,14 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The manifest as it was written. In a packed crate that is `Cargo.toml.orig`: cargo rewrites the
+/// other file.
+pub(crate) fn manifest() -> String {
+    let written = root().join("Cargo.toml.orig");
+    let path = if written.exists() { written } else { root().join("Cargo.toml") };
+    fs::read_to_string(path).expect("a manifest")
+}
+
 /// All files below `folder` whose name ends in one of these endings. Build output and files found
 /// by fuzzing are left out.
 pub(crate) fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
