@@ -21,8 +21,8 @@ pub(crate) fn send<'scope, 'env>(
     fortress: &'env Fortress,
     siege: &'env Span,
 ) -> [Arc<Tally>; 2] {
-    let (anew, kept) = (Tally::new("a new connection"), Tally::new("a kept connection"));
-    let counted = Arc::clone(&anew);
+    let (fresh, kept) = (Tally::new("a new connection"), Tally::new("a kept connection"));
+    let counted = Arc::clone(&fresh);
     scope.spawn(move || {
         for due in siege.beat(PERIOD) {
             let scraped = connect(fortress).and_then(|mut client| scrape(&mut client));
@@ -43,7 +43,7 @@ pub(crate) fn send<'scope, 'env>(
             counted.count(siege, due, scraped);
         }
     });
-    [anew, kept]
+    [fresh, kept]
 }
 
 fn connect(fortress: &Fortress) -> io::Result<Client> {

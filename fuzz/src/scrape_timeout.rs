@@ -71,8 +71,8 @@ fn nanoseconds(text: &[u8]) -> Option<u128> {
     let digits = &digits[leading..];
     // Half of the smallest double, 2⁻¹⁰⁷⁵.
     let (smallest, least) = (-323, b"2470328229206232720");
-    let is_none = digits < &least[..];
-    if magnitude < smallest || magnitude == smallest && is_none {
+    let is_below = digits < &least[..];
+    if magnitude < smallest || magnitude == smallest && is_below {
         return None;
     }
     let mut nanos = 0_u128;

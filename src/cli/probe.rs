@@ -166,7 +166,7 @@ fn print(
 
 fn probe(args: &Args) -> Result<(Measurement, Option<Comparison>), Error> {
     let (config, exporter) = exporter(args)?;
-    // Load this first, because without it the scrapes would be in vain.
+    // Load this first, because without it the scrapes would be useless.
     let baseline = args.compare.as_deref().map(load_baseline).transpose()?;
     let runtime = super::runtime().map_err(Error::Runtime)?;
     let measurement = runtime.block_on(measure(args, &config, &exporter))?;

@@ -96,8 +96,8 @@ fn a_reload_reports_its_success_and_its_time() {
     assert_eq!(failed.value(SUCCESS), start.value(SUCCESS));
 
     reload(&setup, &good);
-    let mended = setup.wait_for("mended", |it| it.value(SUCCESSFUL) == 1.0);
-    assert!(mended.value(SUCCESS) > start.value(SUCCESS));
+    let fixed = setup.wait_for("fixed", |it| it.value(SUCCESSFUL) == 1.0);
+    assert!(fixed.value(SUCCESS) > start.value(SUCCESS));
 }
 
 #[test]

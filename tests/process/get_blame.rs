@@ -36,7 +36,7 @@ fn f31_only_the_proxys_own_responses_have_its_server_header() {
 #[test]
 fn f31_an_error_status_of_the_exporter_is_blamed_on_the_exporter() {
     for (status, told, hint) in [
-        ("500 Oh dear", "500 Internal Server Error", "the exporter's log"),
+        ("500 Oh no", "500 Internal Server Error", "the exporter's log"),
         ("401 Unauthorized", "401 Unauthorized", "`username` and `password-file`"),
         ("404 Not Found", "404 Not Found", "`path` in the exporter's section"),
         ("503 Service Unavailable", "503 Service Unavailable", "the exporter's log"),
