@@ -105,7 +105,7 @@ fn the_tables_list_exactly_the_keys() {
         ("DEFAULT", &config, "## `[default]`"),
         ("PROMETHEUS", &config, "## `[prometheus]`"),
         ("PROXY", &config, "## `[proxy]`"),
-        ("EXPORTER", &exporters, "# `prometheus_exporters.ini`"),
+        ("EXPORTER", &exporters, "## Keys"),
     ] {
         let declaration = between(&source, &format!("static {table}: Table"), "};");
         let keys = literals(between(declaration, "own: &[", "]")).into_iter().collect();
@@ -426,6 +426,28 @@ async fn alerts_and_dashboard_use_only_metrics_that_exist() {
         let missing: Vec<_> = asked_for.difference(&known).collect();
         assert!(missing.is_empty() && !asked_for.is_empty(), "{file}: {missing:?}");
     }
+}
+
+#[test]
+fn every_alert_has_its_row_with_its_severity() {
+    let rules = repository("packaging/prometheus/scrapegate.rules.yml");
+    let alerts: Vec<_> = rules
+        .split("- alert: ")
+        .skip(1)
+        .map(|rule| {
+            let name = rule.lines().next().unwrap_or_default().to_owned();
+            let severity = between(rule, "severity: ", "\n");
+            (format!("`{name}`"), severity.to_owned())
+        })
+        .collect();
+    let page = page("reference/metrics.md");
+    let mut described: Vec<_> =
+        rows(&page, "## Alerts").iter().map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
+    let mut expected = alerts;
+    expected.sort();
+    described.sort();
+    assert!(expected.len() > 10, "{expected:?}");
+    assert_eq!(described, expected);
 }
 
 #[test]

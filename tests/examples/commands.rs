@@ -59,6 +59,7 @@ const PROGRAMS: &[&str] = &[
     "rm",
     "scrapegate",
     "sed",
+    "sha256sum",
     "strip",
     "sudo",
     "systemctl",
