@@ -27,6 +27,7 @@ declare -rA PACKAGES=(
     [deb]='adduser lintian procps systemd systemd-container'
     [gates]='strace valgrind'
     [lint]='python3-venv shellcheck'
+    [man]='lowdown man-db mandoc'
     # The libraries that Debian's packages of the oldest compiler link to.
     [msrv]='libcurl4 libhttp-parser2.9 libllvm19 libpcre3 libsqlite3-0 libssh2-1'
     [peers]='caddy haproxy nginx-light prometheus-exporter-exporter'

@@ -264,6 +264,31 @@ fn f33_the_drop_in_lets_the_service_read_the_agents_files() {
     assert_eq!(lines(block)[0], "[Service]");
 }
 
+/// `packaging/test-deb` looks at the installed package.
+#[test]
+fn the_package_has_the_pages_for_operators_and_the_manual_pages() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("UTF-8");
+    let pages: BTreeSet<&str> = manifest
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("[\"docs/")?.split_once("/*.md\""))
+        .map(|(folder, _)| folder)
+        .collect();
+    let folders = fs::read_dir(root.join("docs")).expect("a folder").filter_map(|entry| {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name()?.to_str()?.to_owned();
+        (path.is_dir() && !["development", "images"].contains(&name.as_str())).then_some(name)
+    });
+    assert_eq!(pages.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), folders.collect());
+    for (page, section) in [("scrapegate.1", 1), ("scrapegate.ini.5", 5)] {
+        let asset =
+            format!("[\"target/package/{page}\", \"usr/share/man/man{section}/\", \"644\"]");
+        assert!(manifest.contains(&asset), "{asset}");
+    }
+    let alias = "[\"target/package/prometheus_exporters.ini.5\", \"usr/share/man/man5/\", \"644\"]";
+    assert!(manifest.contains(alias), "{alias}");
+}
+
 #[test]
 fn f34_debug_symbols_are_in_a_separate_package() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");

@@ -119,14 +119,26 @@ END
     done
 }
 
+# The pages as a reader's `man` and other systems' mandoc format them.
+manual_pages() {
+    local page problems
+    for page in target/package/scrapegate.{1,ini.5}; do
+        problems=$(MANWIDTH=80 man --warnings --local-file "$page" 2>&1 >/dev/null)
+        # Lines of Markdown are longer than mandoc likes.
+        problems+=$(mandoc -T lint "$page" | grep -v 'input text line longer than 80 bytes' || true)
+        [[ -z $problems ]] || fail "$page: $problems"
+    done
+}
+
 # Builds two versions of the package, and installs, upgrades, boots and removes them on this machine.
 debian_package() {
-    need build deb
+    need build deb man
     release_build
     cargo_tool cargo-deb
     local -x PATH=$TOOLS/bin:$PATH
     packaging/deb --fast --no-dbgsym --strip --output "$scratch/older.deb" --deb-version 0.1.0-1
     packaging/deb --fast --output "$scratch/newer.deb" --deb-version 0.1.0-2
+    manual_pages
     dpkg-deb --info "$scratch/newer.deb"
     # Not `grep -q`: it would end before dpkg-deb has written everything.
     dpkg-deb --contents "$scratch/newer-dbgsym.deb" | grep '/usr/lib/debug/.build-id/.*\.debug$' ||
