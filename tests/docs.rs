@@ -224,6 +224,22 @@ fn every_log_message_in_the_troubleshooting_page_exists() {
     assert!(seen > 10, "{seen}");
 }
 
+#[test]
+fn every_message_in_the_reference_of_the_log_exists() {
+    let page = page("reference/logs.md");
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let mut seen = 0;
+    for heading in ["## Refused clients and requests", "## Start, reload and shutdown"] {
+        for row in rows(&page, heading) {
+            for message in row[0].split('`').skip(1).step_by(2).filter(|word| *word != "check") {
+                seen += 1;
+                assert!(sources.contains(&format!("\"{message}\"")), "no source has {message:?}");
+            }
+        }
+    }
+    assert!(seen > 15, "{seen}");
+}
+
 /// The output of `scrapegate` with these arguments.
 fn printed(arguments: &[&str]) -> String {
     let output = scrapegate(Path::new("."), arguments);
