@@ -114,8 +114,8 @@ readonly OLDEST_DEPENDENCIES=(time@0.3.45 rcgen@0.14.7)
 
 oldest_version() { sed -nE 's/^rust-version = "(.*)"$/\1/p' Cargo.toml; }
 
-# oldest_toolchain VERSION: the folder with its `cargo` and `rustc`. It comes from rustup, or from the packages in
-# which Debian 12 has that compiler. Those are unpacked, not installed: they would take the place of
+# oldest_toolchain VERSION: prints the folder with its `cargo` and `rustc`. They come from rustup if it has them, otherwise
+# from packages of Debian 12. The packages are unpacked, not installed: installed ones would replace
 # another `rustc`.
 oldest_toolchain() {
     local version=$1 folder=$TOOLS/rust-$1 package
@@ -125,6 +125,7 @@ oldest_toolchain() {
     fi
     if [[ ! -x $folder/usr/bin/rustc ]]; then
         need msrv >&2
+        as_root apt-get update -qq >&2
         mkdir "$scratch/debs"
         for package in cargo-web rustc-web libstd-rust-web-dev "libstd-rust-web-$version"; do
             (cd "$scratch/debs" && apt-get download -qq "$package=$version.*" 2>/dev/null) ||
@@ -137,10 +138,10 @@ oldest_toolchain() {
     printf '%s\n' "$folder/usr/bin"
 }
 
-# Builds with the compiler of `rust-version`. Two dependencies need a later one in the version of
-# Cargo.lock, so this builds with their last versions that do not, in a copy of the sources. Cargo.lock does not pin those
-# versions for everyone: the old `time` has RUSTSEC-2026-0009. scrapegate never parses the format that
-# the advisory is about, but scanners would report each build.
+# Builds with the compiler of `rust-version`, in a copy of the sources. Two dependencies in Cargo.lock need a newer
+# compiler, so the copy has their last versions that do not. Cargo.lock itself keeps the new versions,
+# because the old `time` has RUSTSEC-2026-0009. scrapegate never parses the date format of that
+# advisory, but scanners would report every build.
 oldest_compiler() {
     need build
     local version tools copy=$scratch/oldest dependency
