@@ -170,15 +170,20 @@ impl Client {
     /// # Panics
     /// If it has not after [`PATIENCE`].
     pub(crate) fn wait_until_read(&self) {
-        let port = self.socket().local_addr().expect("connected").port();
+        // The whole address: connections from other addresses of this host may have the same port.
+        let SocketAddr::V4(own) = self.socket().local_addr().expect("connected") else {
+            panic!("`/proc/net/tcp` lists IPv4 only");
+        };
+        // The kernel prints the bytes of the address as one number of this machine's byte order.
+        let own = format!("{:08X}:{:04X}", u32::from_ne_bytes(own.ip().octets()), own.port());
         let limit = Instant::now() + PATIENCE;
         loop {
             // proc(5): local and remote address, state, and the queues `sent:received`.
             let table = fs::read_to_string("/proc/net/tcp").expect("the kernel lists sockets");
             let row = table.lines().find_map(|line| {
                 let mut fields = line.split_whitespace().skip(2);
-                let is_its_end = fields.next()?.ends_with(&format!(":{port:04X}"));
-                is_its_end.then(|| fields.nth(1)).flatten()
+                let is_proxys_end = fields.next()? == own;
+                is_proxys_end.then(|| fields.nth(1)).flatten()
             });
             if row.is_none_or(|queues| queues.ends_with(":00000000")) {
                 return;
