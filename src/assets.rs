@@ -59,7 +59,7 @@ pub enum Front {
     Tls(ServerTls),
     /// Plain HTTP, with `insecure-plain-http = True`.
     PlainHttp,
-    /// Plain HTTP that serves only enrolment: `try-autossl` is on, and the host has no certificate
+    /// Plain HTTP that serves only enrollment: `try-autossl` is on, and the host has no certificate
     /// yet.
     NotEnrolled,
 }
@@ -188,7 +188,7 @@ impl<'a> Loader<'a> {
     /// Reports now what would fail once the host has its certificate.
     fn before_enrolment(&mut self, files: &TlsFiles, enrolment: &EnrolmentFiles) {
         self.report(files.certificate.warning(format!(
-            "{} does not exist, so this host is not enrolled. Until enrolment, the port speaks \
+            "{} does not exist, so this host is not enrolled. Until enrollment, the port speaks \
              plain HTTP and serves only /autotls, where an openITCOCKPIT server can enroll this host",
             files.certificate.value.display()
         )));
@@ -203,7 +203,7 @@ impl<'a> Loader<'a> {
                 self.report(file.error(format!("{path}: the folder does not exist")));
             } else if !file::is_writable(folder) {
                 self.report(file.warning(format!(
-                    "enrolment cannot write {}: this user may not create files in {}",
+                    "enrollment cannot write {}: this user may not create files in {}",
                     file.value.display(),
                     folder.display()
                 )));

@@ -109,10 +109,10 @@ pub struct Config {
     pub reload_interval: Budget,
     /// `[proxy] enrol-from`: the addresses that may enroll the host. If empty, all addresses.
     pub enrol_from: Vec<AddressRange>,
-    /// `[proxy] enrol-window`, counted from the start of the process. If absent, enrolment is never
+    /// `[proxy] enrol-window`, counted from the start of the process. If absent, enrollment is never
     /// closed.
     pub enrol_window: Option<Budget>,
-    /// `[proxy] enrol-key`: the kind of the key that enrolment generates. Default RSA-4096.
+    /// `[proxy] enrol-key`: the kind of the key that enrollment generates. Default RSA-4096.
     pub enrol_key: KeyKind,
     /// All sections of the exporters file in file order, including disabled exporters.
     pub exporters: Vec<ExporterConfig>,
@@ -141,7 +141,7 @@ impl Security {
 /// The paths of the TLS server's files. The files are not read yet.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The other `autossl-*` files, if enrolment writes the certificate.
+    /// The other `autossl-*` files, if enrollment writes the certificate.
     pub enrolment: Option<EnrolmentFiles>,
     /// `certfile` or `autossl-crt-file`.
     pub certificate: Sourced<PathBuf>,
@@ -151,7 +151,7 @@ pub struct TlsFiles {
     pub clients: ClientAuth,
 }
 
-/// The files that enrolment writes in addition to the certificate and the key.
+/// The files that enrollment writes in addition to the certificate and the key.
 #[derive(Clone, Debug)]
 pub struct EnrolmentFiles {
     /// `autossl-csr-file`.

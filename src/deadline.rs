@@ -11,7 +11,7 @@ use tokio::time::Instant;
 pub struct Budget(Duration);
 
 impl Budget {
-    /// The longest budget: one day. A longer one in a configuration file is a mistake.
+    /// The longest budget: one day. A longer one in a configuration file is an error.
     pub const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// The budget of a request that asks no exporter: ten seconds, the default `scrape_timeout` of

@@ -1,7 +1,7 @@
-//! Enrolment, as the openITCOCKPIT Monitoring Agent does it: a server fetches a signing request for
+//! Enrollment, as the openITCOCKPIT Monitoring Agent does it: a server fetches a signing request for
 //! this host's key, and posts the signed certificate together with its CA.
 //!
-//! The first enrolment uses plain HTTP, and nothing else is served until the host has a
+//! The first enrollment uses plain HTTP, and nothing else is served until the host has a
 //! certificate. Later renewals require mutual TLS. Whatever a client posts, the files stay
 //! unchanged, or contain a certificate that belongs to the key and chains to the CA.
 
@@ -59,7 +59,7 @@ pub enum Occasion {
     Renewal,
 }
 
-/// The configuration of enrolment.
+/// The configuration of enrollment.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The paths of the files.
@@ -74,7 +74,7 @@ pub struct Terms {
     pub body_timeout: Duration,
 }
 
-/// The state of enrolment that survives a reload.
+/// The state of enrollment that survives a reload.
 #[derive(Debug)]
 pub struct Office {
     opened: Instant,
@@ -85,10 +85,10 @@ pub struct Office {
 }
 
 impl Office {
-    /// Starts the clock of `enrol-window` and creates the thread for enrolment.
+    /// Starts the clock of `enrol-window` and creates the thread for enrollment.
     #[must_use]
     pub fn open(reload: Trigger) -> Self {
-        let threads = Threads::new("enrolment", 1);
+        let threads = Threads::new("enrollment", 1);
         Self { opened: Instant::now(), requests: Arc::default(), threads, reload }
     }
 }
@@ -108,7 +108,7 @@ impl Desk {
         Self { occasion, terms: Arc::new(terms), office }
     }
 
-    /// Whether the proxy serves only enrolment, because it has no certificate yet.
+    /// Whether the proxy serves only enrollment, because it has no certificate yet.
     #[must_use]
     pub fn serves_only_enrolment(&self) -> bool {
         self.occasion == Occasion::First
@@ -174,7 +174,7 @@ impl Desk {
         let activity = Arc::clone(activity);
         self.in_turn(move |desk, _| {
             // Checked after all waiting, so that a client that lost its authorization meanwhile
-            // stores nothing. Only for a renewal: a first enrolment dismisses all clients that use
+            // stores nothing. Only for a renewal: a first enrollment dismisses all clients that use
             // plain HTTP, and they get the answer that the host is already enrolled.
             if desk.occasion == Occasion::Renewal && activity.is_dismissed() {
                 return Err(EnrolError::Dismissed);

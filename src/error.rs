@@ -57,9 +57,9 @@ pub enum Afterwards {
 /// The methods that a path allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Methods {
-    /// `GET` and `HEAD`: all paths except those for enrolment and reload.
+    /// `GET` and `HEAD`: all paths except those for enrollment and reload.
     GetAndHead,
-    /// `GET`, `HEAD` and `POST`: enrolment (`/autotls`).
+    /// `GET`, `HEAD` and `POST`: enrollment (`/autotls`).
     GetHeadAndPost,
     /// `POST`: a reload (`/-/reload`).
     Post,
@@ -137,7 +137,7 @@ pub enum Refusal {
     #[error(transparent)]
     Unchecked(#[from] Unchecked),
     /// The proxy's own responses that clients have not read yet would exceed their memory limit.
-    #[error("too many responses are waiting for their clients to read them")]
+    #[error("too many answers wait for their clients to read them")]
     TooManyAnswers,
     /// `max-concurrent` scrapes of the exporter are running.
     #[error("the exporter already has `max-concurrent` scrapes in flight")]
@@ -156,7 +156,7 @@ pub enum Refusal {
     /// The files have errors or could not be read. The current configuration stays in use.
     #[error("reload failed")]
     ReloadRefused,
-    /// Enrolment failed, or the host must be enrolled before it serves this path.
+    /// Enrollment failed, or the host must be enrolled before it serves this path.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
     /// The exporter's response cannot be passed on.

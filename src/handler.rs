@@ -49,7 +49,7 @@ pub struct Service {
     pub exporters: Option<Exporters>,
     /// Which clients may ask: the allow-list and HTTP Basic.
     pub access: Access,
-    /// Enrolment of this host at a monitoring server. `None` without `try-autossl`.
+    /// Enrollment of this host at a monitoring server. `None` without `try-autossl`.
     pub enrolment: Option<Desk>,
     /// Connects to exporters.
     pub connector: Connector,
@@ -82,7 +82,7 @@ pub async fn handle(
 ) -> Response<ResponseBody> {
     let arrival = Instant::now();
     activity.request_arrived();
-    // Only enrolment reads a body. Dropping any other body tells hyper not to wait for it.
+    // Only enrollment reads a body. Dropping any other body tells hyper not to wait for it.
     let (head, body) = request.into_parts();
     let answered = answer(&service, &peer, &activity, &head, body, arrival).await;
     match answered.and_then(|answer| bounded(answer, &service, &peer, &activity)) {

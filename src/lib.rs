@@ -59,7 +59,7 @@
 //! | [`handler`] | answers one request |
 //! | [`route`] | pure: request head → [`route::Route`] or [`error::Refusal`] |
 //! | [`access`] | the allow-list of clients, HTTP Basic authentication |
-//! | [`enrol`] | enrolment: this host's key, its signing request, the certificate that the server returns |
+//! | [`enrol`] | enrollment: this host's key, its signing request, the certificate that the server returns |
 //! | [`upstream`] | connects to the exporter (TCP, Unix socket, TLS), sends the request, reads the head and the body |
 //! | [`relay`] | [`relay::RelayBody`]: batches, integrity check, header filter |
 //! | [`scrape`], [`peer`] | the accounting of one scrape; the identity of the client |
@@ -69,7 +69,7 @@
 //! | [`discovery`] | pure: exporters → targets for Prometheus' service discovery |
 //! | [`exposition`] | pure: checks the metrics in an answer while it streams by, for `probe` |
 //! | [`error`], [`respond`] | all errors, who is to blame for each, and its status; the proxy's own responses |
-//! | [`config`] | INI text → raw values with their lines → typed values; reports all mistakes at once |
+//! | [`config`] | INI text → raw values with their lines → typed values; reports all errors at once |
 //! | [`assets`], [`mod@file`] | reads and checks every file that the configuration names |
 //! | [`pem`] | PEM file → blocks, each of them used or reported |
 //! | [`pki`] | creates certificates for `certs`, `demo` and `probe` |

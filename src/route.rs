@@ -15,7 +15,7 @@ use crate::{
     exporter::ExporterName,
 };
 
-/// The path of the enrolment API. Only this path accepts `POST` with a body.
+/// The path of the enrollment API. Only this path accepts `POST` with a body.
 pub const ENROLMENT: &str = "/autotls";
 
 /// Limit for such a body, in bytes. A bundle of ten RSA-4096 certificates has 20 KiB.
@@ -39,7 +39,7 @@ pub enum Route {
     Metrics,
     /// `/`: the status page.
     Status,
-    /// `/autotls`: enrolment of this host.
+    /// `/autotls`: enrollment of this host.
     Enrolment {
         /// The decoded `domain` parameter: the name for the certificate. `None` if it is missing or
         /// empty.

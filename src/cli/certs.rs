@@ -51,7 +51,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// 2 for a mistake on the command line, 70 for an internal error, 71 if standard output fails,
+    /// 2 for an error on the command line, 70 for an internal error, 71 if standard output fails,
     /// 1 if files exist or cannot be written.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

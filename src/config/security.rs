@@ -78,7 +78,7 @@ struct AutosslFiles {
 struct Files {
     certificate: Sourced<PathBuf>,
     key: Sourced<PathBuf>,
-    /// The files of enrolment. Their CA is the default of `client-ca`.
+    /// The files of enrollment. Their CA is the default of `client-ca`.
     enrolment: Option<EnrolmentFiles>,
 }
 
@@ -150,7 +150,7 @@ impl AutosslFiles {
         })
     }
 
-    /// Enrolment writes all four files. If two had the same name, one would overwrite the other. A
+    /// Enrollment writes all four files. If two had the same name, one would overwrite the other. A
     /// signing request, which anyone may request, could then overwrite the key.
     fn check_distinct(&self, reader: &mut Reader<'_>) -> Result<(), Reported> {
         let files = [&self.certificate, &self.key, &self.signing_request, &self.ca];
@@ -282,7 +282,7 @@ fn refuse<const N: usize>(
 
 const KEYS: &[(&str, KeyKind)] = &[("rsa4096", KeyKind::Rsa4096), ("ecdsa", KeyKind::Ecdsa)];
 
-/// The restrictions of enrolment, and the kind of its key.
+/// The restrictions of enrollment, and the kind of its key.
 struct Enrolment {
     from: Option<Sourced<Vec<AddressRange>>>,
     window: Option<Sourced<Budget>>,

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 
 use super::{Blame, Cause};
 
-/// Why an enrolment request failed. Each error closes the connection. No file has changed, except
+/// Why an enrollment request failed. Each error closes the connection. No file has changed, except
 /// possibly after [`EnrolError::Store`].
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
@@ -14,7 +14,7 @@ pub enum EnrolError {
     #[error("this host is not enrolled yet; it serves only /autotls")]
     NotEnrolled,
     /// The client's address is not in `enrol-from`, or `enrol-window` is over.
-    #[error("`enrol-from` or `enrol-window` does not allow enrolment by this client")]
+    #[error("`enrol-from` or `enrol-window` does not allow enrollment by this client")]
     Closed,
     /// A renewal without mutual TLS (`client-auth = none`).
     #[error("renewal requires a client certificate")]
@@ -70,7 +70,7 @@ pub enum EnrolError {
     /// present the CA certificate.
     #[error("only a client that presents the CA certificate may store an older certificate")]
     Older,
-    /// A first enrolment, but the host has a certificate by now.
+    /// A first enrollment, but the host has a certificate by now.
     #[error("this host already has a certificate")]
     AlreadyEnrolled,
     /// The host's key cannot be read or generated.
@@ -80,10 +80,10 @@ pub enum EnrolError {
     #[error("the certificate cannot be stored")]
     Store(#[source] io::Error),
     /// The system refused a thread for the work.
-    #[error("not enough system resources for the enrolment request")]
+    #[error("not enough system resources for the enrollment request")]
     NoResources(#[source] Cause),
     /// The thread that processed the request panicked.
-    #[error("the enrolment was abandoned")]
+    #[error("the enrollment was abandoned")]
     GivenUp,
 }
 
@@ -118,7 +118,7 @@ impl EnrolError {
     pub(super) fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NotEnrolled => (StatusCode::FORBIDDEN, "not enrolled yet"),
-            Self::Closed => (StatusCode::FORBIDDEN, "enrolment is not open to you"),
+            Self::Closed => (StatusCode::FORBIDDEN, "enrollment is not open to you"),
             Self::NoClientCertificate => (StatusCode::FORBIDDEN, "client certificate required"),
             Self::Domain => (StatusCode::BAD_REQUEST, "bad domain parameter"),
             Self::Dismissed => (StatusCode::FORBIDDEN, "client is no longer let in"),
@@ -141,7 +141,7 @@ impl EnrolError {
                 "proxy is out of file descriptors, threads or memory",
             ),
             Self::Key(_) | Self::Store(_) | Self::GivenUp => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "enrolment failed on this host")
+                (StatusCode::INTERNAL_SERVER_ERROR, "enrollment failed on this host")
             }
         }
     }

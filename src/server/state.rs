@@ -158,7 +158,7 @@ fn is_this_host(peer: IpAddr) -> bool {
     peer.to_canonical().is_loopback()
 }
 
-/// The enrolment that `try-autossl` configures.
+/// The enrollment that `try-autossl` configures.
 fn enrolment(config: &Config, front: &Front, office: &Arc<Office>) -> Option<Desk> {
     let occasion = match front {
         Front::NotEnrolled => Occasion::First,

@@ -33,7 +33,7 @@ pub(crate) type Placed = [(Place, CertificateDer<'static>)];
 pub(crate) enum Own {
     /// By this server. Scrapers verify it.
     Server,
-    /// By this server, from enrolment. openITCOCKPIT does not verify it.
+    /// By this server, from enrollment. openITCOCKPIT does not verify it.
     EnrolledServer,
     /// By this client, towards an exporter or in `get`.
     Client,

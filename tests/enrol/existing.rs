@@ -1,4 +1,4 @@
-//! Enrolment files that already exist at the start, or are missing at a reload.
+//! Enrollment files that already exist at the start, or are missing at a reload.
 
 use std::{fs, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The first enrolment, over plain HTTP: trust on first use, within the configured restrictions.
+//! The first enrollment, over plain HTTP: trust on first use, within the configured restrictions.
 
 use std::{os::unix::fs::PermissionsExt, sync::Barrier, thread, time::Instant};
 
@@ -69,7 +69,7 @@ fn a_host_enrols_over_plain_http_and_then_serves_only_tls() {
 
     host.assert_serves(&ca);
     let record =
-        host.proxy.wait_for_log("the enrolment", |it| it["fields"]["message"] == "enrolled");
+        host.proxy.wait_for_log("the enrollment", |it| it["fields"]["message"] == "enrolled");
     let fields = &record["fields"];
     assert!(fields["peer"].as_str().is_some_and(|it| it.starts_with("127.0.0.1:")), "{record}");
     assert!(fields["subject"].as_str().is_some_and(|it| it.contains("rcgen")), "{record}");
@@ -206,7 +206,7 @@ fn enrol_from_and_enrol_window_restrict_enrolment() {
         let post = host.post(&signed(&ca.pem(), &ca.pem()));
         for answer in [get, post] {
             assert!(
-                answer.starts_with("HTTP/1.1 403 enrolment is not open to you\r\n"),
+                answer.starts_with("HTTP/1.1 403 enrollment is not open to you\r\n"),
                 "{answer}"
             );
         }

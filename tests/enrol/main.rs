@@ -36,7 +36,7 @@ use support::{
     proxy::Proxy,
 };
 
-/// A host with one exporter, `e`, and a folder for the four enrolment files.
+/// A host with one exporter, `e`, and a folder for the four enrollment files.
 struct Host {
     proxy: Proxy,
     folder: TempDir,
@@ -44,12 +44,12 @@ struct Host {
 }
 
 impl Host {
-    /// A host without enrolment files. The key will be ECDSA, which is fast to create.
+    /// A host without enrollment files. The key will be ECDSA, which is fast to create.
     fn new() -> Self {
         Self::with("", "enrol-key = ecdsa\n", |_| ())
     }
 
-    /// A host without enrolment files, with these keys at the end of `[default]` and `[proxy]`.
+    /// A host without enrollment files, with these keys at the end of `[default]` and `[proxy]`.
     /// `prepare` may create files in the folder.
     fn with(default: &str, proxy: &str, prepare: impl FnOnce(&TempDir)) -> Self {
         let folder = TempDir::with_prefix("scrapegate-enrol-").expect("a temporary folder");

@@ -163,7 +163,7 @@ fn an_unwritable_folder_is_a_500_and_not_the_clients_fault() {
     std::fs::create_dir(host.path("server_ca.crt")).expect("a folder");
     std::fs::write(host.path("server_ca.crt").join("x"), "").expect("a file in it");
     let answer = host.post(&signed(&host.certificate(&ca), &ca.pem()));
-    assert!(answer.starts_with("HTTP/1.1 500 enrolment failed on this host\r\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 500 enrollment failed on this host\r\n"), "{answer}");
     assert!(!host.path("agent.crt").exists());
     let refused = |it: &serde_json::Value| it["fields"]["reason"] == "enrol_store";
     let record = host.proxy.wait_for_log("the cause", refused);

@@ -1,4 +1,4 @@
-//! Renewal after enrolment, over mutual TLS only.
+//! Renewal after enrollment, over mutual TLS only.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! An openITCOCKPIT server enrols a host and renews its certificate. curl makes the server's
+//! An openITCOCKPIT server enrolls a host and renews its certificate. curl makes the server's
 //! requests, openssl its signatures.
 
 use std::{fs, path::Path, time::Instant};
@@ -127,7 +127,7 @@ fn enrol_and_renew(ca: Ca, signs: Signs) {
     let (plain, tls) = (format!("http://127.0.0.1:{port}"), format!("https://localhost:{port}"));
 
     let (_, status) = server.curl(&format!("{plain}/prometheus"));
-    assert_eq!(status, "403", "nothing but enrolment is served");
+    assert_eq!(status, "403", "nothing but enrollment is served");
     server.sign(&format!("{plain}/autotls?domain=localhost"));
     let (body, status) = server.curl(&format!("{POST} {plain}/autotls"));
     let since = Instant::now();

@@ -68,7 +68,7 @@ impl OpensslPki {
         self.folder.path().join("server_ca.key")
     }
 
-    /// The agent's `config.ini` after enrolment.
+    /// The agent's `config.ini` after enrollment.
     pub(crate) fn config_ini(&self, certificate: AgentCertificate) -> String {
         let certificate = match certificate {
             AgentCertificate::WithNames => "with_names.crt",
