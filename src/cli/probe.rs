@@ -44,11 +44,11 @@ pub(crate) struct Args {
     name: String,
     #[command(flatten)]
     files: PathArgs,
-    /// Number of scrapes to time (1 to 10000), one after the other. One more scrape before them
-    /// analyzes the answer. Use 5 or more to compare
+    /// Number of scrapes to measure (1 to 10000), one after the other. `probe` makes one more scrape
+    /// first, to analyze the answer. Use 5 or more to compare
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
-    /// Also time scrapes through a temporary scrapegate on loopback, over mutual TLS
+    /// Also measure scrapes through a temporary scrapegate on loopback, over mutual TLS
     #[arg(long)]
     through_proxy: bool,
     /// Do not send `Accept-Encoding: gzip`, which Prometheus sends
