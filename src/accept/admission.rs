@@ -51,8 +51,8 @@ pub struct HandshakePermit {
 /// was the oldest of the address with the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "evicted: max-handshakes reached; this was the oldest unfinished handshake of the address with \
-     the most"
+    "evicted: max-handshakes reached; of the address with the most unfinished handshakes, this one \
+     was the oldest"
 )]
 pub struct Evicted;
 

@@ -1,4 +1,5 @@
-//! `scrapegate certs`: creates a CA, a server pair and a client pair, for hosts without a PKI.
+//! `scrapegate certs`: creates a CA, a server certificate and a client certificate, for hosts
+//! without a PKI.
 
 use std::{
     fmt,
