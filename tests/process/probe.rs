@@ -238,7 +238,7 @@ fn f16_a_status_other_than_200_is_critical() {
             conversation.read_request()?;
             conversation.send(format!("HTTP/1.1 {status} Oh\r\nContent-Length: 0\r\n\r\n"))
         });
-        Probed::of(&exporter, "").assert_ends(2, &[&format!("the exporter answered {status}")]);
+        Probed::of(&exporter, "").assert_ends(2, &[&format!("the answer has status {status}")]);
     }
 }
 
@@ -438,7 +438,7 @@ fn a_scrape_that_fails_only_through_the_proxy_is_critical() {
     let ended = Probed::of(&exporter, "").probe(&["--through-proxy", "--plugin"]);
     assert_eq!(ended.code, Some(2), "{:#?}", ended.out);
     assert!(
-        ended.out[0].contains("through the proxy: the exporter answered 502"),
+        ended.out[0].contains("through the proxy: the answer has status 502"),
         "{:#?}",
         ended.out
     );

@@ -55,7 +55,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     NoAnswer(#[from] UpstreamError),
     /// A status other than 200.
-    #[error("the exporter answered {0}")]
+    #[error("the answer has status {0}")]
     Status(StatusCode),
     /// The body is not complete.
     #[error("incomplete answer after {bytes} bytes and {}: {cause}", Seconds(*after))]
