@@ -24,7 +24,7 @@ declare -rA CARGO_TOOLS=(
 # Debian packages by what needs them.
 declare -rA PACKAGES=(
     [build]='g++ gcc libc6-dev'
-    [deb]='adduser lintian procps systemd systemd-container'
+    [deb]='adduser curl iproute2 lintian procps systemd systemd-container'
     [gates]='strace valgrind'
     [lint]='python3-venv shellcheck'
     [man]='lowdown man-db mandoc'
