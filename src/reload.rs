@@ -194,8 +194,8 @@ impl Reloader {
     /// Reloads whenever a reload is requested or a file has changed. Once the server shuts down,
     /// requests get [`Outcome::ShuttingDown`].
     ///
-    /// Dropping the future leaves the server unchanged. If a reload is in progress, its outcome is
-    /// never reported.
+    /// Dropping the future ends a reload in progress, whose outcome is then never reported. The
+    /// server has the old configuration or the new one; see [`Handle::reload`].
     pub async fn run(mut self) -> Infallible {
         let trigger = self.handle.trigger();
         let mut days = each_day();

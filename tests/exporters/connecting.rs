@@ -270,7 +270,7 @@ fn f06_a_listener_on_the_other_loopback_address_is_not_asked_while_the_exporter_
 }
 
 #[test]
-fn f22_twelve_concurrent_slow_probes_of_one_exporter_are_all_answered() {
+fn f22_twelve_concurrent_probes_of_one_exporter_are_all_answered() {
     const PROBES: usize = 12;
     // No probe is answered before the exporter has received all of them.
     let all_arrived = Barrier::new(PROBES);
