@@ -110,10 +110,13 @@ fn prometheus_follows_a_reload_and_keeps_its_targets_if_the_files_have_mistakes(
     let config = site.sd(&["--format", "scrape_config"]);
     // The default of one minute is too long for a test.
     let (above, below) = config.split_once("/prometheus/sd\"\n").expect("a URL");
-    let config = format!("{above}/prometheus/sd\"\n        refresh_interval: 1s\n{below}");
+    // The job for the proxy itself uses the global interval. Prometheus spreads first scrapes over
+    // the interval, so the default of one minute is too long, too.
+    let config = format!(
+        "global:\n  scrape_interval: 1s\n{above}/prometheus/sd\"\n        refresh_interval: 1s\n{below}"
+    );
     let prometheus = Daemon::prometheus(&config);
-    // The job for the proxy itself uses the global interval of Prometheus, which is one minute.
-    let own = "scrapegate 1m 10s up";
+    let own = "scrapegate 1s 1s up";
     let two = ["fast 1s 900ms up", own, "slow 2500ms 2s up"];
     wait_for_targets(&prometheus, &two);
 
