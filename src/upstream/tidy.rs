@@ -17,7 +17,8 @@ pub(super) fn head(bytes: &[u8]) -> Option<Vec<u8>> {
 /// Rewrites field lines and the empty line that ends them, each as `name: value`:
 ///
 /// - Blanks before the colon are removed (RFC 9112 §5.1).
-/// - A line that begins with a blank continues the previous line, after one space (§5.2).
+/// - A line that begins with a blank continues the previous line, after one space (§5.2). Blank
+///   continuation lines add nothing.
 /// - A field with blanks inside its name is omitted, since its name cannot be relayed.
 ///
 /// The parser then decides whether names and values are valid. Returns `None` for a line without a
@@ -39,7 +40,10 @@ pub(super) fn fields(lines: &[u8]) -> Option<Vec<u8>> {
         let mut is_plain = name.len() == raw.len();
         while let Some(more) = lines.next_if(|line| line.first().copied().is_some_and(is_blank)) {
             is_plain = false;
-            value.extend_from_slice(&[b" ", trimmed(more)].concat());
+            let more = trimmed(more);
+            if !more.is_empty() {
+                value.extend_from_slice(&[b" ", more].concat());
+            }
         }
         let has_blanks = name.iter().copied().any(is_blank);
         if (has_blanks || !is_plain) && is_framing(name) {
@@ -89,6 +93,7 @@ mod tests {
             ("A: b\r\n c\r\n\td \r\n\r\n", "A: b c d\r\n\r\n"),
             ("A:\r\n b\r\n\r\n", "A: b\r\n\r\n"),
             ("A: b\r\n \r\nC: d\r\n\r\n", "A: b\r\nC: d\r\n\r\n"),
+            ("A: b\r\n\t\r\n c\r\n\r\n", "A: b c\r\n\r\n"),
             ("A : b\r\nContent-Length: 4\r\n\r\n", "A: b\r\nContent-Length: 4\r\n\r\n"),
             ("A: b\r\n Content-Length: 4\r\n\r\n", "A: b Content-Length: 4\r\n\r\n"),
             ("A b: c\r\n d\r\nE: f\r\n\r\n", "E: f\r\n\r\n"),
