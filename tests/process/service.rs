@@ -297,6 +297,7 @@ fn f24_a_shutdown_during_a_reload_opens_no_port_and_is_not_a_failed_reload() {
     let connect = || Client::connect(proxy.address(), pki.client(BOTH_VERSIONS)).expect("in");
     let (mut asks, mut watches) = (connect(), connect());
     watches.send("GET /metrics HTTP/1.1\r\nHost: h").expect("sent");
+    watches.wait_until_read();
     asks.send("POST /-/reload HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
     assert_eq!(manager.next()[0], "RELOADING=1");
     proxy.signal("TERM");
