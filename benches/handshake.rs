@@ -23,8 +23,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 use scrapegate::{
-    peer::Host,
-    tls::{Clients, TlsLevel, Turns, handshake, provider, server_tls},
+    common::peer::Host,
+    downstream::{handshake::handshake, turns::Turns},
+    tls::{Clients, TlsLevel, provider, server_tls},
 };
 use support::{scrape::runtime, tls::Scraper};
 

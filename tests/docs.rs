@@ -117,7 +117,8 @@ fn the_tables_list_exactly_the_keys() {
 fn the_table_lists_exactly_the_statuses() {
     let page = page("reference/http-api.md");
     let [source, enrol, unchecked] =
-        ["src/error.rs", "src/error/enrol.rs", "src/error/unchecked.rs"].map(repository);
+        ["src/common/error.rs", "src/common/error/enrol.rs", "src/common/error/unchecked.rs"]
+            .map(repository);
     let statuses = [
         ("StatusCode::BAD_REQUEST,", 400),
         ("StatusCode::UNAUTHORIZED,", 401),
@@ -162,7 +163,7 @@ fn the_table_lists_exactly_the_statuses() {
 fn every_outcome_label_in_the_log_is_explained() {
     let pages =
         ["http-api", "logs", "metrics"].map(|name| page(&format!("reference/{name}.md"))).concat();
-    let files = ["src/error.rs", "src/error/abort.rs", "src/error/enrol.rs"];
+    let files = ["src/common/error.rs", "src/common/error/abort.rs", "src/common/error/enrol.rs"];
     let source = files.map(repository).concat();
     let mut words = BTreeSet::new();
     for (start, _) in source.match_indices("fn label(") {

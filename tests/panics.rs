@@ -17,9 +17,8 @@ use std::{
 };
 
 use scrapegate::{
-    telemetry::log_panics,
+    service::{telemetry::log_panics, workers::Workers},
     upstream::{Connector, Stream},
-    workers::Workers,
 };
 use serde_json::Value;
 use support::{PATIENCE, memory::Proxy, metrics::Samples};

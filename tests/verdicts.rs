@@ -3,7 +3,7 @@
 //! The table is `tests/data/verdicts.txt`. `tests/real/verdicts.rs` compares it with the real
 //! Prometheus and promtool; this test needs neither.
 
-use scrapegate::exposition::{Acceptance, Format, Reader, Statistics};
+use scrapegate::scrape::exposition::{Acceptance, Format, Reader, Statistics};
 
 use crate::support::verdicts::{Row, rows};
 

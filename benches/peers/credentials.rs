@@ -11,7 +11,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use scrapegate::pki::{self, Access, Authority, Existing, Validity};
+use scrapegate::tls::pki::{self, Access, Authority, Existing, Validity};
 
 use crate::Result;
 

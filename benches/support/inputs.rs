@@ -9,10 +9,10 @@ use hyper::{
     http::request::Parts,
 };
 use scrapegate::{
+    common::deadline::{Budget, Deadline},
     config::{self, Config, Sources},
-    deadline::{Budget, Deadline},
-    relay::response_head,
-    route::{self, Route},
+    http::route::{self, Route},
+    scrape::relay::response_head,
     upstream::{Framing, UpstreamHead},
 };
 use tempfile::TempDir;

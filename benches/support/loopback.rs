@@ -10,10 +10,12 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned, pki_types::ServerName};
 use scrapegate::{
-    assets::{self, Assets, Front},
+    common::file::Files,
     config::{self, Config, Sources},
-    file::Files,
-    server::{Handle, Server},
+    service::{
+        assets::{self, Assets, Front},
+        server::{Handle, Server},
+    },
 };
 use tempfile::TempDir;
 

@@ -15,8 +15,8 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig};
 use scrapegate::{
-    peer::Host,
-    tls::{Turns, handshake},
+    common::peer::Host,
+    downstream::{handshake::handshake, turns::Turns},
     upstream::{Connector, Stream},
 };
 use tokio::runtime::{Builder, Runtime};

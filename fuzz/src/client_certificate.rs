@@ -14,8 +14,8 @@ use std::{sync::LazyLock, time::Duration};
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use scrapegate::{
-    access::{Access, AddressRange, ClientPattern},
-    peer::ClientIdentity,
+    common::peer::ClientIdentity,
+    http::access::{Access, AddressRange, ClientPattern},
     tls::{self, Trust, verify::Role},
 };
 use x509_parser::{parse_x509_certificate, x509::X509Version};

@@ -7,10 +7,12 @@
 use std::{fmt::Write as _, path::Path};
 
 use scrapegate::{
+    common::{
+        deadline::Budget,
+        exporter::{Integrity, ScrapeRules, Target},
+        file,
+    },
     config::{self, Credentials, ExporterConfig, Sources, UpstreamTlsConfig},
-    deadline::Budget,
-    exporter::{Integrity, ScrapeRules, Target},
-    file,
 };
 
 use crate::files;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Buf;
-use scrapegate::activity::Activity;
+use scrapegate::downstream::activity::Activity;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},

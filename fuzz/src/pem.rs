@@ -7,7 +7,7 @@
 //!   parameters next to a key. No remark has a control character.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use scrapegate::pem::{Block, Purpose, blocks, read};
+use scrapegate::tls::pem::{Block, Purpose, blocks, read};
 
 const PURPOSES: [Purpose; 5] = [
     Purpose::ClientAuthorities,

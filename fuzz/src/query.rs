@@ -1,4 +1,4 @@
-//! Any query of `/prometheus?`: [`scrapegate::route`] finds the same exporter, the same parameters
+//! Any query of `/prometheus?`: [`scrapegate::http::route`] finds the same exporter, the same parameters
 //! to forward, and the same mistakes as the decoder in this module. The decoder follows the URL
 //! standard's `application/x-www-form-urlencoded` and decodes once. The forwarded query is the
 //! query byte for byte, without `exporter` and without empty parameters.
@@ -6,7 +6,7 @@
 //! In the queries of `/metrics?` and `/prometheus/sd?`, only `exporter` is refused.
 
 use hyper::Uri;
-use scrapegate::route::{Route, route};
+use scrapegate::http::route::{Route, route};
 
 /// Asserts the property. `input` is the query. An input that cannot be part of a URI is ignored.
 ///

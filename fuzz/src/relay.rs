@@ -20,7 +20,7 @@ use std::{
 };
 
 use scrapegate::{
-    exporter::{Exporter, Integrity},
+    common::exporter::{Exporter, Integrity},
     upstream::{self, Connector},
 };
 

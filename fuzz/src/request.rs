@@ -12,7 +12,7 @@ use std::{
 };
 
 use scrapegate::{
-    exporter::{Exporter, ExporterName, ExporterPath},
+    common::exporter::{Exporter, ExporterName, ExporterPath},
     upstream::{self, Connector},
 };
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use scrapegate::activity::Activity;
+use scrapegate::downstream::activity::Activity;
 use tokio::{runtime::Builder, time::Instant};
 
 use crate::{

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
-use scrapegate::deadline::{Budget, Deadline};
+use scrapegate::common::deadline::{Budget, Deadline};
 use tokio::time::Instant;
 
 const NANOS: u128 = 1_000_000_000;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::exit;
-use crate::pki::{self, Access, Authority, Existing, Staged, Validity};
+use crate::tls::pki::{self, Access, Authority, Existing, Staged, Validity};
 
 /// File name of the CA's certificate, in the folder that `certs` or `demo` writes.
 pub(super) const CA_CERTIFICATE: &str = "ca.crt";

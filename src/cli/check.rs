@@ -9,10 +9,12 @@ use time::OffsetDateTime;
 
 use super::{FileArgs, complain, exit, figures::table, user};
 use crate::{
-    assets::Assets,
     config::{Config, ExporterConfig},
-    reload::{Loaded, load},
-    scrape::Chain,
+    scrape::accounting::Chain,
+    service::{
+        assets::Assets,
+        reload::{Loaded, load},
+    },
 };
 
 /// Which files to check, and as which user.

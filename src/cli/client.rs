@@ -30,9 +30,9 @@ use tokio_rustls::TlsConnector;
 
 pub(super) use self::answerer::Answerer;
 use crate::{
-    deadline::SCRAPE_TIMEOUT_HEADER,
-    error::certificate::explained,
-    exporter::UpstreamTls,
+    common::{
+        deadline::SCRAPE_TIMEOUT_HEADER, error::certificate::explained, exporter::UpstreamTls,
+    },
     upstream::{AnyStream, look_up},
 };
 

@@ -29,7 +29,7 @@ use super::{
     stop::StopSignal,
     throwaway::{self, Certificates, Files, RunningProxy, reachable},
 };
-use crate::exporter::UpstreamTls;
+use crate::common::exporter::UpstreamTls;
 
 /// The default listen address: the agent's port, on loopback.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3333);

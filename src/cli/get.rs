@@ -29,11 +29,11 @@ use super::{
     stop::StopSignal,
 };
 use crate::{
-    assets,
+    common::exporter::UpstreamTls,
     config::{Finding, Findings, Origin, Sourced, UpstreamTlsConfig},
-    discovery::METRICS_PATH,
-    exporter::UpstreamTls,
-    scrape::Chain,
+    http::discovery::METRICS_PATH,
+    scrape::accounting::Chain,
+    service::assets,
 };
 
 /// Arguments of `get`.

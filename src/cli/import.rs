@@ -20,7 +20,7 @@ use self::{
     node::{Node, Source},
 };
 use super::{complain, exit};
-use crate::{config, file};
+use crate::{common::file, config};
 
 /// Size limit for the input file, in bytes.
 const MOST: u64 = 1024 * 1024;

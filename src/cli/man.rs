@@ -70,7 +70,7 @@ const SIGNALS: [(&str, &str); 2] = [
 const ENVIRONMENT: [(&str, &str); 1] = [(
     "SCRAPEGATE_LOG",
     "log levels; overrides `-v` and `-d`. A level such as `warn`, or levels for modules such as \
-     `info,scrapegate::tls=debug`, in the syntax of EnvFilter of tracing_subscriber",
+     `info,scrapegate::service=debug`, in the syntax of EnvFilter of tracing_subscriber",
 )];
 
 /// Prints the page.

@@ -31,10 +31,10 @@ use self::{
 };
 use super::{PathArgs, complain};
 use crate::{
-    assets,
+    common::exporter::Exporter,
     config::{self, ExporterConfig, Finding, Findings, Severity},
-    exporter::Exporter,
-    scrape::Chain,
+    scrape::accounting::Chain,
+    service::assets,
 };
 
 /// Arguments of `probe`.

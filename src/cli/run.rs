@@ -12,15 +12,19 @@ use tokio::runtime::Builder;
 
 use super::{FileArgs, VerbosityArgs, complain_briefly, exit};
 use crate::{
-    assets::Assets,
+    common::{
+        file::Files,
+        shutdown::{Request, Signals},
+    },
     config::{Config, Severity, Sources},
-    file::Files,
-    reload::{Loaded, Reloader, first_expiry, load, names},
-    scrape::Chain,
-    server::Server,
-    shutdown::{Request, Signals},
-    systemd::{self, Notifier},
-    telemetry::{self, Logs},
+    scrape::accounting::Chain,
+    service::{
+        assets::Assets,
+        reload::{Loaded, Reloader, first_expiry, load, names},
+        server::Server,
+        systemd::{self, Notifier},
+        telemetry::{self, Logs},
+    },
 };
 
 #[derive(Clone, Debug, Args)]

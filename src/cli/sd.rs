@@ -9,9 +9,9 @@ use clap::ValueEnum;
 
 use super::{FileArgs, exit};
 use crate::{
+    common::exporter::{ExporterName, ScrapeRules},
     config::{self, Config, Findings},
-    discovery::{self, Advertised},
-    exporter::{ExporterName, ScrapeRules},
+    http::discovery::{self, Advertised},
 };
 
 /// Arguments of `sd`.

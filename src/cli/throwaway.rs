@@ -14,11 +14,13 @@ use tokio::task::JoinSet;
 
 pub(super) use self::files::Files;
 use crate::{
-    assets::Assets,
     config::{Config, Sources},
-    pki::{self, Authority, Pair, Validity},
-    reload::{self, Loaded},
-    server::{Handle, Server, StartError},
+    service::{
+        assets::Assets,
+        reload::{self, Loaded},
+        server::{Handle, Server, StartError},
+    },
+    tls::pki::{self, Authority, Pair, Validity},
 };
 
 /// Why the proxy did not start.

@@ -60,7 +60,7 @@ pub(super) fn become_user(name: Option<&str>, config: &Path) -> Result<Option<St
 fn is_in_own_folder(config: &Path) -> bool {
     let own = crate::config::own_folder();
     let own = own.canonicalize().unwrap_or(own);
-    let places = [Some(config), crate::file::folder_of(config)];
+    let places = [Some(config), crate::common::file::folder_of(config)];
     places.into_iter().flatten().any(|it| it.canonicalize().is_ok_and(|it| it.starts_with(&own)))
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{AddressRange, ClientPattern, values::shown};
-use crate::access::masked;
+use crate::http::access::masked;
 
 /// An IP address, or `NETWORK/PREFIX`.
 pub(super) fn address_range(value: &str) -> Result<AddressRange, String> {

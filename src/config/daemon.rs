@@ -10,7 +10,7 @@ use super::{
     reader::{Reader, Reported},
     security, values,
 };
-use crate::{deadline::Budget, discovery::Advertised};
+use crate::{common::deadline::Budget, http::discovery::Advertised};
 
 /// The contents of `config.ini`.
 pub(super) struct Daemon {

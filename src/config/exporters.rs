@@ -16,7 +16,7 @@ use super::{
     reader::{Read, Reader, Reported},
     values,
 };
-use crate::{
+use crate::common::{
     deadline::Budget,
     exporter::{ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
 };

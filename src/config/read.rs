@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::file::{self, Files};
+use crate::common::file::{self, Files};
 
 /// The largest file that is read, in bytes.
 pub(super) const MAX_LEN: u64 = 1024 * 1024;

@@ -12,7 +12,7 @@ use super::{
     reader::{Read, Reader, Reported},
     values,
 };
-use crate::deadline::Budget;
+use crate::common::deadline::Budget;
 
 /// The meaning of all keys together.
 pub(super) struct Decided {

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use rustls::pki_types::ServerName;
 
 use super::{BasicAuth, Password};
-use crate::{deadline::Budget, discovery::Advertised};
+use crate::{common::deadline::Budget, http::discovery::Advertised};
 
 type Parsed<T> = Result<T, String>;
 

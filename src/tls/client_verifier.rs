@@ -12,7 +12,7 @@ use super::{
     subjects,
     verify::{Role, Trust, TrustError, verify_tls12_signature, verify_tls13_signature},
 };
-use crate::error::certificate::CertificateFault;
+use crate::common::error::certificate::CertificateFault;
 
 /// Verifies client certificates by the rules of [`super::verify`].
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use x509_parser::{
 };
 
 use super::{date, verify::signs};
-use crate::pem::Place;
+use crate::tls::pem::Place;
 
 /// Certificates, each with its place in the file.
 pub(crate) type Placed = [(Place, CertificateDer<'static>)];

@@ -34,7 +34,9 @@ use x509_parser::{
 };
 
 use self::{anchor::Anchor, revocation::Lists, version1::Version1};
-use crate::error::certificate::{CertificateFault, Link, Purpose, RefusedCertificate, report};
+use crate::common::error::certificate::{
+    CertificateFault, Link, Purpose, RefusedCertificate, report,
+};
 
 pub use self::revocation::ListError;
 pub(super) use self::{
@@ -130,7 +132,7 @@ impl Trust {
     /// Verifies the certificates of a peer at `now`: dates, signatures, revocation, extended key
     /// usage and, for a server, the name.
     ///
-    /// A refusal is also reported to [`crate::error::certificate::watch`].
+    /// A refusal is also reported to [`crate::common::error::certificate::watch`].
     ///
     /// # Errors
     /// See [`CertificateFault`].

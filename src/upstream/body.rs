@@ -16,7 +16,7 @@ use super::{
     fault,
     pace::Pace,
 };
-use crate::error::Abort;
+use crate::common::error::Abort;
 
 /// Size of a read buffer in bytes, including the response head. A read uses the rest of the buffer.
 pub(super) const READ_SIZE: usize = 64 * 1024;

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::look_up::{InLine, look_up_in_turn};
-use crate::{
+use crate::common::{
     blocking::BlockingError,
     deadline::Deadline,
     error::{UpstreamError, certificate::explained, lacks_resources},
@@ -426,7 +426,7 @@ impl AsyncWrite for Stream {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::error::Refusal;
+    use crate::common::error::Refusal;
 
     fn parsed<const N: usize>(addresses: [&str; N]) -> [SocketAddr; N] {
         addresses.map(|it| it.parse().expect("an address"))

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::error::{Abort, UpstreamError};
+use crate::common::error::{Abort, UpstreamError};
 
 /// The cause of an error before the response head was complete.
 pub(super) fn before_head(error: io::Error) -> UpstreamError {

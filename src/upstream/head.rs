@@ -8,7 +8,7 @@ use hyper::{
 use tokio::io::AsyncReadExt;
 
 use super::{Stream, body::READ_SIZE, fault, tidy};
-use crate::error::{Cause, UpstreamError};
+use crate::common::error::{Cause, UpstreamError};
 
 /// Largest head in bytes, including all informational heads before it.
 const MAX_HEAD: usize = 16 * 1024;

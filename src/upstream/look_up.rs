@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use crate::blocking::Threads;
+use crate::common::blocking::Threads;
 
 /// Limit for concurrent lookups of one name. If the name servers do not answer, the resolver takes
 /// up to two minutes and cannot be interrupted. A scrape that times out meanwhile leaves its thread
@@ -34,7 +34,7 @@ static LOOK_UPS: LazyLock<LookUps> = LazyLock::new(|| {
 /// # Errors
 ///
 /// The resolver's error, [`io::ErrorKind::NotFound`] if it returns no address, or an [`io::Error`]
-/// that contains a [`BlockingError`](crate::blocking::BlockingError).
+/// that contains a [`BlockingError`](crate::common::blocking::BlockingError).
 pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     look_up_in_turn(host, port, &InLine::default()).await
 }

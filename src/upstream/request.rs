@@ -8,7 +8,7 @@ use hyper::{
     http::request::Parts,
 };
 
-use crate::{deadline::SCRAPE_TIMEOUT_HEADER, exporter::Exporter};
+use crate::common::{deadline::SCRAPE_TIMEOUT_HEADER, exporter::Exporter};
 
 /// The headers of the scraper that are forwarded.
 const FORWARDED: [HeaderName; 3] = [ACCEPT, ACCEPT_ENCODING, USER_AGENT];

@@ -7,11 +7,11 @@ use std::{
 };
 
 use scrapegate::{
+    common::exporter::{Integrity, Target},
     config::{
         self, ClientAuth, Config, Credentials, LogFormat, Password, Security, Sources, TlsFiles,
         TlsLevel, agent_folder,
     },
-    exporter::{Integrity, Target},
 };
 
 use crate::{GOOD_CONFIG, GOOD_EXPORTERS, fixtures_folder, good, load, load_files, rendered};

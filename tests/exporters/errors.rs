@@ -304,7 +304,7 @@ fn connect(proxy: &Proxy, pki: &Pki, round: usize) -> Client {
 
 /// The labels of all refusals in the source.
 fn words() -> BTreeSet<&'static str> {
-    let source = include_str!("../../src/error.rs");
+    let source = include_str!("../../src/common/error.rs");
     let functions = source.split("fn label(").skip(1);
     let bodies = functions.filter_map(|rest| rest.split("\n    }\n").next());
     bodies

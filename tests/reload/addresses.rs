@@ -10,8 +10,10 @@ use std::{
 use procfs::net::{TcpNetEntry, TcpState};
 use scrapegate::{
     config::Sources,
-    reload::load,
-    server::{ReloadError, Reloaded, Server},
+    service::{
+        reload::load,
+        server::{ReloadError, Reloaded, Server},
+    },
 };
 use socket2::{Domain, Socket, Type};
 

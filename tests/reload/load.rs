@@ -38,7 +38,7 @@ fn scrape_across_reloads(scrapes: usize, reloads: usize) -> usize {
     };
     // Without the records of scrapes, which would slow down the search for those of the reloads.
     let mut quiet = Command::new("env");
-    quiet.arg("SCRAPEGATE_LOG=warn,scrapegate::cli=info,scrapegate::reload=info");
+    quiet.arg("SCRAPEGATE_LOG=warn,scrapegate::cli=info,scrapegate::service::reload=info");
     let config = pki.config_ini("reload-interval = 0.05\n");
     let proxy = Proxy::start_through(quiet, &config, &section(0), ANYWHERE);
     let (done, enough) = (AtomicUsize::new(0), AtomicBool::new(false));

@@ -29,7 +29,7 @@ const SCRAPES_A_RELOAD: usize = 5;
 /// reloads.
 fn start(pki: &Pki, section: &str) -> Proxy {
     let mut quiet = Command::new("env");
-    quiet.arg("SCRAPEGATE_LOG=warn,scrapegate::cli=info,scrapegate::reload=info");
+    quiet.arg("SCRAPEGATE_LOG=warn,scrapegate::cli=info,scrapegate::service::reload=info");
     Proxy::start_through(quiet, &pki.config_ini(""), section, ANYWHERE)
 }
 

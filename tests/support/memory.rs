@@ -8,16 +8,20 @@ use std::{
 };
 
 use scrapegate::{
-    access::Access,
-    activity::{Activity, Timeouts},
-    deadline::Budget,
-    discovery::{Place, Scheme},
-    exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
-    handler::Service,
-    metrics::Format,
-    peer::Peer,
-    server::serve_stream,
-    shutdown::Stage,
+    common::{
+        deadline::Budget,
+        exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
+        peer::Peer,
+        shutdown::Stage,
+    },
+    downstream::activity::{Activity, Timeouts},
+    http::{
+        access::Access,
+        discovery::{Place, Scheme},
+        handler::Service,
+        metrics::Format,
+    },
+    service::server::serve_stream,
     upstream::Connector,
 };
 use tokio::{

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use scrapegate::relay::BATCH;
+use scrapegate::scrape::relay::BATCH;
 
 use crate::{
     stage::Then,

@@ -8,7 +8,7 @@ use hyper::{
     header::{SERVER, WWW_AUTHENTICATE},
 };
 
-use crate::respond::SERVER_NAME;
+use crate::http::respond::SERVER_NAME;
 
 /// Who chose the status of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

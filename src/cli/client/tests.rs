@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::pki::{Authority, Validity};
+use crate::tls::pki::{Authority, Validity};
 
 /// A TLS server, and the configuration of a client that trusts it.
 pub(in crate::cli) fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {

@@ -8,7 +8,7 @@ use rustls::AlertDescription;
 use super::Error;
 use crate::{
     cli::client::{self, Answerer, Phase},
-    error::certificate::{CertificateFault, RefusedCertificate},
+    common::error::certificate::{CertificateFault, RefusedCertificate},
 };
 
 /// What to print with an error.

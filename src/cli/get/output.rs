@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Error;
-use crate::pki::{Access, Existing, Staged};
+use crate::tls::pki::{Access, Existing, Staged};
 
 /// An open output. If it is dropped before [`Output::finish`], an existing file stays unchanged.
 pub(super) struct Output {

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::scrape::Timing;
 use crate::{
-    exposition::Acceptance,
-    file,
-    pki::{self, Access, Existing},
+    common::file,
+    scrape::exposition::Acceptance,
+    tls::pki::{self, Access, Existing},
 };
 
 /// Version of the document. To be raised if an old reader would misunderstand a new document.

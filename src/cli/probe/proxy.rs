@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 
 use crate::{
     cli::throwaway::{self, Certificates, Error, Files, RunningProxy},
-    exporter::{Exporter, ExporterPath, Exporters, Target, UpstreamTls},
+    common::exporter::{Exporter, ExporterPath, Exporters, Target, UpstreamTls},
 };
 
 /// A free port on loopback.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cli::figures::{Grouped, Size, table},
-    exposition::{Acceptance, MAX_FAMILIES, MAX_LINE},
+    scrape::exposition::{Acceptance, MAX_FAMILIES, MAX_LINE},
 };
 
 /// A suggested `timeout` is this many times the slowest scrape.

@@ -11,10 +11,12 @@ use hyper::{
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    deadline::Deadline,
-    error::{Abort, UpstreamError},
-    exporter::Exporter,
-    relay::TailCheck,
+    common::{
+        deadline::Deadline,
+        error::{Abort, UpstreamError},
+        exporter::Exporter,
+    },
+    scrape::relay::TailCheck,
     upstream::{self, Connector, UpstreamBody, UpstreamHead},
 };
 

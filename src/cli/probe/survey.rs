@@ -20,9 +20,11 @@ use super::{
     scrape::{Answer, Failure},
 };
 use crate::{
-    exporter::Exporter,
-    exposition::{self, Format, Reader, Statistics},
-    relay::is_openmetrics,
+    common::exporter::Exporter,
+    scrape::{
+        exposition::{self, Format, Reader, Statistics},
+        relay::is_openmetrics,
+    },
     upstream::{Framing, UpstreamHead},
 };
 

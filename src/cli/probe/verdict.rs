@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cli::figures::{Grouped, Size},
-    exposition::Acceptance,
+    scrape::exposition::Acceptance,
 };
 
 /// A scrape is slow if it takes more than this part of the exporter's `timeout`.

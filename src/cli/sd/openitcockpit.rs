@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{Site, quoted};
 use crate::{
-    discovery::{METRICS_PATH, Scheme, duration},
-    exporter::{ExporterName, ScrapeRules},
+    common::exporter::{ExporterName, ScrapeRules},
+    http::discovery::{METRICS_PATH, Scheme, duration},
 };
 
 /// TLS settings for openITCOCKPIT's own Prometheus, whose client certificate is the server's CA

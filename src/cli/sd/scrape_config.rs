@@ -4,9 +4,9 @@ use std::fmt::{self, Write as _};
 
 use super::{Site, quoted};
 use crate::{
+    common::exporter::ExporterName,
     config::BasicAuth,
-    discovery::{METRICS_PATH, SD_PATH, Scheme, duration},
-    exporter::ExporterName,
+    http::discovery::{METRICS_PATH, SD_PATH, Scheme, duration},
 };
 
 /// Suggested folder for the certificates on the Prometheus server.

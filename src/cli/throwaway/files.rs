@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::Certificates;
 use crate::{
     cli::certs::{CA_CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY, SERVER_CERTIFICATE, SERVER_KEY},
-    pki::{self, Access, Existing},
+    tls::pki::{self, Access, Existing},
 };
 
 /// The port in `config.ini` if the system picks the port. Port 0 is valid only on the command line.

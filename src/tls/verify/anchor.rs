@@ -4,7 +4,7 @@ use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor, Un
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
 use super::seconds;
-use crate::error::certificate::{CertificateFault, Link, Purpose};
+use crate::common::error::certificate::{CertificateFault, Link, Purpose};
 
 #[derive(Debug)]
 pub(super) struct Anchor {

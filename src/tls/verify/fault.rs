@@ -4,8 +4,10 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::{anchor::in_time, seconds};
 use crate::{
-    error::certificate::{CertificateFault, Link, Purpose},
-    peer::ClientIdentity,
+    common::{
+        error::certificate::{CertificateFault, Link, Purpose},
+        peer::ClientIdentity,
+    },
     tls::validity,
 };
 

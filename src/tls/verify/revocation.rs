@@ -16,7 +16,7 @@ use x509_parser::{
 };
 
 use super::{anchor::Anchor, seconds, signature::Signed, version1::Version1};
-use crate::error::certificate::CertificateFault;
+use crate::common::error::certificate::CertificateFault;
 
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use x509_parser::{
 };
 
 use super::{refused, version1::Version1};
-use crate::error::certificate::{CertificateFault, report};
+use crate::common::error::certificate::{CertificateFault, report};
 
 /// Verifies the signature of a TLS 1.2 handshake (RFC 5246 §7.4.3 and §7.4.8).
 pub(in crate::tls) fn verify_tls12_signature(

@@ -19,7 +19,7 @@ use super::{
     anchor::{dates, in_time},
     signature::{BadSignature, Signed},
 };
-use crate::error::certificate::{CertificateFault, Link};
+use crate::common::error::certificate::{CertificateFault, Link};
 
 /// A certificate of X.509 version 1.
 #[derive(Debug)]

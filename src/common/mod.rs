@@ -1,0 +1,12 @@
+//! What all other rooms share: domain types, errors, and small tools.
+
+pub mod blocking;
+pub mod deadline;
+pub mod error;
+pub mod exporter;
+pub mod fair;
+pub mod file;
+pub mod ledger;
+pub mod peer;
+pub mod shutdown;
+pub mod trigger;

@@ -1,0 +1,286 @@
+//! Accepts connections: take a permit, accept, classify the error, back off, start the connection.
+//! Generic over what it starts.
+
+mod admission;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, watch},
+    task::consume_budget,
+    time::sleep,
+};
+
+pub use self::admission::{Admission, Evicted, HandshakePermit, Ticket};
+use crate::{
+    common::{error::lacks_resources, peer::ANY_PEER, shutdown::Stage},
+    http::metrics::{AcceptError, Metrics},
+};
+
+/// Length of the listener's backlog: connections that the kernel has completed and that wait to be
+/// accepted, from all addresses together. The kernel may cap the length at a lower value
+/// (`net.core.somaxconn`, 4096 by default since Linux 5.4).
+///
+/// A full backlog drops new connections, and their clients retry after one second. A flood of
+/// 25 000 connections a second fills the backlog in 160 ms. On a busy machine, this thread may
+/// wait that long for a CPU.
+pub const BACKLOG: u32 = 4096;
+
+/// First pause after an error that is likely to persist, such as a lack of file descriptors.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest pause. Once resources are available again, a connection waits at most this long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accepts connections until the shutdown begins.
+///
+/// `start` gets each connection with the [`Ticket`] that counts the connection. `start` must not
+/// block. At `max-connections`, further connections wait in the listener's backlog. Above
+/// `max-connections-per-ip`, further connections of that address are closed at once.
+///
+/// All addresses share the backlog. Only fast accepts keep a flood from one address from filling
+/// the backlog. Therefore a connection that its client has closed without sending anything costs
+/// only a few system calls: `ended` counts it, and there is no task, no handshake and no log
+/// record.
+///
+/// The streams are in non-blocking mode and are not registered with a runtime.
+///
+/// Dropping the future loses no connection: connections that are not accepted yet stay in the
+/// backlog.
+pub async fn accept_loop(
+    listener: &TcpListener,
+    admission: &Arc<Admission>,
+    metrics: &Metrics,
+    mut stage: watch::Receiver<Stage>,
+    ended: impl Fn(),
+    start: impl Fn(TcpStream, SocketAddr, Ticket),
+) {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let next = async {
+            let permit = admission.connection().await;
+            (accept_alive(listener, &ended).await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            biased;
+            _ = Stage::after(&mut stage, false) => return,
+            accepted = next => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                pause = SHORTEST_PAUSE;
+                take_on((stream, address), permit, admission, metrics, &start);
+            }
+            Err(error) if concerns_one_connection(&error) => lost(&error, metrics),
+            // Usually out of file descriptors or memory. The connection stays in the backlog, so an
+            // immediate retry would spin. The retry after the pause finds the same connection.
+            Err(error) => {
+                metrics.not_accepted(if lacks_resources(&error) {
+                    AcceptError::NoResources
+                } else {
+                    AcceptError::Other
+                });
+                tracing::error!(
+                    target: ANY_PEER,
+                    %error,
+                    pause_seconds = pause.as_secs_f64(),
+                    "cannot accept connections; retrying after a pause"
+                );
+                tokio::select! {
+                    _ = Stage::after(&mut stage, false) => return,
+                    () = sleep(pause) => {}
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Accepts the connections that wait in the backlog of a listener that is about to be closed, up to
+/// `max-connections`. Does not wait for further connections.
+pub fn accept_waiting(
+    listener: &TcpListener,
+    admission: &Arc<Admission>,
+    metrics: &Metrics,
+    ended: impl Fn(),
+    start: impl Fn(TcpStream, SocketAddr, Ticket),
+) {
+    // A flood always has one more connection waiting. Stop after one full backlog.
+    for _ in 0..BACKLOG {
+        let Some(permit) = admission.connection_now() else { return };
+        match accept_now(listener) {
+            Ok((stream, _)) if has_ended(&stream) => ended(),
+            Ok(accepted) => take_on(accepted, permit, admission, metrics, &start),
+            Err(error) if concerns_one_connection(&error) => lost(&error, metrics),
+            // Usually because the backlog is empty.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Returns the next connection that its client has not closed yet. Cancel safe.
+async fn accept_alive(
+    listener: &TcpListener,
+    ended: impl Fn(),
+) -> io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        // Lets the other tasks of this thread run during a flood.
+        consume_budget().await;
+        let accepted = match accept_now(listener) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let (stream, address) = listener.accept().await?;
+                (stream.into_std()?, address)
+            }
+            accepted => accepted?,
+        };
+        if !has_ended(&accepted.0) {
+            return Ok(accepted);
+        }
+        ended();
+    }
+}
+
+/// Calls accept(2) directly. tokio's `accept` first waits for readiness, and then registers the
+/// stream with the runtime of this thread.
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, address) = SockRef::from(listener).accept()?;
+    let address = address.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(true)?;
+    Ok((stream, address))
+}
+
+/// Whether the client has reset the connection, or has closed it without sending anything.
+fn has_ended(stream: &TcpStream) -> bool {
+    match stream.peek(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => {
+            !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+        }
+    }
+}
+
+fn take_on(
+    (stream, address): (TcpStream, SocketAddr),
+    permit: OwnedSemaphorePermit,
+    admission: &Arc<Admission>,
+    metrics: &Metrics,
+    start: impl Fn(TcpStream, SocketAddr, Ticket),
+) {
+    match admission.admit(address.ip(), permit) {
+        Some(ticket) => start(stream, address, ticket),
+        None => {
+            metrics.not_accepted(AcceptError::PerIpLimit);
+            tracing::warn!(
+                target: ANY_PEER,
+                peer = %address,
+                "closing connection: max-connections-per-ip reached"
+            );
+        }
+    }
+}
+
+fn lost(error: &io::Error, metrics: &Metrics) {
+    metrics.not_accepted(AcceptError::ConnectionLost);
+    tracing::debug!(target: ANY_PEER, %error, "connection lost before it was accepted");
+}
+
+/// Whether only this one connection failed, while it waited in the backlog. accept(2) says to treat
+/// these errors like `EAGAIN`.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, num::NonZeroU32};
+
+    use tokio::{io::AsyncWriteExt, net::TcpStream, task::yield_now, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn waiting_connections_are_accepted_up_to_max_connections_without_waiting_for_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let many = NonZeroU32::MAX;
+        let admission = Admission::new(NonZeroU32::MIN, many, many);
+        let (metrics, started) = (Metrics::default(), RefCell::new(Vec::new()));
+        let accept = || {
+            accept_waiting(
+                &listener,
+                &admission,
+                &metrics,
+                || {},
+                |_, peer, ticket| {
+                    started.borrow_mut().push((peer, ticket));
+                },
+            );
+            started.borrow().len()
+        };
+        assert_eq!(accept(), 0, "no connection waits");
+        let first = TcpStream::connect(address).await.expect("connected");
+        let until_it_arrives = async {
+            while accept() == 0 {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), until_it_arrives)
+            .await
+            .expect("the connection is accepted");
+        assert_eq!(started.borrow()[0].0, first.local_addr().expect("an address"));
+        let _second = TcpStream::connect(address).await.expect("connected");
+        assert_eq!(accept(), 1, "there is room for one");
+    }
+
+    #[tokio::test]
+    async fn f27_a_connection_has_ended_when_it_was_closed_and_nothing_is_left_to_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let accept = async || {
+            let client = TcpStream::connect(address).await.expect("connected");
+            (accept_alive(&listener, || {}).await.expect("accepted").0, client)
+        };
+        let (open, _client) = accept().await;
+        let (talkative, mut client) = accept().await;
+        client.write_all(b"x").await.expect("sent");
+        drop(client);
+        let (silent, client) = accept().await;
+        drop(client);
+        let until_it_is_known = async {
+            while !has_ended(&silent) {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), until_it_is_known).await.expect("it has ended");
+        assert!(!has_ended(&open), "nobody closed it");
+        assert!(!has_ended(&talkative), "one byte is unread");
+    }
+
+    #[test]
+    fn only_errors_of_a_single_connection_are_retried_without_a_pause() {
+        for (kind, expected) in [
+            (io::ErrorKind::ConnectionAborted, true),
+            (io::ErrorKind::ConnectionReset, true),
+            (io::ErrorKind::Interrupted, true),
+            (io::ErrorKind::TimedOut, true),
+            (io::ErrorKind::OutOfMemory, false),
+            (io::ErrorKind::Other, false),
+        ] {
+            assert_eq!(concerns_one_connection(&kind.into()), expected, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Enrollment, as the openITCOCKPIT Monitoring Agent does it: a server fetches a signing request for
+//! this host's key, and posts the signed certificate together with its CA.
+//!
+//! The first enrollment uses plain HTTP, and nothing else is served until the host has a
+//! certificate. Later renewals require mutual TLS. Whatever a client posts, the files stay
+//! unchanged, or contain a certificate that belongs to the key and chains to the CA.
+
+mod check;
+mod key;
+mod store;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Body;
+use time::OffsetDateTime;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout, timeout_at},
+};
+
+use self::{check::Checked, key::Requests};
+use crate::{
+    common::{
+        blocking::{BlockingError, Threads},
+        error::{Cause, EnrolError},
+        peer::Peer,
+        trigger::Trigger,
+    },
+    downstream::activity::Activity,
+    http::{access::AddressRange, route::MAX_BODY},
+};
+
+pub use self::key::KeyKind;
+
+/// How long a request waits for earlier ones. Generating an RSA-4096 key takes seconds.
+const TURN: Duration = Duration::from_secs(30);
+
+/// The paths of the `autossl-*` files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// `autossl-key-file`. Generated if it is missing.
+    pub key: PathBuf,
+    /// `autossl-csr-file`: a copy of the signing request for people. Written, and never read.
+    pub signing_request: PathBuf,
+    /// `autossl-crt-file`.
+    pub certificate: PathBuf,
+    /// `autossl-ca-file`.
+    pub ca: PathBuf,
+}
+
+/// Whether the host already has a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The host has no certificate yet. As with the agent, the first client that connects can
+    /// enroll it, unless [`Terms`] narrow that.
+    First,
+    /// The host has a certificate. Only clients that it authorizes may renew it.
+    Renewal,
+}
+
+/// The configuration of enrollment.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The paths of the files.
+    pub files: Files,
+    /// `[proxy] enrol-from`. If empty, all addresses are allowed.
+    pub from: Vec<AddressRange>,
+    /// `[proxy] enrol-window`, counted from the start of the process. Only for [`Occasion::First`].
+    pub window: Option<Duration>,
+    /// `[proxy] enrol-key`: the kind of a key that must be generated.
+    pub key: KeyKind,
+    /// The limit of a request's body, counted from the end of its head: `header-timeout`.
+    pub body_timeout: Duration,
+}
+
+/// The state of enrollment that survives a reload.
+#[derive(Debug)]
+pub struct Office {
+    opened: Instant,
+    requests: Arc<Mutex<Requests>>,
+    threads: Threads,
+    /// Pulled after a certificate was stored.
+    reload: Trigger,
+}
+
+impl Office {
+    /// Starts the clock of `enrol-window` and creates the thread for enrollment.
+    #[must_use]
+    pub fn open(reload: Trigger) -> Self {
+        let threads = Threads::new("enrollment", 1);
+        Self { opened: Instant::now(), requests: Arc::default(), threads, reload }
+    }
+}
+
+/// Handles the requests to `/autotls`, one at a time.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    occasion: Occasion,
+    terms: Arc<Terms>,
+    office: Arc<Office>,
+}
+
+impl Desk {
+    /// Creates a handler with the `terms` of the configuration in use.
+    #[must_use]
+    pub fn new(occasion: Occasion, terms: Terms, office: Arc<Office>) -> Self {
+        Self { occasion, terms: Arc::new(terms), office }
+    }
+
+    /// Whether the proxy serves only enrollment, because it has no certificate yet.
+    #[must_use]
+    pub fn serves_only_enrolment(&self) -> bool {
+        self.occasion == Occasion::First
+    }
+
+    /// Whether this client may enroll or renew at all.
+    ///
+    /// # Errors
+    /// [`EnrolError::Closed`] and [`EnrolError::NoClientCertificate`].
+    pub fn admit(&self, peer: &Peer) -> Result<(), EnrolError> {
+        let Terms { from, window, .. } = &*self.terms;
+        let address = peer.address.ip();
+        if !from.is_empty() && !from.iter().any(|range| range.contains(address)) {
+            return Err(EnrolError::Closed);
+        }
+        match self.occasion {
+            Occasion::First => match window {
+                Some(window) if self.office.opened.elapsed() > *window => Err(EnrolError::Closed),
+                Some(_) | None => Ok(()),
+            },
+            Occasion::Renewal if peer.identity.is_none() => Err(EnrolError::NoClientCertificate),
+            Occasion::Renewal => Ok(()),
+        }
+    }
+
+    /// The signing request (PEM) for `domain`, or for this host's own name. If the key does not
+    /// exist, it is generated and stored. If the last request was for the same name, its signing
+    /// request is returned again.
+    ///
+    /// Dropping the future does not stop the work. The next request finds its result.
+    ///
+    /// # Errors
+    /// [`EnrolError::Domain`], [`EnrolError::Busy`], [`EnrolError::Key`],
+    /// [`EnrolError::NoResources`], [`EnrolError::GivenUp`].
+    pub async fn signing_request(&self, domain: Option<String>) -> Result<String, EnrolError> {
+        self.in_turn(move |desk, requests| {
+            let Terms { files, key, .. } = &*desk.terms;
+            requests.signed(files, *key, domain.as_deref())
+        })
+        .await
+    }
+
+    /// Reads the posted body, checks it, stores the certificate and requests a reload.
+    ///
+    /// Dropping the future while the body is read changes nothing. Later it does not stop the work.
+    ///
+    /// # Errors
+    /// See [`EnrolError`]. No file has changed, except possibly after [`EnrolError::Store`].
+    pub async fn take<B>(
+        &self,
+        peer: &Peer,
+        activity: &Arc<Activity>,
+        body: B,
+        arrival: Instant,
+    ) -> Result<(), EnrolError>
+    where
+        B: Body,
+        B::Error: Into<Cause>,
+    {
+        let body = read(body, arrival, self.terms.body_timeout).await?;
+        let (address, client) = (peer.address, peer.client().to_owned());
+        let shown = peer.identity.as_ref().map(|identity| identity.spki_sha256);
+        let activity = Arc::clone(activity);
+        self.in_turn(move |desk, _| {
+            // Checked after all waiting, so that a client that lost its authorization meanwhile
+            // stores nothing. Only for a renewal: a first enrollment dismisses all clients that use
+            // plain HTTP, and they get the answer that the host is already enrolled.
+            if desk.occasion == Occasion::Renewal && activity.is_dismissed() {
+                return Err(EnrolError::Dismissed);
+            }
+            let files = &desk.terms.files;
+            let key = key::read(&files.key)?;
+            let checked = Checked::of(&body, key.as_ref(), OffsetDateTime::now_utc())?;
+            let (stored, done) = match desk.occasion {
+                Occasion::First => (store::first(files, &checked), "enrolled"),
+                Occasion::Renewal => {
+                    (store::renewal(files, &checked, shown), "certificate renewed")
+                }
+            };
+            // If the disk failed, a file may still have changed.
+            if let Ok(()) | Err(EnrolError::Store(_)) = stored {
+                desk.office.reload.pull();
+            }
+            stored?;
+            tracing::info!(
+                peer = %address,
+                client,
+                subject = checked.subject,
+                ca_sha256 = checked.ca_sha256,
+                "{done}"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Works on one request at a time, on a thread that serves no connections.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self, &mut Requests) -> Result<T, EnrolError> + Send + 'static,
+    ) -> Result<T, EnrolError> {
+        let turn = timeout(TURN, Arc::clone(&self.office.requests).lock_owned());
+        let mut requests = turn.await.map_err(|_| EnrolError::Busy(TURN))?;
+        let desk = self.clone();
+        // The lock moves along: if the client leaves, the work continues, and no other work begins
+        // meanwhile.
+        let worked = self.office.threads.run(move || work(&desk, &mut requests));
+        worked.await.unwrap_or_else(|error| match error {
+            BlockingError::NoThread { .. } => Err(EnrolError::NoResources(error.into())),
+            BlockingError::Panicked { .. } => Err(EnrolError::GivenUp),
+        })
+    }
+}
+
+/// Reads the whole body, within its time limit and size limit.
+async fn read<B>(body: B, arrival: Instant, within: Duration) -> Result<Bytes, EnrolError>
+where
+    B: Body,
+    B::Error: Into<Cause>,
+{
+    let limit = usize::try_from(MAX_BODY).unwrap_or(usize::MAX);
+    match timeout_at(arrival + within, Limited::new(body, limit).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(EnrolError::TooLarge(MAX_BODY)),
+        Ok(Err(error)) => Err(EnrolError::BodyLost(error)),
+        Err(_) => Err(EnrolError::BodyTimeout(within)),
+    }
+}

@@ -1,0 +1,367 @@
+//! The process-wide counts of scrapegate, and the text of `/metrics`.
+//!
+//! The numbers of each exporter are in its [`Ledger`](crate::common::ledger::Ledger), which is dropped when
+//! a reload removes the exporter. The numbers here belong to the process and survive reloads. Every
+//! label value comes from the configuration, or is one of a few constant words.
+
+mod exposition;
+mod format;
+mod process;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Instant, SystemTime},
+};
+
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+
+pub use self::format::Format;
+use self::{
+    exposition::{Page, Row},
+    process::Process,
+};
+use crate::common::{
+    error::{EnrolError, REJECTIONS},
+    exporter::Exporters,
+};
+
+/// How a TLS handshake ended: label `result` of `scrapegate_tls_handshakes_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Handshake {
+    /// The handshake is complete and the client is trusted.
+    Ok,
+    /// The client sent no certificate.
+    NoCertificate,
+    /// The client's certificate was rejected.
+    BadCertificate,
+    /// The client sent an alert, usually because it does not trust the proxy's certificate.
+    RefusedByClient,
+    /// The client does not speak TLS, or the two sides have no version or cipher suite in common.
+    Protocol,
+    /// The client closed or lost the connection.
+    ConnectionLost,
+    /// The handshake did not finish within `handshake-timeout`.
+    TimedOut,
+    /// The handshake was evicted: `max-handshakes` was reached, and this was the oldest unfinished
+    /// handshake of the address with the most.
+    Evicted,
+    /// The proxy shut down.
+    Shutdown,
+}
+
+impl Handshake {
+    const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::NoCertificate,
+        Self::BadCertificate,
+        Self::RefusedByClient,
+        Self::Protocol,
+        Self::ConnectionLost,
+        Self::TimedOut,
+        Self::Evicted,
+        Self::Shutdown,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoCertificate => "no_certificate",
+            Self::BadCertificate => "bad_certificate",
+            Self::RefusedByClient => "refused_by_client",
+            Self::Protocol => "protocol",
+            Self::ConnectionLost => "connection_lost",
+            Self::TimedOut => "timed_out",
+            Self::Evicted => "evicted",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Why a connection was not accepted or was closed at once: label `kind` of
+/// `scrapegate_accept_errors_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AcceptError {
+    /// The client reset the connection before it was accepted.
+    ConnectionLost,
+    /// No file descriptor or no memory was available. The connection waits in the backlog.
+    NoResources,
+    /// The client's address already has `max-connections-per-ip` connections.
+    PerIpLimit,
+    /// The connection used plain HTTP and came from another host.
+    PlainHttp,
+    /// Any other error of accept(2).
+    Other,
+}
+
+impl AcceptError {
+    const ALL: [Self; 5] =
+        [Self::ConnectionLost, Self::NoResources, Self::PerIpLimit, Self::PlainHttp, Self::Other];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::ConnectionLost => "connection_lost",
+            Self::NoResources => "no_resources",
+            Self::PerIpLimit => "max_connections_per_ip",
+            Self::PlainHttp => "plain_http",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Why a request never reached the handler: label `reason` of `scrapegate_http_rejected_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unread {
+    /// The request head was not complete within `header-timeout`.
+    HeaderTimeout,
+    /// The request head was larger than 16 KiB, or had too many fields.
+    HeadTooLarge,
+    /// The bytes were not an HTTP request.
+    Malformed,
+    /// The client violated the TLS protocol after a successful handshake.
+    BrokenTls,
+    /// The client closed the connection before its password check was done. The attempt may be a
+    /// guess, so it counts.
+    LeftUnchecked,
+}
+
+impl Unread {
+    const ALL: [Self; 5] = [
+        Self::HeaderTimeout,
+        Self::HeadTooLarge,
+        Self::Malformed,
+        Self::BrokenTls,
+        Self::LeftUnchecked,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::HeaderTimeout => "header_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Malformed => "malformed",
+            Self::BrokenTls => "broken_tls",
+            Self::LeftUnchecked => "left_unchecked",
+        }
+    }
+}
+
+/// Counts by constant label value. All values that are known beforehand exist from the start, so
+/// that the first event of a kind is visible as an increase.
+#[derive(Debug)]
+struct Tally(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Tally {
+    fn new(words: impl IntoIterator<Item = &'static str>) -> Self {
+        Self(Mutex::new(words.into_iter().map(|word| (word, 0)).collect()))
+    }
+
+    fn count(&self, word: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(word).or_default() += 1;
+    }
+
+    fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The result of the last reading of the configuration, and when the files in use expire.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// Whether the last reading succeeded.
+    pub last_successful: bool,
+    /// When a configuration was last applied.
+    pub last_success: SystemTime,
+    /// For each certificate file, when its first certificate expires, in seconds since 1970 (UTC).
+    pub certificates: BTreeMap<String, i64>,
+    /// For each CRL file, when the first CRL in the file is out of date (nextUpdate), in seconds
+    /// since 1970 (UTC).
+    pub revocation_lists: BTreeMap<String, i64>,
+}
+
+/// The counts of the process, from its start, across all reloads.
+#[derive(Debug)]
+pub struct Metrics {
+    unknown_exporter: Counter,
+    connections: Gauge,
+    handshakes: Tally,
+    rejected: Tally,
+    accept_errors: Tally,
+    log_records_dropped: OnceLock<Counter>,
+    configured: Mutex<Configured>,
+}
+
+impl Default for Metrics {
+    /// All counts are zero, and the configuration was read successfully.
+    fn default() -> Self {
+        let unread = Unread::ALL.map(Unread::label);
+        Self {
+            unknown_exporter: Counter::default(),
+            connections: Gauge::default(),
+            handshakes: Tally::new(Handshake::ALL.map(Handshake::label)),
+            rejected: Tally::new(unread.into_iter().chain(REJECTIONS).chain(EnrolError::LABELS)),
+            accept_errors: Tally::new(AcceptError::ALL.map(AcceptError::label)),
+            log_records_dropped: OnceLock::new(),
+            configured: Mutex::new(Configured {
+                last_successful: true,
+                last_success: SystemTime::now(),
+                certificates: BTreeMap::new(),
+                revocation_lists: BTreeMap::new(),
+            }),
+        }
+    }
+}
+
+/// An open connection, counted until it is dropped.
+#[derive(Debug)]
+pub struct Connection(Gauge);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// Counts an accepted connection as open until the returned value is dropped.
+    #[must_use]
+    pub fn connection(&self) -> Connection {
+        self.connections.inc();
+        Connection(self.connections.clone())
+    }
+
+    /// Counts a connection that was not accepted.
+    pub fn not_accepted(&self, error: AcceptError) {
+        self.accept_errors.count(error.label());
+    }
+
+    /// Counts a finished TLS handshake.
+    pub fn handshake(&self, result: Handshake) {
+        self.handshakes.count(result.label());
+    }
+
+    /// Counts a request that was refused before it belonged to a configured exporter. `reason` is
+    /// the label of the refusal.
+    pub fn rejected(&self, reason: &'static str) {
+        self.rejected.count(reason);
+    }
+
+    /// Counts a request that never reached the handler.
+    pub fn unread(&self, reason: Unread) {
+        self.rejected.count(reason.label());
+    }
+
+    /// Counts a scrape of an exporter that is not configured. Its name comes from the client, so it
+    /// does not become a label.
+    pub fn unknown_exporter(&self) {
+        self.unknown_exporter.inc();
+    }
+
+    /// Exports `dropped`, the number of dropped log records, from now on.
+    pub fn watch_log(&self, dropped: Counter) {
+        // There is one log per process. If this is called again, the first counter stays.
+        let _ = self.log_records_dropped.set(dropped);
+    }
+
+    /// Notes that a configuration was applied at `now`. Each certificate and CRL comes as its file
+    /// and its end (notAfter, or nextUpdate), in seconds since 1970 (UTC). The earliest end of each
+    /// file is exported.
+    pub fn configured<'a>(
+        &self,
+        now: SystemTime,
+        certificates: impl IntoIterator<Item = (&'a Path, i64)>,
+        revocation_lists: impl IntoIterator<Item = (&'a Path, i64)>,
+    ) {
+        *self.lock_configured() = Configured {
+            last_successful: true,
+            last_success: now,
+            certificates: first_ends(certificates),
+            revocation_lists: first_ends(revocation_lists),
+        };
+    }
+
+    /// Notes that a reload failed. The current configuration stays in use.
+    pub fn reload_failed(&self) {
+        self.lock_configured().last_successful = false;
+    }
+
+    /// The result of the last reading of the configuration.
+    #[must_use]
+    pub fn configuration(&self) -> Configured {
+        self.lock_configured().clone()
+    }
+
+    fn lock_configured(&self) -> MutexGuard<'_, Configured> {
+        self.configured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Renders all metrics at this moment, including those of `exporters`. `now` decides which
+    /// exporters are overdue.
+    #[must_use]
+    pub fn render(&self, exporters: Option<&Exporters>, format: Format, now: Instant) -> String {
+        let exporters = exporters.into_iter().flat_map(Exporters::iter);
+        let page = Page {
+            exporters: exporters.map(|exporter| Row::of(exporter, now)).collect(),
+            unknown_exporter: self.unknown_exporter.get(),
+            connections: self.connections.get(),
+            handshakes: self.handshakes.counts(),
+            rejected: self.rejected.counts(),
+            accept_errors: self.accept_errors.counts(),
+            log_records_dropped: self.log_records_dropped.get().map_or(0, Counter::get),
+            configured: self.configuration(),
+            process: Process::now(),
+        };
+        page.write(format)
+    }
+}
+
+/// The earliest end for each file.
+fn first_ends<'a>(all: impl IntoIterator<Item = (&'a Path, i64)>) -> BTreeMap<String, i64> {
+    let mut by_file = BTreeMap::new();
+    for (file, end) in all {
+        let first = by_file.entry(file.display().to_string()).or_insert(end);
+        *first = end.min(*first);
+    }
+    by_file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_label_value_and_starts_at_zero() {
+        let metrics = Metrics::default();
+        assert_eq!(metrics.handshakes.counts().len(), Handshake::ALL.len());
+        assert_eq!(metrics.accept_errors.counts().len(), AcceptError::ALL.len());
+        let words = Unread::ALL.len() + REJECTIONS.len() + EnrolError::LABELS.len();
+        assert_eq!(metrics.rejected.counts().len(), words);
+        assert!(metrics.rejected.counts().values().all(|&count| count == 0));
+    }
+
+    #[test]
+    fn a_connection_counts_until_it_is_dropped() {
+        let metrics = Metrics::default();
+        let (one, two) = (metrics.connection(), metrics.connection());
+        assert_eq!(metrics.connections.get(), 2);
+        drop(one);
+        drop(two);
+        assert_eq!(metrics.connections.get(), 0);
+    }
+
+    #[test]
+    fn the_earliest_expiry_of_a_file_counts() {
+        let metrics = Metrics::default();
+        let file = Path::new("/a.pem");
+        let ends = [(file, 7), (file, 5), (Path::new("/b.pem"), 9)];
+        metrics.configured(SystemTime::now(), ends, []);
+        let certificates = metrics.lock_configured().certificates.clone();
+        assert_eq!(
+            certificates,
+            BTreeMap::from([("/a.pem".to_owned(), 5), ("/b.pem".to_owned(), 9)])
+        );
+        metrics.reload_failed();
+        assert!(!metrics.lock_configured().last_successful);
+        assert_eq!(metrics.lock_configured().certificates, certificates);
+    }
+}

@@ -1,0 +1,5 @@
+//! One scrape: the body on its way from the exporter to the scraper, and its accounting.
+
+pub mod accounting;
+pub mod exposition;
+pub mod relay;

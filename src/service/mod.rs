@@ -1,0 +1,8 @@
+//! The process: it binds, runs until the shutdown, and reloads.
+
+pub mod assets;
+pub mod reload;
+pub mod server;
+pub mod systemd;
+pub mod telemetry;
+pub mod workers;

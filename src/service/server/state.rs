@@ -1,0 +1,200 @@
+//! The state that one reading of the configuration files results in, and the change to the next
+//! state.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::sync::watch;
+
+use super::open::{Dismissal, Wire};
+use crate::{
+    common::{deadline::Budget, peer::Peer, shutdown::Stage, trigger::Trigger},
+    config::{Config, Limits, Security},
+    http::{
+        answers::OwnAnswers,
+        discovery::Place,
+        enrol::{Desk, Files, Occasion, Office, Terms},
+        handler::Service,
+        metrics::Metrics,
+    },
+    service::assets::{Assets, CertificateFile, Front},
+    tls::{ServerTls, wall_clock},
+    upstream::Connector,
+};
+
+/// The part of a state that all later states share.
+#[derive(Clone, Debug)]
+pub(super) struct Lasting {
+    /// The listening address with the real port. A reload may change it.
+    pub(super) address: SocketAddr,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) answers: Arc<OwnAnswers>,
+    pub(super) trigger: Trigger,
+    pub(super) office: Arc<Office>,
+    pub(super) stage: watch::Receiver<Stage>,
+}
+
+/// The state that new connections and new requests use. A scrape keeps the state with which it
+/// began.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) front: Front,
+    pub(super) service: Arc<Service>,
+    pub(super) limits: Limits,
+    lasting: Lasting,
+}
+
+impl State {
+    pub(super) fn new(config: &Config, assets: Assets, lasting: Lasting) -> Self {
+        let Lasting { address, metrics, answers, trigger, office, stage } = lasting.clone();
+        let end = |file: &'_ CertificateFile| file.expires.unix_timestamp();
+        metrics.configured(
+            SystemTime::now(),
+            assets.certificates.iter().map(|file| (file.path.as_path(), end(file))),
+            assets.revocation_lists.iter().map(|file| (file.path.as_path(), end(file))),
+        );
+        let advertised = config.advertise.as_ref();
+        let place = Place {
+            scheme: config.security.scheme(),
+            advertised: advertised.map(|advertised| advertised.target(address.port())),
+        };
+        Self {
+            service: Arc::new(Service {
+                enrolment: enrolment(config, &assets.front, &office),
+                exporters: assets.exporters,
+                access: assets.access,
+                connector: Connector::Network,
+                scrape_timeout_offset: config.scrape_timeout_offset,
+                place,
+                status_page: config.status_page,
+                answers,
+                metrics,
+                reload: config.http_reload.then_some(trigger),
+                stage,
+            }),
+            front: assets.front,
+            limits: config.limits.clone(),
+            lasting,
+        }
+    }
+
+    /// The next state, after a reload. `new_address` is the new listening address, if it changed.
+    /// Exporters that are still configured keep their counts.
+    pub(super) fn next(
+        &self,
+        config: &Config,
+        mut assets: Assets,
+        new_address: Option<SocketAddr>,
+    ) -> Self {
+        if let (Some(exporters), Some(before)) = (&mut assets.exporters, &self.service.exporters) {
+            exporters.continue_from(before);
+        }
+        assets.access.continue_from(&self.service.access);
+        let mut lasting = self.lasting.clone();
+        lasting.address = new_address.unwrap_or(lasting.address);
+        Self::new(config, assets, lasting)
+    }
+
+    /// The trigger of reloads.
+    pub(super) fn trigger(&self) -> Trigger {
+        self.lasting.trigger.clone()
+    }
+
+    /// The TLS configuration; `None` for plain HTTP.
+    pub(super) fn tls(&self) -> Option<&ServerTls> {
+        match &self.front {
+            Front::Tls(tls) => Some(tls),
+            Front::PlainHttp | Front::NotEnrolled => None,
+        }
+    }
+
+    /// Whether a connection from this peer would be accepted now.
+    pub(super) fn welcomes(&self, peer: &Peer, wire: &Wire) -> bool {
+        self.judge(peer, wire).is_ok()
+    }
+
+    /// Like [`State::welcomes`], but with the reason for a rejection.
+    pub(super) fn judge(&self, peer: &Peer, wire: &Wire) -> Result<(), Dismissal> {
+        let let_in = match (&self.front, wire) {
+            // After a change between plain HTTP and TLS, no connection stays.
+            (Front::Tls(_), Wire::Plain)
+            | (Front::PlainHttp | Front::NotEnrolled, Wire::Tls { .. }) => false,
+            // Checked here too, because a socket passed by the service manager may listen on any
+            // address.
+            (Front::PlainHttp, Wire::Plain) => is_this_host(peer.address.ip()),
+            (Front::NotEnrolled, Wire::Plain)
+            | (Front::Tls(ServerTls { clients: None, .. }), Wire::Tls { .. }) => true,
+            (Front::Tls(ServerTls { clients: Some(verifier), .. }), Wire::Tls { shown, .. }) => {
+                match shown.split_first() {
+                    Some((leaf, rest)) => {
+                        verifier
+                            .verify(leaf, rest, wall_clock())
+                            .map_err(Dismissal::Certificate)?;
+                        true
+                    }
+                    None => false,
+                }
+            }
+        };
+        if let_in && self.service.access.allows(peer.identity.as_ref()) {
+            Ok(())
+        } else {
+            Err(Dismissal::Reload)
+        }
+    }
+
+    /// The last time before `now` at which a CA or a CRL expired, in seconds since 1970 (UTC).
+    pub(super) fn last_end_before(&self, now: i64) -> Option<i64> {
+        self.tls()?.clients.as_ref()?.trust().last_end_before(now)
+    }
+}
+
+/// Whether plain HTTP from this address stays on this host.
+fn is_this_host(peer: IpAddr) -> bool {
+    peer.to_canonical().is_loopback()
+}
+
+/// The enrollment that `try-autossl` configures.
+fn enrolment(config: &Config, front: &Front, office: &Arc<Office>) -> Option<Desk> {
+    let occasion = match front {
+        Front::NotEnrolled => Occasion::First,
+        Front::Tls(_) => Occasion::Renewal,
+        Front::PlainHttp => return None,
+    };
+    let Security::Tls(files) = &config.security else {
+        return None;
+    };
+    let enrolment = files.enrolment.as_ref()?;
+    let terms = Terms {
+        files: Files {
+            key: files.key.value.clone(),
+            signing_request: enrolment.signing_request.value.clone(),
+            certificate: files.certificate.value.clone(),
+            ca: enrolment.ca.value.clone(),
+        },
+        from: config.enrol_from.clone(),
+        window: config.enrol_window.map(Budget::as_duration),
+        key: config.enrol_key,
+        body_timeout: config.limits.header_timeout.as_duration(),
+    };
+    Some(Desk::new(occasion, terms, Arc::clone(office)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_accepted_from_loopback_addresses_only() {
+        let is_this_host = |ip: &str| is_this_host(ip.parse().expect("an address"));
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_this_host(ip), "{ip}");
+        }
+        for ip in ["192.0.2.1", "10.0.0.1", "0.0.0.0", "::", "2001:db8::1", "::ffff:192.0.2.1"] {
+            assert!(!is_this_host(ip), "{ip}");
+        }
+    }
+}

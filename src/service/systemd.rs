@@ -1,0 +1,226 @@
+//! Notifications to the service manager (`sd_notify(3)`), and the socket that it may pass to the
+//! process (`sd_listen_fds(3)`). Without a service manager, or on other systems, does nothing.
+
+#[cfg(unix)]
+mod notify;
+
+use std::{convert::Infallible, future::pending, io, net::TcpListener};
+#[cfg(unix)]
+use std::{pin::pin, sync::Arc, time::Duration};
+
+#[cfg(unix)]
+use sd_notify::NotifyState;
+#[cfg(unix)]
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+#[cfg(unix)]
+use tokio::time::{sleep, timeout};
+
+#[cfg(unix)]
+use self::notify::{Kind, Manager, Outbox};
+#[cfg(unix)]
+use crate::common::trigger::Status;
+use crate::service::server::Handle;
+
+/// How often the status line is updated, if there is no watchdog.
+#[cfg(unix)]
+const STATUS_PERIOD: Duration = Duration::from_secs(15);
+
+/// Why the socket from systemd cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivationError {
+    /// More than one socket. The socket unit must have a single `ListenStream=`.
+    #[error("expected one socket from systemd, got {0}")]
+    Several(usize),
+    /// Another kind of socket, or another kind of file.
+    #[error("the file descriptor from systemd is not a TCP socket")]
+    NotTcp(#[source] io::Error),
+    /// A connected socket. The socket unit must have `Accept=no`.
+    #[error("the socket from systemd is not listening; set Accept=no in the socket unit")]
+    NotListening,
+}
+
+/// The listening socket from systemd, or `None` without socket activation.
+///
+/// # Errors
+/// See [`ActivationError`].
+#[cfg(unix)]
+pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
+    let mut sockets = listenfd::ListenFd::from_env();
+    if sockets.len() > 1 {
+        return Err(ActivationError::Several(sockets.len()));
+    }
+    let listener = sockets.take_tcp_listener(0).map_err(ActivationError::NotTcp)?;
+    match &listener {
+        Some(socket) if !socket2::SockRef::from(socket).is_listener().unwrap_or(false) => {
+            Err(ActivationError::NotListening)
+        }
+        Some(_) | None => Ok(listener),
+    }
+}
+
+/// This system has no socket activation.
+///
+/// # Errors
+/// Never.
+#[cfg(not(unix))]
+pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
+    Ok(None)
+}
+
+/// Sends the state of the service to the service manager. Does nothing without one, and never waits
+/// for it. Clones share the socket.
+#[derive(Clone, Debug)]
+pub struct Notifier {
+    handle: Handle,
+    #[cfg(unix)]
+    outbox: Option<Arc<Outbox<Manager>>>,
+}
+
+impl Notifier {
+    /// Notifies the service manager at `NOTIFY_SOCKET`, if that variable is set.
+    #[must_use]
+    pub fn from_env(handle: Handle) -> Self {
+        #[cfg(unix)]
+        let outbox = std::env::var_os("NOTIFY_SOCKET").and_then(|address| {
+            let manager = Manager::at(&address).inspect_err(|error| {
+                tracing::warn!(?address, %error, "invalid NOTIFY_SOCKET ignored");
+            });
+            Some(Arc::new(Outbox::new(manager.ok()?)))
+        });
+        Self {
+            handle,
+            #[cfg(unix)]
+            outbox,
+        }
+    }
+
+    /// Reports that the service is running, after the start or after a reload, even a failed one.
+    pub fn ready(&self) {
+        #[cfg(unix)]
+        self.tell(Kind::Ready, &[NotifyState::Ready, NotifyState::Status(&status(&self.handle))]);
+    }
+
+    /// Reports that a reload has started. [`Notifier::ready`] must follow.
+    pub fn reloading(&self) {
+        #[cfg(unix)]
+        match NotifyState::monotonic_usec_now() {
+            // Without the time, systemd takes the message for an earlier reload and keeps waiting.
+            Ok(time) => self.tell(Kind::Reloading, &[NotifyState::Reloading, time]),
+            Err(_) => self.tell(Kind::Reloading, &[NotifyState::Reloading]),
+        }
+    }
+
+    /// Reports that the drain has started. After that, only the watchdog is notified.
+    pub fn stopping(&self) {
+        #[cfg(unix)]
+        {
+            let status = format!("draining, connections: {}", self.handle.connections());
+            self.tell(Kind::Stopping, &[NotifyState::Stopping, NotifyState::Status(&status)]);
+        }
+    }
+
+    /// Sends the status and the watchdog notification, twice in each watchdog period. Sends nothing
+    /// while a worker hangs. Must run in the acceptor's runtime, so that a hanging acceptor also
+    /// stops the notifications.
+    pub async fn keep_notified(&self) -> Infallible {
+        #[cfg(unix)]
+        if let Some(outbox) = &self.outbox {
+            let period = watchdog().map_or(STATUS_PERIOD, |limit| limit / 2);
+            let pulse = self.handle.pulse();
+            let alive = || {
+                let status = status(&self.handle);
+                outbox.mention(&text(&[NotifyState::Watchdog, NotifyState::Status(&status)]));
+            };
+            tokio::select! {
+                never = each(period, || pulse.beat(), alive) => return never,
+                never = outbox.send_again() => match never {},
+            }
+        }
+        pending().await
+    }
+
+    #[cfg(unix)]
+    fn tell(&self, kind: Kind, states: &[NotifyState<'_>]) {
+        if let Some(outbox) = &self.outbox {
+            outbox.tell(kind, text(states));
+        }
+    }
+}
+
+#[cfg(unix)]
+fn text(states: &[NotifyState<'_>]) -> String {
+    states.iter().map(|state| format!("{state}\n")).collect()
+}
+
+/// Calls `tell` once per `period`, each time after `beat` has finished.
+#[cfg(unix)]
+async fn each<F: Future<Output = ()>>(
+    period: Duration,
+    beat: impl Fn() -> F,
+    tell: impl Fn(),
+) -> Infallible {
+    loop {
+        sleep(period).await;
+        let mut beat = pin!(beat());
+        if timeout(period, beat.as_mut()).await.is_err() {
+            tracing::error!(
+                "a worker thread does not respond; no watchdog notification until it does"
+            );
+            beat.await;
+        }
+        tell();
+    }
+}
+
+/// The status line that `systemctl status` shows.
+#[cfg(unix)]
+fn status(handle: &Handle) -> String {
+    let Status { successful, last_success } = handle.trigger().status();
+    let since = OffsetDateTime::from(last_success);
+    let since = since.replace_nanosecond(0).unwrap_or(since).format(&Rfc3339).unwrap_or_default();
+    let failed = if successful { "" } else { "last reload failed, see the log; " };
+    let (exporters, connections) = (handle.exporters(), handle.connections());
+    format!(
+        "{failed}exporters: {exporters}, connections: {connections}, configuration from {since}"
+    )
+}
+
+/// How long the service manager waits for a watchdog notification.
+#[cfg(unix)]
+fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::{sync::Notify, time::Instant};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_while_a_worker_hangs() {
+        let period = Duration::from_secs(5);
+        let (hangs, answers, sent) = (Cell::new(false), Notify::new(), Cell::new(0));
+        let beat = || async {
+            if hangs.get() {
+                answers.notified().await;
+            }
+        };
+        let mut sending = pin!(each(period, beat, || sent.set(sent.get() + 1)));
+        let begun = Instant::now();
+        let after = |periods: u32| begun + period * periods + Duration::from_millis(1);
+        for periods in 1..=3 {
+            let _ = tokio::time::timeout_at(after(periods), sending.as_mut()).await;
+            assert_eq!(sent.get(), periods);
+        }
+        hangs.set(true);
+        let _ = tokio::time::timeout_at(after(100), sending.as_mut()).await;
+        assert_eq!(sent.get(), 3);
+        hangs.set(false);
+        answers.notify_one();
+        let _ = tokio::time::timeout_at(after(101), sending.as_mut()).await;
+        assert_eq!(sent.get(), 5, "immediately, and after another period");
+    }
+}
