@@ -179,7 +179,7 @@ impl RelayBody {
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(abort)),
                 Poll::Ready(None) => self.end_of_message()?,
                 // The exporter has sent no more, so relay what is here. To wait for a fuller batch
-                // is up to the kernel (`upstream::pace`).
+                // is up to the kernel (`upstream::read_coalescing`).
                 Poll::Pending => {
                     return match self.coalescer.rest() {
                         Some(batch) => Poll::Ready(Ok(Some(batch))),

@@ -11,15 +11,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::{
-    Framing, Stream,
     chunked::{Broken, Chunked},
+    connect::Stream,
     fault,
-    pace::Pace,
+    framing::Framing,
+    read_coalescing::{READ_SIZE, ReadCoalescing},
 };
 use crate::common::error::Abort;
-
-/// Size of a read buffer in bytes, including the response head. A read uses the rest of the buffer.
-pub(super) const READ_SIZE: usize = 64 * 1024;
 
 /// A rest of a buffer smaller than this, in bytes, is not used for reading. Many small reads would
 /// cost more than a new buffer.
@@ -35,7 +33,7 @@ pub struct UpstreamBody {
     unread: Bytes,
     /// Space for the next read.
     room: BytesMut,
-    pace: Pace,
+    coalescing: ReadCoalescing,
 }
 
 #[derive(Debug)]
@@ -58,7 +56,13 @@ impl UpstreamBody {
             Framing::Length(length) => Decoder::Length(length),
             Framing::UntilClose => Decoder::UntilClose,
         };
-        Self { stream, decoder, unread, room: BytesMut::new(), pace: Pace::default() }
+        Self {
+            stream,
+            decoder,
+            unread,
+            room: BytesMut::new(),
+            coalescing: ReadCoalescing::default(),
+        }
     }
 
     /// The next bytes of the body, never empty. `None` after a complete message.
@@ -132,12 +136,12 @@ impl UpstreamBody {
         }
         let Poll::Ready(outcome) = pin!(self.stream.read_buf(&mut self.room)).poll(cx) else {
             if let Some(socket) = self.stream.tcp() {
-                self.pace.empty(socket, cx);
+                self.coalescing.empty(socket, cx);
             }
             return Poll::Pending;
         };
         let count = outcome?;
-        self.pace.received(count);
+        self.coalescing.received(count);
         self.unread = self.room.split().freeze();
         Poll::Ready(Ok(count))
     }

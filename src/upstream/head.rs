@@ -7,7 +7,7 @@ use hyper::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::{Stream, body::READ_SIZE, fault, tidy};
+use super::{connect::Stream, fault, read_coalescing::READ_SIZE, tidy};
 use crate::common::error::{Cause, UpstreamError};
 
 /// Largest head in bytes, including all informational heads before it.

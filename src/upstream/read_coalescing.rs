@@ -14,7 +14,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::body::READ_SIZE;
+/// Size of a read buffer in bytes, including the response head. A read uses the rest of the buffer.
+pub(super) const READ_SIZE: usize = 64 * 1024;
 
 /// Number of bytes that justify a wake-up. With half of it, a GB of small chunks costs a tenth
 /// more.
@@ -29,7 +30,7 @@ const LARGE: usize = READ_SIZE;
 /// Decides, each time the exporter's socket is empty, how many bytes must arrive before the next
 /// wake-up.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct ReadCoalescing {
     /// Number of bytes read so far.
     received: usize,
     /// When the socket was last found empty.
@@ -39,10 +40,11 @@ pub(super) struct Pace {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the socket becomes readable only with [`GATHER`] bytes.
     gathers: bool,
+    /// Whether nothing was read since the socket was last found empty.
     awaits: bool,
 }
 
-impl Pace {
+impl ReadCoalescing {
     /// Notes that `count` bytes were read.
     pub(super) fn received(&mut self, count: usize) {
         self.received = self.received.saturating_add(count);
