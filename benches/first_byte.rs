@@ -9,8 +9,6 @@
 //! and the exporter share the machine with the proxy. The proxy intentionally waits for the first
 //! bytes of the body before it sends the head; this wait is part of the measurement.
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -18,13 +16,11 @@ use std::{
 };
 
 use criterion::{BenchmarkId, Criterion};
-use support::{
+use scrapegate_harness::{
+    body::Kind,
     loopback,
     message::{Framing, Message},
-    scripted::{
-        body::Kind,
-        pki::{BOTH_VERSIONS, Pki},
-    },
+    pki::{BOTH_VERSIONS, Pki},
 };
 
 const SIZES: [(usize, &str); 3] = [(500, "500 B"), (20_000, "20 kB"), (1 << 20, "1 MiB")];

@@ -9,8 +9,6 @@
 //! Not shown: TCP, round trips, slow clients, and concurrent handshakes, whose number
 //! `max-handshakes` limits. scrapegate does not resume sessions.
 
-mod support;
-
 use std::{net::Ipv4Addr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use criterion::Criterion;
@@ -27,7 +25,7 @@ use scrapegate::{
     downstream::{handshake::handshake, turns::Turns},
     tls::{Clients, TlsLevel, provider, server_tls},
 };
-use support::{scrape::runtime, tls::Scraper};
+use scrapegate_harness::in_memory::{rig::runtime, tls::Scraper};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -9,13 +9,11 @@
 //! or once for each scrape (all others). They are small compared to the relay, and this bench shows
 //! whether they stay small.
 
-mod support;
-
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput};
 use hyper::header::HeaderValue;
-use support::inputs::{
+use scrapegate_harness::inputs::{
     Files, LONG_TARGET, TARGET, deadline, find_exporter, find_route, request, rewrite,
     upstream_head,
 };

@@ -13,20 +13,15 @@
 //! scraper are not covered. Wall-clock times of a shared machine vary by tens of percent; `gates`
 //! counts what must not change.
 
-mod support;
-
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use support::{
+use scrapegate_harness::{
+    body::Kind,
+    in_memory::{counted::Pace, rig::Rig},
     loopback,
-    memory::Pace,
     message::{Framing, Message},
-    scrape::Rig,
-    scripted::{
-        body::Kind,
-        pki::{BOTH_VERSIONS, Pki},
-    },
+    pki::{BOTH_VERSIONS, Pki},
 };
 
 const KINDS: [(Kind, &str); 2] = [(Kind::Text, "text"), (Kind::Opaque, "gzip")];

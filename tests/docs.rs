@@ -1,8 +1,6 @@
 //! The docs match the code: their examples load, and their tables list exactly the keys, statuses,
 //! outcome labels, options and metrics that the code has.
 
-mod support;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -11,7 +9,7 @@ use std::{
 };
 
 use scrapegate::upstream::{Connector, Stream};
-use support::memory::Proxy;
+use scrapegate_harness::in_memory::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 /// The text of a file in this repository.

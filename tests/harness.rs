@@ -4,11 +4,9 @@
 //! Other tests rely on `End::Complete` and on the hash. Here the scraper sees each way in which an
 //! exporter can truncate a response.
 
-mod support;
-
 use std::io;
 
-use support::{
+use scrapegate_harness::{
     body::{Body, Kind},
     client::{Client, Cut, End, Received},
     exporter::{Conversation, Exporter, Framing, Gate},

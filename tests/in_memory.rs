@@ -1,8 +1,6 @@
 //! A complete scrape without a socket: the interface that benchmarks, count gates and fuzz targets
 //! use.
 
-mod support;
-
 use std::{
     io,
     pin::Pin,
@@ -13,9 +11,9 @@ use std::{
 
 use bytes::BufMut;
 use scrapegate::upstream::{Connector, Stream};
-use support::{
+use scrapegate_harness::{
     PATIENCE,
-    memory::{self, Proxy},
+    in_memory::{self, Proxy},
     metrics::Samples,
 };
 use tokio::{
@@ -104,7 +102,7 @@ async fn an_exporter_that_closes_right_after_the_first_bytes_is_a_502_and_not_an
     assert!(answer.starts_with("HTTP/1.1 502 exporter cut its answer short\r\n"), "{answer}");
 }
 
-/// The deadline of a scrape of `memory::exporter`, up to the largest error of the runtime's timer.
+/// The deadline of a scrape of `in_memory::exporter`, up to the largest error of the runtime's timer.
 const DUE: std::ops::RangeInclusive<Duration> =
     PATIENCE..=PATIENCE.saturating_add(Duration::from_millis(2));
 
@@ -226,7 +224,7 @@ async fn a_refusal_that_the_client_reads_byte_by_byte_is_aborted_at_the_stall_ti
 async fn a_request_is_refused_if_its_client_loses_access_while_its_head_arrives() {
     let (stream, mut scraper) = duplex(1000);
     let proxy = Proxy::new(Connector::other(|_| panic!("an exporter was asked")));
-    let activity = memory::activity();
+    let activity = in_memory::activity();
     let serving = proxy.serve_as(stream, Arc::clone(&activity));
     let asking = async {
         let (half, rest) = REQUEST.split_at(20);

@@ -3,9 +3,7 @@
 //!
 //! These tests do not measure speed or the cost of a slow scraper.
 
-mod support;
-
-use support::{
+use scrapegate_harness::{
     body::{Body, Kind},
     client::Client,
     exporter::{Conversation, Exporter, Framing, Script},

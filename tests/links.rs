@@ -1,17 +1,13 @@
 //! Every relative link in every Markdown file has a target, on a forge and in the book: a file and, if
 //! the link has an anchor, a heading. The book contains every page of `docs`.
 
-#[path = "support/documents.rs"]
-#[expect(dead_code, reason = "fenced blocks are for the tests of the examples")]
-mod documents;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Component, Path, PathBuf},
 };
 
-use documents::root;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use scrapegate_harness::documents::{self, root};
 
 /// A Markdown file.
 #[derive(Default)]

@@ -1,7 +1,5 @@
 //! A panic while one request is handled ends only the connection of that request.
 
-mod support;
-
 use std::{
     future::Future,
     io::{self, Write},
@@ -20,8 +18,8 @@ use scrapegate::{
     service::{telemetry::log_panics, workers::Workers},
     upstream::{Connector, Stream},
 };
+use scrapegate_harness::{PATIENCE, in_memory::Proxy, metrics::Samples};
 use serde_json::Value;
-use support::{PATIENCE, memory::Proxy, metrics::Samples};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     sync::oneshot,

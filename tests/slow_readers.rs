@@ -3,8 +3,6 @@
 //!
 //! These tests do not measure the kernel's socket buffers.
 
-mod support;
-
 use std::{
     io::{self, Read},
     thread,
@@ -12,8 +10,7 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-use support::{
+use scrapegate_harness::{
     PATIENCE,
     body::Body,
     client::Client,

@@ -4,11 +4,7 @@
 //! Prometheus and promtool; this test needs neither.
 
 use scrapegate::scrape::exposition::{Acceptance, Format, Reader, Statistics};
-
-use crate::support::verdicts::{Row, rows};
-
-#[path = "support/mod.rs"]
-mod support;
+use scrapegate_harness::verdicts::{Row, rows};
 
 fn read<'a>(row: &'a Row, pieces: impl Iterator<Item = &'a [u8]>) -> Statistics {
     let format = if row.is_openmetrics { Format::OpenMetrics } else { Format::Text };

@@ -3,19 +3,17 @@
 
 use std::{alloc::System, sync::Arc};
 
+use scrapegate_harness::{
+    in_memory::{counted::Pace, rig::Rig, tls::Records},
+    loopback,
+    message::Message,
+    pki::{BOTH_VERSIONS, Pki},
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use crate::{
     baseline::Counts,
     scenarios::{RELAYED, Relayed, SCENARIOS, Scenario},
-    support::{
-        loopback,
-        memory::Pace,
-        message::Message,
-        scrape::Rig,
-        scripted::pki::{BOTH_VERSIONS, Pki},
-        tls::Records,
-    },
 };
 
 #[global_allocator]

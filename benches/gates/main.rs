@@ -30,8 +30,6 @@
 mod baseline;
 mod here;
 mod scenarios;
-#[path = "../support/mod.rs"]
-mod support;
 mod tools;
 
 use std::{env, path::Path, process::ExitCode};

@@ -6,18 +6,16 @@
 use std::hint::black_box;
 
 use hyper::header::HeaderValue;
-use tokio::time::Instant;
-
-use crate::support::{
+use scrapegate_harness::{
+    body::Kind,
+    in_memory::{counted::Pace, rig::Rig},
     inputs::{
         Files, LONG_TARGET, TARGET, deadline, find_exporter, find_route, request, rewrite,
         upstream_head,
     },
-    memory::Pace,
     message::{Framing, Message},
-    scrape::Rig,
-    scripted::body::Kind,
 };
+use tokio::time::Instant;
 
 /// Size of a small scrape in bytes: a small node_exporter, compressed.
 pub(crate) const SMALL: usize = 20_000;

@@ -2,20 +2,18 @@
 
 use std::{collections::BTreeMap, env, fs, net::SocketAddr, process::Command, time::Duration};
 
+use scrapegate_harness::{
+    body::Kind,
+    loopback,
+    message::{Framing, Message},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
 use tempfile::TempDir;
 
 use crate::{
     baseline::Counts,
     scenarios::{SCENARIOS, Scenario},
-    support::{
-        loopback,
-        message::{Framing, Message},
-        scripted::{
-            body::Kind,
-            pki::{BOTH_VERSIONS, Pki},
-            proxy::Proxy,
-        },
-    },
 };
 
 /// Size of the scrape under strace, in MiB.

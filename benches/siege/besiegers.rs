@@ -12,16 +12,14 @@ use std::{
 };
 
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
-
-use crate::{
+use scrapegate_harness::{
+    client::{Client, connect_from},
     forge,
-    fortress::{ENDLESS, Fortress, GOOD, RESET, STALLED, target},
-    support::{
-        client::{Client, connect_from},
-        pki::{BOTH_VERSIONS, Pki},
-    },
+    pki::{BOTH_VERSIONS, Pki},
     trial::span::Span,
 };
+
+use crate::fortress::{ENDLESS, Fortress, GOOD, RESET, STALLED, target};
 
 const STALLED_HANDSHAKES: usize = 2000;
 /// The proxy's `handshake-timeout`.

@@ -8,16 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    Order,
-    support::{
-        body::Body,
-        client::Client,
-        exporter::{Conversation, Exporter, Framing},
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
+use scrapegate_harness::{
+    body::Body,
+    client::Client,
+    exporter::{Conversation, Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
 };
+
+use crate::Order;
 
 /// Length of the body of a regular scrape, in bytes.
 pub(crate) const CONTROL: u64 = 20_000;

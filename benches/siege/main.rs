@@ -45,16 +45,9 @@
 #![expect(clippy::print_stdout, reason = "the report of this program")]
 
 mod besiegers;
-#[path = "../../tests/tls/forge.rs"]
-#[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]
-mod forge;
 mod fortress;
 mod report;
 mod scrapers;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-#[path = "../trial/mod.rs"]
-mod trial;
 
 use std::{
     process::ExitCode,
@@ -65,11 +58,11 @@ use std::{
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use scrapegate_harness::trial::{span::Span, tally::Tally};
 
 use self::{
     besiegers::Force,
     fortress::{Allocator, Fortress, Holdings, Record},
-    trial::{span::Span, tally::Tally},
 };
 
 /// File descriptors that this process and the proxy each need.

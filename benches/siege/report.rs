@@ -2,11 +2,12 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use scrapegate_harness::trial::table::{Line, Table, mebibytes, milliseconds, quantile};
+
 use crate::{
     Order, Wave,
     besiegers::Force,
     fortress::{Allocator, REST, Record},
-    trial::table::{Line, Table, mebibytes, milliseconds, quantile},
 };
 
 /// Bound for the 99th percentile of a scrape's duration.

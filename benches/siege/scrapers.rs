@@ -3,15 +3,14 @@
 
 use std::{io, sync::Arc, thread::Scope, time::Duration};
 
-use crate::{
-    fortress::{CONTROL, Fortress, GOOD, target},
-    support::{
-        body::{Body, Kind},
-        client::{Client, Response},
-        pki::BOTH_VERSIONS,
-    },
+use scrapegate_harness::{
+    body::{Body, Kind},
+    client::{Client, Response},
+    pki::BOTH_VERSIONS,
     trial::{span::Span, tally::Tally},
 };
+
+use crate::fortress::{CONTROL, Fortress, GOOD, target};
 
 const PERIOD: Duration = Duration::from_millis(100);
 

@@ -7,10 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    site::{Looks, Site},
-    trial::{span::Span, tally::Tally},
-};
+use scrapegate_harness::trial::{span::Span, tally::Tally};
+
+use crate::site::{Looks, Site};
 
 const PERIOD: Duration = Duration::from_secs(10);
 

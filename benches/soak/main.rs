@@ -31,28 +31,23 @@
 #![expect(clippy::print_stdout, reason = "the report of this program")]
 
 mod changes;
-#[path = "../../tests/tls/forge.rs"]
-#[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]
-mod forge;
 mod report;
 mod samples;
 mod scrapers;
 mod site;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-#[path = "../trial/mod.rs"]
-mod trial;
 
 use std::{process::ExitCode, sync::Arc, thread, time::Duration};
 
 use clap::Parser;
+use scrapegate_harness::{
+    metrics,
+    trial::{span::Span, tally::Tally},
+};
 
 use self::{
     samples::Samples,
     scrapers::Scraper,
     site::{Holdings, Site},
-    support::metrics,
-    trial::{span::Span, tally::Tally},
 };
 
 /// Scrapes through scrapegate for a long time, and reports what happened

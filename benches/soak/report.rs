@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use scrapegate_harness::trial::{
+    table::{Line, Table, mebibytes, milliseconds, quantile},
+    tally::Tally,
+};
+
 use crate::{
     Course,
     scrapers::{Counted, Scraper},
     site::{Holdings, REST, SETTLING},
-    trial::{
-        table::{Line, Table, mebibytes, milliseconds, quantile},
-        tally::Tally,
-    },
 };
 
 /// How much higher memory may be in the last third of the time than in the first, in KiB.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{
-    site::{Holdings, Site},
-    trial::span::Span,
-};
+use scrapegate_harness::trial::span::Span;
+
+use crate::site::{Holdings, Site};
 
 const PERIOD: Duration = Duration::from_secs(1);
 

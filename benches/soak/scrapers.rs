@@ -12,17 +12,15 @@ use rustls::{
     AlertDescription, ClientConfig, SupportedProtocolVersion,
     version::{TLS12, TLS13},
 };
-
-use crate::{
-    site::Site,
-    support::{
-        PATIENCE,
-        body::{Body, Kind},
-        client::{Client, Response, alert_in},
-        pki::BOTH_VERSIONS,
-    },
+use scrapegate_harness::{
+    PATIENCE,
+    body::{Body, Kind},
+    client::{Client, Response, alert_in},
+    pki::BOTH_VERSIONS,
     trial::{span::Span, tally::Tally},
 };
+
+use crate::site::Site;
 
 /// A participant: its plan and its results.
 #[derive(Debug)]
@@ -187,7 +185,7 @@ impl<'a> Actor<'a> {
                 (site.pki.client(&[version]), *bytes)
             }
             Act::Stranger => {
-                let foreign = crate::forge::self_signed();
+                let foreign = scrapegate_harness::forge::self_signed();
                 (site.pki.client_with(BOTH_VERSIONS, foreign.chain, &foreign.key), 0)
             }
             Act::Fault { .. } | Act::Leave | Act::Noise => (site.pki.client(BOTH_VERSIONS), 0),

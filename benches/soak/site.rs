@@ -9,16 +9,13 @@ use std::{
 };
 
 use rustls::AlertDescription;
-
-use crate::{
+use scrapegate_harness::{
+    body::Body,
+    client::{Client, alert_in},
+    exporter::{Conversation, Exporter, Framing},
     forge,
-    support::{
-        body::Body,
-        client::{Client, alert_in},
-        exporter::{Conversation, Exporter, Framing},
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
 };
 
 /// The time within which everything must be as before.

@@ -9,7 +9,6 @@
 //! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`] | one property each |
 //! | `wire` | an independent reader of HTTP/1.1, after RFC 9112 |
 //! | `script`, `memory`, `rig` | both ends of the proxy, in memory and in paused time |
-//! | `proxy` | the proxy between them, shared with the proxy's own tests |
 //! | `records`, `files` | log records of the proxy; files for the proxy |
 
 pub mod client_certificate;
@@ -18,9 +17,6 @@ pub mod exporters_ini;
 mod files;
 mod memory;
 pub mod pem;
-#[expect(dead_code, reason = "the proxy's own tests use the rest")]
-#[path = "../../tests/support/memory.rs"]
-mod proxy;
 pub mod query;
 mod records;
 pub mod relay;

@@ -23,11 +23,11 @@ use scrapegate::{
     common::exporter::{Exporter, Integrity},
     upstream::{self, Connector},
 };
+use scrapegate_harness::in_memory::{Proxy, exporter_within};
 
 use crate::{
     PATIENCE,
     memory::{Reader, Stream, look},
-    proxy::{self, Proxy},
     records::{self, Record},
     rig,
     script::{Ending, Script, Settings},
@@ -150,7 +150,7 @@ impl Scene {
     }
 
     fn exporter(&self) -> Exporter {
-        let mut exporter = proxy::exporter();
+        let mut exporter = exporter_within(PATIENCE);
         exporter.rules.integrity = self.integrity;
         exporter.rules.max_body = self.max_body;
         exporter.rules.max_concurrent = NonZeroU32::MIN;

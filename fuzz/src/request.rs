@@ -15,11 +15,11 @@ use scrapegate::{
     common::exporter::{Exporter, ExporterName, ExporterPath},
     upstream::{self, Connector},
 };
+use scrapegate_harness::in_memory::{Proxy, exporter_within};
 
 use crate::{
     PATIENCE,
     memory::{Reader, Stream, look},
-    proxy::{self, Proxy},
     query::{Asked, names_exporter},
     records, rig,
     script::{Ending, Script, Settings},
@@ -89,7 +89,7 @@ async fn play(script: &Script) -> Play {
 }
 
 fn exporter((name, path, forward_params): (&str, &str, bool)) -> Exporter {
-    let mut exporter = proxy::exporter();
+    let mut exporter = exporter_within(PATIENCE);
     exporter.name = ExporterName::new(name).expect("a name");
     exporter.path = ExporterPath::new(path).expect("a path");
     exporter.rules.forward_params = forward_params;

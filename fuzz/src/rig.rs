@@ -8,12 +8,10 @@ use std::{
 };
 
 use scrapegate::downstream::activity::Activity;
+use scrapegate_harness::in_memory::{Proxy, activity_within};
 use tokio::{runtime::Builder, time::Instant};
 
-use crate::{
-    memory::Stream,
-    proxy::{self, Proxy},
-};
+use crate::{PATIENCE, memory::Stream};
 
 /// Runs `scene` on its own runtime in paused time.
 pub(crate) fn in_paused_time<T>(scene: impl Future<Output = T>) -> T {
@@ -32,7 +30,7 @@ pub(crate) async fn serve(
     most: usize,
 ) -> Duration {
     let begun = Instant::now();
-    let activity = proxy::activity();
+    let activity = activity_within(PATIENCE);
     let mut task = pin!(proxy.serve_as(scraper(Arc::clone(&activity)), activity));
     let mut polls = 0;
     poll_fn(|cx| {

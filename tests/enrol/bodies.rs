@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{
-    Host,
-    support::{plain, plain::Plain},
-};
+use scrapegate_harness::plain::{self, Plain};
+
+use crate::Host;
 
 /// The head of a `POST` with these header lines, without a body.
 fn head(lines: &str) -> String {

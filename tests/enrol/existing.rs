@@ -5,13 +5,14 @@ use std::{fs, sync::Arc};
 use rcgen::KeyPair;
 use rustls::ClientConfig;
 use scrapegate::tls::{Servers, client_tls};
-
-use crate::{
-    Host, certificate,
+use scrapegate_harness::{
     forge::{self, Authority},
-    new_ca, signed,
-    support::{metrics::Samples, pki::write_private, plain},
+    metrics::Samples,
+    pki::write_private,
+    plain,
 };
+
+use crate::{Host, certificate, new_ca, signed};
 
 #[test]
 fn the_files_of_an_enrolled_agent_serve_without_enrolment() {

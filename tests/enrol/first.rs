@@ -2,16 +2,17 @@
 
 use std::{os::unix::fs::PermissionsExt, sync::Barrier, thread, time::Instant};
 
+use scrapegate_harness::{
+    client::Client,
+    plain::{self, Plain},
+};
 use x509_parser::{
     certification_request::X509CertificationRequest,
     extensions::{GeneralName, ParsedExtension},
     prelude::FromDer,
 };
 
-use crate::{
-    Host, as_ca, assert_within_a_second, new_ca, signed, stranger,
-    support::{client::Client, plain, plain::Plain},
-};
+use crate::{Host, as_ca, assert_within_a_second, new_ca, signed, stranger};
 
 /// The common name and the subjectAltName of a signing request whose signature is valid.
 fn names(csr: &str) -> (String, Vec<String>) {

@@ -6,13 +6,6 @@ mod first;
 mod posted;
 mod renewal;
 
-#[path = "../tls/forge.rs"]
-#[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]
-mod forge;
-
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -27,11 +20,11 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use forge::Authority;
-use support::{
+use scrapegate_harness::{
     body::Body,
     client::{Client, Response},
     exporter::{Exporter, Framing},
+    forge::{self, Authority},
     plain,
     proxy::Proxy,
 };

@@ -4,14 +4,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, GeneralSubtree, IsCa, KeyPair,
     NameConstraints,
 };
+use scrapegate_harness::{
+    forge::{self, Authority, in_days},
+    plain,
+};
 use serde_json::json;
 
-use crate::{
-    Host, certificate, forge,
-    forge::{Authority, in_days},
-    new_ca, signed,
-    support::plain,
-};
+use crate::{Host, certificate, new_ca, signed};
 
 fn new_key() -> KeyPair {
     KeyPair::generate().expect("a key")

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use crate::{
-    Host, as_ca, as_scraper, certificate, csr_of, new_ca, signed, stranger,
-    support::{client::Client, plain, proxy::Proxy},
-};
+use scrapegate_harness::{client::Client, plain, proxy::Proxy};
+
+use crate::{Host, as_ca, as_scraper, certificate, csr_of, new_ca, signed, stranger};
 
 #[test]
 fn a_certificate_is_renewed_over_mutual_tls() {
@@ -136,7 +135,9 @@ fn only_a_client_with_the_ca_certificate_may_restore_an_older_certificate() {
     let ca = new_ca("monitoring");
     let host = Host::enrolled(&ca, "");
     let begun = |days| {
-        certificate(&ca, &host.key(), |params| params.not_before = crate::forge::in_days(days))
+        certificate(&ca, &host.key(), |params| {
+            params.not_before = scrapegate_harness::forge::in_days(days)
+        })
     };
     let (newer, older) = (begun(-1), begun(-3));
     assert_eq!(host.renew(as_scraper(&ca), &signed(&newer, &ca.pem())).head.status, 200);
@@ -188,9 +189,9 @@ fn renewal_requires_client_certificates() {
 
 #[test]
 fn without_try_autossl_the_path_is_404() {
-    let pki = crate::support::pki::Pki::new();
+    let pki = scrapegate_harness::pki::Pki::new();
     let proxy = Proxy::start(&pki.config_ini(""), "");
-    let config = pki.client(crate::support::pki::BOTH_VERSIONS);
+    let config = pki.client(scrapegate_harness::pki::BOTH_VERSIONS);
     let mut client = Client::connect(proxy.address(), config).expect("a handshake");
     assert_eq!(client.get("/autotls").head.status, 404);
     client.send(plain::post_request("/autotls", "{}")).expect("sent");

@@ -9,8 +9,7 @@ use std::{
 };
 
 use clap::error::ErrorKind;
-
-use crate::documents::{Block, documents, manifest, root};
+use scrapegate_harness::documents::{Block, documents, manifest, root};
 
 /// Records the number of words and then the words, each followed by a zero byte.
 const PRELUDE: &str = r#"

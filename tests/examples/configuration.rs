@@ -4,9 +4,8 @@
 use std::{fs, path::Path, process::Command};
 
 use saphyr::{LoadableYamlNode as _, Yaml};
+use scrapegate_harness::documents::{Block, blocks, files, root};
 use tempfile::TempDir;
-
-use crate::documents::{Block, blocks, files, root};
 
 /// A folder with certificates and both files of `packaging/examples`.
 struct Site(TempDir);

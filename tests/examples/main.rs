@@ -8,12 +8,9 @@ mod commands;
 mod configuration;
 mod text;
 
-#[path = "../support/documents.rs"]
-mod documents;
-
 use std::collections::BTreeMap;
 
-use documents::{Block, blocks};
+use scrapegate_harness::documents::{Block, blocks};
 
 /// The function that reads the blocks of a language.
 fn reader(language: &str) -> Option<fn(&Block)> {

@@ -14,8 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-
-use crate::documents::{Block, root};
+use scrapegate_harness::documents::{Block, root};
 
 /// The longest time without a line from the demo.
 const PATIENCE: Duration = Duration::from_secs(60);

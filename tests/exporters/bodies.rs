@@ -2,18 +2,16 @@
 
 use std::{thread, time::Duration};
 
-use crate::{
-    stage::{
-        Action, Case, Expected, Stage, Then, assert_control, assert_truncated, by_case, outcome,
+use scrapegate_harness::{
+    body::Body,
+    client::Client,
+    exporter::{Conversation, Exporter, Framing, Gate},
+    metrics::Samples,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+    testbed::{
+        Action, Case, Expected, Testbed, Then, assert_control, assert_truncated, by_case, outcome,
         raw, run, target,
-    },
-    support::{
-        body::Body,
-        client::Client,
-        exporter::{Conversation, Exporter, Framing, Gate},
-        metrics::Samples,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
     },
 };
 
@@ -143,25 +141,25 @@ fn u17_endless_extensions_and_trailers_abort_with_memory_flat() {
         endless("0\r\n", b"X: y\r\n"),
     ];
     let many = actions.len();
-    let stage = Stage::new("timeout = 15\n", by_case(actions));
-    assert_control(&mut stage.client(), "x");
-    let before = stage.proxy.peak_rss_kib();
+    let testbed = Testbed::new("timeout = 15\n", by_case(actions));
+    assert_control(&mut testbed.client(), "x");
+    let before = testbed.proxy.peak_rss_kib();
     for case in 0..many {
-        let response = stage.client().get(&target("x", case));
+        let response = testbed.client().get(&target("x", case));
         assert_eq!(response.head.status, 200, "{response:?}");
         assert_truncated("flood", &response.body.end);
     }
-    for record in &stage.scrapes(many + 1)[1..] {
+    for record in &testbed.scrapes(many + 1)[1..] {
         assert_eq!(outcome(record), "exporter_garbage", "{record}");
     }
-    let grown = stage.proxy.peak_rss_kib() - before;
+    let grown = testbed.proxy.peak_rss_kib() - before;
     assert!(grown < 8 * 1024, "the peak memory grew by {grown} KiB");
 }
 
 #[test]
 fn u14_bytes_after_the_end_of_a_body_appear_nowhere() {
     let next = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nevil 1\n";
-    let stage = run(
+    let testbed = run(
         "",
         vec![
             (
@@ -182,7 +180,7 @@ fn u14_bytes_after_the_end_of_a_body_appear_nowhere() {
         ],
     );
     // The extra bytes do not appear in a later scrape either.
-    assert_control(&mut stage.client(), "x");
+    assert_control(&mut testbed.client(), "x");
 }
 
 #[test]
@@ -199,18 +197,18 @@ fn u22_a_million_chunks_of_one_byte_are_coalesced_and_cost_at_most_ten_times_one
     }
     many += "0\r\n\r\n";
     let actions = vec![raw(one, Then::Fin), raw(many, Then::Fin)];
-    let stage = Stage::new("timeout = 15\n", by_case(actions));
+    let testbed = Testbed::new("timeout = 15\n", by_case(actions));
 
-    let mut client = stage.client();
+    let mut client = testbed.client();
     let mut cost = |case, times| {
-        let before = stage.proxy.cpu_time();
+        let before = testbed.proxy.cpu_time();
         for _ in 0..times {
             let response = client.get(&target("x", case));
             assert!(response.body.is_complete(), "{response:?}");
             assert_eq!(response.body.bytes, MANY as u64);
             assert!(body.as_bytes().starts_with(&response.body.start), "{response:?}");
         }
-        (stage.proxy.cpu_time() - before) / times
+        (testbed.proxy.cpu_time() - before) / times
     };
     // The measurements alternate, because a busy machine makes some of them expensive at random. It
     // is enough that a quarter of the ratios are below the limit.
@@ -241,8 +239,8 @@ fn u23_chunked_overrides_content_length_which_is_dropped_counted_and_logged() {
         // The proxy closes the connection; the exporter waits for that.
         (*headers, raw(answer, Then::Stall), whole("a 1\n"))
     };
-    let stage = run("", heads.iter().map(case).collect());
-    let mut client = stage.client();
+    let testbed = run("", heads.iter().map(case).collect());
+    let mut client = testbed.client();
     let ignored = "scrapegate_content_length_ignored_total{exporter=\"x\"}";
     // The records of the control scrapes do not have the field.
     assert_eq!(Samples::of(&mut client).value(ignored), heads.len() as f64);
@@ -250,7 +248,7 @@ fn u23_chunked_overrides_content_length_which_is_dropped_counted_and_logged() {
     assert!(![Some("3"), Some("300")].contains(&head.header("content-length")), "{head:?}");
     let one_more = heads.len() as f64 + 1.0;
     Samples::wait_for(&mut client, "", "one more", |it| it.value(ignored) == one_more);
-    let records = stage.scrapes(heads.len() + 3);
+    let records = testbed.scrapes(heads.len() + 3);
     for record in &records[1..=heads.len()] {
         assert_eq!(record["content_length"], "ignored", "{record}");
     }
@@ -336,18 +334,18 @@ fn u19_a_body_over_max_body_is_502_if_content_length_says_so_and_otherwise_abort
 
 #[test]
 fn u19_an_endless_body_aborts_at_max_body_with_memory_flat() {
-    let stage = Stage::new(
+    let testbed = Testbed::new(
         "max-body = 20MB\ntimeout = 15\n",
         by_case(vec![Box::new(|it| it.answer("", Framing::Chunked(4096), Body::text(u64::MAX)))]),
     );
-    assert_control(&mut stage.client(), "x");
-    let before = stage.proxy.peak_rss_kib();
-    let response = stage.client().get(&target("x", 0));
+    assert_control(&mut testbed.client(), "x");
+    let before = testbed.proxy.peak_rss_kib();
+    let response = testbed.client().get(&target("x", 0));
     assert_eq!(response.head.status, 200, "{response:?}");
     assert_truncated("endless", &response.body.end);
     let received = response.body.bytes;
     assert!((19_000_000..=20_000_000).contains(&received), "{received} bytes");
-    let grown = stage.proxy.peak_rss_kib() - before;
+    let grown = testbed.proxy.peak_rss_kib() - before;
     assert!(grown < 8 * 1024, "the peak memory grew by {grown} KiB");
 }
 
@@ -355,7 +353,7 @@ fn u19_an_endless_body_aborts_at_max_body_with_memory_flat() {
 fn the_first_bytes_are_not_held_back() {
     let gate = Gate::default();
     let go_on = gate.clone();
-    let stage = Stage::new(
+    let testbed = Testbed::new(
         "",
         by_case(vec![Box::new(move |it| {
             it.send(format!("{CHUNKED}1\r\na\r\n"))?;
@@ -363,7 +361,7 @@ fn the_first_bytes_are_not_held_back() {
             it.send("3\r\n 1\n\r\n0\r\n\r\n")
         })]),
     );
-    let mut client = stage.client();
+    let mut client = testbed.client();
     client.send_get(&target("x", 0)).expect("sent");
     client.socket().set_read_timeout(Some(Duration::from_secs(4))).expect("a socket");
     let head = client.read_head().expect("a head while the exporter waits");

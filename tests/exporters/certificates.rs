@@ -6,15 +6,14 @@ use rustls::{
     pki_types::CertificateDer,
     version::{TLS12, TLS13},
 };
-use time::{Duration, OffsetDateTime};
-
-use crate::support::{
+use scrapegate_harness::{
     client::Client,
     exporter::{Conversation, Exporter},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
     version1::{pem, version1},
 };
+use time::{Duration, OffsetDateTime};
 
 /// The certificate and key that an exporter uses.
 struct Shown {

@@ -12,21 +12,18 @@ use rustls::{
     SupportedProtocolVersion,
     version::{TLS12, TLS13},
 };
-use socket2::{Domain, Socket, Type};
-
-use crate::{
-    stage::{
-        CONTROL, Stage, Then, assert_control, assert_counted, assert_on_time, assert_refused,
+use scrapegate_harness::{
+    client::{Client, Response},
+    exporter::{Conversation, Exporter, Gate},
+    metrics::Samples,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+    testbed::{
+        CONTROL, Testbed, Then, assert_control, assert_counted, assert_on_time, assert_refused,
         by_case, outcome, raw, scrapes, target,
     },
-    support::{
-        client::{Client, Response},
-        exporter::{Conversation, Exporter, Gate},
-        metrics::Samples,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
 };
+use socket2::{Domain, Socket, Type};
 
 /// A port without a listener, reserved so that no other process can listen on it.
 pub(crate) struct DeadPort(Socket);
@@ -165,13 +162,13 @@ fn u02_an_exporter_that_does_not_accept_connections_is_504_at_connect_timeout() 
 #[test]
 fn u03_a_reset_on_accept_is_502() {
     let exporter = Exporter::start(|it: &mut Conversation| it.reset_at_end());
-    let stage = Stage::before(Pki::new(), exporter, "", &[("x", "")]);
-    let mut client = stage.client();
+    let testbed = Testbed::before(Pki::new(), exporter, "", &[("x", "")]);
+    let mut client = testbed.client();
     for _ in 0..10 {
         let response = client.get("/prometheus?exporter=x");
         assert_refused("reset", &response, 502, "exporter reset the connection");
     }
-    assert_eq!(stage.exporter.connections(), 10, "no retry");
+    assert_eq!(testbed.exporter.connections(), 10, "no retry");
 }
 
 /// An exporter on one loopback address. No other process can listen on its port on the other
@@ -274,14 +271,14 @@ fn f22_twelve_concurrent_probes_of_one_exporter_are_all_answered() {
     const PROBES: usize = 12;
     // No probe is answered before the exporter has received all of them.
     let all_arrived = Barrier::new(PROBES);
-    let stage = Stage::new(
+    let testbed = Testbed::new(
         "timeout = 15\n",
         by_case(vec![Box::new(move |it| {
             all_arrived.wait();
             it.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{CONTROL}"))
         })]),
     );
-    let mut probes: Vec<Client> = (0..PROBES).map(|_| stage.client()).collect();
+    let mut probes: Vec<Client> = (0..PROBES).map(|_| testbed.client()).collect();
     for probe in &mut probes {
         probe.send_get(&target("x", 0)).expect("sent");
     }
@@ -294,9 +291,9 @@ fn f22_twelve_concurrent_probes_of_one_exporter_are_all_answered() {
 #[test]
 fn an_exporter_on_a_unix_socket_is_scraped() {
     let exporter = Exporter::start_on_unix_socket(by_case(Vec::new()));
-    let stage = Stage::before(Pki::new(), exporter, "", &[("x", "")]);
-    assert_control(&mut stage.client(), "x");
-    assert!(stage.exporter.requests()[0].contains("\r\nhost: localhost\r\n"));
+    let testbed = Testbed::before(Pki::new(), exporter, "", &[("x", "")]);
+    assert_control(&mut testbed.client(), "x");
+    assert!(testbed.exporter.requests()[0].contains("\r\nhost: localhost\r\n"));
 }
 
 #[test]
@@ -409,7 +406,7 @@ fn assert_u41(version: &'static SupportedProtocolVersion) {
 fn one_scrape_more_than_max_concurrent_is_503() {
     let gate = Gate::default();
     let go_on = gate.clone();
-    let stage = Stage::with_names(
+    let testbed = Testbed::with_names(
         &[("x", "max-concurrent = 2\n"), ("other", "")],
         by_case(vec![
             Box::new(move |it| {
@@ -419,21 +416,21 @@ fn one_scrape_more_than_max_concurrent_is_503() {
             raw("", Then::Stall),
         ]),
     );
-    let mut running = [stage.client(), stage.client()];
+    let mut running = [testbed.client(), testbed.client()];
     for (scrapes, client) in running.iter_mut().enumerate() {
         client.send_get(&target("x", 0)).expect("sent");
         // The permit is taken before the exporter is asked.
-        let limit = Instant::now() + crate::support::PATIENCE;
-        while stage.exporter.requests().len() <= scrapes {
+        let limit = Instant::now() + scrapegate_harness::PATIENCE;
+        while testbed.exporter.requests().len() <= scrapes {
             assert!(Instant::now() < limit, "the exporter is not asked");
             std::thread::yield_now();
         }
     }
-    let mut client = stage.client();
+    let mut client = testbed.client();
     let response = client.get(&target("x", 0));
     assert_refused("one more", &response, 503, "too many scrapes of this exporter");
     assert_eq!(response.head.header("retry-after"), Some("1"));
-    assert_eq!(stage.exporter.connections(), 2);
+    assert_eq!(testbed.exporter.connections(), 2);
     assert_control(&mut client, "other");
 
     gate.open();
@@ -449,7 +446,7 @@ fn one_scrape_more_than_max_concurrent_is_503() {
 #[test]
 fn a_permit_of_max_concurrent_is_released_before_the_scraper_has_the_last_byte() {
     let whole = |framing: &str| format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
-    let stage = Stage::new(
+    let testbed = Testbed::new(
         "max-concurrent = 1\n",
         by_case(vec![
             raw(whole("Content-Length: 4\r\n") + "a 1\n", Then::Fin),
@@ -460,7 +457,7 @@ fn a_permit_of_max_concurrent_is_released_before_the_scraper_has_the_last_byte()
     );
     // The two connections belong to two worker threads. A permit that one releases must be visible
     // to the other.
-    let mut clients = [stage.client(), stage.client()];
+    let mut clients = [testbed.client(), testbed.client()];
     for scrape in 0..400 {
         let case = scrape % 4;
         let response = clients[scrape / 4 % 2].get(&target("x", case));

@@ -9,17 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    stage::{
-        Action, SLACK, Stage, Then, assert_control, assert_on_time, assert_refused,
+use scrapegate_harness::{
+    PATIENCE,
+    body::Body,
+    client::{Client, Head},
+    exporter::{Conversation, Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    testbed::{
+        Action, SLACK, Testbed, Then, assert_control, assert_on_time, assert_refused,
         assert_truncated, by_case, drip, outcome, raw, target,
-    },
-    support::{
-        PATIENCE,
-        body::Body,
-        client::{Client, Head},
-        exporter::{Conversation, Exporter, Framing},
-        pki::{BOTH_VERSIONS, Pki},
     },
 };
 
@@ -42,8 +40,8 @@ fn send_with_scrape_timeout(client: &mut Client, target: &str, seconds: &str) {
 #[test]
 fn the_scrapers_timeout_minus_the_offset_shortens_the_deadline() {
     let stall = || raw("", Then::Stall);
-    let stage = Stage::new("timeout = 1\n", by_case(vec![stall()]));
-    let mut client = stage.client();
+    let testbed = Testbed::new("timeout = 1\n", by_case(vec![stall()]));
+    let mut client = testbed.client();
     // The offset is 0.25 s.
     for (header, due) in [("0.75", 500), ("0.3", 100), ("30", 1000), ("-1", 1000)] {
         let sent = Instant::now();
@@ -59,8 +57,8 @@ fn the_scrapers_timeout_minus_the_offset_shortens_the_deadline() {
 fn scrape_timeout_offset_is_subtracted_from_the_scrapers_timeout() {
     let exporter = Exporter::start(by_case(vec![raw("", Then::Stall)]));
     let pki = Pki::new();
-    let stage = Stage::before(pki, exporter, "scrape-timeout-offset = 0.6\n", &[("x", "")]);
-    let mut client = stage.client();
+    let testbed = Testbed::before(pki, exporter, "scrape-timeout-offset = 0.6\n", &[("x", "")]);
+    let mut client = testbed.client();
     let sent = Instant::now();
     send_with_scrape_timeout(&mut client, &target("x", 0), "1");
     let response = client.read_response().expect("an answer");
@@ -107,11 +105,11 @@ fn u19_u20_u21_a_deadline_in_the_body_aborts_instead_of_ending() {
         stories.push((story, word));
         actions.push(action);
     }
-    let stage = Stage::new("timeout = 0.5\n", by_case(actions));
-    assert_control(&mut stage.client(), "x");
-    let before = stage.proxy.peak_rss_kib();
+    let testbed = Testbed::new("timeout = 0.5\n", by_case(actions));
+    assert_control(&mut testbed.client(), "x");
+    let before = testbed.proxy.peak_rss_kib();
     for (case, (story, _)) in stories.iter().enumerate() {
-        let mut client = stage.client();
+        let mut client = testbed.client();
         let sent = Instant::now();
         let response = client.get(&target("x", case));
         assert_on_time(story, sent.elapsed(), due);
@@ -120,9 +118,9 @@ fn u19_u20_u21_a_deadline_in_the_body_aborts_instead_of_ending() {
         assert!(response.body.bytes >= 4, "{story}: {response:?}");
     }
     // This also holds for endless bodies, which had sent much data by then.
-    let grown = stage.proxy.peak_rss_kib() - before;
+    let grown = testbed.proxy.peak_rss_kib() - before;
     assert!(grown < 8 * 1024, "the peak memory grew by {grown} KiB");
-    let scrapes = stage.scrapes(stories.len() + 1);
+    let scrapes = testbed.scrapes(stories.len() + 1);
     for (record, (story, word)) in scrapes[1..].iter().zip(&stories) {
         let word_in_log = outcome(record);
         // With a fast exporter, the side that the scrape waits for at the deadline is random.
@@ -135,7 +133,7 @@ fn u19_u20_u21_a_deadline_in_the_body_aborts_instead_of_ending() {
         let seconds = record["seconds"].as_f64().expect("a number");
         assert!(seconds >= due.as_secs_f64() - 0.001, "{story}: {record}");
     }
-    assert_control(&mut stage.client(), "x");
+    assert_control(&mut testbed.client(), "x");
 }
 
 /// Sends a large body and reports when the proxy closed the connection.
@@ -172,9 +170,9 @@ fn recv(closed: &Receiver<Instant>) -> Instant {
 
 /// Starts a scrape with each TLS version and reads the heads. Also returns the time at which the
 /// requests were sent.
-fn begin_scrapes(stage: &Stage) -> (Vec<(Client, Head)>, Instant) {
+fn begin_scrapes(testbed: &Testbed) -> (Vec<(Client, Head)>, Instant) {
     let mut clients: Vec<_> =
-        BOTH_VERSIONS.iter().map(|&version| stage.client_of(&[version])).collect();
+        BOTH_VERSIONS.iter().map(|&version| testbed.client_of(&[version])).collect();
     let sent = Instant::now();
     for client in &mut clients {
         client.send_get(&target("x", 0)).expect("sent");
@@ -192,16 +190,16 @@ fn begin_scrapes(stage: &Stage) -> (Vec<(Client, Head)>, Instant) {
 fn assert_ended_without_a_reader(stall_timeout: &str, timeout: &str, due: Duration, word: &str) {
     for framing in [Framing::Chunked(4096), Framing::ContentLength, Framing::UntilClose] {
         let (sender, closed) = mpsc::channel();
-        let stage = Stage::before(
+        let testbed = Testbed::before(
             Pki::new(),
             Exporter::start(by_case(vec![until_closed(framing, sender)])),
             &format!("stall-timeout = {stall_timeout}\n"),
             &[("x", &format!("timeout = {timeout}\n"))],
         );
-        assert_control(&mut stage.client(), "x");
-        let (fds, rss) = (stage.proxy.open_fds(), stage.proxy.peak_rss_kib());
+        assert_control(&mut testbed.client(), "x");
+        let (fds, rss) = (testbed.proxy.open_fds(), testbed.proxy.peak_rss_kib());
 
-        let (scrapers, sent) = begin_scrapes(&stage);
+        let (scrapers, sent) = begin_scrapes(&testbed);
         for (mut client, head) in scrapers {
             let reset = wait_for_reset(&client);
             let upstream = recv(&closed);
@@ -211,12 +209,12 @@ fn assert_ended_without_a_reader(stall_timeout: &str, timeout: &str, due: Durati
             // The bytes left in the scraper's kernel are not a complete message either.
             assert_truncated(&story, &client.read_body(&head).end);
         }
-        let scrapes = stage.scrapes(1 + BOTH_VERSIONS.len());
+        let scrapes = testbed.scrapes(1 + BOTH_VERSIONS.len());
         assert!(scrapes[1..].iter().all(|it| outcome(it) == word), "{scrapes:#?}");
-        let grown = stage.proxy.peak_rss_kib() - rss;
+        let grown = testbed.proxy.peak_rss_kib() - rss;
         assert!(grown < 8 * 1024, "{framing:?}: the peak memory grew by {grown} KiB");
-        assert_control(&mut stage.client(), "x");
-        stage.assert_at_rest(fds);
+        assert_control(&mut testbed.client(), "x");
+        testbed.assert_at_rest(fds);
     }
 }
 
@@ -234,8 +232,8 @@ fn d01_a_scraper_that_does_not_read_is_disconnected_at_the_stall_timeout_if_that
 fn d02_a_scraper_that_reads_slowly_is_disconnected_at_the_deadline() {
     let (sender, closed) = mpsc::channel();
     let action = until_closed(Framing::Chunked(4096), sender);
-    let stage = Stage::new("timeout = 1\n", by_case(vec![action]));
-    let (scrapers, sent) = begin_scrapes(&stage);
+    let testbed = Testbed::new("timeout = 1\n", by_case(vec![action]));
+    let (scrapers, sent) = begin_scrapes(&testbed);
     let mut ended = 0;
     while ended < scrapers.len() {
         assert!(
@@ -251,7 +249,7 @@ fn d02_a_scraper_that_reads_slowly_is_disconnected_at_the_deadline() {
             ended += 1;
         }
     }
-    for record in stage.scrapes(BOTH_VERSIONS.len()) {
+    for record in testbed.scrapes(BOTH_VERSIONS.len()) {
         assert_eq!(outcome(&record), "deadline_scraper");
     }
 }
@@ -260,11 +258,11 @@ fn d02_a_scraper_that_reads_slowly_is_disconnected_at_the_deadline() {
 fn other_scrapes_continue_while_one_scraper_does_not_read() {
     let (sender, closed) = mpsc::channel();
     let action = until_closed(Framing::Chunked(4096), sender);
-    let stage = Stage::new("timeout = 1.5\n", by_case(vec![action]));
-    let mut lazy = stage.client();
+    let testbed = Testbed::new("timeout = 1.5\n", by_case(vec![action]));
+    let mut lazy = testbed.client();
     lazy.send_get(&target("x", 0)).expect("sent");
     lazy.read_head().expect("a head");
-    let mut client = stage.client();
+    let mut client = testbed.client();
     let mut scrapes = 0;
     while closed.try_recv().is_err() {
         let sent = Instant::now();

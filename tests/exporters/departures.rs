@@ -7,21 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::SockRef;
-
-use crate::{
-    stage::{
-        Action, OVER_RUN, SLACK, Stage, assert_control, assert_counted, by_case, outcome, target,
-    },
-    support::{
-        PATIENCE,
-        body::Body,
-        client::Client,
-        exporter::{Conversation, Framing},
-        metrics::Samples,
-        pki::BOTH_VERSIONS,
+use scrapegate_harness::{
+    PATIENCE,
+    body::Body,
+    client::Client,
+    exporter::{Conversation, Framing},
+    metrics::Samples,
+    pki::BOTH_VERSIONS,
+    testbed::{
+        Action, OVER_RUN, SLACK, Testbed, assert_control, assert_counted, by_case, outcome, target,
     },
 };
+use socket2::SockRef;
 
 /// The limit for closing the exporter's connection: 100 ms in a release build.
 const SOON: Duration =
@@ -121,15 +118,15 @@ fn d05_if_a_scraper_leaves_before_the_response_the_exporters_connection_is_close
             let _ = begin.send(());
             Ok(())
         });
-        let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![action]));
-        assert_control(&mut stage.client(), "x");
+        let testbed = Testbed::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![action]));
+        assert_control(&mut testbed.client(), "x");
         // Waits for the control scrape's record, so that it precedes those of other connections.
-        stage.scrapes(1);
-        let fds = stage.proxy.open_fds();
+        testbed.scrapes(1);
+        let fds = testbed.proxy.open_fds();
         let mut gone = 0;
         for pipelined in pipelined() {
             for leaves in ALL {
-                let mut client = stage.client_of(&[version]);
+                let mut client = testbed.client_of(&[version]);
                 client.send(request(0) + &pipelined).expect("sent");
                 reports.begun.recv_timeout(PATIENCE).expect("a request");
                 let left = Instant::now();
@@ -142,21 +139,21 @@ fn d05_if_a_scraper_leaves_before_the_response_the_exporters_connection_is_close
                 drop(rest);
                 gone += 1;
                 // A scrape releases its permit before it is logged.
-                stage.scrapes(gone + 1);
+                testbed.scrapes(gone + 1);
             }
         }
         // The only permit of `max-concurrent` is available again.
-        assert_control(&mut stage.client(), "x");
-        let scrapes = stage.scrapes(gone + 2);
+        assert_control(&mut testbed.client(), "x");
+        let scrapes = testbed.scrapes(gone + 2);
         for record in &scrapes[1..=gone] {
             assert_eq!(outcome(record), "scraper_gone", "{record}");
         }
         assert_eq!(
-            stage.exporter.connections(),
+            testbed.exporter.connections(),
             gone + 2,
             "no pipelined request reaches the exporter"
         );
-        stage.assert_at_rest(fds);
+        testbed.assert_at_rest(fds);
     }
 }
 
@@ -170,9 +167,9 @@ fn f26_a_scraper_that_leaves_after_many_pipelined_requests_is_noticed_and_none_r
         let _ = begin.send(());
         Ok(())
     });
-    let stage = Stage::new("timeout = 15\n", by_case(vec![action]));
-    assert_control(&mut stage.client(), "x");
-    stage.scrapes(1);
+    let testbed = Testbed::new("timeout = 15\n", by_case(vec![action]));
+    assert_control(&mut testbed.client(), "x");
+    testbed.scrapes(1);
     let mut gone = 0;
     for bytes in [40_000, 120_000] {
         let pipelined = request(0).repeat(bytes / request(0).len());
@@ -181,7 +178,7 @@ fn f26_a_scraper_that_leaves_after_many_pipelined_requests_is_noticed_and_none_r
         for (leaves, &version) in
             seen.flat_map(|it| BOTH_VERSIONS.iter().map(move |version| (it, version)))
         {
-            let mut client = stage.client_of(&[version]);
+            let mut client = testbed.client_of(&[version]);
             client.send(request(0) + &pipelined).expect("sent");
             reports.begun.recv_timeout(PATIENCE).expect("a request");
             let left = Instant::now();
@@ -190,10 +187,14 @@ fn f26_a_scraper_that_leaves_after_many_pipelined_requests_is_noticed_and_none_r
             assert_ended_soon(&story, left, &reports);
             drop(rest);
             gone += 1;
-            stage.scrapes(gone + 1);
+            testbed.scrapes(gone + 1);
         }
     }
-    assert_eq!(stage.exporter.connections(), gone + 1, "no pipelined request reaches the exporter");
+    assert_eq!(
+        testbed.exporter.connections(),
+        gone + 1,
+        "no pipelined request reaches the exporter"
+    );
 }
 
 #[test]
@@ -203,11 +204,11 @@ fn d04_if_a_scraper_leaves_during_the_body_the_exporters_connection_is_closed() 
     });
     let (fast, fast_reports) =
         reporting(|it, _| it.answer("", Framing::Chunked(4096), Body::text(u64::MAX)));
-    let stage = Stage::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![slow, fast]));
-    assert_control(&mut stage.client(), "x");
+    let testbed = Testbed::new("timeout = 15\nmax-concurrent = 1\n", by_case(vec![slow, fast]));
+    assert_control(&mut testbed.client(), "x");
     // Waits for the control scrape's record, so that it precedes those of other connections.
-    stage.scrapes(1);
-    let fds = stage.proxy.open_fds();
+    testbed.scrapes(1);
+    let fds = testbed.proxy.open_fds();
     let mut gone = 0;
     let fast_or_slow = [(0, &slow_reports), (1, &fast_reports)];
     for (pipelined, (case, reports)) in
@@ -216,7 +217,7 @@ fn d04_if_a_scraper_leaves_during_the_body_the_exporters_connection_is_closed() 
         for (leaves, version) in
             ALL.iter().flat_map(|it| BOTH_VERSIONS.iter().map(move |&version| (it, version)))
         {
-            let mut client = stage.client_of(&[version]);
+            let mut client = testbed.client_of(&[version]);
             client.send(request(case) + pipelined).expect("sent");
             client.read_head().expect("a head");
             let left = Instant::now();
@@ -234,17 +235,17 @@ fn d04_if_a_scraper_leaves_during_the_body_the_exporters_connection_is_closed() 
             }
             gone += 1;
             // A scrape releases its permit before it is logged.
-            stage.scrapes(gone + 1);
+            testbed.scrapes(gone + 1);
         }
     }
-    let mut client = stage.client();
+    let mut client = testbed.client();
     assert_control(&mut client, "x");
-    let scrapes = stage.scrapes(gone + 2);
+    let scrapes = testbed.scrapes(gone + 2);
     for record in &scrapes[1..=gone] {
         assert_eq!(outcome(record), "scraper_gone", "{record}");
     }
     let accepted = u32::try_from(gone + 2).expect("fewer");
     assert_counted(&mut client, &Samples::default(), &scrapes, accepted);
     drop(client);
-    stage.assert_at_rest(fds);
+    testbed.assert_at_rest(fds);
 }

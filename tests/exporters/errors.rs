@@ -7,20 +7,18 @@ use std::{
     time::Duration,
 };
 
+use scrapegate_harness::{
+    PATIENCE,
+    client::Client,
+    exporter::{Conversation, Exporter},
+    metrics::{ACCEPTED, Samples},
+    pki::{BOTH_VERSIONS, Pki, write_private},
+    proxy::Proxy,
+    testbed::{Action, Then, by_case, drip, raw, target},
+};
 use serde_json::Value;
 
-use crate::{
-    connecting::{DeadPort, FullPort, section},
-    stage::{Action, Then, by_case, drip, raw, target},
-    support::{
-        PATIENCE,
-        client::Client,
-        exporter::{Conversation, Exporter},
-        metrics::{ACCEPTED, Samples},
-        pki::{BOTH_VERSIONS, Pki, write_private},
-        proxy::Proxy,
-    },
-};
+use crate::connecting::{DeadPort, FullPort, section};
 
 /// `prometheus:hunter2`, the credentials that the proxy accepts.
 const PASSWORD: &str = "Authorization: Basic cHJvbWV0aGV1czpodW50ZXIy\r\n";

@@ -1,8 +1,8 @@
 //! `integrity`: the last bytes show that a well-framed body is incomplete.
 
-use crate::{
-    stage::{Action, Case, Expected, Stage, Then, assert_truncated, by_case, raw, run, target},
-    support::exporter::Framing,
+use scrapegate_harness::{
+    exporter::Framing,
+    testbed::{Action, Case, Expected, Testbed, Then, assert_truncated, by_case, raw, run, target},
 };
 
 const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
@@ -61,22 +61,23 @@ fn a_short_chunked_openmetrics_body_without_its_eof_marker_is_incomplete() {
     // otherwise a 502.
     let body = "7\r\na 1\nb 2\r\n0\r\n\r\n";
     let head = format!("HTTP/1.1 200 OK\r\n{OPENMETRICS}Transfer-Encoding: chunked\r\n\r\n");
-    let stage = Stage::new("", by_case(vec![raw(head + body, Then::Fin)]));
-    let response = stage.client().get(&target("x", 0));
+    let testbed = Testbed::new("", by_case(vec![raw(head + body, Then::Fin)]));
+    let response = testbed.client().get(&target("x", 0));
     if response.head.status == 200 {
         assert_truncated("chunked", &response.body.end);
     } else {
         assert_eq!(response.head.status, 502, "{response:?}");
     }
-    assert_ne!(stage.only_outcome(), "complete");
+    assert_ne!(testbed.only_outcome(), "complete");
 }
 
 #[test]
 fn the_last_byte_of_a_content_length_is_held_back_until_it_is_checked() {
     let body = long("");
     let length = body.len() as u64;
-    let stage = Stage::new("", by_case(vec![answer(OPENMETRICS, Framing::ContentLength, &body)]));
-    let response = stage.client().get(&target("x", 0));
+    let testbed =
+        Testbed::new("", by_case(vec![answer(OPENMETRICS, Framing::ContentLength, &body)]));
+    let response = testbed.client().get(&target("x", 0));
     assert_eq!(response.head.header("content-length"), Some(length.to_string().as_str()));
     assert!(response.body.bytes < length, "{response:?}");
     assert_truncated("length", &response.body.end);

@@ -4,9 +4,6 @@
 //! Both peers are scripts on real sockets; the proxy is the real binary. The numbers (`U14`) are
 //! those of the project's list of cases.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod bodies;
 mod certificates;
 mod connecting;
@@ -18,4 +15,3 @@ mod pipelining;
 mod refusals;
 mod requests;
 mod responses;
-mod stage;

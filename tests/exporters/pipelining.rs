@@ -2,16 +2,14 @@
 
 use std::{cell::Cell, thread, time::Duration};
 
-use crate::{
-    stage::outcome,
-    support::{
-        PATIENCE,
-        body::{Body, Kind},
-        client::Client,
-        exporter::{Exporter, Framing},
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
+use scrapegate_harness::{
+    PATIENCE,
+    body::{Body, Kind},
+    client::Client,
+    exporter::{Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+    testbed::outcome,
 };
 
 const SCRAPES: usize = 60;

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use crate::{
-    stage::{
-        Action, Case, Expected, Stage, Then, assert_control, assert_on_time, assert_refused,
+use scrapegate_harness::{
+    exporter::{Conversation, Exporter},
+    testbed::{
+        Action, Case, Expected, Testbed, Then, assert_control, assert_on_time, assert_refused,
         by_case, drip, raw, run, target,
     },
-    support::exporter::{Conversation, Exporter},
 };
 
 const GARBAGE: Expected = Expected::Refused(502, "exporter sent no valid HTTP", "exporter_garbage");
@@ -169,8 +169,8 @@ fn u25_a_transfer_coding_other_than_one_chunked_is_502() {
 #[test]
 fn u25_a_transfer_coding_in_http_1_0_is_502() {
     let answer = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
-    let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
-    let mut client = stage.client();
+    let testbed = Testbed::new("", by_case(vec![raw(answer, Then::Fin)]));
+    let mut client = testbed.client();
     assert_eq!(client.get(&target("x", 0)).head.status, 502);
     assert_control(&mut client, "x");
 }
@@ -247,9 +247,9 @@ fn u34_a_redirect_is_502_and_never_followed() {
     });
     let cases: Vec<Case> =
         answers.into_iter().map(|it| ("redirect", raw(it, Then::Fin), REDIRECT)).collect();
-    let stage = run("", cases);
+    let testbed = run("", cases);
     assert_eq!(inner.connections(), 0);
-    let response = stage.client().get(&target("x", 0));
+    let response = testbed.client().get(&target("x", 0));
     assert_eq!(response.head.header("location"), None);
     assert!(!format!("{response:?}").contains(&inner.address().to_string()), "{response:?}");
 }
@@ -274,8 +274,8 @@ fn u06_u10_no_first_byte_before_the_deadline_is_504_on_time() {
     ];
     let due = Duration::from_millis(400);
     let (stories, actions): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
-    let stage = Stage::new("timeout = 0.4\n", by_case(actions));
-    let mut client = stage.client();
+    let testbed = Testbed::new("timeout = 0.4\n", by_case(actions));
+    let mut client = testbed.client();
     for (case, story) in stories.iter().enumerate() {
         let sent = std::time::Instant::now();
         let response = client.get(&target("x", case));

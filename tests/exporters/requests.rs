@@ -1,14 +1,12 @@
 //! What reaches an exporter: the configured path, the few headers that are passed on, and the
 //! parameters.
 
-use crate::{
-    stage::{CONTROL, Stage, by_case},
-    support::{
-        client::Client,
-        exporter::{Conversation, Exporter},
-        pki::{BOTH_VERSIONS, Pki, write_private},
-        proxy::Proxy,
-    },
+use scrapegate_harness::{
+    client::Client,
+    exporter::{Conversation, Exporter},
+    pki::{BOTH_VERSIONS, Pki, write_private},
+    proxy::Proxy,
+    testbed::{CONTROL, Testbed, by_case},
 };
 
 /// A request as the exporter received it.
@@ -74,9 +72,9 @@ const NOT_FOR_THE_EXPORTER: &str = "\
 /// H43, H44.
 #[test]
 fn only_the_listed_headers_reach_the_exporter() {
-    let stage = Stage::new("timeout = 5\n", by_case(Vec::new()));
-    let host = stage.exporter.address().to_string();
-    let mut client = stage.client();
+    let testbed = Testbed::new("timeout = 5\n", by_case(Vec::new()));
+    let host = testbed.exporter.address().to_string();
+    let mut client = testbed.client();
     client
         .send(format!(
             "GET /prometheus?exporter=x HTTP/1.1\r\n\
@@ -90,7 +88,7 @@ fn only_the_listed_headers_reach_the_exporter() {
         .expect("sent");
     assert_eq!(client.read_response().expect("an answer").body.text(), CONTROL);
 
-    let mut seen = Seen::last(&stage.exporter);
+    let mut seen = Seen::last(&testbed.exporter);
     assert_eq!(seen.line, "GET /metrics HTTP/1.1");
     // The remaining part of 3 s minus 0.25 s.
     let left = seen.take_time_left();
@@ -102,15 +100,15 @@ fn only_the_listed_headers_reach_the_exporter() {
         ("host", &host),
         ("user-agent", "Prometheus/2.42.0"),
     ]);
-    assert_eq!(stage.exporter.requests().len(), 1, "one request for one scrape");
+    assert_eq!(testbed.exporter.requests().len(), 1, "one request for one scrape");
 }
 
 #[test]
 fn a_request_without_headers_adds_no_further_header() {
-    let stage = Stage::new("timeout = 5\n", by_case(Vec::new()));
-    let host = stage.exporter.address().to_string();
-    assert_eq!(stage.client().get("/prometheus?exporter=x").body.text(), CONTROL);
-    let mut seen = Seen::last(&stage.exporter);
+    let testbed = Testbed::new("timeout = 5\n", by_case(Vec::new()));
+    let host = testbed.exporter.address().to_string();
+    assert_eq!(testbed.client().get("/prometheus?exporter=x").body.text(), CONTROL);
+    let mut seen = Seen::last(&testbed.exporter);
     let left = seen.take_time_left();
     assert!((4.0..=5.0).contains(&left), "{left}");
     seen.assert_headers(&[("connection", "close"), ("host", &host)]);
@@ -118,16 +116,16 @@ fn a_request_without_headers_adds_no_further_header() {
 
 #[test]
 fn the_hosts_of_request_and_target_do_not_reach_the_exporter() {
-    let stage = Stage::new("", by_case(Vec::new()));
-    let host = stage.exporter.address().to_string();
-    let mut client = stage.client();
+    let testbed = Testbed::new("", by_case(Vec::new()));
+    let host = testbed.exporter.address().to_string();
+    let mut client = testbed.client();
     client
         .send(
             "GET http://evil.example/prometheus?exporter=x HTTP/1.1\r\nHost: evil.example\r\n\r\n",
         )
         .expect("sent");
     assert_eq!(client.read_response().expect("an answer").body.text(), CONTROL);
-    let mut seen = Seen::last(&stage.exporter);
+    let mut seen = Seen::last(&testbed.exporter);
     seen.take_time_left();
     assert_eq!(seen.line, "GET /metrics HTTP/1.1");
     seen.assert_headers(&[("connection", "close"), ("host", &host)]);
@@ -191,13 +189,13 @@ fn credentials_towards_the_exporter_come_from_the_configuration_alone() {
     let basic = format!("username = aladdin\npassword-file = {}\n", password.display());
     let bearer = format!("bearer-token-file = {}\n", token.display());
     let exporter = Exporter::start(by_case(Vec::new()));
-    let stage = Stage::before(
+    let testbed = Testbed::before(
         Pki::new(),
         exporter,
         "",
         &[("basic", &basic), ("bearer", &bearer), ("none", "")],
     );
-    let mut client = stage.client();
+    let mut client = testbed.client();
     for (name, expected) in [
         // base64 of `aladdin:open sesame`
         ("basic", Some("Basic YWxhZGRpbjpvcGVuIHNlc2FtZQ==")),
@@ -210,13 +208,13 @@ fn credentials_towards_the_exporter_come_from_the_configuration_alone() {
             ))
             .expect("sent");
         assert_eq!(client.read_response().expect("an answer").body.text(), CONTROL);
-        let seen = Seen::last(&stage.exporter);
+        let seen = Seen::last(&testbed.exporter);
         let sent: Vec<_> = seen.headers.iter().filter(|(key, _)| key == "authorization").collect();
         assert_eq!(sent.len(), usize::from(expected.is_some()), "{name}");
         assert_eq!(sent.first().map(|(_, value)| value.as_str()), expected, "{name}");
     }
-    stage.scrapes(3);
-    let log = stage.proxy.log_lines().concat();
+    testbed.scrapes(3);
+    let log = testbed.proxy.log_lines().concat();
     for secret in ["sesame", "YWxhZGRpb", "a-token_of", "c2NyYXBlcjp"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
@@ -224,7 +222,7 @@ fn credentials_towards_the_exporter_come_from_the_configuration_alone() {
 
 #[test]
 fn head_reaches_the_exporter_as_head_and_has_no_body() {
-    let stage = Stage::with_names(
+    let testbed = Testbed::with_names(
         &[("length", "integrity = strict\n"), ("chunked", ""), ("gone", "")],
         |it: &mut Conversation| {
             let request = it.read_request()?;
@@ -237,7 +235,7 @@ fn head_reaches_the_exporter_as_head_and_has_no_body() {
             it.send(format!("HTTP/1.1 200 OK\r\n{kind}{framing}\r\n"))
         },
     );
-    let mut client = stage.client();
+    let mut client = testbed.client();
     for (target, length) in [
         ("/prometheus?exporter=length", Some("123456")),
         ("/prometheus?exporter=chunked&by=chunks", None),
@@ -250,9 +248,9 @@ fn head_reaches_the_exporter_as_head_and_has_no_body() {
         assert_eq!(head.status, 200, "{target}: {head:?}");
         assert_eq!(head.header("content-length"), length, "{target}: {head:?}");
         assert!(head.header("content-type").is_some(), "{target}: {head:?}");
-        assert!(Seen::last(&stage.exporter).line.starts_with("HEAD /metrics"));
+        assert!(Seen::last(&testbed.exporter).line.starts_with("HEAD /metrics"));
     }
-    for record in stage.scrapes(4) {
+    for record in testbed.scrapes(4) {
         assert_eq!(record["outcome"], "complete", "{record}");
     }
 }

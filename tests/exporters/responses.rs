@@ -1,9 +1,10 @@
 //! What the scraper receives of an exporter's response: the status, the body and the listed
 //! headers.
 
-use crate::{
-    stage::{Action, Case, Expected, Stage, Then, assert_control, by_case, raw, run, target},
-    support::{client::Head, metrics::Samples},
+use scrapegate_harness::{
+    client::Head,
+    metrics::Samples,
+    testbed::{Action, Case, Expected, Testbed, Then, assert_control, by_case, raw, run, target},
 };
 
 /// The headers of `head`, sorted, without those that the proxy adds.
@@ -46,8 +47,8 @@ fn u36_only_the_listed_headers_reach_the_scraper() {
          Retry-After: 7\r\n\
          Content-Length: 4\r\n\r\na 1\n"
     );
-    let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
-    let response = stage.client().get(&target("x", 0));
+    let testbed = Testbed::new("", by_case(vec![raw(answer, Then::Fin)]));
+    let response = testbed.client().get(&target("x", 0));
     assert!(response.body.is_complete() && response.body.text() == "a 1\n", "{response:?}");
     assert_eq!(
         passed_on(&response.head),
@@ -69,8 +70,8 @@ fn u36_only_the_listed_headers_reach_the_scraper() {
 fn u23_trailers_do_not_reach_the_scraper() {
     let answer = "HTTP/1.1 200 OK\r\nTrailer: X\r\nTransfer-Encoding: chunked\r\n\r\n\
                   4\r\na 1\n\r\n0\r\nX: 1\r\nContent-Length: 3\r\n\r\n";
-    let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
-    let mut client = stage.client();
+    let testbed = Testbed::new("", by_case(vec![raw(answer, Then::Fin)]));
+    let mut client = testbed.client();
     let response = client.get(&target("x", 0));
     // The strict scraper accepts no trailer.
     assert!(response.body.is_complete() && response.body.text() == "a 1\n", "{response:?}");
@@ -90,8 +91,8 @@ fn u35_an_exporters_error_status_is_passed_on_with_its_body() {
             Then::Fin,
         )
     };
-    let stage = Stage::new("", by_case(statuses.iter().map(action).collect()));
-    let mut client = stage.client();
+    let testbed = Testbed::new("", by_case(statuses.iter().map(action).collect()));
+    let mut client = testbed.client();
     for (case, status) in statuses.into_iter().enumerate() {
         let response = client.get(&target("x", case));
         assert_eq!(response.head.status, status);
@@ -101,7 +102,7 @@ fn u35_an_exporters_error_status_is_passed_on_with_its_body() {
             [("content-length", "7"), ("content-type", "text/html")]
         );
     }
-    for (record, status) in stage.scrapes(statuses.len()).iter().zip(statuses) {
+    for (record, status) in testbed.scrapes(statuses.len()).iter().zip(statuses) {
         assert_eq!(record["status"], status, "{record}");
         assert_eq!(record["outcome"], "exporter_status", "{record}");
     }
@@ -110,14 +111,14 @@ fn u35_an_exporters_error_status_is_passed_on_with_its_body() {
 #[test]
 fn u35_a_truncated_error_page_of_an_exporter_is_never_complete() {
     let answer = "HTTP/1.1 500 Sorry\r\nContent-Length: 8\r\n\r\nsorry!\n";
-    let stage = Stage::new("", by_case(vec![raw(answer, Then::Fin)]));
-    let response = stage.client().get(&target("x", 0));
+    let testbed = Testbed::new("", by_case(vec![raw(answer, Then::Fin)]));
+    let response = testbed.client().get(&target("x", 0));
     if response.head.status == 500 {
-        crate::stage::assert_truncated("500", &response.body.end);
+        scrapegate_harness::testbed::assert_truncated("500", &response.body.end);
     } else {
         assert_eq!(response.head.status, 502, "{response:?}");
     }
-    assert_eq!(stage.only_outcome(), "exporter_cut_short");
+    assert_eq!(testbed.only_outcome(), "exporter_cut_short");
 }
 
 #[test]
@@ -127,8 +128,8 @@ fn u38_a_body_of_another_content_type_is_passed_on() {
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 23\r\n\r\n{html}");
     let expected = Expected::Unusable(200, html.into(), "not_metrics");
     let cases: Vec<Case> = vec![("html", raw(answer, Then::Fin), expected)];
-    let stage = run("", cases);
-    let response = stage.client().get(&target("x", 0));
+    let testbed = run("", cases);
+    let response = testbed.client().get(&target("x", 0));
     assert_eq!(response.head.header("content-type"), Some("text/html"));
 }
 
@@ -164,14 +165,14 @@ fn f21_a_repaired_header_is_passed_on_in_its_repaired_form() {
     let with = |lines: &str| {
         raw(format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 4\r\n\r\na 1\n"), Then::Fin)
     };
-    let stage = Stage::new(
+    let testbed = Testbed::new(
         "",
         by_case(vec![
             with("Content-Type : text/plain\r\n"),
             with("Content-Type: text/plain;\r\n\t version=0.0.4\r\nETag:\r\n \"x\"\r\n"),
         ]),
     );
-    let mut client = stage.client();
+    let mut client = testbed.client();
     let plain = client.get(&target("x", 0));
     assert_eq!(plain.head.header("content-type"), Some("text/plain"), "{plain:?}");
     let folded = client.get(&target("x", 1));
@@ -237,13 +238,13 @@ fn f16_a_response_that_prometheus_refuses_is_passed_on_and_not_counted_as_succes
     ] {
         cases.push((kind, answer("200 OK", kind), Expected::Whole(200, body())));
     }
-    let stage = run("", cases);
-    for record in stage.scrapes(31).iter().filter(|it| it["outcome"] == "not_metrics") {
+    let testbed = run("", cases);
+    for record in testbed.scrapes(31).iter().filter(|it| it["outcome"] == "not_metrics") {
         let cause = record["cause"].as_str().unwrap_or_default();
         assert!(cause.contains("Content-Type `"), "{record}");
         assert_eq!(record["blame"], "exporter", "{record}");
     }
-    let failing: Vec<_> = stage
+    let failing: Vec<_> = testbed
         .proxy
         .log_lines()
         .into_iter()
@@ -257,7 +258,7 @@ fn f16_a_response_that_prometheus_refuses_is_passed_on_and_not_counted_as_succes
 fn f16_last_scrape_success_and_the_page_agree_with_prometheus_up() {
     let answer =
         |head: &str| raw(format!("HTTP/1.1 {head}\r\nContent-Length: 4\r\n\r\na 1\n"), Then::Fin);
-    let stage = Stage::new(
+    let testbed = Testbed::new(
         "",
         by_case(vec![
             answer("200 OK"),
@@ -266,7 +267,7 @@ fn f16_last_scrape_success_and_the_page_agree_with_prometheus_up() {
             answer("201 Created"),
         ]),
     );
-    let mut client = stage.client();
+    let mut client = testbed.client();
     for (case, success, said) in [
         (1, 0.0, "failing: the exporter's answer is not metrics"),
         (0, 1.0, "up"),

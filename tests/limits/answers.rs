@@ -3,8 +3,7 @@
 use std::{fmt::Write, net::Ipv4Addr};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-use crate::support::{
+use scrapegate_harness::{
     client::{Client, connect_from},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,

@@ -5,14 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    Setup, assert_lasted, assert_scrapes,
-    support::{
-        client::Client,
-        hello::{AES_128_GCM, ECDHE_ECDSA_AES_128_GCM, TLS_1_2, TLS_1_3, client_hello, in_crumbs},
-    },
-    wait_for_end,
+use scrapegate_harness::{
+    client::Client,
+    hello::{AES_128_GCM, ECDHE_ECDSA_AES_128_GCM, TLS_1_2, TLS_1_3, client_hello, in_crumbs},
 };
+
+use crate::{Setup, assert_lasted, assert_scrapes, wait_for_end};
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 /// The pause between two bytes of a client that never makes the proxy wait long.
@@ -191,8 +189,8 @@ fn each_request_restarts_the_idle_timeout() {
 
 #[test]
 fn a_scrape_may_last_longer_than_the_timeouts_between_requests() {
-    let pki = crate::support::pki::Pki::new();
-    let exporter = crate::support::exporter::Exporter::start(|conversation| {
+    let pki = scrapegate_harness::pki::Pki::new();
+    let exporter = scrapegate_harness::exporter::Exporter::start(|conversation| {
         conversation.read_request()?;
         conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1\n")?;
         // Longer than each of the timeouts below.
@@ -201,8 +199,9 @@ fn a_scrape_may_last_longer_than_the_timeouts_between_requests() {
     });
     let keys =
         "handshake-timeout = 0.5\nheader-timeout = 0.5\nidle-timeout = 0.5\nstall-timeout = 0.5\n";
-    let proxy = crate::support::proxy::Proxy::start(&pki.config_ini(keys), &exporter.section("e"));
-    let config = pki.client(crate::support::pki::BOTH_VERSIONS);
+    let proxy =
+        scrapegate_harness::proxy::Proxy::start(&pki.config_ini(keys), &exporter.section("e"));
+    let config = pki.client(scrapegate_harness::pki::BOTH_VERSIONS);
     let mut client = Client::connect(proxy.address(), config).expect("a handshake");
     let response = client.get("/prometheus?exporter=e");
     assert_eq!((response.head.status, response.body.text().as_str()), (200, "1\n2\n"));

@@ -7,16 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    Setup, assert_lasted, assert_scrapes, is_open,
-    support::{
-        PATIENCE,
-        client::{Client, Cut},
-        flood::connect_from_elsewhere,
-        pki::BOTH_VERSIONS,
-    },
-    wait_for_end,
+use scrapegate_harness::{
+    PATIENCE,
+    client::{Client, Cut},
+    flood::connect_from_elsewhere,
+    pki::BOTH_VERSIONS,
 };
+
+use crate::{Setup, assert_lasted, assert_scrapes, is_open, wait_for_end};
 
 /// How long the tests watch for an event that must not happen.
 const WHILE: Duration = Duration::from_millis(500);

@@ -6,19 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use scrapegate_harness::{
+    body::Body,
+    client::Client,
+    exporter::{Conversation, Exporter, Framing, Gate},
+    metrics::Samples,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
 use serde_json::{Value, json};
 
-use crate::{
-    Setup, assert_scrapes,
-    support::{
-        body::Body,
-        client::Client,
-        exporter::{Conversation, Exporter, Framing, Gate},
-        metrics::Samples,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
-};
+use crate::{Setup, assert_scrapes};
 
 /// Starts a command with this soft and hard limit on open files. The shell does not use `exec`,
 /// because the harness looks for a child process.

@@ -3,9 +3,10 @@
 
 use std::{cell::Cell, io::Write};
 
+use scrapegate_harness::proxy::Proxy;
 use serde_json::Value;
 
-use crate::{Setup, assert_scrapes, support::proxy::Proxy, wait_for_end};
+use crate::{Setup, assert_scrapes, wait_for_end};
 
 /// More events than may be logged in a second.
 const MANY: u64 = 100;

@@ -2,13 +2,12 @@
 
 use std::{thread, time::Duration};
 
-use crate::{
-    Setup, assert_scrapes,
-    support::{
-        flood,
-        hello::{AES_128_GCM, ECDHE_ECDSA_AES_128_GCM, TLS_1_2, TLS_1_3, client_hello},
-    },
+use scrapegate_harness::{
+    flood,
+    hello::{AES_128_GCM, ECDHE_ECDSA_AES_128_GCM, TLS_1_2, TLS_1_3, client_hello},
 };
+
+use crate::{Setup, assert_scrapes};
 
 const A_SECOND: u32 = 500;
 const LASTS: Duration = Duration::from_secs(4);

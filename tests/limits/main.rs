@@ -12,16 +12,13 @@ mod handshakes;
 mod neighbours;
 mod passwords;
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
     io::{self, Read},
     net::TcpStream,
     time::{Duration, Instant},
 };
 
-use support::{
+use scrapegate_harness::{
     PATIENCE,
     body::Body,
     client::Client,

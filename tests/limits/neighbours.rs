@@ -9,20 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use scrapegate_harness::{
+    EndOnDrop,
+    client::Client,
+    flood,
+    hello::{AES_128_GCM, ECDHE_RSA_AES_128_GCM, TLS_1_2, TLS_1_3, client_hello},
+    link::Link,
+    metrics::Samples,
+    pki::BOTH_VERSIONS,
+};
 use socket2::{Domain, Socket, Type};
 
-use crate::{
-    Setup, report,
-    support::{
-        EndOnDrop,
-        client::Client,
-        flood,
-        hello::{AES_128_GCM, ECDHE_RSA_AES_128_GCM, TLS_1_2, TLS_1_3, client_hello},
-        link::Link,
-        metrics::Samples,
-        pki::BOTH_VERSIONS,
-    },
-};
+use crate::{Setup, report};
 
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 

@@ -9,15 +9,13 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-
-use crate::{
-    Setup, report,
-    support::{
-        EndOnDrop,
-        client::{Client, Response},
-        metrics::Samples,
-    },
+use scrapegate_harness::{
+    EndOnDrop,
+    client::{Client, Response},
+    metrics::Samples,
 };
+
+use crate::{Setup, report};
 
 /// The usual cost of bcrypt.
 const COST: u32 = 12;

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{SLACK, Setup, assert_scrapes, is_open, support::client::Client};
+use scrapegate_harness::client::Client;
+
+use crate::{SLACK, Setup, assert_scrapes, is_open};
 
 const MANY: usize = 1000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(3);

@@ -6,19 +6,17 @@ use std::{
 };
 
 use rustls::version::{TLS12, TLS13};
-
-use crate::{
+use scrapegate_harness::{
+    body::Body,
+    client::Client,
+    exporter::{Conversation, Framing},
     forge::credentials,
-    setup::Setup,
-    stage::{Then, by_case, raw},
-    support::{
-        body::Body,
-        client::Client,
-        exporter::{Conversation, Framing},
-        metrics::{self, ACCEPTED},
-        pki::Pki,
-    },
+    metrics::{self, ACCEPTED},
+    pki::Pki,
+    testbed::{Then, by_case, raw},
 };
+
+use crate::setup::Setup;
 
 /// Runs `happen`, and waits until `series` has moved by one and no other event counter has moved.
 fn assert_moves<T>(setup: &Setup, series: &str, happen: impl FnOnce() -> T) {

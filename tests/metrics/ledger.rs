@@ -10,18 +10,15 @@ use std::{
 };
 
 use rustls::ClientConfig;
-
-use crate::{
+use scrapegate_harness::{
+    body::Body,
+    client::{Client, Head},
+    exporter::{Conversation, Exporter, Framing, Gate},
     forge::credentials,
-    stage::{Action, CONTROL, Then, by_case, raw},
-    support::{
-        body::Body,
-        client::{Client, Head},
-        exporter::{Conversation, Exporter, Framing, Gate},
-        metrics::Samples,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
+    metrics::Samples,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+    testbed::{Action, CONTROL, Then, by_case, raw},
 };
 
 /// Number of concurrent scrapers.

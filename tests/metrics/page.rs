@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::{
-    setup::Setup,
-    support::{
-        body::Body,
-        client::{Client, Response},
-        exporter::{Conversation, Framing},
-        metrics::Samples,
-    },
+use scrapegate_harness::{
+    body::Body,
+    client::{Client, Response},
+    exporter::{Conversation, Framing},
+    metrics::Samples,
 };
+
+use crate::setup::Setup;
 
 fn short(it: &mut Conversation) -> std::io::Result<()> {
     it.read_request()?;

@@ -2,14 +2,13 @@
 
 use std::{thread, time::Duration};
 
-use crate::{
-    setup::Setup,
-    support::{
-        client::Client,
-        exporter::{Conversation, Exporter},
-        pki::Pki,
-    },
+use scrapegate_harness::{
+    client::Client,
+    exporter::{Conversation, Exporter},
+    pki::Pki,
 };
+
+use crate::setup::Setup;
 
 const PHASES: [&str; 4] = ["connect", "first_byte", "read_wait", "write_wait"];
 

@@ -5,14 +5,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{
-    setup::Setup,
-    support::{
-        body::Body,
-        exporter::{Conversation, Exporter, Framing, Gate},
-        pki::Pki,
-    },
+use scrapegate_harness::{
+    body::Body,
+    exporter::{Conversation, Exporter, Framing, Gate},
+    pki::Pki,
 };
+
+use crate::setup::Setup;
 
 const SUCCESSFUL: &str = "scrapegate_config_last_reload_successful";
 const SUCCESS: &str = "scrapegate_config_last_reload_success_timestamp_seconds";

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::support::{
+use scrapegate_harness::{
     client::Client,
     exporter::{Exporter, Script},
     metrics::Samples,

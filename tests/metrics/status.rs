@@ -1,9 +1,8 @@
 //! The status page over HTTP. Unit tests of the page check its contents.
 
-use crate::{
-    setup::Setup,
-    support::{body::Body, exporter::Framing},
-};
+use scrapegate_harness::{body::Body, exporter::Framing};
+
+use crate::setup::Setup;
 
 fn setup(keys: &str) -> Setup {
     Setup::new(keys, &[("x", "")], |it| {

@@ -6,17 +6,15 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+use scrapegate_harness::{
+    client::Client,
+    exporter::{Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
 use time::OffsetDateTime;
 
-use crate::{
-    Files, line_of, run, set_mode,
-    support::{
-        client::Client,
-        exporter::{Exporter, Framing},
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
-};
+use crate::{Files, line_of, run, set_mode};
 
 /// Asserts that the files of `pki` are refused because of `key`, with the line of the key.
 #[track_caller]
@@ -196,7 +194,7 @@ fn a_bundle_of_ten_thousand_certificates_is_read_in_time_and_clients_are_accepte
 fn the_files_and_the_snippet_of_certs_are_a_working_configuration() {
     let exporter = Exporter::start(|conversation| {
         conversation.read_request()?;
-        conversation.answer("", Framing::ContentLength, crate::support::body::Body::text(100))
+        conversation.answer("", Framing::ContentLength, scrapegate_harness::body::Body::text(100))
     });
     let files = Files::new("", &exporter.section("e"));
     let out = files.path("pki").display().to_string();

@@ -1,6 +1,8 @@
 //! `scrapegate check`.
 
-use crate::{Files, support::pki::Pki};
+use scrapegate_harness::pki::Pki;
+
+use crate::Files;
 
 /// A configuration with a mistake in each of the lines that the test lists.
 const TEN_MISTAKES: &str = "\

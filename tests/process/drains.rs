@@ -10,8 +10,7 @@ use std::{
 };
 
 use rustls::ClientConfig;
-
-use crate::support::{
+use scrapegate_harness::{
     body::Body,
     client::{Client, Cut},
     exporter::{Exporter, Framing},

@@ -2,10 +2,9 @@
 
 use std::{fs, time::Instant};
 
-use crate::{
-    Ended, Files, line_of, set_mode,
-    support::{PATIENCE, odd_file::OddFile},
-};
+use scrapegate_harness::{PATIENCE, odd_file::OddFile};
+
+use crate::{Ended, Files, line_of, set_mode};
 
 /// Each file is named after the key that refers to it.
 const CONFIG: &str = "\

@@ -6,17 +6,15 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use scrapegate_harness::{
+    body::Body,
+    exporter::{Conversation, Exporter, Framing},
+    log::LineLog,
+    proxy::binary,
+};
 use tempfile::TempDir;
 
-use crate::{
-    Killed,
-    support::{
-        body::Body,
-        exporter::{Conversation, Exporter, Framing},
-        log::LineLog,
-        proxy::binary,
-    },
-};
+use crate::Killed;
 
 /// The fenced blocks of a language in the section "First scrape".
 fn blocks(language: &str) -> Vec<String> {

@@ -3,10 +3,9 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use crate::{
-    Ended, Files, PLAIN_HTTP, run_command,
-    support::proxy::{Proxy, binary},
-};
+use scrapegate_harness::proxy::{Proxy, binary};
+
+use crate::{Ended, Files, PLAIN_HTTP, run_command};
 
 const OWN: &str = "/etc/scrapegate";
 const AGENTS: &str = "/etc/openitcockpit-agent";

@@ -6,14 +6,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{
-    Files, Killed,
-    support::{
-        exporter::Exporter,
-        pki::Pki,
-        proxy::{Proxy, binary},
-    },
+use scrapegate_harness::{
+    exporter::Exporter,
+    pki::Pki,
+    proxy::{Proxy, binary},
 };
+
+use crate::{Files, Killed};
 
 /// The exit code and the lines on standard error, when each write to standard output fails.
 #[track_caller]

@@ -7,17 +7,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{
-    Ended, Files, Killed, run,
-    support::{
-        body::Body,
-        exporter::{Conversation, Exporter, Framing, Gate, Script},
-        log::LineLog,
-        pki::Pki,
-        proxy::{Proxy, binary},
-    },
-    wait_until,
+use scrapegate_harness::{
+    body::Body,
+    exporter::{Conversation, Exporter, Framing, Gate, Script},
+    log::LineLog,
+    pki::Pki,
+    proxy::{Proxy, binary},
 };
+
+use crate::{Ended, Files, Killed, run, wait_until};
 
 /// A proxy in front of one exporter, `e`, and a folder for the output of `get`.
 pub(crate) struct Stage {

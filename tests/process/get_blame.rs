@@ -2,10 +2,11 @@
 
 use std::{fs, net::TcpListener};
 
+use scrapegate_harness::{client::Client, exporter::Conversation, pki::BOTH_VERSIONS};
+
 use crate::{
     get::{Stage, answering, assert_failed},
     run, set_mode,
-    support::{client::Client, exporter::Conversation, pki::BOTH_VERSIONS},
 };
 
 /// The names of the headers in the response to `path`.

@@ -1,6 +1,8 @@
 //! `scrapegate import`: how the modules of exporter_exporter are converted.
 
-use crate::{Ended, Files, line_of, run, support::pki::Pki};
+use scrapegate_harness::pki::Pki;
+
+use crate::{Ended, Files, line_of, run};
 
 /// The modules of exporter_exporter's README, and further variants.
 const MODULES: &str = "\
@@ -94,7 +96,7 @@ fn modules_become_sections_that_load_without_a_finding() {
     let pki = Pki::new();
     let files = Files::new(&pki.config_ini(""), &ini);
     std::fs::copy(pki.path("ca.pem"), files.path("ca.pem")).expect("copied");
-    crate::support::pki::write_private(&files.path("secret.password"), "s3cret\n");
+    scrapegate_harness::pki::write_private(&files.path("secret.password"), "s3cret\n");
     let checked = files.check();
     assert_eq!(checked.code, Some(0), "{:#?}", checked.out);
     // For root, `check` adds a row with the user.

@@ -3,16 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    PLAIN_HTTP,
-    support::{
-        client::{Client, Cut, End},
-        exporter::{Exporter, Framing, Gate},
-        metrics::Samples,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
+use scrapegate_harness::{
+    client::{Client, Cut, End},
+    exporter::{Exporter, Framing, Gate},
+    metrics::Samples,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
 };
+
+use crate::PLAIN_HTTP;
 
 /// The part of the body that is sent before the kill.
 const FIRST: &str = "up 1\n";

@@ -4,18 +4,15 @@ use std::{collections::BTreeSet, fs, sync::Arc};
 
 use rcgen::{DnType, ExtendedKeyUsagePurpose, SanType};
 use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
-use serde_json::Value;
-
-use crate::{
+use scrapegate_harness::{
+    body::Body,
+    client::Client,
+    exporter::{Conversation, Exporter, Framing},
     forge::credentials,
-    support::{
-        body::Body,
-        client::Client,
-        exporter::{Conversation, Exporter, Framing},
-        pki::{BOTH_VERSIONS, Pki, write_private},
-        proxy::Proxy,
-    },
+    pki::{BOTH_VERSIONS, Pki, write_private},
+    proxy::Proxy,
 };
+use serde_json::Value;
 
 /// `user:the-password`, the credentials that the proxy requires.
 const AUTHORIZATION: &str = "dXNlcjp0aGUtcGFzc3dvcmQ=";

@@ -24,12 +24,6 @@ mod stalled_log;
 mod start;
 mod threads;
 
-#[path = "../tls/forge.rs"]
-#[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]
-mod forge;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -39,7 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{PATIENCE, log::LineLog, proxy::binary};
+use scrapegate_harness::{PATIENCE, log::LineLog, proxy::binary};
 use tempfile::TempDir;
 
 /// A configuration without certificates.

@@ -4,17 +4,15 @@ use std::fs;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-
-use crate::{
-    Files, line_of, set_mode,
-    support::{
-        body::Body,
-        client::Client,
-        exporter::{Exporter, Framing},
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
+use scrapegate_harness::{
+    body::Body,
+    client::Client,
+    exporter::{Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
 };
+
+use crate::{Files, line_of, set_mode};
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 

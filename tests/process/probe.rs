@@ -13,16 +13,14 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
+use scrapegate_harness::{
+    exporter::{Conversation, Exporter, Gate, Script},
+    proxy::binary,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    Ended, run,
-    support::{
-        exporter::{Conversation, Exporter, Gate, Script},
-        proxy::binary,
-    },
-};
+use crate::{Ended, run};
 
 pub(crate) const TEXT: &str = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n";
 const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";

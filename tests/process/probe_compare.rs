@@ -10,12 +10,10 @@ use std::{
     time::Duration,
 };
 
+use scrapegate_harness::exporter::{Conversation, Exporter};
 use serde_json::{Value, json};
 
-use crate::{
-    probe::{Probed, SOUND, TEXT, answering, perfdata},
-    support::exporter::{Conversation, Exporter},
-};
+use crate::probe::{Probed, SOUND, TEXT, answering, perfdata};
 
 /// The exporter's response time. The saved times that are compared with it are much shorter or much
 /// longer.

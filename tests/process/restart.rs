@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{
+use scrapegate_harness::{
     body::Body,
     client::{Client, End},
     exporter::{Exporter, Framing},

@@ -1,8 +1,9 @@
 //! `scrapegate sd`: the address of the proxy that it prints, and the configuration for it.
 
+use scrapegate_harness::pki::Pki;
 use serde_json::{Value, json};
 
-use crate::{Ended, Files, run, support::pki::Pki};
+use crate::{Ended, Files, run};
 
 const EXPORTERS: &str = "[node]\nenabled = yes\nport = 9100\npath = /metrics\ninterval = 30\n\
     \n[off]\nport = 9101\npath = /metrics\n\

@@ -7,7 +7,9 @@ use std::{
     path::Path,
 };
 
-use crate::{Ended, Files, line_of, run, run_command, set_mode, support::proxy::binary};
+use scrapegate_harness::proxy::binary;
+
+use crate::{Ended, Files, line_of, run, run_command, set_mode};
 
 /// A configuration for plain HTTP with a password.
 fn config(password: &str) -> String {
@@ -58,7 +60,7 @@ fn f15_a_world_readable_hash_is_a_warning() {
 
 #[test]
 fn f15_a_private_key_in_the_same_file_as_the_certificates_must_not_be_world_readable() {
-    let pki = crate::support::pki::Pki::new();
+    let pki = scrapegate_harness::pki::Pki::new();
     let read = |name: &str| fs::read_to_string(pki.path(name)).expect("readable");
     fs::write(pki.path("ca.pem"), format!("{}{}", read("ca.pem"), read("client.key")))
         .expect("written");
@@ -69,7 +71,7 @@ fn f15_a_private_key_in_the_same_file_as_the_certificates_must_not_be_world_read
 
 #[test]
 fn f15_a_key_in_a_world_writable_folder_is_a_warning() {
-    let pki = crate::support::pki::Pki::new();
+    let pki = scrapegate_harness::pki::Pki::new();
     let files = Files::new(&pki.config_ini(""), "");
     for (mode, expected) in [(0o777, 1), (0o1777, 0), (0o755, 0)] {
         set_mode(&pki.path(""), mode);
@@ -81,7 +83,7 @@ fn f15_a_key_in_a_world_writable_folder_is_a_warning() {
 
 #[test]
 fn f15_for_a_symlinked_key_both_folders_are_checked() {
-    let pki = crate::support::pki::Pki::new();
+    let pki = scrapegate_harness::pki::Pki::new();
     let (links, keys) = (pki.path("links"), pki.path("keys"));
     for folder in [&links, &keys] {
         fs::create_dir(folder).expect("a folder");
@@ -109,7 +111,7 @@ fn f15_for_a_symlinked_key_both_folders_are_checked() {
 
 #[test]
 fn f15_a_world_writable_secret_is_an_error() {
-    let pki = crate::support::pki::Pki::new();
+    let pki = scrapegate_harness::pki::Pki::new();
     let files = Files::new(&pki.config_ini(""), "");
     for (mode, access) in [
         (0o602, "server.key can be changed by everyone (mode 0602): chmod o-w "),
@@ -186,9 +188,9 @@ fn f37_a_file_that_the_given_user_cannot_read_is_an_error_that_names_the_obstacl
         assert!(ended.errors().contains("run it as root"), "{:#?}", ended.err);
         return;
     }
-    let files = Files::new(&crate::support::pki::Pki::new().config_ini(""), "");
+    let files = Files::new(&scrapegate_harness::pki::Pki::new().config_ini(""), "");
     let names = ["server.pem", "server.key", "ca.pem"];
-    let pki = crate::support::pki::Pki::new();
+    let pki = scrapegate_harness::pki::Pki::new();
     fs::create_dir(files.path("tls")).expect("a folder");
     for name in names {
         fs::copy(pki.path(name), files.path("tls").join(name)).expect("copied");
@@ -247,7 +249,7 @@ fn f37_an_unknown_user_is_named() {
 /// user, and the service's folder.
 fn check_in_own_etc(key_group: &str, arguments: &str) -> Ended {
     let binary = binary().display().to_string();
-    let pki = crate::support::pki::Pki::new();
+    let pki = scrapegate_harness::pki::Pki::new();
     let source = pki.path("").display().to_string();
     let script = format!(
         "mount -t tmpfs tmpfs /etc

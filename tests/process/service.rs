@@ -13,19 +13,17 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
+use scrapegate_harness::{
+    EndOnDrop, PATIENCE,
+    client::Client,
+    exporter::{Exporter, Gate},
+    log::LineLog,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::{ANYWHERE, Proxy, binary},
+};
 use tempfile::TempDir;
 
-use crate::{
-    Ended, Files, Killed,
-    support::{
-        EndOnDrop, PATIENCE,
-        client::Client,
-        exporter::{Exporter, Gate},
-        log::LineLog,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::{ANYWHERE, Proxy, binary},
-    },
-};
+use crate::{Ended, Files, Killed};
 
 /// The service manager's end of `NOTIFY_SOCKET`.
 struct Manager {
@@ -274,7 +272,7 @@ fn f02_an_unsupported_notify_address_is_ignored_with_a_warning() {
 
 /// CRLs that take seconds to read, so that a `SIGTERM` arrives during the reload.
 fn slow_to_read(pki: &Pki) {
-    let list = crate::forge::revocation_list(pki.ca(), &[], -1..100);
+    let list = scrapegate_harness::forge::revocation_list(pki.ca(), &[], -1..100);
     fs::write(pki.path("lists.pem"), list.repeat(20_000)).expect("written");
 }
 

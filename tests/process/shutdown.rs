@@ -9,8 +9,7 @@ use std::{
 };
 
 use rustls::ClientConfig;
-
-use crate::support::{
+use scrapegate_harness::{
     client::{Client, Cut, End, Head},
     exporter::{Exporter, Framing, Gate},
     pki::{BOTH_VERSIONS, Pki},

@@ -15,21 +15,18 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use scrapegate_harness::{
+    PATIENCE,
+    client::Client,
+    exporter::Exporter,
+    log::LineLog,
+    metrics::Samples,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::{ANYWHERE, binary},
+};
 use serde_json::Value;
 
-use crate::{
-    Files, Killed,
-    support::{
-        PATIENCE,
-        client::Client,
-        exporter::Exporter,
-        log::LineLog,
-        metrics::Samples,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::{ANYWHERE, binary},
-    },
-    wait_until,
-};
+use crate::{Files, Killed, wait_until};
 
 const SCRAPES: usize = 500;
 const STRANGERS: usize = 100;

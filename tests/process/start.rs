@@ -2,10 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::{
-    Files, PLAIN_HTTP, line_of, run,
-    support::{pki::Pki, privileges, proxy::Proxy},
-};
+use scrapegate_harness::{pki::Pki, privileges, proxy::Proxy};
+
+use crate::{Files, PLAIN_HTTP, line_of, run};
 
 /// C26.
 #[test]
@@ -186,7 +185,7 @@ fn the_files_of_an_enrolled_agent_are_used() {
 fn plain_get(proxy: &Proxy, target: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(proxy.address()).expect("connected");
-    stream.set_read_timeout(Some(crate::support::PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(scrapegate_harness::PATIENCE)).expect("a timeout");
     write!(stream, "GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");

@@ -8,18 +8,16 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-
-use crate::{
-    Ended, Killed, run_command,
-    support::{
-        client::Client,
-        exporter::Exporter,
-        log::LineLog,
-        metrics::Samples,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::{ANYWHERE, Proxy, binary},
-    },
+use scrapegate_harness::{
+    client::Client,
+    exporter::Exporter,
+    log::LineLog,
+    metrics::Samples,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::{ANYWHERE, Proxy, binary},
 };
+
+use crate::{Ended, Killed, run_command};
 
 /// A command that executes the arguments that follow as a user to whom the limit applies. Root may
 /// have any number of threads. The user keeps the right to read all files.

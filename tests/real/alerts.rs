@@ -14,17 +14,17 @@ use std::{
 };
 
 use saphyr::{LoadableYamlNode as _, Yaml};
+use scrapegate_harness::{
+    body::Body,
+    client::{Client, connect_from},
+    exporter::{Exporter, Framing},
+    pki::BOTH_VERSIONS,
+};
 
 use crate::{
     daemons::{Daemon, wait_for},
     discovery::{EXPORTERS, Site},
     own_metrics::{packaging, promtool, query},
-    support::{
-        body::Body,
-        client::{Client, connect_from},
-        exporter::{Exporter, Framing},
-        pki::BOTH_VERSIONS,
-    },
 };
 
 const RULES: &str = "prometheus/scrapegate.rules.yml";

@@ -6,14 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    daemons::{Daemon, curl, wait_for},
-    support::{
-        exporter::{Conversation, Exporter},
-        pki::Pki,
-        proxy::Proxy,
-    },
+use scrapegate_harness::{
+    exporter::{Conversation, Exporter},
+    pki::Pki,
+    proxy::Proxy,
 };
+
+use crate::daemons::{Daemon, curl, wait_for};
 
 /// The expectation for a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,15 +8,15 @@ use std::{
     process::{Command, Stdio},
 };
 
+use scrapegate_harness::{
+    log::LineLog,
+    proxy::{Proxy, binary},
+};
 use tempfile::TempDir;
 
 use crate::{
     daemons::{Daemon, curl},
     openssl_pki::openssl,
-    support::{
-        log::LineLog,
-        proxy::{Proxy, binary},
-    },
 };
 
 /// A folder with certificates.

@@ -8,15 +8,14 @@ use std::{
 };
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
-use tempfile::TempDir;
-use time::OffsetDateTime;
-
-use crate::support::{
+use scrapegate_harness::{
     client::{Client, Cut},
     exporter::Exporter,
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
+use tempfile::TempDir;
+use time::OffsetDateTime;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 const HOUR: i64 = 3600;

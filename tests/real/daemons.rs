@@ -9,10 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use scrapegate_harness::{PATIENCE, log::LineLog};
 use serde_json::Value;
 use tempfile::TempDir;
-
-use crate::support::{PATIENCE, log::LineLog};
 
 /// The interval at which Prometheus is polled. It scrapes once a second.
 const POLL: Duration = Duration::from_millis(200);

@@ -6,12 +6,13 @@ use std::{
     process::Command,
 };
 
+use scrapegate_harness::{
+    pki::Pki,
+    proxy::{Proxy, binary},
+};
 use serde_json::Value;
 
-use crate::{
-    daemons::{Daemon, curl, wait_for},
-    support::{pki::Pki, proxy::Proxy, proxy::binary},
-};
+use crate::daemons::{Daemon, curl, wait_for};
 
 pub(crate) const EXPORTERS: &str = "prometheus_exporters.ini";
 

@@ -3,13 +3,13 @@
 
 use std::{fs, path::Path, time::Instant};
 
+use scrapegate_harness::proxy::Proxy;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     daemons::{Daemon, curl},
     openssl_pki::openssl,
-    support::proxy::Proxy,
 };
 
 /// The kind of CA that the server has.

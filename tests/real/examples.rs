@@ -3,12 +3,11 @@
 
 use std::{fs, process::Command};
 
-use tempfile::TempDir;
-
-use crate::support::{
+use scrapegate_harness::{
     documents::{Block, blocks, root},
     proxy::binary,
 };
+use tempfile::TempDir;
 
 fn of_language(language: &str) -> Vec<Block> {
     let found: Vec<_> = blocks().into_iter().filter(|block| block.language == language).collect();

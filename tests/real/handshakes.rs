@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{
+use scrapegate_harness::{
     body::Body,
     client::Client,
     exporter::{Exporter, Framing},

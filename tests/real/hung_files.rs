@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::support::{
+use scrapegate_harness::{
     PATIENCE,
     client::Client,
     exporter::Exporter,

@@ -25,6 +25,3 @@ mod status_page;
 mod system_calls;
 mod verdicts;
 mod weak_clients;
-
-#[path = "../support/mod.rs"]
-mod support;

@@ -8,10 +8,11 @@ use std::{
     sync::Arc,
 };
 
+use scrapegate_harness::proxy::Proxy;
+
 use crate::{
     daemons::{Daemon, curl},
     openssl_pki::{AgentCertificate, OpensslPki},
-    support::proxy::Proxy,
 };
 
 /// The only TLS version that a peer may use.

@@ -2,9 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
+use scrapegate_harness::proxy::binary;
 use tempfile::TempDir;
 
-use crate::{openssl_pki::openssl, support::proxy::binary};
+use crate::openssl_pki::openssl;
 
 /// A valid CA, server pair and CRLs. Each case replaces one file.
 struct Site {

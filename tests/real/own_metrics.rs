@@ -8,18 +8,16 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use scrapegate_harness::{
+    body::Body,
+    client::Client,
+    exporter::{Exporter, Framing},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
 use serde_json::Value;
 
-use crate::{
-    daemons::{Daemon, wait_for},
-    support::{
-        body::Body,
-        client::Client,
-        exporter::{Exporter, Framing},
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
-};
+use crate::daemons::{Daemon, wait_for};
 
 pub(crate) fn packaging(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(path)

@@ -11,9 +11,8 @@ use std::{
 };
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use scrapegate_harness::{pki::Pki, proxy::Proxy};
 use time::OffsetDateTime;
-
-use crate::support::{pki::Pki, proxy::Proxy};
 
 /// A proxy with this `tls-security-level` and a server certificate that is valid for 90 days, as
 /// Mozilla recommends.

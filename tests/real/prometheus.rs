@@ -1,11 +1,13 @@
 //! Prometheus scrapes the real exporters through the proxy over mutual TLS.
 
+use scrapegate_harness::{
+    client::Client,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
 use serde_json::Value;
 
-use crate::{
-    daemons::{Daemon, wait_for},
-    support::{client::Client, pki::BOTH_VERSIONS, pki::Pki, proxy::Proxy},
-};
+use crate::daemons::{Daemon, wait_for};
 
 /// Both exporters, the proxy in front of them, and Prometheus in front of it.
 struct Stage {

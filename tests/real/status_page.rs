@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
-
-use crate::support::{
+use scrapegate_harness::{
     PATIENCE,
     body::Body,
     client::Client,
@@ -20,6 +18,7 @@ use crate::support::{
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
+use tempfile::TempDir;
 
 /// Plain HTTP on loopback, because giving a browser a client certificate is complicated.
 const CONFIG: &str =

@@ -5,15 +5,14 @@
 
 use std::{collections::BTreeMap, fs};
 
-use tempfile::TempDir;
-
-use crate::support::{
+use scrapegate_harness::{
     body::{Body, Kind},
     client::Client,
     exporter::{Exporter, Framing},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
+use tempfile::TempDir;
 
 const MIB: u64 = 100;
 const WRITES_PER_MIB: u64 = 8;

@@ -7,16 +7,14 @@ use std::{
     sync::Arc,
 };
 
+use scrapegate_harness::{
+    exporter::{Conversation, Exporter},
+    proxy::binary,
+    verdicts::{Row, rows},
+};
 use serde_json::{Value, json};
 
-use crate::{
-    daemons::{Daemon, wait_for},
-    support::{
-        exporter::{Conversation, Exporter},
-        proxy::binary,
-        verdicts::{Row, rows},
-    },
-};
+use crate::daemons::{Daemon, wait_for};
 
 /// Prometheus spreads its scrapes of the targets over the interval.
 const INTERVAL: u32 = 5;

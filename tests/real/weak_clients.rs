@@ -12,18 +12,16 @@ use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, pem::PemObject},
 };
-
-use crate::{
-    openssl_pki::openssl,
-    support::{
-        body::Body,
-        client::Client,
-        exporter::{Exporter, Framing},
-        metrics::{Samples, assert_moves},
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
+use scrapegate_harness::{
+    body::Body,
+    client::Client,
+    exporter::{Exporter, Framing},
+    metrics::{Samples, assert_moves},
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
 };
+
+use crate::openssl_pki::openssl;
 
 /// TLS alerts (RFC 8446 §6).
 const BAD_CERTIFICATE: u8 = 42;

@@ -15,10 +15,7 @@ use scrapegate::{
         server::{ReloadError, Reloaded, Server},
     },
 };
-use socket2::{Domain, Socket, Type};
-
-use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, halting, reload, write};
-use crate::support::{
+use scrapegate_harness::{
     PATIENCE,
     client::Client,
     pki::{BOTH_VERSIONS, Pki},
@@ -26,7 +23,9 @@ use crate::support::{
     privileges,
     proxy::Proxy,
 };
+use socket2::{Domain, Socket, Type};
 
+use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, halting, reload, write};
 /// A reserved port: the kernel does not give it to another process that asks for any free port. A
 /// process that asks for exactly this port can listen on it, because this socket does not listen.
 struct Port {

@@ -7,15 +7,15 @@ use std::{
 };
 
 use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
-
-use super::{DONE, assert_status, exporter, forge, halting, reload, write};
-use crate::support::{
+use scrapegate_harness::{
     client::{Client, Cut},
     exporter::{Exporter, Gate},
+    forge,
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
 
+use super::{DONE, assert_status, exporter, halting, reload, write};
 const REVOKED: u64 = 0x2001;
 const GOOD: u64 = 0x2002;
 

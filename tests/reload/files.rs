@@ -5,16 +5,15 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use serde_json::Value;
-
-use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, halting, reload, write};
-use crate::support::{
+use scrapegate_harness::{
     client::Client,
     odd_file::OddFile,
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
+use serde_json::Value;
 
+use super::{DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, halting, reload, write};
 #[test]
 fn exporters_are_added_removed_and_moved_without_a_new_connection() {
     let pki = Pki::new();
@@ -224,7 +223,7 @@ fn after_many_signals_the_last_state_is_in_use() {
     write(&proxy, EXPORTERS, &one.section("last"));
     proxy.signal("HUP");
     let mut client = connect(&pki, &proxy);
-    let limit = std::time::Instant::now() + crate::support::PATIENCE;
+    let limit = std::time::Instant::now() + scrapegate_harness::PATIENCE;
     while client.get("/prometheus?exporter=last").head.status != 200 {
         assert!(std::time::Instant::now() < limit, "the last change is not in use");
     }

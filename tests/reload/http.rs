@@ -6,13 +6,14 @@ use std::{
     thread,
 };
 
-use super::{DONE, EXPORTERS, assert_status, connect, exporter, forge, replace, wait_for, write};
-use crate::support::{
+use scrapegate_harness::{
     client::{Client, Response},
+    forge,
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
 
+use super::{DONE, EXPORTERS, assert_status, connect, exporter, replace, wait_for, write};
 const ON: &str = "http-reload = True\n";
 
 fn send(client: &mut Client, method: &str, headers: &str) -> Response {

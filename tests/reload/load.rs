@@ -6,8 +6,7 @@ use std::{
     thread,
 };
 
-use super::{DONE, EXPORTERS, connect, replace, wait_for};
-use crate::support::{
+use scrapegate_harness::{
     EndOnDrop,
     body::Body,
     exporter::{Exporter, Framing},
@@ -15,6 +14,7 @@ use crate::support::{
     proxy::{ANYWHERE, Proxy},
 };
 
+use super::{DONE, EXPORTERS, connect, replace, wait_for};
 const SCRAPERS: usize = 8;
 
 /// Number of scrapes over one connection. A limit keeps new connections coming.

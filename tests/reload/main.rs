@@ -9,16 +9,9 @@ mod load;
 mod storms;
 mod watching;
 
-#[path = "../tls/forge.rs"]
-#[expect(dead_code, reason = "shared with the TLS tests, which need more of it")]
-mod forge;
-
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{fs, path::Path};
 
-use support::{
+use scrapegate_harness::{
     body::Body,
     client::Client,
     exporter::{Exporter, Framing, Gate},

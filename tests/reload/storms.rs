@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{DONE, REFUSED, assert_status, connect, exporter, reload, write};
-use crate::support::{
+use scrapegate_harness::{
     EndOnDrop,
     pki::Pki,
     proxy::{ANYWHERE, Proxy},
 };
 
+use super::{DONE, REFUSED, assert_status, connect, exporter, reload, write};
 const SIGNALS: usize = 100;
 
 /// Number of scrapers, each with a connection that it keeps.

@@ -9,17 +9,17 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, forge, reload, replace, wait_for,
-    write,
-};
-use crate::support::{
+use scrapegate_harness::{
     client::Client,
     exporter::Exporter,
+    forge,
     pki::{BOTH_VERSIONS, Pki, write_private},
     proxy::Proxy,
 };
 
+use super::{
+    DONE, EXPORTERS, REFUSED, assert_status, connect, exporter, reload, replace, wait_for, write,
+};
 const SOON: &str = "reload-interval = 0.05\n";
 
 /// Ten times `reload-interval`. There is no event for "nothing happens": a change that was not

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Setup, scrape_with, support::client::Cut};
+use scrapegate_harness::client::Cut;
+
+use crate::{Setup, scrape_with};
 
 /// H03, H05.
 #[test]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::{Setup, assert_canonical, scrape_with, support::client::Cut};
+use scrapegate_harness::client::Cut;
+
+use crate::{Setup, assert_canonical, scrape_with};
 
 /// H07. `lingering.rs` tests how little of the head is read.
 #[test]

@@ -7,10 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{
-    Setup, scrape_with,
-    support::client::{Client, Cut},
-};
+use scrapegate_harness::client::{Client, Cut};
+
+use crate::{Setup, scrape_with};
 
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 const MOST_TIME: Duration = Duration::from_secs(1);

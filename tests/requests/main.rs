@@ -11,20 +11,16 @@ mod pipelining;
 mod routes;
 mod smuggling;
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{cell::Cell, thread};
 
-use serde_json::Value;
-
-use support::{
+use scrapegate_harness::{
     client::{Client, Head},
     exporter::Exporter,
     metrics::{ACCEPTED, Samples},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
 };
+use serde_json::Value;
 
 /// The counter of complete scrapes of `e`.
 const SCRAPE: &str = "scrapegate_scrapes_total{exporter=\"e\",outcome=\"complete\"}";

@@ -1,9 +1,8 @@
 //! Requests that are sent before the response to the previous one.
 
-use crate::{
-    Setup, is_kept, scrape_with,
-    support::{client::Cut, exporter::Gate},
-};
+use scrapegate_harness::{client::Cut, exporter::Gate};
+
+use crate::{Setup, is_kept, scrape_with};
 
 /// H27.
 #[test]
@@ -99,19 +98,20 @@ fn no_request_is_answered_after_one_that_closes_the_connection() {
 /// H27.
 #[test]
 fn a_request_pipelined_after_a_running_scrape_waits_for_it() {
-    let pki = crate::support::pki::Pki::new();
+    let pki = scrapegate_harness::pki::Pki::new();
     let gate = Gate::default();
     let stalls = gate.clone();
-    let exporter = crate::support::exporter::Exporter::start(move |conversation| {
+    let exporter = scrapegate_harness::exporter::Exporter::start(move |conversation| {
         conversation.read_request()?;
         conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1\n")?;
         stalls.wait();
         conversation.send("2\n")
     });
-    let proxy = crate::support::proxy::Proxy::start(&pki.config_ini(""), &exporter.section("e"));
-    let config = pki.client(crate::support::pki::BOTH_VERSIONS);
+    let proxy =
+        scrapegate_harness::proxy::Proxy::start(&pki.config_ini(""), &exporter.section("e"));
+    let config = pki.client(scrapegate_harness::pki::BOTH_VERSIONS);
     let mut client =
-        crate::support::client::Client::connect(proxy.address(), config).expect("a handshake");
+        scrapegate_harness::client::Client::connect(proxy.address(), config).expect("a handshake");
     client.send(scrape_with("").repeat(2)).expect("sent");
     let head = client.read_head().expect("the first head");
     assert_eq!(exporter.requests().len(), 1);

@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 
-use crate::{
-    Setup, is_kept,
-    support::{pki::Pki, proxy::Proxy},
-};
+use scrapegate_harness::{pki::Pki, proxy::Proxy};
+
+use crate::{Setup, is_kept};
 
 fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")

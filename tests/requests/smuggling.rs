@@ -3,7 +3,9 @@
 
 use std::thread;
 
-use crate::{Setup, assert_canonical, scrape_with, support::client::Client};
+use scrapegate_harness::client::Client;
+
+use crate::{Setup, assert_canonical, scrape_with};
 
 /// Published ways to hide `Transfer-Encoding: chunked` from one of two parsers.
 const DISGUISES: &[&str] = &[

@@ -6,15 +6,14 @@ use aws_lc_rs::digest::{self, SHA256};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{PublicKeyData, SanType};
 use rustls::ClientConfig;
-
-use crate::{
-    Setup, forge,
-    support::{
-        body::hex,
-        client::{Client, Cut, Response},
-        pki::{BOTH_VERSIONS, Pki},
-    },
+use scrapegate_harness::{
+    body::hex,
+    client::{Client, Cut, Response},
+    forge,
+    pki::{BOTH_VERSIONS, Pki},
 };
+
+use crate::Setup;
 
 /// A proxy that requires a user and a password.
 fn with_password(pki: &Pki, auth: &str, proxy_keys: &str) -> Setup {

@@ -1,15 +1,13 @@
 //! The validity of a trust anchor limits the certificates that it issued.
 
 use rustls::AlertDescription;
-
-use crate::{
-    Setup,
+use scrapegate_harness::{
     forge::{self, Authority},
-    support::{
-        pki::{BOTH_VERSIONS, Pki},
-        version1::version1,
-    },
+    pki::{BOTH_VERSIONS, Pki},
+    version1::version1,
 };
+
+use crate::Setup;
 
 /// A proxy that trusts these certificates in addition to the CA of `pki`.
 fn trusting(pki: &Pki, anchors: &[&Authority]) -> Setup {

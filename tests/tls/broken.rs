@@ -3,15 +3,13 @@
 use std::{io::Write, sync::Arc};
 
 use rustls::{AlertDescription, ClientConfig, version::TLS13};
-
-use crate::{
-    Setup,
-    support::{
-        client::{Client, Cut, alert_in},
-        metrics::assert_moves,
-        pki::{BOTH_VERSIONS, Pki},
-    },
+use scrapegate_harness::{
+    client::{Client, Cut, alert_in},
+    metrics::assert_moves,
+    pki::{BOTH_VERSIONS, Pki},
 };
+
+use crate::Setup;
 
 /// The number of consecutive key updates that the proxy accepts.
 const CHANGES: usize = 32;

@@ -2,12 +2,12 @@
 
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::AlertDescription;
-
-use crate::{
-    Setup,
+use scrapegate_harness::{
     forge::{self, Authority, Credentials},
-    support::pki::{BOTH_VERSIONS, Pki},
+    pki::{BOTH_VERSIONS, Pki},
 };
+
+use crate::Setup;
 
 /// The name of the CA of [`Pki`].
 const CA_NAME: &str = "scrapegate test CA";

@@ -6,19 +6,17 @@ use std::{
 };
 
 use rustls::{ClientConfig, SupportedProtocolVersion};
+use scrapegate_harness::{
+    client::{Client, Cut},
+    exporter::{Exporter, Gate},
+    forge::{self, Authority, Credentials},
+    metrics::assert_moves,
+    pki::{BOTH_VERSIONS, Pki},
+    proxy::Proxy,
+};
 use time::OffsetDateTime;
 
-use crate::{
-    Setup,
-    forge::{self, Authority, Credentials},
-    support::{
-        client::{Client, Cut},
-        exporter::{Exporter, Gate},
-        metrics::assert_moves,
-        pki::{BOTH_VERSIONS, Pki},
-        proxy::Proxy,
-    },
-};
+use crate::Setup;
 
 /// Validity of the certificates: long enough for a handshake on a busy machine.
 const VALID_FOR: Duration = Duration::from_secs(4);

@@ -6,18 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    Setup,
-    support::{
-        PATIENCE,
-        hello::{
-            AES_128_GCM, ALERT, ECDHE_ECDSA_AES_128_GCM, HANDSHAKE, KEY_EXCHANGE_MODES,
-            PRE_SHARED_KEY, SESSION_TICKET, TLS_1_2, TLS_1_3, client_hello, hello_with, in_crumbs,
-            record, with_length_2,
-        },
-        pki::{BOTH_VERSIONS, Pki},
+use scrapegate_harness::{
+    PATIENCE,
+    hello::{
+        AES_128_GCM, ALERT, ECDHE_ECDSA_AES_128_GCM, HANDSHAKE, KEY_EXCHANGE_MODES, PRE_SHARED_KEY,
+        SESSION_TICKET, TLS_1_2, TLS_1_3, client_hello, hello_with, in_crumbs, record,
+        with_length_2,
     },
+    pki::{BOTH_VERSIONS, Pki},
 };
+
+use crate::Setup;
 
 const HANDSHAKE_FAILURE: u8 = 40;
 const ILLEGAL_PARAMETER: u8 = 47;

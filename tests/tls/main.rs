@@ -11,21 +11,16 @@ mod anchors;
 mod broken;
 mod client_certificates;
 mod expiry;
-mod forge;
 mod hello;
 mod renegotiation;
 mod revocation;
 mod server_side;
 mod version1;
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{cell::Cell, net::SocketAddr, sync::Arc, thread};
 
 use rustls::{AlertDescription, ClientConfig};
-
-use support::{
+use scrapegate_harness::{
     body::Body,
     client::{Client, alert_in},
     exporter::{Exporter, Framing},

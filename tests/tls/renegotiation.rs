@@ -14,15 +14,13 @@ use rustls::{
     ClientConnection, ConnectionTrafficSecrets, ExtractedSecrets, crypto::cipher,
     pki_types::ServerName, version::TLS12,
 };
-
-use crate::{
-    Setup,
-    support::{
-        PATIENCE,
-        hello::{ALERT, ECDHE_ECDSA_AES_128_GCM, HANDSHAKE, TLS_1_2, client_hello},
-        pki::{BOTH_VERSIONS, Pki},
-    },
+use scrapegate_harness::{
+    PATIENCE,
+    hello::{ALERT, ECDHE_ECDSA_AES_128_GCM, HANDSHAKE, TLS_1_2, client_hello},
+    pki::{BOTH_VERSIONS, Pki},
 };
+
+use crate::Setup;
 
 const APPLICATION_DATA: u8 = 23;
 

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use rustls::AlertDescription;
-
-use crate::{
-    Setup,
+use scrapegate_harness::{
     forge::{self, Credentials},
-    support::pki::{BOTH_VERSIONS, Pki},
+    pki::{BOTH_VERSIONS, Pki},
 };
+
+use crate::Setup;
 
 const REVOKED: u64 = 0x1001;
 const GOOD: u64 = 0x1002;

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::{AlertDescription, CipherSuite, ClientConfig, HandshakeKind, ProtocolVersion};
-
-use crate::{
-    Setup,
-    support::{
-        client::Client,
-        pki::{BOTH_VERSIONS, Pki},
-    },
+use scrapegate_harness::{
+    client::Client,
+    pki::{BOTH_VERSIONS, Pki},
 };
+
+use crate::Setup;
 
 fn at_level(pki: &Pki, level: &str) -> Setup {
     let keys = format!("[default]\ntls-security-level = {level}\n");

@@ -3,16 +3,14 @@
 
 use rcgen::{BasicConstraints, CertificateParams, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::{AlertDescription, pki_types::CertificateDer};
-
-use crate::{
-    Setup,
+use scrapegate_harness::{
+    client::Client,
     forge::{self, Authority, Credentials},
-    support::{
-        client::Client,
-        pki::{BOTH_VERSIONS, Pki},
-        version1::{pem, version1},
-    },
+    pki::{BOTH_VERSIONS, Pki},
+    version1::{pem, version1},
 };
+
+use crate::Setup;
 
 const SERIAL: u64 = 0x1007;
 
@@ -189,7 +187,7 @@ fn f09_client_allow_applies_to_version_1_certificates() {
         &aws_lc_rs::digest::SHA256,
         &rcgen::PublicKeyData::subject_public_key_info(&shown.key),
     );
-    let by_key = format!("sha256:{}", crate::support::body::hex(key.as_ref()));
+    let by_key = format!("sha256:{}", scrapegate_harness::body::hex(key.as_ref()));
     for pattern in ["CN=forged", by_key.as_str()] {
         let keys = format!("client-allow = {pattern}, CN=scrapegate test CA\n");
         assert_accepted(&pki, &Setup::new(&pki, &keys), &shown);

@@ -8,11 +8,7 @@ use std::{
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use scrapegate::scrape::relay::BATCH;
-
-use crate::{
-    stage::Then,
-    support::{body::Body, exporter::Framing},
-};
+use scrapegate_harness::{body::Body, exporter::Framing, testbed::Then};
 
 /// Payload size of a TLS record, which is also the size of one read by the proxy.
 const RECORD: usize = 16 * 1024;

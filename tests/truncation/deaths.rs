@@ -3,15 +3,13 @@
 use std::{collections::BTreeMap, io};
 
 use aws_lc_rs::digest;
-
-use crate::{
-    answers::Answer,
-    stage::Then,
-    support::{
-        body::hex,
-        client::{Cut, End, Response},
-    },
+use scrapegate_harness::{
+    body::hex,
+    client::{Cut, End, Response},
+    testbed::Then,
 };
+
+use crate::answers::Answer;
 
 /// All ways in which an exporter's connection can end.
 pub(crate) const ENDS: [Then; 3] = [Then::Fin, Then::Rst, Then::Stall];

@@ -12,14 +12,13 @@ use std::{
 };
 
 use scrapegate::upstream::{Connector, Stream};
+use scrapegate_harness::{client::Response, in_memory::Proxy, testbed::Then};
 use tokio::runtime::Builder;
 
 use crate::{
     answers::Answer,
     deaths::{Death, ENDS, Moment, Reader, Tally},
-    stage::Then,
     streams::{Exporter, Got, Scraper, lock},
-    support::{client::Response, memory::Proxy},
 };
 
 /// The minimum number of deaths.

@@ -8,16 +8,18 @@ use std::{
 };
 
 use rustls::version::{TLS12, TLS13};
+use scrapegate_harness::{
+    client::{Client, Response},
+    exporter::{Conversation, Exporter, Framing, Gate},
+    pki::Pki,
+    testbed::{
+        Action, Testbed, Then, assert_control, assert_truncated, by_case, outcome, raw, target,
+    },
+};
 
 use crate::{
     answers::Answer,
     deaths::{Death, ENDS, Moment, Reader, Tally},
-    stage::{Action, Stage, Then, assert_control, assert_truncated, by_case, outcome, raw, target},
-    support::{
-        client::{Client, Response},
-        exporter::{Conversation, Exporter, Framing, Gate},
-        pki::Pki,
-    },
 };
 
 /// The minimum number of deaths.
@@ -123,7 +125,7 @@ impl<'a> Case<'a> {
 }
 
 /// Runs all cases.
-fn run_all(stage: &Stage, cases: &[Case<'_>]) -> Tally {
+fn run_all(testbed: &Testbed, cases: &[Case<'_>]) -> Tally {
     let next = AtomicUsize::new(0);
     let client = |number: usize| {
         let version = if number % 2 == 0 { &TLS13 } else { &TLS12 };
@@ -132,7 +134,7 @@ fn run_all(stage: &Stage, cases: &[Case<'_>]) -> Tally {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(case) = cases.get(number) else { return tally };
-            let connection = client.get_or_insert_with(|| stage.client_of(&[version]));
+            let connection = client.get_or_insert_with(|| testbed.client_of(&[version]));
             connection.send_get(&target(case.name(), number)).expect("sent");
             let received = case.receive(connection);
             if !received.as_ref().is_ok_and(|response| response.body.is_complete()) {
@@ -158,16 +160,16 @@ fn over_tls_a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_d
     let answers = Answer::all();
     let cases: Vec<_> = answers.iter().flat_map(Case::all).collect();
     let sections = NAMES.map(|(name, keys, _)| (name, keys));
-    let stage = Stage::with_names(&sections, by_case(cases.iter().map(Case::action).collect()));
-    let mut control = stage.client();
+    let testbed = Testbed::with_names(&sections, by_case(cases.iter().map(Case::action).collect()));
+    let mut control = testbed.client();
     assert_control(&mut control, "rest");
-    let at_rest = stage.proxy.open_fds();
+    let at_rest = testbed.proxy.open_fds();
 
-    let tally = run_all(&stage, &cases);
+    let tally = run_all(&testbed, &cases);
 
     tally.conclude("over TLS", LEAST);
     assert_control(&mut control, "rest");
-    let records = stage.scrapes(cases.len() + 2);
+    let records = testbed.scrapes(cases.len() + 2);
     assert_eq!(records.len(), cases.len() + 2, "one record a scrape");
     let is_whole = |record: &&_| ["complete", "exporter_status"].contains(&outcome(record));
     let complete = records.iter().filter(is_whole);
@@ -176,7 +178,7 @@ fn over_tls_a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_d
         let words = NAMES.iter().find(|(name, ..)| record["exporter"] == *name);
         assert!(words.is_some_and(|(.., words)| words.contains(&outcome(record))), "{record}");
     }
-    stage.assert_at_rest(at_rest);
+    testbed.assert_at_rest(at_rest);
 }
 
 /// 300 kB of text.
@@ -196,16 +198,16 @@ fn u28_a_close_delimited_body_over_tls_is_complete_only_with_close_notify() {
         let is_cut: Action = Box::new(move |it| it.send(&cut).and_then(|()| it.cut()));
         let script = by_case(vec![ends, is_cut]);
         let exporter = Exporter::start_tls_with(&pki, pki.server(&[version]), script);
-        let stage = Stage::before(pki, exporter, "", &[("x", "")]);
-        let response = stage.client().get(&target("x", case));
+        let testbed = Testbed::before(pki, exporter, "", &[("x", "")]);
+        let response = testbed.client().get(&target("x", case));
         assert_eq!(response.head.status, 200, "{response:?}");
         if with_close_notify {
             assert!(response.body.is_complete(), "{response:?}");
             assert_eq!(response.body.bytes, 300_000);
-            assert_eq!(stage.only_outcome(), "complete");
+            assert_eq!(testbed.only_outcome(), "complete");
         } else {
             assert_truncated("no close_notify", &response.body.end);
-            assert_eq!(stage.only_outcome(), "exporter_cut_short");
+            assert_eq!(testbed.only_outcome(), "exporter_cut_short");
         }
     }
 }
@@ -220,8 +222,8 @@ fn a_framed_body_over_tls_is_complete_without_close_notify() {
         action
     });
     let exporter = Exporter::start_tls(&pki, by_case(actions.into()));
-    let stage = Stage::before(pki, exporter, "", &[("x", "")]);
-    let mut client = stage.client();
+    let testbed = Testbed::before(pki, exporter, "", &[("x", "")]);
+    let mut client = testbed.client();
     for case in 0..framings.len() {
         let response = client.get(&target("x", case));
         assert!(response.body.is_complete() && response.body.bytes == 300_000, "{response:?}");
@@ -257,18 +259,18 @@ fn u11_u12_u13_a_truncated_framed_body_over_tls_is_never_complete() {
         }
         let pki = Pki::new();
         let exporter = Exporter::start_tls_with(&pki, pki.server(&[version]), by_case(actions));
-        let stage = Stage::before(pki, exporter, "", &[("x", "")]);
+        let testbed = Testbed::before(pki, exporter, "", &[("x", "")]);
         for (case, gate) in gates.iter().enumerate() {
-            let mut client = stage.client_of(&[version]);
+            let mut client = testbed.client_of(&[version]);
             client.send_get(&target("x", case)).expect("sent");
             let head = client.read_head().expect("a head");
             assert_eq!(head.status, 200, "{case}: {head:?}");
             gate.open();
             assert_truncated(&format!("case {case}, {version:?}"), &client.read_body(&head).end);
         }
-        let records = stage.scrapes(words.len());
+        let records = testbed.scrapes(words.len());
         let outcomes: Vec<&str> = records.iter().map(outcome).collect();
         assert_eq!(outcomes, words, "{version:?}");
-        assert_control(&mut stage.client(), "x");
+        assert_control(&mut testbed.client(), "x");
     }
 }

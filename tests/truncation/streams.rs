@@ -10,16 +10,13 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use scrapegate_harness::{PATIENCE, testbed::Then};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
 
-use crate::{
-    deaths::{Death, Moment, Reader},
-    stage::Then,
-    support::PATIENCE,
-};
+use crate::deaths::{Death, Moment, Reader};
 
 /// Size of one read from an exporter that sends several packets: the payload of an Ethernet packet.
 const PIECE: usize = 1460;

@@ -1,0 +1,144 @@
+//! The proxy without sockets: the code that answers requests, in the test's process.
+
+pub mod counted;
+pub mod rig;
+pub mod tls;
+
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use scrapegate::{
+    common::{
+        deadline::Budget,
+        exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
+        peer::Peer,
+        shutdown::Stage,
+    },
+    downstream::activity::{Activity, Timeouts},
+    http::{
+        access::Access,
+        discovery::{Place, Scheme},
+        handler::Service,
+        metrics::Format,
+    },
+    service::server::serve_stream,
+    upstream::Connector,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+
+use crate::PATIENCE;
+
+/// The exporter `n`, with a deadline of [`PATIENCE`]. Only the test's own connector can reach it.
+pub fn exporter() -> Exporter {
+    exporter_within(PATIENCE)
+}
+
+/// The same exporter with this deadline.
+pub fn exporter_within(deadline: Duration) -> Exporter {
+    let budget = Budget::new(deadline).expect("within the limits");
+    let rules = ScrapeRules {
+        interval: budget,
+        timeout: budget,
+        connect_timeout: budget,
+        max_concurrent: NonZeroU32::MIN,
+        max_body: None,
+        forward_params: true,
+        integrity: Integrity::Strict,
+    };
+    let name = ExporterName::new("n").expect("a name");
+    let target = Target::Tcp { host: "nowhere.invalid".to_owned(), port: NonZeroU16::MIN };
+    let path = ExporterPath::new("/metrics").expect("a path");
+    Exporter::new(name, target, None, path, None, rules)
+}
+
+/// Answers requests for [`exporter`].
+pub struct Proxy {
+    service: Arc<Service>,
+    /// Kept alive, because dropping it would start the shutdown.
+    stage: watch::Sender<Stage>,
+}
+
+impl Proxy {
+    /// A proxy that reaches the exporter through `connector`.
+    pub fn new(connector: Connector) -> Self {
+        Self::of([exporter()], connector)
+    }
+
+    /// A proxy with these exporters, which it reaches through `connector`.
+    pub fn of(exporters: impl IntoIterator<Item = Exporter>, connector: Connector) -> Self {
+        let (sender, stage) = watch::channel(Stage::Serving);
+        let service = Service {
+            exporters: Some(exporters.into_iter().collect()),
+            access: Access::default(),
+            enrolment: None,
+            connector,
+            scrape_timeout_offset: Duration::ZERO,
+            place: Place { scheme: Scheme::Https, advertised: None },
+            status_page: true,
+            answers: Arc::default(),
+            metrics: Arc::default(),
+            reload: None,
+            stage,
+        };
+        Self { service: Arc::new(service), stage: sender }
+    }
+
+    /// Ends the drain at once: scrapes in flight are aborted.
+    pub fn end(&self) {
+        self.stage.send_replace(Stage::Ended);
+    }
+
+    /// The metrics page in the text format, with one certificate configured.
+    pub fn page(&self) -> String {
+        let metrics = &self.service.metrics;
+        metrics.configured(
+            SystemTime::now(),
+            [(Path::new("/server.pem"), 0)],
+            [(Path::new("/clients.crl"), 0)],
+        );
+        metrics.render(self.service.exporters.as_ref(), Format::Text, Instant::now())
+    }
+
+    /// Serves requests from `stream` until the connection ends.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
+        self.serve_as(stream, activity()).await;
+    }
+
+    /// Serves requests from a stream that reports to the connection's `activity` itself.
+    pub async fn serve_as<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        activity: Arc<Activity>,
+    ) {
+        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
+        serve_stream(stream, peer, activity, &self.service).await;
+    }
+
+    /// Whether all permits of all exporters are available, so that none has leaked.
+    pub fn has_free_slots(&self) -> bool {
+        let exporters = self.service.exporters.iter();
+        exporters.flat_map(|all| all.names().filter_map(|name| all.get(name))).all(|exporter| {
+            // Takes all permits at the same time.
+            let slots = (0..exporter.rules.max_concurrent.get()).map(|_| exporter.try_acquire());
+            slots.collect::<Vec<_>>().iter().all(Option::is_some)
+        })
+    }
+}
+
+/// The activity of a connection whose timeouts are all [`PATIENCE`].
+pub fn activity() -> Arc<Activity> {
+    activity_within(PATIENCE)
+}
+
+/// The activity of a connection whose timeouts are all `timeout`.
+pub fn activity_within(timeout: Duration) -> Arc<Activity> {
+    let timeouts = Timeouts { header: timeout, idle: timeout, stall: timeout };
+    Arc::new(Activity::new(timeouts))
+}

@@ -1,0 +1,64 @@
+//! The peers of scrapegate as scripts, for its tests, benchmarks and fuzz targets.
+//!
+//! On real sockets, with the real binary between both sides:
+//!
+//! ```text
+//! client::Client  ──TLS──▶  proxy::Proxy (the binary)  ──TCP, TLS, Unix──▶  exporter::Exporter
+//! ```
+//!
+//! In this process, with the proxy's own code between both sides:
+//!
+//! ```text
+//! in_memory::counted::Scraper  ──plain HTTP──▶  in_memory::Proxy  ──Connector──▶  in_memory::counted::Exporter
+//! in_memory::tls::Scraper      ──TLS 1.3─────▶  the same
+//! loopback::Scraper            ──TLS 1.3─────▶  loopback::Proxy  ──TCP──▶  loopback::exporter
+//! ```
+//!
+//! Operations on sockets block and run on threads, so that a test reads from top to bottom. Every
+//! wait ends after [`PATIENCE`], in a panic with the log. No test sleeps until something is ready.
+//!
+//! Most functions panic if something does not work, because their callers are tests. Their
+//! documentation does not repeat this.
+
+pub mod body;
+pub mod client;
+pub mod documents;
+pub mod exporter;
+pub mod flood;
+pub mod forge;
+pub mod hello;
+pub mod in_memory;
+pub mod inputs;
+pub mod link;
+pub mod log;
+pub mod loopback;
+pub mod message;
+pub mod metrics;
+pub mod odd_file;
+pub mod pki;
+pub mod plain;
+pub mod privileges;
+pub mod proxy;
+pub mod testbed;
+pub mod trial;
+pub mod verdicts;
+pub mod version1;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+/// The longest wait for an event that must happen. It is long, because the machine may be busy.
+/// Only a failing test waits this long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sets its flag when it is dropped, also after a panic, so that the threads of a scope end.
+/// Otherwise the scope would wait for them forever.
+pub struct EndOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
