@@ -59,7 +59,7 @@
 //! 9. The last byte reaches the scraper's socket:
 //!    [`Activity::flushed`](downstream::activity::Activity::flushed) finishes the
 //!    [`Scrape`](scrape::accounting::Scrape), which writes one log record and one entry in the
-//!    exporter's [`Ledger`](common::ledger::Ledger).
+//!    exporter's [`Ledger`](scrape::ledger::Ledger).
 //!
 //! An error after the response head is an [`Abort`](common::error::Abort): the body yields it, and
 //! the connection ends without a last chunk and without close_notify. No HTTP client can then

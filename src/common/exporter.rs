@@ -4,19 +4,16 @@
 //! code checks them again.
 
 use std::{
-    collections::HashMap,
     fmt,
     num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     sync::Arc,
-    time::Instant,
 };
 
 use hyper::http::uri::PathAndQuery;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::common::{deadline::Budget, ledger::Ledger};
+use crate::common::deadline::Budget;
 
 /// The name that a scraper asks for with `?exporter=`: 1 to 128 bytes, no control characters.
 ///
@@ -192,7 +189,8 @@ pub struct UpstreamTls {
     pub server_name: ServerName<'static>,
 }
 
-/// One exporter, ready to be scraped.
+/// One exporter, ready to be scraped: its section of the exporters file, and the files that the
+/// section names.
 #[derive(Clone, Debug)]
 pub struct Exporter {
     /// The name that a scraper asks for.
@@ -207,15 +205,6 @@ pub struct Exporter {
     pub authorization: Option<Authorization>,
     /// How the exporter is scraped.
     pub rules: ScrapeRules,
-    /// The results of its scrapes so far.
-    pub ledger: Arc<Ledger>,
-    slots: Arc<Semaphore>,
-}
-
-/// One of an exporter's `max-concurrent` permits. Dropping it returns the permit.
-#[derive(Debug)]
-pub struct ScrapePermit {
-    _permit: OwnedSemaphorePermit,
 }
 
 /// How an exporter is scraped.
@@ -238,107 +227,4 @@ pub struct ScrapeRules {
     pub forward_params: bool,
     /// When a body counts as complete.
     pub integrity: Integrity,
-}
-
-impl Exporter {
-    /// Creates an exporter with an empty ledger and all `max-concurrent` permits.
-    #[must_use]
-    pub fn new(
-        name: ExporterName,
-        target: Target,
-        tls: Option<UpstreamTls>,
-        path: ExporterPath,
-        authorization: Option<Authorization>,
-        rules: ScrapeRules,
-    ) -> Self {
-        let slots = usize::try_from(rules.max_concurrent.get())
-            .unwrap_or(Semaphore::MAX_PERMITS)
-            .min(Semaphore::MAX_PERMITS);
-        Self {
-            name,
-            target,
-            tls,
-            path,
-            authorization,
-            rules,
-            ledger: Arc::new(Ledger::new(Instant::now())),
-            slots: Arc::new(Semaphore::new(slots)),
-        }
-    }
-
-    /// Takes one of the `max-concurrent` permits, or returns `None` if all are in use. Never waits.
-    #[must_use]
-    pub fn try_acquire(&self) -> Option<ScrapePermit> {
-        Arc::clone(&self.slots)
-            .try_acquire_owned()
-            .ok()
-            .map(|permit| ScrapePermit { _permit: permit })
-    }
-}
-
-/// The enabled exporters, in file order.
-#[derive(Clone, Debug, Default)]
-pub struct Exporters {
-    in_order: Vec<Arc<Exporter>>,
-    by_name: HashMap<ExporterName, usize>,
-}
-
-impl Exporters {
-    /// All names, in file order.
-    pub fn names(&self) -> impl Iterator<Item = &ExporterName> {
-        self.in_order.iter().map(|exporter| &exporter.name)
-    }
-
-    /// All exporters, in file order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Exporter>> {
-        self.in_order.iter()
-    }
-
-    /// The exporter with this name, if it is enabled.
-    #[must_use]
-    pub fn get(&self, name: &ExporterName) -> Option<&Arc<Exporter>> {
-        self.by_name.get(name).map(|&index| &self.in_order[index])
-    }
-
-    /// The number of exporters.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.in_order.len()
-    }
-
-    /// Takes over the ledgers of exporters that have the same name in `before`. If `max-concurrent`
-    /// is unchanged, the permits are taken over too, so that scrapes in flight still count.
-    ///
-    /// Call it before the exporters are shared: a shared exporter is left unchanged.
-    pub fn continue_from(&mut self, before: &Self) {
-        for exporter in &mut self.in_order {
-            let (Some(old), Some(new)) = (before.get(&exporter.name), Arc::get_mut(exporter))
-            else {
-                continue;
-            };
-            new.ledger = Arc::clone(&old.ledger);
-            if old.rules.max_concurrent == new.rules.max_concurrent {
-                new.slots = Arc::clone(&old.slots);
-            }
-        }
-    }
-
-    /// Whether no exporter is enabled.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.in_order.is_empty()
-    }
-}
-
-impl FromIterator<Exporter> for Exporters {
-    /// Collects exporters. If two have the same name, [`Exporters::get`] finds the first. The
-    /// configuration refuses such a file.
-    fn from_iter<I: IntoIterator<Item = Exporter>>(iter: I) -> Self {
-        let mut all = Self::default();
-        for exporter in iter {
-            all.by_name.entry(exporter.name.clone()).or_insert(all.in_order.len());
-            all.in_order.push(Arc::new(exporter));
-        }
-        all
-    }
 }

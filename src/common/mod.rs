@@ -6,7 +6,6 @@ pub mod error;
 pub mod exporter;
 pub mod fair;
 pub mod file;
-pub mod ledger;
 pub mod peer;
 pub mod shutdown;
 pub mod trigger;

@@ -11,9 +11,12 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    common::{deadline::Deadline, error::Abort, ledger::Wait},
+    common::{deadline::Deadline, error::Abort},
     http::answers::Page,
-    scrape::accounting::{AbortCause, Outcome, Scrape},
+    scrape::{
+        accounting::{AbortCause, Outcome, Scrape},
+        ledger::Phase,
+    },
 };
 
 /// The durations of a connection's timers. All come from the configuration.
@@ -59,7 +62,7 @@ pub struct Activity {
 
 #[derive(Debug)]
 struct State {
-    phase: Phase,
+    phase: Stage,
     /// The time since which the socket has accepted no byte.
     blocked_since: Option<Instant>,
     /// When the scraper was seen to have closed the connection during a scrape.
@@ -84,7 +87,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum Stage {
     /// A request head is awaited or incomplete.
     Head { since: Instant },
     /// No request is in progress.
@@ -107,7 +110,7 @@ impl Activity {
         Self {
             timeouts,
             state: Mutex::new(State {
-                phase: Phase::Head { since: Instant::now() },
+                phase: Stage::Head { since: Instant::now() },
                 blocked_since: None,
                 left: None,
                 backlog: false,
@@ -132,14 +135,14 @@ impl Activity {
     /// A request head is complete.
     pub fn request_arrived(&self) {
         let mut state = self.state();
-        state.phase = Phase::Handling;
+        state.phase = Stage::Handling;
     }
 
     /// The handler answers with a response of the proxy itself. `closes` says whether the response
     /// has `Connection: close`.
     pub fn responding(&self, closes: bool) {
         let mut state = self.state();
-        state.phase = Phase::Responding { since: Instant::now() };
+        state.phase = Stage::Responding { since: Instant::now() };
         state.refused_early |= closes;
     }
 
@@ -151,7 +154,7 @@ impl Activity {
     /// The handler has returned the head of an exporter's answer. From now on the driver enforces
     /// the deadline.
     pub fn relaying(&self, deadline: Deadline) {
-        self.state().phase = Phase::Relaying { deadline };
+        self.state().phase = Stage::Relaying { deadline };
     }
 
     /// hyper has the complete message. The scrape is complete at the next flush.
@@ -193,15 +196,15 @@ impl Activity {
             state.last_read.rotate_left(1);
             state.last_read[2] = byte;
         }
-        if let Phase::Idle { .. } = state.phase {
-            state.phase = Phase::Head { since: Instant::now() };
+        if let Stage::Idle { .. } = state.phase {
+            state.phase = Stage::Head { since: Instant::now() };
         }
     }
 
     /// Whether a request is with the handler, or an exporter's answer is being sent.
     #[must_use]
     pub fn is_scraping(&self) -> bool {
-        matches!(self.state().phase, Phase::Handling | Phase::Relaying { .. })
+        matches!(self.state().phase, Stage::Handling | Stage::Relaying { .. })
     }
 
     /// The scraper's side of the stream ended or failed while a response was in progress.
@@ -230,22 +233,22 @@ impl Activity {
         let mut state = self.state();
         state.backlog = false;
         let delivered = match state.phase {
-            Phase::Relaying { .. } if state.delivering.is_none() => return,
-            Phase::Relaying { .. } => state.delivering.take(),
-            Phase::Responding { .. } => {
+            Stage::Relaying { .. } if state.delivering.is_none() => return,
+            Stage::Relaying { .. } => state.delivering.take(),
+            Stage::Responding { .. } => {
                 state.page = None;
                 None
             }
-            Phase::Head { .. } | Phase::Idle { .. } | Phase::Handling => return,
+            Stage::Head { .. } | Stage::Idle { .. } | Stage::Handling => return,
         };
         let since = Instant::now();
         // Pipelined requests may follow the one that was answered. If they are complete, hyper
         // starts the next one without reading. If the last bytes read do not end a head, they start
         // the next head.
         state.phase = if ends_a_head(state.last_read) {
-            Phase::Idle { since }
+            Stage::Idle { since }
         } else {
-            Phase::Head { since }
+            Stage::Head { since }
         };
         drop(state);
         if let Some(scrape) = delivered {
@@ -276,11 +279,11 @@ impl Activity {
     pub fn next_clock(&self) -> Option<(Instant, Ending)> {
         let state = self.state();
         let phase = match state.phase {
-            Phase::Head { since } => Some((since + self.timeouts.header, Ending::Header)),
-            Phase::Idle { since } => Some((since + self.timeouts.idle, Ending::Idle)),
-            Phase::Handling => None,
-            Phase::Responding { since } => Some((since + self.timeouts.stall, Ending::Stall)),
-            Phase::Relaying { deadline } => Some((deadline.instant(), Ending::Deadline)),
+            Stage::Head { since } => Some((since + self.timeouts.header, Ending::Header)),
+            Stage::Idle { since } => Some((since + self.timeouts.idle, Ending::Idle)),
+            Stage::Handling => None,
+            Stage::Responding { since } => Some((since + self.timeouts.stall, Ending::Stall)),
+            Stage::Relaying { deadline } => Some((deadline.instant(), Ending::Deadline)),
         };
         let stall = state.blocked_since.map(|since| (since + self.timeouts.stall, Ending::Stall));
         let left = state.left.map(|at| (at, Ending::Left));
@@ -299,7 +302,7 @@ impl Activity {
 
     /// Whether the socket has not accepted all bytes of a response yet.
     pub fn owes_bytes(&self) -> bool {
-        matches!(self.state().phase, Phase::Responding { .. } | Phase::Relaying { .. })
+        matches!(self.state().phase, Stage::Responding { .. } | Stage::Relaying { .. })
     }
 
     /// Whether a response with `Connection: close` went to a client that may still be sending.
@@ -312,7 +315,7 @@ impl Activity {
         let mut state = self.state();
         state.ended = Some(ending);
         state.reset_on_close |=
-            matches!(state.phase, Phase::Relaying { .. } | Phase::Responding { .. });
+            matches!(state.phase, Stage::Relaying { .. } | Stage::Responding { .. });
         let undelivered = state.delivering.take();
         drop(state);
         // Dropping the scrape asks for the cause, which is the `ended` set above.
@@ -321,13 +324,13 @@ impl Activity {
 }
 
 impl AbortCause for Activity {
-    fn abort_cause(&self, waiting_for: Option<Wait>) -> Abort {
+    fn abort_cause(&self, waiting_for: Option<Phase>) -> Abort {
         match self.state().ended {
             Some(Ending::Deadline) => match waiting_for {
-                None | Some(Wait::Connect | Wait::FirstByte | Wait::ReadWait) => {
+                None | Some(Phase::Connect | Phase::FirstByte | Phase::ReadWait) => {
                     Abort::DeadlineExporter
                 }
-                Some(Wait::WriteWait) => Abort::DeadlineScraper,
+                Some(Phase::WriteWait) => Abort::DeadlineScraper,
             },
             Some(Ending::Stall) => Abort::ScraperStalled,
             Some(Ending::Shutdown) => Abort::Shutdown,
@@ -463,11 +466,11 @@ mod tests {
     async fn an_aborted_response_has_the_cause_of_its_end() {
         for (ending, waiting_for, cause) in [
             (Ending::Deadline, None, Abort::DeadlineExporter),
-            (Ending::Deadline, Some(Wait::Connect), Abort::DeadlineExporter),
-            (Ending::Deadline, Some(Wait::ReadWait), Abort::DeadlineExporter),
-            (Ending::Deadline, Some(Wait::WriteWait), Abort::DeadlineScraper),
-            (Ending::Stall, Some(Wait::ReadWait), Abort::ScraperStalled),
-            (Ending::Shutdown, Some(Wait::WriteWait), Abort::Shutdown),
+            (Ending::Deadline, Some(Phase::Connect), Abort::DeadlineExporter),
+            (Ending::Deadline, Some(Phase::ReadWait), Abort::DeadlineExporter),
+            (Ending::Deadline, Some(Phase::WriteWait), Abort::DeadlineScraper),
+            (Ending::Stall, Some(Phase::ReadWait), Abort::ScraperStalled),
+            (Ending::Shutdown, Some(Phase::WriteWait), Abort::Shutdown),
             (Ending::Left, None, Abort::ScraperGone),
         ] {
             let activity = activity();

@@ -25,7 +25,7 @@ use crate::{
     common::{
         deadline::Deadline,
         error::{Afterwards, EnrolError, Methods, Refusal, UpstreamError},
-        exporter::{Exporter, ExporterName, Exporters},
+        exporter::ExporterName,
         peer::{ANY_PEER, Host, Peer},
         shutdown::Stage,
         trigger::{Outcome, Trigger},
@@ -42,6 +42,7 @@ use crate::{
     },
     scrape::{
         accounting::{AbortCause, Chain, Scrape},
+        exporters::{ActiveExporter, Exporters},
         relay::{self, RelayBody, ResponseBody},
     },
     upstream::{self, Connector, UpstreamHead},
@@ -313,7 +314,8 @@ fn list(exporters: &Exporters) -> Response<ResponseBody> {
 }
 
 fn target_groups(place: &Place, host: &Authority, exporters: &Exporters) -> Response<ResponseBody> {
-    let exporters = exporters.iter().map(|exporter| (&exporter.name, &exporter.rules));
+    let exporters =
+        exporters.iter().map(|exporter| (&exporter.config.name, &exporter.config.rules));
     respond::json(serde_json::json!(place.groups(host, exporters)).to_string())
 }
 
@@ -335,7 +337,7 @@ fn status(
 
 struct ScrapeRequest<'a> {
     connector: &'a Connector,
-    exporter: &'a Arc<Exporter>,
+    exporter: &'a Arc<ActiveExporter>,
     head: &'a Parts,
     forwarded: &'a str,
     arrival: Instant,
@@ -395,6 +397,7 @@ async fn first_bytes(
     scrape: &mut Scrape,
 ) -> Result<(UpstreamHead, RelayBody), UpstreamError> {
     let &ScrapeRequest { connector, exporter, head, forwarded, deadline, .. } = request;
+    let exporter = &exporter.config;
     scrape.connecting();
     let stream = connector.connect(exporter, deadline).await?;
     scrape.connected();

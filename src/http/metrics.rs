@@ -1,6 +1,6 @@
 //! The process-wide counts of scrapegate, and the text of `/metrics`.
 //!
-//! The numbers of each exporter are in its [`Ledger`](crate::common::ledger::Ledger), which is dropped when
+//! The numbers of each exporter are in its [`Ledger`](crate::scrape::ledger::Ledger), which is dropped when
 //! a reload removes the exporter. The numbers here belong to the process and survive reloads. Every
 //! label value comes from the configuration, or is one of a few constant words.
 
@@ -22,9 +22,9 @@ use self::{
     exposition::{Page, Row},
     process::Process,
 };
-use crate::common::{
-    error::{EnrolError, REJECTIONS},
-    exporter::Exporters,
+use crate::{
+    common::error::{EnrolError, REJECTIONS},
+    scrape::exporters::Exporters,
 };
 
 /// How a TLS handshake ended: label `result` of `scrapegate_tls_handshakes_total`.

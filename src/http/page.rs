@@ -17,11 +17,11 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::format::{age, bytes, date, duration, plural};
 use crate::{
-    common::{
-        exporter::Exporter,
-        ledger::{EXPORTER_STATUS, Entry, NOT_METRICS, Wait},
-    },
     http::metrics::Configured,
+    scrape::{
+        exporters::ActiveExporter,
+        ledger::{EXPORTER_STATUS, NOT_METRICS, Phase, ScrapeRecord},
+    },
 };
 
 const STYLE: &str = include_str!("page/style.css");
@@ -71,7 +71,7 @@ struct State {
 }
 
 impl State {
-    fn of(is_overdue: bool, last: Option<&Entry>) -> Self {
+    fn of(is_overdue: bool, last: Option<&ScrapeRecord>) -> Self {
         let last = match last {
             None => Last::None,
             Some(last) if last.success => Last::Succeeded,
@@ -125,7 +125,7 @@ impl State {
 /// Generates the page. `exporters` are the enabled exporters, in file order.
 #[must_use]
 pub fn status<'a>(
-    exporters: impl Iterator<Item = &'a Exporter>,
+    exporters: impl Iterator<Item = &'a ActiveExporter>,
     configured: &Configured,
     now: Now,
 ) -> String {
@@ -164,17 +164,17 @@ pub fn status<'a>(
 
 /// An exporter at the time of the page.
 struct Card<'a> {
-    exporter: &'a Exporter,
+    exporter: &'a ActiveExporter,
     state: State,
     in_flight: u64,
     /// The last scrapes, oldest first.
-    recent: Vec<Entry>,
+    recent: Vec<ScrapeRecord>,
 }
 
 impl<'a> Card<'a> {
-    fn of(exporter: &'a Exporter, now: Now) -> Self {
-        let (figures, recent) = exporter.ledger.overview();
-        let interval = exporter.rules.interval.as_duration();
+    fn of(exporter: &'a ActiveExporter, now: Now) -> Self {
+        let (figures, recent) = exporter.state.ledger.overview();
+        let interval = exporter.config.rules.interval.as_duration();
         let state = State::of(figures.is_overdue(interval, now.instant), recent.last());
         Self { exporter, state, in_flight: figures.in_flight, recent }
     }
@@ -216,8 +216,8 @@ fn exporters_section(cards: &[Card<'_>], now: Now) -> Markup {
         ul class="exporters" {
             @for card in cards {
                 li class=(card.state.class()) {
-                    h3 { (card.exporter.name) }
-                    div class="states" { (card.state.lines(card.exporter.rules.interval.as_duration())) }
+                    h3 { (card.exporter.config.name) }
+                    div class="states" { (card.state.lines(card.exporter.config.rules.interval.as_duration())) }
                     dl {
                         (last_scrape(card.recent.last(), now))
                         dt { "In flight" }
@@ -230,7 +230,7 @@ fn exporters_section(cards: &[Card<'_>], now: Now) -> Markup {
     }
 }
 
-fn last_scrape(last: Option<&Entry>, now: Now) -> Markup {
+fn last_scrape(last: Option<&ScrapeRecord>, now: Now) -> Markup {
     let Some(last) = last else {
         return html! { dt { "Last scrape" } dd { "none" } };
     };
@@ -248,10 +248,10 @@ fn last_scrape(last: Option<&Entry>, now: Now) -> Markup {
 }
 
 /// The times that a scrape waited for the exporter, and for the scraper or the network.
-fn split(entry: &Entry) -> (Duration, Duration) {
+fn split(entry: &ScrapeRecord) -> (Duration, Duration) {
     let waited = |wait| entry.phases.of(wait).unwrap_or_default();
-    let exporter = [Wait::Connect, Wait::FirstByte, Wait::ReadWait].map(waited).iter().sum();
-    (exporter, waited(Wait::WriteWait))
+    let exporter = [Phase::Connect, Phase::FirstByte, Phase::ReadWait].map(waited).iter().sum();
+    (exporter, waited(Phase::WriteWait))
 }
 
 fn certificates(configured: &Configured, now: Now) -> Markup {

@@ -11,10 +11,12 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 
+use super::{
+    exporters::{ActiveExporter, ScrapePermit},
+    ledger::{self, Phase, PhaseDurations, ScrapeRecord},
+};
 use crate::common::{
     error::{Abort, Blame, Refusal},
-    exporter::{Exporter, ScrapePermit},
-    ledger::{self, Entry, Wait, Waits},
     peer::Peer,
 };
 
@@ -102,16 +104,16 @@ const LONGEST_SHOWN: usize = 80;
 
 /// Splits the duration of a scrape into its phases.
 #[derive(Debug)]
-pub struct PhaseClock {
-    spent: Waits,
+pub struct PhaseTimer {
+    spent: PhaseDurations,
     /// The current phase; `None` before the proxy connects to the exporter.
-    waiting: Option<Wait>,
+    waiting: Option<Phase>,
     since: Instant,
 }
 
-impl PhaseClock {
+impl PhaseTimer {
     fn start(now: Instant) -> Self {
-        Self { spent: Waits::default(), waiting: None, since: now }
+        Self { spent: PhaseDurations::default(), waiting: None, since: now }
     }
 
     /// Ends the current wait, and adds its duration to the current phase.
@@ -123,18 +125,18 @@ impl PhaseClock {
         self.since = now;
     }
 
-    /// Starts a wait in `phase`. The clock runs from the last [`PhaseClock::resume`].
-    pub fn wait_for(&mut self, phase: Wait) {
+    /// Starts a wait in `phase`. The clock runs from the last [`PhaseTimer::resume`].
+    pub fn wait_for(&mut self, phase: Phase) {
         self.waiting = Some(phase);
     }
 
     /// The current phase; `None` before the proxy connects to the exporter.
     #[must_use]
-    pub fn waiting_for(&self) -> Option<Wait> {
+    pub fn waiting_for(&self) -> Option<Phase> {
         self.waiting
     }
 
-    fn spent_on(&self, phases: &[Wait]) -> Duration {
+    fn spent_on(&self, phases: &[Phase]) -> Duration {
         phases.iter().filter_map(|&phase| self.spent.of(phase)).sum()
     }
 }
@@ -143,7 +145,7 @@ impl PhaseClock {
 /// scraper.
 pub trait AbortCause: fmt::Debug + Send + Sync {
     /// The cause of the abort, given the phase in which the scrape was dropped.
-    fn abort_cause(&self, waiting_for: Option<Wait>) -> Abort;
+    fn abort_cause(&self, waiting_for: Option<Phase>) -> Abort;
 }
 
 /// One scrape, from the arrival of its request to its outcome.
@@ -151,7 +153,7 @@ pub trait AbortCause: fmt::Debug + Send + Sync {
 /// Every scrape is counted and logged exactly once. A scrape that is dropped unfinished counts as
 /// aborted, for example when the scraper's connection ends and the handler or the body is dropped.
 pub struct Scrape {
-    exporter: Arc<Exporter>,
+    exporter: Arc<ActiveExporter>,
     peer: Arc<Peer>,
     permit: Option<ScrapePermit>,
     /// Weak, because the connection owns the scrape whose last bytes it delivers.
@@ -167,13 +169,13 @@ pub struct Scrape {
     unusable: Option<(Unusable, String)>,
     finished: bool,
     /// Measures the phases.
-    pub clock: PhaseClock,
+    pub clock: PhaseTimer,
 }
 
 impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scrape")
-            .field("exporter", &self.exporter.name)
+            .field("exporter", &self.exporter.config.name)
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
@@ -185,13 +187,13 @@ impl Scrape {
     /// [`Scrape::exporter_is_done`].
     #[must_use]
     pub fn begin(
-        exporter: Arc<Exporter>,
+        exporter: Arc<ActiveExporter>,
         peer: Arc<Peer>,
         permit: Option<ScrapePermit>,
         begun: Instant,
         connection: Weak<dyn AbortCause>,
     ) -> Self {
-        exporter.ledger.begin(begun);
+        exporter.state.ledger.begin(begun);
         Self {
             exporter,
             peer,
@@ -206,7 +208,7 @@ impl Scrape {
             asks_late: false,
             unusable: None,
             finished: false,
-            clock: PhaseClock::start(begun),
+            clock: PhaseTimer::start(begun),
         }
     }
 
@@ -218,14 +220,14 @@ impl Scrape {
     /// The proxy starts to connect to the exporter.
     pub fn connecting(&mut self) {
         self.clock.resume();
-        self.clock.wait_for(Wait::Connect);
+        self.clock.wait_for(Phase::Connect);
     }
 
     /// The connection to the exporter is established.
     pub fn connected(&mut self) {
         self.connected = Some(self.begun.elapsed());
         self.clock.resume();
-        self.clock.wait_for(Wait::FirstByte);
+        self.clock.wait_for(Phase::FirstByte);
     }
 
     /// The response head and the first bytes of the body have arrived.
@@ -235,8 +237,8 @@ impl Scrape {
         self.first_byte = Some(self.begun.elapsed());
         self.clock.resume();
         // A body that has already arrived completely reaches this phase too, with a wait of zero.
-        self.clock.spent.add(Wait::ReadWait, Duration::ZERO);
-        self.clock.wait_for(Wait::WriteWait);
+        self.clock.spent.add(Phase::ReadWait, Duration::ZERO);
+        self.clock.wait_for(Phase::WriteWait);
     }
 
     /// Notes that the exporter sent a `Content-Length` that was ignored. Such an exporter is broken
@@ -291,7 +293,7 @@ impl Scrape {
         self.clock.resume();
         self.permit = None;
         let took = self.begun.elapsed();
-        self.exporter.ledger.end(Entry {
+        self.exporter.state.ledger.end(ScrapeRecord {
             outcome: outcome.label(),
             truncated: matches!(outcome, Outcome::Aborted(_)) && self.status.is_some(),
             length_ignored: self.length_ignored,
@@ -305,8 +307,8 @@ impl Scrape {
     }
 
     fn log(&self, outcome: Outcome, took: Duration, cause: Option<&dyn std::error::Error>) {
-        let exporter = self.clock.spent_on(&[Wait::Connect, Wait::FirstByte, Wait::ReadWait]);
-        let network = self.clock.spent_on(&[Wait::WriteWait]);
+        let exporter = self.clock.spent_on(&[Phase::Connect, Phase::FirstByte, Phase::ReadWait]);
+        let network = self.clock.spent_on(&[Phase::WriteWait]);
         let status = match outcome {
             Outcome::Refused(status, ..) => Some(status),
             Outcome::Complete | Outcome::Unusable(_) | Outcome::Aborted(_) => self.status,
@@ -321,7 +323,7 @@ impl Scrape {
         macro_rules! record {
             ($level:ident) => {
                 tracing::$level!(
-                    exporter = self.exporter.name.as_str(),
+                    exporter = self.exporter.config.name.as_str(),
                     outcome = outcome.label(),
                     blame = outcome.blame().map(Blame::label),
                     status = status.map(|status| status.as_u16()),
@@ -400,7 +402,7 @@ mod tests {
     use super::*;
     use crate::common::{
         deadline::Budget,
-        exporter::{ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
+        exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
     };
 
     fn rules() -> ScrapeRules {
@@ -420,7 +422,7 @@ mod tests {
     struct EndsWith(Abort);
 
     impl AbortCause for EndsWith {
-        fn abort_cause(&self, _: Option<Wait>) -> Abort {
+        fn abort_cause(&self, _: Option<Phase>) -> Abort {
             self.0
         }
     }
@@ -435,7 +437,9 @@ mod tests {
             let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
             let name = ExporterName::new("x").unwrap();
             let path = ExporterPath::new("/metrics").unwrap();
-            let exporter = Arc::new(Exporter::new(name, target, None, path, None, rules()));
+            let rules = rules();
+            let exporter = Exporter { name, target, tls: None, path, authorization: None, rules };
+            let exporter = Arc::new(ActiveExporter::from(exporter));
             let address = ([127, 0, 0, 1], 1).into();
             let peer = Arc::new(Peer { address, identity: None });
             let connection: Arc<dyn AbortCause> = Arc::new(EndsWith(cause));
@@ -450,7 +454,7 @@ mod tests {
                 scrape.asks_late();
             }
             drop(scrape);
-            let outcomes = exporter.ledger.figures().outcomes;
+            let outcomes = exporter.state.ledger.figures().outcomes;
             assert_eq!(outcomes.get(outcome), Some(&1), "{outcomes:?}");
         }
     }

@@ -24,9 +24,12 @@ pub use self::{
     integrity::{TailCheck, is_openmetrics},
 };
 use crate::{
-    common::{error::Abort, exporter::Exporter, ledger::Wait},
+    common::{error::Abort, exporter::Exporter},
     downstream::activity::Activity,
-    scrape::accounting::{Outcome, Scrape},
+    scrape::{
+        accounting::{Outcome, Scrape},
+        ledger::Phase,
+    },
     upstream::{Framing, UpstreamBody, UpstreamHead},
 };
 
@@ -136,7 +139,7 @@ impl RelayBody {
         }
     }
 
-    /// Waits for the first bytes of the body, or for the end of an empty body. The deadline is up
+    /// PhaseDurations for the first bytes of the body, or for the end of an empty body. The deadline is up
     /// to the caller.
     ///
     /// With the first bytes available, the response head and the first data share a TLS record, and
@@ -252,9 +255,9 @@ impl Body for RelayBody {
         if let Some(scrape) = &mut this.scrape {
             let exporter_is_awaited = next.is_pending() && !this.activity.has_backlog();
             scrape.clock.wait_for(if exporter_is_awaited {
-                Wait::ReadWait
+                Phase::ReadWait
             } else {
-                Wait::WriteWait
+                Phase::WriteWait
             });
         }
         match ready!(next) {

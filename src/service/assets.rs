@@ -16,7 +16,7 @@ use self::pem_files::{Certificates, FileUses, Reader};
 pub use self::validity::CertificateFile;
 use crate::{
     common::{
-        exporter::{Authorization, Exporter, Exporters, UpstreamTls},
+        exporter::{Authorization, Exporter, UpstreamTls},
         file::{self, Files},
     },
     config::{
@@ -24,6 +24,7 @@ use crate::{
         Security, Sourced, TlsFiles, UpstreamTlsConfig,
     },
     http::access::Access,
+    scrape::exporters::Exporters,
     tls::{
         self, Clients, ServerTls, date,
         judge::{self, Anchors, Own},
@@ -424,14 +425,14 @@ impl<'a> Loader<'a> {
             None => Some(None),
             Some(tls) => upstream_tls::load(&mut self.reader, &config.name, tls).map(Some),
         };
-        Some(Exporter::new(
-            config.name.value.clone(),
-            config.target.clone(),
-            tls?,
-            config.path.clone(),
-            authorization?,
-            config.rules.clone(),
-        ))
+        Some(Exporter {
+            name: config.name.value.clone(),
+            target: config.target.clone(),
+            tls: tls?,
+            path: config.path.clone(),
+            authorization: authorization?,
+            rules: config.rules.clone(),
+        })
     }
 
     fn authorization(&mut self, credentials: &Credentials) -> Option<Authorization> {

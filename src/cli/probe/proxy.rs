@@ -10,7 +10,8 @@ use rustls::pki_types::ServerName;
 
 use crate::{
     cli::throwaway::{self, Certificates, Error, Files, RunningProxy},
-    common::exporter::{Exporter, ExporterPath, Exporters, Target, UpstreamTls},
+    common::exporter::{Exporter, ExporterPath, Target, UpstreamTls},
+    scrape::exporters::Exporters,
 };
 
 /// A free port on loopback.
@@ -61,15 +62,17 @@ fn through(
     let internal = |why: &'static str| Error::Proxy(why.into());
     let port = proxy.port().try_into().map_err(|_| internal("it listens on port 0"))?;
     let name = utf8_percent_encode(exporter.name.as_str(), NON_ALPHANUMERIC);
-    Ok(Exporter::new(
-        exporter.name.clone(),
-        Target::Tcp { host: proxy.ip().to_string(), port },
-        Some(UpstreamTls {
-            config: certificates.client_config()?,
-            server_name: ServerName::IpAddress(proxy.ip().into()),
-        }),
-        ExporterPath::new(&format!("/prometheus?exporter={name}")).map_err(internal)?,
-        None,
-        exporter.rules.clone(),
-    ))
+    let tls = UpstreamTls {
+        config: certificates.client_config()?,
+        server_name: ServerName::IpAddress(proxy.ip().into()),
+    };
+    let path = format!("/prometheus?exporter={name}");
+    Ok(Exporter {
+        name: exporter.name.clone(),
+        target: Target::Tcp { host: proxy.ip().to_string(), port },
+        tls: Some(tls),
+        path: ExporterPath::new(&path).map_err(internal)?,
+        authorization: None,
+        rules: exporter.rules.clone(),
+    })
 }

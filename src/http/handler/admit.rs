@@ -27,7 +27,7 @@ pub(super) fn deadline_of(
     };
     Deadline::of_scrape(
         arrival,
-        exporter.map_or(Budget::OF_OWN_ANSWERS, |exporter| exporter.rules.timeout),
+        exporter.map_or(Budget::OF_OWN_ANSWERS, |exporter| exporter.config.rules.timeout),
         head.headers.get(SCRAPE_TIMEOUT_HEADER),
         service.scrape_timeout_offset,
     )

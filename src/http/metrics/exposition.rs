@@ -19,10 +19,12 @@ use prometheus_client::{
 };
 
 use super::{Configured, Format, Process};
-use crate::common::{
-    error::Abort,
-    exporter::{Exporter, ExporterName},
-    ledger::{Distribution, Entry, Figures, Wait},
+use crate::{
+    common::{error::Abort, exporter::ExporterName},
+    scrape::{
+        exporters::ActiveExporter,
+        ledger::{Distribution, Phase, ScrapeRecord, Snapshot},
+    },
 };
 
 const NO_LABELS: [(&str, &str); 0] = [];
@@ -47,19 +49,23 @@ pub(super) struct Page {
 pub(super) struct Row {
     name: ExporterName,
     overdue: bool,
-    figures: Figures,
+    figures: Snapshot,
 }
 
 impl Row {
-    pub(super) fn of(exporter: &Exporter, now: Instant) -> Self {
-        let mut figures = exporter.ledger.figures();
+    pub(super) fn of(exporter: &ActiveExporter, now: Instant) -> Self {
+        let mut figures = exporter.state.ledger.figures();
         // Every cause exists from the start, so that the first truncation is visible as an
         // increase.
         for cause in Abort::LABELS {
             figures.truncated.entry(cause).or_default();
         }
-        let interval = exporter.rules.interval.as_duration();
-        Self { name: exporter.name.clone(), overdue: figures.is_overdue(interval, now), figures }
+        let interval = exporter.config.rules.interval.as_duration();
+        Self {
+            name: exporter.config.name.clone(),
+            overdue: figures.is_overdue(interval, now),
+            figures,
+        }
     }
 
     fn label(&self) -> (&'static str, &str) {
@@ -122,7 +128,7 @@ impl Page {
             "scrapegate_scrape_phase",
             "Time that scrapes spent in each phase. Phases connect, first_byte and read_wait wait for the exporter, write_wait for the scraper.",
             self.exporters.iter().flat_map(|row| {
-                let phases = Wait::ALL.into_iter().zip(&row.figures.phases);
+                let phases = Phase::ALL.into_iter().zip(&row.figures.phases);
                 phases.map(|(phase, times)| ([row.label(), ("phase", phase.label())], times))
             }),
         )?;
@@ -147,7 +153,7 @@ impl Page {
     }
 
     fn last_scrapes(&self, out: &mut Families<'_>) -> fmt::Result {
-        let all = |value: fn(&Entry) -> f64| {
+        let all = |value: fn(&ScrapeRecord) -> f64| {
             self.exporters.iter().filter_map(move |row| {
                 row.figures.last.as_ref().map(|last| ([row.label()], value(last)))
             })

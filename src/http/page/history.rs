@@ -8,7 +8,7 @@ use super::{
     format::{duration, plural},
     split,
 };
-use crate::common::ledger::{Entry, RECENT};
+use crate::scrape::ledger::{RECENT, ScrapeRecord};
 
 // Sizes in units of the chart: its height, the width of a bar, and the width of a bar with its gap.
 const HEIGHT: f64 = 40.0;
@@ -19,7 +19,7 @@ const STEP: f64 = 5.0;
 const LOWEST: f64 = 1.5;
 
 /// The chart. Empty if there was no scrape.
-pub(super) fn chart(recent: &[Entry]) -> Markup {
+pub(super) fn chart(recent: &[ScrapeRecord]) -> Markup {
     let Some(longest) = recent.iter().map(|entry| entry.took).max() else {
         return html! {};
     };
@@ -45,7 +45,7 @@ pub(super) fn chart(recent: &[Entry]) -> Markup {
 
 /// A bar. A failed scrape is one piece. A successful scrape has two: the exporter below, the
 /// network above.
-fn bar(place: usize, entry: &Entry, longest: Duration) -> Markup {
+fn bar(place: usize, entry: &ScrapeRecord, longest: Duration) -> Markup {
     let share = |part: Duration| part.as_secs_f64() / longest.as_secs_f64().max(f64::MIN_POSITIVE);
     let height = (share(entry.took) * HEIGHT).max(LOWEST);
     let x = place as f64 * STEP;

@@ -4,15 +4,17 @@ use std::{
 };
 
 use super::*;
-use crate::common::{
-    deadline::Budget,
-    exporter::{ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
-    ledger::{COMPLETE, Waits},
+use crate::{
+    common::{
+        deadline::Budget,
+        exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
+    },
+    scrape::ledger::{COMPLETE, PhaseDurations},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn exporter(name: &str) -> Exporter {
+fn exporter(name: &str) -> ActiveExporter {
     let budget = |seconds| Budget::new(SECOND * seconds).expect("a budget");
     let rules = ScrapeRules {
         interval: budget(15),
@@ -26,15 +28,15 @@ fn exporter(name: &str) -> Exporter {
     let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
     let name = ExporterName::new(name).expect("a name");
     let path = ExporterPath::new("/metrics").expect("a path");
-    Exporter::new(name, target, None, path, None, rules)
+    Exporter { name, target, tls: None, path, authorization: None, rules }.into()
 }
 
-fn scraped(exporter: &Exporter, now: Now, outcome: &'static str) {
-    let mut phases = Waits::default();
-    phases.add(Wait::FirstByte, SECOND);
-    phases.add(Wait::WriteWait, SECOND * 2);
-    exporter.ledger.begin(now.instant);
-    exporter.ledger.end(Entry {
+fn scraped(exporter: &ActiveExporter, now: Now, outcome: &'static str) {
+    let mut phases = PhaseDurations::default();
+    phases.add(Phase::FirstByte, SECOND);
+    phases.add(Phase::WriteWait, SECOND * 2);
+    exporter.state.ledger.begin(now.instant);
+    exporter.state.ledger.end(ScrapeRecord {
         outcome,
         truncated: false,
         length_ignored: false,
@@ -59,7 +61,7 @@ fn configured() -> Configured {
     }
 }
 
-fn page(exporters: &[Exporter], now: Now) -> String {
+fn page(exporters: &[ActiveExporter], now: Now) -> String {
     status(exporters.iter(), &configured(), now)
 }
 
@@ -143,7 +145,7 @@ fn the_chart_shows_the_last_scrapes_and_marks_failures() {
     assert!(page.contains("aria-label=\"40 scrapes, 1 failed, the longest took 3.0 s\""), "{page}");
 }
 
-const RECENT_AND_MORE: usize = crate::common::ledger::RECENT + 5;
+const RECENT_AND_MORE: usize = crate::scrape::ledger::RECENT + 5;
 
 #[test]
 fn certificates_near_expiry_and_a_failed_reload_are_highlighted() {

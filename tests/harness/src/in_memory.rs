@@ -55,7 +55,7 @@ pub fn exporter_within(deadline: Duration) -> Exporter {
     let name = ExporterName::new("n").expect("a name");
     let target = Target::Tcp { host: "nowhere.invalid".to_owned(), port: NonZeroU16::MIN };
     let path = ExporterPath::new("/metrics").expect("a path");
-    Exporter::new(name, target, None, path, None, rules)
+    Exporter { name, target, tls: None, path, authorization: None, rules }
 }
 
 /// Answers requests for [`exporter`].
@@ -126,7 +126,8 @@ impl Proxy {
         let exporters = self.service.exporters.iter();
         exporters.flat_map(|all| all.names().filter_map(|name| all.get(name))).all(|exporter| {
             // Takes all permits at the same time.
-            let slots = (0..exporter.rules.max_concurrent.get()).map(|_| exporter.try_acquire());
+            let slots =
+                (0..exporter.config.rules.max_concurrent.get()).map(|_| exporter.try_acquire());
             slots.collect::<Vec<_>>().iter().all(Option::is_some)
         })
     }

@@ -36,7 +36,7 @@ pub const RECENT: usize = 40;
 
 /// What a scrape waits for. The four phases together are the whole duration of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
+pub enum Phase {
     /// The connection to the exporter: name lookup, connect, TLS handshake.
     Connect,
     /// The head of the exporter's answer, and the first bytes of its body.
@@ -47,7 +47,7 @@ pub enum Wait {
     WriteWait,
 }
 
-impl Wait {
+impl Phase {
     /// All phases, in the order of a scrape.
     pub const ALL: [Self; 4] = [Self::Connect, Self::FirstByte, Self::ReadWait, Self::WriteWait];
 
@@ -65,24 +65,24 @@ impl Wait {
 
 /// The duration of each phase; `None` for a phase that the scrape did not reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waits([Option<Duration>; 4]);
+pub struct PhaseDurations([Option<Duration>; 4]);
 
-impl Waits {
+impl PhaseDurations {
     /// Adds `waited` to a phase. The phase then counts as reached, even with a duration of zero.
-    pub fn add(&mut self, phase: Wait, waited: Duration) {
+    pub fn add(&mut self, phase: Phase, waited: Duration) {
         *self.0[phase as usize].get_or_insert(Duration::ZERO) += waited;
     }
 
     /// The duration of a phase, or `None` if the scrape did not reach the phase.
     #[must_use]
-    pub fn of(&self, phase: Wait) -> Option<Duration> {
+    pub fn of(&self, phase: Phase) -> Option<Duration> {
         self.0[phase as usize]
     }
 }
 
 /// One finished scrape.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct ScrapeRecord {
     /// How the scrape ended: the value of the `outcome` label of metrics.
     pub outcome: &'static str,
     /// Whether the scrape ended after the response head and before the end of the body.
@@ -98,7 +98,7 @@ pub struct Entry {
     /// The duration of the scrape, from the arrival of the request to its end.
     pub took: Duration,
     /// The duration by phase.
-    pub phases: Waits,
+    pub phases: PhaseDurations,
     /// When the scrape ended.
     pub ended: SystemTime,
 }
@@ -133,7 +133,7 @@ impl Distribution {
 
 /// All numbers of an exporter at one moment.
 #[derive(Clone, Debug)]
-pub struct Figures {
+pub struct Snapshot {
     /// Scrapes that have begun and not ended.
     pub in_flight: u64,
     /// Finished scrapes, by outcome.
@@ -147,15 +147,15 @@ pub struct Figures {
     pub bytes: u64,
     /// Durations of finished scrapes, from the arrival of the request to the end.
     pub durations: Distribution,
-    /// Durations of finished scrapes by phase, in the order of [`Wait::ALL`].
+    /// Durations of finished scrapes by phase, in the order of [`Phase::ALL`].
     pub phases: [Distribution; 4],
     /// The scrape that ended last.
-    pub last: Option<Entry>,
+    pub last: Option<ScrapeRecord>,
     /// When the last scrape began, or when the exporter was configured if there was no scrape yet.
     awaited_since: Instant,
 }
 
-impl Figures {
+impl Snapshot {
     /// Whether three intervals have passed without a scrape. The time counts from the last request,
     /// or from the first reading of the exporter's section if there was no request yet.
     #[must_use]
@@ -170,16 +170,16 @@ pub struct Ledger(Mutex<Book>);
 
 #[derive(Debug)]
 struct Book {
-    figures: Figures,
+    figures: Snapshot,
     /// The last [`RECENT`] scrapes, oldest first.
-    recent: VecDeque<Entry>,
+    recent: VecDeque<ScrapeRecord>,
 }
 
 impl Ledger {
     /// Starts the ledger of an exporter that is configured at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        let figures = Figures {
+        let figures = Snapshot {
             in_flight: 0,
             outcomes: BTreeMap::from([(COMPLETE, 0)]),
             truncated: BTreeMap::new(),
@@ -206,9 +206,9 @@ impl Ledger {
     }
 
     /// Enters a finished scrape.
-    pub fn end(&self, entry: Entry) {
+    pub fn end(&self, entry: ScrapeRecord) {
         let Book { figures, recent } = &mut *self.lock();
-        let Figures {
+        let Snapshot {
             in_flight,
             outcomes,
             truncated,
@@ -227,7 +227,7 @@ impl Ledger {
         *lengths_ignored += u64::from(entry.length_ignored);
         *bytes = bytes.saturating_add(entry.bytes);
         durations.add(entry.took);
-        for (wait, distribution) in Wait::ALL.into_iter().zip(phases) {
+        for (wait, distribution) in Phase::ALL.into_iter().zip(phases) {
             if let Some(waited) = entry.phases.of(wait) {
                 distribution.add(waited);
             }
@@ -241,13 +241,13 @@ impl Ledger {
 
     /// All numbers at this moment.
     #[must_use]
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self) -> Snapshot {
         self.lock().figures.clone()
     }
 
     /// All numbers at this moment, together with the last [`RECENT`] scrapes, oldest first.
     #[must_use]
-    pub fn overview(&self) -> (Figures, Vec<Entry>) {
+    pub fn overview(&self) -> (Snapshot, Vec<ScrapeRecord>) {
         let book = self.lock();
         (book.figures.clone(), book.recent.iter().cloned().collect())
     }
@@ -259,12 +259,12 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn entry(outcome: &'static str) -> Entry {
-        let mut phases = Waits::default();
-        phases.add(Wait::Connect, SECOND / 1000);
-        phases.add(Wait::ReadWait, SECOND);
-        phases.add(Wait::ReadWait, SECOND);
-        Entry {
+    fn entry(outcome: &'static str) -> ScrapeRecord {
+        let mut phases = PhaseDurations::default();
+        phases.add(Phase::Connect, SECOND / 1000);
+        phases.add(Phase::ReadWait, SECOND);
+        phases.add(Phase::ReadWait, SECOND);
+        ScrapeRecord {
             outcome,
             truncated: outcome != COMPLETE,
             length_ignored: outcome == COMPLETE,

@@ -1,0 +1,132 @@
+//! The exporters that scrapers can ask for. A reload replaces the configuration of an exporter and
+//! keeps its state.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::ledger::Ledger;
+use crate::common::exporter::{Exporter, ExporterName};
+
+/// What outlives a reload: the results of an exporter's scrapes, and its permits.
+#[derive(Debug)]
+pub struct ExporterState {
+    /// The results of its scrapes so far.
+    pub ledger: Arc<Ledger>,
+    slots: Arc<Semaphore>,
+}
+
+/// One of an exporter's `max-concurrent` permits. Dropping it returns the permit.
+#[derive(Debug)]
+pub struct ScrapePermit {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// An exporter, and what its scrapes share.
+#[derive(Clone, Debug)]
+pub struct ActiveExporter {
+    /// How to scrape it.
+    pub config: Exporter,
+    /// Its results and permits.
+    pub state: Arc<ExporterState>,
+}
+
+impl ActiveExporter {
+    /// Takes one of the `max-concurrent` permits, or returns `None` if all are in use. Never waits.
+    #[must_use]
+    pub fn try_acquire(&self) -> Option<ScrapePermit> {
+        Arc::clone(&self.state.slots)
+            .try_acquire_owned()
+            .ok()
+            .map(|permit| ScrapePermit { _permit: permit })
+    }
+
+    /// Takes over the ledger of `before`. If `max-concurrent` is unchanged, takes over the permits
+    /// too, so that scrapes in flight still count.
+    fn continue_from(&mut self, before: &Self) {
+        self.state = if self.config.rules.max_concurrent == before.config.rules.max_concurrent {
+            Arc::clone(&before.state)
+        } else {
+            Arc::new(ExporterState {
+                ledger: Arc::clone(&before.state.ledger),
+                slots: Arc::clone(&self.state.slots),
+            })
+        };
+    }
+}
+
+impl From<Exporter> for ActiveExporter {
+    /// An exporter with an empty ledger and all `max-concurrent` permits.
+    fn from(config: Exporter) -> Self {
+        let slots = usize::try_from(config.rules.max_concurrent.get())
+            .unwrap_or(Semaphore::MAX_PERMITS)
+            .min(Semaphore::MAX_PERMITS);
+        let state = ExporterState {
+            ledger: Arc::new(Ledger::new(Instant::now())),
+            slots: Arc::new(Semaphore::new(slots)),
+        };
+        Self { config, state: Arc::new(state) }
+    }
+}
+
+/// The enabled exporters, in file order.
+#[derive(Clone, Debug, Default)]
+pub struct Exporters {
+    in_order: Vec<Arc<ActiveExporter>>,
+    by_name: HashMap<ExporterName, usize>,
+}
+
+impl Exporters {
+    /// All names, in file order.
+    pub fn names(&self) -> impl Iterator<Item = &ExporterName> {
+        self.in_order.iter().map(|exporter| &exporter.config.name)
+    }
+
+    /// All exporters, in file order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ActiveExporter>> {
+        self.in_order.iter()
+    }
+
+    /// The exporter with this name, if it is enabled.
+    #[must_use]
+    pub fn get(&self, name: &ExporterName) -> Option<&Arc<ActiveExporter>> {
+        self.by_name.get(name).map(|&index| &self.in_order[index])
+    }
+
+    /// The number of exporters.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.in_order.len()
+    }
+
+    /// Whether no exporter is enabled.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.in_order.is_empty()
+    }
+
+    /// Takes over the state of exporters that have the same name in `before`.
+    ///
+    /// Call it before the exporters are shared: a shared exporter is left unchanged.
+    pub fn continue_from(&mut self, before: &Self) {
+        for exporter in &mut self.in_order {
+            let old = before.get(&exporter.config.name);
+            if let (Some(old), Some(new)) = (old, Arc::get_mut(exporter)) {
+                new.continue_from(old);
+            }
+        }
+    }
+}
+
+impl FromIterator<Exporter> for Exporters {
+    /// Collects exporters. If two have the same name, [`Exporters::get`] finds the first. The
+    /// configuration refuses such a file.
+    fn from_iter<I: IntoIterator<Item = Exporter>>(iter: I) -> Self {
+        let mut all = Self::default();
+        for exporter in iter {
+            all.by_name.entry(exporter.name.clone()).or_insert(all.in_order.len());
+            all.in_order.push(Arc::new(exporter.into()));
+        }
+        all
+    }
+}
