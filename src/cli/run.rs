@@ -12,16 +12,14 @@ use tokio::runtime::Builder;
 
 use super::{FileArgs, VerbosityArgs, complain_briefly, exit};
 use crate::{
-    common::{
-        file::Files,
-        shutdown::{Request, Signals},
-    },
+    common::file::Files,
     config::{Config, Severity, Sources},
     scrape::accounting::Chain,
     service::{
         assets::Assets,
         reload::{Loaded, Reloader, first_expiry, load, names},
         server::Server,
+        signals::{SignalAction, Signals},
         systemd::{self, Notifier},
         telemetry::{self, Logs},
     },
@@ -168,12 +166,16 @@ async fn serve(
             biased;
             never = &mut reloading => match never {},
             never = &mut notifying => match never {},
-            request = signals.next() => match request {
-                Request::ShutDown => {
+            action = signals.next() => match action {
+                SignalAction::ShutDown if handle.is_serving() => {
                     notifier.stopping();
-                    handle.shut_down();
+                    handle.drain();
                 }
-                Request::Reload => {
+                SignalAction::ShutDown => {
+                    notifier.stopping();
+                    handle.abort();
+                }
+                SignalAction::Reload => {
                     trigger.pull();
                 }
             },

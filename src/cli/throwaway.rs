@@ -111,7 +111,7 @@ impl RunningProxy {
 
     /// Stops the proxy after its scrapes in flight. If this future is dropped, they are aborted.
     pub(super) async fn stop(mut self) {
-        self.handle.shut_down();
+        self.handle.drain();
         while self.server.join_next().await.is_some() {}
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
 
 pub use self::admission::{Admission, Evicted, HandshakePermit, Ticket};
 use crate::{
-    common::{error::lacks_resources, peer::ANY_PEER, shutdown::Stage},
+    common::{error::lacks_resources, peer::ANY_PEER, shutdown::ShutdownPhase},
     http::metrics::{AcceptError, Metrics},
 };
 
@@ -58,7 +58,7 @@ pub async fn accept_loop(
     listener: &TcpListener,
     admission: &Arc<Admission>,
     metrics: &Metrics,
-    mut stage: watch::Receiver<Stage>,
+    mut shutdown: watch::Receiver<ShutdownPhase>,
     ended: impl Fn(),
     start: impl Fn(TcpStream, SocketAddr, Ticket),
 ) {
@@ -70,7 +70,7 @@ pub async fn accept_loop(
         };
         let (accepted, permit) = tokio::select! {
             biased;
-            _ = Stage::after(&mut stage, false) => return,
+            _ = ShutdownPhase::Serving.next(&mut shutdown) => return,
             accepted = next => accepted,
         };
         match accepted {
@@ -94,7 +94,7 @@ pub async fn accept_loop(
                     "cannot accept connections; retrying after a pause"
                 );
                 tokio::select! {
-                    _ = Stage::after(&mut stage, false) => return,
+                    _ = ShutdownPhase::Serving.next(&mut shutdown) => return,
                     () = sleep(pause) => {}
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -31,7 +31,7 @@ use tokio::{
 
 pub use self::io::{Downstream, Transport};
 use crate::{
-    common::shutdown::Stage,
+    common::shutdown::ShutdownPhase,
     downstream::activity::{Activity, Ending},
     http::metrics::Unread,
     scrape::relay::BATCH,
@@ -90,7 +90,7 @@ pub type ResponseFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Inf
 pub async fn drive<S, H, B>(
     stream: Downstream<S>,
     activity: Arc<Activity>,
-    mut stage: watch::Receiver<Stage>,
+    mut shutdown: watch::Receiver<ShutdownPhase>,
     handle: H,
 ) -> Closed
 where
@@ -105,21 +105,21 @@ where
         .max_buf_size(BATCH)
         .serve_connection(TokioIo::new(stream), service_fn(handle));
     let mut timer = std::pin::pin!(sleep_until(Instant::now()));
-    let mut draining = false;
+    let mut phase = ShutdownPhase::Serving;
 
     let closed = loop {
         tokio::select! {
             biased;
             // Polled before hyper, which could start the next request in the same poll that ends a
             // response.
-            next = Stage::after(&mut stage, draining) => match next {
-                Stage::Serving => {}
-                Stage::Draining => {
-                    draining = true;
-                    Pin::new(&mut connection).graceful_shutdown();
+            next = phase.next(&mut shutdown) => {
+                phase = next;
+                match phase {
+                    ShutdownPhase::Serving => {}
+                    ShutdownPhase::Draining => Pin::new(&mut connection).graceful_shutdown(),
+                    ShutdownPhase::Ended => break Closed::By(Ending::Shutdown),
                 }
-                Stage::Ended => break Closed::By(Ending::Shutdown),
-            },
+            }
             closed = poll_fn(|cx| {
                 // Checked before hyper: a fast, endless body rarely lets hyper return `Pending`.
                 if let Some(ending) = activity.expired(Instant::now()) {
@@ -156,8 +156,8 @@ where
         // hyper gives up a connection whose request asked for an upgrade without flushing it.
         activity.end(Ending::Unflushed);
     } else if is_in_order || client_may_still_send {
-        say_goodbye(connection.into_parts().io.into_inner(), client_may_still_send && !draining)
-            .await;
+        let reads_on = client_may_still_send && phase == ShutdownPhase::Serving;
+        say_goodbye(connection.into_parts().io.into_inner(), reads_on).await;
     }
     closed
 }
@@ -266,11 +266,11 @@ mod tests {
     ) -> (Closed, Duration) {
         let activity = activity();
         let (server, mut scraper) = duplex(64 * 1024);
-        let (_stage, stage) = watch::channel(Stage::Serving);
+        let (_sender, shutdown) = watch::channel(ShutdownPhase::Serving);
         let stream = Downstream::new(server, Arc::clone(&activity), |_| false);
         let begun = Instant::now();
         let answering = Arc::clone(&activity);
-        let driving = drive(stream, activity, stage, move |_| {
+        let driving = drive(stream, activity, shutdown, move |_| {
             let deadline = Deadline::after(Instant::now(), Budget::new(DEADLINE).unwrap());
             answering.request_arrived();
             answering.relaying(deadline);
@@ -360,10 +360,10 @@ mod tests {
     /// could send. A client that `leaves` sends no more.
     async fn refused(begin: &[u8], leaves: bool) -> (Option<Unread>, usize) {
         let (server, mut client) = duplex(64 * 1024);
-        let (_stage, stage) = watch::channel(Stage::Serving);
+        let (_sender, shutdown) = watch::channel(ShutdownPhase::Serving);
         let activity = activity();
         let stream = Downstream::new(server, Arc::clone(&activity), |_| false);
-        let driving = drive(stream, activity, stage, |_| -> ResponseFuture<Talking> {
+        let driving = drive(stream, activity, shutdown, |_| -> ResponseFuture<Talking> {
             panic!("no request is complete")
         });
         let sending = async {

@@ -27,7 +27,7 @@ use crate::{
         error::{Afterwards, EnrolError, Methods, Refusal, UpstreamError},
         exporter::ExporterName,
         peer::{ANY_PEER, Host, Peer},
-        shutdown::Stage,
+        shutdown::ShutdownPhase,
         trigger::{Outcome, Trigger},
     },
     downstream::activity::Activity,
@@ -71,8 +71,8 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// Starts a reload for `POST /-/reload`. `None` without `http-reload = True`.
     pub reload: Option<Trigger>,
-    /// The stage of the shutdown.
-    pub stage: watch::Receiver<Stage>,
+    /// The phase of the shutdown.
+    pub shutdown: watch::Receiver<ShutdownPhase>,
 }
 
 /// Answers one request. Never fails: an error before the response head becomes a response, an error
@@ -239,10 +239,10 @@ async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
     if !Methods::Post.contain(method) {
         return Err(Refusal::Method(Methods::Post));
     }
-    let mut stage = service.stage.clone();
+    let mut shutdown = service.shutdown.clone();
     let outcome = tokio::select! {
         biased;
-        _ = Stage::after(&mut stage, false) => Outcome::ShuttingDown,
+        _ = ShutdownPhase::Serving.next(&mut shutdown) => Outcome::ShuttingDown,
         outcome = trigger.reload() => outcome,
     };
     match outcome {
@@ -282,7 +282,7 @@ fn refused(
 }
 
 fn is_draining(service: &Service) -> bool {
-    *service.stage.borrow() != Stage::Serving
+    *service.shutdown.borrow() != ShutdownPhase::Serving
 }
 
 /// `/autotls`: returns the signing request, or accepts the certificate.

@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod reload;
 pub mod server;
+pub mod signals;
 pub mod systemd;
 pub mod telemetry;
 pub mod workers;

@@ -37,7 +37,7 @@ use self::{
 use crate::{
     common::{
         peer::{ANY_PEER, Host, Peer},
-        shutdown::Stage,
+        shutdown::ShutdownPhase,
         trigger::Trigger,
     },
     config::{Config, Limits},
@@ -80,7 +80,7 @@ pub struct Server {
     /// Listeners that replace the current one after a reload.
     listeners: mpsc::UnboundedReceiver<Arc<TcpListener>>,
     handle: Handle,
-    stage: watch::Receiver<Stage>,
+    shutdown: watch::Receiver<ShutdownPhase>,
 }
 
 /// The state that all connections share.
@@ -138,7 +138,7 @@ impl Server {
         listening: Listening,
     ) -> Result<Self, StartError> {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
-        let (stage, reached) = watch::channel(Stage::Serving);
+        let (shutdown, phase) = watch::channel(ShutdownPhase::Serving);
         let trigger = Trigger::default();
         let lasting = Lasting {
             address,
@@ -146,7 +146,7 @@ impl Server {
             answers: Arc::default(),
             office: Arc::new(Office::open(trigger.clone())),
             trigger,
-            stage: reached.clone(),
+            shutdown: phase.clone(),
         };
         let state = State::new(config, assets, lasting);
         let shared = Arc::new(Shared {
@@ -171,10 +171,10 @@ impl Server {
                 listening: Arc::new(Mutex::new(listening)),
                 listener: sender,
                 pulse: workers.pulse(),
-                stage,
-                hurry: Arc::default(),
+                shutdown,
+                abort: Arc::default(),
             },
-            stage: reached,
+            shutdown: phase,
             workers,
         })
     }
@@ -191,11 +191,12 @@ impl Server {
         self.handle.clone()
     }
 
-    /// Accepts and serves connections until [`Handle::shut_down`]. Then finishes the scrapes in
+    /// Accepts and serves connections until [`Handle::drain`]. Then finishes the scrapes in
     /// progress for at most `drain-timeout`, aborts the remaining connections, and returns.
     pub async fn run(self) {
-        let Self { mut listener, workers, admission, shared, mut listeners, handle, stage, .. } =
-            self;
+        let Self {
+            mut listener, workers, admission, shared, mut listeners, handle, shutdown, ..
+        } = self;
         let metrics = shared.metrics();
         // With TLS, count the connection like one that the client closes a moment later, during the
         // handshake.
@@ -225,7 +226,7 @@ impl Server {
                     &listener,
                     &admission,
                     &metrics,
-                    stage.clone(),
+                    shutdown.clone(),
                     ended,
                     &start,
                 ) => break,
@@ -240,20 +241,20 @@ impl Server {
         // A reload may have sent a listener that nobody will accept on.
         listeners.close();
         while listeners.try_recv().is_ok() {}
-        shared.connections.reach(Stage::Draining);
+        shared.connections.enter(ShutdownPhase::Draining);
         let drain_timeout = shared.state().limits.drain_timeout.as_duration();
 
         let in_flight = admission.open_connections();
         tracing::info!(connections = in_flight, "draining connections");
         let drained = tokio::select! {
             drained = timeout(drain_timeout, admission.all_closed()) => drained.is_ok(),
-            () = handle.hurry.notified() => false,
+            () = handle.abort.notified() => false,
         };
         if !drained {
             let left = admission.open_connections();
             tracing::warn!(connections = left, "drain ended; aborting the remaining connections");
-            handle.stage.send_replace(Stage::Ended);
-            shared.connections.reach(Stage::Ended);
+            handle.shutdown.send_replace(ShutdownPhase::Ended);
+            shared.connections.enter(ShutdownPhase::Ended);
             admission.all_closed().await;
         }
         tracing::info!("stopped");
@@ -353,7 +354,7 @@ async fn serve(
 }
 
 async fn drain_begins(state: &State) {
-    Stage::after(&mut state.service.stage.clone(), false).await;
+    ShutdownPhase::Serving.next(&mut state.service.shutdown.clone()).await;
 }
 
 fn new_activity(limits: &Limits) -> Arc<Activity> {
@@ -380,7 +381,7 @@ async fn serve_requests<S: Scraper>(
         Wire::Plain => Some(Arc::clone(&state.service)),
         Wire::Tls { .. } => None,
     };
-    let (place, stage) = shared.connections.add(Arc::clone(&peer), wire, Arc::clone(&activity));
+    let (place, shutdown) = shared.connections.add(Arc::clone(&peer), wire, Arc::clone(&activity));
     // From here on, a reload finds the connection. A reload since the handshake did not find it.
     if !Arc::ptr_eq(&state, &shared.state()) {
         let state = shared.state();
@@ -393,7 +394,7 @@ async fn serve_requests<S: Scraper>(
         (now, _) => Arc::clone(&now.service),
     };
     let stream = Downstream::new(stream, Arc::clone(&activity), S::peer_has_ended);
-    answer_requests(stream, peer, activity, stage, service).await;
+    answer_requests(stream, peer, activity, shutdown, service).await;
 }
 
 /// Answers the requests that arrive on `stream` until the connection ends, and logs why it ended.
@@ -407,9 +408,9 @@ pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     activity: Arc<Activity>,
     service: &Arc<Service>,
 ) {
-    let stage = service.stage.clone();
+    let shutdown = service.shutdown.clone();
     let stream = Downstream::new(stream, Arc::clone(&activity), |_| false);
-    answer_requests(stream, Arc::new(peer), activity, stage, || Arc::clone(service)).await;
+    answer_requests(stream, Arc::new(peer), activity, shutdown, || Arc::clone(service)).await;
 }
 
 /// Each request uses the `service` at the time of its arrival.
@@ -417,11 +418,11 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     stream: Downstream<S>,
     peer: Arc<Peer>,
     activity: Arc<Activity>,
-    stage: watch::Receiver<Stage>,
+    shutdown: watch::Receiver<ShutdownPhase>,
     service: impl Fn() -> Arc<Service> + Unpin,
 ) {
     let address = peer.address;
-    let closed = drive(stream, Arc::clone(&activity), stage, |request| {
+    let closed = drive(stream, Arc::clone(&activity), shutdown, |request| {
         let (service, peer) = (service(), Arc::clone(&peer));
         let activity = Arc::clone(&activity);
         Box::pin(async move { Ok(handle(service, peer, activity, request).await) })

@@ -239,13 +239,13 @@ fn f24_during_a_shutdown_no_new_address_is_opened() {
         let next = port.of("127.0.0.2");
         let (config, assets) = loaded(next);
         if round == 0 {
-            handle.shut_down();
+            handle.drain();
             let refused = runtime.block_on(handle.reload(&config, assets));
             let refused = refused.expect_err("a server that shuts down");
             assert!(matches!(refused, ReloadError::ShuttingDown), "{refused:?}");
         } else {
             runtime.block_on(handle.reload(&config, assets)).expect("reloaded");
-            handle.shut_down();
+            handle.drain();
         }
         let closed = runtime.spawn_blocking(move || {
             wait_for_listeners(|all| {
@@ -302,7 +302,7 @@ fn connections_in_the_backlog_of_the_old_address_are_answered() {
         }
         let answer = plain::exchange(new_address.expect("another address"), HEALTHY);
         assert_eq!(plain::status(&answer), 200, "{answer}");
-        handle.shut_down();
+        handle.drain();
         runtime.block_on(running).expect("no panic");
     }
 }

@@ -190,7 +190,7 @@ async fn f03_the_shutdown_does_not_wait_for_a_reload_that_hangs() {
     let mut stage = stage();
     let release = stage.dead.hang();
     let handle = stage.reloader.handle.clone();
-    let (outcome, ()) = tokio::join!(stage.reloader.reload(), async { handle.shut_down() });
+    let (outcome, ()) = tokio::join!(stage.reloader.reload(), async { handle.drain() });
     assert_eq!(outcome, Outcome::ShuttingDown);
     drop(release);
 }

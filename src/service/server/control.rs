@@ -17,7 +17,7 @@ use super::{
     state::State,
 };
 use crate::{
-    common::{peer::Peer, shutdown::Stage, trigger::Trigger},
+    common::{peer::Peer, shutdown::ShutdownPhase, trigger::Trigger},
     config::Config,
     http::metrics::Metrics,
     service::{
@@ -34,10 +34,10 @@ pub struct Handle {
     pub(super) listening: Arc<Mutex<Listening>>,
     pub(super) listener: mpsc::UnboundedSender<Arc<TcpListener>>,
     pub(super) pulse: Pulse,
-    pub(super) stage: watch::Sender<Stage>,
-    /// Ends the drain. Only the server waits for this, because it counts the remaining connections
+    pub(super) shutdown: watch::Sender<ShutdownPhase>,
+    /// Ends the drain early. Only the server waits for this, because it counts the remaining connections
     /// before it aborts them.
-    pub(super) hurry: Arc<Notify>,
+    pub(super) abort: Arc<Notify>,
 }
 
 /// What a reload changed.
@@ -66,32 +66,36 @@ pub enum ReloadError {
 }
 
 impl Handle {
-    /// Advances the shutdown by one stage. The first call starts the drain, the second one ends the
-    /// drain.
-    pub fn shut_down(&self) {
+    /// Starts the drain, unless it has started. The server accepts no more connections, and finishes
+    /// the scrapes in flight for at most `drain-timeout`.
+    pub fn drain(&self) {
         // Wait for a reload in progress. A later reload finds that the shutdown has begun.
         let _listening = self.listening();
-        let begun = self.stage.send_if_modified(|stage| {
-            let serving = *stage == Stage::Serving;
+        self.shutdown.send_if_modified(|phase| {
+            let serving = *phase == ShutdownPhase::Serving;
             if serving {
-                *stage = Stage::Draining;
+                *phase = ShutdownPhase::Draining;
             }
             serving
         });
-        if !begun {
-            self.hurry.notify_one();
-        }
+    }
+
+    /// Ends the drain now, and aborts the remaining connections. Starts the drain first if it has
+    /// not started.
+    pub fn abort(&self) {
+        self.drain();
+        self.abort.notify_one();
     }
 
     /// Whether the shutdown has not begun.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        *self.stage.borrow() == Stage::Serving
+        *self.shutdown.borrow() == ShutdownPhase::Serving
     }
 
     /// Waits until the shutdown has begun. Cancel safe.
     pub async fn drain_begins(&self) {
-        Stage::after(&mut self.stage.subscribe(), false).await;
+        ShutdownPhase::Serving.next(&mut self.shutdown.subscribe()).await;
     }
 
     fn listening(&self) -> MutexGuard<'_, Listening> {

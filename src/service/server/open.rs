@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{sync::watch, task::yield_now};
 
 use crate::{
-    common::{error::certificate::CertificateFault, peer::Peer, shutdown::Stage},
+    common::{error::certificate::CertificateFault, peer::Peer, shutdown::ShutdownPhase},
     downstream::activity::Activity,
     tls,
 };
@@ -24,8 +24,8 @@ pub(super) struct OpenConnections(Mutex<Open>);
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    /// The stage of the server. A single connection may be at a later stage.
-    stage: Stage,
+    /// The phase of the server. A single connection may be in a later phase.
+    phase: ShutdownPhase,
     all: HashMap<u64, Entry>,
 }
 
@@ -38,7 +38,7 @@ struct Entry {
     valid_until: Option<i64>,
     /// A time before the last verification of the certificates, in seconds since 1970 (UTC).
     verified: i64,
-    stage: watch::Sender<Stage>,
+    shutdown: watch::Sender<ShutdownPhase>,
 }
 
 impl Entry {
@@ -50,10 +50,10 @@ impl Entry {
     fn drain(&self, why: &Dismissal) -> bool {
         // Set before the drain: hyper still lets a request finish whose head has begun.
         self.activity.dismiss();
-        let drained = self.stage.send_if_modified(|stage| {
-            let serving = *stage == Stage::Serving;
+        let drained = self.shutdown.send_if_modified(|phase| {
+            let serving = *phase == ShutdownPhase::Serving;
             if serving {
-                *stage = Stage::Draining;
+                *phase = ShutdownPhase::Draining;
             }
             serving
         });
@@ -131,22 +131,22 @@ impl OpenConnections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection. Returns its entry and its own stage, which can be draining while the
+    /// Adds a connection. Returns its entry and its own shutdown phase, which can be draining while the
     /// server still serves.
     pub(super) fn add(
         self: &Arc<Self>,
         peer: Arc<Peer>,
         wire: Wire,
         activity: Arc<Activity>,
-    ) -> (Place, watch::Receiver<Stage>) {
+    ) -> (Place, watch::Receiver<ShutdownPhase>) {
         let mut open = self.open();
-        let (stage, reached) = watch::channel(open.stage);
+        let (shutdown, phase) = watch::channel(open.phase);
         let number = open.next;
         open.next += 1;
         let valid_until = first_end(wire.shown(), i64::MIN);
         let (verified, wire) = (wire.verified(), Arc::new(wire));
-        open.all.insert(number, Entry { peer, wire, activity, valid_until, verified, stage });
-        (Place { connections: Arc::clone(self), number }, reached)
+        open.all.insert(number, Entry { peer, wire, activity, valid_until, verified, shutdown });
+        (Place { connections: Arc::clone(self), number }, phase)
     }
 
     /// The number of open connections.
@@ -154,12 +154,12 @@ impl OpenConnections {
         self.open().all.len()
     }
 
-    /// Moves all connections, and those added later, to `stage`.
-    pub(super) fn reach(&self, stage: Stage) {
+    /// Moves all connections, and those added later, to `phase`.
+    pub(super) fn enter(&self, phase: ShutdownPhase) {
         let mut open = self.open();
-        open.stage = stage;
+        open.phase = phase;
         for entry in open.all.values() {
-            entry.stage.send_replace(stage);
+            entry.shutdown.send_replace(phase);
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::open::{Dismissal, Wire};
 use crate::{
-    common::{deadline::Budget, peer::Peer, shutdown::Stage, trigger::Trigger},
+    common::{deadline::Budget, peer::Peer, shutdown::ShutdownPhase, trigger::Trigger},
     config::{Config, Limits, Security},
     http::{
         answers::OwnAnswers,
@@ -34,7 +34,7 @@ pub(super) struct Lasting {
     pub(super) answers: Arc<OwnAnswers>,
     pub(super) trigger: Trigger,
     pub(super) office: Arc<Office>,
-    pub(super) stage: watch::Receiver<Stage>,
+    pub(super) shutdown: watch::Receiver<ShutdownPhase>,
 }
 
 /// The state that new connections and new requests use. A scrape keeps the state with which it
@@ -49,7 +49,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &Config, assets: Assets, lasting: Lasting) -> Self {
-        let Lasting { address, metrics, answers, trigger, office, stage } = lasting.clone();
+        let Lasting { address, metrics, answers, trigger, office, shutdown } = lasting.clone();
         let end = |file: &'_ CertificateFile| file.expires.unix_timestamp();
         metrics.configured(
             SystemTime::now(),
@@ -73,7 +73,7 @@ impl State {
                 answers,
                 metrics,
                 reload: config.http_reload.then_some(trigger),
-                stage,
+                shutdown,
             }),
             front: assets.front,
             limits: config.limits.clone(),

@@ -16,7 +16,7 @@ use scrapegate::{
         deadline::Budget,
         exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
         peer::Peer,
-        shutdown::Stage,
+        shutdown::ShutdownPhase,
     },
     downstream::activity::{Activity, Timeouts},
     http::{
@@ -62,7 +62,7 @@ pub fn exporter_within(deadline: Duration) -> Exporter {
 pub struct Proxy {
     service: Arc<Service>,
     /// Kept alive, because dropping it would start the shutdown.
-    stage: watch::Sender<Stage>,
+    shutdown: watch::Sender<ShutdownPhase>,
 }
 
 impl Proxy {
@@ -73,7 +73,7 @@ impl Proxy {
 
     /// A proxy with these exporters, which it reaches through `connector`.
     pub fn of(exporters: impl IntoIterator<Item = Exporter>, connector: Connector) -> Self {
-        let (sender, stage) = watch::channel(Stage::Serving);
+        let (sender, shutdown) = watch::channel(ShutdownPhase::Serving);
         let service = Service {
             exporters: Some(exporters.into_iter().collect()),
             access: Access::default(),
@@ -85,14 +85,14 @@ impl Proxy {
             answers: Arc::default(),
             metrics: Arc::default(),
             reload: None,
-            stage,
+            shutdown,
         };
-        Self { service: Arc::new(service), stage: sender }
+        Self { service: Arc::new(service), shutdown: sender }
     }
 
     /// Ends the drain at once: scrapes in flight are aborted.
     pub fn end(&self) {
-        self.stage.send_replace(Stage::Ended);
+        self.shutdown.send_replace(ShutdownPhase::Ended);
     }
 
     /// The metrics page in the text format, with one certificate configured.

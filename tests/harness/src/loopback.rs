@@ -138,9 +138,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // The first call starts the drain, the second one aborts the remaining connections.
-        self.handle.shut_down();
-        self.handle.shut_down();
+        self.handle.abort();
         if let Some(thread) = self.thread.take() {
             // A panic of the proxy has already been reported.
             let _ = thread.join();
