@@ -22,8 +22,9 @@ use rustls::{
 };
 use scrapegate::{
     common::peer::Host,
+    config::TlsLevel,
     downstream::{handshake::handshake, turns::Turns},
-    tls::{Clients, TlsLevel, provider, server_tls},
+    tls::{Clients, provider, server_tls},
 };
 use scrapegate_harness::in_memory::{rig::runtime, tls::Scraper};
 

@@ -16,8 +16,7 @@ const ROOMS: [&str; 9] = [
 ];
 
 /// Imports that still point up.
-const INVERSIONS: [(&str, &str); 4] =
-    [("config", "http"), ("config", "tls"), ("http", "downstream"), ("scrape", "downstream")];
+const INVERSIONS: [(&str, &str); 2] = [("http", "downstream"), ("scrape", "downstream")];
 
 /// Each `crate::room` in the code of a file.
 fn rooms_used(source: &str) -> Vec<&str> {

@@ -15,7 +15,8 @@ use std::{sync::LazyLock, time::Duration};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use scrapegate::{
     common::peer::ClientIdentity,
-    http::access::{Access, AddressRange, ClientPattern},
+    config::{AddressRange, ClientPattern},
+    http::access::Access,
     tls::{self, Trust, verify::Role},
 };
 use x509_parser::{parse_x509_certificate, x509::X509Version};

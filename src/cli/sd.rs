@@ -10,8 +10,8 @@ use clap::ValueEnum;
 use super::{FileArgs, exit};
 use crate::{
     common::exporter::{ExporterName, ScrapeRules},
-    config::{self, Config, Findings},
-    http::discovery::{self, Advertised},
+    config::{self, Advertised, Config, Findings},
+    http::discovery,
 };
 
 /// Arguments of `sd`.

@@ -3,14 +3,17 @@
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use super::{
-    BasicAuth, Config, Limits, LogFormat, Sourced, Sources, TlsLevel,
+    Config, Limits, LogFormat, Sourced, Sources,
+    basic_auth::{self, BasicAuth},
+    endpoint::{self, Advertised},
     findings::Findings,
     ini::Document,
     keys,
     reader::{Reader, Reported},
-    security, values,
+    security::{self, TlsLevel},
+    values,
 };
-use crate::{common::deadline::Budget, http::discovery::Advertised};
+use crate::common::deadline::Budget;
 
 /// The contents of `config.ini`.
 pub(super) struct Daemon {
@@ -96,7 +99,7 @@ impl Default {
         let mut reader = Reader::of_table(document, &keys::DEFAULT, findings);
         let tls_level =
             reader.read_or("tls-security-level", values::one_of(TLS_LEVELS), "intermediate");
-        let basic_auth = reader.read("auth", values::basic_auth);
+        let basic_auth = reader.read("auth", basic_auth::parse);
         Ok(Self { tls_level: tls_level?, basic_auth: basic_auth? })
     }
 }
@@ -145,7 +148,7 @@ impl Proxy {
         let offset = reader.read_or("scrape-timeout-offset", values::seconds_or_none, "0.25");
         let worker_threads = reader.read("worker-threads", values::threads);
         let log_format = reader.read_or("log-format", values::one_of(LOG_FORMATS), "text");
-        let advertise = reader.read("advertise", values::advertise);
+        let advertise = reader.read("advertise", endpoint::advertised);
         let status_page = reader.read_or("status-page", values::boolean, "True");
         let http_reload = reader.read_or("http-reload", values::boolean, "False");
         let reload_interval = reader.read_or("reload-interval", values::seconds, "30");

@@ -3,10 +3,12 @@
 //!
 //! All errors of both files are reported at once, each with file, line, section and key. The
 //! configuration only names other files, such as certificates, keys and password files.
-//! [`crate::service::assets`] reads them, and reports their problems the same way.
+//! `service::assets` reads them, and reports their problems the same way.
 
+mod basic_auth;
 mod clients;
 mod daemon;
+mod endpoint;
 mod exporters;
 mod findings;
 mod folders;
@@ -27,27 +29,21 @@ use std::{
 };
 
 pub use self::{
+    basic_auth::{BasicAuth, Password},
+    clients::{AddressRange, ClientPattern},
+    endpoint::{Advertised, Scheme},
     findings::{Finding, Findings, Origin, Severity, Sourced},
     folders::{agent_folder, own_folder},
+    security::{KeyKind, TlsLevel},
 };
 use self::{
     ini::{Document, SectionNames},
     reader::Reported,
 };
-use crate::{
-    common::{
-        deadline::Budget,
-        exporter::{ExporterName, ExporterPath, ScrapeRules, Target},
-        file::Files,
-    },
-    http::discovery::{Advertised, Scheme},
-};
-pub use crate::{
-    http::{
-        access::{AddressRange, BasicAuth, ClientPattern, Password},
-        enrol::KeyKind,
-    },
-    tls::TlsLevel,
+use crate::common::{
+    deadline::Budget,
+    exporter::{ExporterName, ExporterPath, ScrapeRules, Target},
+    file::Files,
 };
 
 /// Which files to read, and what the command line overrides.
@@ -273,7 +269,7 @@ pub fn exporters_in(text: &str) -> (Vec<ExporterConfig>, Findings) {
 /// Parses `text` as a value of `[proxy] advertise`; `None` if it is not valid.
 #[must_use]
 pub fn advertised(text: &str) -> Option<Advertised> {
-    values::advertise(text).ok()
+    endpoint::advertised(text).ok()
 }
 
 /// Reads both files and reports all problems.

@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    AddressRange, ClientAuth, ClientPattern, EnrolmentFiles, KeyKind, Security, Sourced, TlsFiles,
-    agent_folder, clients,
+    ClientAuth, EnrolmentFiles, Security, Sourced, TlsFiles, agent_folder,
+    clients::{self, AddressRange, ClientPattern},
     findings::{Findings, Origin},
     ini::Document,
     keys,
@@ -13,6 +13,28 @@ use super::{
     values,
 };
 use crate::common::deadline::Budget;
+
+/// `[default] tls-security-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TlsLevel {
+    /// TLS 1.2 and 1.3; the same suites as `Intermediate`, because rustls has no weaker ones.
+    Lax,
+    /// TLS 1.2 and 1.3, with ECDHE and AEAD suites.
+    #[default]
+    Intermediate,
+    /// TLS 1.3 only.
+    Modern,
+}
+
+/// `[proxy] enrol-key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum KeyKind {
+    /// RSA with 4096 bits, as the agent generates it.
+    #[default]
+    Rsa4096,
+    /// ECDSA with P-256.
+    Ecdsa,
+}
 
 /// The meaning of all keys together.
 pub(super) struct Decided {

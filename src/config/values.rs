@@ -8,13 +8,12 @@ use std::{
     time::Duration,
 };
 
-use base64::Engine as _;
 use rustls::pki_types::ServerName;
 
-use super::{BasicAuth, Password};
-use crate::{common::deadline::Budget, http::discovery::Advertised};
+use crate::common::deadline::Budget;
 
-type Parsed<T> = Result<T, String>;
+/// A value, or the error for the user.
+pub(super) type Parsed<T> = Result<T, String>;
 
 /// `value` as messages show it: escaped, truncated, and without the text before an `@`, which may
 /// be a password.
@@ -83,7 +82,7 @@ fn too_long(value: &str) -> String {
     format!("{} seconds is longer than a day ({most} seconds)", shown(value))
 }
 
-fn is_digits(text: &str) -> bool {
+pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -231,32 +230,6 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && labels_are_good && !looks_like_an_address
 }
 
-/// `HOST` or `HOST:PORT`, as written, with IPv6 in brackets.
-pub(super) fn advertise(value: &str) -> Parsed<Advertised> {
-    let after_brackets = value.rfind(']').unwrap_or(0);
-    let (name, digits) = match value[after_brackets..].rfind(':') {
-        Some(colon) => {
-            let (name, digits) = value.split_at(after_brackets + colon);
-            (name, Some(&digits[1..]))
-        }
-        None => (value, None),
-    };
-    if value.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!(
-            "{} is an IPv6 address without brackets; write it in `[` and `]`",
-            shown(value)
-        ));
-    }
-    let bare_ipv6 = name.contains(':') && !name.starts_with('[');
-    let port = digits.map(port).transpose();
-    match port {
-        Ok(port) if !bare_ipv6 && host(name).is_ok() => {
-            Ok(Advertised { host: name.to_owned(), port })
-        }
-        Ok(_) | Err(_) => Err(format!("{} is neither HOST nor HOST:PORT", shown(value))),
-    }
-}
-
 /// The name that an exporter's certificate must be valid for: a DNS name or an IP address.
 pub(super) fn server_name(value: &str) -> Parsed<ServerName<'static>> {
     ServerName::try_from(value.to_owned()).map_err(|_| {
@@ -274,70 +247,6 @@ pub(super) fn username(value: &str) -> Parsed<String> {
         );
     }
     Ok(value.to_owned())
-}
-
-/// `user:password`. The messages never show it.
-pub(super) fn basic_auth(value: &str) -> Parsed<BasicAuth> {
-    let (user, password) =
-        value.split_once(':').ok_or("must be `user:password`; the `:` is missing")?;
-    if user.is_empty() {
-        return Err("must be `user:password`; the user is empty".to_owned());
-    }
-    if password.is_empty() {
-        return Err("must be `user:password`; the password is empty".to_owned());
-    }
-    Ok(BasicAuth { user: user.to_owned(), password: self::password(password)? })
-}
-
-fn password(password: &str) -> Parsed<Password> {
-    let hash = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| password.strip_prefix(prefix));
-    match hash {
-        None if OTHER_HASHES.iter().any(|prefix| password.starts_with(prefix)) => Err(
-            "the password looks like a hash, but only bcrypt hashes are supported: create one with \
-             `htpasswd -nbBC 10 USER PASSWORD`"
-                .to_owned(),
-        ),
-        None => Ok(Password::Plain(password.to_owned())),
-        Some(hash) if !is_bcrypt(hash) => {
-            Err("the password looks like a bcrypt hash but is not valid: expected `$2b$`, a two-digit cost \
-             from 04 to 31, `$`, and 53 characters of `A-Za-z0-9./`"
-                .to_owned())
-        }
-        Some(hash) if !can_be_decoded(hash) => Err(
-            "the bcrypt hash cannot be decoded, so no password matches it: \
-             create a new one with `htpasswd -nbBC 10 USER PASSWORD`"
-                .to_owned(),
-        ),
-        Some(_) => Ok(Password::Bcrypt(password.to_owned())),
-    }
-}
-
-/// How other hashes of crypt(3), Apache and LDAP begin. As plain passwords they would match nothing
-/// that anyone types.
-const OTHER_HASHES: [&str; 12] = [
-    "$1$", "$2$", "$2x$", "$5$", "$6$", "$7$", "$y$", "$gy$", "$apr1$", "$argon2", "{SHA}",
-    "{SSHA}",
-];
-
-/// Whether bcrypt can decode salt and digest: the last character of each has bits that must be
-/// zero. bcrypt itself decodes them only to verify a password, so a typing error would show up late.
-/// `hash` is what follows `$2b$`. [`is_bcrypt`] must be true for it.
-fn can_be_decoded(hash: &str) -> bool {
-    const SALT: usize = 22;
-    let (salt, digest) = hash["10$".len()..].split_at(SALT);
-    [salt, digest].iter().all(|part| bcrypt::BASE_64.decode(part).is_ok())
-}
-
-/// Whether `hash` is what follows `$2b$`: cost, `$`, salt and digest.
-fn is_bcrypt(hash: &str) -> bool {
-    let Some((cost, digest)) = hash.split_once('$') else {
-        return false;
-    };
-    cost.len() == 2
-        && is_digits(cost)
-        && ("04"..="31").contains(&cost)
-        && digest.len() == 53
-        && digest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/')
 }
 
 #[cfg(test)]

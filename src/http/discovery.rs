@@ -3,14 +3,17 @@
 //! HTTP SD and file SD use the same JSON. The labels have everything that a scrape needs, so one
 //! job in `prometheus.yml` covers all exporters of all hosts.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::time::Duration;
 
 use hyper::http::uri::Authority;
 use serde::Serialize;
 
-use crate::common::{
-    deadline::Budget,
-    exporter::{ExporterName, ScrapeRules},
+use crate::{
+    common::{
+        deadline::Budget,
+        exporter::{ExporterName, ScrapeRules},
+    },
+    config::Scheme,
 };
 
 /// The URL path of scrapes and of the list of exporters.
@@ -18,44 +21,6 @@ pub const METRICS_PATH: &str = "/prometheus";
 
 /// The URL path of the target groups for HTTP SD.
 pub const SD_PATH: &str = "/prometheus/sd";
-
-/// The URL scheme of the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// Plain HTTP, with `insecure-plain-http`.
-    Http,
-    /// TLS, in all other cases.
-    Https,
-}
-
-impl Scheme {
-    /// The scheme in a URL, without `://`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-}
-
-/// `[proxy] advertise`: the address at which scrapers reach the proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advertised {
-    /// A DNS name or an IP address, IPv6 in brackets.
-    pub host: String,
-    /// The port. `None` stands for the port of the listener.
-    pub port: Option<NonZeroU16>,
-}
-
-impl Advertised {
-    /// `HOST:PORT`. `listening` is the port of the listener.
-    #[must_use]
-    pub fn target(&self, listening: u16) -> String {
-        format!("{}:{}", self.host, self.port.map_or(listening, NonZeroU16::get))
-    }
-}
 
 /// The address of the proxy, as its target groups have it.
 #[derive(Clone, Debug)]
@@ -152,19 +117,6 @@ mod tests {
         ] {
             let budget = Budget::new(Duration::from_secs_f64(seconds)).expect("a budget");
             assert_eq!(duration(budget), written, "{seconds}");
-        }
-    }
-
-    #[test]
-    fn a_port_is_added_only_if_it_is_missing() {
-        for (host, port, target) in [
-            ("node1", None, "node1:3333"),
-            ("node1", Some(8443), "node1:8443"),
-            ("[2001:db8::1]", None, "[2001:db8::1]:3333"),
-        ] {
-            let port = port.and_then(NonZeroU16::new);
-            let advertised = Advertised { host: host.to_owned(), port };
-            assert_eq!(advertised.target(3333), target);
         }
     }
 

@@ -28,11 +28,10 @@ use crate::{
         peer::Peer,
         trigger::Trigger,
     },
+    config::{AddressRange, KeyKind},
     downstream::activity::Activity,
-    http::{access::AddressRange, route::MAX_BODY},
+    http::route::MAX_BODY,
 };
-
-pub use self::key::KeyKind;
 
 /// How long a request waits for earlier ones. Generating an RSA-4096 key takes seconds.
 const TURN: Duration = Duration::from_secs(30);

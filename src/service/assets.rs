@@ -21,7 +21,7 @@ use crate::{
     },
     config::{
         ClientAuth, Config, Credentials, EnrolmentFiles, ExporterConfig, Finding, Findings,
-        Security, Sourced, TlsFiles, UpstreamTlsConfig,
+        Security, Sourced, TlsFiles, TlsLevel, UpstreamTlsConfig,
     },
     http::access::Access,
     scrape::exporters::Exporters,
@@ -178,7 +178,7 @@ impl<'a> Loader<'a> {
         self.reader.findings.push(finding);
     }
 
-    fn front(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<Front> {
+    fn front(&mut self, level: TlsLevel, files: &TlsFiles) -> Option<Front> {
         match &files.enrolment {
             Some(enrolment) if self.reader.is_missing(&files.certificate) => {
                 self.before_enrolment(files, enrolment);
@@ -223,7 +223,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn server(&mut self, level: tls::TlsLevel, files: &TlsFiles) -> Option<ServerTls> {
+    fn server(&mut self, level: TlsLevel, files: &TlsFiles) -> Option<ServerTls> {
         let uses = uses(files);
         let chain = self.reader.certificates(&files.certificate, Purpose::Chain, &uses);
         let key = self.reader.key(&files.key, &uses);

@@ -29,28 +29,7 @@ pub use self::{
     server_verifier::Servers,
     verify::{Trust, TrustError},
 };
-
-/// `[default] tls-security-level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum TlsLevel {
-    /// TLS 1.2 and 1.3; the same suites as `Intermediate`, because rustls has no weaker ones.
-    Lax,
-    /// TLS 1.2 and 1.3, with ECDHE and AEAD suites.
-    #[default]
-    Intermediate,
-    /// TLS 1.3 only.
-    Modern,
-}
-
-impl TlsLevel {
-    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
-        static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-        match self {
-            Self::Lax | Self::Intermediate => &BOTH,
-            Self::Modern => &BOTH[..1],
-        }
-    }
-}
+use crate::config::TlsLevel;
 
 /// The cryptographic provider of all TLS code here: aws-lc-rs.
 #[must_use]
@@ -115,7 +94,7 @@ pub fn server_tls(
     let key =
         provider.key_provider.load_private_key(key.clone_key()).map_err(ServerConfigError::Key)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(level.versions())
+        .with_protocol_versions(versions(level))
         .map_err(ServerConfigError::Tls)?;
     let clients = match clients {
         Clients::Require { anchors, crls } => {
@@ -136,6 +115,14 @@ pub fn server_tls(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(ServerTls { config: Arc::new(config), clients })
+}
+
+fn versions(level: TlsLevel) -> &'static [&'static SupportedProtocolVersion] {
+    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+    match level {
+        TlsLevel::Lax | TlsLevel::Intermediate => &BOTH,
+        TlsLevel::Modern => &BOTH[..1],
+    }
 }
 
 /// The most bytes of CA names that a handshake carries. A handshake message is limited to 64 KiB.

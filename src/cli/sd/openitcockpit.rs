@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::{Site, quoted};
 use crate::{
     common::exporter::{ExporterName, ScrapeRules},
-    http::discovery::{METRICS_PATH, Scheme, duration},
+    config::Scheme,
+    http::discovery::{METRICS_PATH, duration},
 };
 
 /// TLS settings for openITCOCKPIT's own Prometheus, whose client certificate is the server's CA

@@ -5,8 +5,8 @@ use std::fmt::{self, Write as _};
 use super::{Site, quoted};
 use crate::{
     common::exporter::ExporterName,
-    config::BasicAuth,
-    http::discovery::{METRICS_PATH, SD_PATH, Scheme, duration},
+    config::{BasicAuth, Scheme},
+    http::discovery::{METRICS_PATH, SD_PATH, duration},
 };
 
 /// Suggested folder for the certificates on the Prometheus server.

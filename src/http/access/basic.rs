@@ -23,13 +23,15 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use subtle::ConstantTimeEq;
 use tokio::{sync::OnceCell, time::timeout_at};
 
-use super::{BasicAuth, Password};
-use crate::common::{
-    blocking::Threads,
-    deadline::Deadline,
-    error::{Refusal, Unchecked},
-    fair::FairSemaphore,
-    peer::{Host, Peer},
+use crate::{
+    common::{
+        blocking::Threads,
+        deadline::Deadline,
+        error::{Refusal, Unchecked},
+        fair::FairSemaphore,
+        peer::{Host, Peer},
+    },
+    config::{BasicAuth, Password},
 };
 
 /// The largest number of checks that wait. At 0.25 s for each, as with bcrypt's usual cost of 12,

@@ -11,8 +11,9 @@ use crate::{
         error::{Cause, EnrolError},
         peer::hex,
     },
+    config::TlsLevel,
     tls::{
-        self, Clients, TlsLevel,
+        self, Clients,
         judge::{self, Anchors, Own, Verdict},
         pem::{self, Place, Purpose},
     },

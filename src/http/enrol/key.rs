@@ -16,6 +16,7 @@ use crate::{
         error::EnrolError,
         file::{self, ReadError},
     },
+    config::KeyKind,
     tls::{
         pem,
         pki::{self, Access, Existing},
@@ -31,25 +32,6 @@ const PACE: Duration = Duration::from_millis(100);
 
 /// The name in the signing request if the system's host name is not valid.
 const UNNAMED: &str = "localhost";
-
-/// `[proxy] enrol-key`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum KeyKind {
-    /// RSA with 4096 bits, as the agent generates it.
-    #[default]
-    Rsa4096,
-    /// ECDSA with P-256.
-    Ecdsa,
-}
-
-impl KeyKind {
-    fn generate(self) -> Result<KeyPair, rcgen::Error> {
-        match self {
-            Self::Rsa4096 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096),
-            Self::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
-        }
-    }
-}
 
 /// The last signing request.
 #[derive(Debug, Default)]
@@ -116,9 +98,16 @@ fn parse(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, EnrolError> {
     pem::private_key(bytes).map_err(|problem| EnrolError::Key(problem.into()))
 }
 
-/// Generates a key. It never replaces a key that has appeared meanwhile.
+fn generate(kind: KeyKind) -> Result<KeyPair, rcgen::Error> {
+    match kind {
+        KeyKind::Rsa4096 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096),
+        KeyKind::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+    }
+}
+
+/// Generates and stores a key. It never replaces a key that has appeared meanwhile.
 fn make(path: &Path, kind: KeyKind) -> Result<Vec<u8>, EnrolError> {
-    let key = kind.generate().map_err(|error| EnrolError::Key(error.into()))?;
+    let key = generate(kind).map_err(|error| EnrolError::Key(error.into()))?;
     let pem = key.serialize_pem().into_bytes();
     pki::write(path, &pem, Access::Private, Existing::Keep)
         .map_err(|error| EnrolError::Key(error.into()))?;

@@ -18,13 +18,9 @@ use scrapegate::{
         peer::Peer,
         shutdown::ShutdownPhase,
     },
+    config::Scheme,
     downstream::activity::{Activity, Timeouts},
-    http::{
-        access::Access,
-        discovery::{Place, Scheme},
-        handler::Service,
-        metrics::Format,
-    },
+    http::{access::Access, discovery::Place, handler::Service, metrics::Format},
     service::server::serve_stream,
     upstream::Connector,
 };
