@@ -1,4 +1,4 @@
-//! TLS towards servers: exporters, and the proxy that `get` scrapes.
+//! TLS towards servers: exporters, and the proxy that `get`, `probe` and `demo` scrape.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use rustls::{
 };
 
 use super::{
-    provider, server_key_matches,
+    certificate::server_key_matches,
+    provider::provider,
     server_verifier::{ServerVerifier, Servers},
 };
 
@@ -38,7 +39,7 @@ pub fn client_tls(
     pair: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 ) -> Result<ClientConfig, ClientConfigError> {
     let provider = provider();
-    let algorithms = provider.signature_verification_algorithms;
+    let verifier = ServerVerifier::new(servers, &provider);
     let pair = match pair {
         None => None,
         Some((chain, key)) => {
@@ -55,7 +56,7 @@ pub fn client_tls(
         .with_safe_default_protocol_versions()
         .map_err(ClientConfigError::Tls)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier { servers, algorithms }));
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match pair {
         None => builder.with_no_client_auth(),
         // Not `with_client_auth_cert`, because webpki does not parse X.509 version 1.

@@ -3,15 +3,12 @@
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use super::{
-    subjects,
-    verify::{Role, Trust, TrustError, verify_tls12_signature, verify_tls13_signature},
-};
+use super::verify::{HandshakeSignatures, Role, Trust, TrustError};
 use crate::common::error::certificate::CertificateFault;
 
 /// Verifies client certificates by the rules of [`super::verify`].
@@ -19,7 +16,7 @@ use crate::common::error::certificate::CertificateFault;
 pub struct ClientVerifier {
     trust: Trust,
     subjects: Vec<DistinguishedName>,
-    algorithms: WebPkiSupportedAlgorithms,
+    signatures: HandshakeSignatures,
 }
 
 impl ClientVerifier {
@@ -35,7 +32,8 @@ impl ClientVerifier {
     ) -> Result<Self, TrustError> {
         let algorithms = provider.signature_verification_algorithms;
         let subjects = subjects(&anchors);
-        Ok(Self { trust: Trust::new(anchors, crls, algorithms)?, subjects, algorithms })
+        let signatures = HandshakeSignatures::of_certificates(algorithms);
+        Ok(Self { trust: Trust::new(anchors, crls, algorithms)?, subjects, signatures })
     }
 
     /// Verifies the certificates that a client presents, at `now`.
@@ -79,7 +77,7 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        self.signatures.verify_tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -88,10 +86,29 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        self.signatures.verify_tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.signatures.schemes()
     }
+}
+
+/// The most bytes of CA names that a handshake carries. A handshake message is limited to 64 KiB.
+const MAX_SUBJECTS: usize = 16 * 1024;
+
+/// The names of `anchors`, which the server sends to clients as a hint. If they are too many, none
+/// is sent. A client that receives no names presents the certificate that it has (RFC 8446 §4.2.4,
+/// RFC 5246 §7.4.4), but a client that does not find its CA in the list presents none.
+pub(super) fn subjects(anchors: &[CertificateDer<'static>]) -> Vec<DistinguishedName> {
+    let names: Vec<DistinguishedName> = anchors
+        .iter()
+        .filter_map(|anchor| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(anchor).ok()?;
+            Some(DistinguishedName::from(certificate.subject().as_raw().to_vec()))
+        })
+        .collect();
+    // Two bytes before each name hold its length.
+    let length: usize = names.iter().map(|name| name.as_ref().len() + 2).sum();
+    if length > MAX_SUBJECTS { Vec::new() } else { names }
 }

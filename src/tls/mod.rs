@@ -1,4 +1,14 @@
-//! TLS towards scrapers and exporters: versions, certificates, and trust.
+//! Everything about certificates: TLS towards scrapers and exporters, trust, and files.
+//!
+//! - `server`: TLS towards scrapers. Its verifier of client certificates is in `client_verifier`.
+//! - `client`: TLS towards exporters, and towards the proxy that `get`, `probe` and `demo` scrape.
+//!   Its verifier is in `server_verifier`.
+//! - [`verify`]: whether a certificate is trusted. Both verifiers use it, and enrollment checks a
+//!   posted certificate with it.
+//! - [`pem`]: splits PEM files into blocks. `inspect`: warns about certificates and keys that parse
+//!   but cannot work. `certificate`: reads single fields.
+//! - [`pki`]: issues certificates, and writes them to files.
+//! - `provider`: the only cryptographic library.
 
 mod certificate;
 mod client;
@@ -6,140 +16,19 @@ mod client_verifier;
 pub(crate) mod judge;
 pub mod pem;
 pub mod pki;
+mod provider;
+mod server;
 mod server_verifier;
 #[cfg(test)]
 mod tests;
 pub mod verify;
 
-use std::sync::Arc;
-
-use rustls::{
-    DistinguishedName, ServerConfig, SupportedProtocolVersion,
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer},
-    server::NoServerSessionStorage,
-    sign::{CertifiedKey, SingleCertAndKey},
-    version::{TLS12, TLS13},
-};
-
 pub use self::{
     certificate::{date, server_key_matches, validity, wall_clock},
     client::{ClientConfigError, client_tls},
     client_verifier::ClientVerifier,
+    provider::provider,
+    server::{Clients, ServerConfigError, ServerTls, server_tls},
     server_verifier::Servers,
     verify::{Trust, TrustError},
 };
-use crate::config::TlsLevel;
-
-/// The cryptographic provider of all TLS code here: aws-lc-rs.
-#[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-/// Which client certificates are accepted.
-#[derive(Clone, Debug)]
-pub enum Clients {
-    /// Certificates that chain to one of `anchors`, and the anchors themselves.
-    Require {
-        /// Trust anchors.
-        anchors: Vec<CertificateDer<'static>>,
-        /// Revocation lists. If not empty, every certificate of a chain needs a valid list that
-        /// does not name it.
-        crls: Vec<CertificateRevocationListDer<'static>>,
-    },
-    /// No client certificate is requested.
-    Anyone,
-}
-
-/// Why no server configuration could be built.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerConfigError {
-    /// TLS does not support this kind of key.
-    #[error("the private key cannot be used")]
-    Key(#[source] rustls::Error),
-    /// The clients' CA or the CRLs cannot be used.
-    #[error(transparent)]
-    Clients(#[from] TrustError),
-    /// The provider lacks the algorithms of a TLS version.
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
-}
-
-/// A TLS server, and the verifier of its client certificates.
-#[derive(Clone, Debug)]
-pub struct ServerTls {
-    /// The configuration for handshakes.
-    pub config: Arc<ServerConfig>,
-    /// The verifier, to check open connections again when the rules change. Absent if no client
-    /// certificate is requested.
-    pub clients: Option<Arc<ClientVerifier>>,
-}
-
-/// Builds the TLS server.
-///
-/// No session is stored and no ticket is sent, because a resumed session would skip the check of
-/// the client certificate.
-///
-/// # Errors
-/// See [`ServerConfigError`]. Use [`server_key_matches`] to check whether key and certificate
-/// belong together.
-pub fn server_tls(
-    level: TlsLevel,
-    chain: Vec<CertificateDer<'static>>,
-    key: &PrivateKeyDer<'static>,
-    clients: Clients,
-) -> Result<ServerTls, ServerConfigError> {
-    let provider = provider();
-    let key =
-        provider.key_provider.load_private_key(key.clone_key()).map_err(ServerConfigError::Key)?;
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions(level))
-        .map_err(ServerConfigError::Tls)?;
-    let clients = match clients {
-        Clients::Require { anchors, crls } => {
-            Some(Arc::new(ClientVerifier::new(anchors, crls, &provider)?))
-        }
-        Clients::Anyone => None,
-    };
-    let builder = match &clients {
-        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier) as _),
-        None => builder.with_no_client_auth(),
-    };
-    // Not `with_single_cert`, because webpki does not parse X.509 version 1. `openssl x509 -req`
-    // makes version 1 if it is given no extensions, and some agents have such certificates.
-    let pair = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
-    let mut config = builder.with_cert_resolver(pair);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.max_early_data_size = 0;
-    Ok(ServerTls { config: Arc::new(config), clients })
-}
-
-fn versions(level: TlsLevel) -> &'static [&'static SupportedProtocolVersion] {
-    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-    match level {
-        TlsLevel::Lax | TlsLevel::Intermediate => &BOTH,
-        TlsLevel::Modern => &BOTH[..1],
-    }
-}
-
-/// The most bytes of CA names that a handshake carries. A handshake message is limited to 64 KiB.
-const MAX_SUBJECTS: usize = 16 * 1024;
-
-/// The names of `anchors`, which the server sends to clients as a hint. If they are too many, none
-/// is sent. A client that receives no names presents the certificate that it has (RFC 8446 §4.2.4,
-/// RFC 5246 §7.4.4), but a client that does not find its CA in the list presents none.
-fn subjects(anchors: &[CertificateDer<'static>]) -> Vec<DistinguishedName> {
-    let names: Vec<DistinguishedName> = anchors
-        .iter()
-        .filter_map(|anchor| {
-            let (_, certificate) = x509_parser::parse_x509_certificate(anchor).ok()?;
-            Some(DistinguishedName::from(certificate.subject().as_raw().to_vec()))
-        })
-        .collect();
-    // Two bytes before each name hold its length.
-    let length: usize = names.iter().map(|name| name.as_ref().len() + 2).sum();
-    if length > MAX_SUBJECTS { Vec::new() } else { names }
-}

@@ -4,13 +4,11 @@
 use rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::WebPkiSupportedAlgorithms,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::verify::{
-    Role, Trust, verify_tls12_key, verify_tls12_signature, verify_tls13_key, verify_tls13_signature,
-};
+use super::verify::{HandshakeSignatures, Role, Trust};
 
 /// Which servers are trusted.
 #[derive(Debug)]
@@ -24,8 +22,19 @@ pub enum Servers {
 /// Verifies server certificates.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
-    pub(super) servers: Servers,
-    pub(super) algorithms: WebPkiSupportedAlgorithms,
+    servers: Servers,
+    signatures: HandshakeSignatures,
+}
+
+impl ServerVerifier {
+    pub(super) fn new(servers: Servers, provider: &CryptoProvider) -> Self {
+        let algorithms = provider.signature_verification_algorithms;
+        let signatures = match servers {
+            Servers::Of(_) => HandshakeSignatures::of_certificates(algorithms),
+            Servers::Any => HandshakeSignatures::of_keys(algorithms),
+        };
+        Self { servers, signatures }
+    }
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -49,11 +58,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verify = match self.servers {
-            Servers::Of(_) => verify_tls12_signature,
-            Servers::Any => verify_tls12_key,
-        };
-        verify(message, certificate, signature, &self.algorithms)
+        self.signatures.verify_tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -62,14 +67,10 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verify = match self.servers {
-            Servers::Of(_) => verify_tls13_signature,
-            Servers::Any => verify_tls13_key,
-        };
-        verify(message, certificate, signature, &self.algorithms)
+        self.signatures.verify_tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.signatures.schemes()
     }
 }

@@ -1,16 +1,21 @@
 //! Rules that need only a certificate's bytes. `tests/tls` has the handshakes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::{
-    pki_types::{PrivatePkcs8KeyDer, UnixTime},
+    ServerConfig,
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime},
     server::danger::ClientCertVerifier,
+    version::{TLS12, TLS13},
 };
 use time::OffsetDateTime;
 
-use super::*;
+use super::{client_verifier::subjects, *};
 
 /// The validity of [`authority`], in seconds since 1970.
 const VALID: (i64, i64) = (1_000_000_000, 2_000_000_000);

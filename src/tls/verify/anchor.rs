@@ -3,7 +3,7 @@
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime};
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
-use super::seconds;
+use super::dates::{dates, in_time};
 use crate::common::error::certificate::{CertificateFault, Link, Purpose};
 
 #[derive(Debug)]
@@ -94,33 +94,13 @@ impl Anchor {
     }
 }
 
-pub(super) fn dates(certificate: &X509Certificate<'_>) -> (i64, i64) {
-    let validity = certificate.validity();
-    (validity.not_before.timestamp(), validity.not_after.timestamp())
-}
-
-pub(super) fn in_time(
-    (not_before, not_after): (i64, i64),
-    now: UnixTime,
-    link: Link,
-) -> Result<(), CertificateFault> {
-    let now = seconds(now);
-    if now < not_before {
-        Err(CertificateFault::NotYetValid(link, not_before))
-    } else if now > not_after {
-        Err(CertificateFault::Expired(link, not_after))
-    } else {
-        Ok(())
-    }
-}
-
 /// Whether a certificate may sign other certificates (RFC 5280 §4.2.1.9 and §4.2.1.3).
 ///
 /// Many CAs have neither extension, and CAs of version 1 cannot have them. But a client's
 /// certificate from plain `openssl x509 -req` has neither extension too, and trusting this client
 /// must not make it a CA. A certificate with neither extension therefore counts as a CA only if it
 /// is its own issuer, as in OpenSSL.
-pub(in crate::tls) fn signs(certificate: &X509Certificate<'_>) -> bool {
+pub(crate) fn signs(certificate: &X509Certificate<'_>) -> bool {
     let (Ok(constraints), Ok(usage)) = (certificate.basic_constraints(), certificate.key_usage())
     else {
         return false;

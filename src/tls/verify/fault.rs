@@ -1,14 +1,15 @@
-//! Converts the errors of webpki.
+//! Names the reason of a refusal: converts the errors of webpki.
 
 use rustls::pki_types::{CertificateDer, UnixTime};
+use x509_parser::{parse_x509_certificate, x509::X509Name};
 
-use super::{anchor::in_time, seconds};
+use super::dates::{in_time, seconds};
 use crate::{
     common::{
-        error::certificate::{CertificateFault, Link, Purpose},
+        error::certificate::{CertificateFault, Link, Purpose, RefusedCertificate},
         peer::ClientIdentity,
     },
-    tls::validity,
+    tls::certificate::validity,
 };
 
 /// The fault of a peer whose own certificate is `leaf`, of X.509 version 3.
@@ -84,4 +85,18 @@ fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
     let Some(identity) = ClientIdentity::of(leaf) else { return Vec::new() };
     let addresses = identity.ips.iter().map(ToString::to_string);
     identity.dns.into_iter().chain(addresses).collect()
+}
+
+/// The subject and the issuer of a refused certificate, escaped, with its fault.
+pub(super) fn refused(leaf: &CertificateDer<'_>, fault: CertificateFault) -> RefusedCertificate {
+    /// The longest name in a log record, in characters.
+    const MAX_NAME: usize = 200;
+    let name = |name: &X509Name<'_>| {
+        name.to_string().chars().take(MAX_NAME).collect::<String>().escape_debug().to_string()
+    };
+    let (subject, issuer) = parse_x509_certificate(leaf).map_or_else(
+        |_| Default::default(),
+        |(_, parsed)| (name(parsed.subject()), name(parsed.issuer())),
+    );
+    RefusedCertificate { subject, issuer, fault }
 }

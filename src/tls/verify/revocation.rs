@@ -15,7 +15,7 @@ use x509_parser::{
     extensions::ParsedExtension, parse_x509_crl, revocation_list::CertificateRevocationList,
 };
 
-use super::{anchor::Anchor, seconds, signature::Signed, version1::Version1};
+use super::{anchor::Anchor, dates::seconds, signed::Signed, version1::Version1};
 use crate::common::error::certificate::CertificateFault;
 
 /// Why a list cannot be used.

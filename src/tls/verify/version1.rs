@@ -16,8 +16,8 @@ use rustls::{
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate, x509::X509Version};
 
 use super::{
-    anchor::{dates, in_time},
-    signature::{BadSignature, Signed},
+    dates::{dates, in_time},
+    signed::{BadSignature, Signed},
 };
 use crate::common::error::certificate::{CertificateFault, Link};
 
