@@ -52,7 +52,7 @@
 //! 7. [`RelayBody::prime`](scrape::relay::RelayBody::prime) waits for the first bytes of the body.
 //!    An error up to this point is a [`Refusal`](common::error::Refusal) and becomes a one-line
 //!    response. Its status is chosen in one place,
-//!    [`Refusal::verdict`](common::error::Refusal::verdict).
+//!    [`Refusal::info`](common::error::Refusal::info).
 //! 8. [`response_head`](scrape::relay::response_head) selects the headers to relay, and hyper polls
 //!    [`RelayBody`](scrape::relay::RelayBody). The exporter's connection is polled inside the body,
 //!    in the scraper's own task.

@@ -8,7 +8,10 @@ use std::{
     process::{Command, Output},
 };
 
-use scrapegate::upstream::{Connector, Stream};
+use scrapegate::{
+    common::error::{Abort, Blame, Refusal, Scope},
+    upstream::{Connector, Stream},
+};
 use scrapegate_harness::in_memory::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -47,6 +50,11 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     let (_, rest) =
         page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading:?}"));
     rest.split("\n#").next().unwrap_or_default()
+}
+
+/// The code in the cell of a table.
+fn code(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The code in the first cell of each row of the tables under `heading`.
@@ -112,65 +120,61 @@ fn the_tables_list_exactly_the_keys() {
 }
 
 #[test]
-fn the_table_lists_exactly_the_statuses() {
+fn the_table_lists_exactly_the_statuses_with_their_labels() {
     let page = page("reference/http-api.md");
-    let [source, enrol, unchecked] =
-        ["src/common/error.rs", "src/common/error/enrol.rs", "src/common/error/unchecked.rs"]
-            .map(repository);
-    let statuses = [
-        ("StatusCode::BAD_REQUEST,", 400),
-        ("StatusCode::UNAUTHORIZED,", 401),
-        ("StatusCode::FORBIDDEN,", 403),
-        ("StatusCode::NOT_FOUND,", 404),
-        ("StatusCode::METHOD_NOT_ALLOWED,", 405),
-        ("StatusCode::REQUEST_TIMEOUT,", 408),
-        ("StatusCode::CONFLICT,", 409),
-        ("StatusCode::LENGTH_REQUIRED,", 411),
-        ("StatusCode::PAYLOAD_TOO_LARGE,", 413),
-        ("StatusCode::INTERNAL_SERVER_ERROR,", 500),
-        ("(BAD,", 502),
-        ("StatusCode::SERVICE_UNAVAILABLE,", 503),
-        ("(LATE,", 504),
-        ("StatusCode::HTTP_VERSION_NOT_SUPPORTED,", 505),
-    ];
-    let mut answers = BTreeSet::new();
-    for (source, function) in [
-        (&source, "pub fn verdict("),
-        (&source, "fn status("),
-        (&enrol, "fn status("),
-        (&unchecked, "fn status("),
-    ] {
-        let body = between(source, function, "\n    }\n");
-        let mut parts = body.split('"');
-        let mut before = parts.next().unwrap_or_default();
-        while let (Some(reason), Some(after)) = (parts.next(), parts.next()) {
-            let nearest =
-                statuses.iter().filter_map(|(name, code)| Some((before.rfind(name)?, code)));
-            let (_, code) = nearest.max().unwrap_or_else(|| panic!("no status before {reason:?}"));
-            answers.insert(format!("{code} {reason}"));
-            before = after;
+    let answers: BTreeSet<_> = Refusal::infos()
+        .map(|info| (format!("{} {}", info.status.as_u16(), info.reason), info.label.to_owned()))
+        .collect();
+    let mut described = BTreeSet::new();
+    for row in rows(&page, "## Statuses and reason phrases") {
+        for label in code(row[1]) {
+            described.insert((code(row[0]).concat(), label));
         }
     }
     assert!(answers.len() > 20, "{answers:?}");
-    let rows = first_cells(&page, "## Statuses and reason phrases");
-    let rows = rows.into_iter().filter(|row| row.starts_with(|c: char| c.is_ascii_digit()));
-    assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), answers);
+    assert_eq!(described, answers);
 }
 
 #[test]
 fn every_outcome_label_in_the_log_is_explained() {
     let pages =
         ["http-api", "logs", "metrics"].map(|name| page(&format!("reference/{name}.md"))).concat();
-    let files = ["src/common/error.rs", "src/common/error/abort.rs", "src/common/error/enrol.rs"];
-    let source = files.map(repository).concat();
-    let mut words = BTreeSet::new();
-    for (start, _) in source.match_indices("fn label(") {
-        words.extend(literals(between(&source[start..], "fn label(", "\n    }\n")));
-    }
-    assert!(words.len() > 30, "{words:?}");
-    for word in words {
+    let blamed = [Blame::Downstream, Blame::Upstream, Blame::Proxy].map(Blame::label);
+    let refusals = Refusal::infos().map(|info| info.label);
+    let aborts = Abort::infos().map(|info| info.label);
+    for word in refusals.chain(aborts).chain(blamed) {
         assert!(pages.contains(&format!("`{word}`")), "{word}");
     }
+}
+
+#[tokio::test]
+async fn every_label_that_the_docs_promise_exists_from_the_start() {
+    let (metrics, own) = (page("reference/metrics.md"), own_metrics().await);
+    let row = |metric: &str| {
+        let all = rows(&metrics, "# Metrics");
+        let row = all.into_iter().find(|row| row[0] == format!("`{metric}`"));
+        code(row.expect("a row")[3])
+    };
+    let values = |metric: &str, label: &str| -> BTreeSet<String> {
+        let series = own.lines().filter_map(|line| line.strip_prefix(&format!("{metric}{{")));
+        let value = |labels: &str| between(labels, &format!("{label}=\""), "\"").to_owned();
+        series.map(value).collect()
+    };
+    for (metric, label) in
+        [("scrapegate_tls_handshakes_total", "result"), ("scrapegate_accept_errors_total", "kind")]
+    {
+        let promised = row(metric).into_iter().filter(|word| !word.contains('-')).collect();
+        assert_eq!(values(metric, label), promised, "{metric}");
+    }
+
+    let unread = row("scrapegate_http_rejected_total");
+    let unread = unread.into_iter().filter(|word| word != "reason");
+    let refused = Refusal::infos().filter(|info| info.scope == Scope::Request);
+    let promised: BTreeSet<_> = unread.chain(refused.map(|info| info.label.to_owned())).collect();
+    assert_eq!(values("scrapegate_http_rejected_total", "reason"), promised);
+
+    let causes: BTreeSet<_> = Abort::infos().map(|info| info.label.to_owned()).collect();
+    assert_eq!(values("scrapegate_truncated_total", "cause"), causes);
 }
 
 /// All source files as one text. String literals that span several lines are joined.
@@ -403,13 +407,10 @@ fn is_name(text: &str) -> bool {
 #[tokio::test]
 async fn every_own_metric_has_a_row_with_its_type_and_labels() {
     let page = page("reference/metrics.md");
-    let code = |cell: &str| -> BTreeSet<String> {
-        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-    };
     let rows = section(&page, "# Metrics").lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
         let name = cells.next()?.trim_end_matches('`').to_owned();
-        Some((name, (cells.next()?.to_owned(), code(cells.next()?))))
+        Some((name, (cells.next()?.to_owned(), code(cells.next()?).into_iter().collect())))
     });
     assert_eq!(rows.collect::<BTreeMap<_, _>>(), families(&own_metrics().await));
 }

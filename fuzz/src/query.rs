@@ -36,12 +36,12 @@ pub fn check(input: &[u8]) {
             | Route::Ready
             | Route::Reload),
         ) => panic!("{other:?}"),
-        Err(refusal) => Asked::Refused(refusal.label()),
+        Err(refusal) => Asked::Refused(refusal.info().label),
     };
     assert_eq!(found, Asked::by(query));
     for path in [&b"/metrics?"[..], b"/prometheus/sd?"] {
         let uri = Uri::try_from([path, input].concat()).expect("the query is part of a URI");
-        let refused = route(&uri).err().map(|refusal| refusal.label());
+        let refused = route(&uri).err().map(|refusal| refusal.info().label);
         assert_eq!(refused, names_exporter(query).then_some("exporter_parameter"));
     }
 }

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 
 use super::{FileArgs, complain, exit, figures::table, user};
 use crate::{
+    common::error::Chain,
     config::{Config, ExporterConfig},
-    scrape::accounting::Chain,
     service::{
         assets::Assets,
         reload::{Loaded, load},

@@ -29,10 +29,9 @@ use super::{
     stop::StopSignal,
 };
 use crate::{
-    common::exporter::UpstreamTls,
+    common::{error::Chain, exporter::UpstreamTls},
     config::{Finding, Findings, Origin, Sourced, UpstreamTlsConfig},
     http::discovery::METRICS_PATH,
-    scrape::accounting::Chain,
     service::assets,
 };
 

@@ -30,7 +30,7 @@ use std::{
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{config::Sources, scrape::accounting::Chain, service::telemetry::Verbosity};
+use crate::{common::error::Chain, config::Sources, service::telemetry::Verbosity};
 
 /// Exit codes (after sysexits.h).
 mod exit {

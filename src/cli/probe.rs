@@ -31,9 +31,8 @@ use self::{
 };
 use super::{PathArgs, complain};
 use crate::{
-    common::exporter::Exporter,
+    common::{error::Chain, exporter::Exporter},
     config::{self, ExporterConfig, Finding, Findings, Severity},
-    scrape::accounting::Chain,
     service::assets,
 };
 

@@ -12,9 +12,8 @@ use tokio::runtime::Builder;
 
 use super::{FileArgs, VerbosityArgs, complain_briefly, exit};
 use crate::{
-    common::file::Files,
+    common::{error::Chain, file::Files},
     config::{Config, Severity, Sources},
-    scrape::accounting::Chain,
     service::{
         assets::Assets,
         reload::{Loaded, Reloader, first_expiry, load, names},

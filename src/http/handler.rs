@@ -24,7 +24,7 @@ use self::admit::{asks_late, charged, deadline_of, let_in};
 use crate::{
     common::{
         deadline::Deadline,
-        error::{Afterwards, EnrolError, Methods, Refusal, UpstreamError},
+        error::{Chain, ConnectionAfter, EnrolError, Methods, Refusal, UpstreamError},
         exporter::ExporterName,
         peer::{ANY_PEER, Host, Peer},
         shutdown::ShutdownPhase,
@@ -41,7 +41,7 @@ use crate::{
         route::{self, Route},
     },
     scrape::{
-        accounting::{AbortCause, Chain, Scrape},
+        accounting::{AbortCause, Scrape},
         exporters::{ActiveExporter, Exporters},
         relay::{self, RelayBody, ResponseBody},
     },
@@ -110,7 +110,7 @@ pub async fn handle(
             respond::last(respond::refusal(&refusal))
         }
         Err(refusal) => {
-            activity.responding(refusal.verdict().afterwards == Afterwards::Close);
+            activity.responding(refusal.info().connection == ConnectionAfter::Close);
             respond::refusal(&refusal)
         }
     }
@@ -265,15 +265,15 @@ fn refused(
 ) -> Refusal {
     match asked_for {
         Some(_) => service.metrics.unknown_exporter(),
-        None => service.metrics.rejected(refusal.label()),
+        None => service.metrics.rejected(refusal.info().label),
     }
     tracing::info!(
         target: ANY_PEER,
         exporter = asked_for.map(|name| name.as_str().escape_debug().to_string()),
-        reason = refusal.label(),
+        reason = refusal.info().label,
         cause = refusal.source().map(|cause| Chain(cause).to_string()),
         hint = refusal.hint(),
-        status = refusal.verdict().status.as_u16(),
+        status = refusal.info().status.as_u16(),
         client = peer.client(),
         peer = %peer.address,
         "request refused"

@@ -23,7 +23,7 @@ use self::{
     process::Process,
 };
 use crate::{
-    common::error::{EnrolError, REJECTIONS},
+    common::error::{Refusal, Scope},
     scrape::exporters::Exporters,
 };
 
@@ -195,11 +195,13 @@ impl Default for Metrics {
     /// All counts are zero, and the configuration was read successfully.
     fn default() -> Self {
         let unread = Unread::ALL.map(Unread::label);
+        let refused = Refusal::infos().filter(|info| info.scope == Scope::Request);
+        let refused = refused.map(|info| info.label);
         Self {
             unknown_exporter: Counter::default(),
             connections: Gauge::default(),
             handshakes: Tally::new(Handshake::ALL.map(Handshake::label)),
-            rejected: Tally::new(unread.into_iter().chain(REJECTIONS).chain(EnrolError::LABELS)),
+            rejected: Tally::new(unread.into_iter().chain(refused)),
             accept_errors: Tally::new(AcceptError::ALL.map(AcceptError::label)),
             log_records_dropped: OnceLock::new(),
             configured: Mutex::new(Configured {
@@ -334,9 +336,9 @@ mod tests {
         let metrics = Metrics::default();
         assert_eq!(metrics.handshakes.counts().len(), Handshake::ALL.len());
         assert_eq!(metrics.accept_errors.counts().len(), AcceptError::ALL.len());
-        let words = Unread::ALL.len() + REJECTIONS.len() + EnrolError::LABELS.len();
-        assert_eq!(metrics.rejected.counts().len(), words);
-        assert!(metrics.rejected.counts().values().all(|&count| count == 0));
+        let rejected = metrics.rejected.counts();
+        assert!(rejected.len() > Unread::ALL.len());
+        assert!(rejected.values().all(|&count| count == 0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use hyper::{
 };
 
 use crate::{
-    common::error::{Afterwards, Refusal, Verdict},
+    common::error::{ConnectionAfter, ErrorInfo, Refusal},
     http::page,
     scrape::relay::ResponseBody,
 };
@@ -28,7 +28,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// request.
 #[must_use]
 pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
-    let Verdict { status, reason, afterwards } = refusal.verdict();
+    let ErrorInfo { status, reason, connection, .. } = refusal.info();
     let line: Bytes = if matches!(refusal, Refusal::UnknownExporter) {
         // The same bytes as the openITCOCKPIT agent sends.
         Bytes::from_static(b"Unknown exporter")
@@ -40,7 +40,7 @@ pub fn refusal(refusal: &Refusal) -> Response<ResponseBody> {
         response.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
     }
     let headers = response.headers_mut();
-    if afterwards == Afterwards::Close {
+    if connection == ConnectionAfter::Close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(allowed) = refusal.allowed_methods() {

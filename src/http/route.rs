@@ -271,7 +271,7 @@ mod tests {
 
     fn outcome_of(request: request::Builder) -> Result<Route, &'static str> {
         let (head, ()) = request.body(()).unwrap().into_parts();
-        well_formed(&head).and_then(|_| route(&head.uri)).map_err(|refusal| refusal.label())
+        well_formed(&head).and_then(|_| route(&head.uri)).map_err(|refusal| refusal.info().label)
     }
 
     fn scrape(name: &str, forwarded: &str) -> Result<Route, &'static str> {

@@ -16,7 +16,7 @@ use super::{
     ledger::{self, Phase, PhaseDurations, ScrapeRecord},
 };
 use crate::common::{
-    error::{Abort, Blame, Refusal},
+    error::{Abort, Blame, Chain, Refusal},
     peer::Peer,
 };
 
@@ -43,7 +43,7 @@ impl Outcome {
             Self::Unusable(Unusable::Status) => ledger::EXPORTER_STATUS,
             Self::Unusable(Unusable::ContentType) => ledger::NOT_METRICS,
             Self::Refused(_, label, _) => label,
-            Self::Aborted(abort) => abort.label(),
+            Self::Aborted(abort) => abort.info().label,
         }
     }
 }
@@ -56,7 +56,7 @@ impl Outcome {
             Self::Complete => None,
             Self::Unusable(_) => Some(Blame::Upstream),
             Self::Refused(_, _, blame) => Some(blame),
-            Self::Aborted(abort) => Some(abort.blame()),
+            Self::Aborted(abort) => Some(abort.info().blame),
         }
     }
 }
@@ -263,8 +263,8 @@ impl Scrape {
 
     /// Ends the scrape with a response of the proxy itself.
     pub fn refuse(self, refusal: &Refusal) {
-        let verdict = refusal.verdict();
-        let outcome = Outcome::Refused(verdict.status, refusal.label(), refusal.blame());
+        let info = refusal.info();
+        let outcome = Outcome::Refused(info.status, info.label, info.blame);
         self.close(outcome, Some(refusal));
     }
 
@@ -372,27 +372,6 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e4).round() / 1e4
 }
 
-/// An error with all its sources, in one line. A source is omitted if the text so far already ends
-/// with it: some libraries include the text of the source in their errors.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = self.0.to_string();
-        f.write_str(&last)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            let text = error.to_string();
-            if !last.ends_with(&text) {
-                write!(f, ": {text}")?;
-                last = text;
-            }
-            source = error.source();
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -457,22 +436,5 @@ mod tests {
             let outcomes = exporter.state.ledger.figures().outcomes;
             assert_eq!(outcomes.get(outcome), Some(&1), "{outcomes:?}");
         }
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{words}")]
-    struct Described {
-        words: &'static str,
-        source: Option<Box<Described>>,
-    }
-
-    #[test]
-    fn f29_a_chain_of_errors_does_not_repeat_text() {
-        let described = |words, source| Described { words, source: Option::map(source, Box::new) };
-        let missing = || described("the file does not exist", None);
-        let chain = described("cannot read a: the file does not exist", Some(missing()));
-        assert_eq!(Chain(&chain).to_string(), "cannot read a: the file does not exist");
-        let chain = described("b", Some(described("cannot read a", Some(missing()))));
-        assert_eq!(Chain(&chain).to_string(), "b: cannot read a: the file does not exist");
     }
 }

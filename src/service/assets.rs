@@ -260,7 +260,7 @@ impl<'a> Loader<'a> {
                         &files.certificate
                     }
                 };
-                let message = crate::scrape::accounting::Chain(&error).to_string();
+                let message = crate::common::error::Chain(&error).to_string();
                 let finding = culprit.error(message);
                 self.report(finding);
                 None

@@ -15,11 +15,11 @@ pub use crate::common::trigger::{Outcome, Status};
 use crate::{
     common::{
         blocking::{BlockingError, Threads},
+        error::Chain,
         exporter::ExporterName,
         file::{Files, Progress},
     },
     config::{self, Config, Findings, Severity, Sources},
-    scrape::accounting::Chain,
     service::{
         assets::{self, Assets, CertificateFile},
         server::{Handle, ReloadError, Reloaded},

@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     common::{
+        error::Chain,
         peer::{ANY_PEER, Host, Peer},
         shutdown::ShutdownPhase,
         trigger::Trigger,
@@ -53,7 +54,6 @@ use crate::{
         handler::{Service, handle},
         metrics::{AcceptError, Handshake, Metrics},
     },
-    scrape::accounting::Chain,
     service::{assets::Assets, workers::Workers},
     tls::wall_clock,
 };

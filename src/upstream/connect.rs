@@ -437,7 +437,7 @@ mod tests {
         let word = |is_waiting| {
             let in_line = InLine::default();
             in_line.set(is_waiting);
-            Refusal::from(too_late(&in_line, Duration::from_secs(1))).label()
+            Refusal::from(too_late(&in_line, Duration::from_secs(1))).info().label
         };
         assert_eq!([true, false].map(word), ["no_resources", "exporter_connect_timeout"]);
     }
@@ -471,8 +471,9 @@ mod tests {
 
     #[test]
     fn each_connect_error_has_its_own_label() {
-        let word =
-            |number| Refusal::from(connect_error(io::Error::from_raw_os_error(number))).label();
+        let word = |number| {
+            Refusal::from(connect_error(io::Error::from_raw_os_error(number))).info().label
+        };
         for (number, expected) in [
             (libc::EMFILE, "no_resources"),
             (libc::ENFILE, "no_resources"),

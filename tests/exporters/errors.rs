@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use scrapegate::common::error::{EnrolError, Refusal, Unchecked};
 use scrapegate_harness::{
     PATIENCE,
     client::Client,
@@ -41,10 +42,10 @@ const ELSEWHERE: [&str; 7] = [
 
 /// The label in the log, the status and reason phrase of the response, and a request that causes
 /// this refusal. `MARKER` in the request is replaced by another word each time.
-type Refusal = (&'static str, u16, &'static str, String);
+type Provoked = (&'static str, u16, &'static str, String);
 
 /// Refusals that the request itself causes.
-fn by_request() -> Vec<Refusal> {
+fn by_request() -> Vec<Provoked> {
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n{PASSWORD}");
     vec![
         (
@@ -259,7 +260,7 @@ fn assert_counted(proxy: &Proxy, pki: &Pki) {
 /// Sends the request of `refusal` from each client. Asserts that all responses are equal, except
 /// for the date, and that each adds one record with the label.
 #[track_caller]
-fn assert_constant(proxy: &Proxy, clients: &mut Clients, pki: &Pki, refusal: &Refusal) {
+fn assert_constant(proxy: &Proxy, clients: &mut Clients, pki: &Pki, refusal: &Provoked) {
     let (label, status, reason, request) = refusal;
     let mut first = None;
     for (round, client) in clients.iter_mut().enumerate() {
@@ -300,16 +301,12 @@ fn connect(proxy: &Proxy, pki: &Pki, round: usize) -> Client {
     Client::connect(proxy.address(), pki.client(&[BOTH_VERSIONS[round]])).expect("a handshake")
 }
 
-/// The labels of all refusals in the source.
-fn words() -> BTreeSet<&'static str> {
-    let source = include_str!("../../src/common/error.rs");
-    let functions = source.split("fn label(").skip(1);
-    let bodies = functions.filter_map(|rest| rest.split("\n    }\n").next());
-    bodies
-        // Skips the `label` function of the blame, which comes first.
-        .filter(|body| body.contains("Self::Method(_) =>") || body.contains("Self::NoSocket("))
-        .flat_map(|body| body.split('"').skip(1).step_by(2))
-        .collect()
+/// The labels of all refusals, except those of enrollment and of password checks, which have their
+/// own tests.
+fn labels() -> BTreeSet<&'static str> {
+    let elsewhere: Vec<_> = EnrolError::infos().chain(Unchecked::infos()).collect();
+    let refusals = Refusal::infos().filter(|info| !elsewhere.contains(info));
+    refusals.map(|info| info.label).collect()
 }
 
 #[test]
@@ -375,7 +372,7 @@ fn every_refusal_has_constant_words_and_one_record_without_secrets() {
 
     let provoked: BTreeSet<_> =
         refusals.iter().map(|(label, ..)| *label).chain(ELSEWHERE).collect();
-    assert_eq!(provoked, words(), "each refusal is provoked here or in another test");
+    assert_eq!(provoked, labels(), "each refusal is provoked here or in another test");
     let log = proxy.log_lines().concat();
     for secret in SECRETS {
         assert!(!log.contains(secret), "{secret} is in the log");

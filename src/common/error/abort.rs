@@ -1,8 +1,10 @@
 //! Why a response failed after its head was sent.
 
-use std::fmt;
-
-use super::Blame;
+use super::info::{
+    AbortInfo,
+    Blame::{self, Downstream, Proxy, Upstream},
+    rows,
+};
 
 /// Why the connection was closed in the middle of a response.
 ///
@@ -51,71 +53,33 @@ pub enum Abort {
 }
 
 /// What `integrity = strict` found missing at the end of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IntegrityFault {
     /// An OpenMetrics body whose last line is not `# EOF`.
+    #[error("is OpenMetrics without a final `# EOF`")]
     NoEofMarker,
     /// A body that ends when the connection closes, and whose last byte is not a newline.
+    #[error("ended when the connection closed, without a final newline")]
     NoFinalNewline,
 }
 
-impl fmt::Display for IntegrityFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoEofMarker => "is OpenMetrics without a final `# EOF`",
-            Self::NoFinalNewline => "ended when the connection closed, without a final newline",
-        })
-    }
+const fn row(label: &'static str, blame: Blame) -> AbortInfo {
+    AbortInfo { label, blame }
 }
 
-impl Abort {
-    /// The labels of all variants, in their order.
-    pub const LABELS: [&'static str; 12] = [
-        "exporter_reset",
-        "exporter_cut_short",
-        "exporter_garbage",
-        "too_large",
-        "integrity",
-        "deadline_exporter",
-        "deadline_proxy",
-        "deadline_scraper",
-        "scraper_stalled",
-        "scraper_gone",
-        "shutdown",
-        "panicked",
-    ];
-
-    /// Who caused the abort.
-    #[must_use]
-    pub fn blame(self) -> Blame {
-        match self {
-            Self::ExporterReset
-            | Self::ExporterCutShort
-            | Self::ExporterGarbage
-            | Self::TooLarge
-            | Self::Integrity(_)
-            | Self::DeadlineExporter => Blame::Upstream,
-            Self::DeadlineScraper | Self::ScraperStalled | Self::ScraperGone => Blame::Downstream,
-            Self::DeadlineProxy | Self::Shutdown | Self::Panicked => Blame::Proxy,
-        }
-    }
-
-    /// The abort's label in logs and counters: one constant word.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::ExporterReset => "exporter_reset",
-            Self::ExporterCutShort => "exporter_cut_short",
-            Self::ExporterGarbage => "exporter_garbage",
-            Self::TooLarge => "too_large",
-            Self::Integrity(_) => "integrity",
-            Self::DeadlineExporter => "deadline_exporter",
-            Self::DeadlineProxy => "deadline_proxy",
-            Self::DeadlineScraper => "deadline_scraper",
-            Self::ScraperStalled => "scraper_stalled",
-            Self::ScraperGone => "scraper_gone",
-            Self::Shutdown => "shutdown",
-            Self::Panicked => "panicked",
-        }
+rows! {
+    Abort => AbortInfo {
+        Self::ExporterReset => row("exporter_reset", Upstream),
+        Self::ExporterCutShort => row("exporter_cut_short", Upstream),
+        Self::ExporterGarbage => row("exporter_garbage", Upstream),
+        Self::TooLarge => row("too_large", Upstream),
+        Self::Integrity(_) => row("integrity", Upstream),
+        Self::DeadlineExporter => row("deadline_exporter", Upstream),
+        Self::DeadlineProxy => row("deadline_proxy", Proxy),
+        Self::DeadlineScraper => row("deadline_scraper", Downstream),
+        Self::ScraperStalled => row("scraper_stalled", Downstream),
+        Self::ScraperGone => row("scraper_gone", Downstream),
+        Self::Shutdown => row("shutdown", Proxy),
+        Self::Panicked => row("panicked", Proxy),
     }
 }

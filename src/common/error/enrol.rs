@@ -4,7 +4,13 @@ use std::{io, time::Duration};
 
 use hyper::StatusCode;
 
-use super::{Blame, Cause};
+use super::{
+    cause::Cause,
+    info::{
+        Blame::{self, Downstream, Proxy},
+        ErrorInfo, rows,
+    },
+};
 
 /// Why an enrollment request failed. Each error closes the connection. No file has changed, except
 /// possibly after [`EnrolError::Store`].
@@ -87,118 +93,76 @@ pub enum EnrolError {
     GivenUp,
 }
 
-impl EnrolError {
-    /// The labels of all variants, in their order.
-    pub const LABELS: [&str; 23] = [
-        "not_enrolled",
-        "enrol_closed",
-        "enrol_no_client_certificate",
-        "enrol_domain",
-        "enrol_dismissed",
-        "enrol_busy",
-        "enrol_no_length",
-        "enrol_too_large",
-        "enrol_body_timeout",
-        "enrol_body_lost",
-        "enrol_malformed",
-        "enrol_unreadable",
-        "enrol_wrong_key",
-        "enrol_wrong_ca",
-        "enrol_not_valid_now",
-        "enrol_unusable",
-        "enrol_foreign_ca",
-        "enrol_older",
-        "enrol_already",
-        "enrol_key",
-        "enrol_store",
-        "enrol_no_resources",
-        "enrol_given_up",
-    ];
+/// The row of an error that closes the connection, as all enrollment errors do.
+const fn row(
+    status: StatusCode,
+    reason: &'static str,
+    label: &'static str,
+    blame: Blame,
+) -> ErrorInfo {
+    ErrorInfo::new(status, reason, label, blame).and_close()
+}
 
-    pub(super) fn status(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::NotEnrolled => (StatusCode::FORBIDDEN, "not enrolled yet"),
-            Self::Closed => (StatusCode::FORBIDDEN, "enrollment is not open to you"),
-            Self::NoClientCertificate => (StatusCode::FORBIDDEN, "client certificate required"),
-            Self::Domain => (StatusCode::BAD_REQUEST, "bad domain parameter"),
-            Self::Dismissed => (StatusCode::FORBIDDEN, "client is no longer let in"),
-            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "too many signing requests"),
-            Self::NoLength => (StatusCode::LENGTH_REQUIRED, "Length Required"),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
-            Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "request body came too slowly"),
-            Self::BodyLost(_) => (StatusCode::BAD_REQUEST, "request body broke off"),
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "request body is not signed and ca"),
-            Self::Unreadable(..) => (StatusCode::BAD_REQUEST, "certificate or CA is not readable"),
-            Self::WrongKey => (StatusCode::BAD_REQUEST, "certificate is for another key"),
-            Self::WrongCa => (StatusCode::BAD_REQUEST, "certificate is not of that CA"),
-            Self::NotValidNow => (StatusCode::BAD_REQUEST, "certificate or CA is not valid now"),
-            Self::Unusable(_) => (StatusCode::BAD_REQUEST, "certificate or CA cannot be used"),
-            Self::ForeignCa => (StatusCode::FORBIDDEN, "CA may not be changed by this client"),
-            Self::Older => (StatusCode::CONFLICT, "a newer certificate is in use"),
-            Self::AlreadyEnrolled => (StatusCode::CONFLICT, "already enrolled"),
-            Self::NoResources(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "proxy is out of file descriptors, threads or memory",
-            ),
-            Self::Key(_) | Self::Store(_) | Self::GivenUp => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "enrollment failed on this host")
-            }
-        }
-    }
+/// The row of an error in the request: 400.
+const fn bad(reason: &'static str, label: &'static str) -> ErrorInfo {
+    row(StatusCode::BAD_REQUEST, reason, label, Downstream)
+}
 
-    pub(super) fn blame(&self) -> Blame {
-        match self {
-            Self::NotEnrolled
-            | Self::Closed
-            | Self::NoClientCertificate
-            | Self::Domain
-            | Self::Dismissed
-            | Self::NoLength
-            | Self::TooLarge(_)
-            | Self::BodyTimeout(_)
-            | Self::BodyLost(_)
-            | Self::Malformed(_)
-            | Self::Unreadable(..)
-            | Self::WrongKey
-            | Self::WrongCa
-            | Self::NotValidNow
-            | Self::Unusable(_)
-            | Self::ForeignCa
-            | Self::Older
-            | Self::AlreadyEnrolled => Blame::Downstream,
-            Self::Busy(_)
-            | Self::Key(_)
-            | Self::Store(_)
-            | Self::NoResources(_)
-            | Self::GivenUp => Blame::Proxy,
-        }
-    }
+/// The row of a client without the right to its request: 403.
+const fn forbidden(reason: &'static str, label: &'static str) -> ErrorInfo {
+    row(StatusCode::FORBIDDEN, reason, label, Downstream)
+}
 
-    pub(super) fn label(&self) -> &'static str {
-        match self {
-            Self::NotEnrolled => "not_enrolled",
-            Self::Closed => "enrol_closed",
-            Self::NoClientCertificate => "enrol_no_client_certificate",
-            Self::Domain => "enrol_domain",
-            Self::Dismissed => "enrol_dismissed",
-            Self::Busy(_) => "enrol_busy",
-            Self::NoLength => "enrol_no_length",
-            Self::TooLarge(_) => "enrol_too_large",
-            Self::BodyTimeout(_) => "enrol_body_timeout",
-            Self::BodyLost(_) => "enrol_body_lost",
-            Self::Malformed(_) => "enrol_malformed",
-            Self::Unreadable(..) => "enrol_unreadable",
-            Self::WrongKey => "enrol_wrong_key",
-            Self::WrongCa => "enrol_wrong_ca",
-            Self::NotValidNow => "enrol_not_valid_now",
-            Self::Unusable(_) => "enrol_unusable",
-            Self::ForeignCa => "enrol_foreign_ca",
-            Self::Older => "enrol_older",
-            Self::AlreadyEnrolled => "enrol_already",
-            Self::Key(_) => "enrol_key",
-            Self::Store(_) => "enrol_store",
-            Self::NoResources(_) => "enrol_no_resources",
-            Self::GivenUp => "enrol_given_up",
-        }
+/// The row of a failure of this host: 500.
+const fn failed(label: &'static str) -> ErrorInfo {
+    row(StatusCode::INTERNAL_SERVER_ERROR, "enrollment failed on this host", label, Proxy)
+}
+
+rows! {
+    EnrolError => ErrorInfo {
+        Self::NotEnrolled => forbidden("not enrolled yet", "not_enrolled"),
+        Self::Closed => forbidden("enrollment is not open to you", "enrol_closed"),
+        Self::NoClientCertificate => forbidden(
+            "client certificate required",
+            "enrol_no_client_certificate",
+        ),
+        Self::Domain => bad("bad domain parameter", "enrol_domain"),
+        Self::Dismissed => forbidden("client is no longer let in", "enrol_dismissed"),
+        Self::Busy(_) => row(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many signing requests", "enrol_busy", Proxy,
+        ),
+        Self::NoLength => row(
+            StatusCode::LENGTH_REQUIRED,
+            "Length Required", "enrol_no_length", Downstream,
+        ),
+        Self::TooLarge(_) => row(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "request body too large", "enrol_too_large", Downstream,
+        ),
+        Self::BodyTimeout(_) => row(
+            StatusCode::REQUEST_TIMEOUT,
+            "request body came too slowly", "enrol_body_timeout", Downstream,
+        ),
+        Self::BodyLost(_) => bad("request body broke off", "enrol_body_lost"),
+        Self::Malformed(_) => bad("request body is not signed and ca", "enrol_malformed"),
+        Self::Unreadable(..) => bad("certificate or CA is not readable", "enrol_unreadable"),
+        Self::WrongKey => bad("certificate is for another key", "enrol_wrong_key"),
+        Self::WrongCa => bad("certificate is not of that CA", "enrol_wrong_ca"),
+        Self::NotValidNow => bad("certificate or CA is not valid now", "enrol_not_valid_now"),
+        Self::Unusable(_) => bad("certificate or CA cannot be used", "enrol_unusable"),
+        Self::ForeignCa => forbidden("CA may not be changed by this client", "enrol_foreign_ca"),
+        Self::Older => row(
+            StatusCode::CONFLICT,
+            "a newer certificate is in use", "enrol_older", Downstream,
+        ),
+        Self::AlreadyEnrolled => row(
+            StatusCode::CONFLICT,
+            "already enrolled", "enrol_already", Downstream,
+        ),
+        Self::Key(_) => failed("enrol_key"),
+        Self::Store(_) => failed("enrol_store"),
+        Self::NoResources(_) => ErrorInfo::no_resources("enrol_no_resources").and_close(),
+        Self::GivenUp => failed("enrol_given_up"),
     }
 }

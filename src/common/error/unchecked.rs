@@ -2,6 +2,7 @@
 
 use hyper::StatusCode;
 
+use super::info::{Blame, ErrorInfo, rows};
 use crate::common::{blocking::BlockingError, fair::QueueFull};
 
 /// Why a password could not be checked against its bcrypt hash.
@@ -25,20 +26,15 @@ impl From<QueueFull> for Unchecked {
     }
 }
 
-impl Unchecked {
-    pub(super) fn status(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "too many password checks"),
-            Self::TooLate => (StatusCode::SERVICE_UNAVAILABLE, "password check took too long"),
-            Self::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "password check failed"),
-        }
-    }
+/// The row of a password that could not be checked.
+const fn unchecked(reason: &'static str, label: &'static str) -> ErrorInfo {
+    ErrorInfo::new(StatusCode::SERVICE_UNAVAILABLE, reason, label, Blame::Proxy)
+}
 
-    pub(super) fn label(&self) -> &'static str {
-        match self {
-            Self::QueueFull => "password_queue_full",
-            Self::TooLate => "password_too_late",
-            Self::Failed(_) => "password_check_failed",
-        }
+rows! {
+    Unchecked => ErrorInfo {
+        Self::QueueFull => unchecked("too many password checks", "password_queue_full"),
+        Self::TooLate => unchecked("password check took too long", "password_too_late"),
+        Self::Failed(_) => unchecked("password check failed", "password_check_failed"),
     }
 }

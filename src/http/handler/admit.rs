@@ -115,7 +115,7 @@ mod tests {
             let asks_late = asks_late(arrival, Instant::now(), deadline);
             advance(secs(exporter)).await;
             let refusal = charged(UpstreamError::FirstByteTimeout, asks_late, deadline);
-            assert_eq!(refusal.blame(), blamed, "{check} s for the check");
+            assert_eq!(refusal.info().blame, blamed, "{check} s for the check");
         }
     }
 }

@@ -57,8 +57,8 @@ impl Row {
         let mut figures = exporter.state.ledger.figures();
         // Every cause exists from the start, so that the first truncation is visible as an
         // increase.
-        for cause in Abort::LABELS {
-            figures.truncated.entry(cause).or_default();
+        for cause in Abort::infos() {
+            figures.truncated.entry(cause.label).or_default();
         }
         let interval = exporter.config.rules.interval.as_duration();
         Self {

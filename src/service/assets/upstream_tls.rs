@@ -9,9 +9,8 @@ use super::{
     pem_files::{FileUses, Reader},
 };
 use crate::{
-    common::exporter::UpstreamTls,
+    common::{error::Chain, exporter::UpstreamTls},
     config::{Sourced, UpstreamTlsConfig},
-    scrape::accounting::Chain,
     tls::{
         Servers, Trust, client_tls,
         judge::{self, Anchors, Own},
