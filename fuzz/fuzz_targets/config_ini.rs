@@ -1,5 +1,5 @@
-//! Any `config.ini`: no panic, findings name existing lines, the file is accepted if and only if no
-//! finding is an error, and neither plain HTTP nor unauthenticated clients are accepted unless the
+//! Any `config.ini`: no panic, diagnostics name existing lines, the file is accepted if and only if
+//! no diagnostic is an error, and neither plain HTTP nor unauthenticated clients are accepted unless the
 //! file enables them. The complete property: [`scrapegate_fuzz::config_ini`].
 #![no_main]
 

@@ -1,12 +1,12 @@
 //! Any contents of `config.ini`:
 //!
-//! - Each finding is one line about the file, and names an existing line.
-//! - The file is accepted if and only if no finding is an error.
+//! - Each diagnostic is one line about the file, and names an existing line.
+//! - The file is accepted if and only if no diagnostic is an error.
 //! - Plain HTTP is accepted only on a loopback address. Plain HTTP and clients without certificates
 //!   are accepted only if the file enables them, and with a warning.
-//! - No finding repeats the password of `auth`.
+//! - No diagnostic repeats the password of `auth`.
 
-use scrapegate::config::{self, ClientAuth, Config, Findings, Security, Severity, Sources};
+use scrapegate::config::{self, ClientAuth, Config, Diagnostics, Security, Severity, Sources};
 
 use crate::files;
 
@@ -28,24 +28,24 @@ pub fn check(input: &[u8]) {
         exporters: Some(files::written("exporters.ini", EXPORTERS)),
         listen: None,
     };
-    let (config, findings) = config::load(&sources);
-    files::assert_sane(&findings, &file, input);
-    assert_eq!(config.is_some(), !findings.has_errors(), "{findings}");
+    let (config, diagnostics) = config::load(&sources);
+    files::assert_sane(&diagnostics, &file, input);
+    assert_eq!(config.is_some(), !diagnostics.has_errors(), "{diagnostics}");
     let text = String::from_utf8_lossy(input);
     if let Some(config) = config {
         assert_eq!(config.exporters.len(), usize::from(config.prometheus_enabled));
-        assert_is_secured_as_written(&config, &findings, &text);
+        assert_is_secured_as_written(&config, &diagnostics, &text);
     }
     if secrets_are_passwords(&text) {
-        assert!(!findings.to_string().contains(SECRET), "{findings}");
+        assert!(!diagnostics.to_string().contains(SECRET), "{diagnostics}");
     }
 }
 
-fn assert_is_secured_as_written(config: &Config, findings: &Findings, text: &str) {
+fn assert_is_secured_as_written(config: &Config, diagnostics: &Diagnostics, text: &str) {
     let text = text.to_ascii_lowercase().replace('_', "-");
     let is_warned_about = |key: &str| {
-        let about = |finding: &config::Finding| finding.origin.key.as_deref() == Some(key);
-        findings.iter().any(|finding| about(finding) && finding.severity == Severity::Warning)
+        let about = |diagnostic: &config::Diagnostic| diagnostic.location.key.as_deref() == Some(key);
+        diagnostics.iter().any(|diagnostic| about(diagnostic) && diagnostic.severity == Severity::Warning)
     };
     let key = match &config.security {
         Security::InsecurePlainHttp => {
@@ -58,7 +58,7 @@ fn assert_is_secured_as_written(config: &Config, findings: &Findings, text: &str
         },
     };
     assert!(text.contains("[proxy]") && text.contains(key), "{key} is not written out");
-    assert!(is_warned_about(key), "{key}: {findings}");
+    assert!(is_warned_about(key), "{key}: {diagnostics}");
 }
 
 /// Whether every occurrence of the secret is after the colon of an `auth` value.

@@ -1,7 +1,7 @@
 //! Any contents of the exporters file:
 //!
-//! - Each finding is one line about the file, and names an existing line. An error always names its
-//!   line, unless the file is UTF-16.
+//! - Each diagnostic is one line about the file, and names an existing line. An error always names
+//!   its line, unless the file is UTF-16.
 //! - An accepted file that is written again is accepted without errors and has the same meaning.
 
 use std::{fmt::Write as _, path::Path};
@@ -36,14 +36,14 @@ pub fn check(input: &[u8]) {
 fn read(contents: &[u8]) -> Option<Vec<ExporterConfig>> {
     let path = files::written("prometheus_exporters.ini", contents);
     let sources = Sources { exporters: Some(path.clone()), ..Sources::default() };
-    let (exporters, findings) = config::exporters(&sources);
-    files::assert_sane(&findings, &path, contents);
-    for error in files::errors(&findings) {
+    let (exporters, diagnostics) = config::exporters(&sources);
+    files::assert_sane(&diagnostics, &path, contents);
+    for error in files::errors(&diagnostics) {
         // The encoding concerns the whole file.
-        let has_place = error.origin.line.is_some() || file::is_utf16(contents);
+        let has_place = error.location.line.is_some() || file::is_utf16(contents);
         assert!(has_place, "{error}");
     }
-    (!findings.has_errors()).then_some(exporters)
+    (!diagnostics.has_errors()).then_some(exporters)
 }
 
 /// A section with every possible key, none of them left to its default.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use scrapegate::config::{Findings, Severity};
+use scrapegate::config::{Diagnostics, Severity};
 use tempfile::TempDir;
 
 thread_local! {
@@ -19,25 +19,25 @@ pub(crate) fn written(name: &str, contents: &[u8]) -> PathBuf {
     path
 }
 
-/// Asserts that each finding is one line that names the file. A line number in a finding must
+/// Asserts that each diagnostic is one line that names the file. A line number in a diagnostic must
 /// exist.
 ///
 /// # Panics
 ///
-/// If a finding violates this.
-pub(crate) fn assert_sane(findings: &Findings, file: &Path, contents: &[u8]) {
+/// If a diagnostic violates this.
+pub(crate) fn assert_sane(diagnostics: &Diagnostics, file: &Path, contents: &[u8]) {
     let line_feeds = contents.iter().filter(|&&byte| byte == b'\n').count();
-    for finding in findings.iter() {
-        assert_eq!(finding.origin.file.as_path(), file, "{finding}");
-        let line = finding.origin.line.map_or(1, |line| usize::try_from(line).expect("a line"));
-        assert!((1..=line_feeds + 1).contains(&line), "{finding}");
-        let shown = finding.to_string();
+    for diagnostic in diagnostics.iter() {
+        assert_eq!(diagnostic.location.file.as_path(), file, "{diagnostic}");
+        let line = diagnostic.location.line.map_or(1, |line| usize::try_from(line).expect("a line"));
+        assert!((1..=line_feeds + 1).contains(&line), "{diagnostic}");
+        let shown = diagnostic.to_string();
         assert!(!shown.chars().any(char::is_control), "{}", shown.escape_debug());
-        assert!(!finding.message.is_empty(), "{finding}");
+        assert!(!diagnostic.message.is_empty(), "{diagnostic}");
     }
 }
 
-/// The findings that are errors.
-pub(crate) fn errors(findings: &Findings) -> impl Iterator<Item = &scrapegate::config::Finding> {
-    findings.iter().filter(|finding| finding.severity == Severity::Error)
+/// The diagnostics that are errors.
+pub(crate) fn errors(diagnostics: &Diagnostics) -> impl Iterator<Item = &scrapegate::config::Diagnostic> {
+    diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error)
 }

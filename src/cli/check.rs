@@ -37,17 +37,17 @@ pub(super) fn check(args: &Args, out: &mut dyn Write) -> ExitCode {
             return exit::SYSTEM.into();
         }
     };
-    let Loaded { state: loaded, findings, .. } = load(sources);
+    let Loaded { state: loaded, diagnostics, .. } = load(sources);
     let written = (|| {
         writeln!(out, "config  {}", sources.config_file().display())?;
         if let Some(user) = user {
             writeln!(out, "user    {user}")?;
         }
-        for finding in findings.iter() {
-            writeln!(out, "{finding}")?;
+        for diagnostic in diagnostics.iter() {
+            writeln!(out, "{diagnostic}")?;
         }
         if let Some((config, assets)) = &loaded {
-            if !findings.is_empty() {
+            if !diagnostics.is_empty() {
                 writeln!(out)?;
             }
             summary(config, assets, out)?;

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     common::{error::Chain, exporter::UpstreamTls},
-    config::{Finding, Findings, Origin, Sourced, UpstreamTlsConfig},
+    config::{Diagnostic, Diagnostics, Located, Location, UpstreamTlsConfig},
     http::discovery::METRICS_PATH,
     service::assets,
 };
@@ -214,8 +214,8 @@ fn authorization(args: &Args, is_safe: bool) -> Result<Option<HeaderValue>, Erro
         return Err(Error::OpenPassword);
     }
     let password = named("--password-file", file.clone());
-    let (value, findings) = assets::basic_authorization(user, &password);
-    usable(value, &findings).map(Some)
+    let (value, diagnostics) = assets::basic_authorization(user, &password);
+    usable(value, &diagnostics).map(Some)
 }
 
 fn tls(args: &Args, host: &str) -> Result<UpstreamTls, Error> {
@@ -229,26 +229,28 @@ fn tls(args: &Args, host: &str) -> Result<UpstreamTls, Error> {
         server_name,
         skip_verify: args.insecure,
     };
-    let (tls, findings) = assets::client_tls(&files, &named("--cacert", ()));
-    usable(tls, &findings)
+    let (tls, diagnostics) = assets::client_tls(&files, &named("--cacert", ()));
+    usable(tls, &diagnostics)
 }
 
-/// The value made from files on the command line, or an error that lists their findings.
-fn usable<T>(made: Option<T>, findings: &Findings) -> Result<T, Error> {
-    let message = |finding: &Finding| {
-        let option = finding.origin.key.as_deref().unwrap_or_default();
-        format!("{option}: {}", finding.message)
+/// The value made from files on the command line, or an error that lists their diagnostics.
+fn usable<T>(made: Option<T>, diagnostics: &Diagnostics) -> Result<T, Error> {
+    let message = |diagnostic: &Diagnostic| {
+        let option = diagnostic.location.key.as_deref().unwrap_or_default();
+        format!("{option}: {}", diagnostic.message)
     };
     if made.is_some() {
-        findings.iter().for_each(|finding| complain(format_args!("warning: {}", message(finding))));
+        diagnostics
+            .iter()
+            .for_each(|diagnostic| complain(format_args!("warning: {}", message(diagnostic))));
     }
-    made.ok_or_else(|| Error::File(findings.iter().map(message).collect::<Vec<_>>().join("; ")))
+    made.ok_or_else(|| Error::File(diagnostics.iter().map(message).collect::<Vec<_>>().join("; ")))
 }
 
-/// A value from the command line, with the option as its origin.
-fn named<T>(option: &str, value: T) -> Sourced<T> {
+/// A value from the command line, with the option as its location.
+fn named<T>(option: &str, value: T) -> Located<T> {
     let key = Some(option.to_owned());
-    Sourced { value, origin: Origin { file: Arc::default(), line: None, section: None, key } }
+    Located { value, location: Location { file: Arc::default(), line: None, section: None, key } }
 }
 
 async fn scrape_all(args: &Args, question: &Question) -> Result<Scrapes, Error> {

@@ -167,13 +167,13 @@ fn convert(
     let section = Module::read(name, at, node, passwords, remarks)?;
     // Parse the section as the proxy does, and report the same errors.
     let text = section.to_string();
-    let (exporters, findings) = config::exporters_in(&text);
-    if exporters.iter().any(|it| it.name.value.as_str() == name) && !findings.has_errors() {
+    let (exporters, diagnostics) = config::exporters_in(&text);
+    if exporters.iter().any(|it| it.name.value.as_str() == name) && !diagnostics.has_errors() {
         return Some(text);
     }
-    let why = findings.iter().map(|finding| match &finding.origin.key {
-        Some(key) => format!("{key}: {}", finding.message),
-        None => finding.message.clone(),
+    let why = diagnostics.iter().map(|diagnostic| match &diagnostic.location.key {
+        Some(key) => format!("{key}: {}", diagnostic.message),
+        None => diagnostic.message.clone(),
     });
     let why: Vec<_> = why.collect();
     let why = if why.is_empty() { "invalid name".to_owned() } else { why.join("; ") };

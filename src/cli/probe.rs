@@ -32,7 +32,7 @@ use self::{
 use super::{PathArgs, complain};
 use crate::{
     common::{error::Chain, exporter::Exporter},
-    config::{self, ExporterConfig, Finding, Findings, Severity},
+    config::{self, Diagnostic, Diagnostics, ExporterConfig, Severity},
     service::assets,
 };
 
@@ -92,7 +92,7 @@ enum Error {
     #[error("no section [{}] in the exporters file", .0.escape_debug())]
     NoExporter(String),
     #[error("the configuration has errors: {0}")]
-    Configuration(Findings),
+    Configuration(Diagnostics),
     #[error("cannot compare with {}", path.display())]
     Baseline { path: PathBuf, source: LoadError },
     #[error("cannot start the runtime")]
@@ -184,14 +184,14 @@ fn load_baseline(path: &Path) -> Result<Measurement, Error> {
 
 /// The section of the exporter, with its files. Errors in other sections do not matter here.
 fn exporter(args: &Args) -> Result<(ExporterConfig, Exporter), Error> {
-    let (exporters, findings) = config::exporters(&args.files.sources());
-    let concerns = |finding: &&Finding| {
-        let section = finding.origin.section.as_deref();
-        finding.severity == Severity::Error
+    let (exporters, diagnostics) = config::exporters(&args.files.sources());
+    let concerns = |diagnostic: &&Diagnostic| {
+        let section = diagnostic.location.section.as_deref();
+        diagnostic.severity == Severity::Error
             && section.is_none_or(|section| section == args.name || section == "default")
     };
-    let mut mistakes = Findings::default();
-    findings.iter().filter(concerns).cloned().for_each(|finding| mistakes.push(finding));
+    let mut mistakes = Diagnostics::default();
+    diagnostics.iter().filter(concerns).cloned().for_each(|diagnostic| mistakes.push(diagnostic));
     if !mistakes.is_empty() {
         return Err(Error::Configuration(mistakes));
     }
@@ -201,7 +201,7 @@ fn exporter(args: &Args) -> Result<(ExporterConfig, Exporter), Error> {
         .ok_or_else(|| Error::NoExporter(args.name.clone()))?;
     match assets::exporter(&config) {
         (Some(exporter), _) => Ok((config, exporter)),
-        (None, findings) => Err(Error::Configuration(findings)),
+        (None, diagnostics) => Err(Error::Configuration(diagnostics)),
     }
 }
 

@@ -34,17 +34,17 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> ExitCode {
     let sources = args.files.sources();
-    let Loaded { state, findings, files } = load_in_time(&sources);
+    let Loaded { state, diagnostics, files } = load_in_time(&sources);
     let Some((config, assets)) = state else {
-        if findings.heal_with_time() {
+        if diagnostics.heal_with_time() {
             complain_briefly(format_args!(
-                "not started; exit code 71, so that systemd tries again: {findings}"
+                "not started; exit code 71, so that systemd tries again: {diagnostics}"
             ));
             // Not 78: systemd does not restart the service after exit code 78.
             return exit::SYSTEM.into();
         }
         complain_briefly(format_args!(
-            "{}: not started, because the configuration has errors:\n{findings}",
+            "{}: not started, because the configuration has errors:\n{diagnostics}",
             sources.config_file().display()
         ));
         return exit::CONFIGURATION.into();
@@ -56,8 +56,10 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
             return exit::SYSTEM.into();
         }
     };
-    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
-        tracing::warn!(at = %finding.origin, "{}", finding.message);
+    for diagnostic in
+        diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Warning)
+    {
+        tracing::warn!(at = %diagnostic.location, "{}", diagnostic.message);
     }
     // This runtime accepts, handles signals and drains. Each worker has its own runtime.
     match Builder::new_current_thread().enable_all().build() {
@@ -87,14 +89,14 @@ fn load_in_time(sources: &Sources) -> Loaded {
     let mut announced = false;
     loop {
         let loaded = load(sources);
-        if loaded.state.is_some() || !loaded.findings.heal_with_time() {
+        if loaded.state.is_some() || !loaded.diagnostics.heal_with_time() {
             return loaded;
         }
         if begun.elapsed() >= PATIENCE {
             return loaded;
         }
         if !announced {
-            complain_briefly(&loaded.findings);
+            complain_briefly(&loaded.diagnostics);
             complain_briefly(format_args!(
                 "waiting up to {} s for the system clock to be set",
                 PATIENCE.as_secs()

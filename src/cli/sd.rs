@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{FileArgs, exit};
 use crate::{
     common::exporter::{ExporterName, ScrapeRules},
-    config::{self, Advertised, Config, Findings},
+    config::{self, Advertised, Config, Diagnostics},
     http::discovery,
 };
 
@@ -49,7 +49,7 @@ enum Format {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the configuration has errors\n{0}")]
-    Configuration(Findings),
+    Configuration(Diagnostics),
     #[error("nothing to print, because `[prometheus] enabled` is False")]
     Disabled,
     #[error("--static requires --format scrape_config")]
@@ -90,8 +90,8 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     if args.fixed && args.format != Format::ScrapeConfig {
         return Err(Error::Static);
     }
-    let (config, findings) = config::load(&args.files.sources());
-    let config = config.ok_or(Error::Configuration(findings))?;
+    let (config, diagnostics) = config::load(&args.files.sources());
+    let config = config.ok_or(Error::Configuration(diagnostics))?;
     if !config.prometheus_enabled {
         return Err(Error::Disabled);
     }

@@ -120,8 +120,8 @@ impl RunningProxy {
 pub(super) fn load(config_file: &Path, listen: SocketAddr) -> Result<(Config, Assets), Error> {
     let sources =
         Sources { config: Some(config_file.to_owned()), exporters: None, listen: Some(listen) };
-    let Loaded { state, findings, .. } = reload::load(&sources);
-    state.ok_or_else(|| Error::Proxy(findings.into()))
+    let Loaded { state, diagnostics, .. } = reload::load(&sources);
+    state.ok_or_else(|| Error::Proxy(diagnostics.into()))
 }
 
 /// The address at which this host reaches a server that listens on `listen`.

@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use super::{
-    Config, Limits, LogFormat, Sourced, Sources,
+    Config, Limits, Located, LogFormat, Sources,
     basic_auth::{self, BasicAuth},
+    diagnostics::Diagnostics,
     endpoint::{self, Advertised},
-    findings::Findings,
     ini::Document,
     keys,
     reader::{Reader, Reported},
@@ -23,13 +23,17 @@ pub(super) struct Daemon {
     pub(super) exporters: Option<PathBuf>,
 }
 
-/// Reads all sections. Problems are added to `findings`.
-pub(super) fn read(document: &Document, sources: &Sources, findings: &mut Findings) -> Daemon {
-    let listen = listen(document, sources, findings);
-    let default = Default::read(document, findings);
-    let proxy = Proxy::read(document, findings);
-    let prometheus = Prometheus::read(document, findings);
-    let security = security::read(document, listen, findings);
+/// Reads all sections. Problems are added to `diagnostics`.
+pub(super) fn read(
+    document: &Document,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> Daemon {
+    let listen = listen(document, sources, diagnostics);
+    let default = Default::read(document, diagnostics);
+    let proxy = Proxy::read(document, diagnostics);
+    let prometheus = Prometheus::read(document, diagnostics);
+    let security = security::read(document, listen, diagnostics);
     let exporters = match &prometheus {
         Ok(prometheus) if !prometheus.enabled => None,
         Ok(prometheus) => Some(prometheus.exporters.clone()),
@@ -72,10 +76,10 @@ fn config(
 fn listen(
     document: &Document,
     sources: &Sources,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Result<SocketAddr, Reported> {
     // Here and below, every key is read before the first `?`, so that all errors are found.
-    let mut reader = Reader::of_table(document, &keys::DEFAULT, findings);
+    let mut reader = Reader::of_table(document, &keys::DEFAULT, diagnostics);
     let address = reader.read_or("address", values::address, "0.0.0.0");
     let port = reader.read_or("port", values::port, "3333");
     let written = SocketAddr::new(address?, port?.get());
@@ -91,12 +95,12 @@ const TLS_LEVELS: &[(&str, TlsLevel)] = &[
 /// The keys of `[default]` that neither [`listen`] nor [`security`] reads.
 struct Default {
     tls_level: TlsLevel,
-    basic_auth: Option<Sourced<BasicAuth>>,
+    basic_auth: Option<Located<BasicAuth>>,
 }
 
 impl Default {
-    fn read(document: &Document, findings: &mut Findings) -> Result<Self, Reported> {
-        let mut reader = Reader::of_table(document, &keys::DEFAULT, findings);
+    fn read(document: &Document, diagnostics: &mut Diagnostics) -> Result<Self, Reported> {
+        let mut reader = Reader::of_table(document, &keys::DEFAULT, diagnostics);
         let tls_level =
             reader.read_or("tls-security-level", values::one_of(TLS_LEVELS), "intermediate");
         let basic_auth = reader.read("auth", basic_auth::parse);
@@ -111,14 +115,14 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn read(document: &Document, findings: &mut Findings) -> Result<Self, Reported> {
-        let mut reader = Reader::of_table(document, &keys::PROMETHEUS, findings);
+    fn read(document: &Document, diagnostics: &mut Diagnostics) -> Result<Self, Reported> {
+        let mut reader = Reader::of_table(document, &keys::PROMETHEUS, diagnostics);
         let enabled = reader.read_or("enabled", values::boolean, "True");
         let exporters = reader.path("exporters")?;
         Ok(Self {
             enabled: enabled?,
             exporters: exporters
-                .map_or_else(|| Self::default_path(document), |sourced| sourced.value),
+                .map_or_else(|| Self::default_path(document), |located| located.value),
         })
     }
 
@@ -142,8 +146,8 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn read(document: &Document, findings: &mut Findings) -> Result<Self, Reported> {
-        let mut reader = Reader::of_table(document, &keys::PROXY, findings);
+    fn read(document: &Document, diagnostics: &mut Diagnostics) -> Result<Self, Reported> {
+        let mut reader = Reader::of_table(document, &keys::PROXY, diagnostics);
         let limits = limits(&mut reader);
         let offset = reader.read_or("scrape-timeout-offset", values::seconds_or_none, "0.25");
         let worker_threads = reader.read("worker-threads", values::threads);
@@ -155,9 +159,9 @@ impl Proxy {
         Ok(Self {
             limits: limits?,
             scrape_timeout_offset: offset?,
-            worker_threads: worker_threads?.map(|sourced| sourced.value),
+            worker_threads: worker_threads?.map(|located| located.value),
             log_format: log_format?,
-            advertise: advertise?.map(|sourced| sourced.value),
+            advertise: advertise?.map(|located| located.value),
             status_page: status_page?,
             http_reload: http_reload?,
             reload_interval: reload_interval?,

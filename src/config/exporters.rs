@@ -9,8 +9,8 @@ use std::{
 use rustls::pki_types::ServerName;
 
 use super::{
-    Credentials, ExporterConfig, Sourced, UpstreamTlsConfig,
-    findings::{Finding, Findings, Origin},
+    Credentials, ExporterConfig, Located, UpstreamTlsConfig,
+    diagnostics::{Diagnostic, Diagnostics, Location},
     ini::{Document, Section, SectionNames},
     keys,
     reader::{Read, Reader, Reported},
@@ -24,11 +24,11 @@ use crate::common::{
 /// The section whose keys are the defaults of all other sections.
 const DEFAULTS: &str = "default";
 
-/// Reads all sections. Problems are added to `findings`.
-pub(super) fn read(document: &Document, findings: &mut Findings) -> Vec<ExporterConfig> {
+/// Reads all sections. Problems are added to `diagnostics`.
+pub(super) fn read(document: &Document, diagnostics: &mut Diagnostics) -> Vec<ExporterConfig> {
     let defaults = document.section(DEFAULTS, SectionNames::ByteForByte);
     if let Some(defaults) = defaults {
-        let mut reader = Reader::of_section(document, &keys::EXPORTER, defaults, None, findings);
+        let mut reader = Reader::of_section(document, &keys::EXPORTER, defaults, None, diagnostics);
         // Reports wrong defaults even if no section uses them. Missing keys are fine here.
         Values::read(&mut reader);
     }
@@ -36,7 +36,7 @@ pub(super) fn read(document: &Document, findings: &mut Findings) -> Vec<Exporter
         .sections
         .iter()
         .filter(|section| section.name != DEFAULTS)
-        .map(|section| exporter(document, section, defaults, findings))
+        .map(|section| exporter(document, section, defaults, diagnostics))
         .collect();
     let all = exporters.len();
     let exporters: Vec<_> = exporters.into_iter().flatten().collect();
@@ -44,8 +44,8 @@ pub(super) fn read(document: &Document, findings: &mut Findings) -> Vec<Exporter
         && !exporters.iter().any(|exporter| exporter.enabled)
         && !document.uncertain
     {
-        let origin = Origin::of_file(&document.file);
-        findings.push(Finding::warning(origin, "no exporter is enabled"));
+        let location = Location::of_file(&document.file);
+        diagnostics.push(Diagnostic::warning(location, "no exporter is enabled"));
     }
     exporters
 }
@@ -54,14 +54,14 @@ fn exporter(
     document: &Document,
     section: &Section,
     defaults: Option<&Section>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Result<ExporterConfig, Reported> {
-    let mut reader = Reader::of_section(document, &keys::EXPORTER, section, defaults, findings);
-    let origin = Origin::at(&document.file, section.line, &section.name, None);
+    let mut reader = Reader::of_section(document, &keys::EXPORTER, section, defaults, diagnostics);
+    let location = Location::at(&document.file, section.line, &section.name, None);
     let name = match ExporterName::new(&section.name) {
-        Ok(value) => Ok(Sourced { value, origin }),
+        Ok(value) => Ok(Located { value, location }),
         Err(_) if section.name_is_guessed => Err(Reported),
-        Err(error) => Err(reader.error(origin, error.to_string())),
+        Err(error) => Err(reader.error(location, error.to_string())),
     };
     let values = Values::read(&mut reader);
     let target = target(&values, &mut reader);
@@ -86,7 +86,7 @@ fn exporter(
             timeout: times.timeout,
             connect_timeout: times.connect_timeout,
             max_concurrent: values.max_concurrent?,
-            max_body: values.max_body?.map(|sourced| sourced.value),
+            max_body: values.max_body?.map(|located| located.value),
             forward_params: values.forward_params?,
             integrity: values.integrity?,
         },
@@ -171,7 +171,7 @@ fn choose(
     reader: &mut Reader<'_>,
 ) -> Result<Option<Alternative>, Reported> {
     let own = |keys: &[&str]| keys.iter().any(|key| reader.is_own(key));
-    let any = |keys: &[&str]| keys.iter().any(|key| reader.origin_of(key).is_some());
+    let any = |keys: &[&str]| keys.iter().any(|key| reader.location_of(key).is_some());
     let there = match (own(first), own(second)) {
         (false, false) => (any(first), any(second)),
         own => own,
@@ -181,8 +181,8 @@ fn choose(
             let first = first.iter().map(|key| format!("`{key}`"));
             let first = first.collect::<Vec<_>>().join(" or ");
             let message = format!("cannot be combined with {first}");
-            let origin = culprit(second, reader);
-            Err(reader.error(origin, message))
+            let location = culprit(second, reader);
+            Err(reader.error(location, message))
         }
         (true, false) => Ok(Some(Alternative::First)),
         (false, true) => Ok(Some(Alternative::Second)),
@@ -192,12 +192,12 @@ fn choose(
 
 /// Where a conflict between `keys` is reported: at the first key in the section itself, else at the
 /// first key in `[default]`.
-fn culprit(keys: &[&str], reader: &Reader<'_>) -> Origin {
+fn culprit(keys: &[&str], reader: &Reader<'_>) -> Location {
     let own = keys.iter().find(|key| reader.is_own(key));
     own.into_iter()
         .chain(keys)
-        .find_map(|key| reader.origin_of(key))
-        .unwrap_or_else(|| reader.origin_of_default(keys.first().copied().unwrap_or_default()))
+        .find_map(|key| reader.location_of(key))
+        .unwrap_or_else(|| reader.location_of_default(keys.first().copied().unwrap_or_default()))
 }
 
 fn target(values: &Values, reader: &mut Reader<'_>) -> Result<Target, Reported> {
@@ -206,7 +206,7 @@ fn target(values: &Values, reader: &mut Reader<'_>) -> Result<Target, Reported> 
             let socket = values.socket.clone()?.ok_or(Reported)?;
             if !cfg!(unix) {
                 return Err(
-                    reader.error(socket.origin, "Unix sockets are not supported on this system")
+                    reader.error(socket.location, "Unix sockets are not supported on this system")
                 );
             }
             Ok(Target::Unix(socket.value))
@@ -258,9 +258,9 @@ fn not_longer(
     if length <= most {
         return Ok(());
     }
-    let origin = culprit(&[inner, outer], reader);
+    let location = culprit(&[inner, outer], reader);
     let message = format!("`{inner}` ({length}) is longer than `{outer}` ({most})");
-    Err(reader.error(origin, message))
+    Err(reader.error(location, message))
 }
 
 /// The keys that are only valid with `method = https`.
@@ -276,10 +276,10 @@ fn tls(
         Method::Http => {
             // In `[default]` they apply to the exporters with `https`.
             let misplaced = HTTPS_ONLY.into_iter().filter(|key| reader.is_own(key));
-            let misplaced: Vec<_> = misplaced.filter_map(|key| reader.origin_of(key)).collect();
+            let misplaced: Vec<_> = misplaced.filter_map(|key| reader.location_of(key)).collect();
             let mut result = Ok(None);
-            for origin in misplaced {
-                result = Err(reader.error(origin, "only valid with `method = https`"));
+            for location in misplaced {
+                result = Err(reader.error(location, "only valid with `method = https`"));
             }
             result
         }
@@ -298,7 +298,7 @@ fn tls(
 }
 
 /// The certificate and its key.
-type ClientPair = (Sourced<PathBuf>, Sourced<PathBuf>);
+type ClientPair = (Located<PathBuf>, Located<PathBuf>);
 
 fn client_pair(values: &Values, reader: &mut Reader<'_>) -> Result<Option<ClientPair>, Reported> {
     match (values.cert_file.clone()?, values.key_file.clone()?) {
@@ -322,8 +322,8 @@ fn server_name(
         Target::Unix(_) => "localhost",
     };
     values::server_name(host).map_err(|message| {
-        let origin = culprit(&["host"], reader);
-        reader.error(origin, format!("{message}; set `server-name`"))
+        let location = culprit(&["host"], reader);
+        reader.error(location, format!("{message}; set `server-name`"))
     })
 }
 
@@ -331,16 +331,16 @@ fn server_name(
 fn verification(
     values: &Values,
     reader: &mut Reader<'_>,
-) -> Result<(Option<Sourced<PathBuf>>, bool), Reported> {
+) -> Result<(Option<Located<PathBuf>>, bool), Reported> {
     let ca = values.ca_file.clone()?;
     match values.skip_verify.clone()?.filter(|skip| skip.value) {
         None => Ok((ca, false)),
         Some(skip) if ca.is_some() => {
-            Err(reader.error(skip.origin, "cannot be combined with `ca-file`"))
+            Err(reader.error(skip.location, "cannot be combined with `ca-file`"))
         }
         Some(skip) => {
             let warning = "the exporter's certificate is not verified; any server is accepted";
-            reader.warning(skip.origin, warning);
+            reader.warning(skip.location, warning);
             Ok((None, true))
         }
     }
@@ -355,7 +355,7 @@ fn credentials(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Creden
         }
         Some(Alternative::First) => {
             match (values.username.clone()?, values.password_file.clone()?) {
-                (Some(Sourced { value, .. }), Some(password)) => {
+                (Some(Located { value, .. }), Some(password)) => {
                     Ok(Some(Credentials::Basic { username: value, password }))
                 }
                 (Some(_), None) => {
@@ -390,17 +390,17 @@ mod tests {
             let replaced = TROUBLE.map(|trouble| format!("{before}{trouble}{after}"));
             let cut = [before.to_owned(), format!("{before}{after}")];
             for damaged in cut.iter().chain(&replaced) {
-                let mut findings = Findings::default();
+                let mut diagnostics = Diagnostics::default();
                 let names = SectionNames::ByteForByte;
-                let mut document = ini::parse(&file, damaged, names, &mut findings);
-                keys::check_exporters(&mut document, &mut findings);
-                let exporters = read(&document, &mut findings);
+                let mut document = ini::parse(&file, damaged, names, &mut diagnostics);
+                keys::check_exporters(&mut document, &mut diagnostics);
+                let exporters = read(&document, &mut diagnostics);
                 let sections =
                     document.sections.iter().filter(|section| section.name != DEFAULTS).count();
-                assert!(exporters.len() == sections || findings.has_errors(), "{damaged}");
+                assert!(exporters.len() == sections || diagnostics.has_errors(), "{damaged}");
                 // A line that rust-ini would parse differently is refused before that, for its own
                 // error.
-                assert!(!findings.to_string().contains("in two ways"), "{damaged}");
+                assert!(!diagnostics.to_string().contains("in two ways"), "{damaged}");
             }
         }
     }

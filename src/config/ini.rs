@@ -14,7 +14,7 @@ use std::{
 use ini::{Ini, ParseOption};
 
 use super::{
-    findings::{Finding, Findings, Origin},
+    diagnostics::{Diagnostic, Diagnostics, Location},
     line::{Line, Mistake, SPACE},
 };
 
@@ -112,12 +112,12 @@ pub(super) fn canonical(key: &str) -> String {
     key.to_ascii_lowercase().replace('_', "-")
 }
 
-/// Parses `text`. Problems of its lines are added to `findings`.
+/// Parses `text`. Problems of its lines are added to `diagnostics`.
 pub(super) fn parse(
     file: &Arc<PathBuf>,
     text: &str,
     names: SectionNames,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Document {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lint = Lint {
@@ -127,7 +127,7 @@ pub(super) fn parse(
         first_lines: HashMap::new(),
         keys: HashMap::new(),
         handed_over: String::with_capacity(text.len() + 64),
-        findings,
+        diagnostics,
     };
     let body = text.trim_start_matches('\u{feff}');
     if body.len() != text.len() {
@@ -160,7 +160,7 @@ struct Lint<'a> {
     keys: HashMap<String, u32>,
     /// The text for rust-ini, line by line.
     handed_over: String,
-    findings: &'a mut Findings,
+    diagnostics: &'a mut Diagnostics,
 }
 
 impl Lint<'_> {
@@ -281,9 +281,9 @@ impl Lint<'_> {
         key: Option<String>,
         message: impl Into<String>,
     ) {
-        let origin =
-            Origin { file: Arc::clone(&self.document.file), line: Some(line), section, key };
-        self.findings.push(Finding::error(origin, message));
+        let location =
+            Location { file: Arc::clone(&self.document.file), line: Some(line), section, key };
+        self.diagnostics.push(Diagnostic::error(location, message));
     }
 
     /// Lets rust-ini parse the same lines, and compares the results.
@@ -339,16 +339,16 @@ fn compare(sections: &[Section], text: &str) -> Result<(), u32> {
 mod tests {
     use super::*;
 
-    fn document(text: &str) -> (Document, Findings) {
-        let mut findings = Findings::default();
+    fn document(text: &str) -> (Document, Diagnostics) {
+        let mut diagnostics = Diagnostics::default();
         let file = Arc::new(PathBuf::from("x.ini"));
-        let document = parse(&file, text, SectionNames::ByteForByte, &mut findings);
-        (document, findings)
+        let document = parse(&file, text, SectionNames::ByteForByte, &mut diagnostics);
+        (document, diagnostics)
     }
 
     fn only_value(text: &str) -> String {
-        let (document, findings) = document(&format!("[s]\nk = {text}\nnext = 1\n"));
-        assert_eq!(findings, Findings::default());
+        let (document, diagnostics) = document(&format!("[s]\nk = {text}\nnext = 1\n"));
+        assert_eq!(diagnostics, Diagnostics::default());
         assert_eq!(document.sections[0].entries.len(), 2);
         document.sections[0].entries[0].value().to_owned()
     }
@@ -380,10 +380,10 @@ mod tests {
         for (text, sections) in
             [("[a]\nk = 1\n[b\n", 2), ("[a]\nk = 1\n[a\n", 1), ("[\nk = 1\n", 0)]
         {
-            let (document, findings) = document(text);
+            let (document, diagnostics) = document(text);
             assert_eq!(document.sections.len(), sections, "{text}");
             assert_eq!(document.uncertain, sections < 2, "{text}");
-            assert!(findings.has_errors());
+            assert!(diagnostics.has_errors());
         }
     }
 

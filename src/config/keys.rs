@@ -1,9 +1,9 @@
-//! The known sections and keys, and the findings about unknown ones.
+//! The known sections and keys, and the diagnostics about unknown ones.
 
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    findings::{Finding, Findings, Origin, Severity},
+    diagnostics::{Diagnostic, Diagnostics, Location, Severity},
     ini::{Document, Section, SectionNames},
 };
 
@@ -211,7 +211,7 @@ pub(super) static EXPORTER: Table = Table {
 static DAEMON: [&Table; 5] = [&DEFAULT, &OITC, &PACKAGEMANAGER, &PROMETHEUS, &PROXY];
 
 /// Reports unknown sections and keys of `config.ini`.
-pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
+pub(super) fn check_daemon(document: &mut Document, diagnostics: &mut Diagnostics) {
     let file = Arc::clone(&document.file);
     for section in &mut document.sections {
         let table = DAEMON
@@ -219,41 +219,46 @@ pub(super) fn check_daemon(document: &mut Document, findings: &mut Findings) {
             .find(|table| SectionNames::IgnoreCase.same(table.section, &section.name));
         match table {
             Some(table) => {
-                check_keys(&file, section, table, findings);
+                check_keys(&file, section, table, diagnostics);
             }
             None if section.name_is_guessed => document.uncertain = true,
             None => {
-                let finding = unknown_section(&file, section);
-                document.uncertain |= finding.severity == Severity::Error;
-                findings.push(finding);
+                let diagnostic = unknown_section(&file, section);
+                document.uncertain |= diagnostic.severity == Severity::Error;
+                diagnostics.push(diagnostic);
             }
         }
     }
 }
 
 /// Reports unknown keys of the exporters file.
-pub(super) fn check_exporters(document: &mut Document, findings: &mut Findings) {
+pub(super) fn check_exporters(document: &mut Document, diagnostics: &mut Diagnostics) {
     for section in &mut document.sections {
-        check_keys(&document.file, section, &EXPORTER, findings);
+        check_keys(&document.file, section, &EXPORTER, diagnostics);
     }
 }
 
-fn check_keys(file: &Arc<PathBuf>, section: &mut Section, table: &Table, findings: &mut Findings) {
+fn check_keys(
+    file: &Arc<PathBuf>,
+    section: &mut Section,
+    table: &Table,
+    diagnostics: &mut Diagnostics,
+) {
     for entry in &section.entries {
         if table.keys().any(|key| key == entry.canonical) {
             continue;
         }
         let (severity, message) = unknown_key(&entry.canonical, table);
         section.uncertain |= severity == Severity::Error;
-        findings.push(Finding {
+        diagnostics.push(Diagnostic {
             severity,
-            origin: Origin::at(file, entry.line, &section.name, Some(&entry.key)),
+            location: Location::at(file, entry.line, &section.name, Some(&entry.key)),
             message,
         });
     }
 }
 
-/// The finding about a key that is not in `table`.
+/// The diagnostic about a key that is not in `table`.
 fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
     let homes: Vec<_> = DAEMON
         .into_iter()
@@ -272,7 +277,7 @@ fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
     (severity, format!("the key belongs in {}", names.join(" or ")))
 }
 
-fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Finding {
+fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Diagnostic {
     let name = section.name.to_ascii_lowercase();
     let meant = nearest(&name, DAEMON.into_iter().map(|table| table.section));
     // A mistyped `[proxy]` would disable all its keys.
@@ -280,9 +285,9 @@ fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Finding {
         .into_iter()
         .find(|table| Some(table.section) == meant)
         .map_or(Severity::Warning, |table| table.severity);
-    Finding {
+    Diagnostic {
         severity,
-        origin: Origin::at(file, section.line, &section.name, None),
+        location: Location::at(file, section.line, &section.name, None),
         message: format!("unknown section{}", hint(meant.map(|name| format!("[{name}]")))),
     }
 }
@@ -305,48 +310,48 @@ mod tests {
     use super::*;
     use crate::config::{Sources, daemon, exporters, ini};
 
-    /// The keys of `table` without a finding if they are left blank.
-    fn without_finding_when_blank(
+    /// The keys of `table` without a diagnostic if they are left blank.
+    fn without_diagnostic_when_blank(
         table: &Table,
         names: SectionNames,
-        read: impl Fn(&Document, &mut Findings),
+        read: impl Fn(&Document, &mut Diagnostics),
     ) -> Vec<&'static str> {
-        let has_no_finding = |key: &&'static str| {
-            let mut findings = Findings::default();
+        let has_no_diagnostic = |key: &&'static str| {
+            let mut diagnostics = Diagnostics::default();
             let file = Arc::new(PathBuf::from("x.ini"));
             let text = format!("[{}]\n{key} =\n", table.section);
-            let document = ini::parse(&file, &text, names, &mut findings);
-            read(&document, &mut findings);
-            !findings.iter().any(|finding| finding.origin.line == Some(2))
+            let document = ini::parse(&file, &text, names, &mut diagnostics);
+            read(&document, &mut diagnostics);
+            !diagnostics.iter().any(|diagnostic| diagnostic.location.line == Some(2))
         };
-        table.own.iter().copied().filter(has_no_finding).collect()
+        table.own.iter().copied().filter(has_no_diagnostic).collect()
     }
 
     #[test]
     fn every_key_is_read_and_only_the_agents_keys_may_be_blank() {
         let mut silent = Vec::new();
         for table in [&DEFAULT, &PROMETHEUS, &PROXY] {
-            let read = |document: &Document, findings: &mut Findings| {
-                daemon::read(document, &Sources::default(), findings);
+            let read = |document: &Document, diagnostics: &mut Diagnostics| {
+                daemon::read(document, &Sources::default(), diagnostics);
             };
-            silent.extend(without_finding_when_blank(table, SectionNames::IgnoreCase, read));
+            silent.extend(without_diagnostic_when_blank(table, SectionNames::IgnoreCase, read));
         }
         silent.sort_unstable();
         assert_eq!(silent, MAY_BE_BLANK);
-        let read = |document: &Document, findings: &mut Findings| {
-            let _ = exporters::read(document, findings);
+        let read = |document: &Document, diagnostics: &mut Diagnostics| {
+            let _ = exporters::read(document, diagnostics);
         };
-        let silent = without_finding_when_blank(&EXPORTER, SectionNames::ByteForByte, read);
+        let silent = without_diagnostic_when_blank(&EXPORTER, SectionNames::ByteForByte, read);
         assert_eq!(silent, [""; 0]);
     }
 
     #[test]
     fn a_mistyped_proxy_section_may_hide_keys_and_an_unrelated_section_may_not() {
         for (text, uncertain) in [("[proxi]\n", true), ("[foreign]\n", false)] {
-            let mut findings = Findings::default();
+            let mut diagnostics = Diagnostics::default();
             let file = Arc::new(PathBuf::from("x.ini"));
-            let mut document = ini::parse(&file, text, SectionNames::IgnoreCase, &mut findings);
-            check_daemon(&mut document, &mut findings);
+            let mut document = ini::parse(&file, text, SectionNames::IgnoreCase, &mut diagnostics);
+            check_daemon(&mut document, &mut diagnostics);
             assert_eq!(document.uncertain, uncertain, "{text}");
         }
     }

@@ -8,9 +8,9 @@
 mod basic_auth;
 mod clients;
 mod daemon;
+mod diagnostics;
 mod endpoint;
 mod exporters;
-mod findings;
 mod folders;
 mod ini;
 mod keys;
@@ -31,8 +31,8 @@ use std::{
 pub use self::{
     basic_auth::{BasicAuth, Password},
     clients::{AddressRange, ClientPattern},
+    diagnostics::{Diagnostic, Diagnostics, Located, Location, Severity},
     endpoint::{Advertised, Scheme},
-    findings::{Finding, Findings, Origin, Severity, Sourced},
     folders::{agent_folder, own_folder},
     security::{KeyKind, TlsLevel},
 };
@@ -84,7 +84,7 @@ pub struct Config {
     /// `[default] tls-security-level`. Default `intermediate`.
     pub tls_level: TlsLevel,
     /// `[default] auth`: HTTP Basic in addition to the client certificate.
-    pub basic_auth: Option<Sourced<BasicAuth>>,
+    pub basic_auth: Option<Located<BasicAuth>>,
     /// `[proxy] client-allow`. If empty, every certificate that the CA signed is accepted.
     pub client_allow: Vec<ClientPattern>,
     /// `[prometheus] enabled`. Default true. If false, `/prometheus` answers 404.
@@ -144,9 +144,9 @@ pub struct TlsFiles {
     /// The other `autossl-*` files, if enrollment writes the certificate.
     pub enrolment: Option<EnrolmentFiles>,
     /// `certfile` or `autossl-crt-file`.
-    pub certificate: Sourced<PathBuf>,
+    pub certificate: Located<PathBuf>,
     /// `keyfile` or `autossl-key-file`.
-    pub key: Sourced<PathBuf>,
+    pub key: Located<PathBuf>,
     /// Which client certificates are accepted.
     pub clients: ClientAuth,
 }
@@ -155,9 +155,9 @@ pub struct TlsFiles {
 #[derive(Clone, Debug)]
 pub struct EnrolmentFiles {
     /// `autossl-csr-file`.
-    pub signing_request: Sourced<PathBuf>,
+    pub signing_request: Located<PathBuf>,
     /// `autossl-ca-file`, even if `client-ca` replaces it for verifying clients.
-    pub ca: Sourced<PathBuf>,
+    pub ca: Located<PathBuf>,
 }
 
 /// `[proxy] client-auth`.
@@ -166,9 +166,9 @@ pub enum ClientAuth {
     /// A client certificate is required.
     Require {
         /// `client-ca`, else `autossl-ca-file`.
-        ca: Sourced<PathBuf>,
+        ca: Located<PathBuf>,
         /// `client-crl`.
-        crl: Option<Sourced<PathBuf>>,
+        crl: Option<Located<PathBuf>>,
     },
     /// No client certificate is requested (`client-auth = none`).
     None,
@@ -211,7 +211,7 @@ pub struct Limits {
 #[derive(Clone, Debug)]
 pub struct ExporterConfig {
     /// The section's name, and its place in the file.
-    pub name: Sourced<ExporterName>,
+    pub name: Located<ExporterName>,
     /// Whether the exporter is enabled. Default false. A disabled exporter is treated as absent.
     pub enabled: bool,
     /// The TLS settings of `method = https`. `None` for `http`, the default.
@@ -230,9 +230,9 @@ pub struct ExporterConfig {
 #[derive(Clone, Debug)]
 pub struct UpstreamTlsConfig {
     /// `ca-file`. If absent, the system's trust store.
-    pub ca: Option<Sourced<PathBuf>>,
+    pub ca: Option<Located<PathBuf>>,
     /// `cert-file` and `key-file`.
-    pub client_pair: Option<(Sourced<PathBuf>, Sourced<PathBuf>)>,
+    pub client_pair: Option<(Located<PathBuf>, Located<PathBuf>)>,
     /// `server-name`. If absent, `host` (or `localhost` for a Unix socket).
     pub server_name: rustls::pki_types::ServerName<'static>,
     /// `insecure-skip-verify`. Default false.
@@ -247,23 +247,23 @@ pub enum Credentials {
         /// `username`.
         username: String,
         /// `password-file`.
-        password: Sourced<PathBuf>,
+        password: Located<PathBuf>,
     },
     /// `bearer-token-file`.
-    Bearer(Sourced<PathBuf>),
+    Bearer(Located<PathBuf>),
 }
 
-/// Reads the text of an exporters file that does not exist yet. The findings name
+/// Reads the text of an exporters file that does not exist yet. The diagnostics name
 /// `prometheus_exporters.ini` as the file.
 #[must_use]
-pub fn exporters_in(text: &str) -> (Vec<ExporterConfig>, Findings) {
+pub fn exporters_in(text: &str) -> (Vec<ExporterConfig>, Diagnostics) {
     let file = Arc::new(PathBuf::from("prometheus_exporters.ini"));
-    let mut findings = Findings::default();
-    let mut document = ini::parse(&file, text, SectionNames::ByteForByte, &mut findings);
-    keys::check_exporters(&mut document, &mut findings);
-    let exporters = exporters::read(&document, &mut findings);
-    findings.tidy();
-    (exporters, findings)
+    let mut diagnostics = Diagnostics::default();
+    let mut document = ini::parse(&file, text, SectionNames::ByteForByte, &mut diagnostics);
+    keys::check_exporters(&mut document, &mut diagnostics);
+    let exporters = exporters::read(&document, &mut diagnostics);
+    diagnostics.tidy();
+    (exporters, diagnostics)
 }
 
 /// Parses `text` as a value of `[proxy] advertise`; `None` if it is not valid.
@@ -274,11 +274,11 @@ pub fn advertised(text: &str) -> Option<Advertised> {
 
 /// Reads both files and reports all problems.
 ///
-/// The first value is `None` if a finding is an error. The second value has all findings.
+/// The first value is `None` if a diagnostic is an error. The second value has all diagnostics.
 #[must_use]
-pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
-    let (config, findings) = survey(sources, &mut Files::default());
-    (config.filter(|_| !findings.has_errors()), findings)
+pub fn load(sources: &Sources) -> (Option<Config>, Diagnostics) {
+    let (config, diagnostics) = survey(sources, &mut Files::default());
+    (config.filter(|_| !diagnostics.has_errors()), diagnostics)
 }
 
 /// Like [`load`], but returns what could be read even if other parts have errors. The caller can
@@ -287,13 +287,13 @@ pub fn load(sources: &Sources) -> (Option<Config>, Findings) {
 ///
 /// The files that were read are added to `files`.
 #[must_use]
-pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Findings) {
-    let mut all = Findings::default();
+pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Diagnostics) {
+    let mut all = Diagnostics::default();
     let names = SectionNames::IgnoreCase;
     let daemon = config_file(sources, &mut all).and_then(|file| {
-        with_document(&file, names, files, &mut all, |document, findings| {
-            keys::check_daemon(document, findings);
-            daemon::read(document, sources, findings)
+        with_document(&file, names, files, &mut all, |document, diagnostics| {
+            keys::check_daemon(document, diagnostics);
+            daemon::read(document, sources, diagnostics)
         })
     });
     // Without a `config.ini`, only the command line can name the exporters file.
@@ -313,25 +313,25 @@ pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Findings
 }
 
 /// The valid sections of the exporters file, for commands that look at one exporter and serve
-/// nothing. The findings describe the other sections.
+/// nothing. The diagnostics describe the other sections.
 ///
 /// If [`Sources::exporters`] is absent, `config.ini` is read for the path of the exporters file.
 /// Errors in `config.ini` are reported only if they hide that path.
 #[must_use]
-pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
-    let (mut all, mut files) = (Findings::default(), Files::default());
+pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Diagnostics) {
+    let (mut all, mut files) = (Diagnostics::default(), Files::default());
     let file = sources.exporters.clone().or_else(|| {
-        let mut mistakes = Findings::default();
+        let mut mistakes = Diagnostics::default();
         let names = SectionNames::IgnoreCase;
-        let read = |document: &mut Document, findings: &mut Findings| {
-            daemon::read(document, sources, findings).exporters
+        let read = |document: &mut Document, diagnostics: &mut Diagnostics| {
+            daemon::read(document, sources, diagnostics).exporters
         };
         let file = config_file(sources, &mut all).ok()?;
         match with_document(&file, names, &mut files, &mut mistakes, read) {
             Ok(Some(path)) => return Some(path),
             Ok(None) => {
                 let message = "`[prometheus] enabled` is False, so no exporters are configured";
-                all.push(Finding::error(Origin::of_file(&file), message));
+                all.push(Diagnostic::error(Location::of_file(&file), message));
             }
             Err(Reported) => all.extend(mistakes),
         }
@@ -341,15 +341,16 @@ pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Findings) {
     (exporters.unwrap_or_default(), all)
 }
 
-/// The `config.ini` to read. If no folder has one, the finding names all places that were searched.
-fn config_file(sources: &Sources, all: &mut Findings) -> Result<Arc<PathBuf>, Reported> {
+/// The `config.ini` to read. If no folder has one, the diagnostic names all places that were
+/// searched.
+fn config_file(sources: &Sources, all: &mut Diagnostics) -> Result<Arc<PathBuf>, Reported> {
     let file = Arc::new(sources.config_file());
     if sources.config.is_some() || folders::find().is_some() {
         return Ok(file);
     }
     let [_, agents] = folders::candidates();
-    all.push(Finding::error(
-        Origin::of_file(&file),
+    all.push(Diagnostic::error(
+        Location::of_file(&file),
         format!(
             "the file does not exist, and {} does not exist either; name the file with --config",
             agents.display()
@@ -361,35 +362,41 @@ fn config_file(sources: &Sources, all: &mut Findings) -> Result<Arc<PathBuf>, Re
 fn read_exporters(
     file: PathBuf,
     files: &mut Files,
-    all: &mut Findings,
+    all: &mut Diagnostics,
 ) -> Result<Vec<ExporterConfig>, Reported> {
-    with_document(&Arc::new(file), SectionNames::ByteForByte, files, all, |document, findings| {
-        keys::check_exporters(document, findings);
-        exporters::read(document, findings)
-    })
+    with_document(
+        &Arc::new(file),
+        SectionNames::ByteForByte,
+        files,
+        all,
+        |document, diagnostics| {
+            keys::check_exporters(document, diagnostics);
+            exporters::read(document, diagnostics)
+        },
+    )
 }
 
-/// Reads `file` and passes it to `interpret`. Adds the findings, ordered by line.
+/// Reads `file` and passes it to `interpret`. Adds the diagnostics, ordered by line.
 fn with_document<T>(
     file: &Arc<PathBuf>,
     names: SectionNames,
     files: &mut Files,
-    all: &mut Findings,
-    interpret: impl FnOnce(&mut Document, &mut Findings) -> T,
+    all: &mut Diagnostics,
+    interpret: impl FnOnce(&mut Document, &mut Diagnostics) -> T,
 ) -> Result<T, Reported> {
-    let mut findings = Findings::default();
+    let mut diagnostics = Diagnostics::default();
     let result = match read::text(file, files) {
         Ok(text) => {
-            let mut document = ini::parse(file, &text, names, &mut findings);
-            Ok(interpret(&mut document, &mut findings))
+            let mut document = ini::parse(file, &text, names, &mut diagnostics);
+            Ok(interpret(&mut document, &mut diagnostics))
         }
         Err(error) => {
-            let origin = Origin { line: error.line(), ..Origin::of_file(file) };
-            findings.push(Finding::error(origin, error.to_string()));
+            let location = Location { line: error.line(), ..Location::of_file(file) };
+            diagnostics.push(Diagnostic::error(location, error.to_string()));
             Err(Reported)
         }
     };
-    findings.tidy();
-    all.extend(findings);
+    diagnostics.tidy();
+    all.extend(diagnostics);
     result
 }

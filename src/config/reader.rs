@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{
-    Sourced,
-    findings::{Finding, Findings, Origin},
+    Located,
+    diagnostics::{Diagnostic, Diagnostics, Location},
     ini::{Document, Entry, Section, SectionNames},
     keys::{MAY_BE_BLANK, Table},
 };
@@ -14,7 +14,7 @@ use super::{
 pub(super) struct Reported;
 
 /// An optional value, unless it has an error.
-pub(super) type Read<T> = Result<Option<Sourced<T>>, Reported>;
+pub(super) type Read<T> = Result<Option<Located<T>>, Reported>;
 
 /// Reads the values of one section.
 pub(super) struct Reader<'a> {
@@ -24,7 +24,7 @@ pub(super) struct Reader<'a> {
     section: Option<&'a Section>,
     /// The section with defaults for keys that `section` does not have.
     defaults: Option<&'a Section>,
-    findings: &'a mut Findings,
+    diagnostics: &'a mut Diagnostics,
 }
 
 impl<'a> Reader<'a> {
@@ -32,14 +32,14 @@ impl<'a> Reader<'a> {
     pub(super) fn of_table(
         document: &'a Document,
         table: &'static Table,
-        findings: &'a mut Findings,
+        diagnostics: &'a mut Diagnostics,
     ) -> Self {
         Self {
             document,
             table,
             section: document.section(table.section, SectionNames::IgnoreCase),
             defaults: None,
-            findings,
+            diagnostics,
         }
     }
 
@@ -49,9 +49,9 @@ impl<'a> Reader<'a> {
         table: &'static Table,
         section: &'a Section,
         defaults: Option<&'a Section>,
-        findings: &'a mut Findings,
+        diagnostics: &'a mut Diagnostics,
     ) -> Self {
-        Self { document, table, section: Some(section), defaults, findings }
+        Self { document, table, section: Some(section), defaults, diagnostics }
     }
 
     /// The value of `key`, parsed by `parse`.
@@ -64,21 +64,21 @@ impl<'a> Reader<'a> {
         let Some((section, entry)) = self.find(key) else {
             return Ok(None);
         };
-        let origin = self.origin_of_entry(section, entry);
+        let location = self.location_of_entry(section, entry);
         let value = entry.value();
         if value.is_empty() {
             return if MAY_BE_BLANK.contains(&key) {
                 Ok(None)
             } else {
-                Err(self.error(origin, "missing value after `=`"))
+                Err(self.error(location, "missing value after `=`"))
             };
         }
         match parse(value) {
-            Ok(value) => Ok(Some(Sourced { value, origin })),
+            Ok(value) => Ok(Some(Located { value, location })),
             Err(message) if has_inline_comment(value) => {
-                Err(self.error(origin, format!("{message} ({COMMENT_HINT})")))
+                Err(self.error(location, format!("{message} ({COMMENT_HINT})")))
             }
-            Err(message) => Err(self.error(origin, message)),
+            Err(message) => Err(self.error(location, message)),
         }
     }
 
@@ -90,10 +90,10 @@ impl<'a> Reader<'a> {
         default: &str,
     ) -> Result<T, Reported> {
         match self.read(key, &parse)? {
-            Some(sourced) => Ok(sourced.value),
+            Some(located) => Ok(located.value),
             None => parse(default).map_err(|message| {
-                let origin = self.origin_of_default(key);
-                self.error(origin, message)
+                let location = self.location_of_default(key);
+                self.error(location, message)
             }),
         }
     }
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         if let Some(path) = &path {
             if self.find(key).is_some_and(|(_, entry)| has_inline_comment(entry.value())) {
                 let warning = format!("the whole value is used as the path ({COMMENT_HINT})");
-                self.findings.push(path.warning(warning));
+                self.diagnostics.push(path.warning(warning));
             }
         }
         Ok(path)
@@ -117,9 +117,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Where `key` is: in the section, or in the section with the defaults.
-    pub(super) fn origin_of(&self, key: &str) -> Option<Origin> {
+    pub(super) fn location_of(&self, key: &str) -> Option<Location> {
         let (section, entry) = self.find(key)?;
-        Some(self.origin_of_entry(section, entry))
+        Some(self.location_of_entry(section, entry))
     }
 
     /// Reports a missing `key`. Reports nothing if an earlier error may hide the key.
@@ -129,11 +129,11 @@ impl<'a> Reader<'a> {
         if uncertain || self.document.uncertain {
             return Reported;
         }
-        let origin = Origin {
+        let location = Location {
             line: self.section.map(|section| section.line),
-            ..self.origin_of_default(key)
+            ..self.location_of_default(key)
         };
-        self.error(origin, message)
+        self.error(location, message)
     }
 
     /// Like [`Self::missing`], for keys of several sections.
@@ -142,33 +142,33 @@ impl<'a> Reader<'a> {
         if uncertain || self.document.uncertain {
             return Reported;
         }
-        self.error(Origin::of_file(&self.document.file), message)
+        self.error(Location::of_file(&self.document.file), message)
     }
 
     /// Where a missing `key` would belong.
-    pub(super) fn origin_of_default(&self, key: &str) -> Origin {
+    pub(super) fn location_of_default(&self, key: &str) -> Location {
         let name = self.section.map_or(self.table.section, |section| &section.name);
-        Origin {
+        Location {
             section: Some(name.to_owned()),
             key: Some(key.to_owned()),
-            ..Origin::of_file(&self.document.file)
+            ..Location::of_file(&self.document.file)
         }
     }
 
     /// Reports an error.
-    pub(super) fn error(&mut self, origin: Origin, message: impl Into<String>) -> Reported {
-        self.findings.push(Finding::error(origin, message));
+    pub(super) fn error(&mut self, location: Location, message: impl Into<String>) -> Reported {
+        self.diagnostics.push(Diagnostic::error(location, message));
         Reported
     }
 
     /// Reports a warning.
-    pub(super) fn warning(&mut self, origin: Origin, message: impl Into<String>) {
-        self.findings.push(Finding::warning(origin, message));
+    pub(super) fn warning(&mut self, location: Location, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::warning(location, message));
     }
 
-    fn origin_of_entry(&self, section: &Section, entry: &Entry) -> Origin {
+    fn location_of_entry(&self, section: &Section, entry: &Entry) -> Location {
         let key = Some(entry.canonical.as_str());
-        Origin::at(&self.document.file, entry.line, &section.name, key)
+        Location::at(&self.document.file, entry.line, &section.name, key)
     }
 
     fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {

@@ -4,9 +4,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    ClientAuth, EnrolmentFiles, Security, Sourced, TlsFiles, agent_folder,
+    ClientAuth, EnrolmentFiles, Located, Security, TlsFiles, agent_folder,
     clients::{self, AddressRange, ClientPattern},
-    findings::{Findings, Origin},
+    diagnostics::{Diagnostics, Location},
     ini::Document,
     keys,
     reader::{Read, Reader, Reported},
@@ -49,19 +49,19 @@ pub(super) struct Decided {
 pub(super) fn read(
     document: &Document,
     listen: Result<SocketAddr, Reported>,
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
 ) -> Result<Decided, Reported> {
-    let server = Server::read(&mut Reader::of_table(document, &keys::DEFAULT, findings));
-    let mut proxy = Reader::of_table(document, &keys::PROXY, findings);
+    let server = Server::read(&mut Reader::of_table(document, &keys::DEFAULT, diagnostics));
+    let mut proxy = Reader::of_table(document, &keys::PROXY, diagnostics);
     let clients = Clients::read(&mut proxy);
     let enrolment = Enrolment::read(&mut proxy);
     let (server, clients, enrolment) = (server?, clients?, enrolment?);
-    let mut default = Reader::of_table(document, &keys::DEFAULT, findings);
+    let mut default = Reader::of_table(document, &keys::DEFAULT, diagnostics);
     let security = match &clients.plain_http {
         Some(plain_http) => plain(&server, &clients, plain_http, listen, &mut default)?,
         None => {
             let files = server.files(&mut default)?;
-            let mut proxy = Reader::of_table(document, &keys::PROXY, findings);
+            let mut proxy = Reader::of_table(document, &keys::PROXY, diagnostics);
             Security::Tls(Box::new(files.for_clients(&clients, &mut proxy)?))
         }
     };
@@ -77,29 +77,29 @@ pub(super) fn read(
 /// Treats a switch that is off like an absent one.
 fn only_if_true(switch: Read<bool>) -> Read<()> {
     let on = switch?.filter(|switch| switch.value);
-    Ok(on.map(|Sourced { origin, .. }| Sourced { value: (), origin }))
+    Ok(on.map(|Located { location, .. }| Located { value: (), location }))
 }
 
 /// The server's certificate and key, from `[default]`.
 struct Server {
     /// `try-autossl = True`.
-    autossl: Option<Sourced<()>>,
+    autossl: Option<Located<()>>,
     autossl_files: AutosslFiles,
-    certificate: Option<Sourced<PathBuf>>,
-    key: Option<Sourced<PathBuf>>,
+    certificate: Option<Located<PathBuf>>,
+    key: Option<Located<PathBuf>>,
 }
 
 struct AutosslFiles {
-    certificate: Sourced<PathBuf>,
-    key: Sourced<PathBuf>,
-    signing_request: Sourced<PathBuf>,
-    ca: Sourced<PathBuf>,
+    certificate: Located<PathBuf>,
+    key: Located<PathBuf>,
+    signing_request: Located<PathBuf>,
+    ca: Located<PathBuf>,
 }
 
 /// The server's files, before the client authentication is known.
 struct Files {
-    certificate: Sourced<PathBuf>,
-    key: Sourced<PathBuf>,
+    certificate: Located<PathBuf>,
+    key: Located<PathBuf>,
     /// The files of enrollment. Their CA is the default of `client-ca`.
     enrolment: Option<EnrolmentFiles>,
 }
@@ -122,7 +122,7 @@ impl Server {
         if self.autossl.is_some() {
             for unused in [&self.certificate, &self.key].into_iter().flatten() {
                 let warning = "ignored because of `try-autossl = True`";
-                reader.warning(unused.origin.clone(), warning);
+                reader.warning(unused.location.clone(), warning);
             }
             let files = self.autossl_files;
             files.check_distinct(reader)?;
@@ -158,9 +158,9 @@ impl AutosslFiles {
         let folder = folder?.map_or_else(|| agent_folder().to_owned(), |folder| folder.value);
         let or_default = |path: Read<PathBuf>, key, name| {
             path.map(|path| {
-                path.unwrap_or_else(|| Sourced {
+                path.unwrap_or_else(|| Located {
                     value: folder.join(name),
-                    origin: reader.origin_of_default(key),
+                    location: reader.location_of_default(key),
                 })
             })
         };
@@ -180,7 +180,7 @@ impl AutosslFiles {
         for (index, file) in files.iter().enumerate() {
             if files[..index].iter().any(|other| other.value == file.value) {
                 let message = "another `autossl-*` key names the same file";
-                checked = Err(reader.error(file.origin.clone(), message));
+                checked = Err(reader.error(file.location.clone(), message));
             }
         }
         checked
@@ -190,8 +190,8 @@ impl AutosslFiles {
 impl Files {
     fn for_clients(self, clients: &Clients, reader: &mut Reader<'_>) -> Result<TlsFiles, Reported> {
         let clients = match &clients.auth {
-            Some(Sourced { value: Auth::None, origin }) => clients.not_asked(origin, reader)?,
-            Some(Sourced { value: Auth::Require, .. }) | None => ClientAuth::Require {
+            Some(Located { value: Auth::None, location }) => clients.not_asked(location, reader)?,
+            Some(Located { value: Auth::Require, .. }) | None => ClientAuth::Require {
                 ca: clients
                     .ca
                     .clone()
@@ -223,11 +223,11 @@ const AUTH: &[(&str, Auth)] = &[("require", Auth::Require), ("none", Auth::None)
 /// Which clients are accepted, from `[proxy]`.
 struct Clients {
     /// `insecure-plain-http = True`.
-    plain_http: Option<Sourced<()>>,
-    auth: Option<Sourced<Auth>>,
-    ca: Option<Sourced<PathBuf>>,
-    crl: Option<Sourced<PathBuf>>,
-    allow: Option<Sourced<Vec<ClientPattern>>>,
+    plain_http: Option<Located<()>>,
+    auth: Option<Located<Auth>>,
+    ca: Option<Located<PathBuf>>,
+    crl: Option<Located<PathBuf>>,
+    allow: Option<Located<Vec<ClientPattern>>>,
 }
 
 impl Clients {
@@ -242,15 +242,19 @@ impl Clients {
 
     /// `client-auth = none`. Keys that restrict clients are errors, because they would have no
     /// effect.
-    fn not_asked(&self, origin: &Origin, reader: &mut Reader<'_>) -> Result<ClientAuth, Reported> {
-        let narrowing = [origin_of(&self.crl), origin_of(&self.allow)];
+    fn not_asked(
+        &self,
+        location: &Location,
+        reader: &mut Reader<'_>,
+    ) -> Result<ClientAuth, Reported> {
+        let narrowing = [location_of(&self.crl), location_of(&self.allow)];
         let refused = refuse(narrowing, "has no effect with `client-auth = none`", reader);
         if let Some(ca) = &self.ca {
-            reader.warning(ca.origin.clone(), "ignored because of `client-auth = none`");
+            reader.warning(ca.location.clone(), "ignored because of `client-auth = none`");
         }
         refused?;
         let warning = "every client that can connect is accepted, without a client certificate";
-        reader.warning(origin.clone(), warning);
+        reader.warning(location.clone(), warning);
         Ok(ClientAuth::None)
     }
 }
@@ -259,45 +263,45 @@ impl Clients {
 fn plain(
     server: &Server,
     clients: &Clients,
-    plain_http: &Sourced<()>,
+    plain_http: &Located<()>,
     listen: Result<SocketAddr, Reported>,
     reader: &mut Reader<'_>,
 ) -> Result<Security, Reported> {
     let wants_tls = [
-        origin_of(&server.autossl),
-        origin_of(&server.certificate),
-        origin_of(&server.key),
-        clients.auth.as_ref().filter(|auth| auth.value == Auth::Require).map(|auth| &auth.origin),
-        origin_of(&clients.ca),
-        origin_of(&clients.crl),
-        origin_of(&clients.allow),
+        location_of(&server.autossl),
+        location_of(&server.certificate),
+        location_of(&server.key),
+        clients.auth.as_ref().filter(|auth| auth.value == Auth::Require).map(|auth| &auth.location),
+        location_of(&clients.ca),
+        location_of(&clients.crl),
+        location_of(&clients.allow),
     ];
     let refused =
         refuse(wants_tls, "cannot be combined with `[proxy] insecure-plain-http = True`", reader);
     let listen = listen?;
     if !listen.ip().to_canonical().is_loopback() {
         let message = format!("only allowed on a loopback address; {listen} is not one");
-        return Err(reader.error(plain_http.origin.clone(), message));
+        return Err(reader.error(plain_http.location.clone(), message));
     }
     refused?;
     let warning = "exporters are served in plain text, to everyone on this host";
-    reader.warning(plain_http.origin.clone(), warning);
+    reader.warning(plain_http.location.clone(), warning);
     Ok(Security::InsecurePlainHttp)
 }
 
-fn origin_of<T>(value: &Option<Sourced<T>>) -> Option<&Origin> {
-    value.as_ref().map(|sourced| &sourced.origin)
+fn location_of<T>(value: &Option<Located<T>>) -> Option<&Location> {
+    value.as_ref().map(|located| &located.location)
 }
 
 /// Reports `message` at each key that is present.
 fn refuse<const N: usize>(
-    origins: [Option<&Origin>; N],
+    locations: [Option<&Location>; N],
     message: &str,
     reader: &mut Reader<'_>,
 ) -> Result<(), Reported> {
     let mut result = Ok(());
-    for origin in origins.into_iter().flatten() {
-        result = Err(reader.error(origin.clone(), message));
+    for location in locations.into_iter().flatten() {
+        result = Err(reader.error(location.clone(), message));
     }
     result
 }
@@ -306,8 +310,8 @@ const KEYS: &[(&str, KeyKind)] = &[("rsa4096", KeyKind::Rsa4096), ("ecdsa", KeyK
 
 /// The restrictions of enrollment, and the kind of its key.
 struct Enrolment {
-    from: Option<Sourced<Vec<AddressRange>>>,
-    window: Option<Sourced<Budget>>,
+    from: Option<Located<Vec<AddressRange>>>,
+    window: Option<Located<Budget>>,
     key: KeyKind,
 }
 

@@ -20,8 +20,8 @@ use crate::{
         file::{self, Files},
     },
     config::{
-        ClientAuth, Config, Credentials, EnrolmentFiles, ExporterConfig, Finding, Findings,
-        Security, Sourced, TlsFiles, TlsLevel, UpstreamTlsConfig,
+        ClientAuth, Config, Credentials, Diagnostic, Diagnostics, EnrolmentFiles, ExporterConfig,
+        Located, Security, TlsFiles, TlsLevel, UpstreamTlsConfig,
     },
     http::access::Access,
     scrape::exporters::Exporters,
@@ -69,9 +69,9 @@ pub enum Front {
 
 /// Reads all files, and adds them to `files`.
 ///
-/// The first value is `None` if a finding is an error. The second value has all findings.
+/// The first value is `None` if a diagnostic is an error. The second value has all diagnostics.
 #[must_use]
-pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
+pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Diagnostics) {
     let mut loader = Loader::new(files);
     let front = match &config.security {
         Security::InsecurePlainHttp => Some(Front::PlainHttp),
@@ -88,67 +88,67 @@ pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Findings) {
     };
     let access =
         Access::new(client_allow, config.basic_auth.as_ref().map(|auth| auth.value.clone()));
-    let findings = loader.reader.findings;
+    let diagnostics = loader.reader.diagnostics;
     let assets = match front {
-        Some(front) if !findings.has_errors() => {
+        Some(front) if !diagnostics.has_errors() => {
             let Loader { certificates, revocation_lists, .. } = loader;
             Some(Assets { front, exporters, access, certificates, revocation_lists })
         }
         Some(_) | None => None,
     };
-    (assets, findings)
+    (assets, diagnostics)
 }
 
 /// Reads the files of one exporter, even if the exporter is disabled.
 ///
-/// The first value is `None` if a finding is an error. The second value has all findings.
+/// The first value is `None` if a diagnostic is an error. The second value has all diagnostics.
 #[must_use]
-pub fn exporter(config: &ExporterConfig) -> (Option<Exporter>, Findings) {
+pub fn exporter(config: &ExporterConfig) -> (Option<Exporter>, Diagnostics) {
     let mut files = Files::default();
     let mut loader = Loader::new(&mut files);
     let exporter = loader.exporter(config);
-    let findings = loader.reader.findings;
-    (exporter.filter(|_| !findings.has_errors()), findings)
+    let diagnostics = loader.reader.diagnostics;
+    (exporter.filter(|_| !diagnostics.has_errors()), diagnostics)
 }
 
 /// Reads the files of a TLS client. A problem that concerns none of the files is reported at
 /// `owner`.
 ///
-/// The first value is `None` if a finding is an error. The second value has all findings.
+/// The first value is `None` if a diagnostic is an error. The second value has all diagnostics.
 #[must_use]
 pub fn client_tls<T>(
     tls: &UpstreamTlsConfig,
-    owner: &Sourced<T>,
-) -> (Option<UpstreamTls>, Findings) {
+    owner: &Located<T>,
+) -> (Option<UpstreamTls>, Diagnostics) {
     let mut files = Files::default();
     let mut reader = Reader::new(&mut files);
     let tls = upstream_tls::load(&mut reader, owner, tls);
-    let findings = reader.findings;
-    (tls.filter(|_| !findings.has_errors()), findings)
+    let diagnostics = reader.diagnostics;
+    (tls.filter(|_| !diagnostics.has_errors()), diagnostics)
 }
 
 /// The `Authorization` header for `user` with the password from a file. The file must satisfy the
 /// same rules as every secret.
 ///
-/// The first value is `None` if a finding is an error. The second value has all findings.
+/// The first value is `None` if a diagnostic is an error. The second value has all diagnostics.
 pub fn basic_authorization(
     user: &str,
-    password: &Sourced<PathBuf>,
-) -> (Option<HeaderValue>, Findings) {
+    password: &Located<PathBuf>,
+) -> (Option<HeaderValue>, Diagnostics) {
     let mut files = Files::default();
     let mut reader = Reader::new(&mut files);
     let value = reader.secret(password).and_then(|secret| {
         let value = HeaderValue::from_str(&basic(user, &secret)).ok();
         if value.is_none() {
-            reader.findings.push(password.error(UNSENDABLE));
+            reader.diagnostics.push(password.error(UNSENDABLE));
         }
         value
     });
-    let findings = reader.findings;
-    (value.filter(|_| !findings.has_errors()), findings)
+    let diagnostics = reader.diagnostics;
+    (value.filter(|_| !diagnostics.has_errors()), diagnostics)
 }
 
-/// The finding about a secret that an HTTP header cannot contain.
+/// The diagnostic about a secret that an HTTP header cannot contain.
 const UNSENDABLE: &str = "contains a character that an HTTP header cannot contain";
 
 fn basic(user: &str, password: &str) -> String {
@@ -174,8 +174,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn report(&mut self, finding: Finding) {
-        self.reader.findings.push(finding);
+    fn report(&mut self, diagnostic: Diagnostic) {
+        self.reader.diagnostics.push(diagnostic);
     }
 
     fn front(&mut self, level: TlsLevel, files: &TlsFiles) -> Option<Front> {
@@ -261,8 +261,8 @@ impl<'a> Loader<'a> {
                     }
                 };
                 let message = crate::common::error::Chain(&error).to_string();
-                let finding = culprit.error(message);
-                self.report(finding);
+                let diagnostic = culprit.error(message);
+                self.report(diagnostic);
                 None
             }
         }
@@ -344,7 +344,7 @@ impl<'a> Loader<'a> {
 
     fn note_expiry(
         &mut self,
-        file: &Sourced<PathBuf>,
+        file: &Located<PathBuf>,
         role: &'static str,
         certificates: &[CertificateDer<'static>],
     ) {

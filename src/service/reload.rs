@@ -19,7 +19,7 @@ use crate::{
         exporter::ExporterName,
         file::{Files, Progress},
     },
-    config::{self, Config, Findings, Severity, Sources},
+    config::{self, Config, Diagnostics, Severity, Sources},
     service::{
         assets::{self, Assets, CertificateFile},
         server::{Handle, ReloadError, Reloaded},
@@ -30,10 +30,10 @@ use crate::{
 /// The result of reading all files.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration and all files that it names; `None` if a finding is an error.
+    /// The configuration and all files that it names; `None` if a diagnostic is an error.
     pub state: Option<(Config, Assets)>,
-    /// All findings, in the order of the files.
-    pub findings: Findings,
+    /// All diagnostics, in the order of the files.
+    pub diagnostics: Diagnostics,
     /// The files that were read, with their digests.
     pub files: Files,
 }
@@ -45,13 +45,13 @@ pub fn load(sources: &Sources) -> Loaded {
 }
 
 fn load_into(mut files: Files, sources: &Sources) -> Loaded {
-    let (config, mut findings) = config::survey(sources, &mut files);
+    let (config, mut diagnostics) = config::survey(sources, &mut files);
     let state = config.and_then(|config| {
         let (assets, more) = assets::load(&config, &mut files);
-        findings.extend(more);
+        diagnostics.extend(more);
         assets.map(|assets| (config, assets))
     });
-    Loaded { state: state.filter(|_| !findings.has_errors()), findings, files }
+    Loaded { state: state.filter(|_| !diagnostics.has_errors()), diagnostics, files }
 }
 
 /// How long a reload or a file check may take. Reading a file on a dead network file system never
@@ -345,7 +345,7 @@ impl Reloader {
     }
 
     async fn take_over(&mut self, loaded: Loaded) -> Result<(), Failure> {
-        let Loaded { state, findings, files } = loaded;
+        let Loaded { state, diagnostics, files } = loaded;
         self.files = files;
         self.is_due = false;
         // All files were read, so a thread that still hangs is reading a file that is no longer
@@ -353,13 +353,15 @@ impl Reloader {
         (self.reloads, self.checks) = (reload_threads(), check_threads());
         self.is_blind = false;
         self.hung = None;
-        self.heals_with_time = findings.heal_with_time();
-        for finding in findings.iter() {
-            match finding.severity {
+        self.heals_with_time = diagnostics.heal_with_time();
+        for diagnostic in diagnostics.iter() {
+            match diagnostic.severity {
                 Severity::NotYet | Severity::Error => {
-                    tracing::error!(at = %finding.origin, "{}", finding.message)
+                    tracing::error!(at = %diagnostic.location, "{}", diagnostic.message)
                 }
-                Severity::Warning => tracing::warn!(at = %finding.origin, "{}", finding.message),
+                Severity::Warning => {
+                    tracing::warn!(at = %diagnostic.location, "{}", diagnostic.message)
+                }
             }
         }
         let (config, assets) = state.ok_or(Failure::Mistakes)?;

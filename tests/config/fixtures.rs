@@ -1,4 +1,4 @@
-//! Each `*.good.ini` and `*.bad.ini` has exactly the findings in its `*.expected` file.
+//! Each `*.good.ini` and `*.bad.ini` has exactly the diagnostics in its `*.expected` file.
 
 use std::{
     fs,
@@ -26,9 +26,9 @@ fn check(folder: &str, load: impl Fn(&Path) -> (bool, String)) {
         } else {
             expected.unwrap_or_else(|error| panic!("expectation of {name}: {error}"))
         };
-        let (loaded, findings) = load(&file);
-        if loaded != good || findings != expected {
-            failures += &format!("--- {name}\nexpected:\n{expected}found:\n{findings}\n");
+        let (loaded, diagnostics) = load(&file);
+        if loaded != good || diagnostics != expected {
+            failures += &format!("--- {name}\nexpected:\n{expected}found:\n{diagnostics}\n");
         }
     }
     assert!(failures.is_empty(), "{failures}");
@@ -47,8 +47,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn each_config_ini_fixture_has_exactly_its_findings() {
     let exporters = fixtures_folder().join("exporters/minimal.good.ini");
     check("daemon", |config| {
-        let (config, findings) = load_files(config, Some(&exporters));
-        (config.is_some(), rendered(&findings))
+        let (config, diagnostics) = load_files(config, Some(&exporters));
+        (config.is_some(), rendered(&diagnostics))
     });
 }
 
@@ -56,7 +56,7 @@ fn each_config_ini_fixture_has_exactly_its_findings() {
 fn each_exporters_fixture_has_exactly_its_findings() {
     let config = fixtures_folder().join("daemon/minimal.good.ini");
     check("exporters", |exporters| {
-        let (config, findings) = load_files(&config, Some(exporters));
-        (config.is_some(), rendered(&findings))
+        let (config, diagnostics) = load_files(&config, Some(exporters));
+        (config.is_some(), rendered(&diagnostics))
     });
 }

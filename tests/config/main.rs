@@ -1,4 +1,4 @@
-//! Reading `config.ini` and `prometheus_exporters.ini`: accepted values, and the findings for
+//! Reading `config.ini` and `prometheus_exporters.ini`: accepted values, and the diagnostics for
 //! mistakes.
 //!
 //! Where to find the cases of the project's list that concern the text of these files:
@@ -21,7 +21,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use scrapegate::config::{self, Config, Findings, Sources};
+use scrapegate::config::{self, Config, Diagnostics, Sources};
 
 /// The folder of the fixtures.
 fn fixtures_folder() -> PathBuf {
@@ -48,7 +48,7 @@ path = /metrics
 ";
 
 /// Writes both files into a temporary folder and loads them.
-fn load(config: impl AsRef<[u8]>, exporters: impl AsRef<[u8]>) -> (Option<Config>, Findings) {
+fn load(config: impl AsRef<[u8]>, exporters: impl AsRef<[u8]>) -> (Option<Config>, Diagnostics) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("config.ini"), config).expect("config.ini is written");
     std::fs::write(folder.path().join("exporters.ini"), exporters)
@@ -56,7 +56,7 @@ fn load(config: impl AsRef<[u8]>, exporters: impl AsRef<[u8]>) -> (Option<Config
     load_files(&folder.path().join("config.ini"), None)
 }
 
-fn load_files(config: &Path, exporters: Option<&Path>) -> (Option<Config>, Findings) {
+fn load_files(config: &Path, exporters: Option<&Path>) -> (Option<Config>, Diagnostics) {
     config::load(&Sources {
         config: Some(config.to_owned()),
         exporters: exporters.map(Path::to_owned),
@@ -64,15 +64,15 @@ fn load_files(config: &Path, exporters: Option<&Path>) -> (Option<Config>, Findi
     })
 }
 
-/// The findings, one on each line. Each file is shown by its name only.
-fn rendered(findings: &Findings) -> String {
-    findings
+/// The diagnostics, one on each line. Each file is shown by its name only.
+fn rendered(diagnostics: &Diagnostics) -> String {
+    diagnostics
         .iter()
-        .map(|finding| {
-            let mut finding = finding.clone();
-            let name = finding.origin.file.file_name().expect("a file has a name");
-            finding.origin.file = PathBuf::from(name).into();
-            format!("{finding}\n")
+        .map(|diagnostic| {
+            let mut diagnostic = diagnostic.clone();
+            let name = diagnostic.location.file.file_name().expect("a file has a name");
+            diagnostic.location.file = PathBuf::from(name).into();
+            format!("{diagnostic}\n")
         })
         .collect()
 }
@@ -80,15 +80,15 @@ fn rendered(findings: &Findings) -> String {
 /// Asserts that loading two files with these contents finds no error; returns the result.
 #[track_caller]
 fn good(config: &str, exporters: &str) -> Config {
-    let (config, findings) = load(config, exporters);
-    config.unwrap_or_else(|| panic!("{findings}"))
+    let (config, diagnostics) = load(config, exporters);
+    config.unwrap_or_else(|| panic!("{diagnostics}"))
 }
 
-/// Asserts the exact findings for two files with these contents. At least one finding must be an
-/// error.
+/// Asserts the exact diagnostics for two files with these contents. At least one diagnostic must be
+/// an error.
 #[track_caller]
 fn bad(config: impl AsRef<[u8]>, exporters: impl AsRef<[u8]>, expected: &str) {
-    let (config, findings) = load(config, exporters);
-    assert_eq!(rendered(&findings), expected);
-    assert!(config.is_none() && findings.has_errors());
+    let (config, diagnostics) = load(config, exporters);
+    assert_eq!(rendered(&diagnostics), expected);
+    assert!(config.is_none() && diagnostics.has_errors());
 }

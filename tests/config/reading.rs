@@ -7,7 +7,7 @@ use scrapegate::config::{self, Sources};
 
 use crate::{GOOD_CONFIG, GOOD_EXPORTERS, bad, good, load, load_files, rendered};
 
-/// Asserts the one finding for a `config.ini` that `prepare` creates.
+/// Asserts the one diagnostic for a `config.ini` that `prepare` creates.
 #[cfg(unix)]
 #[track_caller]
 fn unreadable(prepare: impl FnOnce(&Path), expected: &str) {
@@ -15,11 +15,11 @@ fn unreadable(prepare: impl FnOnce(&Path), expected: &str) {
     let file = folder.path().join("config.ini");
     prepare(&file);
     let start = Instant::now();
-    let (config, findings) = load_files(&file, None);
+    let (config, diagnostics) = load_files(&file, None);
     assert!(config.is_none());
-    assert_eq!(rendered(&findings), format!("config.ini: error: {expected}\n"));
-    // The finding also contains the full path.
-    assert!(findings.to_string().starts_with(&file.display().to_string()));
+    assert_eq!(rendered(&diagnostics), format!("config.ini: error: {expected}\n"));
+    // The diagnostic also contains the full path.
+    assert!(diagnostics.to_string().starts_with(&file.display().to_string()));
     assert!(start.elapsed().as_secs() < 5);
 }
 
@@ -80,9 +80,9 @@ mod not_a_regular_file {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("config.ini");
         symlink("config.ini", &file).expect("the link is made");
-        let (config, findings) = load_files(&file, None);
+        let (config, diagnostics) = load_files(&file, None);
         assert!(config.is_none());
-        let text = rendered(&findings);
+        let text = rendered(&diagnostics);
         assert!(text.starts_with("config.ini: error: cannot be read: "), "{text}");
     }
 
@@ -91,10 +91,10 @@ mod not_a_regular_file {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("no-folder"), "").expect("the file is written");
         let file = folder.path().join("no-folder/config.ini");
-        let (config, findings) = load_files(&file, None);
+        let (config, diagnostics) = load_files(&file, None);
         assert!(config.is_none());
         let start = format!("{}: error: cannot be read: ", file.display());
-        assert!(findings.to_string().starts_with(&start), "{findings}");
+        assert!(diagnostics.to_string().starts_with(&start), "{diagnostics}");
     }
 
     #[test]
@@ -105,8 +105,8 @@ mod not_a_regular_file {
         fs::write(path("real/config.ini"), GOOD_CONFIG).expect("config.ini is written");
         fs::write(path("exporters.ini"), GOOD_EXPORTERS).expect("exporters.ini is written");
         symlink("real/config.ini", path("config.ini")).expect("the link is made");
-        let (config, findings) = load_files(&path("config.ini"), None);
-        assert!(config.is_some(), "{findings}");
+        let (config, diagnostics) = load_files(&path("config.ini"), None);
+        assert!(config.is_some(), "{diagnostics}");
     }
 }
 
@@ -185,14 +185,14 @@ fn lines_may_be_indented() {
 #[test]
 fn mistakes_in_both_files_are_reported_together_in_file_order() {
     let config = format!("{GOOD_CONFIG}client-auth = maybe\n");
-    let (loaded, findings) = load(config, "[node]\nport = 0\npath = /\n");
+    let (loaded, diagnostics) = load(config, "[node]\nport = 0\npath = /\n");
     assert!(loaded.is_none());
-    let lines: Vec<_> = findings
+    let lines: Vec<_> = diagnostics
         .iter()
-        .map(|finding| (finding.origin.line, finding.origin.key.as_deref()))
+        .map(|diagnostic| (diagnostic.location.line, diagnostic.location.key.as_deref()))
         .collect();
     let expected = [(Some(8), Some("client-auth")), (Some(2), Some("port"))];
-    assert_eq!(lines, expected, "{findings}");
+    assert_eq!(lines, expected, "{diagnostics}");
 }
 
 #[test]
@@ -200,14 +200,14 @@ fn a_missing_exporters_file_is_an_error_unless_prometheus_is_disabled() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("config.ini");
     fs::write(&file, GOOD_CONFIG).expect("config.ini is written");
-    let (config, findings) = load_files(&file, None);
+    let (config, diagnostics) = load_files(&file, None);
     assert!(config.is_none());
-    assert_eq!(rendered(&findings), "exporters.ini: error: the file does not exist\n");
+    assert_eq!(rendered(&diagnostics), "exporters.ini: error: the file does not exist\n");
 
     let off = GOOD_CONFIG.replace("[prometheus]\n", "[prometheus]\nenabled = False\n");
     fs::write(&file, off).expect("config.ini is written");
-    let (config, findings) = load_files(&file, None);
-    let config = config.unwrap_or_else(|| panic!("{findings}"));
+    let (config, diagnostics) = load_files(&file, None);
+    let config = config.unwrap_or_else(|| panic!("{diagnostics}"));
     assert!(!config.prometheus_enabled && config.exporters.is_empty());
 }
 
@@ -216,19 +216,19 @@ fn the_exporters_file_of_the_command_line_is_checked_even_without_a_config_ini()
     let folder = tempfile::tempdir().expect("a temporary folder");
     let exporters = folder.path().join("exporters.ini");
     fs::write(&exporters, "[node]\n").expect("exporters.ini is written");
-    let (config, findings) = load_files(&folder.path().join("config.ini"), Some(&exporters));
+    let (config, diagnostics) = load_files(&folder.path().join("config.ini"), Some(&exporters));
     assert!(config.is_none());
-    assert_eq!(findings.iter().count(), 3, "{findings}");
+    assert_eq!(diagnostics.iter().count(), 3, "{diagnostics}");
 }
 
 #[test]
 fn exporters_text_in_memory_is_read_like_a_file() {
-    let (exporters, findings) = config::exporters_in(GOOD_EXPORTERS);
+    let (exporters, diagnostics) = config::exporters_in(GOOD_EXPORTERS);
     let names: Vec<_> = exporters.iter().map(|exporter| exporter.name.value.as_str()).collect();
-    assert_eq!((names, findings.is_empty()), (vec!["node"], true), "{findings}");
-    let (exporters, findings) = config::exporters_in("[a]\nprot = 1\n[b]\nprot = 2\n");
-    assert!(exporters.is_empty() && !findings.is_empty());
-    let text = findings.to_string();
+    assert_eq!((names, diagnostics.is_empty()), (vec!["node"], true), "{diagnostics}");
+    let (exporters, diagnostics) = config::exporters_in("[a]\nprot = 1\n[b]\nprot = 2\n");
+    assert!(exporters.is_empty() && !diagnostics.is_empty());
+    let text = diagnostics.to_string();
     let mut lines = text.lines();
     let first = "prometheus_exporters.ini:2: [a] prot: error: unknown key; did you mean `port`?";
     assert_eq!(lines.next(), Some(first));
@@ -246,7 +246,7 @@ fn the_exporters_file_is_named_by_config_ini_or_by_the_command_line() {
     for (config, exporters) in [("config.ini", None), ("nowhere.ini", Some("exporters.ini"))] {
         let sources =
             Sources { config: Some(path(config)), exporters: exporters.map(path), listen: None };
-        let (exporters, findings) = config::exporters(&sources);
-        assert_eq!((exporters.len(), findings.is_empty()), (1, true), "{findings}");
+        let (exporters, diagnostics) = config::exporters(&sources);
+        assert_eq!((exporters.len(), diagnostics.is_empty()), (1, true), "{diagnostics}");
     }
 }

@@ -19,8 +19,9 @@ use crate::{GOOD_CONFIG, GOOD_EXPORTERS, fixtures_folder, good, load, load_files
 fn fixture(config: &str, exporters: &str) -> Config {
     let folder = fixtures_folder();
     let config = folder.join("daemon").join(config);
-    let (config, findings) = load_files(&config, Some(&folder.join("exporters").join(exporters)));
-    config.unwrap_or_else(|| panic!("{findings}"))
+    let (config, diagnostics) =
+        load_files(&config, Some(&folder.join("exporters").join(exporters)));
+    config.unwrap_or_else(|| panic!("{diagnostics}"))
 }
 
 fn tls(config: &Config) -> &TlsFiles {
@@ -77,7 +78,7 @@ fn every_key_of_config_ini_takes_effect() {
     assert_eq!(config.listen.to_string(), "[::1]:9443");
     assert_eq!(config.tls_level, TlsLevel::Modern);
     let auth = config.basic_auth.as_ref().expect("auth was configured");
-    assert_eq!((auth.value.user.as_str(), auth.origin.line), ("prometheus", Some(7)));
+    assert_eq!((auth.value.user.as_str(), auth.location.line), ("prometheus", Some(7)));
     assert!(matches!(auth.value.password, Password::Bcrypt(_)));
     let files = tls(&config);
     assert!(files.enrolment.is_none());
@@ -87,7 +88,7 @@ fn every_key_of_config_ini_takes_effect() {
         panic!("client certificates are required");
     };
     assert_eq!(ca.value, in_fixtures("daemon/ca.crt"));
-    assert_eq!(crl.as_ref().map(|crl| crl.origin.line), Some(Some(14)));
+    assert_eq!(crl.as_ref().map(|crl| crl.location.line), Some(Some(14)));
     assert_eq!(config.client_allow.len(), 3);
     assert_eq!(config.scrape_timeout_offset, Duration::ZERO);
     assert_eq!(config.worker_threads.map(usize::from), Some(2));
@@ -108,7 +109,7 @@ fn enrolment_uses_the_agents_files() {
     let csr = &enrolment.signing_request;
     assert_eq!(csr.value, agent_folder().join("agent.csr"));
     assert_eq!(
-        csr.origin.to_string().rsplit('/').next(),
+        csr.location.to_string().rsplit('/').next(),
         Some("agent-3.5.config.good.ini: [default] autossl-csr-file")
     );
     let ClientAuth::Require { ca, crl: None } = &files.clients else {
@@ -151,7 +152,7 @@ fn every_key_of_the_exporters_file_takes_effect() {
         panic!("three exporters were configured");
     };
     assert_eq!(node.name.value.as_str(), "Node Exporter/1 ü");
-    assert_eq!(node.name.origin.line, Some(8));
+    assert_eq!(node.name.location.line, Some(8));
     assert_eq!(node.target.to_string(), "[::1]:9100");
     let times = [node.rules.interval, node.rules.timeout, node.rules.connect_timeout];
     let millis = times.map(|budget| budget.as_duration().as_millis());
@@ -195,8 +196,8 @@ fn the_command_line_overrides_the_files() {
         exporters: Some(in_fixtures("exporters/minimal.good.ini")),
         listen: Some(listen.parse().expect("an address")),
     };
-    let (config, findings) = config::load(&sources("minimal.good.ini", "127.0.0.2:0"));
-    let config = config.unwrap_or_else(|| panic!("{findings}"));
+    let (config, diagnostics) = config::load(&sources("minimal.good.ini", "127.0.0.2:0"));
+    let config = config.unwrap_or_else(|| panic!("{diagnostics}"));
     assert_eq!(config.listen.to_string(), "127.0.0.2:0");
 
     // The rule for plain HTTP applies to the address that is really used.
@@ -225,11 +226,11 @@ fn booleans_have_four_spellings_in_any_case() {
 
 #[test]
 fn a_key_may_be_written_in_any_case_and_with_underscores() {
-    let (_, findings) =
+    let (_, diagnostics) =
         load(GOOD_CONFIG, format!("{GOOD_EXPORTERS}Max_Concurrent = 2\nmax-concurrent = 3\n"));
     let expected =
         "exporters.ini:6: [node] max-concurrent: error: duplicate key, first defined on line 5\n";
-    assert_eq!(rendered(&findings), expected);
+    assert_eq!(rendered(&diagnostics), expected);
 }
 
 #[test]
@@ -243,13 +244,14 @@ fn debug_output_shows_no_secrets() {
 #[test]
 fn ten_mistakes_give_ten_findings() {
     let folder = fixtures_folder();
-    let (config, findings) = load_files(
+    let (config, diagnostics) = load_files(
         &folder.join("daemon/minimal.good.ini"),
         Some(&folder.join("exporters/ten-mistakes.bad.ini")),
     );
     assert!(config.is_none());
-    let lines: Vec<_> = findings.iter().filter_map(|finding| finding.origin.line).collect();
-    assert_eq!(lines.len(), 10, "{findings}");
+    let lines: Vec<_> =
+        diagnostics.iter().filter_map(|diagnostic| diagnostic.location.line).collect();
+    assert_eq!(lines.len(), 10, "{diagnostics}");
     assert!(lines.is_sorted_by(|a, b| a < b), "{lines:?}");
 }
 
@@ -293,10 +295,10 @@ fn every_duration_key_refuses_values_that_are_not_durations() {
             "\u{661}",
             "True",
         ] {
-            let (config, findings) =
+            let (config, diagnostics) =
                 load(GOOD_CONFIG, format!("{GOOD_EXPORTERS}{key} = {value}\n"));
             let place = format!("exporters.ini:5: [node] {key}: error: ");
-            let found = rendered(&findings);
+            let found = rendered(&diagnostics);
             assert!(config.is_none() && found.starts_with(&place), "{key} = {value}: {found}");
         }
     }

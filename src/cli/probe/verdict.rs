@@ -59,7 +59,7 @@ impl Verdict {
         exporter: &str,
         why: impl fmt::Display,
     ) -> Self {
-        // Each finding is a line, but a plugin prints only one line.
+        // Each diagnostic is a line, but a plugin prints only one line.
         let why = why.to_string().replace('\n', "; ");
         let summary = format!("{}: {}", Escaped(exporter), Escaped(&why));
         Self { state, summary, perfdata: Vec::new() }

@@ -1,4 +1,4 @@
-//! Reads PEM files and secrets, and adds a finding for each problem.
+//! Reads PEM files and secrets, and adds a diagnostic for each problem.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::{
     common::file::{self, Files},
-    config::{BasicAuth, Findings, Password, Sourced},
+    config::{BasicAuth, Diagnostics, Located, Password},
     tls::{
         judge::{self, Verdict},
         pem::{self, Contents, Place, Purpose, Remark},
@@ -30,28 +30,28 @@ const MAX_BUNDLE: u64 = 64 * MAX_FILE;
 /// each step doubles that: 15 takes 2 s, 16 takes 4 s. Prometheus waits 10 s by default.
 const MAX_COST: u32 = 15;
 
-/// Reads files and collects findings.
+/// Reads files and collects diagnostics.
 pub(super) struct Reader<'a> {
-    pub(super) findings: Findings,
+    pub(super) diagnostics: Diagnostics,
     files: &'a mut Files,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(files: &'a mut Files) -> Self {
-        Self { findings: Findings::default(), files }
+        Self { diagnostics: Diagnostics::default(), files }
     }
 
     /// Whether the file does not exist. The answer is kept, so that the file's appearance counts as
     /// a change.
-    pub(super) fn is_missing(&mut self, file: &Sourced<PathBuf>) -> bool {
+    pub(super) fn is_missing(&mut self, file: &Located<PathBuf>) -> bool {
         matches!(self.files.read(&file.value, MAX_BUNDLE), Err(file::ReadError::Missing))
     }
 
-    fn read(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {
+    fn read(&mut self, file: &Located<PathBuf>, limit: u64) -> Option<Vec<u8>> {
         match self.files.read(&file.value, limit) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
-                self.findings.push(file.error(format!("{}: {error}", file.value.display())));
+                self.diagnostics.push(file.error(format!("{}: {error}", file.value.display())));
                 None
             }
         }
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
     /// also read for the block's own purpose.
     pub(super) fn certificates(
         &mut self,
-        file: &Sourced<PathBuf>,
+        file: &Located<PathBuf>,
         purpose: Purpose,
         uses: FileUses<'_>,
     ) -> Option<Certificates> {
@@ -71,19 +71,19 @@ impl<'a> Reader<'a> {
         Some(contents.used.into_iter().map(|(place, der)| (place, der.into())).collect())
     }
 
-    /// Adds the verdicts about a file to the findings. Returns whether the file can be used.
-    pub(super) fn verdicts(&mut self, file: &Sourced<PathBuf>, verdicts: Vec<Verdict>) -> bool {
+    /// Adds the verdicts about a file to the diagnostics. Returns whether the file can be used.
+    pub(super) fn verdicts(&mut self, file: &Located<PathBuf>, verdicts: Vec<Verdict>) -> bool {
         let path = file.value.display();
         let mut is_usable = true;
         for verdict in verdicts {
-            let finding = match verdict {
+            let diagnostic = match verdict {
                 Verdict::Error(text) => {
                     is_usable = false;
                     file.error(format!("{path}: {text}"))
                 }
                 Verdict::Warning(text) => file.warning(format!("{path}: {text}")),
             };
-            self.findings.push(finding);
+            self.diagnostics.push(diagnostic);
         }
         is_usable
     }
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
     /// because every client of that CA is refused.
     pub(super) fn revocation_lists(
         &mut self,
-        file: &Sourced<PathBuf>,
+        file: &Located<PathBuf>,
         uses: FileUses<'_>,
         now: OffsetDateTime,
     ) -> Option<Vec<(Place, Vec<u8>)>> {
@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
     /// read the file.
     pub(super) fn key(
         &mut self,
-        file: &Sourced<PathBuf>,
+        file: &Located<PathBuf>,
         uses: FileUses<'_>,
     ) -> Option<PrivateKeyDer<'static>> {
         let contents = self.pem(file, MAX_FILE, Purpose::Key, uses)?;
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
         });
         usable
             .map_err(|problem| {
-                self.findings.push(file.error(format!("{}: {problem}", file.value.display())));
+                self.diagnostics.push(file.error(format!("{}: {problem}", file.value.display())));
             })
             .ok()
     }
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     /// The contents of a PEM file, unless the file has errors.
     fn pem(
         &mut self,
-        file: &Sourced<PathBuf>,
+        file: &Located<PathBuf>,
         limit: u64,
         purpose: Purpose,
         uses: FileUses<'_>,
@@ -143,8 +143,8 @@ impl<'a> Reader<'a> {
             // a colon.
             let colon = if remark.text.starts_with("contains") { "" } else { ":" };
             let text = format!("{path}{colon} {}", remark.text);
-            let finding = if remark.is_error { file.error(text) } else { file.warning(text) };
-            self.findings.push(finding);
+            let diagnostic = if remark.is_error { file.error(text) } else { file.warning(text) };
+            self.diagnostics.push(diagnostic);
         }
         let is_sound =
             contents.remarks.iter().all(|remark| !remark.is_error || is_used_elsewhere(remark));
@@ -153,22 +153,22 @@ impl<'a> Reader<'a> {
 
     /// A password or token: the file's text without byte-order mark and surrounding whitespace, as
     /// Prometheus reads its password files.
-    pub(super) fn secret(&mut self, file: &Sourced<PathBuf>) -> Option<String> {
+    pub(super) fn secret(&mut self, file: &Located<PathBuf>) -> Option<String> {
         let bytes = self.text(file, MAX_FILE)?;
         self.require_private(file);
         let path = file.value.display();
         let Ok(text) = String::from_utf8(bytes) else {
-            self.findings.push(file.error(format!("{path} is not UTF-8")));
+            self.diagnostics.push(file.error(format!("{path} is not UTF-8")));
             return None;
         };
         let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
         let secret = text.trim();
         if secret.is_empty() {
-            self.findings.push(file.error(format!("{path} is empty")));
+            self.diagnostics.push(file.error(format!("{path} is empty")));
             return None;
         }
         if secret != text {
-            self.findings.push(file.warning(format!(
+            self.diagnostics.push(file.warning(format!(
                 "{path} has whitespace around the secret, which is ignored: remove it"
             )));
         }
@@ -180,30 +180,30 @@ impl<'a> Reader<'a> {
     /// If everyone can read the file, a password in plain text is an error. A bcrypt hash is only a
     /// warning: only weak passwords can be guessed from it, and the agent installs its `config.ini`
     /// readable for everyone.
-    pub(super) fn basic_auth(&mut self, auth: &Sourced<BasicAuth>) {
-        let path = &*auth.origin.file;
+    pub(super) fn basic_auth(&mut self, auth: &Located<BasicAuth>) {
+        let path = &*auth.location.file;
         let open = file::open_to_everyone(path);
         let problem = open.map(|open| open.problem_of(path)).unwrap_or_default();
         let is_readable = open.is_some_and(file::Open::is_readable);
         match &auth.value.password {
             _ if open.is_none() => {}
-            Password::Plain(_) if is_readable => self.findings.push(auth.error(format!(
+            Password::Plain(_) if is_readable => self.diagnostics.push(auth.error(format!(
                 "the password is in plain text, and {problem}, or replace the password with a bcrypt \
                  hash"
             ))),
-            Password::Plain(_) => self.findings.push(auth.error(problem)),
+            Password::Plain(_) => self.diagnostics.push(auth.error(problem)),
             Password::Bcrypt(_) if is_readable => {
-                self.findings.push(auth.warning(format!(
+                self.diagnostics.push(auth.warning(format!(
                     "a weak password can be guessed from its hash, and {problem}"
                 )))
             }
-            Password::Bcrypt(_) => self.findings.push(auth.warning(problem)),
+            Password::Bcrypt(_) => self.diagnostics.push(auth.warning(problem)),
         }
         self.warn_of_open_folder(auth, path);
         if let Password::Bcrypt(hash) = &auth.value.password {
             let cost = hash.split('$').nth(2).and_then(|cost| cost.parse::<u32>().ok());
             if let Some(cost) = cost.filter(|cost| *cost > MAX_COST) {
-                self.findings.push(auth.warning(format!(
+                self.diagnostics.push(auth.warning(format!(
                     "checking a password against a bcrypt hash of cost {cost} takes longer than a \
                      scrape may take: create the hash with a cost of 10 to 12"
                 )));
@@ -212,27 +212,27 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a text file. UTF-16 is an error.
-    fn text(&mut self, file: &Sourced<PathBuf>, limit: u64) -> Option<Vec<u8>> {
+    fn text(&mut self, file: &Located<PathBuf>, limit: u64) -> Option<Vec<u8>> {
         let bytes = self.read(file, limit)?;
         if file::is_utf16(&bytes) {
             let path = file.value.display();
-            self.findings.push(file.error(format!("{path} is UTF-16 text; save it as UTF-8")));
+            self.diagnostics.push(file.error(format!("{path} is UTF-16 text; save it as UTF-8")));
             return None;
         }
         Some(bytes)
     }
 
     /// Reports a secret that everyone can read, write, or replace through its folder.
-    fn require_private(&mut self, file: &Sourced<PathBuf>) {
+    fn require_private(&mut self, file: &Located<PathBuf>) {
         self.warn_of_open_folder(file, &file.value);
         if let Some(open) = file::open_to_everyone(&file.value) {
-            self.findings.push(file.error(open.problem_of(&file.value)));
+            self.diagnostics.push(file.error(open.problem_of(&file.value)));
         }
     }
 
-    fn warn_of_open_folder<T>(&mut self, named_at: &Sourced<T>, path: &Path) {
+    fn warn_of_open_folder<T>(&mut self, named_at: &Located<T>, path: &Path) {
         if let Some(folder) = file::folder_open_to_everyone(path) {
-            self.findings.push(named_at.warning(format!(
+            self.diagnostics.push(named_at.warning(format!(
                 "everyone can replace {}: chmod o-w {}",
                 path.display(),
                 folder.display()

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     common::{error::Chain, exporter::UpstreamTls},
-    config::{Sourced, UpstreamTlsConfig},
+    config::{Located, UpstreamTlsConfig},
     tls::{
         Servers, Trust, client_tls,
         judge::{self, Anchors, Own},
@@ -22,7 +22,7 @@ use crate::{
 /// Reads the files. A problem that concerns none of them is reported at `owner`.
 pub(super) fn load<T>(
     reader: &mut Reader<'_>,
-    owner: &Sourced<T>,
+    owner: &Located<T>,
     tls: &UpstreamTlsConfig,
 ) -> Option<UpstreamTls> {
     // All files are read before the first `?`, so that an error in one does not hide errors in the
@@ -52,11 +52,11 @@ pub(super) fn load<T>(
         }
         Err(error) => {
             let message = Chain(&error).to_string();
-            let finding = match key {
+            let diagnostic = match key {
                 Some(key) => key.error(message),
                 None => owner.error(message),
             };
-            reader.findings.push(finding);
+            reader.diagnostics.push(diagnostic);
             None
         }
     }
@@ -64,7 +64,7 @@ pub(super) fn load<T>(
 
 fn trusted<T>(
     reader: &mut Reader<'_>,
-    owner: &Sourced<T>,
+    owner: &Located<T>,
     tls: &UpstreamTlsConfig,
 ) -> Option<Trust> {
     let algorithms = provider().signature_verification_algorithms;
@@ -81,7 +81,7 @@ fn trusted<T>(
                 Ok(trust) => Some(trust),
                 Err(error) => {
                     let message = format!("{}: {}", file.value.display(), Chain(&error));
-                    reader.findings.push(file.error(message));
+                    reader.diagnostics.push(file.error(message));
                     None
                 }
             }
@@ -93,7 +93,7 @@ fn trusted<T>(
             let trust = Trust::in_usable(certificates, algorithms);
             if trust.is_err() {
                 let message = "the system trust store has no usable CA certificate: name a CA file";
-                reader.findings.push(owner.error(message));
+                reader.diagnostics.push(owner.error(message));
             }
             trust.ok()
         }

@@ -92,8 +92,8 @@ fn stage() -> Stage {
         exporters: None,
         listen: Some("127.0.0.1:0".parse().unwrap()),
     };
-    let Loaded { state, findings, files } = load(&sources);
-    let (config, assets) = state.ok_or(findings).unwrap();
+    let Loaded { state, diagnostics, files } = load(&sources);
+    let (config, assets) = state.ok_or(diagnostics).unwrap();
     let certificates = assets.validities();
     let server = Server::bind(&config, assets).unwrap();
     let handle = server.handle();

@@ -1,10 +1,10 @@
-//! Findings: the problems of the files, and where they are.
+//! Diagnostics: the problems of the files, and where they are.
 
 use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc};
 
 /// Where a value is written, or where it would be: file, line, section, key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
+pub struct Location {
     /// The file.
     pub file: Arc<PathBuf>,
     /// The line, from 1. Absent for a default, and for the file as a whole.
@@ -15,7 +15,7 @@ pub struct Origin {
     pub key: Option<String>,
 }
 
-impl Origin {
+impl Location {
     /// A place in a file.
     pub(super) fn at(file: &Arc<PathBuf>, line: u32, section: &str, key: Option<&str>) -> Self {
         Self {
@@ -32,7 +32,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Location {
     /// `FILE:LINE: [SECTION] KEY`, without the parts that are unknown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
@@ -50,33 +50,33 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value and where it was written, so that a later finding can name the line.
+/// A value and where it was written, so that a later diagnostic can name the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sourced<T> {
+pub struct Located<T> {
     /// The value.
     pub value: T,
     /// Where the value was written.
-    pub origin: Origin,
+    pub location: Location,
 }
 
-impl<T> Sourced<T> {
+impl<T> Located<T> {
     /// An error about this value.
-    pub fn error(&self, message: impl Into<String>) -> Finding {
-        Finding::error(self.origin.clone(), message)
+    pub fn error(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(self.location.clone(), message)
     }
 
     /// An error about this value that time will resolve.
-    pub fn not_yet(&self, message: impl Into<String>) -> Finding {
-        Finding { severity: Severity::NotYet, ..self.error(message) }
+    pub fn not_yet(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::NotYet, ..self.error(message) }
     }
 
     /// A warning about this value.
-    pub fn warning(&self, message: impl Into<String>) -> Finding {
-        Finding::warning(self.origin.clone(), message)
+    pub fn warning(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::warning(self.location.clone(), message)
     }
 }
 
-/// How severe a finding is.
+/// How severe a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
     /// Reported, but nothing stops.
@@ -89,44 +89,44 @@ pub enum Severity {
 
 /// One problem, in one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Finding {
+pub struct Diagnostic {
     /// How severe the problem is.
     pub severity: Severity,
     /// Where the problem is.
-    pub origin: Origin,
+    pub location: Location,
     /// The problem, and what to write instead. Never contains a secret.
     pub message: String,
 }
 
-impl Finding {
-    pub(super) fn error(origin: Origin, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, origin, message: message.into() }
+impl Diagnostic {
+    pub(super) fn error(location: Location, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, location, message: message.into() }
     }
 
-    pub(super) fn warning(origin: Origin, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(origin, message) }
+    pub(super) fn warning(location: Location, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(location, message) }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Diagnostic {
     /// `FILE:LINE: [SECTION] KEY: error: MESSAGE`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
             Severity::Warning => "warning",
             Severity::NotYet | Severity::Error => "error",
         };
-        write!(f, "{}: {severity}: {}", self.origin, self.message)
+        write!(f, "{}: {severity}: {}", self.location, self.message)
     }
 }
 
-/// All findings, in the order of the files.
+/// All diagnostics, in the order of the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings(Vec<Finding>);
+pub struct Diagnostics(Vec<Diagnostic>);
 
-impl Findings {
-    /// Adds a finding.
-    pub fn push(&mut self, finding: Finding) {
-        self.0.push(finding);
+impl Diagnostics {
+    /// Adds a diagnostic.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.0.push(diagnostic);
     }
 
     /// Adds all of `others`.
@@ -134,29 +134,29 @@ impl Findings {
         self.0.extend(others.0);
     }
 
-    /// Sorts the findings about one file by line, with those about the whole file first. Removes
+    /// Sorts the diagnostics about one file by line, with those about the whole file first. Removes
     /// duplicates: an error in a default occurs in every section that uses it.
     pub(super) fn tidy(&mut self) {
-        self.0.sort_by_key(|finding| finding.origin.line);
+        self.0.sort_by_key(|diagnostic| diagnostic.location.line);
         let mut seen = HashSet::new();
-        self.0.retain(|finding| seen.insert(finding.clone()));
+        self.0.retain(|diagnostic| seen.insert(diagnostic.clone()));
     }
 
-    /// Whether a finding is an error.
+    /// Whether a diagnostic is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|finding| finding.severity > Severity::Warning)
+        self.0.iter().any(|diagnostic| diagnostic.severity > Severity::Warning)
     }
 
     /// Whether there are errors that time will resolve, and no others.
     #[must_use]
     pub fn heal_with_time(&self) -> bool {
-        let worst = self.0.iter().map(|finding| finding.severity).max();
+        let worst = self.0.iter().map(|diagnostic| diagnostic.severity).max();
         worst == Some(Severity::NotYet)
     }
 
-    /// All findings.
-    pub fn iter(&self) -> impl Iterator<Item = &Finding> {
+    /// All diagnostics.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.0.iter()
     }
 
@@ -167,17 +167,17 @@ impl Findings {
     }
 }
 
-impl fmt::Display for Findings {
-    /// One finding per line.
+impl fmt::Display for Diagnostics {
+    /// One diagnostic per line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.0.iter().enumerate() {
+        for (index, diagnostic) in self.0.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{finding}")?;
+            write!(f, "{diagnostic}")?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Findings {}
+impl std::error::Error for Diagnostics {}
