@@ -27,7 +27,7 @@ use crate::{
     scrape::exporters::Exporters,
     tls::{
         self, Clients, ServerTls, date,
-        judge::{self, Anchors, Own},
+        inspect::{self, Anchors, Own},
         pem::Purpose,
     },
 };
@@ -237,8 +237,8 @@ impl<'a> Loader<'a> {
                 Some(_) => Own::EnrolledServer,
                 None => Own::Server,
             };
-            let verdicts = judge::chain(&placed, own, self.now);
-            self.reader.verdicts(&files.certificate, verdicts);
+            let problems = inspect::chain(&placed, own, self.now);
+            self.reader.problems(&files.certificate, problems);
         }
         let (key, clients) = (key?, clients?);
         match tls::server_tls(level, chain, &key, clients) {
@@ -279,13 +279,13 @@ impl<'a> Loader<'a> {
                 };
                 let anchors = anchors?;
                 self.note_expiry(ca, "clients' CA", &ders(&anchors));
-                let verdicts = judge::anchors(&anchors, Anchors::OfClients, self.now);
-                let mut is_usable = self.reader.verdicts(ca, verdicts);
+                let problems = inspect::anchors(&anchors, Anchors::OfClients, self.now);
+                let mut is_usable = self.reader.problems(ca, problems);
                 let lists = lists?;
                 if let Some(file) = crl {
-                    let (of_anchors, of_lists) = judge::lists(&anchors, &lists);
-                    is_usable &= self.reader.verdicts(ca, of_anchors);
-                    is_usable &= self.reader.verdicts(file, of_lists);
+                    let (of_anchors, of_lists) = inspect::lists(&anchors, &lists);
+                    is_usable &= self.reader.problems(ca, of_anchors);
+                    is_usable &= self.reader.problems(file, of_lists);
                 }
                 is_usable.then(|| Clients::Require {
                     anchors: ders(&anchors),

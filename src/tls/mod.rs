@@ -13,7 +13,7 @@
 mod certificate;
 mod client;
 mod client_verifier;
-pub(crate) mod judge;
+pub(crate) mod inspect;
 pub mod pem;
 pub mod pki;
 mod provider;

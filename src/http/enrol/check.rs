@@ -14,8 +14,8 @@ use crate::{
     config::TlsLevel,
     tls::{
         self, Clients,
-        judge::{self, Anchors, Own, Verdict},
-        pem::{self, Place, Purpose},
+        inspect::{self, Anchors, Own, Problem},
+        pem::{self, BlockPlace, Purpose},
     },
 };
 
@@ -76,12 +76,12 @@ impl Checked {
         let subject = subject.escape_debug().to_string();
         // The same checks as a reload makes. What a reload refuses must not be stored, because the
         // host could not start with it.
-        let verdicts = judge::chain(&placed_chain, Own::EnrolledServer, now)
+        let problems = inspect::chain(&placed_chain, Own::EnrolledServer, now)
             .into_iter()
-            .chain(judge::anchors(&placed_anchors, Anchors::OfClients, now));
-        for verdict in verdicts {
-            if let Verdict::Error(problem) = verdict {
-                return Err(EnrolError::Unusable(problem.into()));
+            .chain(inspect::anchors(&placed_anchors, Anchors::OfClients, now));
+        for problem in problems {
+            if let Problem::Error(text) = problem {
+                return Err(EnrolError::Unusable(text.into()));
             }
         }
         let clients = Clients::Require { anchors: anchors.clone(), crls: Vec::new() };
@@ -106,13 +106,13 @@ pub(super) fn readable(pem: &str, purpose: Purpose) -> Vec<CertificateDer<'stati
 fn certificates(
     pem: &str,
     purpose: Purpose,
-) -> Result<Vec<(Place, CertificateDer<'static>)>, String> {
+) -> Result<Vec<(BlockPlace, CertificateDer<'static>)>, String> {
     let contents = pem::read(pem.as_bytes(), purpose);
     contents.check()?;
     Ok(contents.used.into_iter().map(|(place, der)| (place, der.into())).collect())
 }
 
-fn ders(placed: &[(Place, CertificateDer<'static>)]) -> Vec<CertificateDer<'static>> {
+fn ders(placed: &[(BlockPlace, CertificateDer<'static>)]) -> Vec<CertificateDer<'static>> {
     placed.iter().map(|(_, der)| der.clone()).collect()
 }
 

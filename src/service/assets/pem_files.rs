@@ -9,13 +9,13 @@ use crate::{
     common::file::{self, Files},
     config::{BasicAuth, Diagnostics, Located, Password},
     tls::{
-        judge::{self, Verdict},
-        pem::{self, Contents, Place, Purpose, Remark},
+        inspect::{self, Problem},
+        pem::{self, BlockPlace, Contents, Purpose, Remark},
     },
 };
 
 /// Certificates, each with its place in the file.
-pub(super) type Certificates = Vec<(Place, CertificateDer<'static>)>;
+pub(super) type Certificates = Vec<(BlockPlace, CertificateDer<'static>)>;
 
 /// Files with the purposes for which they are read. One file may have several purposes.
 pub(super) type FileUses<'a> = &'a [(Purpose, &'a Path)];
@@ -71,17 +71,17 @@ impl<'a> Reader<'a> {
         Some(contents.used.into_iter().map(|(place, der)| (place, der.into())).collect())
     }
 
-    /// Adds the verdicts about a file to the diagnostics. Returns whether the file can be used.
-    pub(super) fn verdicts(&mut self, file: &Located<PathBuf>, verdicts: Vec<Verdict>) -> bool {
+    /// Adds the problems of a file to the diagnostics. Returns whether the file can be used.
+    pub(super) fn problems(&mut self, file: &Located<PathBuf>, problems: Vec<Problem>) -> bool {
         let path = file.value.display();
         let mut is_usable = true;
-        for verdict in verdicts {
-            let diagnostic = match verdict {
-                Verdict::Error(text) => {
+        for problem in problems {
+            let diagnostic = match problem {
+                Problem::Error(text) => {
                     is_usable = false;
                     file.error(format!("{path}: {text}"))
                 }
-                Verdict::Warning(text) => file.warning(format!("{path}: {text}")),
+                Problem::Warning(text) => file.warning(format!("{path}: {text}")),
             };
             self.diagnostics.push(diagnostic);
         }
@@ -95,10 +95,10 @@ impl<'a> Reader<'a> {
         file: &Located<PathBuf>,
         uses: FileUses<'_>,
         now: OffsetDateTime,
-    ) -> Option<Vec<(Place, Vec<u8>)>> {
+    ) -> Option<Vec<(BlockPlace, Vec<u8>)>> {
         let contents = self.pem(file, MAX_BUNDLE, Purpose::RevocationLists, uses)?;
-        let expired = judge::expired_lists(&contents.used, now);
-        self.verdicts(file, expired);
+        let expired = inspect::expired_lists(&contents.used, now);
+        self.problems(file, expired);
         Some(contents.used)
     }
 
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         uses: FileUses<'_>,
     ) -> Option<PrivateKeyDer<'static>> {
         let contents = self.pem(file, MAX_FILE, Purpose::Key, uses)?;
-        let usable = contents.into_key().and_then(|key| match judge::key(&key) {
+        let usable = contents.into_key().and_then(|key| match inspect::key(&key) {
             None => Ok(key),
             Some(problem) => Err(problem),
         });

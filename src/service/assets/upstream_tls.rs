@@ -13,7 +13,7 @@ use crate::{
     config::{Located, UpstreamTlsConfig},
     tls::{
         Servers, Trust, client_tls,
-        judge::{self, Anchors, Own},
+        inspect::{self, Anchors, Own},
         pem::Purpose,
         provider,
     },
@@ -33,8 +33,8 @@ pub(super) fn load<T>(
             &[(Purpose::Chain, &certificate.value), (Purpose::Key, &key.value)];
         let chain = reader.certificates(certificate, Purpose::Chain, uses);
         if let Some(chain) = &chain {
-            let verdicts = judge::chain(chain, Own::Client, OffsetDateTime::now_utc());
-            reader.verdicts(certificate, verdicts);
+            let problems = inspect::chain(chain, Own::Client, OffsetDateTime::now_utc());
+            reader.problems(certificate, problems);
         }
         (chain.as_ref().map(ders), reader.key(key, uses), key)
     });
@@ -73,8 +73,8 @@ fn trusted<T>(
             let anchors = reader.certificates(file, Purpose::ServerAuthorities, &[])?;
             let name = tls.server_name.to_str();
             let role = Anchors::OfServers { name: &name };
-            let verdicts = judge::anchors(&anchors, role, OffsetDateTime::now_utc());
-            if !reader.verdicts(file, verdicts) {
+            let problems = inspect::anchors(&anchors, role, OffsetDateTime::now_utc());
+            if !reader.problems(file, problems) {
                 return None;
             }
             match Trust::new(ders(&anchors), Vec::new(), algorithms) {

@@ -1,6 +1,6 @@
 //! Finds the lines that begin or end a block.
 
-use super::{Damage, purpose::is_known_label};
+use super::{block::Damage, label::is_known_label};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

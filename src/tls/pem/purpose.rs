@@ -5,7 +5,9 @@ use rustls::pki_types::PrivateKeyDer;
 use x509_parser::parse_x509_crl;
 
 use super::{
-    Block, Damage, Place, blocks,
+    block::{Block, BlockPlace, Damage},
+    label::Kind,
+    scan::blocks,
     trusted::{Settings, split},
 };
 
@@ -33,13 +35,23 @@ impl Purpose {
             Self::RevocationLists => "CRL",
         }
     }
+
+    fn uses(self, kind: Kind) -> bool {
+        match self {
+            Self::ClientAuthorities | Self::ServerAuthorities | Self::Chain => {
+                matches!(kind, Kind::Certificate | Kind::TrustedCertificate)
+            }
+            Self::Key => kind == Kind::Key,
+            Self::RevocationLists => kind == Kind::RevocationList,
+        }
+    }
 }
 
 /// The contents of a file that was read for a purpose.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Contents {
     /// The blocks that are used, in DER form and in file order.
-    pub used: Vec<(Place, Vec<u8>)>,
+    pub used: Vec<(BlockPlace, Vec<u8>)>,
     /// Problems, and blocks that are not used.
     pub remarks: Vec<Remark>,
     /// Whether a private key is among the blocks, used or not.
@@ -91,7 +103,7 @@ pub fn read(bytes: &[u8], purpose: Purpose) -> Contents {
                 contents.remarks.push(Remark::warning(format!("{place} {damage}")));
             }
             (Err(damage), _) => contents.remarks.push(Remark::error(format!("{place} {damage}"))),
-            (Ok(der), kind) if kind.is_for(purpose) => match usable(kind, purpose, der) {
+            (Ok(der), kind) if purpose.uses(kind) => match usable(kind, purpose, der) {
                 Ok(der) => contents.used.push((place, der)),
                 Err(problem) => contents.remarks.push(Remark::error(format!("{place} {problem}"))),
             },
@@ -105,70 +117,6 @@ pub fn read(bytes: &[u8], purpose: Purpose) -> Contents {
         contents.remarks.push(Remark::error(format!("contains no {noun} in PEM format{hint}")));
     }
     contents
-}
-
-/// What a block is, by its label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Certificate,
-    /// A certificate with OpenSSL's trust settings.
-    TrustedCertificate,
-    Key,
-    EncryptedKey,
-    /// DSA keys, and keys in OpenSSH's own format.
-    ForeignKey,
-    RevocationList,
-    /// PKCS #7.
-    Envelope,
-    EcParameters,
-    SigningRequest,
-    /// The block contains neither trust nor a key.
-    Harmless,
-    Unknown,
-}
-
-impl Kind {
-    /// Labels as in RFC 7468 and OpenSSL's include/openssl/pem.h.
-    fn of(label: &str) -> Self {
-        match label {
-            "CERTIFICATE" | "X509 CERTIFICATE" => Self::Certificate,
-            "TRUSTED CERTIFICATE" => Self::TrustedCertificate,
-            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Self::Key,
-            "ENCRYPTED PRIVATE KEY" => Self::EncryptedKey,
-            "DSA PRIVATE KEY" | "OPENSSH PRIVATE KEY" | "ANY PRIVATE KEY" => Self::ForeignKey,
-            "X509 CRL" => Self::RevocationList,
-            "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => Self::Envelope,
-            "EC PARAMETERS" => Self::EcParameters,
-            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Self::SigningRequest,
-            "DH PARAMETERS"
-            | "X9.42 DH PARAMETERS"
-            | "DSA PARAMETERS"
-            | "PUBLIC KEY"
-            | "RSA PUBLIC KEY"
-            | "ATTRIBUTE CERTIFICATE"
-            | "SSL SESSION PARAMETERS" => Self::Harmless,
-            _ => Self::Unknown,
-        }
-    }
-
-    fn is_key(self) -> bool {
-        matches!(self, Self::Key | Self::EncryptedKey | Self::ForeignKey)
-    }
-
-    fn is_for(self, purpose: Purpose) -> bool {
-        match purpose {
-            Purpose::ClientAuthorities | Purpose::ServerAuthorities | Purpose::Chain => {
-                matches!(self, Self::Certificate | Self::TrustedCertificate)
-            }
-            Purpose::Key => self == Self::Key,
-            Purpose::RevocationLists => self == Self::RevocationList,
-        }
-    }
-}
-
-/// Whether a block with this label is known, whatever it is for.
-pub(super) fn is_known_label(label: &str) -> bool {
-    Kind::of(label) != Kind::Unknown
 }
 
 /// The DER form of a block of the right kind, or what is wrong with the block.
@@ -208,7 +156,7 @@ const DISTRUSTED: &str = "is marked as not trusted for this purpose by its OpenS
      remove the block, or remove the settings with `openssl x509 -in FILE -out NEW`";
 
 /// The remark about a block that is not for the file's purpose.
-fn not_used(place: &Place, kind: Kind, purpose: Purpose) -> Option<Remark> {
+fn not_used(place: &BlockPlace, kind: Kind, purpose: Purpose) -> Option<Remark> {
     use Purpose::{Chain, ClientAuthorities, Key, RevocationLists, ServerAuthorities};
     let is_of_certificates = matches!(purpose, ClientAuthorities | ServerAuthorities | Chain);
     let warning = |text: &str| Some(Remark::warning(format!("{place} {text}")));

@@ -13,7 +13,7 @@ fn block(label: &str) -> String {
 /// Each block as `NUMBER LABEL LINE`, with its bytes or the damage.
 fn shown_blocks(text: &str) -> Vec<String> {
     let shown_blocks =
-        |Block { place: Place { number, label, line }, contents }: &Block| match contents {
+        |Block { place: BlockPlace { number, label, line }, contents }: &Block| match contents {
             Ok(bytes) => format!("{number} {label} {line} {bytes:?}"),
             Err(damage) => format!("{number} {label} {line} {damage:?}"),
         };

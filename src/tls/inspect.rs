@@ -1,5 +1,5 @@
 //! Finds certificates, keys and lists that are well-formed but cannot work with TLS, before a
-//! handshake fails because of them. The verdicts are in an operator's words.
+//! handshake fails because of them. The messages are for operators.
 //!
 //! A problem is an error if it means that no client is ever accepted, or that an exporter cannot be
 //! scraped. It is a warning if only some peers may refuse the certificate, or if time or another
@@ -22,11 +22,10 @@ use x509_parser::{
     x509::{X509Name, X509Version},
 };
 
-use super::{date, verify::signs};
-use crate::tls::pem::Place;
+use super::{certificate::date, pem::BlockPlace, verify::signs};
 
 /// Certificates, each with its place in the file.
-pub(crate) type Placed = [(Place, CertificateDer<'static>)];
+pub(crate) type Placed = [(BlockPlace, CertificateDer<'static>)];
 
 /// How an own certificate is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,21 +50,21 @@ pub(crate) enum Anchors<'a> {
     },
 }
 
-/// One problem.
+/// Why a certificate, a key or a list does not work, as a message without the file's name.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Problem {
     /// The certificate can never work.
     Error(String),
     /// The certificate may not work.
     Warning(String),
 }
 
-/// Judges an own certificate and its intermediate CAs.
-pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdict> {
+/// Inspects an own certificate and its intermediate CAs.
+pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Problem> {
     let parsed = parsed(chain);
-    let mut verdicts = Vec::new();
-    let Some(((place, leaf), issuers)) = parsed.split_first() else { return verdicts };
-    let mut warn = |text: String| verdicts.push(Verdict::Warning(text));
+    let mut problems = Vec::new();
+    let Some(((place, leaf), issuers)) = parsed.split_first() else { return problems };
+    let mut warn = |text: String| problems.push(Problem::Warning(text));
     if let Some(usage) = leaf.extended_key_usage().ok().flatten().map(|usage| usage.value) {
         let (is_for_it, wanted, peer) = match own {
             Own::Server | Own::EnrolledServer => {
@@ -127,13 +126,13 @@ pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Verdic
             ));
         }
     }
-    verdicts
+    problems
 }
 
-/// Judges trust anchors.
-pub(crate) fn anchors(anchors: &Placed, role: Anchors<'_>, now: OffsetDateTime) -> Vec<Verdict> {
+/// Inspects trust anchors.
+pub(crate) fn anchors(anchors: &Placed, role: Anchors<'_>, now: OffsetDateTime) -> Vec<Problem> {
     let parsed = parsed(anchors);
-    let mut verdicts = Vec::new();
+    let mut problems = Vec::new();
     for (place, anchor) in &parsed {
         let signs = signs(anchor);
         let unusable = algorithm::of_public(anchor.public_key())
@@ -142,20 +141,20 @@ pub(crate) fn anchors(anchors: &Placed, role: Anchors<'_>, now: OffsetDateTime) 
             .or_else(|| critical(place, anchor).filter(|_| !signs));
         match unusable {
             Some(text) if matches!(role, Anchors::OfServers { .. }) && parsed.len() > 1 => {
-                verdicts.push(Verdict::Warning(text));
+                problems.push(Problem::Warning(text));
             }
-            Some(text) => verdicts.push(Verdict::Error(text)),
-            None if signs => verdicts.extend(critical(place, anchor).map(Verdict::Warning)),
+            Some(text) => problems.push(Problem::Error(text)),
+            None if signs => problems.extend(critical(place, anchor).map(Problem::Warning)),
             None => {}
         }
         let own = match role {
             Anchors::OfClients => leaf(place, anchor),
             Anchors::OfServers { name } => own_of_server(place, anchor, name),
         };
-        verdicts.extend(own.map(Verdict::Warning));
+        problems.extend(own.map(Problem::Warning));
     }
-    verdicts.extend(dates(&parsed, role, now));
-    verdicts
+    problems.extend(dates(&parsed, role, now));
+    problems
 }
 
 /// Finds a private key that TLS cannot use. Returns the problem.
@@ -163,9 +162,12 @@ pub(crate) fn key(key: &PrivateKeyDer<'_>) -> Option<String> {
     algorithm::of_private(key).map(|problem| format!("it is {problem}"))
 }
 
-/// Judges revocation lists, and whether they fit the CAs. The first value is about the CAs, the
+/// Inspects revocation lists, and whether they fit the CAs. The first value is about the CAs, the
 /// second about the lists. Without lists, nothing is checked.
-pub(crate) fn lists(anchors: &Placed, lists: &[(Place, Vec<u8>)]) -> (Vec<Verdict>, Vec<Verdict>) {
+pub(crate) fn lists(
+    anchors: &Placed,
+    lists: &[(BlockPlace, Vec<u8>)],
+) -> (Vec<Problem>, Vec<Problem>) {
     let (mut of_anchors, mut of_lists) = (Vec::new(), Vec::new());
     let anchors = parsed(anchors);
     let lists: Vec<_> = lists
@@ -177,23 +179,23 @@ pub(crate) fn lists(anchors: &Placed, lists: &[(Place, Vec<u8>)]) -> (Vec<Verdic
         of_anchors.extend(namesakes(&anchors, &lists));
     }
     for (place, list) in &lists {
-        let unsupported = unsupported_list(list).map(Verdict::Error);
-        let verdict = unsupported.or_else(|| issuer_of_list(list, &anchors).map(Verdict::Warning));
-        of_lists.extend(verdict.map(|verdict| match verdict {
-            Verdict::Error(text) => Verdict::Error(format!("{place} {text}")),
-            Verdict::Warning(text) => Verdict::Warning(format!("{place} {text}")),
+        let unsupported = unsupported_list(list).map(Problem::Error);
+        let problem = unsupported.or_else(|| issuer_of_list(list, &anchors).map(Problem::Warning));
+        of_lists.extend(problem.map(|problem| match problem {
+            Problem::Error(text) => Problem::Error(format!("{place} {text}")),
+            Problem::Warning(text) => Problem::Warning(format!("{place} {text}")),
         }));
     }
     (of_anchors, of_lists)
 }
 
-fn parsed(all: &Placed) -> Vec<(&Place, X509Certificate<'_>)> {
+fn parsed(all: &Placed) -> Vec<(&BlockPlace, X509Certificate<'_>)> {
     let parse = |der| parse_x509_certificate(der).ok().map(|(_, parsed)| parsed);
     all.iter().filter_map(|(place, der)| Some((place, parse(der)?))).collect()
 }
 
 /// A warning about a client's own certificate as an anchor. It works, but usually a CA was meant.
-fn leaf(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
+fn leaf(place: &BlockPlace, anchor: &X509Certificate<'_>) -> Option<String> {
     if signs(anchor) {
         return None;
     }
@@ -224,7 +226,7 @@ fn has_names(certificate: &X509Certificate<'_>) -> bool {
 ///
 /// A CA needs no names. A certificate that may sign but has no names therefore counts as the
 /// server's own only if its common name is the name that the client connects to.
-fn own_of_server(place: &Place, anchor: &X509Certificate<'_>, name: &str) -> Option<String> {
+fn own_of_server(place: &BlockPlace, anchor: &X509Certificate<'_>, name: &str) -> Option<String> {
     if anchor.version != X509Version::V3 || anchor.subject() != anchor.issuer() {
         return None;
     }
@@ -252,7 +254,7 @@ fn own_of_server(place: &Place, anchor: &X509Certificate<'_>, name: &str) -> Opt
 }
 
 /// webpki refuses everything that a CA with constraints on directory names has signed.
-fn constraint(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
+fn constraint(place: &BlockPlace, anchor: &X509Certificate<'_>) -> Option<String> {
     let constraints = anchor.name_constraints().ok().flatten()?;
     let all = [&constraints.value.permitted_subtrees, &constraints.value.excluded_subtrees];
     let mut bases = all.into_iter().flatten().flatten().map(|subtree| &subtree.base);
@@ -266,7 +268,7 @@ fn constraint(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
 
 /// A critical extension that webpki does not know. webpki ignores it in a trust anchor, but refuses
 /// a peer that presents the certificate itself.
-fn critical(place: &Place, anchor: &X509Certificate<'_>) -> Option<String> {
+fn critical(place: &BlockPlace, anchor: &X509Certificate<'_>) -> Option<String> {
     let is_unknown = |extension: &&X509Extension<'_>| {
         extension.critical
             && !matches!(
@@ -318,16 +320,16 @@ fn has_weak_signature(certificate: &X509Certificate<'_>) -> bool {
 /// Warns of anchors that are expired or not valid yet. Not an error, because a new file or a
 /// correct clock resolves it without a restart.
 fn dates(
-    parsed: &[(&Place, X509Certificate<'_>)],
+    parsed: &[(&BlockPlace, X509Certificate<'_>)],
     role: Anchors<'_>,
     now: OffsetDateTime,
-) -> Vec<Verdict> {
+) -> Vec<Problem> {
     let now = now.unix_timestamp();
     let consequence = match role {
         Anchors::OfClients => "every client that depends on it is refused",
         Anchors::OfServers { .. } => "every server that depends on it is refused",
     };
-    let of = |(place, anchor): &(&Place, X509Certificate<'_>)| {
+    let of = |(place, anchor): &(&BlockPlace, X509Certificate<'_>)| {
         let validity = anchor.validity();
         let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         let text = if end < now {
@@ -343,21 +345,21 @@ fn dates(
         } else {
             return None;
         };
-        Some(Verdict::Warning(text))
+        Some(Problem::Warning(text))
     };
     parsed.iter().filter_map(of).collect()
 }
 
 /// A warning about a CA without a usable list, while other CAs have lists.
 fn without_list(
-    (place, anchor): &(&Place, X509Certificate<'_>),
-    lists: &[(&Place, CertificateRevocationList<'_>)],
-) -> Option<Verdict> {
+    (place, anchor): &(&BlockPlace, X509Certificate<'_>),
+    lists: &[(&BlockPlace, CertificateRevocationList<'_>)],
+) -> Option<Problem> {
     if !signs(anchor) {
         return None;
     }
     if !lists.iter().any(|(_, list)| list.issuer() == anchor.subject()) {
-        return Some(Verdict::Warning(format!(
+        return Some(Problem::Warning(format!(
             "{place} has no CRL in the file that `client-crl` names, so every client with a \
              certificate that it signed is refused: add its CRL there"
         )));
@@ -365,7 +367,7 @@ fn without_list(
     // RFC 5280 §4.2.1.3.
     let usage = anchor.key_usage().ok().flatten();
     usage.is_some_and(|usage| !usage.value.crl_sign()).then(|| {
-        Verdict::Warning(format!(
+        Problem::Warning(format!(
             "{place} has no cRLSign in its key usage: OpenSSL rejects its CRLs, scrapegate accepts \
              them. Reissue it with keyUsage=keyCertSign,cRLSign"
         ))
@@ -375,31 +377,31 @@ fn without_list(
 /// A warning about CAs that have the same name and different keys. Lists are matched by name, so
 /// only one of these CAs has a list.
 fn namesakes(
-    anchors: &[(&Place, X509Certificate<'_>)],
-    lists: &[(&Place, CertificateRevocationList<'_>)],
-) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
+    anchors: &[(&BlockPlace, X509Certificate<'_>)],
+    lists: &[(&BlockPlace, CertificateRevocationList<'_>)],
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
     for (index, (place, anchor)) in anchors.iter().enumerate() {
         let has_list = lists.iter().any(|(_, list)| list.issuer() == anchor.subject());
-        let is_other = |(_, other): &&(&Place, X509Certificate<'_>)| {
+        let is_other = |(_, other): &&(&BlockPlace, X509Certificate<'_>)| {
             other.subject() == anchor.subject()
                 && other.public_key().raw != anchor.public_key().raw
                 && signs(other)
         };
         let other = anchors.iter().take(index).find(is_other);
         if let Some((other, _)) = other.filter(|_| has_list && signs(anchor)) {
-            verdicts.push(Verdict::Warning(format!(
+            problems.push(Problem::Warning(format!(
                 "{other} and {place} have the same subject and different keys. Only the newest CRL of a \
                  subject is used, so clients of the older CA are refused: give the new CA another \
                  subject"
             )));
         }
     }
-    verdicts
+    problems
 }
 
 /// Warns of lists past their `nextUpdate`. Only the newest list of each issuer counts.
-pub(crate) fn expired_lists(lists: &[(Place, Vec<u8>)], now: OffsetDateTime) -> Vec<Verdict> {
+pub(crate) fn expired_lists(lists: &[(BlockPlace, Vec<u8>)], now: OffsetDateTime) -> Vec<Problem> {
     /// issuingDistributionPoint (RFC 5280 §5.2.5).
     const SCOPE: Oid<'_> = oid!(2.5.29.28);
 
@@ -409,25 +411,25 @@ pub(crate) fn expired_lists(lists: &[(Place, Vec<u8>)], now: OffsetDateTime) -> 
         .collect();
     lists.sort_by_key(|(_, list)| std::cmp::Reverse(list.last_update().timestamp()));
     let mut seen = HashSet::new();
-    let mut verdicts = Vec::new();
+    let mut problems = Vec::new();
     for (place, list) in &lists {
         let scope = list.extensions().iter().find(|extension| extension.oid == SCOPE);
         let is_newest = seen.insert((list.issuer().as_raw(), scope.map(|scope| scope.value)));
         let end = list.next_update().map(|end| end.timestamp());
         if let Some(end) = end.filter(|end| is_newest && *end <= now.unix_timestamp()) {
-            verdicts.push(Verdict::Warning(format!(
+            problems.push(Problem::Warning(format!(
                 "{place} is a CRL that expired on {}: clients of `{}` are refused until you replace it",
                 date(end),
                 shown(list.issuer())
             )));
         }
     }
-    verdicts
+    problems
 }
 
 fn issuer_of_list(
     list: &CertificateRevocationList<'_>,
-    anchors: &[(&Place, X509Certificate<'_>)],
+    anchors: &[(&BlockPlace, X509Certificate<'_>)],
 ) -> Option<String> {
     let mut issuers =
         anchors.iter().filter(|(_, anchor)| anchor.subject() == list.issuer()).peekable();
