@@ -8,14 +8,13 @@
 //! |---|---|
 //! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`] | one property each |
 //! | `wire` | an independent reader of HTTP/1.1, after RFC 9112 |
-//! | `script`, `memory`, `rig` | both ends of the proxy, in memory and in paused time |
+//! | `script`, `rig` | an input as what both ends do, and the proxy between them in paused time |
 //! | `records`, `files` | log records of the proxy; files for the proxy |
 
 pub mod client_certificate;
 pub mod config_ini;
 pub mod exporters_ini;
 mod files;
-mod memory;
 pub mod pem;
 pub mod query;
 mod records;

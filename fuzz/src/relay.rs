@@ -23,14 +23,16 @@ use scrapegate::{
     common::exporter::{Exporter, Integrity},
     upstream::{self, Connector},
 };
-use scrapegate_harness::in_memory::{Proxy, exporter_within};
+use scrapegate_harness::in_memory::{
+    Proxy, exporter_within,
+    scripted::{Ending, Reader, Script, Stream, look},
+};
 
 use crate::{
     PATIENCE,
-    memory::{Reader, Stream, look},
     records::{self, Record},
     rig,
-    script::{Ending, Script, Settings},
+    script::{self, Settings},
     wire::{self, Body, End, Head, Parsed},
 };
 
@@ -95,12 +97,12 @@ struct Play {
 impl Scene {
     fn of(input: &[u8]) -> Self {
         let (mut settings, sent) = Settings::of(input);
-        let ending = Ending::of(settings.next());
+        let ending = script::ending(settings.next());
         let (reader, flags) = (settings.next(), settings.next());
         let amount = 1 << (settings.next() % 20);
         let pause = Duration::from_millis(1 << (settings.next() % 12));
         Self {
-            exporter: Script::of(settings.steps(), sent, ending),
+            exporter: script::script(settings.steps(), sent, ending),
             reader: match reader % 4 {
                 0 => Reader::Fast,
                 1 => Reader::Slow { amount, pause },

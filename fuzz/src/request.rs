@@ -15,14 +15,16 @@ use scrapegate::{
     common::exporter::{Exporter, ExporterName, ExporterPath},
     upstream::{self, Connector},
 };
-use scrapegate_harness::in_memory::{Proxy, exporter_within};
+use scrapegate_harness::in_memory::{
+    Proxy, exporter_within,
+    scripted::{Ending, Reader, Script, Stream, look},
+};
 
 use crate::{
     PATIENCE,
-    memory::{Reader, Stream, look},
     query::{Asked, names_exporter},
     records, rig,
-    script::{Ending, Script, Settings},
+    script::{self, Settings},
     wire::{self, Head, Parsed},
 };
 
@@ -41,8 +43,8 @@ const EXPORTERS: [(&str, &str, bool); 3] =
 /// If the property does not hold.
 pub fn check(input: &[u8]) {
     let (mut settings, sent) = Settings::of(input);
-    let ending = Ending::of(settings.next());
-    let script = Script::of(settings.steps(), sent, ending);
+    let ending = script::ending(settings.next());
+    let script = script::script(settings.steps(), sent, ending);
     let (play, _) = records::during(|| rig::in_paused_time(play(&script)));
     let sent = script.bytes();
     let requests = requests(&sent);

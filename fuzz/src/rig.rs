@@ -8,10 +8,10 @@ use std::{
 };
 
 use scrapegate::downstream::activity::Activity;
-use scrapegate_harness::in_memory::{Proxy, activity_within};
+use scrapegate_harness::in_memory::{Proxy, activity_within, scripted::Stream};
 use tokio::{runtime::Builder, time::Instant};
 
-use crate::{PATIENCE, memory::Stream};
+use crate::PATIENCE;
 
 /// Runs `scene` on its own runtime in paused time.
 pub(crate) fn in_paused_time<T>(scene: impl Future<Output = T>) -> T {

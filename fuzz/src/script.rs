@@ -12,9 +12,9 @@
 //! | `A` to `Z` | the data of the next step is sent 1, 2, 4, … times, but at most [`MOST`] bytes in all |
 //! | any other | sends as many bytes as its value, as one piece |
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
+use scrapegate_harness::in_memory::scripted::{Ending, Script};
 
 /// Limit for the bytes that a script sends: several times what the proxy may have in memory.
 pub(crate) const MOST: usize = 768 * 1024;
@@ -45,80 +45,29 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// The data that one end sends.
-#[derive(Clone, Debug)]
-pub(crate) struct Script {
-    /// The pieces, and when they arrive.
-    pub(crate) pieces: VecDeque<(Duration, Bytes)>,
-    pub(crate) ending: Ending,
-    /// When the stream ends.
-    pub(crate) ends: Duration,
+/// What follows the last byte, by its number.
+pub(crate) fn ending(setting: u8) -> Ending {
+    [Ending::Fin, Ending::Reset, Ending::Cut, Ending::Open][usize::from(setting % 4)]
 }
 
-/// What follows the last byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The end of the stream.
-    Fin,
-    Reset,
-    /// The end of a TLS stream without close_notify.
-    Cut,
-    /// Nothing; the stream stays open.
-    Open,
-}
-
-impl Ending {
-    pub(crate) fn of(setting: u8) -> Self {
-        [Self::Fin, Self::Reset, Self::Cut, Self::Open][usize::from(setting % 4)]
-    }
-}
-
-impl Script {
-    /// Sends `sent` in these steps.
-    pub(crate) fn of(steps: &[u8], mut sent: &[u8], ending: Ending) -> Self {
-        let mut script = Self { pieces: VecDeque::new(), ending, ends: Duration::ZERO };
-        let (mut times, mut left) = (1, MOST);
-        for &step in steps {
-            match step {
-                b'a'..=b'z' => script.ends += Duration::from_millis(1 << ((step - b'a') / 2)),
-                b'A'..=b'Z' => times = 1 << (step - b'A').min(20),
-                _ => {
-                    let (piece, rest) = sent.split_at(usize::from(step).min(sent.len()));
-                    let fits = left / piece.len().max(1);
-                    let piece = piece.repeat(times.min(fits));
-                    left -= piece.len();
-                    script.send(piece);
-                    (times, sent) = (1, rest);
-                }
+/// Sends `sent` in these steps.
+pub(crate) fn script(steps: &[u8], mut sent: &[u8], ending: Ending) -> Script {
+    let mut script = Script::empty(ending);
+    let (mut times, mut left) = (1, MOST);
+    for &step in steps {
+        match step {
+            b'a'..=b'z' => script.ends += Duration::from_millis(1 << ((step - b'a') / 2)),
+            b'A'..=b'Z' => times = 1 << (step - b'A').min(20),
+            _ => {
+                let (piece, rest) = sent.split_at(usize::from(step).min(sent.len()));
+                let fits = left / piece.len().max(1);
+                let piece = piece.repeat(times.min(fits));
+                left -= piece.len();
+                script.send(piece);
+                (times, sent) = (1, rest);
             }
         }
-        script.send(sent.to_vec());
-        script
     }
-
-    /// Sends all of `sent` at once.
-    pub(crate) fn at_once(sent: &[u8], ending: Ending) -> Self {
-        Self::of(&[], sent, ending)
-    }
-
-    fn send(&mut self, piece: Vec<u8>) {
-        if !piece.is_empty() {
-            self.pieces.push_back((self.ends, piece.into()));
-        }
-    }
-
-    /// All data.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.pieces.iter().flat_map(|(_, piece)| piece).copied().collect()
-    }
-
-    /// When the first `count` bytes have arrived.
-    pub(crate) fn arrival_of(&self, count: usize) -> Duration {
-        let mut arrived = 0;
-        let whole = |piece: &&(Duration, Bytes)| {
-            arrived += piece.1.len();
-            arrived >= count
-        };
-        self.pieces.iter().find(whole).map_or(Duration::ZERO, |(at, _)| *at)
-    }
+    script.send(sent.to_vec());
+    script
 }

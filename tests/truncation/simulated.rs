@@ -11,14 +11,21 @@ use std::{
     thread,
 };
 
-use scrapegate::upstream::{Connector, Stream};
-use scrapegate_harness::{client::Response, in_memory::Proxy, testbed::Then};
+use scrapegate::upstream::{self, Connector};
+use scrapegate_harness::{
+    client::Response,
+    in_memory::{
+        Proxy,
+        scripted::{Log, Stream, look},
+    },
+    testbed::Then,
+};
 use tokio::runtime::Builder;
 
 use crate::{
     answers::Answer,
     deaths::{Death, ENDS, Moment, Reader, Tally},
-    streams::{Exporter, Got, Scraper, lock},
+    streams,
 };
 
 /// The minimum number of deaths.
@@ -56,7 +63,7 @@ fn deaths_of(answer: &Answer) -> Vec<Death<'_>> {
 /// One proxy. Its connector takes the exporter for the next connection out of `next`.
 struct Simulation {
     proxy: Proxy,
-    next: Arc<Mutex<Option<Exporter>>>,
+    next: Arc<Mutex<Option<Stream>>>,
 }
 
 impl Simulation {
@@ -64,29 +71,30 @@ impl Simulation {
         let next = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&next);
         let connector = Connector::other(move |_| {
-            let exporter: Option<Exporter> =
+            let exporter: Option<Stream> =
                 slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-            exporter.map(Stream::other).ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
+            exporter
+                .map(upstream::Stream::other)
+                .ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
         });
         Self { proxy: Proxy::new(connector), next }
     }
 
     async fn run(&self, death: &Death<'_>) -> io::Result<Response> {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Exporter::new(death));
-        let scraper = Scraper::new(REQUEST, death);
-        let got = scraper.got();
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(streams::exporter(death));
+        let scraper = streams::scraper(REQUEST, death);
+        let log = scraper.log();
         self.proxy.serve(scraper).await;
-        let got = lock(&got);
-        read(&got)
+        read(&look(&log))
     }
 }
 
 /// Parses the received bytes. They end with the connection, either in order or by an abort.
-fn read(got: &Got) -> io::Result<Response> {
-    if got.ended {
-        return Response::read(&mut &got.bytes[..]);
+fn read(log: &Log) -> io::Result<Response> {
+    if log.shut_down {
+        return Response::read(&mut &log.written[..]);
     }
-    Response::read(&mut io::BufReader::new(io::Read::chain(&got.bytes[..], Torn)))
+    Response::read(&mut io::BufReader::new(io::Read::chain(&log.written[..], Torn)))
 }
 
 /// A connection that ends without close_notify.

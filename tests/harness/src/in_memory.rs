@@ -2,6 +2,7 @@
 
 pub mod counted;
 pub mod rig;
+pub mod scripted;
 pub mod tls;
 
 use std::{

@@ -1,7 +1,9 @@
-//! The far ends of the proxy as streams in memory. Each sends a [`Script`] and reads at its own
-//! pace. Time is tokio's and is paused, so waiting takes no real time.
+//! Both ends of the proxy as streams that send a [`Script`] and read at their own pace.
+//!
+//! Time is tokio's. If a test pauses it, waiting takes no real time.
 
 use std::{
+    collections::VecDeque,
     fmt,
     future::Future,
     io::{self, IoSlice},
@@ -11,45 +13,117 @@ use std::{
     time::Duration,
 };
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use scrapegate::downstream::activity::Activity;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::script::{Ending, Script};
+/// The data that one end sends.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The pieces, and when they arrive, counted from the start of the script.
+    pub pieces: VecDeque<(Duration, Bytes)>,
+    /// What follows the last piece.
+    pub ending: Ending,
+    /// When the ending follows.
+    pub ends: Duration,
+}
+
+/// What follows the last byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The end of the stream.
+    Fin,
+    /// The error of a connection that was reset.
+    Reset,
+    /// The end of a TLS stream without close_notify.
+    Cut,
+    /// Nothing; the stream stays open.
+    Open,
+}
+
+impl Script {
+    /// Sends nothing, and ends at once.
+    pub fn empty(ending: Ending) -> Self {
+        Self { pieces: VecDeque::new(), ending, ends: Duration::ZERO }
+    }
+
+    /// Sends all of `sent` at once.
+    pub fn at_once(sent: &[u8], ending: Ending) -> Self {
+        let mut script = Self::empty(ending);
+        script.send(sent.to_vec());
+        script
+    }
+
+    /// Adds a piece at the end of the script. An empty piece changes nothing.
+    pub fn send(&mut self, piece: impl Into<Bytes>) {
+        let piece = piece.into();
+        if !piece.is_empty() {
+            self.pieces.push_back((self.ends, piece));
+        }
+    }
+
+    /// All data.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.pieces.iter().flat_map(|(_, piece)| piece).copied().collect()
+    }
+
+    /// When the first `count` bytes have arrived.
+    pub fn arrival_of(&self, count: usize) -> Duration {
+        let mut arrived = 0;
+        let whole = |piece: &&(Duration, Bytes)| {
+            arrived += piece.1.len();
+            arrived >= count
+        };
+        self.pieces.iter().find(whole).map_or(Duration::ZERO, |(at, _)| *at)
+    }
+}
 
 /// How an end reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub enum Reader {
     /// Everything at once.
     Fast,
     /// This number of bytes, then a pause, repeatedly.
-    Slow { amount: usize, pause: Duration },
+    Slow {
+        /// Bytes between two pauses.
+        amount: usize,
+        /// The pause. It begins with the first write that finds no room.
+        pause: Duration,
+    },
     /// This number of bytes, then nothing more.
-    Stops { after: usize },
+    Stops {
+        /// Bytes that are read.
+        after: usize,
+    },
     /// This number of bytes, then the connection is closed.
-    Leaves { after: usize },
+    Leaves {
+        /// Bytes that are read.
+        after: usize,
+    },
 }
 
 /// The traffic of a stream.
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+pub struct Log {
     /// All bytes that the proxy wrote.
-    pub(crate) written: Vec<u8>,
+    pub written: Vec<u8>,
     /// Number of bytes that the proxy read.
-    pub(crate) read: usize,
+    pub read: usize,
     /// Number of reads and writes, including those that returned `Pending`.
-    pub(crate) calls: usize,
+    pub calls: usize,
+    /// Whether the proxy has closed the stream in order, which over TLS means with close_notify.
+    pub shut_down: bool,
 }
 
 /// A [`Log`] that the stream and the judge share. The stream is closed when the judge has the only
 /// reference.
-pub(crate) type SharedLog = Arc<Mutex<Log>>;
+pub type SharedLog = Arc<Mutex<Log>>;
 
 /// Locks a log.
-pub(crate) fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+pub fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -57,10 +131,14 @@ pub(crate) fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
 type Observer = Box<dyn FnMut(usize) + Send>;
 
 /// The proxy's end of a stream.
-pub(crate) struct Stream {
+pub struct Stream {
     script: Script,
     reader: Reader,
-    begun: Instant,
+    /// When the script started. `None` while it waits for a request.
+    begun: Option<Instant>,
+    /// Whether a read is pending once after each piece.
+    breathes: bool,
+    breath_is_due: bool,
     log: SharedLog,
     /// Gets the reports that a socket would send.
     activity: Option<Arc<Activity>>,
@@ -75,7 +153,7 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Creates the stream. Its script starts now.
-    pub(crate) fn new(script: Script, reader: Reader) -> Self {
+    pub fn new(script: Script, reader: Reader) -> Self {
         let room = match reader {
             Reader::Fast => usize::MAX,
             Reader::Slow { amount: room, .. }
@@ -85,7 +163,9 @@ impl Stream {
         Self {
             script,
             reader,
-            begun: Instant::now(),
+            begun: Some(Instant::now()),
+            breathes: false,
+            breath_is_due: false,
             log: SharedLog::default(),
             activity: None,
             observer: None,
@@ -97,26 +177,46 @@ impl Stream {
         }
     }
 
+    /// Starts the script when the proxy has written a request without a body.
+    pub fn after_request(self) -> Self {
+        Self { begun: None, ..self }
+    }
+
+    /// Lets one read after each piece return nothing, and wakes the reader at once. The proxy then
+    /// notices that the sender has nothing more at the moment.
+    pub fn breathing(self) -> Self {
+        Self { breathes: true, ..self }
+    }
+
     /// Reports to `activity`, like the transport of a connection.
-    pub(crate) fn report_to(self, activity: Arc<Activity>) -> Self {
+    pub fn report_to(self, activity: Arc<Activity>) -> Self {
         Self { activity: Some(activity), ..self }
     }
 
     /// Calls `observer` after each read with the number of bytes read so far.
-    pub(crate) fn observed(self, observer: impl FnMut(usize) + Send + 'static) -> Self {
+    pub fn observed(self, observer: impl FnMut(usize) + Send + 'static) -> Self {
         Self { observer: Some(Box::new(observer)), ..self }
     }
 
-    pub(crate) fn log(&self) -> SharedLog {
+    /// The traffic so far, and from now on.
+    pub fn log(&self) -> SharedLog {
         Arc::clone(&self.log)
     }
 
-    /// Whether `at` after the start has passed. If not, the task is woken at that time.
+    /// Whether `at` after the start has passed. If not, the task is woken at that time. While the
+    /// script waits for a request, the request wakes the task.
     fn reached(&mut self, at: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        if at <= self.begun.elapsed() {
+        let Some(begun) = self.begun else {
+            return Poll::Pending;
+        };
+        if std::mem::take(&mut self.breath_is_due) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if at <= begun.elapsed() {
             return Poll::Ready(());
         }
-        let at = self.begun + at;
+        let at = begun + at;
         let timer = self.reading.get_or_insert_with(|| Box::pin(sleep_until(at)));
         timer.as_mut().reset(at);
         timer.as_mut().poll(cx)
@@ -140,11 +240,15 @@ impl Stream {
             Reader::Stops { .. } => Poll::Pending,
             Reader::Leaves { .. } => {
                 self.left = true;
-                if let Some(reader) = self.waiting_reader.take() {
-                    reader.wake();
-                }
+                self.wake_reader();
                 Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
             }
+        }
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.waiting_reader.take() {
+            reader.wake();
         }
     }
 }
@@ -187,6 +291,7 @@ impl AsyncRead for Stream {
         piece.advance(count);
         if piece.is_empty() {
             this.script.pieces.pop_front();
+            this.breath_is_due = this.breathes;
         }
         let mut log = look(&this.log);
         log.read += count;
@@ -234,6 +339,13 @@ impl AsyncWrite for Stream {
             log.written.extend_from_slice(&buf[..taken]);
             this.room -= taken;
         }
+        // The proxy sends a request in one write.
+        let is_request = log.written.ends_with(b"\r\n\r\n");
+        drop(log);
+        if this.begun.is_none() && is_request {
+            this.begun = Some(Instant::now());
+            this.wake_reader();
+        }
         Poll::Ready(Ok(before - this.room))
     }
 
@@ -246,6 +358,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        look(&self.log).shut_down = true;
         Poll::Ready(Ok(()))
     }
 }
