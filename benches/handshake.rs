@@ -26,7 +26,7 @@ use scrapegate::{
     downstream::{handshake::handshake, turns::Turns},
     tls::{Clients, provider, server_tls},
 };
-use scrapegate_harness::in_memory::{rig::runtime, tls::Scraper};
+use scrapegate_harness::in_memory::{counted::Stream, rig::runtime, tls::Scraper};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,8 +55,9 @@ fn main() {
 
 /// The time that the proxy's side of one handshake takes.
 async fn shake_hands(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> Duration {
-    let scraper = Scraper::new(Arc::clone(client), b"", Arc::default());
+    let scraper = Scraper::new(Arc::clone(client), b"");
     let time_of_client = scraper.time();
+    let scraper = Stream::new(scraper, Arc::default());
     let turns = Turns::new(NonZeroUsize::MIN);
     let begun = std::time::Instant::now();
     let turns = (&turns, Host::of(Ipv4Addr::LOCALHOST.into()));

@@ -1,4 +1,4 @@
-//! Both ends of a scrape as streams in memory, over plain HTTP.
+//! Both ends of a scrape in memory, over plain HTTP, and a stream that counts the proxy's calls.
 
 use std::{
     io::{self, IoSlice},
@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -19,21 +19,19 @@ use crate::message::Message;
 #[derive(Debug, Default)]
 pub struct Calls {
     /// Reads that returned bytes or the end of the stream.
-    pub reads: AtomicUsize,
+    reads: AtomicUsize,
     /// Writes that accepted bytes.
-    pub writes: AtomicUsize,
+    writes: AtomicUsize,
     /// Bytes written.
-    pub written: AtomicUsize,
+    written: AtomicUsize,
 }
 
 impl Calls {
-    /// Counts a read.
-    pub fn count_read(&self) {
+    fn count_read(&self) {
         self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a write of this many bytes.
-    pub fn count_write(&self, bytes: usize) {
+    fn count_write(&self, bytes: usize) {
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.written.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -54,6 +52,84 @@ impl Calls {
     }
 }
 
+/// The far end of a connection. It runs inside the proxy's own reads and writes.
+pub trait Peer: Unpin {
+    /// Whether the stream announces vectored writes.
+    const VECTORED: bool;
+
+    /// Fills `buf`. Nothing is the end of the stream.
+    fn send(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<()>;
+
+    /// Takes bytes that the proxy wrote.
+    ///
+    /// # Errors
+    /// If the peer does not accept them.
+    fn receive(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// The proxy's end of a connection to a [`Peer`]. It accepts all bytes at once.
+#[derive(Debug)]
+pub struct Stream<P> {
+    peer: P,
+    calls: Arc<Calls>,
+}
+
+impl<P> Stream<P> {
+    /// A connection to `peer` whose calls are counted in `calls`.
+    pub fn new(peer: P, calls: Arc<Calls>) -> Self {
+        Self { peer, calls }
+    }
+}
+
+impl<P: Peer> AsyncRead for Stream<P> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.peer.send(cx, buf));
+        self.calls.count_read();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<P: Peer> AsyncWrite for Stream<P> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.calls.count_write(buf.len());
+        self.peer.receive(buf)?;
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes = bufs.iter().map(|buf| buf.len()).sum();
+        self.calls.count_write(bytes);
+        for buf in bufs {
+            self.peer.receive(buf)?;
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        P::VECTORED
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// Whether an exporter sends everything at once or with pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -63,13 +139,11 @@ pub enum Pace {
     Bursts(usize),
 }
 
-/// The proxy's end of a connection to an exporter. The exporter answers after it has received a
-/// request.
+/// An exporter that answers after it has received a request.
 #[derive(Debug)]
 pub struct Exporter {
     message: Message,
     pace: Pace,
-    calls: Arc<Calls>,
     /// The rest of the current piece.
     piece: Bytes,
     next_piece: usize,
@@ -79,12 +153,11 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter that answers with `message`, and counts its calls in `calls`.
-    pub fn new(message: Message, pace: Pace, calls: Arc<Calls>) -> Self {
+    /// An exporter that answers with `message`.
+    pub fn new(message: Message, pace: Pace) -> Self {
         Self {
             message,
             pace,
-            calls,
             piece: Bytes::new(),
             next_piece: 0,
             left_of_burst: burst(pace),
@@ -115,124 +188,72 @@ fn burst(pace: Pace) -> usize {
     }
 }
 
-impl AsyncRead for Exporter {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if !this.asked {
-            this.reader = Some(cx.waker().clone());
+impl Peer for Exporter {
+    const VECTORED: bool = false;
+
+    fn send(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<()> {
+        if !self.asked {
+            self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if this.left_of_burst == 0 {
-            this.left_of_burst = burst(this.pace);
+        if self.left_of_burst == 0 {
+            self.left_of_burst = burst(self.pace);
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.calls.count_read();
-        while buf.remaining() > 0 && this.left_of_burst > 0 {
-            if this.piece.is_empty() {
-                this.refill();
+        while buf.remaining() > 0 && self.left_of_burst > 0 {
+            if self.piece.is_empty() {
+                self.refill();
             }
-            let count = this.piece.len().min(buf.remaining()).min(this.left_of_burst);
+            let count = self.piece.len().min(buf.remaining()).min(self.left_of_burst);
             if count == 0 {
                 break;
             }
-            buf.put_slice(&this.piece[..count]);
-            this.piece.advance(count);
-            this.left_of_burst -= count;
+            buf.put_slice(&self.piece[..count]);
+            self.piece.advance(count);
+            self.left_of_burst -= count;
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
-}
 
-impl AsyncWrite for Exporter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.calls.count_write(buf.len());
+    fn receive(&mut self, bytes: &[u8]) -> io::Result<()> {
         // The proxy sends a request in one write.
-        self.asked |= buf.ends_with(b"\r\n\r\n");
+        self.asked |= bytes.ends_with(b"\r\n\r\n");
         if let Some(reader) = self.reader.take().filter(|_| self.asked) {
             reader.wake();
         }
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 }
 
-/// The proxy's end of a connection from a scraper that sends one request and reads everything.
+/// A scraper that sends one request and reads everything.
 #[derive(Debug)]
 pub struct Scraper {
     request: &'static [u8],
-    calls: Arc<Calls>,
 }
 
 impl Scraper {
-    /// A scraper that sends `request`, and counts its calls in `calls`.
-    pub fn new(request: &'static [u8], calls: Arc<Calls>) -> Self {
-        Self { request, calls }
+    /// A scraper that sends `request`, which has `Connection: close`.
+    pub fn new(request: &'static [u8]) -> Self {
+        Self { request }
     }
 }
 
-impl AsyncRead for Scraper {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl Peer for Scraper {
+    const VECTORED: bool = true;
+
+    fn send(&mut self, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<()> {
         if self.request.is_empty() {
-            // No more bytes follow, because the request has `Connection: close`.
+            // The proxy closes the connection after its answer.
             return Poll::Pending;
         }
         let (now, later) = self.request.split_at(self.request.len().min(buf.remaining()));
         buf.put_slice(now);
         self.request = later;
-        self.calls.count_read();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Scraper {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.calls.count_write(buf.len());
-        Poll::Ready(Ok(buf.len()))
+        Poll::Ready(())
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let bytes = bufs.iter().map(|buf| buf.len()).sum();
-        self.calls.count_write(bytes);
-        Poll::Ready(Ok(bytes))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn receive(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -17,13 +17,13 @@ use rustls::{ClientConfig, ServerConfig};
 use scrapegate::{
     common::peer::Host,
     downstream::{handshake::handshake, turns::Turns},
-    upstream::{Connector, Stream},
+    upstream::{self, Connector},
 };
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
     Proxy,
-    counted::{Calls, Exporter, Pace, Scraper},
+    counted::{Calls, Exporter, Pace, Scraper, Stream},
     tls,
 };
 use crate::message::Message;
@@ -59,7 +59,8 @@ impl Rig {
         let length = message.length;
         let calls = Arc::clone(&exporter);
         let connector = Connector::other(move |_| {
-            Ok(Stream::other(Exporter::new(message.clone(), pace, Arc::clone(&calls))))
+            let exporter = Exporter::new(message.clone(), pace);
+            Ok(upstream::Stream::other(Stream::new(exporter, Arc::clone(&calls))))
         });
         Self {
             runtime: runtime(),
@@ -80,7 +81,7 @@ impl Rig {
     /// If the body did not arrive completely.
     pub fn scrape(&self) {
         let before = self.scraper.written();
-        let scraper = Scraper::new(REQUEST, Arc::clone(&self.scraper));
+        let scraper = Stream::new(Scraper::new(REQUEST), Arc::clone(&self.scraper));
         self.runtime.block_on(self.counted(self.proxy.serve(scraper)));
         self.assert_complete(before);
     }
@@ -97,8 +98,8 @@ impl Rig {
         records: &Arc<tls::Records>,
     ) {
         let before = self.scraper.written();
-        let scraper = tls::Scraper::new(Arc::clone(client), REQUEST, Arc::clone(&self.scraper))
-            .counting(Arc::clone(records));
+        let scraper = tls::Scraper::new(Arc::clone(client), REQUEST).counting(Arc::clone(records));
+        let scraper = Stream::new(scraper, Arc::clone(&self.scraper));
         self.runtime.block_on(async {
             let turns = (&self.turns, Host::of(Ipv4Addr::LOCALHOST.into()));
             let shaken = handshake(scraper, server, Duration::from_secs(60), turns).await;

@@ -1,8 +1,7 @@
-//! A scraper in memory that speaks TLS: the proxy's end of its connection.
+//! A scraper in memory that speaks TLS.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
-    pin::Pin,
+    io::{self, Read, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,9 +11,9 @@ use std::{
 };
 
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
-use super::counted::Calls;
+use super::counted::Peer;
 
 /// Length of a TLS 1.3 record with 16 KiB of payload: the payload, the content type, and the
 /// authentication tag (RFC 8446 §5.2).
@@ -47,7 +46,6 @@ pub struct Scraper {
     tls: ClientConnection,
     /// Sent after the handshake.
     request: &'static [u8],
-    calls: Arc<Calls>,
     records: Arc<Records>,
     /// Bytes for the proxy to read.
     outgoing: Vec<u8>,
@@ -61,13 +59,12 @@ pub struct Scraper {
 }
 
 impl Scraper {
-    /// A scraper that sends `request` after its handshake, and counts its calls in `calls`.
-    pub fn new(config: Arc<ClientConfig>, request: &'static [u8], calls: Arc<Calls>) -> Self {
+    /// A scraper that sends `request` after its handshake.
+    pub fn new(config: Arc<ClientConfig>, request: &'static [u8]) -> Self {
         let name = ServerName::try_from("localhost").expect("a name");
         let mut scraper = Self {
             tls: ClientConnection::new(config, name).expect("a configuration that works"),
             request,
-            calls,
             records: Arc::default(),
             outgoing: Vec::new(),
             header: Vec::new(),
@@ -76,7 +73,7 @@ impl Scraper {
             reader: None,
             nanoseconds: Arc::default(),
         };
-        scraper.send().expect("the first flight");
+        scraper.prepare().expect("the first flight");
         scraper
     }
 
@@ -91,7 +88,8 @@ impl Scraper {
         move || Duration::from_nanos(nanoseconds.load(Ordering::Relaxed))
     }
 
-    fn send(&mut self) -> io::Result<()> {
+    /// Writes the records that are to be sent.
+    fn prepare(&mut self) -> io::Result<()> {
         if !self.tls.is_handshaking() {
             self.tls.writer().write_all(std::mem::take(&mut self.request))?;
         }
@@ -101,22 +99,6 @@ impl Scraper {
         if let Some(reader) = self.reader.take_if(|_| !self.outgoing.is_empty()) {
             reader.wake();
         }
-        Ok(())
-    }
-
-    fn receive(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let begun = Instant::now();
-        if !self.tls.is_handshaking() {
-            self.count_records(bytes);
-        }
-        while !bytes.is_empty() {
-            self.tls.read_tls(&mut bytes)?;
-            self.tls.process_new_packets().map_err(io::Error::other)?;
-            while matches!(self.tls.reader().read(&mut self.plaintext), Ok(1..)) {}
-        }
-        self.send()?;
-        let taken = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(taken, Ordering::Relaxed);
         Ok(())
     }
 
@@ -143,12 +125,10 @@ impl Scraper {
     }
 }
 
-impl AsyncRead for Scraper {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl Peer for Scraper {
+    const VECTORED: bool = true;
+
+    fn send(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<()> {
         if self.outgoing.is_empty() {
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
@@ -156,44 +136,22 @@ impl AsyncRead for Scraper {
         let count = self.outgoing.len().min(buf.remaining());
         buf.put_slice(&self.outgoing[..count]);
         self.outgoing.drain(..count);
-        self.calls.count_read();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Scraper {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.calls.count_write(buf.len());
-        self.receive(buf)?;
-        Poll::Ready(Ok(buf.len()))
+        Poll::Ready(())
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let bytes = bufs.iter().map(|buf| buf.len()).sum();
-        self.calls.count_write(bytes);
-        for buf in bufs {
-            self.receive(buf)?;
+    fn receive(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let begun = Instant::now();
+        if !self.tls.is_handshaking() {
+            self.count_records(bytes);
         }
-        Poll::Ready(Ok(bytes))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        while !bytes.is_empty() {
+            self.tls.read_tls(&mut bytes)?;
+            self.tls.process_new_packets().map_err(io::Error::other)?;
+            while matches!(self.tls.reader().read(&mut self.plaintext), Ok(1..)) {}
+        }
+        self.prepare()?;
+        let taken = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(taken, Ordering::Relaxed);
+        Ok(())
     }
 }
