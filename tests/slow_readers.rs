@@ -153,7 +153,7 @@ fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
     proxy.assert_at_rest_within(REST, fds);
 
     // The allocator keeps the freed memory for the next readers, which need no more.
-    // (`benches/siege` configures the allocator to keep nothing, and finds that all memory is
+    // (`benches/overload` configures the allocator to keep nothing, and finds that all memory is
     // released.)
     let kept = settled_rss_kib(&proxy);
     drop((0..MANY / 5).map(|_| begin()).collect::<Vec<_>>());

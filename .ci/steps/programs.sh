@@ -190,9 +190,9 @@ count_gates() {
     cargo bench --locked --bench gates -- --require-all
 }
 
-siege() {
+overload() {
     need build
-    cargo bench --locked --bench siege -- --seconds "$SIEGE_SECONDS"
+    cargo bench --locked --bench overload -- --seconds "$OVERLOAD_SECONDS"
 }
 
 soak() {

@@ -1,4 +1,4 @@
-//! The attackers. Each force runs on its own threads until the siege is over.
+//! The attackers. Each attack runs on its own threads until the time is over.
 
 use std::{
     io::{self, Write},
@@ -19,7 +19,7 @@ use scrapegate_harness::{
     trial::span::Span,
 };
 
-use crate::fortress::{ENDLESS, Fortress, GOOD, RESET, STALLED, target};
+use crate::target::{ENDLESS, GOOD, RESET, STALLED, Target, scrape_target};
 
 const STALLED_HANDSHAKES: usize = 2000;
 /// The proxy's `handshake-timeout`.
@@ -44,20 +44,20 @@ const SLOWLORIS_LIFE: Duration = Duration::from_secs(7);
 
 const RELOAD: Duration = Duration::from_secs(1);
 
-/// What a force has done so far.
+/// What an attack has done so far.
 #[derive(Debug)]
-pub(crate) struct Force {
+pub(crate) struct Attack {
     pub(crate) name: &'static str,
     /// Planned actions per second, from `first` on.
     pub(crate) rate: f64,
     pub(crate) first: Duration,
     /// Number of actions so far.
     pub(crate) done: AtomicUsize,
-    /// Only for forces that scrape: incomplete answers that looked complete.
+    /// Only for attacks that scrape: incomplete answers that looked complete.
     pub(crate) deceived: Option<AtomicUsize>,
 }
 
-impl Force {
+impl Attack {
     fn new(name: &'static str, rate: f64) -> Self {
         Self { name, rate, first: Duration::ZERO, done: AtomicUsize::new(0), deceived: None }
     }
@@ -75,8 +75,8 @@ impl Force {
 
 /// A number of connections that one thread keeps open.
 struct Keeping<'a> {
-    siege: &'a Span,
-    force: &'a Force,
+    span: &'a Span,
+    attack: &'a Attack,
     count: usize,
     /// The time in which each of them is visited once.
     round: Duration,
@@ -91,13 +91,13 @@ impl Keeping<'_> {
     ) {
         let mut all: Vec<Option<T>> = (0..self.count).map(|_| None).collect();
         let each = self.round.div_f64(self.count as f64);
-        for (number, _) in self.siege.beat(each).enumerate() {
+        for (number, _) in self.span.beat(each).enumerate() {
             let place = &mut all[number % self.count];
             if place.as_mut().is_none_or(|it| hold(it).is_err()) {
                 // If the proxy refuses it or has no room, the next round tries again.
                 let ended = std::mem::replace(place, make(number).ok());
                 if ended.is_some() && place.is_some() {
-                    self.force.count();
+                    self.attack.count();
                 }
             }
         }
@@ -109,60 +109,60 @@ fn give_up<T>(_: &mut T) -> io::Result<()> {
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// Starts all forces.
-pub(crate) fn send<'scope, 'env>(
+/// Starts all attacks.
+pub(crate) fn start<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    fortress: &'env Fortress,
-    siege: &'env Span,
-) -> Vec<Arc<Force>> {
+    target: &'env Target,
+    span: &'env Span,
+) -> Vec<Arc<Attack>> {
     vec![
-        stalled_handshakes(scope, fortress, siege),
-        bad_handshakes(scope, fortress, siege),
-        slow_readers(scope, fortress, siege),
-        slowlorises(scope, fortress, siege),
-        broken_exporters(scope, fortress, siege),
-        reloads(scope, fortress, siege),
+        stalled_handshakes(scope, target, span),
+        bad_handshakes(scope, target, span),
+        slow_readers(scope, target, span),
+        slowlorises(scope, target, span),
+        broken_exporters(scope, target, span),
+        reloads(scope, target, span),
     ]
 }
 
 fn stalled_handshakes<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    fortress: &'env Fortress,
-    siege: &'env Span,
-) -> Arc<Force> {
-    let force = Arc::new(Force::renewed("stalled handshakes", STALLED_HANDSHAKES, HANDSHAKE));
-    let counted = Arc::clone(&force);
-    let hello = client_hello(fortress.pki.client(BOTH_VERSIONS));
+    target: &'env Target,
+    span: &'env Span,
+) -> Arc<Attack> {
+    let attack = Arc::new(Attack::renewed("stalled handshakes", STALLED_HANDSHAKES, HANDSHAKE));
+    let counted = Arc::clone(&attack);
+    let hello = client_hello(target.pki.client(BOTH_VERSIONS));
     scope.spawn(move || {
         let (count, round) = (STALLED_HANDSHAKES, HANDSHAKE);
         let make = |number: usize| {
-            let mut stream = connect_from(source(1, number % STALLED_SOURCES), fortress.address())?;
+            let mut stream = connect_from(source(1, number % STALLED_SOURCES), target.address())?;
             if number % 2 == 0 {
                 stream.write_all(&hello[..hello.len() / 2])?;
             }
             Ok(stream)
         };
-        Keeping { siege, force: &counted, count, round }.keep(make, give_up::<TcpStream>);
+        Keeping { span, attack: &counted, count, round }.keep(make, give_up::<TcpStream>);
     });
-    force
+    attack
 }
 
 fn bad_handshakes<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    fortress: &'env Fortress,
-    siege: &'env Span,
-) -> Arc<Force> {
-    let force = Arc::new(Force::new("bad handshakes", BAD_HANDSHAKES));
-    let stranger = fortress.pki.stranger(BOTH_VERSIONS);
+    target: &'env Target,
+    span: &'env Span,
+) -> Arc<Attack> {
+    let attack = Arc::new(Attack::new("bad handshakes", BAD_HANDSHAKES));
+    let stranger = target.pki.stranger(BOTH_VERSIONS);
     let foreign = forge::credentials(Pki::new().ca(), |_| (), &[]);
-    let foreign = fortress.pki.client_with(BOTH_VERSIONS, foreign.chain, &foreign.key);
+    let foreign = target.pki.client_with(BOTH_VERSIONS, foreign.chain, &foreign.key);
     let round = Duration::from_secs_f64(3.0 * BAD_THREADS as f64 / BAD_HANDSHAKES);
     for thread in 0..BAD_THREADS {
         for config in [Some(&stranger), Some(&foreign), None] {
-            let (config, force) = (config.cloned(), Arc::clone(&force));
+            let (config, attack) = (config.cloned(), Arc::clone(&attack));
             scope.spawn(move || {
                 let make = |_| {
-                    let mut stream = connect_from(source(2, thread), fortress.address())?;
+                    let mut stream = connect_from(source(2, thread), target.address())?;
                     match &config {
                         // In TLS 1.3 the proxy's verdict arrives with the first read, in TLS 1.2
                         // before.
@@ -175,26 +175,26 @@ fn bad_handshakes<'scope, 'env>(
                     }
                     Ok(())
                 };
-                Keeping { siege, force: &force, count: 1, round }.keep(make, give_up::<()>);
+                Keeping { span, attack: &attack, count: 1, round }.keep(make, give_up::<()>);
             });
         }
     }
-    force
+    attack
 }
 
 fn slow_readers<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    fortress: &'env Fortress,
-    siege: &'env Span,
-) -> Arc<Force> {
-    let force = Arc::new(Force::renewed("slow readers", SLOW_READERS, SLOW_LIFE));
+    target: &'env Target,
+    span: &'env Span,
+) -> Arc<Attack> {
+    let attack = Arc::new(Attack::renewed("slow readers", SLOW_READERS, SLOW_LIFE));
     for thread in 0..SLOW_THREADS {
-        let force = Arc::clone(&force);
+        let attack = Arc::clone(&attack);
         scope.spawn(move || {
             let (count, round) = (SLOW_READERS / SLOW_THREADS, SLOW_PAUSE);
             let make = |_| {
-                let mut client = authenticated(fortress, source(3, thread))?;
-                client.send_get(&target(ENDLESS))?;
+                let mut client = authenticated(target, source(3, thread))?;
+                client.send_get(&scrape_target(ENDLESS))?;
                 client.read_head()?;
                 Ok(client)
             };
@@ -203,87 +203,87 @@ fn slow_readers<'scope, 'env>(
                 client.socket().take_error()?.map_or(Ok(()), Err)?;
                 client.read_some(SLOW_BYTES).map(drop)
             };
-            Keeping { siege, force: &force, count, round }.keep(make, hold);
+            Keeping { span, attack: &attack, count, round }.keep(make, hold);
         });
     }
-    force
+    attack
 }
 
 fn slowlorises<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    fortress: &'env Fortress,
-    siege: &'env Span,
-) -> Arc<Force> {
-    let force = Arc::new(Force::renewed("slowlorises", SLOWLORISES, SLOWLORIS_LIFE));
-    let counted = Arc::clone(&force);
+    target: &'env Target,
+    span: &'env Span,
+) -> Arc<Attack> {
+    let attack = Arc::new(Attack::renewed("slowlorises", SLOWLORISES, SLOWLORIS_LIFE));
+    let counted = Arc::clone(&attack);
     scope.spawn(move || {
         let (count, round) = (SLOWLORISES, Duration::from_secs(1));
         let make = |_| {
-            let mut client = authenticated(fortress, source(4, 0))?;
-            client.send(format!("GET {} HTTP/1.1\r\nX-Slow: ", target(GOOD)))?;
+            let mut client = authenticated(target, source(4, 0))?;
+            client.send(format!("GET {} HTTP/1.1\r\nX-Slow: ", scrape_target(GOOD)))?;
             Ok(client)
         };
         let hold = |client: &mut Client| client.send("x");
-        Keeping { siege, force: &counted, count, round }.keep(make, hold);
+        Keeping { span, attack: &counted, count, round }.keep(make, hold);
     });
-    force
+    attack
 }
 
 fn broken_exporters<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    fortress: &'env Fortress,
-    siege: &'env Span,
-) -> Arc<Force> {
+    target: &'env Target,
+    span: &'env Span,
+) -> Arc<Attack> {
     // The stalled one takes its timeout of two seconds.
-    let force = Force::new("scrapes of broken exporters", 0.5 + 5.0);
-    let force = Arc::new(Force { deceived: Some(AtomicUsize::new(0)), ..force });
+    let attack = Attack::new("scrapes of broken exporters", 0.5 + 5.0);
+    let attack = Arc::new(Attack { deceived: Some(AtomicUsize::new(0)), ..attack });
     for (exporter, period) in [(STALLED, 2.0), (RESET, 0.2)] {
-        let force = Arc::clone(&force);
+        let attack = Arc::clone(&attack);
         scope.spawn(move || {
-            for _ in siege.beat(Duration::from_secs_f64(period)) {
-                let response = authenticated(fortress, source(5, 0)).and_then(|mut client| {
-                    client.send_get(&target(exporter))?;
+            for _ in span.beat(Duration::from_secs_f64(period)) {
+                let response = authenticated(target, source(5, 0)).and_then(|mut client| {
+                    client.send_get(&scrape_target(exporter))?;
                     client.read_response()
                 });
                 // Without an answer, no scraper can be deceived.
                 let Ok(response) = response else { continue };
-                force.count();
+                attack.count();
                 let is_whole = response.head.status == 200 && response.body.is_complete();
-                if let Some(deceived) = force.deceived.as_ref().filter(|_| is_whole) {
+                if let Some(deceived) = attack.deceived.as_ref().filter(|_| is_whole) {
                     deceived.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
     }
-    force
+    attack
 }
 
 fn reloads<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    fortress: &'env Fortress,
-    siege: &'env Span,
-) -> Arc<Force> {
-    let force = Arc::new(Force::new("reloads", 1.0));
-    let counted = Arc::clone(&force);
+    target: &'env Target,
+    span: &'env Span,
+) -> Arc<Attack> {
+    let attack = Arc::new(Attack::new("reloads", 1.0));
+    let counted = Arc::clone(&attack);
     scope.spawn(move || {
-        for (number, _) in siege.beat(RELOAD).enumerate() {
-            fortress.reload(number);
+        for (number, _) in span.beat(RELOAD).enumerate() {
+            target.reload(number);
             counted.count();
         }
     });
-    force
+    attack
 }
 
 /// A client with a valid certificate.
-fn authenticated(fortress: &Fortress, source: Ipv4Addr) -> io::Result<Client> {
-    let stream = connect_from(source, fortress.address())?;
-    Client::over(stream, fortress.pki.client(BOTH_VERSIONS))
+fn authenticated(target: &Target, source: Ipv4Addr) -> io::Result<Client> {
+    let stream = connect_from(source, target.address())?;
+    Client::over(stream, target.pki.client(BOTH_VERSIONS))
 }
 
-/// A loopback address for one force. 127.0.0.1 belongs to the regular scrapers.
-fn source(force: u8, number: usize) -> Ipv4Addr {
-    let number = u8::try_from(number).expect("few addresses a force");
-    Ipv4Addr::new(127, 0, force, number + 1)
+/// A loopback address for one attack. 127.0.0.1 belongs to the regular scrapers.
+fn source(attack: u8, number: usize) -> Ipv4Addr {
+    let number = u8::try_from(number).expect("few addresses an attack");
+    Ipv4Addr::new(127, 0, attack, number + 1)
 }
 
 /// The first flight of a TLS handshake.

@@ -1,4 +1,4 @@
-//! The target of the siege: the proxy, its files, and its exporters.
+//! The target of the attacks: the proxy, its files, and its exporters.
 
 use std::{
     ffi::OsString,
@@ -84,7 +84,7 @@ impl Record {
 }
 
 /// The proxy, its files and its exporters.
-pub(crate) struct Fortress {
+pub(crate) struct Target {
     pub(crate) pki: Pki,
     pub(crate) proxy: Proxy,
     pub(crate) allocator: Allocator,
@@ -117,7 +117,7 @@ impl Allocator {
     }
 }
 
-impl Fortress {
+impl Target {
     pub(crate) fn start(allocator: Allocator) -> Self {
         let pki = Pki::new();
         let good = Exporter::start(|it| {
@@ -194,7 +194,7 @@ impl Fortress {
         for _ in 0..100 {
             let mut client = Client::connect(self.address(), self.pki.client(BOTH_VERSIONS))
                 .expect("a handshake");
-            assert!(client.get(&target(GOOD)).body.is_complete(), "a scrape in peace");
+            assert!(client.get(&scrape_target(GOOD)).body.is_complete(), "a scrape in peace");
         }
         let earlier = self.record().reloaded;
         self.reload(0);
@@ -239,7 +239,7 @@ impl Fortress {
 }
 
 /// The target of a scrape of `exporter`.
-pub(crate) fn target(exporter: &str) -> String {
+pub(crate) fn scrape_target(exporter: &str) -> String {
     format!("/prometheus?exporter={exporter}")
 }
 

@@ -10,47 +10,47 @@ use scrapegate_harness::{
     trial::{span::Span, tally::Tally},
 };
 
-use crate::fortress::{CONTROL, Fortress, GOOD, target};
+use crate::target::{CONTROL, GOOD, Target, scrape_target};
 
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// Starts both scrapers.
-pub(crate) fn send<'scope, 'env>(
+pub(crate) fn start<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
-    fortress: &'env Fortress,
-    siege: &'env Span,
+    target: &'env Target,
+    span: &'env Span,
 ) -> [Arc<Tally>; 2] {
     let (fresh, kept) = (Tally::new("a new connection"), Tally::new("a kept connection"));
     let counted = Arc::clone(&fresh);
     scope.spawn(move || {
-        for due in siege.beat(PERIOD) {
-            let scraped = connect(fortress).and_then(|mut client| scrape(&mut client));
-            counted.count(siege, due, scraped);
+        for due in span.beat(PERIOD) {
+            let scraped = connect(target).and_then(|mut client| scrape(&mut client));
+            counted.count(span, due, scraped);
         }
     });
     let counted = Arc::clone(&kept);
     scope.spawn(move || {
         let mut connection = None;
-        for due in siege.beat(PERIOD) {
-            let scraped = connection.take().map_or_else(|| connect(fortress), Ok).and_then(
+        for due in span.beat(PERIOD) {
+            let scraped = connection.take().map_or_else(|| connect(target), Ok).and_then(
                 |mut client: Client| {
                     scrape(&mut client)?;
                     connection = Some(client);
                     Ok(())
                 },
             );
-            counted.count(siege, due, scraped);
+            counted.count(span, due, scraped);
         }
     });
     [fresh, kept]
 }
 
-fn connect(fortress: &Fortress) -> io::Result<Client> {
-    Client::connect(fortress.address(), fortress.pki.client(BOTH_VERSIONS))
+fn connect(target: &Target) -> io::Result<Client> {
+    Client::connect(target.address(), target.pki.client(BOTH_VERSIONS))
 }
 
 fn scrape(client: &mut Client) -> io::Result<()> {
-    client.send_get(&target(GOOD))?;
+    client.send_get(&scrape_target(GOOD))?;
     let Response { head, body } = client.read_response()?;
     let is_right = body.is_complete() && body.sha256 == Body::sha256(Kind::Text, CONTROL);
     if head.status == 200 && is_right {

@@ -1,11 +1,11 @@
-//! A siege: all attacks of hostile peers at once, while two scrapers continue to scrape.
+//! An overload test: all attacks of hostile peers at once, while two scrapers continue to scrape.
 //!
 //! ```sh
-//! cargo bench --bench siege                     # one minute; exit code 1 if a bound is missed
-//! cargo bench --bench siege -- --seconds 40     # as CI runs it
+//! cargo bench --bench overload                  # one minute; exit code 1 if a bound is missed
+//! cargo bench --bench overload -- --seconds 40  # as CI runs it
 //! ```
 //!
-//! The real binary runs as a child with its default limits. It is attacked, by each force from its
+//! The real binary runs as a child with its default limits. It is attacked, each attack from its
 //! own addresses in 127.0.0.0/8, by:
 //!
 //! - 2 000 connections that send nothing or half a ClientHello, and are opened again in time; the
@@ -21,13 +21,13 @@
 //! them must succeed and be fast. Memory must stay bounded. When all attackers have left,
 //! everything must be as before.
 //!
-//! There are two sieges, each of half the time. The first one attacks the proxy with its usual
+//! There are two runs, each of half the time. The first one attacks the proxy with its usual
 //! allocator. glibc then keeps memory that the proxy no longer needs, because each thread caches
-//! small freed allocations above the large ones. The second siege therefore attacks a proxy whose
+//! small freed allocations above the large ones. The second run therefore attacks a proxy whose
 //! allocator keeps nothing (`GLIBC_TUNABLES`). Its resident memory after the attack is the memory
 //! in use, and the pages that it shares with free memory.
 //!
-//! Each siege has two waves. The second wave reuses memory that was only left over from the first
+//! Each run has two waves. The second wave reuses memory that was only left over from the first
 //! wave, but it leaks again what the first wave leaked. Therefore resident memory after the second
 //! wave must not be higher than after the first, except for a few pages.
 //!
@@ -40,14 +40,14 @@
 //! The kernel's memory is not counted. For a slow reader, the exporter's send buffer fills too, and
 //! grows to megabytes (`tcp_wmem`): 500 of them brought a machine with 24 GiB to the limit of its
 //! `tcp_mem`, where every connection suffers. Only a low `max-concurrent` limits this. Here the
-//! exporter has a small buffer, so that the siege only tests the proxy.
+//! exporter has a small buffer, so that only the proxy is tested.
 
 #![expect(clippy::print_stdout, reason = "the report of this program")]
 
-mod besiegers;
-mod fortress;
+mod attackers;
 mod report;
 mod scrapers;
+mod target;
 
 use std::{
     process::ExitCode,
@@ -61,8 +61,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use scrapegate_harness::trial::{span::Span, tally::Tally};
 
 use self::{
-    besiegers::Force,
-    fortress::{Allocator, Fortress, Holdings, Record},
+    attackers::Attack,
+    target::{Allocator, Holdings, Record, Target},
 };
 
 /// File descriptors that this process and the proxy each need.
@@ -74,7 +74,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Attacks scrapegate with many hostile clients at once, and reports how it held up
 #[derive(Debug, Parser)]
 struct Args {
-    /// Duration of both sieges together, in seconds
+    /// Duration of both runs together, in seconds
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(40..))]
     seconds: u64,
     /// Passed by `cargo bench`
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     let length = Duration::from_secs(args.seconds) / 4;
     let waves: Vec<_> = [Allocator::Usual, Allocator::Exact]
         .into_iter()
-        .flat_map(|allocator| besiege(allocator, length))
+        .flat_map(|allocator| attack_twice(allocator, length))
         .collect();
     let table = report::table(&waves);
     print!("{table}");
@@ -99,25 +99,25 @@ fn main() -> ExitCode {
 }
 
 /// Runs two waves of this length against one proxy.
-fn besiege(allocator: Allocator, length: Duration) -> [Wave; 2] {
-    let fortress = Fortress::start(allocator);
-    let first = Wave::strike(&fortress, Order::First, length);
-    [first, Wave::strike(&fortress, Order::Second, length)]
+fn attack_twice(allocator: Allocator, length: Duration) -> [Wave; 2] {
+    let target = Target::start(allocator);
+    let first = Wave::run(&target, Order::First, length);
+    [first, Wave::run(&target, Order::Second, length)]
 }
 
-/// The wave of a siege.
+/// The wave of a run.
 #[derive(Clone, Copy, Debug)]
 enum Order {
     First,
     Second,
 }
 
-/// One wave of a siege, and its results.
+/// One wave of a run, and its results.
 struct Wave {
     allocator: Allocator,
     order: Order,
     length: Duration,
-    forces: Vec<Arc<Force>>,
+    attacks: Vec<Arc<Attack>>,
     scrapers: [Arc<Tally>; 2],
     glances: Glances,
     /// What the proxy did during the wave.
@@ -131,26 +131,26 @@ struct Wave {
 }
 
 impl Wave {
-    fn strike(fortress: &Fortress, order: Order, length: Duration) -> Self {
-        let before = fortress.settled();
-        let most = fortress.most_at_rest(order, &before);
-        let earlier = fortress.record();
-        let siege = Span::begin(length);
-        let (forces, scrapers, glances) = thread::scope(|scope| {
-            let forces = besiegers::send(scope, fortress, &siege);
-            let scrapers = scrapers::send(scope, fortress, &siege);
-            (forces, scrapers, Glances::until_over(fortress, &siege))
+    fn run(target: &Target, order: Order, length: Duration) -> Self {
+        let before = target.settled();
+        let most = target.most_at_rest(order, &before);
+        let earlier = target.record();
+        let span = Span::begin(length);
+        let (attacks, scrapers, glances) = thread::scope(|scope| {
+            let attacks = attackers::start(scope, target, &span);
+            let scrapers = scrapers::start(scope, target, &span);
+            (attacks, scrapers, Glances::until_over(target, &span))
         });
         let ended = Instant::now();
-        let after = fortress.at_rest_again(&most, ended);
+        let after = target.at_rest_again(&most, ended);
         Self {
-            allocator: fortress.allocator,
+            allocator: target.allocator,
             order,
             length,
-            forces,
+            attacks,
             scrapers,
             glances,
-            record: fortress.record().since(&earlier),
+            record: target.record().since(&earlier),
             before,
             most,
             after,
@@ -169,13 +169,13 @@ struct Glances {
 }
 
 impl Glances {
-    fn until_over(fortress: &Fortress, siege: &Span) -> Self {
+    fn until_over(target: &Target, span: &Span) -> Self {
         let mut seen = Self::default();
         let begun = Instant::now();
-        for (number, _) in siege.beat(GLANCE).enumerate() {
+        for (number, _) in span.beat(GLANCE).enumerate() {
             let due = GLANCE * u32::try_from(number).unwrap_or(u32::MAX);
             seen.lateness.push(begun.elapsed().saturating_sub(due));
-            seen.rss_kib = seen.rss_kib.max(fortress.proxy.rss_kib());
+            seen.rss_kib = seen.rss_kib.max(target.proxy.rss_kib());
         }
         seen.lateness.sort_unstable();
         seen

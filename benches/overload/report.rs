@@ -1,4 +1,4 @@
-//! The figures of both sieges, and their bounds.
+//! The figures of both runs, and their bounds.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -6,8 +6,8 @@ use scrapegate_harness::trial::table::{Line, Table, mebibytes, milliseconds, qua
 
 use crate::{
     Order, Wave,
-    besiegers::Force,
-    fortress::{Allocator, REST, Record},
+    attackers::Attack,
+    target::{Allocator, REST, Record},
 };
 
 /// Bound for the 99th percentile of a scrape's duration.
@@ -16,7 +16,7 @@ const P99: Duration = Duration::from_millis(250);
 /// Bound for resident memory, in KiB.
 const MOST_KIB: u64 = 256 * 1024;
 
-/// The share of its planned rate that a force must reach. Below it, the siege proves nothing.
+/// The share of its planned rate that an attack must reach. Below it, the test proves nothing.
 const SHARE: f64 = 0.75;
 
 /// All waves side by side.
@@ -30,18 +30,18 @@ pub(crate) fn table(waves: &[Wave]) -> Table {
 }
 
 /// The lines of one wave. All waves have the same lines.
-fn lines(siege: &Wave) -> Vec<Line> {
+fn lines(wave: &Wave) -> Vec<Line> {
     // Only the proxy with the usual allocator has to be fast.
-    let timed = |line: Line| match siege.allocator {
+    let timed = |line: Line| match wave.allocator {
         Allocator::Usual => line,
         Allocator::Exact => Line::tell(line.what, line.figure),
     };
     let mut lines = Vec::new();
-    for force in &siege.forces {
-        lines.push(timed(rate(force, siege.length)));
-        lines.extend(deceived(force));
+    for attack in &wave.attacks {
+        lines.push(timed(rate(attack, wave.length)));
+        lines.extend(deceived(attack));
     }
-    for scraper in &siege.scrapers {
+    for scraper in &wave.scrapers {
         let (times, failures) = scraper.outcome();
         let (name, all) = (scraper.name, times.len() + failures.len());
         let some: Vec<_> = failures.iter().take(3).map(String::as_str).collect();
@@ -54,39 +54,39 @@ fn lines(siege: &Wave) -> Vec<Line> {
         lines.push(timed(Line::bound("their 99th percentile", milliseconds(p99), most, p99 < P99)));
         lines.push(Line::tell("the slowest", milliseconds(quantile(&times, 1.0))));
     }
-    let lateness = milliseconds(quantile(&siege.glances.lateness, 0.99));
+    let lateness = milliseconds(quantile(&wave.glances.lateness, 0.99));
     lines.push(Line::tell("lateness of the machine, 99th percentile", lateness));
 
-    let Record { reloaded, refused, cpu, lines: logged } = siege.record;
+    let Record { reloaded, refused, cpu, lines: logged } = wave.record;
     let figure = format!("{reloaded}, {refused}");
     let is_right = reloaded > 0 && refused > 0;
     lines.push(Line::bound("reloads applied, and failed", figure, "some of each", is_right));
-    let cores = cpu.as_secs_f64() / siege.length.as_secs_f64();
+    let cores = cpu.as_secs_f64() / wave.length.as_secs_f64();
     lines.push(Line::tell(
         "processor time of the proxy",
         format!("{:.0} % of a core", cores * 100.0),
     ));
-    let per_second = logged as f64 / siege.length.as_secs_f64();
+    let per_second = logged as f64 / wave.length.as_secs_f64();
     lines.push(Line::tell("lines of log a second", format!("{per_second:.0}")));
-    lines.extend(of_holdings(siege));
+    lines.extend(of_holdings(wave));
     lines
 }
 
-/// The rate of the attackers. If they were too slow, the siege proves nothing about the proxy.
-fn rate(force: &Force, length: Duration) -> Line {
-    let time = length.saturating_sub(force.first);
-    let per_second = force.done.load(Ordering::Relaxed) as f64 / time.as_secs_f64();
-    let least = force.rate * SHARE;
+/// The rate of the attackers. If they were too slow, the test proves nothing about the proxy.
+fn rate(attack: &Attack, length: Duration) -> Line {
+    let time = length.saturating_sub(attack.first);
+    let per_second = attack.done.load(Ordering::Relaxed) as f64 / time.as_secs_f64();
+    let least = attack.rate * SHARE;
     Line::bound(
-        format!("{} a second", force.name),
+        format!("{} a second", attack.name),
         format!("{per_second:.1}"),
         format!("at least {least:.1}"),
         per_second >= least,
     )
 }
 
-fn deceived(force: &Force) -> Option<Line> {
-    let deceived = force.deceived.as_ref()?.load(Ordering::Relaxed);
+fn deceived(attack: &Attack) -> Option<Line> {
+    let deceived = attack.deceived.as_ref()?.load(Ordering::Relaxed);
     Some(Line::bound("deceptively complete answers", deceived.to_string(), "none", deceived == 0))
 }
 
