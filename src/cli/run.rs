@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 
 use super::{FileArgs, VerbosityArgs, complain_briefly, exit};
 use crate::{
-    common::{error::Chain, file::Files},
+    common::{error::Chain, file::FileSet},
     config::{Config, Severity, Sources},
     service::{
         assets::Assets,
@@ -111,7 +111,7 @@ async fn serve(
     config: Config,
     assets: Assets,
     sources: Sources,
-    files: Files,
+    files: FileSet,
     logs: &Logs,
 ) -> ExitCode {
     // Install the handlers before the port opens, so that no early signal is lost.

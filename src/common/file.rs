@@ -39,7 +39,7 @@ pub enum ReadError {
 /// counts as its target. Whether everyone can read or write a file counts too, because that decides
 /// whether a secret is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Files {
+pub struct FileSet {
     prints: BTreeMap<PathBuf, Print>,
     progress: Progress,
 }
@@ -92,7 +92,7 @@ struct Print {
     digest: [u8; 32],
 }
 
-impl Files {
+impl FileSet {
     /// The progress of reading these files.
     #[cfg(test)]
     pub(crate) fn progress(&self) -> Progress {
@@ -107,8 +107,8 @@ impl Files {
 
     /// Calls [`read`] and keeps a digest of the result.
     ///
-    /// If a file is read twice, the first digest is kept. [`Files::again`] then reports a change if
-    /// the file changed between the two reads.
+    /// If a file is read twice, the first digest is kept. [`FileSet::again`] then reports a change
+    /// if the file changed between the two reads.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -339,8 +339,8 @@ mod tests {
 
     const LIMIT: u64 = 10;
 
-    fn files(folder: &Path) -> Files {
-        let mut files = Files::default();
+    fn files(folder: &Path) -> FileSet {
+        let mut files = FileSet::default();
         for name in ["one", "two", "none"] {
             let _ = files.read(&folder.join(name), LIMIT);
         }
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn progress_shows_the_file_that_is_being_read() {
         let progress = Progress::default();
-        let mut files = Files::with_progress(progress.clone());
+        let mut files = FileSet::with_progress(progress.clone());
         assert_eq!(progress.reading(), None);
         *progress.lock() = Some("before".into());
         let _ = files.read(Path::new("none"), LIMIT);
@@ -417,7 +417,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one");
         fs::write(&path, "1").unwrap();
-        let mut seen = Files::default();
+        let mut seen = FileSet::default();
         assert_eq!(seen.read(&path, LIMIT).unwrap(), b"1");
         fs::write(&path, "2").unwrap();
         assert_eq!(seen.read(&path, LIMIT).unwrap(), b"2");

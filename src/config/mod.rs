@@ -43,7 +43,7 @@ use self::{
 use crate::common::{
     deadline::Budget,
     exporter::{ExporterName, ExporterPath, ScrapeRules, Target},
-    file::Files,
+    file::FileSet,
 };
 
 /// Which files to read, and what the command line overrides.
@@ -277,7 +277,7 @@ pub fn advertised(text: &str) -> Option<Advertised> {
 /// The first value is `None` if a diagnostic is an error. The second value has all diagnostics.
 #[must_use]
 pub fn load(sources: &Sources) -> (Option<Config>, Diagnostics) {
-    let (config, diagnostics) = survey(sources, &mut Files::default());
+    let (config, diagnostics) = survey(sources, &mut FileSet::default());
     (config.filter(|_| !diagnostics.has_errors()), diagnostics)
 }
 
@@ -287,7 +287,7 @@ pub fn load(sources: &Sources) -> (Option<Config>, Diagnostics) {
 ///
 /// The files that were read are added to `files`.
 #[must_use]
-pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Diagnostics) {
+pub fn survey(sources: &Sources, files: &mut FileSet) -> (Option<Config>, Diagnostics) {
     let mut all = Diagnostics::default();
     let names = SectionNames::IgnoreCase;
     let daemon = config_file(sources, &mut all).and_then(|file| {
@@ -319,7 +319,7 @@ pub fn survey(sources: &Sources, files: &mut Files) -> (Option<Config>, Diagnost
 /// Errors in `config.ini` are reported only if they hide that path.
 #[must_use]
 pub fn exporters(sources: &Sources) -> (Vec<ExporterConfig>, Diagnostics) {
-    let (mut all, mut files) = (Diagnostics::default(), Files::default());
+    let (mut all, mut files) = (Diagnostics::default(), FileSet::default());
     let file = sources.exporters.clone().or_else(|| {
         let mut mistakes = Diagnostics::default();
         let names = SectionNames::IgnoreCase;
@@ -361,7 +361,7 @@ fn config_file(sources: &Sources, all: &mut Diagnostics) -> Result<Arc<PathBuf>,
 
 fn read_exporters(
     file: PathBuf,
-    files: &mut Files,
+    files: &mut FileSet,
     all: &mut Diagnostics,
 ) -> Result<Vec<ExporterConfig>, Reported> {
     with_document(
@@ -380,7 +380,7 @@ fn read_exporters(
 fn with_document<T>(
     file: &Arc<PathBuf>,
     names: SectionNames,
-    files: &mut Files,
+    files: &mut FileSet,
     all: &mut Diagnostics,
     interpret: impl FnOnce(&mut Document, &mut Diagnostics) -> T,
 ) -> Result<T, Reported> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::file::{self, Files};
+use crate::common::file::{self, FileSet};
 
 /// The largest file that is read, in bytes.
 pub(super) const MAX_LEN: u64 = 1024 * 1024;
@@ -33,7 +33,7 @@ impl ReadError {
 }
 
 /// Reads the file at `path`. It must be a regular file, or a symbolic link to one.
-pub(super) fn text(path: &Path, files: &mut Files) -> Result<String, ReadError> {
+pub(super) fn text(path: &Path, files: &mut FileSet) -> Result<String, ReadError> {
     let bytes = files.read(path, MAX_LEN)?;
     if file::is_utf16(&bytes) {
         return Err(ReadError::Utf16);

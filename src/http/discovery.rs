@@ -24,14 +24,14 @@ pub const SD_PATH: &str = "/prometheus/sd";
 
 /// The address of the proxy, as its target groups have it.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct ProxyEndpoint {
     /// The URL scheme.
     pub scheme: Scheme,
     /// The advertised `HOST:PORT`. If `None`, the `Host` of the request is used.
     pub advertised: Option<String>,
 }
 
-impl Place {
+impl ProxyEndpoint {
     /// The target groups for a client that sent its request to `host`.
     pub fn groups<'a>(
         &self,
@@ -135,8 +135,9 @@ mod tests {
                 forward_params: true,
                 integrity: crate::common::exporter::Integrity::Strict,
             };
-            let place = Place { scheme: Scheme::Https, advertised };
-            let groups = place.groups(&Authority::from_static(host), [(&name, &rules)].into_iter());
+            let proxy_endpoint = ProxyEndpoint { scheme: Scheme::Https, advertised };
+            let groups =
+                proxy_endpoint.groups(&Authority::from_static(host), [(&name, &rules)].into_iter());
             groups.into_iter().map(|group| group.targets.concat()).collect::<String>()
         };
         assert_eq!(target(None, "h:3333"), "h:3333");

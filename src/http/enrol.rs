@@ -38,7 +38,7 @@ const TURN: Duration = Duration::from_secs(30);
 
 /// The paths of the `autossl-*` files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
+pub struct EnrolmentPaths {
     /// `autossl-key-file`. Generated if it is missing.
     pub key: PathBuf,
     /// `autossl-csr-file`: a copy of the signing request for people. Written, and never read.
@@ -51,9 +51,9 @@ pub struct Files {
 
 /// Whether the host already has a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
+pub enum EnrolmentKind {
     /// The host has no certificate yet. As with the agent, the first client that connects can
-    /// enroll it, unless [`Terms`] narrow that.
+    /// enroll it, unless [`EnrolmentPolicy`] restricts that.
     First,
     /// The host has a certificate. Only clients that it authorizes may renew it.
     Renewal,
@@ -61,12 +61,13 @@ pub enum Occasion {
 
 /// The configuration of enrollment.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct EnrolmentPolicy {
     /// The paths of the files.
-    pub files: Files,
+    pub files: EnrolmentPaths,
     /// `[proxy] enrol-from`. If empty, all addresses are allowed.
     pub from: Vec<AddressRange>,
-    /// `[proxy] enrol-window`, counted from the start of the process. Only for [`Occasion::First`].
+    /// `[proxy] enrol-window`, counted from the start of the process. Only for
+    /// [`EnrolmentKind::First`].
     pub window: Option<Duration>,
     /// `[proxy] enrol-key`: the kind of a key that must be generated.
     pub key: KeyKind,
@@ -76,7 +77,7 @@ pub struct Terms {
 
 /// The state of enrollment that survives a reload.
 #[derive(Debug)]
-pub struct Office {
+pub struct EnrolmentState {
     opened: Instant,
     requests: Arc<Mutex<Requests>>,
     threads: Threads,
@@ -84,7 +85,7 @@ pub struct Office {
     reload: Trigger,
 }
 
-impl Office {
+impl EnrolmentState {
     /// Starts the clock of `enrol-window` and creates the thread for enrollment.
     #[must_use]
     pub fn open(reload: Trigger) -> Self {
@@ -95,23 +96,23 @@ impl Office {
 
 /// Handles the requests to `/autotls`, one at a time.
 #[derive(Clone, Debug)]
-pub struct Desk {
-    occasion: Occasion,
-    terms: Arc<Terms>,
-    office: Arc<Office>,
+pub struct EnrolmentEndpoint {
+    kind: EnrolmentKind,
+    policy: Arc<EnrolmentPolicy>,
+    state: Arc<EnrolmentState>,
 }
 
-impl Desk {
-    /// Creates a handler with the `terms` of the configuration in use.
+impl EnrolmentEndpoint {
+    /// Creates a handler with the `policy` of the configuration in use.
     #[must_use]
-    pub fn new(occasion: Occasion, terms: Terms, office: Arc<Office>) -> Self {
-        Self { occasion, terms: Arc::new(terms), office }
+    pub fn new(kind: EnrolmentKind, policy: EnrolmentPolicy, state: Arc<EnrolmentState>) -> Self {
+        Self { kind, policy: Arc::new(policy), state }
     }
 
     /// Whether the proxy serves only enrollment, because it has no certificate yet.
     #[must_use]
     pub fn serves_only_enrolment(&self) -> bool {
-        self.occasion == Occasion::First
+        self.kind == EnrolmentKind::First
     }
 
     /// Whether this client may enroll or renew at all.
@@ -119,18 +120,20 @@ impl Desk {
     /// # Errors
     /// [`EnrolError::Closed`] and [`EnrolError::NoClientCertificate`].
     pub fn admit(&self, peer: &Peer) -> Result<(), EnrolError> {
-        let Terms { from, window, .. } = &*self.terms;
+        let EnrolmentPolicy { from, window, .. } = &*self.policy;
         let address = peer.address.ip();
         if !from.is_empty() && !from.iter().any(|range| range.contains(address)) {
             return Err(EnrolError::Closed);
         }
-        match self.occasion {
-            Occasion::First => match window {
-                Some(window) if self.office.opened.elapsed() > *window => Err(EnrolError::Closed),
+        match self.kind {
+            EnrolmentKind::First => match window {
+                Some(window) if self.state.opened.elapsed() > *window => Err(EnrolError::Closed),
                 Some(_) | None => Ok(()),
             },
-            Occasion::Renewal if peer.identity.is_none() => Err(EnrolError::NoClientCertificate),
-            Occasion::Renewal => Ok(()),
+            EnrolmentKind::Renewal if peer.identity.is_none() => {
+                Err(EnrolError::NoClientCertificate)
+            }
+            EnrolmentKind::Renewal => Ok(()),
         }
     }
 
@@ -144,8 +147,8 @@ impl Desk {
     /// [`EnrolError::Domain`], [`EnrolError::Busy`], [`EnrolError::Key`],
     /// [`EnrolError::NoResources`], [`EnrolError::GivenUp`].
     pub async fn signing_request(&self, domain: Option<String>) -> Result<String, EnrolError> {
-        self.in_turn(move |desk, requests| {
-            let Terms { files, key, .. } = &*desk.terms;
+        self.in_turn(move |endpoint, requests| {
+            let EnrolmentPolicy { files, key, .. } = &*endpoint.policy;
             requests.signed(files, *key, domain.as_deref())
         })
         .await
@@ -168,29 +171,29 @@ impl Desk {
         B: Body,
         B::Error: Into<Cause>,
     {
-        let body = read(body, arrival, self.terms.body_timeout).await?;
+        let body = read(body, arrival, self.policy.body_timeout).await?;
         let (address, client) = (peer.address, peer.client().to_owned());
         let shown = peer.identity.as_ref().map(|identity| identity.spki_sha256);
         let activity = Arc::clone(activity);
-        self.in_turn(move |desk, _| {
+        self.in_turn(move |endpoint, _| {
             // Checked after all waiting, so that a client that lost its authorization meanwhile
             // stores nothing. Only for a renewal: a first enrollment dismisses all clients that use
             // plain HTTP, and they get the answer that the host is already enrolled.
-            if desk.occasion == Occasion::Renewal && activity.is_dismissed() {
+            if endpoint.kind == EnrolmentKind::Renewal && activity.is_dismissed() {
                 return Err(EnrolError::Dismissed);
             }
-            let files = &desk.terms.files;
+            let files = &endpoint.policy.files;
             let key = key::read(&files.key)?;
             let checked = Checked::of(&body, key.as_ref(), OffsetDateTime::now_utc())?;
-            let (stored, done) = match desk.occasion {
-                Occasion::First => (store::first(files, &checked), "enrolled"),
-                Occasion::Renewal => {
+            let (stored, done) = match endpoint.kind {
+                EnrolmentKind::First => (store::first(files, &checked), "enrolled"),
+                EnrolmentKind::Renewal => {
                     (store::renewal(files, &checked, shown), "certificate renewed")
                 }
             };
             // If the disk failed, a file may still have changed.
             if let Ok(()) | Err(EnrolError::Store(_)) = stored {
-                desk.office.reload.pull();
+                endpoint.state.reload.pull();
             }
             stored?;
             tracing::info!(
@@ -210,12 +213,12 @@ impl Desk {
         &self,
         work: impl FnOnce(&Self, &mut Requests) -> Result<T, EnrolError> + Send + 'static,
     ) -> Result<T, EnrolError> {
-        let turn = timeout(TURN, Arc::clone(&self.office.requests).lock_owned());
+        let turn = timeout(TURN, Arc::clone(&self.state.requests).lock_owned());
         let mut requests = turn.await.map_err(|_| EnrolError::Busy(TURN))?;
-        let desk = self.clone();
+        let endpoint = self.clone();
         // The lock moves along: if the client leaves, the work continues, and no other work begins
         // meanwhile.
-        let worked = self.office.threads.run(move || work(&desk, &mut requests));
+        let worked = self.state.threads.run(move || work(&endpoint, &mut requests));
         worked.await.unwrap_or_else(|error| match error {
             BlockingError::NoThread { .. } => Err(EnrolError::NoResources(error.into())),
             BlockingError::Panicked { .. } => Err(EnrolError::GivenUp),

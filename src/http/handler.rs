@@ -34,8 +34,8 @@ use crate::{
     http::{
         access::Access,
         answers::OwnAnswers,
-        discovery::Place,
-        enrol::Desk,
+        discovery::ProxyEndpoint,
+        enrol::EnrolmentEndpoint,
         metrics::{Format, Metrics},
         page, respond,
         route::{self, Route},
@@ -56,13 +56,13 @@ pub struct Service {
     /// Which clients may ask: the allow-list and HTTP Basic.
     pub access: Access,
     /// Enrollment of this host at a monitoring server. `None` without `try-autossl`.
-    pub enrolment: Option<Desk>,
+    pub enrolment: Option<EnrolmentEndpoint>,
     /// Connects to exporters.
     pub connector: Connector,
     /// How much earlier than the scraper's own timeout a scrape must end. `0.25` s by default.
     pub scrape_timeout_offset: std::time::Duration,
     /// Under which address service discovery announces the proxy.
-    pub place: Place,
+    pub proxy_endpoint: ProxyEndpoint,
     /// Whether the status page is served at `/`.
     pub status_page: bool,
     /// Bounds the memory of the proxy's own responses that clients do not read.
@@ -157,7 +157,8 @@ async fn answer(
         if activity.is_dismissed() {
             return Err(Refusal::Dismissed);
         }
-        let enrols_only = service.enrolment.as_ref().is_some_and(Desk::serves_only_enrolment);
+        let enrols_only =
+            service.enrolment.as_ref().is_some_and(EnrolmentEndpoint::serves_only_enrolment);
         if enrols_only && head.uri.path() != route::ENROLMENT {
             return Err(EnrolError::NotEnrolled.into());
         }
@@ -218,7 +219,7 @@ async fn answer(
             Err(refused(service, peer, Refusal::BrokenConfiguration, None))
         }
         (Route::Discovery, Some(exporters)) => {
-            Ok(Answer::Own(target_groups(&service.place, &host, exporters)))
+            Ok(Answer::Own(target_groups(&service.proxy_endpoint, &host, exporters)))
         }
         (Route::Metrics | Route::Status, _)
             if !service.answers.has_room(Host::of(peer.address.ip())) =>
@@ -295,16 +296,16 @@ async fn enrol(
     body: Incoming,
     arrival: Instant,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let desk = service.enrolment.as_ref().ok_or(Refusal::UnknownPath)?;
+    let endpoint = service.enrolment.as_ref().ok_or(Refusal::UnknownPath)?;
     if !Methods::GetHeadAndPost.contain(&head.method) {
         return Err(Refusal::Method(Methods::GetHeadAndPost));
     }
-    desk.admit(peer)?;
+    endpoint.admit(peer)?;
     if head.method == Method::POST {
-        desk.take(peer, activity, body, arrival).await?;
+        endpoint.take(peer, activity, body, arrival).await?;
         return Ok(respond::text(StatusCode::OK, "stored\n"));
     }
-    let request = desk.signing_request(domain).await?;
+    let request = endpoint.signing_request(domain).await?;
     Ok(respond::json(serde_json::json!({ "csr": request }).to_string()))
 }
 
@@ -313,10 +314,14 @@ fn list(exporters: &Exporters) -> Response<ResponseBody> {
     respond::json(serde_json::Value::from(names).to_string())
 }
 
-fn target_groups(place: &Place, host: &Authority, exporters: &Exporters) -> Response<ResponseBody> {
+fn target_groups(
+    proxy_endpoint: &ProxyEndpoint,
+    host: &Authority,
+    exporters: &Exporters,
+) -> Response<ResponseBody> {
     let exporters =
         exporters.iter().map(|exporter| (&exporter.config.name, &exporter.config.rules));
-    respond::json(serde_json::json!(place.groups(host, exporters)).to_string())
+    respond::json(serde_json::json!(proxy_endpoint.groups(host, exporters)).to_string())
 }
 
 fn metrics(service: &Service, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {

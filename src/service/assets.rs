@@ -17,7 +17,7 @@ pub use self::validity::CertificateFile;
 use crate::{
     common::{
         exporter::{Authorization, Exporter, UpstreamTls},
-        file::{self, Files},
+        file::{self, FileSet},
     },
     config::{
         ClientAuth, Config, Credentials, Diagnostic, Diagnostics, EnrolmentFiles, ExporterConfig,
@@ -36,7 +36,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Assets {
     /// How new connections are handled.
-    pub front: Front,
+    pub mode: ListenerMode,
     /// The enabled exporters; `None` if `[prometheus] enabled = False`.
     pub exporters: Option<Exporters>,
     /// Which clients are authorized.
@@ -57,7 +57,7 @@ impl Assets {
 
 /// How new connections are handled.
 #[derive(Clone, Debug)]
-pub enum Front {
+pub enum ListenerMode {
     /// TLS.
     Tls(ServerTls),
     /// Plain HTTP, with `insecure-plain-http = True`.
@@ -71,28 +71,28 @@ pub enum Front {
 ///
 /// The first value is `None` if a diagnostic is an error. The second value has all diagnostics.
 #[must_use]
-pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Diagnostics) {
+pub fn load(config: &Config, files: &mut FileSet) -> (Option<Assets>, Diagnostics) {
     let mut loader = Loader::new(files);
-    let front = match &config.security {
-        Security::InsecurePlainHttp => Some(Front::PlainHttp),
-        Security::Tls(files) => loader.front(config.tls_level, files),
+    let mode = match &config.security {
+        Security::InsecurePlainHttp => Some(ListenerMode::PlainHttp),
+        Security::Tls(files) => loader.mode(config.tls_level, files),
     };
     if let Some(auth) = &config.basic_auth {
         loader.reader.basic_auth(auth);
     }
     let exporters = config.prometheus_enabled.then(|| loader.exporters(&config.exporters));
     // The client that enrolls this host has no certificate that `client-allow` could match.
-    let client_allow = match front {
-        Some(Front::NotEnrolled) => Vec::new(),
-        Some(Front::Tls(_) | Front::PlainHttp) | None => config.client_allow.clone(),
+    let client_allow = match mode {
+        Some(ListenerMode::NotEnrolled) => Vec::new(),
+        Some(ListenerMode::Tls(_) | ListenerMode::PlainHttp) | None => config.client_allow.clone(),
     };
     let access =
         Access::new(client_allow, config.basic_auth.as_ref().map(|auth| auth.value.clone()));
     let diagnostics = loader.reader.diagnostics;
-    let assets = match front {
-        Some(front) if !diagnostics.has_errors() => {
+    let assets = match mode {
+        Some(mode) if !diagnostics.has_errors() => {
             let Loader { certificates, revocation_lists, .. } = loader;
-            Some(Assets { front, exporters, access, certificates, revocation_lists })
+            Some(Assets { mode, exporters, access, certificates, revocation_lists })
         }
         Some(_) | None => None,
     };
@@ -104,7 +104,7 @@ pub fn load(config: &Config, files: &mut Files) -> (Option<Assets>, Diagnostics)
 /// The first value is `None` if a diagnostic is an error. The second value has all diagnostics.
 #[must_use]
 pub fn exporter(config: &ExporterConfig) -> (Option<Exporter>, Diagnostics) {
-    let mut files = Files::default();
+    let mut files = FileSet::default();
     let mut loader = Loader::new(&mut files);
     let exporter = loader.exporter(config);
     let diagnostics = loader.reader.diagnostics;
@@ -120,7 +120,7 @@ pub fn client_tls<T>(
     tls: &UpstreamTlsConfig,
     owner: &Located<T>,
 ) -> (Option<UpstreamTls>, Diagnostics) {
-    let mut files = Files::default();
+    let mut files = FileSet::default();
     let mut reader = Reader::new(&mut files);
     let tls = upstream_tls::load(&mut reader, owner, tls);
     let diagnostics = reader.diagnostics;
@@ -135,7 +135,7 @@ pub fn basic_authorization(
     user: &str,
     password: &Located<PathBuf>,
 ) -> (Option<HeaderValue>, Diagnostics) {
-    let mut files = Files::default();
+    let mut files = FileSet::default();
     let mut reader = Reader::new(&mut files);
     let value = reader.secret(password).and_then(|secret| {
         let value = HeaderValue::from_str(&basic(user, &secret)).ok();
@@ -165,7 +165,7 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn new(files: &'a mut Files) -> Self {
+    fn new(files: &'a mut FileSet) -> Self {
         Self {
             reader: Reader::new(files),
             now: OffsetDateTime::now_utc(),
@@ -178,13 +178,13 @@ impl<'a> Loader<'a> {
         self.reader.diagnostics.push(diagnostic);
     }
 
-    fn front(&mut self, level: TlsLevel, files: &TlsFiles) -> Option<Front> {
+    fn mode(&mut self, level: TlsLevel, files: &TlsFiles) -> Option<ListenerMode> {
         match &files.enrolment {
             Some(enrolment) if self.reader.is_missing(&files.certificate) => {
                 self.before_enrolment(files, enrolment);
-                Some(Front::NotEnrolled)
+                Some(ListenerMode::NotEnrolled)
             }
-            Some(_) | None => self.server(level, files).map(Front::Tls),
+            Some(_) | None => self.server(level, files).map(ListenerMode::Tls),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
         blocking::{BlockingError, Threads},
         error::Chain,
         exporter::ExporterName,
-        file::{Files, Progress},
+        file::{FileSet, Progress},
     },
     config::{self, Config, Diagnostics, Severity, Sources},
     service::{
@@ -35,16 +35,16 @@ pub struct Loaded {
     /// All diagnostics, in the order of the files.
     pub diagnostics: Diagnostics,
     /// The files that were read, with their digests.
-    pub files: Files,
+    pub files: FileSet,
 }
 
 /// Reads both configuration files and all files that they name.
 #[must_use]
 pub fn load(sources: &Sources) -> Loaded {
-    load_into(Files::default(), sources)
+    load_into(FileSet::default(), sources)
 }
 
-fn load_into(mut files: Files, sources: &Sources) -> Loaded {
+fn load_into(mut files: FileSet, sources: &Sources) -> Loaded {
     let (config, mut diagnostics) = config::survey(sources, &mut files);
     let state = config.and_then(|config| {
         let (assets, more) = assets::load(&config, &mut files);
@@ -64,21 +64,21 @@ const READINGS: usize = 4;
 /// Reads the files. Tests replace it with an implementation that hangs.
 trait Read: std::fmt::Debug + Send + Sync {
     /// Reads all files.
-    fn load(&self, files: Files, sources: &Sources) -> Loaded;
+    fn load(&self, files: FileSet, sources: &Sources) -> Loaded;
 
     /// Reads the same files again, to find changes.
-    fn again(&self, files: &Files, progress: Progress) -> Files;
+    fn again(&self, files: &FileSet, progress: Progress) -> FileSet;
 }
 
 #[derive(Debug)]
 struct FileSystem;
 
 impl Read for FileSystem {
-    fn load(&self, files: Files, sources: &Sources) -> Loaded {
+    fn load(&self, files: FileSet, sources: &Sources) -> Loaded {
         load_into(files, sources)
     }
 
-    fn again(&self, files: &Files, progress: Progress) -> Files {
+    fn again(&self, files: &FileSet, progress: Progress) -> FileSet {
         files.again(progress)
     }
 }
@@ -109,7 +109,7 @@ pub struct Reloader {
     /// The configuration in use.
     current: Config,
     /// The files as they were last read, even if that reload failed.
-    files: Files,
+    files: FileSet,
     /// The certificates and revocation lists in use.
     certificates: Vec<CertificateFile>,
     /// Whether the configuration that was refused last may become valid without a change of any
@@ -130,7 +130,7 @@ pub struct Reloader {
 
 /// The result of a file check.
 struct Seen {
-    files: Files,
+    files: FileSet,
     /// The refused configuration has become valid without a change of any file, because a
     /// certificate was not valid yet.
     has_healed: bool,
@@ -173,7 +173,7 @@ impl Reloader {
         handle: Handle,
         sources: Sources,
         current: Config,
-        files: Files,
+        files: FileSet,
         certificates: Vec<CertificateFile>,
     ) -> Self {
         Self {
@@ -236,7 +236,7 @@ impl Reloader {
         let (sources, reader) = (self.sources.clone(), Arc::clone(&self.reader));
         let look = self.checks.run(move || {
             let has_healed = || {
-                let files = Files::with_progress(again.clone());
+                let files = FileSet::with_progress(again.clone());
                 reader.load(files, &sources).state.is_some()
             };
             let has_healed = heals_with_time && has_healed();
@@ -339,7 +339,7 @@ impl Reloader {
 
     async fn read(&self) -> Result<Loaded, Unread> {
         let (sources, progress) = (self.sources.clone(), Progress::default());
-        let (files, reader) = (Files::with_progress(progress.clone()), Arc::clone(&self.reader));
+        let (files, reader) = (FileSet::with_progress(progress.clone()), Arc::clone(&self.reader));
         let reading = self.reloads.run(move || reader.load(files, &sources));
         self.within_limit(reading, &progress).await
     }

@@ -50,7 +50,7 @@ use crate::{
         turns::Turns,
     },
     http::{
-        enrol::Office,
+        enrol::EnrolmentState,
         handler::{Service, handle},
         metrics::{AcceptError, Handshake, Metrics},
     },
@@ -144,7 +144,7 @@ impl Server {
             address,
             metrics: Arc::default(),
             answers: Arc::default(),
-            office: Arc::new(Office::open(trigger.clone())),
+            enrolment: Arc::new(EnrolmentState::open(trigger.clone())),
             trigger,
             shutdown: phase.clone(),
         };
@@ -302,7 +302,7 @@ async fn serve(
     let transport = Transport::new(stream);
     let (Some(tls), Some((permit, evicted))) = (state.tls(), permit) else {
         let peer = Peer { address, identity: None };
-        if state.welcomes(&peer, &Wire::Plain) {
+        if state.admits(&peer, &Wire::Plain) {
             serve_requests(transport, peer, Wire::Plain, state, &shared).await;
         } else {
             metrics.not_accepted(AcceptError::PlainHttp);
@@ -385,12 +385,12 @@ async fn serve_requests<S: Scraper>(
     // From here on, a reload finds the connection. A reload since the handshake did not find it.
     if !Arc::ptr_eq(&state, &shared.state()) {
         let state = shared.state();
-        place.dismiss_unless(|peer, wire| state.welcomes(peer, wire));
+        place.dismiss_unless(|peer, wire| state.admits(peer, wire));
     }
     drop(state);
     let client = Arc::clone(&peer);
     let service = || match (shared.state(), &plain) {
-        (now, Some(before)) if !now.welcomes(&client, &Wire::Plain) => Arc::clone(before),
+        (now, Some(before)) if !now.admits(&client, &Wire::Plain) => Arc::clone(before),
         (now, _) => Arc::clone(&now.service),
     };
     let stream = Downstream::new(stream, Arc::clone(&activity), S::peer_has_ended);

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::pki_types::PrivateKeyDer;
 
-use super::Files;
+use super::EnrolmentPaths;
 use crate::{
     common::{
         error::EnrolError,
@@ -53,7 +53,7 @@ impl Requests {
     /// generated.
     pub(super) fn signed(
         &mut self,
-        files: &Files,
+        files: &EnrolmentPaths,
         kind: KeyKind,
         domain: Option<&str>,
     ) -> Result<String, EnrolError> {

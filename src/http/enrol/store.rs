@@ -6,7 +6,7 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    Files,
+    EnrolmentPaths,
     check::{Checked, parsed, readable, sha256},
 };
 use crate::{
@@ -26,7 +26,7 @@ const MAX_CA: u64 = 1024 * 1024;
 
 /// Stores the first certificate. The certificate comes last, because its existence means that the
 /// host is enrolled. After a crash before that, the host can be enrolled again.
-pub(super) fn first(files: &Files, checked: &Checked) -> Result<(), EnrolError> {
+pub(super) fn first(files: &EnrolmentPaths, checked: &Checked) -> Result<(), EnrolError> {
     match fs::symlink_metadata(&files.certificate) {
         Ok(_) => return Err(EnrolError::AlreadyEnrolled),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -36,7 +36,7 @@ pub(super) fn first(files: &Files, checked: &Checked) -> Result<(), EnrolError> 
 }
 
 /// Stores both files, if there still is no certificate.
-fn put(files: &Files, checked: &Checked) -> Result<(), EnrolError> {
+fn put(files: &EnrolmentPaths, checked: &Checked) -> Result<(), EnrolError> {
     let ca = staged(&files.ca, &checked.ca)?;
     let certificate = staged(&files.certificate, &checked.certificate)?;
     let before = Before::of(&files.ca)?;
@@ -75,7 +75,7 @@ impl Before {
 
 /// Replaces the certificate. `shown` is the SHA-256 digest of the client's public key.
 pub(super) fn renewal(
-    files: &Files,
+    files: &EnrolmentPaths,
     checked: &Checked,
     shown: Option<[u8; 32]>,
 ) -> Result<(), EnrolError> {
@@ -88,7 +88,7 @@ pub(super) fn renewal(
 /// All files of a renewal, staged on disk, in the order in which they must be committed. A new CA
 /// takes three steps: both CAs, the certificate, then the new CA alone.
 fn steps(
-    files: &Files,
+    files: &EnrolmentPaths,
     checked: &Checked,
     shown: Option<[u8; 32]>,
 ) -> Result<Vec<Staged>, EnrolError> {
@@ -125,7 +125,7 @@ fn begins(pem: &str) -> Option<i64> {
 
 /// The same for the certificate on disk. `None`, which sorts before all others, if it cannot be
 /// read.
-fn begins_on_disk(files: &Files) -> Option<i64> {
+fn begins_on_disk(files: &EnrolmentPaths) -> Option<i64> {
     begins(&String::from_utf8_lossy(&file::read(&files.certificate, MAX_CA).ok()?))
 }
 
@@ -146,7 +146,7 @@ mod tests {
     /// A host's key and folder, and the certificates that two CAs issued for it.
     struct Host {
         _folder: tempfile::TempDir,
-        files: Files,
+        files: EnrolmentPaths,
         key: PrivateKeyDer<'static>,
         old: Checked,
         new: Checked,
@@ -158,7 +158,7 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let at = |name: &str| folder.path().join(name);
-            let files = Files {
+            let files = EnrolmentPaths {
                 key: at("agent.key"),
                 signing_request: at("agent.csr"),
                 certificate: at("agent.crt"),

@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
 use crate::{
-    common::file::{self, Files},
+    common::file::{self, FileSet},
     config::{BasicAuth, Diagnostics, Located, Password},
     tls::{
         inspect::{self, Problem},
@@ -33,11 +33,11 @@ const MAX_COST: u32 = 15;
 /// Reads files and collects diagnostics.
 pub(super) struct Reader<'a> {
     pub(super) diagnostics: Diagnostics,
-    files: &'a mut Files,
+    files: &'a mut FileSet,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(files: &'a mut Files) -> Self {
+    pub(super) fn new(files: &'a mut FileSet) -> Self {
         Self { diagnostics: Diagnostics::default(), files }
     }
 

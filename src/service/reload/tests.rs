@@ -56,12 +56,12 @@ impl Dead {
 }
 
 impl Read for Dead {
-    fn load(&self, files: Files, sources: &Sources) -> Loaded {
+    fn load(&self, files: FileSet, sources: &Sources) -> Loaded {
         self.read(&files.progress());
         FileSystem.load(files, sources)
     }
 
-    fn again(&self, files: &Files, progress: Progress) -> Files {
+    fn again(&self, files: &FileSet, progress: Progress) -> FileSet {
         self.read(&progress);
         FileSystem.again(files, progress)
     }

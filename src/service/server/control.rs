@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     http::metrics::Metrics,
     service::{
-        assets::{Assets, Front},
+        assets::{Assets, ListenerMode},
         workers::Pulse,
     },
 };
@@ -128,7 +128,7 @@ impl Handle {
         let (state, new_address) = self.take_over(config, assets)?;
         let connections = &self.shared.connections;
         let judge = |peer: &Peer, wire: &Wire| {
-            if state.welcomes(peer, wire) { Ok(()) } else { Err(Dismissal::Reload) }
+            if state.admits(peer, wire) { Ok(()) } else { Err(Dismissal::Reload) }
         };
         let dismissed = connections.drain_unless(connections.all(), judge).await;
         Ok(Reloaded { new_address, dismissed })
@@ -144,7 +144,7 @@ impl Handle {
             return Err(ReloadError::ShuttingDown);
         }
         let before = self.shared.state();
-        if let (Front::Tls(_), Front::NotEnrolled) = (&before.front, &assets.front) {
+        if let (ListenerMode::Tls(_), ListenerMode::NotEnrolled) = (&before.mode, &assets.mode) {
             return Err(ReloadError::NoLongerEnrolled);
         }
         let mut new_address = None;

@@ -232,10 +232,10 @@ fn first_end(chain: &[CertificateDer<'_>], from: i64) -> Option<i64> {
 }
 
 impl Place {
-    /// Drains this connection if `is_welcome` returns false for it.
-    pub(super) fn dismiss_unless(&self, is_welcome: impl Fn(&Peer, &Wire) -> bool) {
+    /// Drains this connection if `is_admitted` returns false for it.
+    pub(super) fn dismiss_unless(&self, is_admitted: impl Fn(&Peer, &Wire) -> bool) {
         if let Some(entry) = self.connections.open().all.get(&self.number) {
-            if !is_welcome(&entry.peer, &entry.wire) {
+            if !is_admitted(&entry.peer, &entry.wire) {
                 entry.drain(&Dismissal::Reload);
             }
         }

@@ -15,12 +15,14 @@ use crate::{
     config::{Config, Limits, Security},
     http::{
         answers::OwnAnswers,
-        discovery::Place,
-        enrol::{Desk, Files, Occasion, Office, Terms},
+        discovery::ProxyEndpoint,
+        enrol::{
+            EnrolmentEndpoint, EnrolmentKind, EnrolmentPaths, EnrolmentPolicy, EnrolmentState,
+        },
         handler::Service,
         metrics::Metrics,
     },
-    service::assets::{Assets, CertificateFile, Front},
+    service::assets::{Assets, CertificateFile, ListenerMode},
     tls::{ServerTls, wall_clock},
     upstream::Connector,
 };
@@ -33,7 +35,7 @@ pub(super) struct Lasting {
     pub(super) metrics: Arc<Metrics>,
     pub(super) answers: Arc<OwnAnswers>,
     pub(super) trigger: Trigger,
-    pub(super) office: Arc<Office>,
+    pub(super) enrolment: Arc<EnrolmentState>,
     pub(super) shutdown: watch::Receiver<ShutdownPhase>,
 }
 
@@ -41,7 +43,7 @@ pub(super) struct Lasting {
 /// began.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) front: Front,
+    pub(super) mode: ListenerMode,
     pub(super) service: Arc<Service>,
     pub(super) limits: Limits,
     lasting: Lasting,
@@ -49,7 +51,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &Config, assets: Assets, lasting: Lasting) -> Self {
-        let Lasting { address, metrics, answers, trigger, office, shutdown } = lasting.clone();
+        let Lasting { address, metrics, answers, trigger, enrolment, shutdown } = lasting.clone();
         let end = |file: &'_ CertificateFile| file.expires.unix_timestamp();
         metrics.configured(
             SystemTime::now(),
@@ -57,25 +59,25 @@ impl State {
             assets.revocation_lists.iter().map(|file| (file.path.as_path(), end(file))),
         );
         let advertised = config.advertise.as_ref();
-        let place = Place {
+        let proxy_endpoint = ProxyEndpoint {
             scheme: config.security.scheme(),
             advertised: advertised.map(|advertised| advertised.target(address.port())),
         };
         Self {
             service: Arc::new(Service {
-                enrolment: enrolment(config, &assets.front, &office),
+                enrolment: enrolment_endpoint(config, &assets.mode, &enrolment),
                 exporters: assets.exporters,
                 access: assets.access,
                 connector: Connector::Network,
                 scrape_timeout_offset: config.scrape_timeout_offset,
-                place,
+                proxy_endpoint,
                 status_page: config.status_page,
                 answers,
                 metrics,
                 reload: config.http_reload.then_some(trigger),
                 shutdown,
             }),
-            front: assets.front,
+            mode: assets.mode,
             limits: config.limits.clone(),
             lasting,
         }
@@ -105,39 +107,38 @@ impl State {
 
     /// The TLS configuration; `None` for plain HTTP.
     pub(super) fn tls(&self) -> Option<&ServerTls> {
-        match &self.front {
-            Front::Tls(tls) => Some(tls),
-            Front::PlainHttp | Front::NotEnrolled => None,
+        match &self.mode {
+            ListenerMode::Tls(tls) => Some(tls),
+            ListenerMode::PlainHttp | ListenerMode::NotEnrolled => None,
         }
     }
 
     /// Whether a connection from this peer would be accepted now.
-    pub(super) fn welcomes(&self, peer: &Peer, wire: &Wire) -> bool {
+    pub(super) fn admits(&self, peer: &Peer, wire: &Wire) -> bool {
         self.judge(peer, wire).is_ok()
     }
 
-    /// Like [`State::welcomes`], but with the reason for a rejection.
+    /// Like [`State::admits`], but with the reason for a rejection.
     pub(super) fn judge(&self, peer: &Peer, wire: &Wire) -> Result<(), Dismissal> {
-        let let_in = match (&self.front, wire) {
+        let let_in = match (&self.mode, wire) {
             // After a change between plain HTTP and TLS, no connection stays.
-            (Front::Tls(_), Wire::Plain)
-            | (Front::PlainHttp | Front::NotEnrolled, Wire::Tls { .. }) => false,
+            (ListenerMode::Tls(_), Wire::Plain)
+            | (ListenerMode::PlainHttp | ListenerMode::NotEnrolled, Wire::Tls { .. }) => false,
             // Checked here too, because a socket passed by the service manager may listen on any
             // address.
-            (Front::PlainHttp, Wire::Plain) => is_this_host(peer.address.ip()),
-            (Front::NotEnrolled, Wire::Plain)
-            | (Front::Tls(ServerTls { clients: None, .. }), Wire::Tls { .. }) => true,
-            (Front::Tls(ServerTls { clients: Some(verifier), .. }), Wire::Tls { shown, .. }) => {
-                match shown.split_first() {
-                    Some((leaf, rest)) => {
-                        verifier
-                            .verify(leaf, rest, wall_clock())
-                            .map_err(Dismissal::Certificate)?;
-                        true
-                    }
-                    None => false,
+            (ListenerMode::PlainHttp, Wire::Plain) => is_this_host(peer.address.ip()),
+            (ListenerMode::NotEnrolled, Wire::Plain)
+            | (ListenerMode::Tls(ServerTls { clients: None, .. }), Wire::Tls { .. }) => true,
+            (
+                ListenerMode::Tls(ServerTls { clients: Some(verifier), .. }),
+                Wire::Tls { shown, .. },
+            ) => match shown.split_first() {
+                Some((leaf, rest)) => {
+                    verifier.verify(leaf, rest, wall_clock()).map_err(Dismissal::Certificate)?;
+                    true
                 }
-            }
+                None => false,
+            },
         };
         if let_in && self.service.access.allows(peer.identity.as_ref()) {
             Ok(())
@@ -158,18 +159,22 @@ fn is_this_host(peer: IpAddr) -> bool {
 }
 
 /// The enrollment that `try-autossl` configures.
-fn enrolment(config: &Config, front: &Front, office: &Arc<Office>) -> Option<Desk> {
-    let occasion = match front {
-        Front::NotEnrolled => Occasion::First,
-        Front::Tls(_) => Occasion::Renewal,
-        Front::PlainHttp => return None,
+fn enrolment_endpoint(
+    config: &Config,
+    mode: &ListenerMode,
+    state: &Arc<EnrolmentState>,
+) -> Option<EnrolmentEndpoint> {
+    let kind = match mode {
+        ListenerMode::NotEnrolled => EnrolmentKind::First,
+        ListenerMode::Tls(_) => EnrolmentKind::Renewal,
+        ListenerMode::PlainHttp => return None,
     };
     let Security::Tls(files) = &config.security else {
         return None;
     };
     let enrolment = files.enrolment.as_ref()?;
-    let terms = Terms {
-        files: Files {
+    let policy = EnrolmentPolicy {
+        files: EnrolmentPaths {
             key: files.key.value.clone(),
             signing_request: enrolment.signing_request.value.clone(),
             certificate: files.certificate.value.clone(),
@@ -180,7 +185,7 @@ fn enrolment(config: &Config, front: &Front, office: &Arc<Office>) -> Option<Des
         key: config.enrol_key,
         body_timeout: config.limits.header_timeout.as_duration(),
     };
-    Some(Desk::new(occasion, terms, Arc::clone(office)))
+    Some(EnrolmentEndpoint::new(kind, policy, Arc::clone(state)))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use scrapegate::{
     },
     config::Scheme,
     downstream::activity::{Activity, Timeouts},
-    http::{access::Access, discovery::Place, handler::Service, metrics::Format},
+    http::{access::Access, discovery::ProxyEndpoint, handler::Service, metrics::Format},
     service::server::serve_stream,
     upstream::Connector,
 };
@@ -77,7 +77,7 @@ impl Proxy {
             enrolment: None,
             connector,
             scrape_timeout_offset: Duration::ZERO,
-            place: Place { scheme: Scheme::Https, advertised: None },
+            proxy_endpoint: ProxyEndpoint { scheme: Scheme::Https, advertised: None },
             status_page: true,
             answers: Arc::default(),
             metrics: Arc::default(),

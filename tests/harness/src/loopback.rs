@@ -10,10 +10,10 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned, pki_types::ServerName};
 use scrapegate::{
-    common::file::Files,
+    common::file::FileSet,
     config::{self, Config, Sources},
     service::{
-        assets::{self, Assets, Front},
+        assets::{self, Assets, ListenerMode},
         server::{Handle, Server},
     },
 };
@@ -69,9 +69,11 @@ pub struct Loaded {
 impl Loaded {
     /// The TLS configuration of the proxy.
     pub fn tls(self) -> Arc<ServerConfig> {
-        match self.assets.front {
-            Front::Tls(tls) => tls.config,
-            Front::PlainHttp | Front::NotEnrolled => panic!("the configuration is for TLS"),
+        match self.assets.mode {
+            ListenerMode::Tls(tls) => tls.config,
+            ListenerMode::PlainHttp | ListenerMode::NotEnrolled => {
+                panic!("the configuration is for TLS")
+            }
         }
     }
 }
@@ -98,7 +100,7 @@ pub fn load(pki: &Pki, port: u16) -> Loaded {
     };
     let (config, findings) = config::load(&sources);
     let config = config.unwrap_or_else(|| panic!("{findings}"));
-    let (assets, findings) = assets::load(&config, &mut Files::default());
+    let (assets, findings) = assets::load(&config, &mut FileSet::default());
     let assets = assets.unwrap_or_else(|| panic!("{findings}"));
     Loaded { config, assets, files }
 }
