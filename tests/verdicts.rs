@@ -3,14 +3,15 @@
 //! The table is `tests/data/verdicts.txt`. `tests/real/verdicts.rs` compares it with the real
 //! Prometheus and promtool; this test needs neither.
 
-use scrapegate::scrape::exposition::{Acceptance, Format, Reader, Statistics};
+use scrapegate::scrape::exposition::{Acceptance, Analyzer, ExpositionFormat, Statistics};
 use scrapegate_harness::verdicts::{Row, rows};
 
 fn read<'a>(row: &'a Row, pieces: impl Iterator<Item = &'a [u8]>) -> Statistics {
-    let format = if row.is_openmetrics { Format::OpenMetrics } else { Format::Text };
-    let mut reader = Reader::new(format);
-    pieces.for_each(|piece| reader.push(piece));
-    reader.finish()
+    let format =
+        if row.is_openmetrics { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Text };
+    let mut analyzer = Analyzer::new(format);
+    pieces.for_each(|piece| analyzer.push(piece));
+    analyzer.finish()
 }
 
 /// Whether the target would be up in Prometheus 2.42 and in Prometheus 3.

@@ -4,13 +4,13 @@
 //! Prints the result as text, as JSON, or as the line of a monitoring plugin. Can save the result
 //! and compare it with an earlier one.
 
+mod analysis;
 mod compare;
 mod escape;
 mod measurement;
 mod proxy;
 mod report;
 mod scrape;
-mod survey;
 mod verdict;
 
 use std::{
@@ -211,7 +211,7 @@ async fn measure(
     exporter: &Exporter,
 ) -> Result<Measurement, Error> {
     let request = args.request();
-    let answer = survey::survey(exporter, &request).await.map_err(Error::Direct)?;
+    let answer = analysis::analyze(exporter, &request).await.map_err(Error::Direct)?;
     let own = match args.through_proxy {
         true => Some(OwnProxy::start(exporter)?),
         false => None,
@@ -219,7 +219,7 @@ async fn measure(
     let mut direct = Runs::default();
     let mut proxied = own.as_ref().map(|_| Runs::default());
     if let Some(own) = &own {
-        // Warm up, as the survey did for the direct scrapes.
+        // Warm up, as the analysis did for the direct scrapes.
         scrape::time(own.exporter(), &request).await.map_err(Error::ThroughProxy)?;
     }
     for round in 0..args.repeat {

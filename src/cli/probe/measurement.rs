@@ -35,7 +35,7 @@ pub(super) struct Measurement {
     pub(super) direct: Runs,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) through_proxy: Option<Runs>,
-    pub(super) answer: Contents,
+    pub(super) answer: ResponseAnalysis,
 }
 
 impl Measurement {
@@ -65,7 +65,7 @@ impl Runs {
 
 /// The contents of the answer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Contents {
+pub(super) struct ResponseAnalysis {
     pub(super) content_type: Option<String>,
     pub(super) content_encoding: Option<String>,
     pub(super) openmetrics: bool,
@@ -133,7 +133,7 @@ pub(super) enum Largest {
     Series,
 }
 
-impl Contents {
+impl ResponseAnalysis {
     /// The `top` largest families. Among equal families, the first in the text.
     pub(super) fn largest(&self, by: Largest, top: usize) -> Vec<&Family> {
         let mut families: Vec<_> = self.families.iter().collect();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     compare::{Comparison, Summary, Times, seconds},
     escape::Escaped,
-    measurement::{Contents, Family, Largest, Measurement, Problem, Runs},
+    measurement::{Family, Largest, Measurement, Problem, ResponseAnalysis, Runs},
     verdict::{Verdict, faults},
 };
 use crate::{
@@ -94,7 +94,7 @@ fn signed(time: f64) -> String {
     format!("{sign}{}", seconds(time.abs()))
 }
 
-fn contents(answer: &Contents, out: &mut dyn Write) -> io::Result<()> {
+fn contents(answer: &ResponseAnalysis, out: &mut dyn Write) -> io::Result<()> {
     let mut size = Size(answer.bytes.unwrap_or(answer.wire_bytes) as f64).to_string();
     match (&answer.content_encoding, answer.gzip_bytes) {
         (Some(coding), _) => {
@@ -136,7 +136,7 @@ fn contents(answer: &Contents, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Whether Prometheus accepts the answer, and what promtool says if that differs.
-fn acceptance(answer: &Contents, out: &mut dyn Write) -> io::Result<()> {
+fn acceptance(answer: &ResponseAnalysis, out: &mut dyn Write) -> io::Result<()> {
     if answer.bytes.is_none() {
         return Ok(());
     }
@@ -167,7 +167,7 @@ fn acceptance(answer: &Contents, out: &mut dyn Write) -> io::Result<()> {
 fn families(
     heading: &str,
     by: Largest,
-    answer: &Contents,
+    answer: &ResponseAnalysis,
     top: usize,
     out: &mut dyn Write,
 ) -> io::Result<()> {

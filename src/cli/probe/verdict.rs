@@ -201,7 +201,7 @@ fn perfdata(measurement: &Measurement, comparison: Option<&Comparison>) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::probe::measurement::{Contents, Runs};
+    use crate::cli::probe::measurement::{ResponseAnalysis, Runs};
 
     fn measurement(total: f64) -> Measurement {
         let times = Runs { first_byte_seconds: vec![total / 2.0], total_seconds: vec![total] };
@@ -216,11 +216,11 @@ mod tests {
             timeout_seconds: 5.0,
             direct: times,
             through_proxy: None,
-            answer: Contents {
+            answer: ResponseAnalysis {
                 content_type: Some("Text/Plain; version=0.0.4".to_owned()),
                 wire_bytes: 10,
                 bytes: Some(10),
-                ..Contents::default()
+                ..ResponseAnalysis::default()
             },
         }
     }

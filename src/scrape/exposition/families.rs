@@ -2,7 +2,17 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Beyond, Family, Kind, MAX_FAMILIES, MAX_NAME};
+use super::{
+    format::Kind,
+    statistics::{Beyond, Family},
+};
+
+/// Limit for the number of families. Samples of further families are only counted.
+pub const MAX_FAMILIES: usize = 10_000;
+
+/// Limit for the length of a family's name, in bytes. Families with a longer name count as beyond
+/// [`MAX_FAMILIES`].
+pub const MAX_NAME: usize = 512;
 
 /// All suffixes that a sample can append to the name of its family.
 const SUFFIXES: [&[u8]; 8] =
@@ -25,7 +35,7 @@ impl Kind {
 
 /// One family in the table.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct FamilyEntry {
     name: Arc<[u8]>,
     pub(super) kind: Option<Kind>,
     pub(super) has_help: bool,
@@ -33,7 +43,7 @@ pub(super) struct Entry {
     bytes: u64,
 }
 
-impl Entry {
+impl FamilyEntry {
     fn owns(&self, sample: &[u8]) -> bool {
         sample.strip_prefix(&*self.name).is_some_and(|suffix| {
             suffix.is_empty() || self.kind.is_some_and(|kind| kind.has_suffix(suffix))
@@ -44,7 +54,7 @@ impl Entry {
 /// The families seen so far, and the totals of those beyond the limit.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    entries: Vec<FamilyEntry>,
     by_name: HashMap<Arc<[u8]>, usize>,
     /// The family of the previous line. Usually the next line belongs to it too.
     current: Option<usize>,
@@ -84,7 +94,7 @@ impl Table {
 
     /// The family that promtool assigns to a name: the family with this name, else the summary or
     /// histogram that the name is a part of.
-    pub(super) fn checked(&self, name: &[u8]) -> Option<&Entry> {
+    pub(super) fn checked(&self, name: &[u8]) -> Option<&FamilyEntry> {
         if let Some(&index) = self.by_name.get(name) {
             return self.entries.get(index);
         }
@@ -143,7 +153,7 @@ impl Table {
     }
 
     /// The family with exactly this name, added if necessary. `None` if it is beyond the limit.
-    fn entry(&mut self, name: &[u8]) -> Option<&mut Entry> {
+    fn entry(&mut self, name: &[u8]) -> Option<&mut FamilyEntry> {
         let found = self.by_name.get(name).copied();
         let index = found.or_else(|| self.add(name))?;
         self.current = Some(index);
@@ -157,7 +167,7 @@ impl Table {
         }
         let name: Arc<[u8]> = name.into();
         self.by_name.insert(Arc::clone(&name), index);
-        self.entries.push(Entry { name, kind: None, has_help: false, series: 0, bytes: 0 });
+        self.entries.push(FamilyEntry { name, kind: None, has_help: false, series: 0, bytes: 0 });
         Some(index)
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Fault;
+use super::fault::Fault;
 
 #[derive(Debug, Default)]
 pub(super) struct Labels<'a>(Vec<Label<'a>>);

@@ -1,9 +1,8 @@
 //! The meaning of a line.
 
 use super::{
-    Fault, Format, Kind,
-    cursor::{Cursor, Quoted},
-    openmetrics, text,
+    fault::Fault,
+    format::{ExpositionFormat, Kind},
 };
 
 /// A metric name as in the text, without its quotes.
@@ -43,59 +42,19 @@ impl<'a> From<Line<'a>> for Taken<'a> {
     }
 }
 
-/// Parses a line without its newline, as Prometheus does.
-pub(super) fn parse(line: &[u8], format: Format) -> Result<Taken<'_>, Fault> {
-    match format {
-        Format::Text => text::parse(line),
-        Format::OpenMetrics => openmetrics::parse(line),
-    }
-}
-
-/// Parses only the name in the beginning of a line that is longer than [`super::MAX_LINE`].
-pub(super) fn parse_cut(line: &[u8], format: Format) -> Result<Line<'_>, Fault> {
-    let mut cursor = Cursor(line);
-    if format == Format::Text {
-        cursor.blanks();
-    }
-    if cursor.first() == Some(b'#') {
-        return Ok(comment_of(cursor.0));
-    }
-    let mut name = cursor.metric_name();
-    if name.is_empty() && cursor.takes(b'{') {
-        cursor.blanks();
-        if cursor.first() == Some(b'"') {
-            if let Quoted::Whole(inside) = cursor.quoted() {
-                name = inside;
-            }
-        }
-    }
-    if name.is_empty() { Err(Fault::Name) } else { Ok(Line::Sample(Name(name))) }
-}
-
-/// The family of a long comment line. Such a line cannot be a valid `# TYPE`.
-fn comment_of(line: &[u8]) -> Line<'_> {
-    let mut cursor = Cursor(&line[1..]);
-    cursor.blanks();
-    let keyword = cursor.word();
-    cursor.blanks();
-    let name = cursor.metric_name();
-    match keyword {
-        b"HELP" if !name.is_empty() => Line::Help(Name(name)),
-        _ => Line::Nothing,
-    }
-}
-
 /// The type in a `# TYPE` line.
-pub(super) fn kind(word: &[u8], format: Format) -> Option<Kind> {
+pub(super) fn kind(word: &[u8], format: ExpositionFormat) -> Option<Kind> {
     Some(match (word, format) {
         (b"counter", _) => Kind::Counter,
         (b"gauge", _) => Kind::Gauge,
         (b"histogram", _) => Kind::Histogram,
         (b"summary", _) => Kind::Summary,
-        (b"untyped", Format::Text) | (b"unknown", Format::OpenMetrics) => Kind::Untyped,
-        (b"gaugehistogram", Format::OpenMetrics) => Kind::GaugeHistogram,
-        (b"info", Format::OpenMetrics) => Kind::Info,
-        (b"stateset", Format::OpenMetrics) => Kind::StateSet,
+        (b"untyped", ExpositionFormat::Text) | (b"unknown", ExpositionFormat::OpenMetrics) => {
+            Kind::Untyped
+        }
+        (b"gaugehistogram", ExpositionFormat::OpenMetrics) => Kind::GaugeHistogram,
+        (b"info", ExpositionFormat::OpenMetrics) => Kind::Info,
+        (b"stateset", ExpositionFormat::OpenMetrics) => Kind::StateSet,
         _ => return None,
     })
 }

@@ -4,11 +4,12 @@
 //! Prometheus 2.42 and 3. Parts are separated by exactly one space.
 
 use super::{
-    Fault, Format,
-    cursor::{Cursor, Quoted, float, is_float},
+    cursor::{Cursor, float, is_float},
+    fault::Fault,
+    format::ExpositionFormat,
     labels::Labels,
     line::{Line, Name, Taken, kind},
-    text::{label_value, quoted_name},
+    names::{family_name, label_value, quoted_name},
 };
 
 /// Parses a line without its newline.
@@ -29,16 +30,7 @@ fn comment(line: &[u8]) -> Result<Taken<'_>, Fault> {
         keywords.into_iter().find_map(|keyword| Some((keyword, line.strip_prefix(keyword)?)));
     let (keyword, rest) = found.ok_or(Fault::Comment)?;
     let mut cursor = Cursor(rest);
-    let mut remark = None;
-    let name = if cursor.first() == Some(b'"') {
-        remark = Some(Fault::QuotedName);
-        match cursor.quoted() {
-            Quoted::Whole(name) if !name.contains(&0) => name,
-            Quoted::Whole(_) | Quoted::Broken | Quoted::Open => return Err(Fault::Name),
-        }
-    } else {
-        cursor.metric_name()
-    };
+    let (name, remark) = family_name(&mut cursor)?;
     if name.is_empty() && remark.is_none() {
         return Err(Fault::Name);
     }
@@ -47,7 +39,9 @@ fn comment(line: &[u8]) -> Result<Taken<'_>, Fault> {
     }
     let words = cursor.0;
     let line = match keyword {
-        b"# TYPE " => Line::Type(Name(name), kind(words, Format::OpenMetrics).ok_or(Fault::Type)?),
+        b"# TYPE " => {
+            Line::Type(Name(name), kind(words, ExpositionFormat::OpenMetrics).ok_or(Fault::Type)?)
+        }
         b"# UNIT " => {
             let stem = name.strip_suffix(words).unwrap_or_default();
             if !words.is_empty() && stem.last() != Some(&b'_') {

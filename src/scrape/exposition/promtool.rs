@@ -4,9 +4,10 @@
 //! parser is stricter than the scraper in most respects, and laxer in some.
 
 use super::{
-    Fault, Kind,
     cursor::{Cursor, float, is_blank, is_integer},
     families::Table,
+    fault::Fault,
+    format::Kind,
 };
 
 /// Checks a record as promtool does. `is_ended` tells whether it ended with a newline.

@@ -4,13 +4,13 @@
 /// only for text that the parser accepts.
 #[derive(Debug)]
 pub(super) struct Quotes {
-    state: State,
+    position: Position,
     /// Number of bytes of the record that have been scanned.
     seen: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Position {
     /// After the closing brace, where quotes have no meaning.
     Outside,
     /// Inside the braces, but not inside a quoted string.
@@ -19,14 +19,14 @@ enum State {
 }
 
 impl Quotes {
-    /// The state after `line` and its newline, which is part of a label value.
+    /// The position after `line` and its newline, which is part of a label value.
     pub(super) fn after(line: &[u8]) -> Self {
-        Self { state: State::Quoted, seen: line.len() + 1 }
+        Self { position: Position::Quoted, seen: line.len() + 1 }
     }
 
     /// Whether a newline at this position is part of a label value.
     pub(super) fn is_open(&self) -> bool {
-        self.state == State::Quoted
+        self.position == Position::Quoted
     }
 
     /// Scans `record` to its end, from where the last scan stopped.
@@ -34,16 +34,16 @@ impl Quotes {
         let mut bytes = record[self.seen..].iter();
         self.seen = record.len();
         while let Some(&byte) = bytes.next() {
-            self.state = match (self.state, byte) {
-                (State::Quoted, b'\\') => {
+            self.position = match (self.position, byte) {
+                (Position::Quoted, b'\\') => {
                     // The lexer skips NUL bytes.
                     let _escaped = bytes.find(|&&byte| byte != 0);
-                    State::Quoted
+                    Position::Quoted
                 }
-                (State::Quoted, b'"') => State::Labels,
-                (State::Labels, b'"') => State::Quoted,
-                (State::Labels, b'}') => State::Outside,
-                (state, _) => state,
+                (Position::Quoted, b'"') => Position::Labels,
+                (Position::Labels, b'"') => Position::Quoted,
+                (Position::Labels, b'}') => Position::Outside,
+                (position, _) => position,
             };
         }
     }

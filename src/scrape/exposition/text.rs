@@ -4,10 +4,12 @@
 //! and 3, and not the description of the format, which is stricter in places and laxer in others.
 
 use super::{
-    Fault, Format,
-    cursor::{Cursor, Quoted, is_blank, is_float, is_integer},
+    cursor::{Cursor, is_blank, is_float, is_integer},
+    fault::Fault,
+    format::ExpositionFormat,
     labels::Labels,
     line::{Line, Name, Taken, kind},
+    names::{family_name, label_value, quoted_name},
 };
 
 /// Parses a record: a line without its newline, or several lines if label values contain newlines.
@@ -44,23 +46,14 @@ fn comment(mut cursor: Cursor<'_>) -> Result<Taken<'_>, Fault> {
     if !is_known || !cursor.blanks() {
         return Ok(Line::Nothing.into());
     }
-    let mut remark = None;
-    let name = if cursor.first() == Some(b'"') {
-        remark = Some(Fault::QuotedName);
-        match cursor.quoted() {
-            Quoted::Whole(name) if !name.contains(&0) => name,
-            Quoted::Whole(_) | Quoted::Broken | Quoted::Open => return Err(Fault::Name),
-        }
-    } else {
-        cursor.metric_name()
-    };
+    let (name, remark) = family_name(&mut cursor)?;
     if name.is_empty() && remark.is_none() || cursor.first() == Some(0) {
         return Err(Fault::Name);
     }
     // Exactly one byte separates the name from the rest. It can be any byte.
     let words = cursor.0.get(1..).unwrap_or_default();
     if keyword == b"TYPE" {
-        let kind = kind(words, Format::Text).ok_or(Fault::Type)?;
+        let kind = kind(words, ExpositionFormat::Text).ok_or(Fault::Type)?;
         return Ok(Taken { line: Line::Type(Name(name), kind), remark });
     }
     if std::str::from_utf8(words).is_err() {
@@ -138,29 +131,5 @@ fn labels<'a>(
         }
         cursor.blanks();
         cursor.takes(b',');
-    }
-}
-
-/// Takes a quoted name. The next byte is its opening quote.
-pub(super) fn quoted_name<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
-    match cursor.quoted() {
-        Quoted::Whole(name) if name.contains(&0) => Err(Fault::Labels),
-        Quoted::Whole(name) if std::str::from_utf8(name).is_err() => Err(Fault::NotUtf8),
-        Quoted::Whole(name) => Ok(name),
-        Quoted::Broken => Err(Fault::Labels),
-        Quoted::Open => Err(Fault::OpenQuote),
-    }
-}
-
-/// Takes a quoted label value, with escapes not resolved. Any escape is accepted.
-pub(super) fn label_value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Fault> {
-    if cursor.first() != Some(b'"') {
-        return Err(Fault::Labels);
-    }
-    match cursor.quoted() {
-        Quoted::Whole(value) if std::str::from_utf8(value).is_err() => Err(Fault::NotUtf8),
-        Quoted::Whole(value) => Ok(value),
-        Quoted::Broken => Err(Fault::Labels),
-        Quoted::Open => Err(Fault::OpenQuote),
     }
 }

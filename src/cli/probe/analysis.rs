@@ -16,13 +16,13 @@ use hyper::{
 
 use super::{
     escape::Escaped,
-    measurement::{Contents, Family, Longest, Problem},
+    measurement::{Family, Longest, Problem, ResponseAnalysis},
     scrape::{Answer, Failure},
 };
 use crate::{
     common::exporter::Exporter,
     scrape::{
-        exposition::{self, Format, Reader, Statistics},
+        exposition::{self, Analyzer, ExpositionFormat, Statistics},
         relay::is_openmetrics,
     },
     upstream::{Framing, UpstreamHead},
@@ -56,12 +56,18 @@ const MOST_EFFORT: u32 = 10;
 ///
 /// # Errors
 /// If the scrape is not complete, or if its gzip data is broken.
-pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Contents, Failure> {
+pub(super) async fn analyze(
+    exporter: &Exporter,
+    request: &Parts,
+) -> Result<ResponseAnalysis, Failure> {
     let mut answer = Answer::open(exporter, request).await?;
-    let format =
-        if is_openmetrics(&answer.head.headers) { Format::OpenMetrics } else { Format::Text };
+    let format = if is_openmetrics(&answer.head.headers) {
+        ExpositionFormat::OpenMetrics
+    } else {
+        ExpositionFormat::Text
+    };
     let encoding = header(&answer.head, &CONTENT_ENCODING);
-    let mut analysis = Analysis::new(encoding.as_deref(), format);
+    let mut analyzer = BodyAnalyzer::new(encoding.as_deref(), format);
     let most = exporter.rules.timeout.as_duration() * MOST_EFFORT;
     let (mut effort, mut wire_bytes, mut looked_at) = (Duration::ZERO, 0, 0);
     while let Some(data) = answer.next().await? {
@@ -69,47 +75,47 @@ pub(super) async fn survey(exporter: &Exporter, request: &Parts) -> Result<Conte
         if effort < most {
             looked_at += data.len() as u64;
             let begun = Instant::now();
-            analysis.push(&data).map_err(Failure::Gzip)?;
+            analyzer.push(&data).map_err(Failure::Gzip)?;
             let spent = begun.elapsed();
             effort += spent;
             answer.grant(spent);
         }
     }
     let whole = looked_at == wire_bytes;
-    let found = analysis.finish(whole).map_err(Failure::Gzip)?;
-    let mut contents = Contents {
+    let found = analyzer.finish(whole).map_err(Failure::Gzip)?;
+    let mut response = ResponseAnalysis {
         content_type: header(&answer.head, &CONTENT_TYPE),
         content_encoding: encoding,
-        openmetrics: format == Format::OpenMetrics,
+        openmetrics: format == ExpositionFormat::OpenMetrics,
         end: described(answer.head.framing).to_owned(),
         wire_bytes,
         looked_at: (!whole).then_some(looked_at),
-        ..Contents::default()
+        ..ResponseAnalysis::default()
     };
     if let Some((statistics, gzip_bytes)) = found {
-        fill(&mut contents, statistics);
-        contents.gzip_bytes = gzip_bytes.or(Some(wire_bytes)).filter(|_| whole);
+        fill(&mut response, statistics);
+        response.gzip_bytes = gzip_bytes.or(Some(wire_bytes)).filter(|_| whole);
     }
-    Ok(contents)
+    Ok(response)
 }
 
 /// Stores names and excerpts escaped, so that any program can print them safely.
-fn fill(contents: &mut Contents, statistics: Statistics) {
-    contents.acceptance = statistics.acceptance();
+fn fill(response: &mut ResponseAnalysis, statistics: Statistics) {
+    response.acceptance = statistics.acceptance();
     let Statistics { bytes, lines, samples, families, beyond, longest, .. } = statistics;
-    contents.bytes = Some(bytes);
-    contents.lines = lines;
-    contents.samples = samples;
-    contents.longest_line =
+    response.bytes = Some(bytes);
+    response.lines = lines;
+    response.samples = samples;
+    response.longest_line =
         longest.map(|longest| Longest { line: longest.line, bytes: longest.bytes });
-    contents.cut_lines = statistics.cut_lines;
-    contents.family_count = families.len() as u64;
-    contents.beyond_series = beyond.map(|beyond| beyond.series);
-    contents.problem_count = statistics.problem_count;
-    contents.problems = statistics.problems.iter().map(Problem::from).collect();
-    contents.decisive = statistics.decisive.as_ref().map(Problem::from);
-    contents.promtool = statistics.promtool.as_ref().map(Problem::from);
-    contents.families = families
+    response.cut_lines = statistics.cut_lines;
+    response.family_count = families.len() as u64;
+    response.beyond_series = beyond.map(|beyond| beyond.series);
+    response.problem_count = statistics.problem_count;
+    response.problems = statistics.problems.iter().map(Problem::from).collect();
+    response.decisive = statistics.decisive.as_ref().map(Problem::from);
+    response.promtool = statistics.promtool.as_ref().map(Problem::from);
+    response.families = families
         .into_iter()
         .map(|family| Family {
             name: Escaped(&family.name).to_string(),
@@ -144,26 +150,26 @@ fn described(framing: Framing) -> &'static str {
     }
 }
 
-/// The analysis of a body: the reader of its text, and gzip in one direction.
-enum Analysis {
-    /// Uncompressed. The packer finds the size with gzip.
-    Plain(Reader, Packer),
+/// Analyzes a body: its text, and gzip in one direction.
+enum BodyAnalyzer {
+    /// Uncompressed. The estimator finds the size with gzip.
+    Plain(Analyzer, GzipEstimator),
     /// Compressed with gzip.
     Gzip(MultiGzDecoder<Text>),
     /// In a content coding that was not requested.
     Unknown,
 }
 
-impl Analysis {
-    fn new(encoding: Option<&str>, format: Format) -> Self {
-        let reader = Reader::new(format);
+impl BodyAnalyzer {
+    fn new(encoding: Option<&str>, format: ExpositionFormat) -> Self {
+        let text = Analyzer::new(format);
         match encoding {
-            None => Self::Plain(reader, Packer::new(SAMPLING)),
+            None => Self::Plain(text, GzipEstimator::new(SAMPLING)),
             Some(coding) if coding.eq_ignore_ascii_case("identity") => {
-                Self::Plain(reader, Packer::new(SAMPLING))
+                Self::Plain(text, GzipEstimator::new(SAMPLING))
             }
             Some(coding) if coding.eq_ignore_ascii_case("gzip") => {
-                Self::Gzip(MultiGzDecoder::new(Text(reader)))
+                Self::Gzip(MultiGzDecoder::new(Text(text)))
             }
             Some(_) => Self::Unknown,
         }
@@ -171,49 +177,49 @@ impl Analysis {
 
     fn push(&mut self, data: &[u8]) -> io::Result<()> {
         match self {
-            Self::Plain(reader, packer) => {
-                reader.push(data);
-                packer.push(data)
+            Self::Plain(text, estimator) => {
+                text.push(data);
+                estimator.push(data)
             }
             Self::Gzip(decoder) => decoder.write_all(data),
             Self::Unknown => Ok(()),
         }
     }
 
-    /// The statistics, and the size with gzip if the packer found it.
+    /// The statistics, and the size with gzip if the estimator found it.
     fn finish(self, whole: bool) -> io::Result<Option<(Statistics, Option<u64>)>> {
         match self {
-            Self::Plain(reader, packer) => {
-                let bytes = packer.finish()?;
-                Ok(Some((end(reader, whole), Some(bytes))))
+            Self::Plain(text, estimator) => {
+                let bytes = estimator.finish()?;
+                Ok(Some((end(text, whole), Some(bytes))))
             }
             Self::Gzip(mut decoder) => {
                 if whole {
                     // Also checks the length and the checksum.
                     decoder.try_finish()?;
                 }
-                let nothing = Text(Reader::new(Format::Text));
-                let Text(reader) = std::mem::replace(decoder.get_mut(), nothing);
-                Ok(Some((end(reader, whole), None)))
+                let nothing = Text(Analyzer::new(ExpositionFormat::Text));
+                let Text(text) = std::mem::replace(decoder.get_mut(), nothing);
+                Ok(Some((end(text, whole), None)))
             }
             Self::Unknown => Ok(None),
         }
     }
 }
 
-fn end(reader: Reader, whole: bool) -> Statistics {
-    if whole { reader.finish() } else { reader.stop() }
+fn end(text: Analyzer, whole: bool) -> Statistics {
+    if whole { text.finish() } else { text.stop() }
 }
 
-/// Finds the size of a text with gzip.
-struct Packer {
+/// Finds the size of a text with gzip. An estimate for huge texts.
+struct GzipEstimator {
     sampling: Sampling,
     encoder: GzEncoder<Count>,
     seen: u64,
     packed: u64,
 }
 
-impl Packer {
+impl GzipEstimator {
     fn new(sampling: Sampling) -> Self {
         Self { sampling, encoder: GzEncoder::new(Count(0), LEVEL), seen: 0, packed: 0 }
     }
@@ -253,8 +259,8 @@ impl Write for Count {
     }
 }
 
-/// A writer that passes the text to the reader.
-struct Text(Reader);
+/// A writer that passes the text to the analyzer.
+struct Text(Analyzer);
 
 impl Write for Text {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
@@ -283,12 +289,12 @@ mod tests {
         let length = piece.len() as u64;
         let sampling = Sampling { exact: 20 * length, window: 10 * length, sample: length };
         let left = |pieces: u64| {
-            let mut packer = Packer::new(sampling);
+            let mut estimator = GzipEstimator::new(sampling);
             for _ in 0..pieces {
-                packer.push(&piece).unwrap();
+                estimator.push(&piece).unwrap();
             }
-            assert_eq!(packer.seen, pieces * length);
-            (packer.packed / length, packer.finish().unwrap())
+            assert_eq!(estimator.seen, pieces * length);
+            (estimator.packed / length, estimator.finish().unwrap())
         };
         let (packed, exact) = left(20);
         assert_eq!(packed, 20);

@@ -1,21 +1,22 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::scrape::exposition::{Acceptance, Beyond, Kind, MAX_FAMILIES, MAX_NAME};
 
-fn read<'a>(format: Format, pieces: impl IntoIterator<Item = &'a [u8]>) -> Statistics {
-    let mut reader = Reader::new(format);
+fn read<'a>(format: ExpositionFormat, pieces: impl IntoIterator<Item = &'a [u8]>) -> Statistics {
+    let mut analyzer = Analyzer::new(format);
     for piece in pieces {
-        reader.push(piece);
+        analyzer.push(piece);
     }
-    reader.finish()
+    analyzer.finish()
 }
 
 fn text(text: &str) -> Statistics {
-    read(Format::Text, [text.as_bytes()])
+    read(ExpositionFormat::Text, [text.as_bytes()])
 }
 
 fn openmetrics(text: &str) -> Statistics {
-    read(Format::OpenMetrics, [text.as_bytes()])
+    read(ExpositionFormat::OpenMetrics, [text.as_bytes()])
 }
 
 /// Name, kind, series and bytes of each family.
@@ -87,7 +88,7 @@ fn a_suffix_without_a_declaration_is_a_family_of_its_own() {
 #[test]
 fn the_statistics_do_not_depend_on_how_the_text_is_split() {
     let hostile = "a{b=\"x\ny\"} 1\na{b=\"\\\"} 1\n\u{202e}x 1\n# TYPE jobs_total counter\n{\"u.v\",w=\"1\"} 2\ntail 1";
-    for format in [Format::Text, Format::OpenMetrics] {
+    for format in [ExpositionFormat::Text, ExpositionFormat::OpenMetrics] {
         let body = format!("{MIXED}{hostile}");
         let body = body.as_bytes();
         let whole = read(format, [body]);
@@ -149,7 +150,7 @@ fn an_invalid_line_is_a_problem_with_its_number() {
         assert_eq!((found.samples, found.acceptance()), (2, Acceptance::Refused), "{line}");
     }
     for body in [b"a{b=\"\xff\"} 1\n".as_slice(), b"# HELP a \xff\n"] {
-        assert_eq!(faults(&read(Format::Text, [body])), [(1, Fault::NotUtf8)]);
+        assert_eq!(faults(&read(ExpositionFormat::Text, [body])), [(1, Fault::NotUtf8)]);
     }
 }
 
@@ -183,19 +184,19 @@ fn a_line_that_prometheus_accepts_is_not_a_problem() {
         let found = text(&format!("{line}\n"));
         assert_eq!((faults(&found), found.acceptance()), (vec![], Acceptance::Whole), "{line}");
     }
-    assert_eq!(faults(&read(Format::Text, [b"# \xff\na 1\n".as_slice()])), []);
+    assert_eq!(faults(&read(ExpositionFormat::Text, [b"# \xff\na 1\n".as_slice()])), []);
 }
 
 #[test]
 fn a_line_that_only_prometheus_3_accepts_is_counted_and_is_a_problem() {
     for (format, line, fault) in [
-        (Format::Text, "{\"with.dots\"} 1", Fault::QuotedName),
-        (Format::Text, "{\"with.dots\",\"l.l\"=\"v\"} 1", Fault::QuotedName),
-        (Format::Text, "# TYPE \"u.v\" gauge", Fault::QuotedName),
-        (Format::Text, "  a 1", Fault::Indented),
-        (Format::OpenMetrics, "{\"u.v\"} 1", Fault::QuotedName),
-        (Format::OpenMetrics, "a{b=\"c\",} 1", Fault::TrailingComma),
-        (Format::OpenMetrics, "a_sum 1 # {} 1", Fault::ExemplarName),
+        (ExpositionFormat::Text, "{\"with.dots\"} 1", Fault::QuotedName),
+        (ExpositionFormat::Text, "{\"with.dots\",\"l.l\"=\"v\"} 1", Fault::QuotedName),
+        (ExpositionFormat::Text, "# TYPE \"u.v\" gauge", Fault::QuotedName),
+        (ExpositionFormat::Text, "  a 1", Fault::Indented),
+        (ExpositionFormat::OpenMetrics, "{\"u.v\"} 1", Fault::QuotedName),
+        (ExpositionFormat::OpenMetrics, "a{b=\"c\",} 1", Fault::TrailingComma),
+        (ExpositionFormat::OpenMetrics, "a_sum 1 # {} 1", Fault::ExemplarName),
     ] {
         let found = read(format, [format!("a 1\n{line}\n# EOF\n").as_bytes()]);
         assert_eq!(faults(&found), [(2, fault)], "{line}");
@@ -262,7 +263,7 @@ fn a_label_value_can_contain_newlines_if_it_has_an_end() {
     // A label value that exceeds the limit, split anywhere.
     let body = format!("a{{b=\"c}} 1\n{}", "d 1\n".repeat(MAX_LINE));
     for size in [1, 7, 1000, MAX_LINE - 11, MAX_LINE, body.len()] {
-        let found = read(Format::Text, body.as_bytes().chunks(size));
+        let found = read(ExpositionFormat::Text, body.as_bytes().chunks(size));
         assert_eq!((found.problem_count, found.samples), (1, MAX_LINE as u64), "{size}");
         assert_eq!(found.lines, MAX_LINE as u64 + 1, "{size}");
     }
@@ -303,14 +304,14 @@ fn openmetrics_has_its_own_rules() {
 
 #[test]
 fn an_endless_line_is_not_kept() {
-    let mut reader = Reader::new(Format::Text);
-    reader.push(b"# TYPE long histogram\nlong_bucket{a=\"");
+    let mut analyzer = Analyzer::new(ExpositionFormat::Text);
+    analyzer.push(b"# TYPE long histogram\nlong_bucket{a=\"");
     for _ in 0..1000 {
-        reader.push(&[b'x'; 4096]);
-        assert!(reader.begun.capacity() <= 2 * MAX_LINE);
+        analyzer.push(&[b'x'; 4096]);
+        assert!(analyzer.begun.capacity() <= 2 * MAX_LINE);
     }
-    reader.push(b"\"} 1\nb 1\n");
-    let found = reader.finish();
+    analyzer.push(b"\"} 1\nb 1\n");
+    let found = analyzer.finish();
     assert_eq!(found.longest, Some(LineLength { line: 2, bytes: 4_096_019 }));
     assert_eq!((found.samples, found.cut_lines), (2, 1));
     assert_eq!(families(&found)[0], ("long", Kind::Histogram, 1, 4_096_020 + 22));
@@ -324,7 +325,7 @@ fn the_longest_line_that_is_kept_is_checked_for_any_split() {
         let line = format!("a{{b=\"{}\"}}\n", "x".repeat(length - 7));
         assert_eq!(line.len(), length + 1);
         for size in [1, 1000, MAX_LINE, line.len()] {
-            let found = read(Format::Text, line.as_bytes().chunks(size));
+            let found = read(ExpositionFormat::Text, line.as_bytes().chunks(size));
             assert_eq!((found.cut_lines, found.problem_count), (cut_lines, problems), "{size}");
         }
     }
@@ -332,14 +333,14 @@ fn the_longest_line_that_is_kept_is_checked_for_any_split() {
 
 #[test]
 fn families_beyond_the_limit_are_summed_up() {
-    let mut reader = Reader::new(Format::Text);
+    let mut analyzer = Analyzer::new(ExpositionFormat::Text);
     for number in 0..MAX_FAMILIES + 5 {
-        reader.push(format!("# TYPE f{number} gauge\nf{number} 1\n").as_bytes());
+        analyzer.push(format!("# TYPE f{number} gauge\nf{number} 1\n").as_bytes());
     }
-    reader.push(format!("{} 1\n", "n".repeat(MAX_NAME + 1)).as_bytes());
+    analyzer.push(format!("{} 1\n", "n".repeat(MAX_NAME + 1)).as_bytes());
     // Families within the limit still count their samples.
-    reader.push(b"f7 1\n");
-    let found = reader.finish();
+    analyzer.push(b"f7 1\n");
+    let found = analyzer.finish();
     assert_eq!(found.families.len(), MAX_FAMILIES);
     let bytes = 5 * ("# TYPE f10000 gauge\nf10000 1\n".len() + 1) as u64 - 5 + MAX_NAME as u64 + 4;
     assert_eq!(found.beyond, Some(Beyond { series: 6, bytes }));
@@ -359,8 +360,8 @@ fn problems_beyond_the_limit_are_counted() {
 
 #[test]
 fn the_end_of_an_unfinished_text_is_not_checked() {
-    let mut reader = Reader::new(Format::OpenMetrics);
-    reader.push(b"a 1\nb 1");
-    let found = reader.stop();
+    let mut analyzer = Analyzer::new(ExpositionFormat::OpenMetrics);
+    analyzer.push(b"a 1\nb 1");
+    let found = analyzer.stop();
     assert_eq!((found.bytes, found.samples, found.problem_count), (7, 1, 0));
 }
