@@ -52,7 +52,7 @@ pub(crate) enum Anchors<'a> {
 
 /// Why a certificate, a key or a list does not work, as a message without the file's name.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Problem {
+pub(crate) enum CertificateProblem {
     /// The certificate can never work.
     Error(String),
     /// The certificate may not work.
@@ -60,11 +60,11 @@ pub(crate) enum Problem {
 }
 
 /// Inspects an own certificate and its intermediate CAs.
-pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Problem> {
+pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<CertificateProblem> {
     let parsed = parsed(chain);
     let mut problems = Vec::new();
     let Some(((place, leaf), issuers)) = parsed.split_first() else { return problems };
-    let mut warn = |text: String| problems.push(Problem::Warning(text));
+    let mut warn = |text: String| problems.push(CertificateProblem::Warning(text));
     if let Some(usage) = leaf.extended_key_usage().ok().flatten().map(|usage| usage.value) {
         let (is_for_it, wanted, peer) = match own {
             Own::Server | Own::EnrolledServer => {
@@ -130,7 +130,11 @@ pub(crate) fn chain(chain: &Placed, own: Own, now: OffsetDateTime) -> Vec<Proble
 }
 
 /// Inspects trust anchors.
-pub(crate) fn anchors(anchors: &Placed, role: Anchors<'_>, now: OffsetDateTime) -> Vec<Problem> {
+pub(crate) fn anchors(
+    anchors: &Placed,
+    role: Anchors<'_>,
+    now: OffsetDateTime,
+) -> Vec<CertificateProblem> {
     let parsed = parsed(anchors);
     let mut problems = Vec::new();
     for (place, anchor) in &parsed {
@@ -141,17 +145,19 @@ pub(crate) fn anchors(anchors: &Placed, role: Anchors<'_>, now: OffsetDateTime) 
             .or_else(|| critical(place, anchor).filter(|_| !signs));
         match unusable {
             Some(text) if matches!(role, Anchors::OfServers { .. }) && parsed.len() > 1 => {
-                problems.push(Problem::Warning(text));
+                problems.push(CertificateProblem::Warning(text));
             }
-            Some(text) => problems.push(Problem::Error(text)),
-            None if signs => problems.extend(critical(place, anchor).map(Problem::Warning)),
+            Some(text) => problems.push(CertificateProblem::Error(text)),
+            None if signs => {
+                problems.extend(critical(place, anchor).map(CertificateProblem::Warning))
+            }
             None => {}
         }
         let own = match role {
             Anchors::OfClients => leaf(place, anchor),
             Anchors::OfServers { name } => own_of_server(place, anchor, name),
         };
-        problems.extend(own.map(Problem::Warning));
+        problems.extend(own.map(CertificateProblem::Warning));
     }
     problems.extend(dates(&parsed, role, now));
     problems
@@ -167,7 +173,7 @@ pub(crate) fn key(key: &PrivateKeyDer<'_>) -> Option<String> {
 pub(crate) fn lists(
     anchors: &Placed,
     lists: &[(BlockPlace, Vec<u8>)],
-) -> (Vec<Problem>, Vec<Problem>) {
+) -> (Vec<CertificateProblem>, Vec<CertificateProblem>) {
     let (mut of_anchors, mut of_lists) = (Vec::new(), Vec::new());
     let anchors = parsed(anchors);
     let lists: Vec<_> = lists
@@ -179,11 +185,14 @@ pub(crate) fn lists(
         of_anchors.extend(namesakes(&anchors, &lists));
     }
     for (place, list) in &lists {
-        let unsupported = unsupported_list(list).map(Problem::Error);
-        let problem = unsupported.or_else(|| issuer_of_list(list, &anchors).map(Problem::Warning));
+        let unsupported = unsupported_list(list).map(CertificateProblem::Error);
+        let problem =
+            unsupported.or_else(|| issuer_of_list(list, &anchors).map(CertificateProblem::Warning));
         of_lists.extend(problem.map(|problem| match problem {
-            Problem::Error(text) => Problem::Error(format!("{place} {text}")),
-            Problem::Warning(text) => Problem::Warning(format!("{place} {text}")),
+            CertificateProblem::Error(text) => CertificateProblem::Error(format!("{place} {text}")),
+            CertificateProblem::Warning(text) => {
+                CertificateProblem::Warning(format!("{place} {text}"))
+            }
         }));
     }
     (of_anchors, of_lists)
@@ -323,7 +332,7 @@ fn dates(
     parsed: &[(&BlockPlace, X509Certificate<'_>)],
     role: Anchors<'_>,
     now: OffsetDateTime,
-) -> Vec<Problem> {
+) -> Vec<CertificateProblem> {
     let now = now.unix_timestamp();
     let consequence = match role {
         Anchors::OfClients => "every client that depends on it is refused",
@@ -345,7 +354,7 @@ fn dates(
         } else {
             return None;
         };
-        Some(Problem::Warning(text))
+        Some(CertificateProblem::Warning(text))
     };
     parsed.iter().filter_map(of).collect()
 }
@@ -354,12 +363,12 @@ fn dates(
 fn without_list(
     (place, anchor): &(&BlockPlace, X509Certificate<'_>),
     lists: &[(&BlockPlace, CertificateRevocationList<'_>)],
-) -> Option<Problem> {
+) -> Option<CertificateProblem> {
     if !signs(anchor) {
         return None;
     }
     if !lists.iter().any(|(_, list)| list.issuer() == anchor.subject()) {
-        return Some(Problem::Warning(format!(
+        return Some(CertificateProblem::Warning(format!(
             "{place} has no CRL in the file that `client-crl` names, so every client with a \
              certificate that it signed is refused: add its CRL there"
         )));
@@ -367,7 +376,7 @@ fn without_list(
     // RFC 5280 §4.2.1.3.
     let usage = anchor.key_usage().ok().flatten();
     usage.is_some_and(|usage| !usage.value.crl_sign()).then(|| {
-        Problem::Warning(format!(
+        CertificateProblem::Warning(format!(
             "{place} has no cRLSign in its key usage: OpenSSL rejects its CRLs, scrapegate accepts \
              them. Reissue it with keyUsage=keyCertSign,cRLSign"
         ))
@@ -379,7 +388,7 @@ fn without_list(
 fn namesakes(
     anchors: &[(&BlockPlace, X509Certificate<'_>)],
     lists: &[(&BlockPlace, CertificateRevocationList<'_>)],
-) -> Vec<Problem> {
+) -> Vec<CertificateProblem> {
     let mut problems = Vec::new();
     for (index, (place, anchor)) in anchors.iter().enumerate() {
         let has_list = lists.iter().any(|(_, list)| list.issuer() == anchor.subject());
@@ -390,7 +399,7 @@ fn namesakes(
         };
         let other = anchors.iter().take(index).find(is_other);
         if let Some((other, _)) = other.filter(|_| has_list && signs(anchor)) {
-            problems.push(Problem::Warning(format!(
+            problems.push(CertificateProblem::Warning(format!(
                 "{other} and {place} have the same subject and different keys. Only the newest CRL of a \
                  subject is used, so clients of the older CA are refused: give the new CA another \
                  subject"
@@ -401,7 +410,10 @@ fn namesakes(
 }
 
 /// Warns of lists past their `nextUpdate`. Only the newest list of each issuer counts.
-pub(crate) fn expired_lists(lists: &[(BlockPlace, Vec<u8>)], now: OffsetDateTime) -> Vec<Problem> {
+pub(crate) fn expired_lists(
+    lists: &[(BlockPlace, Vec<u8>)],
+    now: OffsetDateTime,
+) -> Vec<CertificateProblem> {
     /// issuingDistributionPoint (RFC 5280 §5.2.5).
     const SCOPE: Oid<'_> = oid!(2.5.29.28);
 
@@ -417,7 +429,7 @@ pub(crate) fn expired_lists(lists: &[(BlockPlace, Vec<u8>)], now: OffsetDateTime
         let is_newest = seen.insert((list.issuer().as_raw(), scope.map(|scope| scope.value)));
         let end = list.next_update().map(|end| end.timestamp());
         if let Some(end) = end.filter(|end| is_newest && *end <= now.unix_timestamp()) {
-            problems.push(Problem::Warning(format!(
+            problems.push(CertificateProblem::Warning(format!(
                 "{place} is a CRL that expired on {}: clients of `{}` are refused until you replace it",
                 date(end),
                 shown(list.issuer())

@@ -14,7 +14,7 @@ use crate::{
     config::TlsLevel,
     tls::{
         self, Clients,
-        inspect::{self, Anchors, Own, Problem},
+        inspect::{self, Anchors, CertificateProblem, Own},
         pem::{self, BlockPlace, Purpose},
     },
 };
@@ -80,7 +80,7 @@ impl Checked {
             .into_iter()
             .chain(inspect::anchors(&placed_anchors, Anchors::OfClients, now));
         for problem in problems {
-            if let Problem::Error(text) = problem {
+            if let CertificateProblem::Error(text) = problem {
                 return Err(EnrolError::Unusable(text.into()));
             }
         }

@@ -9,7 +9,7 @@ use crate::{
     common::file::{self, FileSet},
     config::{BasicAuth, Diagnostics, Located, Password},
     tls::{
-        inspect::{self, Problem},
+        inspect::{self, CertificateProblem},
         pem::{self, BlockPlace, Contents, Purpose, Remark},
     },
 };
@@ -72,16 +72,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds the problems of a file to the diagnostics. Returns whether the file can be used.
-    pub(super) fn problems(&mut self, file: &Located<PathBuf>, problems: Vec<Problem>) -> bool {
+    pub(super) fn problems(
+        &mut self,
+        file: &Located<PathBuf>,
+        problems: Vec<CertificateProblem>,
+    ) -> bool {
         let path = file.value.display();
         let mut is_usable = true;
         for problem in problems {
             let diagnostic = match problem {
-                Problem::Error(text) => {
+                CertificateProblem::Error(text) => {
                     is_usable = false;
                     file.error(format!("{path}: {text}"))
                 }
-                Problem::Warning(text) => file.warning(format!("{path}: {text}")),
+                CertificateProblem::Warning(text) => file.warning(format!("{path}: {text}")),
             };
             self.diagnostics.push(diagnostic);
         }

@@ -60,10 +60,10 @@ fn list(issuer: &Authority, begin: i64, end: i64) -> Vec<u8> {
 
 /// The only warning among the problems, or an empty text if there are no problems.
 #[track_caller]
-fn warning(problems: Vec<Problem>) -> String {
-    match <[Problem; 1]>::try_from(problems) {
-        Ok([Problem::Warning(text)]) => text,
-        Ok([Problem::Error(text)]) => panic!("an error: {text}"),
+fn warning(problems: Vec<CertificateProblem>) -> String {
+    match <[CertificateProblem; 1]>::try_from(problems) {
+        Ok([CertificateProblem::Warning(text)]) => text,
+        Ok([CertificateProblem::Error(text)]) => panic!("an error: {text}"),
         Err(other) if other.is_empty() => String::new(),
         Err(other) => panic!("{other:?}"),
     }
