@@ -155,7 +155,7 @@ async fn serve(
     );
     let notifier = Notifier::from_env(handle.clone());
     notifier.ready();
-    let trigger = handle.trigger();
+    let requests = handle.reload_requests();
     let reloader =
         Reloader::new(notifier.clone(), handle.clone(), sources, config, files, certificates);
     let mut reloading = pin!(reloader.run());
@@ -177,7 +177,7 @@ async fn serve(
                     handle.abort();
                 }
                 SignalAction::Reload => {
-                    trigger.pull();
+                    requests.request();
                 }
             },
             () = &mut running => return ExitCode::SUCCESS,

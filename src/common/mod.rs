@@ -7,5 +7,5 @@ pub mod exporter;
 pub mod fair;
 pub mod file;
 pub mod peer;
+pub mod reload;
 pub mod shutdown;
-pub mod trigger;

@@ -26,7 +26,7 @@ use crate::{
         blocking::{BlockingError, Threads},
         error::{Cause, EnrolError},
         peer::Peer,
-        trigger::Trigger,
+        reload::ReloadRequests,
     },
     config::{AddressRange, KeyKind},
     downstream::activity::Activity,
@@ -81,14 +81,14 @@ pub struct EnrolmentState {
     opened: Instant,
     requests: Arc<Mutex<Requests>>,
     threads: Threads,
-    /// Pulled after a certificate was stored.
-    reload: Trigger,
+    /// Gets a request after a certificate was stored.
+    reload: ReloadRequests,
 }
 
 impl EnrolmentState {
     /// Starts the clock of `enrol-window` and creates the thread for enrollment.
     #[must_use]
-    pub fn open(reload: Trigger) -> Self {
+    pub fn open(reload: ReloadRequests) -> Self {
         let threads = Threads::new("enrollment", 1);
         Self { opened: Instant::now(), requests: Arc::default(), threads, reload }
     }
@@ -193,7 +193,7 @@ impl EnrolmentEndpoint {
             };
             // If the disk failed, a file may still have changed.
             if let Ok(()) | Err(EnrolError::Store(_)) = stored {
-                endpoint.state.reload.pull();
+                endpoint.state.reload.request();
             }
             stored?;
             tracing::info!(

@@ -27,8 +27,8 @@ use crate::{
         error::{Chain, ConnectionAfter, EnrolError, Methods, Refusal, UpstreamError},
         exporter::ExporterName,
         peer::{ANY_PEER, Host, Peer},
+        reload::{ReloadOutcome, ReloadRequests},
         shutdown::ShutdownPhase,
-        trigger::{Outcome, Trigger},
     },
     downstream::activity::Activity,
     http::{
@@ -69,8 +69,10 @@ pub struct Service {
     pub answers: Arc<OwnAnswers>,
     /// All counts that do not belong to a single exporter.
     pub metrics: Arc<Metrics>,
-    /// Starts a reload for `POST /-/reload`. `None` without `http-reload = True`.
-    pub reload: Option<Trigger>,
+    /// Requests for a reload, and whether the last one succeeded.
+    pub reload: ReloadRequests,
+    /// Whether `POST /-/reload` is served.
+    pub http_reload: bool,
     /// The phase of the shutdown.
     pub shutdown: watch::Receiver<ShutdownPhase>,
 }
@@ -215,7 +217,7 @@ async fn answer(
             scrape(service, peer, activity, &request).await
         }
         (Route::List, Some(exporters)) => Ok(Answer::Own(list(exporters))),
-        (Route::Discovery, Some(_)) if !service.metrics.configuration().last_successful => {
+        (Route::Discovery, Some(_)) if service.reload.state().last_failed => {
             Err(refused(service, peer, Refusal::BrokenConfiguration, None))
         }
         (Route::Discovery, Some(exporters)) => {
@@ -236,23 +238,25 @@ async fn answer(
 
 /// Requests a reload, and waits until it is done. If the shutdown begins first, the shutdown wins.
 async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
-    let trigger = service.reload.as_ref().ok_or(Refusal::UnknownPath)?;
+    if !service.http_reload {
+        return Err(Refusal::UnknownPath);
+    }
     if !Methods::Post.contain(method) {
         return Err(Refusal::Method(Methods::Post));
     }
     let mut shutdown = service.shutdown.clone();
     let outcome = tokio::select! {
         biased;
-        _ = ShutdownPhase::Serving.next(&mut shutdown) => Outcome::ShuttingDown,
-        outcome = trigger.reload() => outcome,
+        _ = ShutdownPhase::Serving.next(&mut shutdown) => ReloadOutcome::ShuttingDown,
+        outcome = service.reload.reload() => outcome,
     };
     match outcome {
-        Outcome::Applied => Ok(()),
-        Outcome::Rejected => Err(Refusal::ReloadRefused),
-        Outcome::NoResources => Err(Refusal::NoResources(
+        ReloadOutcome::Applied => Ok(()),
+        ReloadOutcome::Rejected => Err(Refusal::ReloadRefused),
+        ReloadOutcome::NoResources => Err(Refusal::NoResources(
             "cannot read the configuration files; see the previous log record".into(),
         )),
-        Outcome::ShuttingDown => Err(Refusal::Draining),
+        ReloadOutcome::ShuttingDown => Err(Refusal::Draining),
     }
 }
 
@@ -326,7 +330,9 @@ fn target_groups(
 
 fn metrics(service: &Service, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {
     let format = Format::accepted(headers);
-    let written = service.metrics.render(service.exporters.as_ref(), format, now.into_std());
+    let reload = service.reload.state();
+    let exporters = service.exporters.as_ref();
+    let written = service.metrics.render(exporters, reload, format, now.into_std());
     respond::metrics(format.content_type(), written)
 }
 
@@ -337,7 +343,7 @@ fn status(
 ) -> Response<ResponseBody> {
     let now = page::Now { instant: arrival.into_std(), time: SystemTime::now() };
     let exporters = exporters.into_iter().flat_map(Exporters::iter).map(AsRef::as_ref);
-    respond::page(page::status(exporters, &service.metrics.configuration(), now))
+    respond::page(page::status(exporters, &service.metrics.expiries(), service.reload.state(), now))
 }
 
 struct ScrapeRequest<'a> {

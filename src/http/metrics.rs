@@ -4,6 +4,7 @@
 //! a reload removes the exporter. The numbers here belong to the process and survive reloads. Every
 //! label value comes from the configuration, or is one of a few constant words.
 
+mod expiries;
 mod exposition;
 mod format;
 mod process;
@@ -12,18 +13,21 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
-pub use self::format::Format;
+pub use self::{expiries::Expiries, format::Format};
 use self::{
     exposition::{Page, Row},
     process::Process,
 };
 use crate::{
-    common::error::{Refusal, Scope},
+    common::{
+        error::{Refusal, Scope},
+        reload::ReloadState,
+    },
     scrape::exporters::Exporters,
 };
 
@@ -165,20 +169,6 @@ impl Tally {
     }
 }
 
-/// The result of the last reading of the configuration, and when the files in use expire.
-#[derive(Clone, Debug)]
-pub struct Configured {
-    /// Whether the last reading succeeded.
-    pub last_successful: bool,
-    /// When a configuration was last applied.
-    pub last_success: SystemTime,
-    /// For each certificate file, when its first certificate expires, in seconds since 1970 (UTC).
-    pub certificates: BTreeMap<String, i64>,
-    /// For each CRL file, when the first CRL in the file is out of date (nextUpdate), in seconds
-    /// since 1970 (UTC).
-    pub revocation_lists: BTreeMap<String, i64>,
-}
-
 /// The counts of the process, from its start, across all reloads.
 #[derive(Debug)]
 pub struct Metrics {
@@ -188,11 +178,11 @@ pub struct Metrics {
     rejected: Tally,
     accept_errors: Tally,
     log_records_dropped: OnceLock<Counter>,
-    configured: Mutex<Configured>,
+    expiries: Mutex<Expiries>,
 }
 
 impl Default for Metrics {
-    /// All counts are zero, and the configuration was read successfully.
+    /// All counts are zero.
     fn default() -> Self {
         let unread = Unread::ALL.map(Unread::label);
         let refused = Refusal::infos().filter(|info| info.scope == Scope::Request);
@@ -204,12 +194,7 @@ impl Default for Metrics {
             rejected: Tally::new(unread.into_iter().chain(refused)),
             accept_errors: Tally::new(AcceptError::ALL.map(AcceptError::label)),
             log_records_dropped: OnceLock::new(),
-            configured: Mutex::new(Configured {
-                last_successful: true,
-                last_success: SystemTime::now(),
-                certificates: BTreeMap::new(),
-                revocation_lists: BTreeMap::new(),
-            }),
+            expiries: Mutex::default(),
         }
     }
 }
@@ -265,42 +250,37 @@ impl Metrics {
         let _ = self.log_records_dropped.set(dropped);
     }
 
-    /// Notes that a configuration was applied at `now`. Each certificate and CRL comes as its file
-    /// and its end (notAfter, or nextUpdate), in seconds since 1970 (UTC). The earliest end of each
-    /// file is exported.
-    pub fn configured<'a>(
+    /// Notes which files are in use. Each certificate and CRL comes as its file and its end (notAfter,
+    /// or nextUpdate), in seconds since 1970 (UTC). The earliest end of each file is exported.
+    pub fn files_in_use<'a>(
         &self,
-        now: SystemTime,
         certificates: impl IntoIterator<Item = (&'a Path, i64)>,
         revocation_lists: impl IntoIterator<Item = (&'a Path, i64)>,
     ) {
-        *self.lock_configured() = Configured {
-            last_successful: true,
-            last_success: now,
-            certificates: first_ends(certificates),
-            revocation_lists: first_ends(revocation_lists),
-        };
+        *self.lock_expiries() = Expiries::of(certificates, revocation_lists);
     }
 
-    /// Notes that a reload failed. The current configuration stays in use.
-    pub fn reload_failed(&self) {
-        self.lock_configured().last_successful = false;
-    }
-
-    /// The result of the last reading of the configuration.
+    /// When the files in use expire.
     #[must_use]
-    pub fn configuration(&self) -> Configured {
-        self.lock_configured().clone()
+    pub fn expiries(&self) -> Expiries {
+        self.lock_expiries().clone()
     }
 
-    fn lock_configured(&self) -> MutexGuard<'_, Configured> {
-        self.configured.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_expiries(&self) -> MutexGuard<'_, Expiries> {
+        self.expiries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Renders all metrics at this moment, including those of `exporters`. `now` decides which
+    /// Renders all metrics at this moment, including those of `exporters` and the result of the
+    /// last reload. `now` decides which
     /// exporters are overdue.
     #[must_use]
-    pub fn render(&self, exporters: Option<&Exporters>, format: Format, now: Instant) -> String {
+    pub fn render(
+        &self,
+        exporters: Option<&Exporters>,
+        reload: ReloadState,
+        format: Format,
+        now: Instant,
+    ) -> String {
         let exporters = exporters.into_iter().flat_map(Exporters::iter);
         let page = Page {
             exporters: exporters.map(|exporter| Row::of(exporter, now)).collect(),
@@ -310,21 +290,12 @@ impl Metrics {
             rejected: self.rejected.counts(),
             accept_errors: self.accept_errors.counts(),
             log_records_dropped: self.log_records_dropped.get().map_or(0, Counter::get),
-            configured: self.configuration(),
+            reload,
+            expiries: self.expiries(),
             process: Process::now(),
         };
         page.write(format)
     }
-}
-
-/// The earliest end for each file.
-fn first_ends<'a>(all: impl IntoIterator<Item = (&'a Path, i64)>) -> BTreeMap<String, i64> {
-    let mut by_file = BTreeMap::new();
-    for (file, end) in all {
-        let first = by_file.entry(file.display().to_string()).or_insert(end);
-        *first = end.min(*first);
-    }
-    by_file
 }
 
 #[cfg(test)]
@@ -349,21 +320,5 @@ mod tests {
         drop(one);
         drop(two);
         assert_eq!(metrics.connections.get(), 0);
-    }
-
-    #[test]
-    fn the_earliest_expiry_of_a_file_counts() {
-        let metrics = Metrics::default();
-        let file = Path::new("/a.pem");
-        let ends = [(file, 7), (file, 5), (Path::new("/b.pem"), 9)];
-        metrics.configured(SystemTime::now(), ends, []);
-        let certificates = metrics.lock_configured().certificates.clone();
-        assert_eq!(
-            certificates,
-            BTreeMap::from([("/a.pem".to_owned(), 5), ("/b.pem".to_owned(), 9)])
-        );
-        metrics.reload_failed();
-        assert!(!metrics.lock_configured().last_successful);
-        assert_eq!(metrics.lock_configured().certificates, certificates);
     }
 }

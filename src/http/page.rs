@@ -17,7 +17,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::format::{age, bytes, date, duration, plural};
 use crate::{
-    http::metrics::Configured,
+    common::reload::ReloadState,
+    http::metrics::Expiries,
     scrape::{
         exporters::ActiveExporter,
         ledger::{EXPORTER_STATUS, NOT_METRICS, Phase, ScrapeRecord},
@@ -126,7 +127,8 @@ impl State {
 #[must_use]
 pub fn status<'a>(
     exporters: impl Iterator<Item = &'a ActiveExporter>,
-    configured: &Configured,
+    expiries: &Expiries,
+    reload: ReloadState,
     now: Now,
 ) -> String {
     let cards: Vec<Card<'_>> = exporters.map(|exporter| Card::of(exporter, now)).collect();
@@ -146,8 +148,8 @@ pub fn status<'a>(
                 }
                 main {
                     (exporters_section(&cards, now))
-                    (certificates(configured, now))
-                    (last_reload(configured, now))
+                    (certificates(expiries, now))
+                    (last_reload(reload, now))
                 }
                 footer {
                     p {
@@ -254,18 +256,18 @@ fn split(entry: &ScrapeRecord) -> (Duration, Duration) {
     (exporter, waited(Phase::WriteWait))
 }
 
-fn certificates(configured: &Configured, now: Now) -> Markup {
+fn certificates(expiries: &Expiries, now: Now) -> Markup {
     html! {
         h2 { "Certificates" }
-        @if configured.certificates.is_empty() {
+        @if expiries.certificates.is_empty() {
             p { "None. This port serves plain HTTP." }
         }
         dl class="files" {
-            @for (file, &end) in &configured.certificates {
+            @for (file, &end) in &expiries.certificates {
                 dt { (file) }
                 dd { (end_of_validity(["expired on ", "expires on "], end, EXPIRES_SOON, now)) }
             }
-            @for (file, &end) in &configured.revocation_lists {
+            @for (file, &end) in &expiries.revocation_lists {
                 @let words = ["revocation list expired on ", "revocation list valid until "];
                 dt { (file) }
                 dd { (end_of_validity(words, end, OUT_OF_DATE_SOON, now)) }
@@ -288,13 +290,13 @@ fn end_of_validity([past, to_come]: [&str; 2], end: i64, soon: Duration, now: No
     }
 }
 
-fn last_reload(configured: &Configured, now: Now) -> Markup {
+fn last_reload(ReloadState { last_failed, applied_at }: ReloadState, now: Now) -> Markup {
     html! {
         h2 { "Configuration" }
         p {
-            "In use since " (date(configured.last_success)) " ("
-            (age(configured.last_success, now.time)) ")."
-            @if !configured.last_successful {
+            "In use since " (date(applied_at)) " ("
+            (age(applied_at, now.time)) ")."
+            @if last_failed {
                 " "
                 span class="bad" { "The last reload failed. The log has the reason." }
             }

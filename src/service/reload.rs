@@ -11,13 +11,13 @@ use std::{
 use time::OffsetDateTime;
 use tokio::time::{Instant, Interval, interval_at, sleep, timeout};
 
-pub use crate::common::trigger::{Outcome, Status};
 use crate::{
     common::{
         blocking::{BlockingError, Threads},
         error::Chain,
         exporter::ExporterName,
         file::{FileSet, Progress},
+        reload::ReloadOutcome,
     },
     config::{self, Config, Diagnostics, Severity, Sources},
     service::{
@@ -95,7 +95,7 @@ fn check_threads() -> Threads {
 
 /// Keeps a running server up to date with its configuration files.
 ///
-/// It reloads when the server's [`Trigger`](crate::common::trigger::Trigger) is pulled, and checks the
+/// It reloads on [`ReloadRequests`](crate::common::reload::ReloadRequests), and checks the
 /// files for changes every `reload-interval`. After a failed reload it reloads again when a file
 /// changes. If the files could not be read, or if a certificate was not valid yet, it also tries
 /// again by itself.
@@ -196,16 +196,16 @@ impl Reloader {
     }
 
     /// Reloads whenever a reload is requested or a file has changed. Once the server shuts down,
-    /// requests get [`Outcome::ShuttingDown`].
+    /// requests get [`ReloadOutcome::ShuttingDown`].
     ///
     /// Dropping the future ends a reload in progress, whose outcome is then never reported. The
     /// server has the old configuration or the new one; see [`Handle::reload`].
     pub async fn run(mut self) -> Infallible {
-        let trigger = self.handle.trigger();
+        let requests = self.handle.reload_requests();
         let mut days = each_day();
         loop {
             let is_due = tokio::select! {
-                () = trigger.pulled() => true,
+                () = requests.requested() => true,
                 _ = days.tick() => {
                     warn_of(&self.certificates, OffsetDateTime::now_utc());
                     false
@@ -215,11 +215,11 @@ impl Reloader {
             if !is_due {
                 continue;
             }
-            let round = trigger.begin();
+            let round = requests.begin();
             let outcome = self.reload().await;
-            trigger.end(round, outcome);
+            requests.end(round, outcome);
             // The shutdown has already notified systemd.
-            if outcome != Outcome::ShuttingDown {
+            if outcome != ReloadOutcome::ShuttingDown {
                 self.notifier.ready();
             }
         }
@@ -296,11 +296,11 @@ impl Reloader {
     }
 
     /// Reloads, and logs why if the reload fails.
-    async fn reload(&mut self) -> Outcome {
+    async fn reload(&mut self) -> ReloadOutcome {
         // The listener no longer accepts on a new address, and systemd knows of the shutdown.
         if !self.handle.is_serving() {
             tracing::info!("no reload: shutting down");
-            return Outcome::ShuttingDown;
+            return ReloadOutcome::ShuttingDown;
         }
         self.notifier.reloading();
         let read = tokio::select! {
@@ -313,26 +313,28 @@ impl Reloader {
             Err(failure) => Err(failure),
         };
         let (outcome, error) = match taken_over {
-            Ok(()) => return Outcome::Applied,
+            Ok(()) => return ReloadOutcome::Applied,
             Err(Failure::Reload(ReloadError::ShuttingDown)) => {
                 tracing::info!("reload canceled: shutting down");
-                return Outcome::ShuttingDown;
+                return ReloadOutcome::ShuttingDown;
             }
-            Err(Failure::Mistakes) => (Outcome::Rejected, None),
-            Err(Failure::Reload(error)) => (Outcome::Rejected, Some(Chain(&error).to_string())),
+            Err(Failure::Mistakes) => (ReloadOutcome::Rejected, None),
+            Err(Failure::Reload(error)) => {
+                (ReloadOutcome::Rejected, Some(Chain(&error).to_string()))
+            }
             Err(Failure::Unread(error)) => {
                 self.is_due = true;
                 self.remember(&error);
                 let outcome = match &error {
-                    Unread::Blocking(BlockingError::NoThread { .. }) => Outcome::NoResources,
+                    Unread::Blocking(BlockingError::NoThread { .. }) => ReloadOutcome::NoResources,
                     Unread::Blocking(BlockingError::Panicked { .. }) | Unread::TimedOut { .. } => {
-                        Outcome::Rejected
+                        ReloadOutcome::Rejected
                     }
                 };
                 (outcome, Some(Chain(&error).to_string()))
             }
         };
-        self.handle.metrics().reload_failed();
+        self.handle.reload_requests().failed();
         tracing::error!(error, "reload failed; keeping the current configuration");
         outcome
     }

@@ -38,8 +38,8 @@ use crate::{
     common::{
         error::Chain,
         peer::{ANY_PEER, Host, Peer},
+        reload::ReloadRequests,
         shutdown::ShutdownPhase,
-        trigger::Trigger,
     },
     config::{Config, Limits},
     downstream::{
@@ -139,13 +139,13 @@ impl Server {
     ) -> Result<Self, StartError> {
         let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
         let (shutdown, phase) = watch::channel(ShutdownPhase::Serving);
-        let trigger = Trigger::default();
+        let reload = ReloadRequests::default();
         let lasting = Lasting {
             address,
             metrics: Arc::default(),
             answers: Arc::default(),
-            enrolment: Arc::new(EnrolmentState::open(trigger.clone())),
-            trigger,
+            enrolment: Arc::new(EnrolmentState::open(reload.clone())),
+            reload,
             shutdown: phase.clone(),
         };
         let state = State::new(config, assets, lasting);

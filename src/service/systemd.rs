@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 #[cfg(unix)]
 use self::notify::{Kind, Manager, Outbox};
 #[cfg(unix)]
-use crate::common::trigger::Status;
+use crate::common::reload::ReloadState;
 use crate::service::server::Handle;
 
 /// How often the status line is updated, if there is no watchdog.
@@ -175,10 +175,10 @@ async fn each<F: Future<Output = ()>>(
 /// The status line that `systemctl status` shows.
 #[cfg(unix)]
 fn status(handle: &Handle) -> String {
-    let Status { successful, last_success } = handle.trigger().status();
-    let since = OffsetDateTime::from(last_success);
+    let ReloadState { last_failed, applied_at } = handle.reload_requests().state();
+    let since = OffsetDateTime::from(applied_at);
     let since = since.replace_nanosecond(0).unwrap_or(since).format(&Rfc3339).unwrap_or_default();
-    let failed = if successful { "" } else { "last reload failed, see the log; " };
+    let failed = if last_failed { "last reload failed, see the log; " } else { "" };
     let (exporters, connections) = (handle.exporters(), handle.connections());
     format!(
         "{failed}exporters: {exporters}, connections: {connections}, configuration from {since}"

@@ -18,9 +18,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Configured, Format, Process};
+use super::{expiries::Expiries, format::Format, process::Process};
 use crate::{
-    common::{error::Abort, exporter::ExporterName},
+    common::{error::Abort, exporter::ExporterName, reload::ReloadState},
     scrape::{
         exporters::ActiveExporter,
         ledger::{Distribution, Phase, ScrapeRecord, Snapshot},
@@ -40,7 +40,8 @@ pub(super) struct Page {
     pub(super) rejected: BTreeMap<&'static str, u64>,
     pub(super) accept_errors: BTreeMap<&'static str, u64>,
     pub(super) log_records_dropped: u64,
-    pub(super) configured: Configured,
+    pub(super) reload: ReloadState,
+    pub(super) expiries: Expiries,
     pub(super) process: Process,
 }
 
@@ -219,19 +220,19 @@ impl Page {
     }
 
     fn configuration(&self, out: &mut Families<'_>) -> fmt::Result {
-        let Configured { last_successful, last_success, certificates, revocation_lists } =
-            &self.configured;
+        let ReloadState { last_failed, applied_at } = self.reload;
+        let Expiries { certificates, revocation_lists } = &self.expiries;
         out.gauges(
             "scrapegate_config_last_reload_successful",
             "Whether the last load or reload of the configuration succeeded.",
             None,
-            [(NO_LABELS, u64::from(*last_successful))],
+            [(NO_LABELS, u64::from(!last_failed))],
         )?;
         out.gauges(
             "scrapegate_config_last_reload_success_timestamp",
             "Unix time of the last successful load or reload of the configuration.",
             Some(&Unit::Seconds),
-            [(NO_LABELS, since_1970(*last_success))],
+            [(NO_LABELS, since_1970(applied_at))],
         )?;
         out.gauges(
             "scrapegate_certificate_expiry_timestamp",

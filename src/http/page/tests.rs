@@ -52,17 +52,17 @@ fn now() -> Now {
     Now { instant: Instant::now(), time: SystemTime::now() }
 }
 
-fn configured() -> Configured {
-    Configured {
-        last_successful: true,
-        last_success: UNIX_EPOCH,
+const RELOADED: ReloadState = ReloadState { last_failed: false, applied_at: UNIX_EPOCH };
+
+fn expiries() -> Expiries {
+    Expiries {
         certificates: BTreeMap::from([("/a.crt".to_owned(), 4_000_000_000)]),
         revocation_lists: BTreeMap::new(),
     }
 }
 
 fn page(exporters: &[ActiveExporter], now: Now) -> String {
-    status(exporters.iter(), &configured(), now)
+    status(exporters.iter(), &expiries(), RELOADED, now)
 }
 
 #[test]
@@ -151,16 +151,16 @@ const RECENT_AND_MORE: usize = crate::scrape::ledger::RECENT + 5;
 fn certificates_near_expiry_and_a_failed_reload_are_highlighted() {
     let now = Now { instant: Instant::now(), time: UNIX_EPOCH + SECOND * 1_000_000_000 };
     let day = 24 * 3600;
-    let configured = Configured {
-        last_successful: false,
+    let expiries = Expiries {
         certificates: BTreeMap::from([
             ("expired".to_owned(), 1_000_000_000 - 1),
             ("soon".to_owned(), 1_000_000_000 + 13 * day),
             ("later".to_owned(), 1_000_000_000 + 15 * day),
         ]),
-        ..configured()
+        ..expiries()
     };
-    let page = status([].iter(), &configured, now);
+    let reload = ReloadState { last_failed: true, ..RELOADED };
+    let page = status([].iter(), &expiries, reload, now);
     assert_eq!(page.matches("class=\"late\"").count(), 1, "{page}");
     assert_eq!(page.matches("class=\"bad\"").count(), 2, "{page}");
     assert!(page.contains("The last reload failed"), "{page}");
@@ -170,15 +170,15 @@ fn certificates_near_expiry_and_a_failed_reload_are_highlighted() {
 #[test]
 fn f13_revocation_lists_near_expiry_are_highlighted() {
     let now = Now { instant: Instant::now(), time: UNIX_EPOCH + SECOND * 1_000_000_000 };
-    let configured = Configured {
+    let expiries = Expiries {
         revocation_lists: BTreeMap::from([
             ("/past.crl".to_owned(), 1_000_000_000 - 1),
             ("/soon.crl".to_owned(), 1_000_000_000 + 5 * 3600),
             ("/later.crl".to_owned(), 1_000_000_000 + 7 * 3600),
         ]),
-        ..configured()
+        ..expiries()
     };
-    let page = status([].iter(), &configured, now);
+    let page = status([].iter(), &expiries, RELOADED, now);
     let assert_once = |class: &str, words: &str| {
         assert_eq!(page.matches(&format!("class=\"{class}\">{words}")).count(), 1, "{page}");
     };

@@ -134,13 +134,13 @@ async fn f03_a_reload_that_hangs_fails_and_the_next_one_works() {
     stage.reloader.read_limit = SHORT;
     let unread = stage.reloader.read().await.unwrap_err();
     assert_eq!(unread.to_string(), format!("reading {DEAD_FILE} took longer than 1 s"));
-    assert_eq!(stage.reloader.reload().await, Outcome::Rejected);
+    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Rejected);
     assert!(stage.reloader.is_due, "the next check reloads");
 
     stage.dead.recover();
     stage.reloader.read_limit = LONG;
     assert!(stage.sees_a_change().await, "a failed read is retried even if no file changed");
-    assert_eq!(stage.reloader.reload().await, Outcome::Applied);
+    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Applied);
     assert!(!stage.reloader.is_due);
     assert!(!stage.sees_a_change().await, "the files were read");
     drop(release);
@@ -152,7 +152,7 @@ async fn f03_a_reload_names_the_file_that_hangs_even_if_all_threads_hang() {
     let release = stage.dead.hang();
     stage.reloader.read_limit = SHORT;
     for _ in 0..=READINGS {
-        assert_eq!(stage.reloader.reload().await, Outcome::Rejected);
+        assert_eq!(stage.reloader.reload().await, ReloadOutcome::Rejected);
     }
     // This call waited for a thread.
     let unread = stage.reloader.read().await.unwrap_err();
@@ -160,7 +160,7 @@ async fn f03_a_reload_names_the_file_that_hangs_even_if_all_threads_hang() {
     stage.dead.recover();
     drop(release);
     stage.reloader.read_limit = LONG;
-    assert_eq!(stage.reloader.reload().await, Outcome::Applied);
+    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Applied);
 }
 
 #[tokio::test]
@@ -177,11 +177,11 @@ async fn f03_the_next_reload_replaces_a_file_check_that_hangs_forever() {
     }
     // The configuration no longer names the file. The first check still hangs.
     stage.dead.recover();
-    assert_eq!(stage.reloader.reload().await, Outcome::Applied);
+    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Applied);
     assert!(!stage.sees_a_change().await);
     stage.write(&format!("{CONFIG}drain-timeout = 3\n"));
     assert!(stage.sees_a_change().await);
-    assert_eq!(stage.reloader.reload().await, Outcome::Applied);
+    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Applied);
     drop(release);
 }
 
@@ -191,6 +191,6 @@ async fn f03_the_shutdown_does_not_wait_for_a_reload_that_hangs() {
     let release = stage.dead.hang();
     let handle = stage.reloader.handle.clone();
     let (outcome, ()) = tokio::join!(stage.reloader.reload(), async { handle.drain() });
-    assert_eq!(outcome, Outcome::ShuttingDown);
+    assert_eq!(outcome, ReloadOutcome::ShuttingDown);
     drop(release);
 }

@@ -17,7 +17,7 @@ use super::{
     state::State,
 };
 use crate::{
-    common::{peer::Peer, shutdown::ShutdownPhase, trigger::Trigger},
+    common::{peer::Peer, reload::ReloadRequests, shutdown::ShutdownPhase},
     config::Config,
     http::metrics::Metrics,
     service::{
@@ -168,10 +168,11 @@ impl Handle {
         Ok((state, new_address))
     }
 
-    /// The trigger of reloads. The task that reads the configuration files waits for it.
+    /// The requests for a reload, and whether the last one succeeded. The task that reads the
+    /// configuration files waits for the requests.
     #[must_use]
-    pub fn trigger(&self) -> Trigger {
-        self.shared.state().trigger()
+    pub fn reload_requests(&self) -> ReloadRequests {
+        self.shared.state().reload_requests()
     }
 
     /// Whether the server listens on a socket that was passed by the service manager.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::open::{Dismissal, Wire};
 use crate::{
-    common::{deadline::Budget, peer::Peer, shutdown::ShutdownPhase, trigger::Trigger},
+    common::{deadline::Budget, peer::Peer, reload::ReloadRequests, shutdown::ShutdownPhase},
     config::{Config, Limits, Security},
     http::{
         answers::OwnAnswers,
@@ -34,7 +34,7 @@ pub(super) struct Lasting {
     pub(super) address: SocketAddr,
     pub(super) metrics: Arc<Metrics>,
     pub(super) answers: Arc<OwnAnswers>,
-    pub(super) trigger: Trigger,
+    pub(super) reload: ReloadRequests,
     pub(super) enrolment: Arc<EnrolmentState>,
     pub(super) shutdown: watch::Receiver<ShutdownPhase>,
 }
@@ -51,10 +51,10 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &Config, assets: Assets, lasting: Lasting) -> Self {
-        let Lasting { address, metrics, answers, trigger, enrolment, shutdown } = lasting.clone();
+        let Lasting { address, metrics, answers, reload, enrolment, shutdown } = lasting.clone();
         let end = |file: &'_ CertificateFile| file.expires.unix_timestamp();
-        metrics.configured(
-            SystemTime::now(),
+        reload.applied(SystemTime::now());
+        metrics.files_in_use(
             assets.certificates.iter().map(|file| (file.path.as_path(), end(file))),
             assets.revocation_lists.iter().map(|file| (file.path.as_path(), end(file))),
         );
@@ -74,7 +74,8 @@ impl State {
                 status_page: config.status_page,
                 answers,
                 metrics,
-                reload: config.http_reload.then_some(trigger),
+                reload,
+                http_reload: config.http_reload,
                 shutdown,
             }),
             mode: assets.mode,
@@ -100,9 +101,9 @@ impl State {
         Self::new(config, assets, lasting)
     }
 
-    /// The trigger of reloads.
-    pub(super) fn trigger(&self) -> Trigger {
-        self.lasting.trigger.clone()
+    /// The requests for a reload.
+    pub(super) fn reload_requests(&self) -> ReloadRequests {
+        self.lasting.reload.clone()
     }
 
     /// The TLS configuration; `None` for plain HTTP.

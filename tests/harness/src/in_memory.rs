@@ -9,7 +9,7 @@ use std::{
     num::{NonZeroU16, NonZeroU32},
     path::Path,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use scrapegate::{
@@ -17,6 +17,7 @@ use scrapegate::{
         deadline::Budget,
         exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
         peer::Peer,
+        reload::ReloadRequests,
         shutdown::ShutdownPhase,
     },
     config::Scheme,
@@ -81,7 +82,8 @@ impl Proxy {
             status_page: true,
             answers: Arc::default(),
             metrics: Arc::default(),
-            reload: None,
+            reload: ReloadRequests::default(),
+            http_reload: false,
             shutdown,
         };
         Self { service: Arc::new(service), shutdown: sender }
@@ -95,12 +97,9 @@ impl Proxy {
     /// The metrics page in the text format, with one certificate configured.
     pub fn page(&self) -> String {
         let metrics = &self.service.metrics;
-        metrics.configured(
-            SystemTime::now(),
-            [(Path::new("/server.pem"), 0)],
-            [(Path::new("/clients.crl"), 0)],
-        );
-        metrics.render(self.service.exporters.as_ref(), Format::Text, Instant::now())
+        metrics.files_in_use([(Path::new("/server.pem"), 0)], [(Path::new("/clients.crl"), 0)]);
+        let (exporters, reload) = (self.service.exporters.as_ref(), self.service.reload.state());
+        metrics.render(exporters, reload, Format::Text, Instant::now())
     }
 
     /// Serves requests from `stream` until the connection ends.
