@@ -56,7 +56,7 @@ impl Error {
     /// 1 if files exist or cannot be written.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Exists { .. } | Self::Write { .. } => exit::MISTAKES,
+            Self::Exists { .. } | Self::Write { .. } => exit::FAILURE,
             Self::Output(_) => exit::SYSTEM,
             Self::Pki(pki::Error::NoHost | pki::Error::BadHosts(_)) => exit::USAGE,
             Self::Pki(pki::Error::Generate(_)) => exit::INTERNAL,

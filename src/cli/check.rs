@@ -7,7 +7,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{FileArgs, complain, exit, figures::table, user};
+use super::{args::FileArgs, console::complain, exit, figures::table, user};
 use crate::{
     common::error::Chain,
     config::{Config, ExporterConfig},
@@ -60,7 +60,7 @@ pub(super) fn check(args: &Args, out: &mut dyn Write) -> ExitCode {
             complain(format_args!("cannot write to standard output: {error}"));
             exit::SYSTEM.into()
         }
-        (_, None) => exit::MISTAKES.into(),
+        (_, None) => exit::FAILURE.into(),
         (_, Some(_)) => ExitCode::SUCCESS,
     }
 }

@@ -46,7 +46,7 @@ const OFFSET: Duration = Duration::from_millis(350);
 
 /// What to request, and from which server.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct ScrapeRequest {
     /// Host name or IP address, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
@@ -143,7 +143,7 @@ pub(super) struct Answer {
     proxy_limit: Option<Instant>,
 }
 
-impl Question {
+impl ScrapeRequest {
     /// `HOST:PORT`, with IPv6 in brackets.
     fn authority(&self) -> String {
         let Self { host, port, .. } = self;
@@ -154,11 +154,11 @@ impl Question {
     ///
     /// # Errors
     /// If there is no answer, or if its status is not 200.
-    pub(super) async fn ask(&self) -> Result<Answer, Error> {
+    pub(super) async fn send(&self) -> Result<Answer, Error> {
         let begun = Instant::now();
         let to = self.authority();
         let (stream, encryption) = self.connect(begun, to.clone()).await?;
-        let (request, proxy_limit) = self.request(begun, &to)?;
+        let (request, proxy_limit) = self.http_request(begun, &to)?;
         let no_answer = |source| Error::NoAnswer { is_encrypted: encryption.is_some(), source };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(no_answer)?;
@@ -190,7 +190,7 @@ impl Question {
     }
 
     /// The request, and the time from which on the proxy may give up.
-    fn request(
+    fn http_request(
         &self,
         begun: Instant,
         to: &str,

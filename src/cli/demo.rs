@@ -20,22 +20,19 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::task::JoinSet;
 
 use self::{
-    exporter::SyntheticExporter,
+    exporter::{NAME, SyntheticExporter},
     report::{Introduction, Outcome},
 };
 use super::{
-    client::{self, Question},
+    client::{self, ScrapeRequest},
     exit,
     stop::StopSignal,
-    throwaway::{self, Certificates, Files, RunningProxy, reachable},
+    throwaway::{self, Certificates, RunningProxy, TemporaryFiles, reachable},
 };
 use crate::common::exporter::UpstreamTls;
 
 /// The default listen address: the agent's port, on loopback.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3333);
-
-/// The name of the exporter.
-const EXPORTER: &str = "demo";
 
 /// Arguments of `demo`.
 #[derive(clap::Args, Debug)]
@@ -72,9 +69,9 @@ impl Error {
     /// internal error.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Signals(_) | Self::Exporter(_) | Self::Remove(_) => exit::MISTAKES,
+            Self::Signals(_) | Self::Exporter(_) | Self::Remove(_) => exit::FAILURE,
             Self::Output(_) | Self::Proxy(throwaway::Error::Threads(_)) => exit::SYSTEM,
-            Self::Proxy(error) if error.is_system_error() => exit::MISTAKES,
+            Self::Proxy(error) if error.is_system_error() => exit::FAILURE,
             Self::Proxy(_) | Self::Scrape(_) | Self::Miscounted { .. } => exit::INTERNAL,
         }
     }
@@ -96,7 +93,7 @@ async fn run_in(parent: &Path, args: &Args, out: &mut (dyn Write + Send)) -> Res
     let listen = args.listen.unwrap_or(DEFAULT_LISTEN);
     let certificates = Certificates::generate("scrapegate demo", listen.ip())?;
     let exporters = exporters_ini(exporter.address());
-    let files = Files::write(parent, &certificates, listen, &exporters)
+    let files = TemporaryFiles::write(parent, &certificates, listen, &exporters)
         .map_err(throwaway::Error::Folder)?;
     let introduction = Introduction {
         folder: files.folder().to_owned(),
@@ -147,7 +144,7 @@ fn exporters_ini(exporter: SocketAddr) -> String {
         "\
 # Created by scrapegate, which removes this file when it exits.
 
-[{EXPORTER}]
+[{NAME}]
 enabled = True
 method = http
 host = {host}
@@ -171,15 +168,15 @@ async fn show(
     let address = SocketAddr::new(reachable(proxy.ip()), proxy.port());
     write_now(out, &introduction.of_proxy(address))?;
     let server_name = ServerName::IpAddress(address.ip().into());
-    let question = Question {
+    let request = ScrapeRequest {
         host: address.ip().to_string(),
         port: address.port(),
         tls: Some(UpstreamTls { config: tls, server_name }),
-        path_and_query: format!("/prometheus?exporter={EXPORTER}"),
+        path_and_query: format!("/prometheus?exporter={NAME}"),
         authorization: None,
         limit: None,
     };
-    let scraped = scrape::scrape(&question).await.map_err(Error::Scrape)?;
+    let scraped = scrape::scrape(&request).await.map_err(Error::Scrape)?;
     if scraped.samples != introduction.series {
         return Err(Error::Miscounted { series: introduction.series, received: scraped.samples });
     }

@@ -3,6 +3,7 @@
 //! Writes the body piece by piece. Only the current piece is in memory.
 
 mod advice;
+mod error;
 mod output;
 mod progress;
 
@@ -19,13 +20,14 @@ use std::{
 use hyper::{Uri, header::HeaderValue, http::uri::Scheme};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::ServerName;
-use tokio::runtime::Builder;
 
-use self::{advice::Advice, output::Output, progress::Progress};
+use self::{advice::Advice, error::Error, output::Output, progress::Progress};
 use super::{
-    client::{self, Figures, Question},
-    complain, exit,
+    client::{Figures, ScrapeRequest},
+    console::complain,
+    exit,
     figures::{Length, Rate, Size},
+    runtime,
     stop::StopSignal,
 };
 use crate::{
@@ -122,30 +124,9 @@ fn proxy_url(text: &str) -> Result<ProxyUrl, &'static str> {
     })
 }
 
-/// Why there is no complete body.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("{0}")]
-    File(String),
-    #[error("`{0}` is not a host name or IP address")]
-    ServerName(String),
-    #[error("refusing to send a password over http:// to another host")]
-    OpenPassword,
-    #[error(transparent)]
-    Scrape(client::Error),
-    #[error("the scrape failed after writing the body had blocked for {}", Length(*written))]
-    SlowOutput { written: Duration, source: client::Error },
-    #[error("cannot write {}", path.as_ref().map_or("to standard output".into(), |path| path.display().to_string()))]
-    Output { path: Option<PathBuf>, source: io::Error },
-    #[error("cannot install the signal handlers")]
-    Signals(#[source] io::Error),
-    #[error("interrupted")]
-    Interrupted,
-}
-
 /// Runs `get`. The exit code is 0 if each body was complete.
 pub(super) fn run(args: &Args) -> ExitCode {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime::current_thread() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(format_args!("cannot start the runtime: {error}"));
@@ -165,15 +146,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
                 complain(format_args!("{side}: {}", Chain(&error)));
                 complain(format_args!("hint: {hint}"));
             }
-            exit::MISTAKES.into()
+            exit::FAILURE.into()
         }
-    }
-}
-
-impl Error {
-    /// Whether the reader of standard output went away, as `head` does. Needs no message.
-    fn is_closed_output(&self) -> bool {
-        matches!(self, Self::Output { path: None, source } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
@@ -181,18 +155,18 @@ async fn get(args: &Args) -> Result<Scrapes, Error> {
     // Install this first, so that a signal cannot end the process before temporary files are
     // removed.
     let mut stop = StopSignal::install().map_err(Error::Signals)?;
-    let question = question(args)?;
+    let request = request(args)?;
     tokio::select! {
-        scrapes = scrape_all(args, &question) => scrapes,
+        scrapes = scrape_all(args, &request) => scrapes,
         () = stop.received() => Err(Error::Interrupted),
     }
 }
 
-fn question(args: &Args) -> Result<Question, Error> {
+fn request(args: &Args) -> Result<ScrapeRequest, Error> {
     let ProxyUrl { is_https, host, port, path, query } = args.url.clone();
     let name = utf8_percent_encode(&args.name, NON_ALPHANUMERIC);
     let query = query.map_or_else(String::new, |query| format!("&{query}"));
-    Ok(Question {
+    Ok(ScrapeRequest {
         authorization: authorization(args, is_https || is_loopback(&host))?,
         tls: is_https.then(|| tls(args, &host)).transpose()?,
         host,
@@ -253,13 +227,13 @@ fn named<T>(option: &str, value: T) -> Located<T> {
     Located { value, location: Location { file: Arc::default(), line: None, section: None, key } }
 }
 
-async fn scrape_all(args: &Args, question: &Question) -> Result<Scrapes, Error> {
+async fn scrape_all(args: &Args, request: &ScrapeRequest) -> Result<Scrapes, Error> {
     let mut all = Vec::new();
     let mut output = Some(Output::open(args.output.as_deref())?);
     for _ in 0..args.repeat {
         let shown = io::stderr().is_terminal()
             && (args.output.is_some() || args.repeat > 1 || !io::stdout().is_terminal());
-        let figures = scrape(question, &mut output, Progress::new(shown)).await?;
+        let figures = scrape(request, &mut output, Progress::new(shown)).await?;
         if let Some(output) = output.take() {
             output.finish()?;
         }
@@ -270,11 +244,11 @@ async fn scrape_all(args: &Args, question: &Question) -> Result<Scrapes, Error> 
 
 /// Scrapes once. Writes the body to `output`, if there is one.
 async fn scrape(
-    question: &Question,
+    request: &ScrapeRequest,
     output: &mut Option<Output>,
     mut progress: Progress,
 ) -> Result<Figures, Error> {
-    let mut answer = question.ask().await.map_err(Error::Scrape)?;
+    let mut answer = request.send().await.map_err(Error::Scrape)?;
     let length = answer.length();
     let mut written = Duration::ZERO;
     loop {

@@ -5,6 +5,7 @@
 
 mod module;
 mod node;
+mod remarks;
 
 use std::{
     fmt,
@@ -18,8 +19,9 @@ use saphyr::{LoadableYamlNode as _, MarkedYaml};
 use self::{
     module::{Module, PasswordFiles},
     node::{Node, Source},
+    remarks::Remarks,
 };
-use super::{complain, exit};
+use super::{console::complain, exit};
 use crate::{common::file, config};
 
 /// Size limit for the input file, in bytes.
@@ -72,7 +74,7 @@ impl Error {
             Self::Read { .. } | Self::NotUtf8(_) | Self::Yaml { .. } | Self::NoModules(_) => {
                 exit::CONFIGURATION
             }
-            Self::Skipped { .. } => exit::MISTAKES,
+            Self::Skipped { .. } => exit::FAILURE,
             Self::Output(_) => exit::SYSTEM,
         }
     }
@@ -95,7 +97,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     let mut remarks = Remarks::default();
     let Sections { ini, imported, skipped } =
         read_root(&root, &args.file, &mut remarks).ok_or_else(|| Error::NoModules(path()))?;
-    for remark in &remarks.0 {
+    for remark in remarks.iter() {
         complain(format_args!("{}:{remark}", args.file.display()));
     }
     write!(out, "{HEAD}{ini}")?;
@@ -179,33 +181,4 @@ fn convert(
     let why = if why.is_empty() { "invalid name".to_owned() } else { why.join("; ") };
     remarks.add(at, Some(name), format!("skipped: {why}"));
     None
-}
-
-/// Messages about parts of the input, in the order of the input.
-#[derive(Default)]
-struct Remarks(Vec<Remark>);
-
-struct Remark {
-    line: usize,
-    module: Option<String>,
-    message: String,
-}
-
-impl Remarks {
-    /// Adds a message about the input at `node`.
-    fn add(&mut self, node: &Node, module: Option<&str>, message: String) {
-        let module = module.map(str::to_owned);
-        self.0.push(Remark { line: node.line, module, message });
-    }
-}
-
-impl fmt::Display for Remark {
-    /// `LINE: module NAME: MESSAGE`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.line)?;
-        if let Some(module) = &self.module {
-            write!(f, "module {}: ", module.escape_debug())?;
-        }
-        f.write_str(&self.message)
-    }
 }

@@ -1,10 +1,21 @@
-//! The command line: arguments, one module for each subcommand, exit codes.
+//! The command line. The library does the work; this room parses arguments and prints results.
+//!
+//! - One file for each subcommand: `run`, `check`, `demo`, `certs`, `probe`, `get`,
+//!   `sd`, `import`, `completions` and `man`. Large ones have a folder with their parts.
+//! - For several subcommands: `args` (which files to read), `exit` (exit codes), `console` (messages
+//!   on standard error), `figures` (numbers and tables), `runtime`, `stop` (signals), `listen` and
+//!   `user` (values of options).
+//! - `client`: the HTTP client of `demo` and `get`. `throwaway`: the temporary proxy of `demo` and
+//!   `probe`.
 
+mod args;
 mod certs;
 mod check;
 mod client;
 mod completions;
+mod console;
 mod demo;
+mod exit;
 mod figures;
 mod get;
 mod import;
@@ -12,60 +23,18 @@ mod listen;
 mod man;
 mod probe;
 mod run;
+mod runtime;
 mod sd;
 mod stop;
 mod throwaway;
 mod user;
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    sync::mpsc,
-    thread,
-    time::Duration,
-};
+use std::{io, process::ExitCode};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use tokio::runtime::{Builder, Runtime};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{common::error::Chain, config::Sources, service::telemetry::Verbosity};
-
-/// Exit codes (after sysexits.h).
-mod exit {
-    /// The command could not do its work, or `check` found errors.
-    pub(super) const MISTAKES: u8 = 1;
-    /// The command line is wrong.
-    pub(super) const USAGE: u8 = 2;
-    /// An internal error.
-    pub(super) const INTERNAL: u8 = 70;
-    /// The operating system refuses a resource, such as the address to listen on.
-    pub(super) const SYSTEM: u8 = 71;
-    /// The configuration has errors.
-    pub(super) const CONFIGURATION: u8 = 78;
-    /// What each code means, for the manual page and docs/reference/command-line.md.
-    pub(super) const MEANINGS: [(u8, &str); 6] = [
-        (0, "success; `run`: stopped by SIGTERM or SIGINT"),
-        (
-            MISTAKES,
-            "`check` found errors; `get` received no complete body; `import` skipped a module; `certs` \
-             or `demo` failed",
-        ),
-        (USAGE, "wrong command line"),
-        (INTERNAL, "internal error"),
-        (
-            SYSTEM,
-            "the operating system refused a resource, for example the listen address, a thread, or \
-             the output; or the certificate in `certfile` is still not valid after a wait of 10 s. A \
-             later start can succeed, for example once the clock is set",
-        ),
-        (
-            CONFIGURATION,
-            "`run`, `sd`, `import`: the files have errors; nothing was started or printed",
-        ),
-    ];
-}
+use self::console::complain;
+use crate::common::error::Chain;
 
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = HELP_FOOTER, args_conflicts_with_subcommands = true)]
@@ -154,64 +123,6 @@ enum Command {
     Man,
 }
 
-/// Which files to read.
-#[derive(Clone, Debug, Args)]
-struct PathArgs {
-    /// Path of config.ini [default on Linux: /etc/scrapegate/config.ini or, if that does not exist,
-    /// /etc/openitcockpit-agent/config.ini]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Path of the exporters file; overrides `[prometheus] exporters` [default:
-    /// prometheus_exporters.ini in the folder of config.ini]
-    #[arg(long, value_name = "FILE")]
-    exporters: Option<PathBuf>,
-}
-
-impl PathArgs {
-    fn sources(&self) -> Sources {
-        Sources { config: self.config.clone(), exporters: self.exporters.clone(), listen: None }
-            .settled()
-    }
-}
-
-/// Which files to read, and where to listen.
-#[derive(Clone, Debug, Args)]
-struct FileArgs {
-    #[command(flatten)]
-    paths: PathArgs,
-    /// Address and port of the proxy; overrides `[default] address` and `port`. With port 0, the
-    /// system picks a free port
-    #[arg(long, value_name = "ADDR:PORT", value_parser = listen::address)]
-    listen: Option<SocketAddr>,
-}
-
-impl FileArgs {
-    fn sources(&self) -> Sources {
-        Sources { listen: self.listen, ..self.paths.sources() }
-    }
-}
-
-/// How much to log.
-#[derive(Clone, Copy, Debug, Args)]
-struct VerbosityArgs {
-    /// Also log why connections ended
-    #[arg(short, long)]
-    verbose: bool,
-    /// Log everything, including debug messages of libraries
-    #[arg(short, long)]
-    debug: bool,
-}
-
-impl VerbosityArgs {
-    fn verbosity(self) -> Verbosity {
-        match self {
-            Self { debug: true, .. } => Verbosity::Debug,
-            Self { verbose: true, .. } => Verbosity::Verbose,
-            Self { .. } => Verbosity::Normal,
-        }
-    }
-}
-
 /// The command line as a [`clap::Command`], to parse arguments or print help without running it.
 #[must_use]
 pub fn command() -> clap::Command {
@@ -227,7 +138,7 @@ pub fn main() -> ExitCode {
         None => run::run(&cli.run),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::check(&args, &mut out),
-        Some(Command::Demo(args)) => match runtime() {
+        Some(Command::Demo(args)) => match runtime::current_thread() {
             Ok(runtime) => {
                 done(runtime.block_on(demo::run(&args, &mut out)), demo::Error::exit_code)
             }
@@ -244,12 +155,6 @@ pub fn main() -> ExitCode {
         Some(Command::Completions(args)) => printed(completions::run(&args, command(), &mut out)),
         Some(Command::Man) => printed(man::run(&command(), &mut out)),
     }
-}
-
-/// A runtime that uses only this thread. A multi-threaded runtime panics if the system refuses a
-/// thread.
-fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
 }
 
 /// The exit code of a command. Prints the error, if there is one.
@@ -273,30 +178,4 @@ fn printed(outcome: io::Result<()>) -> ExitCode {
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
-}
-
-/// How long [`complain_briefly`] waits for standard error.
-const COMPLAINT: Duration = Duration::from_secs(1);
-
-/// Like [`complain`], but waits at most [`COMPLAINT`]. Nobody may be reading standard error, and
-/// the proxy must start and stop all the same. The log never waits, but it has not started yet.
-fn complain_briefly(message: impl std::fmt::Display) {
-    let text = format!("scrapegate: {message}\n");
-    let (done, is_done) = mpsc::channel::<()>();
-    let again = text.clone();
-    let written = thread::Builder::new().name("complaint".to_owned()).spawn(move || {
-        let _ = io::stderr().write_all(text.as_bytes());
-        drop(done);
-    });
-    match written {
-        // Returns when the thread drops its sender, or after the time limit.
-        Ok(_) => drop(is_done.recv_timeout(COMPLAINT)),
-        // The system refuses a thread. Print the message here, although this may block.
-        Err(_) => drop(io::stderr().write_all(again.as_bytes())),
-    }
-}
-
-/// Prints a message to standard error. Ignores a closed pipe.
-fn complain(message: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "scrapegate: {message}");
 }

@@ -8,10 +8,10 @@ mod analysis;
 mod compare;
 mod escape;
 mod measurement;
+mod plugin;
 mod proxy;
 mod report;
 mod scrape;
-mod verdict;
 
 use std::{
     io::{self, Write},
@@ -25,11 +25,11 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use self::{
     compare::Comparison,
     measurement::{LoadError, Measurement, Runs},
+    plugin::{PluginResult, PluginState},
     proxy::OwnProxy,
     scrape::{Compression, Failure},
-    verdict::{State, Verdict},
 };
-use super::{PathArgs, complain};
+use super::{args::PathArgs, console::complain, runtime};
 use crate::{
     common::{error::Chain, exporter::Exporter},
     config::{self, Diagnostic, Diagnostics, ExporterConfig, Severity},
@@ -108,40 +108,40 @@ enum Error {
 }
 
 impl Error {
-    fn state(&self) -> State {
+    fn state(&self) -> PluginState {
         match self {
-            Self::Direct(_) | Self::ThroughProxy(_) => State::Critical,
+            Self::Direct(_) | Self::ThroughProxy(_) => PluginState::Critical,
             Self::NoExporter(_)
             | Self::Configuration(_)
             | Self::Baseline { .. }
             | Self::Runtime(_)
             | Self::Proxy(_)
-            | Self::Save { .. } => State::Unknown,
+            | Self::Save { .. } => PluginState::Unknown,
         }
     }
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> ExitCode {
-    let (verdict, printed) = match probe(args) {
+    let (result, printed) = match probe(args) {
         Ok((measurement, comparison)) => {
-            let verdict = Verdict::of(&measurement, comparison.as_ref());
-            let printed = print(args, Some(&measurement), comparison.as_ref(), &verdict, out);
-            (verdict, printed)
+            let result = PluginResult::of(&measurement, comparison.as_ref());
+            let printed = print(args, Some(&measurement), comparison.as_ref(), &result, out);
+            (result, printed)
         }
         Err(error) => {
             let why = Chain(&error);
-            let verdict = Verdict::without_measurement(error.state(), &args.name, why);
-            let printed = print(args, None, None, &verdict, out);
-            (verdict, printed)
+            let result = PluginResult::without_measurement(error.state(), &args.name, why);
+            let printed = print(args, None, None, &result, out);
+            (result, printed)
         }
     };
     match printed {
         // With a pipe into `head`, a closed output is not an error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(format_args!("cannot write to standard output: {error}"));
-            State::Unknown.exit_code().into()
+            PluginState::Unknown.exit_code().into()
         }
-        Ok(()) | Err(_) => verdict.state.exit_code().into(),
+        Ok(()) | Err(_) => result.state.exit_code().into(),
     }
 }
 
@@ -149,16 +149,16 @@ fn print(
     args: &Args,
     measurement: Option<&Measurement>,
     comparison: Option<&Comparison>,
-    verdict: &Verdict,
+    result: &PluginResult,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     if args.json {
-        report::json(measurement, comparison, verdict, args.top, out)?;
+        report::json(measurement, comparison, result, args.top, out)?;
     } else {
         if let Some(measurement) = measurement.filter(|_| !args.plugin) {
             report::plain(measurement, comparison, args.top, out)?;
         }
-        writeln!(out, "{verdict}")?;
+        writeln!(out, "{result}")?;
     }
     out.flush()
 }
@@ -167,7 +167,7 @@ fn probe(args: &Args) -> Result<(Measurement, Option<Comparison>), Error> {
     let (config, exporter) = exporter(args)?;
     // Load this first, because without it the scrapes would be useless.
     let baseline = args.compare.as_deref().map(load_baseline).transpose()?;
-    let runtime = super::runtime().map_err(Error::Runtime)?;
+    let runtime = runtime::current_thread().map_err(Error::Runtime)?;
     let measurement = runtime.block_on(measure(args, &config, &exporter))?;
     if let Some(path) = &args.save {
         measurement::save(&measurement, path)

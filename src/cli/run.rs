@@ -10,7 +10,11 @@ use std::{
 use clap::Args;
 use tokio::runtime::Builder;
 
-use super::{FileArgs, VerbosityArgs, complain_briefly, exit};
+use super::{
+    args::{FileArgs, VerbosityArgs},
+    console::complain_briefly,
+    exit,
+};
 use crate::{
     common::{error::Chain, file::FileSet},
     config::{Config, Severity, Sources},

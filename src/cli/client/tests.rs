@@ -14,7 +14,7 @@ use super::*;
 use crate::tls::pki::{Authority, Validity};
 
 /// A TLS server, and the configuration of a client that trusts it.
-pub(in crate::cli) fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
+pub(crate) fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
     let authority = Authority::generate("CA", Validity::OneDay).expect("a CA");
     let server = authority.server_pair(&["127.0.0.1".to_owned()]).expect("a pair");
     let provider = Arc::new(default_provider());
@@ -35,12 +35,8 @@ pub(in crate::cli) fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
 }
 
 /// A request for `path` from the server at `address`.
-pub(in crate::cli) fn question(
-    address: SocketAddr,
-    config: Arc<ClientConfig>,
-    path: &str,
-) -> Question {
-    Question {
+pub(crate) fn request(address: SocketAddr, config: Arc<ClientConfig>, path: &str) -> ScrapeRequest {
+    ScrapeRequest {
         host: address.ip().to_string(),
         port: address.port(),
         tls: Some(UpstreamTls { config, server_name: ServerName::IpAddress(address.ip().into()) }),
@@ -62,9 +58,9 @@ async fn answered(answer: &'static [u8]) -> Result<Figures, Error> {
         stream.write_all(answer).await.expect("sent");
         stream.flush().await.expect("sent");
     };
-    let question = question(listener.local_addr().expect("bound"), client, "/metrics");
+    let request = request(listener.local_addr().expect("bound"), client, "/metrics");
     let read = async {
-        let mut answer = question.ask().await?;
+        let mut answer = request.send().await?;
         while answer.next().await?.is_some() {}
         Ok(answer.figures())
     };

@@ -25,6 +25,9 @@ use tokio::{
     task::JoinSet,
 };
 
+/// The name of the exporter at the proxy.
+pub(super) const NAME: &str = "demo";
+
 /// Size of a chunk in bytes, as Go's net/http sends it. Most exporters use that library.
 const CHUNK: usize = 4096;
 

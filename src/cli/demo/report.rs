@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{EXPORTER, scrape::Scraped};
+use super::{exporter::NAME, scrape::Scraped};
 use crate::cli::{
     certs::Curl,
     client::{Encryption, Figures},
@@ -54,7 +54,7 @@ impl fmt::Display for Outcome<'_> {
         let Figures { bytes, first_byte, total } = *figures;
         let curl = Curl::new(self.folder);
         let list = format!("https://{}/prometheus", self.proxy);
-        let one = format!("{list}?exporter={EXPORTER}");
+        let one = format!("{list}?exporter={NAME}");
         let unknown = format!("{list}?exporter=unknown");
         write!(
             f,

@@ -2,7 +2,7 @@
 
 use std::io::BufRead as _;
 
-use crate::cli::client::{Encryption, Error, Figures, Question};
+use crate::cli::client::{Encryption, Error, Figures, ScrapeRequest};
 
 /// The figures of a complete scrape.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub(super) struct Scraped {
 ///
 /// # Errors
 /// If the status is not 200 or the body is not complete.
-pub(super) async fn scrape(question: &Question) -> Result<Scraped, Error> {
-    let mut answer = question.ask().await?;
+pub(super) async fn scrape(request: &ScrapeRequest) -> Result<Scraped, Error> {
+    let mut answer = request.send().await?;
     let mut lines = LineCounter::default();
     while let Some(data) = answer.next().await? {
         lines.count(&data);
@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{
-        client::tests::{question, tls},
+        client::tests::{request, tls},
         demo::exporter::SyntheticExporter,
     };
 
@@ -84,10 +84,10 @@ mod tests {
             let mut far = TcpStream::connect(address).await.expect("connected");
             let _ = copy_bidirectional(&mut near, &mut far).await;
         };
-        let question = question(listener.local_addr().expect("bound"), client, path);
+        let request = request(listener.local_addr().expect("bound"), client, path);
         // The tunnel ends only with the connection, which stays open after a complete answer.
         tokio::select! {
-            scraped = scrape(&question) => scraped,
+            scraped = scrape(&request) => scraped,
             () = async { tunnel.await; std::future::pending().await } => unreachable!(),
         }
     }

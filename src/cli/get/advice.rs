@@ -5,7 +5,7 @@ use std::{error::Error as StdError, io};
 use hyper::StatusCode;
 use rustls::AlertDescription;
 
-use super::Error;
+use super::error::Error;
 use crate::{
     cli::client::{self, Answerer, Phase},
     common::error::certificate::{CertificateFault, RefusedCertificate},

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::error::Error;
 use crate::tls::pki::{Access, Existing, Staged};
 
 /// An open output. If it is dropped before [`Output::finish`], an existing file stays unchanged.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt, time::Duration};
 
-use super::{Remarks, node::Node};
+use super::{node::Node, remarks::Remarks};
 
 /// A section of `prometheus_exporters.ini`.
 pub(super) struct Module {

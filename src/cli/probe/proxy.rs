@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::ServerName;
 
 use crate::{
-    cli::throwaway::{self, Certificates, Error, Files, RunningProxy},
+    cli::throwaway::{self, Certificates, Error, RunningProxy, TemporaryFiles},
     common::exporter::{Exporter, ExporterPath, Target, UpstreamTls},
     scrape::exporters::Exporters,
 };
@@ -30,7 +30,7 @@ impl OwnProxy {
     /// If the system refuses a folder, a port or a thread.
     pub(super) fn start(exporter: &Exporter) -> Result<Self, Error> {
         let certificates = Certificates::generate("scrapegate probe", LISTEN.ip())?;
-        let files = Files::write(&std::env::temp_dir(), &certificates, LISTEN, "")
+        let files = TemporaryFiles::write(&std::env::temp_dir(), &certificates, LISTEN, "")
             .map_err(Error::Folder)?;
         let loaded = throwaway::load(&files.config(), LISTEN);
         files.remove().map_err(Error::Folder)?;

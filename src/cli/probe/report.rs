@@ -8,7 +8,7 @@ use super::{
     compare::{Comparison, Summary, Times, seconds},
     escape::Escaped,
     measurement::{Family, Largest, Measurement, Problem, ResponseAnalysis, Runs},
-    verdict::{Verdict, faults},
+    plugin::{PluginResult, faults},
 };
 use crate::{
     cli::figures::{Grouped, Size, table},
@@ -243,18 +243,18 @@ fn names(label: &str, names: &[String], top: usize, out: &mut dyn Write) -> io::
     row(label, &format!("{}{more}", shown.join(", ")), out)
 }
 
-/// Prints the verdict, the summaries, and the measurement with only its largest families.
+/// Prints the result, the summaries, and the measurement with only its largest families.
 pub(super) fn json(
     measurement: Option<&Measurement>,
     comparison: Option<&Comparison>,
-    verdict: &Verdict,
+    result: &PluginResult,
     top: usize,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut document = Map::new();
-    document.insert("state".to_owned(), verdict.state.label().into());
-    document.insert("exit_code".to_owned(), verdict.state.exit_code().into());
-    document.insert("summary".to_owned(), verdict.summary.clone().into());
+    document.insert("state".to_owned(), result.state.label().into());
+    document.insert("exit_code".to_owned(), result.state.exit_code().into());
+    document.insert("summary".to_owned(), result.summary.clone().into());
     if let Some(measurement) = measurement {
         let mut measured = serde_json::to_value(measurement)?;
         let largest = |by| -> Result<Value, serde_json::Error> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Site, quoted};
+use super::site::{Site, quoted};
 use crate::{
     common::exporter::{ExporterName, ScrapeRules},
     config::Scheme,

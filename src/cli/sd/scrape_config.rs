@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Site, quoted};
+use super::site::{Site, quoted};
 use crate::{
     common::exporter::ExporterName,
     config::{BasicAuth, Scheme},
@@ -38,7 +38,7 @@ scrape_configs:
       - source_labels: [exporter]
         target_label: job
 {own}",
-        files = Files(scheme),
+        files = FilesComment(scheme),
         scraping = Client { site, indent: 4 },
         url = quoted(&url),
         asking = Client { site, indent: 8 },
@@ -78,7 +78,7 @@ fn job_of(exporter: &ExporterName, site: &Site<'_>) -> String {
 /// One job for each exporter, and the proxy's own job.
 pub(super) fn fixed(site: &Site<'_>) -> String {
     let scheme = site.config.security.scheme();
-    let mut text = format!("{HEAD}{}\nscrape_configs:\n", Files(scheme));
+    let mut text = format!("{HEAD}{}\nscrape_configs:\n", FilesComment(scheme));
     for (name, rules) in &site.exporters {
         let _ = write!(
             text,
@@ -105,9 +105,9 @@ pub(super) fn fixed(site: &Site<'_>) -> String {
 }
 
 /// A comment about the files that Prometheus needs.
-struct Files(Scheme);
+struct FilesComment(Scheme);
 
-impl fmt::Display for Files {
+impl fmt::Display for FilesComment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Scheme::Http => Ok(()),

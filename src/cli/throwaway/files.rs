@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::Certificates;
+use super::certificates::Certificates;
 use crate::{
     cli::certs::{CA_CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY, SERVER_CERTIFICATE, SERVER_KEY},
     tls::pki::{self, Access, Existing},
@@ -23,13 +23,13 @@ const EXPORTERS: &str = "prometheus_exporters.ini";
 /// Certificates and both INI files in a folder that only its owner can enter. Dropping it removes
 /// the folder with its contents.
 #[derive(Debug)]
-pub(in crate::cli) struct Files {
+pub(crate) struct TemporaryFiles {
     folder: TempDir,
 }
 
-impl Files {
+impl TemporaryFiles {
     /// Writes everything to a new folder in `parent`.
-    pub(in crate::cli) fn write(
+    pub(crate) fn write(
         parent: &Path,
         certificates: &Certificates,
         listen: SocketAddr,
@@ -58,12 +58,12 @@ impl Files {
     }
 
     /// The absolute path of the folder.
-    pub(in crate::cli) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// The path of `config.ini`.
-    pub(in crate::cli) fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.folder().join(CONFIG)
     }
 
@@ -71,7 +71,7 @@ impl Files {
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub(in crate::cli) fn remove(self) -> io::Result<()> {
+    pub(crate) fn remove(self) -> io::Result<()> {
         self.folder.close()
     }
 }
@@ -107,7 +107,8 @@ mod tests {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let address = SocketAddr::from(([127, 0, 0, 1], 9100));
         let certificates = Certificates::generate("test", address.ip()).expect("certificates");
-        let files = Files::write(parent.path(), &certificates, address, "").expect("written");
+        let files =
+            TemporaryFiles::write(parent.path(), &certificates, address, "").expect("written");
         let mut names: Vec<_> = std::fs::read_dir(files.folder())
             .expect("the folder")
             .map(|entry| entry.expect("an entry").file_name())

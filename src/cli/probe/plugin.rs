@@ -17,14 +17,14 @@ const SLOW: f64 = 0.8;
 
 /// The four states of a monitoring plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum PluginState {
     Ok,
     Warning,
     Critical,
     Unknown,
 }
 
-impl State {
+impl PluginState {
     pub(super) fn exit_code(self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -46,16 +46,16 @@ impl State {
 
 /// The exit code and the last line of `probe`.
 #[derive(Clone, Debug)]
-pub(super) struct Verdict {
-    pub(super) state: State,
+pub(super) struct PluginResult {
+    pub(super) state: PluginState,
     pub(super) summary: String,
     perfdata: Vec<String>,
 }
 
-impl Verdict {
-    /// The verdict if the measurement failed.
+impl PluginResult {
+    /// The result if the measurement failed.
     pub(super) fn without_measurement(
-        state: State,
+        state: PluginState,
         exporter: &str,
         why: impl fmt::Display,
     ) -> Self {
@@ -65,7 +65,7 @@ impl Verdict {
         Self { state, summary, perfdata: Vec::new() }
     }
 
-    /// The verdict about a measurement.
+    /// The result about a measurement.
     pub(super) fn of(measurement: &Measurement, comparison: Option<&Comparison>) -> Self {
         let total = Summary::of(&measurement.direct.total_seconds);
         let mut reasons: Vec<String> = comparison
@@ -81,9 +81,9 @@ impl Verdict {
         let answer = &measurement.answer;
         let state = match (answer.acceptance, reasons.is_empty()) {
             // In Prometheus, the target would be down.
-            (Acceptance::Refused, _) => State::Critical,
-            (_, true) => State::Ok,
-            (_, false) => State::Warning,
+            (Acceptance::Refused, _) => PluginState::Critical,
+            (_, true) => PluginState::Ok,
+            (_, false) => PluginState::Warning,
         };
         let mut summary = format!("{}: ", Escaped(&measurement.exporter));
         for reason in reasons {
@@ -104,7 +104,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for PluginResult {
     /// `PROBE OK - NAME: … | 'time'=0.012s;4;5;0;5 …`, in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Monitoring systems take everything after the first bar as performance data.
@@ -227,15 +227,15 @@ mod tests {
 
     #[test]
     fn a_scrape_that_takes_most_of_its_timeout_is_a_warning() {
-        for (total, state) in [(3.9, State::Ok), (4.1, State::Warning)] {
-            let verdict = Verdict::of(&measurement(total), None);
-            assert_eq!(verdict.state, state, "{verdict}");
+        for (total, state) in [(3.9, PluginState::Ok), (4.1, PluginState::Warning)] {
+            let result = PluginResult::of(&measurement(total), None);
+            assert_eq!(result.state, state, "{result}");
         }
     }
 
     #[test]
     fn the_text_before_the_performance_data_has_no_bar() {
-        let line = Verdict::of(&measurement(4.5), None).to_string();
+        let line = PluginResult::of(&measurement(4.5), None).to_string();
         assert_eq!(
             line,
             "PROBE WARNING - a\u{a6}b: takes 90 % of its timeout; 0 samples, 10 bytes in 4.50 s | \
@@ -243,15 +243,15 @@ mod tests {
              'size'=10B;;;0; 'samples'=0;;;0; 'families'=0;;;0; 'problems'=0;0;;0;"
         );
         let why = "first\nsecond | third";
-        let verdict = Verdict::without_measurement(State::Critical, "e", why).to_string();
-        assert_eq!(verdict, "PROBE CRITICAL - e: first; second \u{a6} third");
+        let result = PluginResult::without_measurement(PluginState::Critical, "e", why).to_string();
+        assert_eq!(result, "PROBE CRITICAL - e: first; second \u{a6} third");
     }
     #[test]
     fn a_partly_analyzed_answer_has_only_its_size_as_performance_data() {
         let mut measured = measurement(1.0);
         measured.answer.wire_bytes = 4_000_000;
         measured.answer.looked_at = Some(500_000);
-        let line = Verdict::of(&measured, None).to_string();
+        let line = PluginResult::of(&measured, None).to_string();
         assert!(line.contains("4.0 MB in 1.00 s, only the first 500.0 kB analyzed"));
         assert!(line.contains("'wire_size'=4000000B") && !line.contains("'samples'"), "{line}");
     }
