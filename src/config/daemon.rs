@@ -9,7 +9,7 @@ use super::{
     endpoint::{self, Advertised},
     ini::Document,
     keys,
-    reader::{Reader, Reported},
+    section_reader::{Reported, SectionReader},
     security::{self, TlsLevel},
     values,
 };
@@ -79,7 +79,7 @@ fn listen(
     diagnostics: &mut Diagnostics,
 ) -> Result<SocketAddr, Reported> {
     // Here and below, every key is read before the first `?`, so that all errors are found.
-    let mut reader = Reader::of_table(document, &keys::DEFAULT, diagnostics);
+    let mut reader = SectionReader::of_table(document, &keys::DEFAULT, diagnostics);
     let address = reader.read_or("address", values::address, "0.0.0.0");
     let port = reader.read_or("port", values::port, "3333");
     let written = SocketAddr::new(address?, port?.get());
@@ -100,7 +100,7 @@ struct Default {
 
 impl Default {
     fn read(document: &Document, diagnostics: &mut Diagnostics) -> Result<Self, Reported> {
-        let mut reader = Reader::of_table(document, &keys::DEFAULT, diagnostics);
+        let mut reader = SectionReader::of_table(document, &keys::DEFAULT, diagnostics);
         let tls_level =
             reader.read_or("tls-security-level", values::one_of(TLS_LEVELS), "intermediate");
         let basic_auth = reader.read("auth", basic_auth::parse);
@@ -116,7 +116,7 @@ struct Prometheus {
 
 impl Prometheus {
     fn read(document: &Document, diagnostics: &mut Diagnostics) -> Result<Self, Reported> {
-        let mut reader = Reader::of_table(document, &keys::PROMETHEUS, diagnostics);
+        let mut reader = SectionReader::of_table(document, &keys::PROMETHEUS, diagnostics);
         let enabled = reader.read_or("enabled", values::boolean, "True");
         let exporters = reader.path("exporters")?;
         Ok(Self {
@@ -147,7 +147,7 @@ struct Proxy {
 
 impl Proxy {
     fn read(document: &Document, diagnostics: &mut Diagnostics) -> Result<Self, Reported> {
-        let mut reader = Reader::of_table(document, &keys::PROXY, diagnostics);
+        let mut reader = SectionReader::of_table(document, &keys::PROXY, diagnostics);
         let limits = limits(&mut reader);
         let offset = reader.read_or("scrape-timeout-offset", values::seconds_or_none, "0.25");
         let worker_threads = reader.read("worker-threads", values::threads);
@@ -169,7 +169,7 @@ impl Proxy {
     }
 }
 
-fn limits(reader: &mut Reader<'_>) -> Result<Limits, Reported> {
+fn limits(reader: &mut SectionReader<'_>) -> Result<Limits, Reported> {
     let handshake_timeout = reader.read_or("handshake-timeout", values::seconds, "5");
     let header_timeout = reader.read_or("header-timeout", values::seconds, "5");
     let idle_timeout = reader.read_or("idle-timeout", values::seconds, "330");

@@ -13,7 +13,7 @@ use super::{
     diagnostics::{Diagnostic, Diagnostics, Location},
     ini::{Document, Section, SectionNames},
     keys,
-    reader::{Read, Reader, Reported},
+    section_reader::{Read, Reported, SectionReader},
     values,
 };
 use crate::common::{
@@ -28,7 +28,8 @@ const DEFAULTS: &str = "default";
 pub(super) fn read(document: &Document, diagnostics: &mut Diagnostics) -> Vec<ExporterConfig> {
     let defaults = document.section(DEFAULTS, SectionNames::ByteForByte);
     if let Some(defaults) = defaults {
-        let mut reader = Reader::of_section(document, &keys::EXPORTER, defaults, None, diagnostics);
+        let mut reader =
+            SectionReader::of_section(document, &keys::EXPORTER, defaults, None, diagnostics);
         // Reports wrong defaults even if no section uses them. Missing keys are fine here.
         Values::read(&mut reader);
     }
@@ -56,7 +57,8 @@ fn exporter(
     defaults: Option<&Section>,
     diagnostics: &mut Diagnostics,
 ) -> Result<ExporterConfig, Reported> {
-    let mut reader = Reader::of_section(document, &keys::EXPORTER, section, defaults, diagnostics);
+    let mut reader =
+        SectionReader::of_section(document, &keys::EXPORTER, section, defaults, diagnostics);
     let location = Location::at(&document.file, section.line, &section.name, None);
     let name = match ExporterName::new(&section.name) {
         Ok(value) => Ok(Located { value, location }),
@@ -129,7 +131,7 @@ struct Values {
 }
 
 impl Values {
-    fn read(reader: &mut Reader<'_>) -> Self {
+    fn read(reader: &mut SectionReader<'_>) -> Self {
         let path = |value: &str| ExporterPath::new(value).map_err(str::to_owned);
         Self {
             enabled: reader.read_or("enabled", values::boolean, "False"),
@@ -168,7 +170,7 @@ enum Alternative {
 fn choose(
     first: &[&str],
     second: &[&str],
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
 ) -> Result<Option<Alternative>, Reported> {
     let own = |keys: &[&str]| keys.iter().any(|key| reader.is_own(key));
     let any = |keys: &[&str]| keys.iter().any(|key| reader.location_of(key).is_some());
@@ -192,7 +194,7 @@ fn choose(
 
 /// Where a conflict between `keys` is reported: at the first key in the section itself, else at the
 /// first key in `[default]`.
-fn culprit(keys: &[&str], reader: &Reader<'_>) -> Location {
+fn culprit(keys: &[&str], reader: &SectionReader<'_>) -> Location {
     let own = keys.iter().find(|key| reader.is_own(key));
     own.into_iter()
         .chain(keys)
@@ -200,7 +202,7 @@ fn culprit(keys: &[&str], reader: &Reader<'_>) -> Location {
         .unwrap_or_else(|| reader.location_of_default(keys.first().copied().unwrap_or_default()))
 }
 
-fn target(values: &Values, reader: &mut Reader<'_>) -> Result<Target, Reported> {
+fn target(values: &Values, reader: &mut SectionReader<'_>) -> Result<Target, Reported> {
     match choose(&["host", "port"], &["socket"], reader)? {
         Some(Alternative::Second) => {
             let socket = values.socket.clone()?.ok_or(Reported)?;
@@ -232,7 +234,7 @@ struct Times {
     connect_timeout: Budget,
 }
 
-fn times(values: &Values, reader: &mut Reader<'_>) -> Result<Times, Reported> {
+fn times(values: &Values, reader: &mut SectionReader<'_>) -> Result<Times, Reported> {
     let interval = values.interval?;
     let timeout = values.timeout.clone()?;
     let connect_timeout = values.connect_timeout.clone()?;
@@ -253,7 +255,7 @@ fn at_most(seconds: u64, most: Budget) -> Budget {
 fn not_longer(
     (inner, length): (&str, Budget),
     (outer, most): (&str, Budget),
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
 ) -> Result<(), Reported> {
     if length <= most {
         return Ok(());
@@ -270,7 +272,7 @@ const HTTPS_ONLY: [&str; 5] =
 fn tls(
     values: &Values,
     target: Result<&Target, Reported>,
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
 ) -> Result<Option<UpstreamTlsConfig>, Reported> {
     match values.method? {
         Method::Http => {
@@ -300,7 +302,10 @@ fn tls(
 /// The certificate and its key.
 type ClientPair = (Located<PathBuf>, Located<PathBuf>);
 
-fn client_pair(values: &Values, reader: &mut Reader<'_>) -> Result<Option<ClientPair>, Reported> {
+fn client_pair(
+    values: &Values,
+    reader: &mut SectionReader<'_>,
+) -> Result<Option<ClientPair>, Reported> {
     match (values.cert_file.clone()?, values.key_file.clone()?) {
         (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
         (None, None) => Ok(None),
@@ -312,7 +317,7 @@ fn client_pair(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Client
 fn server_name(
     values: &Values,
     target: Result<&Target, Reported>,
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
 ) -> Result<ServerName<'static>, Reported> {
     if let Some(name) = values.server_name.clone()? {
         return Ok(name.value);
@@ -330,7 +335,7 @@ fn server_name(
 /// The CA that verifies the exporter's certificate, and whether verification is skipped.
 fn verification(
     values: &Values,
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
 ) -> Result<(Option<Located<PathBuf>>, bool), Reported> {
     let ca = values.ca_file.clone()?;
     match values.skip_verify.clone()?.filter(|skip| skip.value) {
@@ -346,7 +351,10 @@ fn verification(
     }
 }
 
-fn credentials(values: &Values, reader: &mut Reader<'_>) -> Result<Option<Credentials>, Reported> {
+fn credentials(
+    values: &Values,
+    reader: &mut SectionReader<'_>,
+) -> Result<Option<Credentials>, Reported> {
     match choose(&["username", "password-file"], &["bearer-token-file"], reader)? {
         None => Ok(None),
         Some(Alternative::Second) => {

@@ -33,7 +33,7 @@ pub(super) struct Document {
 pub(super) struct Section {
     pub(super) name: String,
     pub(super) line: u32,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<KeyValue>,
     /// Whether an error was reported that may hide one of its keys. A key that seems to be missing
     /// may be there.
     pub(super) uncertain: bool,
@@ -43,7 +43,7 @@ pub(super) struct Section {
 
 /// A `key = value`.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct KeyValue {
     /// The key, as written.
     pub(super) key: String,
     /// The key, as compared: see [`canonical`].
@@ -91,12 +91,12 @@ impl Document {
 
 impl Section {
     /// The entry with this canonical key.
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, key: &str) -> Option<&KeyValue> {
         self.entries.iter().find(|entry| entry.canonical == key)
     }
 }
 
-impl Entry {
+impl KeyValue {
     /// The value, literally. If it is enclosed in one pair of double quotes, without them.
     pub(super) fn value(&self) -> &str {
         self.value
@@ -172,7 +172,7 @@ impl Lint<'_> {
         let good = match Line::of(line) {
             Ok(Line::BlankOrComment) => false,
             Ok(Line::Header(name)) => self.header(name, number),
-            Ok(Line::Entry { key, value }) => self.entry(key, value, number),
+            Ok(Line::KeyValue { key, value }) => self.entry(key, value, number),
             Err(mistake) => {
                 self.mistake(line, number, &mistake);
                 false
@@ -255,7 +255,7 @@ impl Lint<'_> {
         };
         match (self.current, self.document.sections.last_mut()) {
             (Current::Open, Some(section)) => {
-                section.entries.push(Entry {
+                section.entries.push(KeyValue {
                     key: key.to_owned(),
                     canonical,
                     line: number,

@@ -46,7 +46,7 @@ impl std::fmt::Display for CodePoint {
 pub(super) enum Line<'a> {
     BlankOrComment,
     Header(&'a str),
-    Entry { key: &'a str, value: &'a str },
+    KeyValue { key: &'a str, value: &'a str },
 }
 
 /// The characters that are removed around names, keys and values.
@@ -108,5 +108,5 @@ fn entry(line: &str) -> Result<Line<'_>, Mistake> {
     if let Some(space) = ends.into_iter().flatten().find(|c| c.is_whitespace()) {
         return Err(Mistake::InvisibleAroundValue(CodePoint(space)));
     }
-    Ok(Line::Entry { key, value })
+    Ok(Line::KeyValue { key, value })
 }

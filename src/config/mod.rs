@@ -15,9 +15,9 @@ mod folders;
 mod ini;
 mod keys;
 mod line;
-mod read;
-mod reader;
+mod section_reader;
 mod security;
+mod text;
 mod values;
 
 use std::{
@@ -38,7 +38,7 @@ pub use self::{
 };
 use self::{
     ini::{Document, SectionNames},
-    reader::Reported,
+    section_reader::Reported,
 };
 use crate::common::{
     deadline::Budget,
@@ -385,7 +385,7 @@ fn with_document<T>(
     interpret: impl FnOnce(&mut Document, &mut Diagnostics) -> T,
 ) -> Result<T, Reported> {
     let mut diagnostics = Diagnostics::default();
-    let result = match read::text(file, files) {
+    let result = match text::read(file, files) {
         Ok(text) => {
             let mut document = ini::parse(file, &text, names, &mut diagnostics);
             Ok(interpret(&mut document, &mut diagnostics))

@@ -9,7 +9,7 @@ use super::{
     diagnostics::{Diagnostics, Location},
     ini::Document,
     keys,
-    reader::{Read, Reader, Reported},
+    section_reader::{Read, Reported, SectionReader},
     values,
 };
 use crate::common::deadline::Budget;
@@ -51,17 +51,17 @@ pub(super) fn read(
     listen: Result<SocketAddr, Reported>,
     diagnostics: &mut Diagnostics,
 ) -> Result<Decided, Reported> {
-    let server = Server::read(&mut Reader::of_table(document, &keys::DEFAULT, diagnostics));
-    let mut proxy = Reader::of_table(document, &keys::PROXY, diagnostics);
+    let server = Server::read(&mut SectionReader::of_table(document, &keys::DEFAULT, diagnostics));
+    let mut proxy = SectionReader::of_table(document, &keys::PROXY, diagnostics);
     let clients = Clients::read(&mut proxy);
     let enrolment = Enrolment::read(&mut proxy);
     let (server, clients, enrolment) = (server?, clients?, enrolment?);
-    let mut default = Reader::of_table(document, &keys::DEFAULT, diagnostics);
+    let mut default = SectionReader::of_table(document, &keys::DEFAULT, diagnostics);
     let security = match &clients.plain_http {
         Some(plain_http) => plain(&server, &clients, plain_http, listen, &mut default)?,
         None => {
             let files = server.files(&mut default)?;
-            let mut proxy = Reader::of_table(document, &keys::PROXY, diagnostics);
+            let mut proxy = SectionReader::of_table(document, &keys::PROXY, diagnostics);
             Security::Tls(Box::new(files.for_clients(&clients, &mut proxy)?))
         }
     };
@@ -105,7 +105,7 @@ struct Files {
 }
 
 impl Server {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn read(reader: &mut SectionReader<'_>) -> Result<Self, Reported> {
         let autossl = only_if_true(reader.read("try-autossl", values::boolean));
         let autossl_files = AutosslFiles::read(reader);
         let certificate = reader.path("certfile");
@@ -118,7 +118,7 @@ impl Server {
         })
     }
 
-    fn files(self, reader: &mut Reader<'_>) -> Result<Files, Reported> {
+    fn files(self, reader: &mut SectionReader<'_>) -> Result<Files, Reported> {
         if self.autossl.is_some() {
             for unused in [&self.certificate, &self.key].into_iter().flatten() {
                 let warning = "ignored because of `try-autossl = True`";
@@ -149,7 +149,7 @@ impl Server {
 }
 
 impl AutosslFiles {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn read(reader: &mut SectionReader<'_>) -> Result<Self, Reported> {
         let folder = reader.path("autossl-folder");
         let certificate = reader.path("autossl-crt-file");
         let key = reader.path("autossl-key-file");
@@ -174,7 +174,7 @@ impl AutosslFiles {
 
     /// Enrollment writes all four files. If two had the same name, one would overwrite the other. A
     /// signing request, which anyone may request, could then overwrite the key.
-    fn check_distinct(&self, reader: &mut Reader<'_>) -> Result<(), Reported> {
+    fn check_distinct(&self, reader: &mut SectionReader<'_>) -> Result<(), Reported> {
         let files = [&self.certificate, &self.key, &self.signing_request, &self.ca];
         let mut checked = Ok(());
         for (index, file) in files.iter().enumerate() {
@@ -188,7 +188,11 @@ impl AutosslFiles {
 }
 
 impl Files {
-    fn for_clients(self, clients: &Clients, reader: &mut Reader<'_>) -> Result<TlsFiles, Reported> {
+    fn for_clients(
+        self,
+        clients: &Clients,
+        reader: &mut SectionReader<'_>,
+    ) -> Result<TlsFiles, Reported> {
         let clients = match &clients.auth {
             Some(Located { value: Auth::None, location }) => clients.not_asked(location, reader)?,
             Some(Located { value: Auth::Require, .. }) | None => ClientAuth::Require {
@@ -231,7 +235,7 @@ struct Clients {
 }
 
 impl Clients {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn read(reader: &mut SectionReader<'_>) -> Result<Self, Reported> {
         let plain_http = only_if_true(reader.read("insecure-plain-http", values::boolean));
         let auth = reader.read("client-auth", values::one_of(AUTH));
         let ca = reader.path("client-ca");
@@ -245,7 +249,7 @@ impl Clients {
     fn not_asked(
         &self,
         location: &Location,
-        reader: &mut Reader<'_>,
+        reader: &mut SectionReader<'_>,
     ) -> Result<ClientAuth, Reported> {
         let narrowing = [location_of(&self.crl), location_of(&self.allow)];
         let refused = refuse(narrowing, "has no effect with `client-auth = none`", reader);
@@ -265,7 +269,7 @@ fn plain(
     clients: &Clients,
     plain_http: &Located<()>,
     listen: Result<SocketAddr, Reported>,
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
 ) -> Result<Security, Reported> {
     let wants_tls = [
         location_of(&server.autossl),
@@ -297,7 +301,7 @@ fn location_of<T>(value: &Option<Located<T>>) -> Option<&Location> {
 fn refuse<const N: usize>(
     locations: [Option<&Location>; N],
     message: &str,
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
 ) -> Result<(), Reported> {
     let mut result = Ok(());
     for location in locations.into_iter().flatten() {
@@ -316,7 +320,7 @@ struct Enrolment {
 }
 
 impl Enrolment {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Reported> {
+    fn read(reader: &mut SectionReader<'_>) -> Result<Self, Reported> {
         let from = reader.read("enrol-from", clients::address_ranges);
         let window = reader.read("enrol-window", values::seconds);
         let key = reader.read_or("enrol-key", values::one_of(KEYS), "rsa4096");

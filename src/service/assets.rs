@@ -12,7 +12,7 @@ use hyper::header::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use self::pem_files::{Certificates, FileUses, Reader};
+use self::pem_files::{Certificates, FileReader, FileUses};
 pub use self::validity::CertificateFile;
 use crate::{
     common::{
@@ -121,7 +121,7 @@ pub fn client_tls<T>(
     owner: &Located<T>,
 ) -> (Option<UpstreamTls>, Diagnostics) {
     let mut files = FileSet::default();
-    let mut reader = Reader::new(&mut files);
+    let mut reader = FileReader::new(&mut files);
     let tls = upstream_tls::load(&mut reader, owner, tls);
     let diagnostics = reader.diagnostics;
     (tls.filter(|_| !diagnostics.has_errors()), diagnostics)
@@ -136,7 +136,7 @@ pub fn basic_authorization(
     password: &Located<PathBuf>,
 ) -> (Option<HeaderValue>, Diagnostics) {
     let mut files = FileSet::default();
-    let mut reader = Reader::new(&mut files);
+    let mut reader = FileReader::new(&mut files);
     let value = reader.secret(password).and_then(|secret| {
         let value = HeaderValue::from_str(&basic(user, &secret)).ok();
         if value.is_none() {
@@ -158,7 +158,7 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 struct Loader<'a> {
-    reader: Reader<'a>,
+    reader: FileReader<'a>,
     now: OffsetDateTime,
     certificates: Vec<CertificateFile>,
     revocation_lists: Vec<CertificateFile>,
@@ -167,7 +167,7 @@ struct Loader<'a> {
 impl<'a> Loader<'a> {
     fn new(files: &'a mut FileSet) -> Self {
         Self {
-            reader: Reader::new(files),
+            reader: FileReader::new(files),
             now: OffsetDateTime::now_utc(),
             certificates: Vec::new(),
             revocation_lists: Vec::new(),

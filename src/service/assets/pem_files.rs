@@ -31,12 +31,12 @@ const MAX_BUNDLE: u64 = 64 * MAX_FILE;
 const MAX_COST: u32 = 15;
 
 /// Reads files and collects diagnostics.
-pub(super) struct Reader<'a> {
+pub(super) struct FileReader<'a> {
     pub(super) diagnostics: Diagnostics,
     files: &'a mut FileSet,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> FileReader<'a> {
     pub(super) fn new(files: &'a mut FileSet) -> Self {
         Self { diagnostics: Diagnostics::default(), files }
     }

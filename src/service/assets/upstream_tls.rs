@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{
     ders,
-    pem_files::{FileUses, Reader},
+    pem_files::{FileReader, FileUses},
 };
 use crate::{
     common::{error::Chain, exporter::UpstreamTls},
@@ -21,7 +21,7 @@ use crate::{
 
 /// Reads the files. A problem that concerns none of them is reported at `owner`.
 pub(super) fn load<T>(
-    reader: &mut Reader<'_>,
+    reader: &mut FileReader<'_>,
     owner: &Located<T>,
     tls: &UpstreamTlsConfig,
 ) -> Option<UpstreamTls> {
@@ -63,7 +63,7 @@ pub(super) fn load<T>(
 }
 
 fn trusted<T>(
-    reader: &mut Reader<'_>,
+    reader: &mut FileReader<'_>,
     owner: &Located<T>,
     tls: &UpstreamTlsConfig,
 ) -> Option<Trust> {

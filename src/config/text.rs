@@ -33,7 +33,7 @@ impl ReadError {
 }
 
 /// Reads the file at `path`. It must be a regular file, or a symbolic link to one.
-pub(super) fn text(path: &Path, files: &mut FileSet) -> Result<String, ReadError> {
+pub(super) fn read(path: &Path, files: &mut FileSet) -> Result<String, ReadError> {
     let bytes = files.read(path, MAX_LEN)?;
     if file::is_utf16(&bytes) {
         return Err(ReadError::Utf16);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     Located,
     diagnostics::{Diagnostic, Diagnostics, Location},
-    ini::{Document, Entry, Section, SectionNames},
+    ini::{Document, KeyValue, Section, SectionNames},
     keys::{MAY_BE_BLANK, Table},
 };
 
@@ -17,7 +17,7 @@ pub(super) struct Reported;
 pub(super) type Read<T> = Result<Option<Located<T>>, Reported>;
 
 /// Reads the values of one section.
-pub(super) struct Reader<'a> {
+pub(super) struct SectionReader<'a> {
     document: &'a Document,
     table: &'static Table,
     /// The section, if the file has it.
@@ -27,7 +27,7 @@ pub(super) struct Reader<'a> {
     diagnostics: &'a mut Diagnostics,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SectionReader<'a> {
     /// Reads the section of `config.ini` that `table` describes.
     pub(super) fn of_table(
         document: &'a Document,
@@ -166,12 +166,12 @@ impl<'a> Reader<'a> {
         self.diagnostics.push(Diagnostic::warning(location, message));
     }
 
-    fn location_of_entry(&self, section: &Section, entry: &Entry) -> Location {
+    fn location_of_entry(&self, section: &Section, entry: &KeyValue) -> Location {
         let key = Some(entry.canonical.as_str());
         Location::at(&self.document.file, entry.line, &section.name, key)
     }
 
-    fn find(&self, key: &str) -> Option<(&'a Section, &'a Entry)> {
+    fn find(&self, key: &str) -> Option<(&'a Section, &'a KeyValue)> {
         [self.section, self.defaults]
             .into_iter()
             .flatten()
