@@ -6,7 +6,7 @@
 //!   are accepted only if the file enables them, and with a warning.
 //! - No diagnostic repeats the password of `auth`.
 
-use scrapegate::config::{self, ClientAuth, Config, Diagnostics, Security, Severity, Sources};
+use scrapegate::config::{self, ClientAuth, Config, Diagnostics, Transport, Severity, Sources};
 
 use crate::files;
 
@@ -33,7 +33,7 @@ pub fn check(input: &[u8]) {
     assert_eq!(config.is_some(), !diagnostics.has_errors(), "{diagnostics}");
     let text = String::from_utf8_lossy(input);
     if let Some(config) = config {
-        assert_eq!(config.exporters.len(), usize::from(config.prometheus_enabled));
+        assert_eq!(config.exporters.len(), usize::from(config.scrapes.enabled));
         assert_is_secured_as_written(&config, &diagnostics, &text);
     }
     if secrets_are_passwords(&text) {
@@ -47,12 +47,12 @@ fn assert_is_secured_as_written(config: &Config, diagnostics: &Diagnostics, text
         let about = |diagnostic: &config::Diagnostic| diagnostic.location.key.as_deref() == Some(key);
         diagnostics.iter().any(|diagnostic| about(diagnostic) && diagnostic.severity == Severity::Warning)
     };
-    let key = match &config.security {
-        Security::InsecurePlainHttp => {
-            assert!(config.listen.ip().to_canonical().is_loopback(), "{}", config.listen);
+    let key = match &config.listener.transport {
+        Transport::InsecurePlainHttp => {
+            assert!(config.listener.address.ip().to_canonical().is_loopback(), "{}", config.listener.address);
             "insecure-plain-http"
         }
-        Security::Tls(files) => match files.clients {
+        Transport::Tls(files) => match files.clients {
             ClientAuth::None => "client-auth",
             ClientAuth::Require { .. } => return,
         },

@@ -66,9 +66,9 @@ pub(super) fn check(args: &Args, out: &mut dyn Write) -> ExitCode {
 }
 
 fn summary(config: &Config, assets: &Assets, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "listen  {}", config.listen)?;
+    writeln!(out, "listen  {}", config.listener.address)?;
     writeln!(out)?;
-    if config.prometheus_enabled {
+    if config.scrapes.enabled {
         exporters(&config.exporters, out)?;
     } else {
         writeln!(out, "no exporters, because `[prometheus] enabled` is False")?;

@@ -53,7 +53,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         ));
         return exit::CONFIGURATION.into();
     };
-    let logs = match telemetry::start(config.log_format, args.verbosity.verbosity()) {
+    let logs = match telemetry::start(config.process.log_format, args.verbosity.verbosity()) {
         Ok(logs) => logs,
         Err(error) => {
             complain_briefly(format_args!("cannot start the thread that writes the log: {error}"));

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     }
     let (config, diagnostics) = config::load(&args.files.sources());
     let config = config.ok_or(Error::Configuration(diagnostics))?;
-    if !config.prometheus_enabled {
+    if !config.scrapes.enabled {
         return Err(Error::Disabled);
     }
     let site = Site::of(&config)?;

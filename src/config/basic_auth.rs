@@ -80,8 +80,8 @@ const OTHER_HASHES: [&str; 12] = [
 ];
 
 /// Whether bcrypt can decode salt and digest: the last character of each has bits that must be
-/// zero. bcrypt itself decodes them only to verify a password, so a typing error would show up late.
-/// `hash` is what follows `$2b$`. [`is_bcrypt`] must be true for it.
+/// zero. bcrypt itself decodes them only to verify a password, so a typing error would show up
+/// late. `hash` is what follows `$2b$`. [`is_bcrypt`] must be true for it.
 fn can_be_decoded(hash: &str) -> bool {
     const SALT: usize = 22;
     let (salt, digest) = hash["10$".len()..].split_at(SALT);

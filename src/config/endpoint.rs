@@ -4,7 +4,7 @@ use std::{net::Ipv6Addr, num::NonZeroU16};
 
 use serde::Serialize;
 
-use super::values::{Parsed, host, port, shown};
+use super::values::{host, port, shown};
 
 /// The URL scheme of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,36 +37,39 @@ pub struct Advertised {
 }
 
 impl Advertised {
+    /// `HOST` or `HOST:PORT`, as written, with IPv6 in brackets.
+    ///
+    /// # Errors
+    /// The message for the user.
+    pub fn parse(value: &str) -> Result<Self, String> {
+        let after_brackets = value.rfind(']').unwrap_or(0);
+        let (name, digits) = match value[after_brackets..].rfind(':') {
+            Some(colon) => {
+                let (name, digits) = value.split_at(after_brackets + colon);
+                (name, Some(&digits[1..]))
+            }
+            None => (value, None),
+        };
+        if value.parse::<Ipv6Addr>().is_ok() {
+            return Err(format!(
+                "{} is an IPv6 address without brackets; write it in `[` and `]`",
+                shown(value)
+            ));
+        }
+        let bare_ipv6 = name.contains(':') && !name.starts_with('[');
+        let port = digits.map(port).transpose();
+        match port {
+            Ok(port) if !bare_ipv6 && host(name).is_ok() => {
+                Ok(Self { host: name.to_owned(), port })
+            }
+            Ok(_) | Err(_) => Err(format!("{} is neither HOST nor HOST:PORT", shown(value))),
+        }
+    }
+
     /// `HOST:PORT`. `listening` is the port of the listener.
     #[must_use]
     pub fn target(&self, listening: u16) -> String {
         format!("{}:{}", self.host, self.port.map_or(listening, NonZeroU16::get))
-    }
-}
-
-/// `HOST` or `HOST:PORT`, as written, with IPv6 in brackets.
-pub(super) fn advertised(value: &str) -> Parsed<Advertised> {
-    let after_brackets = value.rfind(']').unwrap_or(0);
-    let (name, digits) = match value[after_brackets..].rfind(':') {
-        Some(colon) => {
-            let (name, digits) = value.split_at(after_brackets + colon);
-            (name, Some(&digits[1..]))
-        }
-        None => (value, None),
-    };
-    if value.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!(
-            "{} is an IPv6 address without brackets; write it in `[` and `]`",
-            shown(value)
-        ));
-    }
-    let bare_ipv6 = name.contains(':') && !name.starts_with('[');
-    let port = digits.map(port).transpose();
-    match port {
-        Ok(port) if !bare_ipv6 && host(name).is_ok() => {
-            Ok(Advertised { host: name.to_owned(), port })
-        }
-        Ok(_) | Err(_) => Err(format!("{} is neither HOST nor HOST:PORT", shown(value))),
     }
 }
 
@@ -84,12 +87,12 @@ mod tests {
             ("[::1]:1", "[::1]", Some(1)),
         ] {
             let port = port.and_then(NonZeroU16::new);
-            assert_eq!(advertised(text), Ok(Advertised { host: host.to_owned(), port }));
+            assert_eq!(Advertised::parse(text), Ok(Advertised { host: host.to_owned(), port }));
         }
         for text in
             ["::1", "::1:99999", "a:", "a:0", "a:70000", ":1", "http://a", "[::1]x", "[a]", "a b:1"]
         {
-            assert!(advertised(text).is_err(), "{text}");
+            assert!(Advertised::parse(text).is_err(), "{text}");
         }
     }
 

@@ -9,8 +9,7 @@ use std::{
 use rustls::pki_types::ServerName;
 
 use super::{
-    Credentials, ExporterConfig, Located, UpstreamTlsConfig,
-    diagnostics::{Diagnostic, Diagnostics, Location},
+    diagnostics::{Diagnostic, Diagnostics, Located, Location},
     ini::{Document, Section, SectionNames},
     keys,
     section_reader::{Read, Reported, SectionReader},
@@ -20,6 +19,52 @@ use crate::common::{
     deadline::Budget,
     exporter::{ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
 };
+
+/// One section of the exporters file.
+#[derive(Clone, Debug)]
+pub struct ExporterConfig {
+    /// The section's name, and its place in the file.
+    pub name: Located<ExporterName>,
+    /// Whether the exporter is enabled. Default false. A disabled exporter is treated as absent.
+    pub enabled: bool,
+    /// The TLS settings of `method = https`. `None` for `http`, the default.
+    pub tls: Option<UpstreamTlsConfig>,
+    /// `host` and `port`, or `socket`.
+    pub target: Target,
+    /// `path`.
+    pub path: ExporterPath,
+    /// `username` and `password-file`, or `bearer-token-file`.
+    pub credentials: Option<Credentials>,
+    /// `interval` to `integrity`.
+    pub rules: ScrapeRules,
+}
+
+/// The TLS settings of `method = https`. The files are not read yet.
+#[derive(Clone, Debug)]
+pub struct UpstreamTlsConfig {
+    /// `ca-file`. If absent, the system's trust store.
+    pub ca: Option<Located<PathBuf>>,
+    /// `cert-file` and `key-file`.
+    pub client_pair: Option<(Located<PathBuf>, Located<PathBuf>)>,
+    /// `server-name`. If absent, `host` (or `localhost` for a Unix socket).
+    pub server_name: ServerName<'static>,
+    /// `insecure-skip-verify`. Default false.
+    pub skip_verify: bool,
+}
+
+/// Credentials for an exporter. The files are not read yet.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// `username` and `password-file`.
+    Basic {
+        /// `username`.
+        username: String,
+        /// `password-file`.
+        password: Located<PathBuf>,
+    },
+    /// `bearer-token-file`.
+    Bearer(Located<PathBuf>),
+}
 
 /// The section whose keys are the defaults of all other sections.
 const DEFAULTS: &str = "default";

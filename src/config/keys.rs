@@ -29,7 +29,7 @@ impl Table {
 /// The file to which a section belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum File {
-    Daemon,
+    ConfigIni,
     Exporters,
 }
 
@@ -48,7 +48,7 @@ pub(super) const MAY_BE_BLANK: &[&str] = &[
 ];
 
 pub(super) static DEFAULT: Table = Table {
-    file: File::Daemon,
+    file: File::ConfigIni,
     section: "default",
     own: &[
         "address",
@@ -111,7 +111,7 @@ pub(super) static DEFAULT: Table = Table {
 };
 
 static OITC: Table = Table {
-    file: File::Daemon,
+    file: File::ConfigIni,
     section: "oitc",
     own: &[],
     agents: &[
@@ -130,7 +130,7 @@ static OITC: Table = Table {
 };
 
 static PACKAGEMANAGER: Table = Table {
-    file: File::Daemon,
+    file: File::ConfigIni,
     section: "packagemanager",
     own: &[],
     agents: &["check-interval", "enable-update-check", "enabled", "limit-description-length"],
@@ -138,7 +138,7 @@ static PACKAGEMANAGER: Table = Table {
 };
 
 pub(super) static PROMETHEUS: Table = Table {
-    file: File::Daemon,
+    file: File::ConfigIni,
     section: "prometheus",
     own: &["enabled", "exporters"],
     agents: &[],
@@ -146,7 +146,7 @@ pub(super) static PROMETHEUS: Table = Table {
 };
 
 pub(super) static PROXY: Table = Table {
-    file: File::Daemon,
+    file: File::ConfigIni,
     section: "proxy",
     own: &[
         "advertise",
@@ -208,13 +208,13 @@ pub(super) static EXPORTER: Table = Table {
     severity: Severity::Error,
 };
 
-static DAEMON: [&Table; 5] = [&DEFAULT, &OITC, &PACKAGEMANAGER, &PROMETHEUS, &PROXY];
+static CONFIG_INI: [&Table; 5] = [&DEFAULT, &OITC, &PACKAGEMANAGER, &PROMETHEUS, &PROXY];
 
 /// Reports unknown sections and keys of `config.ini`.
-pub(super) fn check_daemon(document: &mut Document, diagnostics: &mut Diagnostics) {
+pub(super) fn check_config_ini(document: &mut Document, diagnostics: &mut Diagnostics) {
     let file = Arc::clone(&document.file);
     for section in &mut document.sections {
-        let table = DAEMON
+        let table = CONFIG_INI
             .into_iter()
             .find(|table| SectionNames::IgnoreCase.same(table.section, &section.name));
         match table {
@@ -260,9 +260,9 @@ fn check_keys(
 
 /// The diagnostic about a key that is not in `table`.
 fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
-    let homes: Vec<_> = DAEMON
+    let homes: Vec<_> = CONFIG_INI
         .into_iter()
-        .filter(|_| table.file == File::Daemon)
+        .filter(|_| table.file == File::ConfigIni)
         .filter(|home| home.keys().any(|known| known == key))
         .collect();
     if homes.is_empty() {
@@ -279,9 +279,9 @@ fn unknown_key(key: &str, table: &Table) -> (Severity, String) {
 
 fn unknown_section(file: &Arc<PathBuf>, section: &Section) -> Diagnostic {
     let name = section.name.to_ascii_lowercase();
-    let meant = nearest(&name, DAEMON.into_iter().map(|table| table.section));
+    let meant = nearest(&name, CONFIG_INI.into_iter().map(|table| table.section));
     // A mistyped `[proxy]` would disable all its keys.
-    let severity = DAEMON
+    let severity = CONFIG_INI
         .into_iter()
         .find(|table| Some(table.section) == meant)
         .map_or(Severity::Warning, |table| table.severity);
@@ -308,7 +308,7 @@ fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, daemon, exporters, ini};
+    use crate::config::{config_ini, exporters, ini, sources::Sources};
 
     /// The keys of `table` without a diagnostic if they are left blank.
     fn without_diagnostic_when_blank(
@@ -332,7 +332,7 @@ mod tests {
         let mut silent = Vec::new();
         for table in [&DEFAULT, &PROMETHEUS, &PROXY] {
             let read = |document: &Document, diagnostics: &mut Diagnostics| {
-                daemon::read(document, &Sources::default(), diagnostics);
+                config_ini::read(document, &Sources::default(), diagnostics);
             };
             silent.extend(without_diagnostic_when_blank(table, SectionNames::IgnoreCase, read));
         }
@@ -351,7 +351,7 @@ mod tests {
             let mut diagnostics = Diagnostics::default();
             let file = Arc::new(PathBuf::from("x.ini"));
             let mut document = ini::parse(&file, text, SectionNames::IgnoreCase, &mut diagnostics);
-            check_daemon(&mut document, &mut diagnostics);
+            check_config_ini(&mut document, &mut diagnostics);
             assert_eq!(document.uncertain, uncertain, "{text}");
         }
     }

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    Located,
-    diagnostics::{Diagnostic, Diagnostics, Location},
+    diagnostics::{Diagnostic, Diagnostics, Located, Location},
     ini::{Document, KeyValue, Section, SectionNames},
     keys::{MAY_BE_BLANK, Table},
 };

@@ -21,7 +21,7 @@ use crate::{
     },
     config::{
         ClientAuth, Config, Credentials, Diagnostic, Diagnostics, EnrolmentFiles, ExporterConfig,
-        Located, Security, TlsFiles, TlsLevel, UpstreamTlsConfig,
+        Located, TlsFiles, TlsLevel, Transport, UpstreamTlsConfig,
     },
     http::access::Access,
     scrape::exporters::Exporters,
@@ -73,21 +73,23 @@ pub enum ListenerMode {
 #[must_use]
 pub fn load(config: &Config, files: &mut FileSet) -> (Option<Assets>, Diagnostics) {
     let mut loader = Loader::new(files);
-    let mode = match &config.security {
-        Security::InsecurePlainHttp => Some(ListenerMode::PlainHttp),
-        Security::Tls(files) => loader.mode(config.tls_level, files),
+    let mode = match &config.listener.transport {
+        Transport::InsecurePlainHttp => Some(ListenerMode::PlainHttp),
+        Transport::Tls(files) => loader.mode(config.listener.tls_level, files),
     };
-    if let Some(auth) = &config.basic_auth {
+    if let Some(auth) = &config.access.basic_auth {
         loader.reader.basic_auth(auth);
     }
-    let exporters = config.prometheus_enabled.then(|| loader.exporters(&config.exporters));
+    let exporters = config.scrapes.enabled.then(|| loader.exporters(&config.exporters));
     // The client that enrolls this host has no certificate that `client-allow` could match.
     let client_allow = match mode {
         Some(ListenerMode::NotEnrolled) => Vec::new(),
-        Some(ListenerMode::Tls(_) | ListenerMode::PlainHttp) | None => config.client_allow.clone(),
+        Some(ListenerMode::Tls(_) | ListenerMode::PlainHttp) | None => {
+            config.access.client_allow.clone()
+        }
     };
     let access =
-        Access::new(client_allow, config.basic_auth.as_ref().map(|auth| auth.value.clone()));
+        Access::new(client_allow, config.access.basic_auth.as_ref().map(|auth| auth.value.clone()));
     let diagnostics = loader.reader.diagnostics;
     let assets = match mode {
         Some(mode) if !diagnostics.has_errors() => {

@@ -227,7 +227,7 @@ impl Reloader {
 
     /// Waits for `reload-interval`, then checks the files. During a shutdown it never completes.
     async fn look(&self) -> Result<Seen, Unread> {
-        sleep(self.current.reload_interval.as_duration()).await;
+        sleep(self.current.reload.interval.as_duration()).await;
         if !self.handle.is_serving() {
             return pending().await;
         }
@@ -374,9 +374,11 @@ impl Reloader {
         for key in needs_restart(&self.started, &config) {
             tracing::warn!(key, "changing this key requires a restart");
         }
-        if self.handle.was_given_its_socket() && self.started.listen != config.listen {
+        if self.handle.was_given_its_socket()
+            && self.started.listener.address != config.listener.address
+        {
             tracing::warn!(
-                address = %config.listen,
+                address = %config.listener.address,
                 "the new address is ignored: the service manager passed the listening socket"
             );
         }
@@ -437,8 +439,8 @@ pub(crate) fn first_expiry(assets: &Assets) -> Option<String> {
 fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
     let (old, new) = (&started.limits, &now.limits);
     [
-        ("worker-threads", started.worker_threads != now.worker_threads),
-        ("log-format", started.log_format != now.log_format),
+        ("worker-threads", started.process.worker_threads != now.process.worker_threads),
+        ("log-format", started.process.log_format != now.process.log_format),
         ("max-connections", old.max_connections != new.max_connections),
         ("max-connections-per-ip", old.max_connections_per_ip != new.max_connections_per_ip),
         ("max-handshakes", old.max_handshakes != new.max_handshakes),

@@ -109,10 +109,12 @@ impl Server {
     ///
     /// See [`StartError`].
     pub fn bind(config: &Config, assets: Assets) -> Result<Self, StartError> {
-        let (listener, address) = listen(config.listen)?;
+        let (listener, address) = listen(config.listener.address)?;
         let listener = Arc::new(listener);
-        let listening =
-            Listening::Where { configured: config.listen, listener: Arc::downgrade(&listener) };
+        let listening = Listening::Where {
+            configured: config.listener.address,
+            listener: Arc::downgrade(&listener),
+        };
         Self::new(config, assets, (listener, address), listening)
     }
 
@@ -137,7 +139,7 @@ impl Server {
         (listener, address): (Arc<TcpListener>, SocketAddr),
         listening: Listening,
     ) -> Result<Self, StartError> {
-        let workers = Workers::start(config.worker_threads).map_err(StartError::Workers)?;
+        let workers = Workers::start(config.process.worker_threads).map_err(StartError::Workers)?;
         let (shutdown, phase) = watch::channel(ShutdownPhase::Serving);
         let reload = ReloadRequests::default();
         let lasting = Lasting {

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use scrapegate::config::{self, Sources};
+use scrapegate::config::{self, Advertised, Sources};
 
 use crate::{GOOD_CONFIG, GOOD_EXPORTERS, bad, good, load, load_files, rendered};
 
@@ -208,7 +208,7 @@ fn a_missing_exporters_file_is_an_error_unless_prometheus_is_disabled() {
     fs::write(&file, off).expect("config.ini is written");
     let (config, diagnostics) = load_files(&file, None);
     let config = config.unwrap_or_else(|| panic!("{diagnostics}"));
-    assert!(!config.prometheus_enabled && config.exporters.is_empty());
+    assert!(!config.scrapes.enabled && config.exporters.is_empty());
 }
 
 #[test]
@@ -233,8 +233,8 @@ fn exporters_text_in_memory_is_read_like_a_file() {
     let first = "prometheus_exporters.ini:2: [a] prot: error: unknown key; did you mean `port`?";
     assert_eq!(lines.next(), Some(first));
     assert!(lines.all(|line| line.starts_with("prometheus_exporters.ini:")), "{text}");
-    assert_eq!(config::advertised("h:1").and_then(|it| it.port).map(u16::from), Some(1));
-    assert!(config::advertised("h:").is_none());
+    assert_eq!(Advertised::parse("h:1").ok().and_then(|it| it.port).map(u16::from), Some(1));
+    assert!(Advertised::parse("h:").is_err());
 }
 
 #[test]

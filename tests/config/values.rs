@@ -9,8 +9,8 @@ use std::{
 use scrapegate::{
     common::exporter::{Integrity, Target},
     config::{
-        self, ClientAuth, Config, Credentials, LogFormat, Password, Security, Sources, TlsFiles,
-        TlsLevel, agent_folder,
+        self, ClientAuth, Config, Credentials, LogFormat, Password, Sources, TlsFiles, TlsLevel,
+        Transport, agent_folder,
     },
 };
 
@@ -25,9 +25,9 @@ fn fixture(config: &str, exporters: &str) -> Config {
 }
 
 fn tls(config: &Config) -> &TlsFiles {
-    match &config.security {
-        Security::Tls(files) => files,
-        Security::InsecurePlainHttp => panic!("TLS was configured"),
+    match &config.listener.transport {
+        Transport::Tls(files) => files,
+        Transport::InsecurePlainHttp => panic!("TLS was configured"),
     }
 }
 
@@ -38,10 +38,10 @@ fn in_fixtures(path: &str) -> PathBuf {
 #[test]
 fn the_defaults_match_the_manual() {
     let config = good(GOOD_CONFIG, GOOD_EXPORTERS);
-    assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 3333)));
-    assert_eq!(config.tls_level, TlsLevel::Intermediate);
-    assert!(config.basic_auth.is_none() && config.client_allow.is_empty());
-    assert!(config.prometheus_enabled && config.status_page && !config.http_reload);
+    assert_eq!(config.listener.address, SocketAddr::from(([0, 0, 0, 0], 3333)));
+    assert_eq!(config.listener.tls_level, TlsLevel::Intermediate);
+    assert!(config.access.basic_auth.is_none() && config.access.client_allow.is_empty());
+    assert!(config.scrapes.enabled && config.pages.status_page && !config.reload.over_http);
     let limits = &config.limits;
     let times = [
         (limits.handshake_timeout, 5),
@@ -49,16 +49,16 @@ fn the_defaults_match_the_manual() {
         (limits.idle_timeout, 330),
         (limits.stall_timeout, 10),
         (limits.drain_timeout, 30),
-        (config.reload_interval, 30),
+        (config.reload.interval, 30),
     ];
     for (budget, seconds) in times {
         assert_eq!(budget.as_duration(), Duration::from_secs(seconds));
     }
     let caps = [limits.max_connections, limits.max_handshakes, limits.max_connections_per_ip];
     assert_eq!(caps.map(u32::from), [4096, 256, 512]);
-    assert_eq!(config.scrape_timeout_offset, Duration::from_millis(250));
-    assert_eq!((config.worker_threads, config.log_format), (None, LogFormat::Text));
-    assert!(config.advertise.is_none() && config.enrol_window.is_none());
+    assert_eq!(config.scrapes.timeout_offset, Duration::from_millis(250));
+    assert_eq!((config.process.worker_threads, config.process.log_format), (None, LogFormat::Text));
+    assert!(config.pages.advertise.is_none() && config.enrolment.window.is_none());
 
     let [exporter] = &config.exporters[..] else {
         panic!("one exporter was configured");
@@ -75,9 +75,9 @@ fn the_defaults_match_the_manual() {
 #[test]
 fn every_key_of_config_ini_takes_effect() {
     let config = fixture("every-proxy-key.good.ini", "minimal.good.ini");
-    assert_eq!(config.listen.to_string(), "[::1]:9443");
-    assert_eq!(config.tls_level, TlsLevel::Modern);
-    let auth = config.basic_auth.as_ref().expect("auth was configured");
+    assert_eq!(config.listener.address.to_string(), "[::1]:9443");
+    assert_eq!(config.listener.tls_level, TlsLevel::Modern);
+    let auth = config.access.basic_auth.as_ref().expect("auth was configured");
     assert_eq!((auth.value.user.as_str(), auth.location.line), ("prometheus", Some(7)));
     assert!(matches!(auth.value.password, Password::Bcrypt(_)));
     let files = tls(&config);
@@ -89,13 +89,13 @@ fn every_key_of_config_ini_takes_effect() {
     };
     assert_eq!(ca.value, in_fixtures("daemon/ca.crt"));
     assert_eq!(crl.as_ref().map(|crl| crl.location.line), Some(Some(14)));
-    assert_eq!(config.client_allow.len(), 3);
-    assert_eq!(config.scrape_timeout_offset, Duration::ZERO);
-    assert_eq!(config.worker_threads.map(usize::from), Some(2));
-    assert_eq!(config.log_format, LogFormat::Json);
-    let advertised = config.advertise.map(|advertised| advertised.target(3333));
+    assert_eq!(config.access.client_allow.len(), 3);
+    assert_eq!(config.scrapes.timeout_offset, Duration::ZERO);
+    assert_eq!(config.process.worker_threads.map(usize::from), Some(2));
+    assert_eq!(config.process.log_format, LogFormat::Json);
+    let advertised = config.pages.advertise.map(|advertised| advertised.target(3333));
     assert_eq!(advertised.as_deref(), Some("[2001:db8::1]:9443"));
-    assert!(!config.status_page && config.http_reload);
+    assert!(!config.pages.status_page && config.reload.over_http);
     assert_eq!(config.limits.header_timeout.as_duration(), Duration::from_millis(2500));
 }
 
@@ -135,7 +135,7 @@ fn enrolment_can_be_restricted() {
     let config = fixture("enrolment-narrowed.good.ini", "minimal.good.ini");
     let allowed = |address: &str| {
         let address: IpAddr = address.parse().expect("an address");
-        config.enrol_from.iter().any(|range| range.contains(address))
+        config.enrolment.from.iter().any(|range| range.contains(address))
     };
     assert!(allowed("10.0.0.5") && allowed("192.168.9.9") && allowed("::ffff:10.0.0.5"));
     assert!(!allowed("10.0.0.6") && !allowed("fe80::1"));
@@ -198,7 +198,7 @@ fn the_command_line_overrides_the_files() {
     };
     let (config, diagnostics) = config::load(&sources("minimal.good.ini", "127.0.0.2:0"));
     let config = config.unwrap_or_else(|| panic!("{diagnostics}"));
-    assert_eq!(config.listen.to_string(), "127.0.0.2:0");
+    assert_eq!(config.listener.address.to_string(), "127.0.0.2:0");
 
     // The rule for plain HTTP applies to the address that is really used.
     let (config, _) = config::load(&sources("plain-http-on-loopback.good.ini", "10.0.0.1:1"));
@@ -237,7 +237,7 @@ fn a_key_may_be_written_in_any_case_and_with_underscores() {
 fn debug_output_shows_no_secrets() {
     let config = GOOD_CONFIG.replace("[default]\n", "[default]\nauth = user:hunter2\n");
     let config = good(&config, GOOD_EXPORTERS);
-    assert!(config.basic_auth.is_some());
+    assert!(config.access.basic_auth.is_some());
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 

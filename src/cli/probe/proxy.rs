@@ -36,7 +36,7 @@ impl OwnProxy {
         files.remove().map_err(Error::Folder)?;
         let (mut config, mut assets) = loaded?;
         // The exporter then sees the same remaining time as without the proxy.
-        config.scrape_timeout_offset = Duration::ZERO;
+        config.scrapes.timeout_offset = Duration::ZERO;
         assets.exporters = Some(Exporters::from_iter([exporter.clone()]));
         let running = RunningProxy::start(&config, assets)?;
         let exporter = through(exporter, running.address(), &certificates)?;

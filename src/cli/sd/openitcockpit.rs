@@ -52,11 +52,11 @@ params:
         timeout = duration(rules.timeout),
         quoted = quoted(name.as_str()),
     );
-    match site.config.security.scheme() {
+    match site.config.listener.transport.scheme() {
         Scheme::Https => text += TLS,
         Scheme::Http => {}
     }
-    if let Some(auth) = &site.config.basic_auth {
+    if let Some(auth) = &site.config.access.basic_auth {
         let _ = write!(
             text,
             "\

@@ -22,7 +22,7 @@ const OWN_JOB: &str = "scrapegate";
 /// One job that gets the exporters from the proxy, and the proxy's own job. Adding or removing an
 /// exporter requires no change of `prometheus.yml`.
 pub(super) fn discovered(site: &Site<'_>) -> String {
-    let scheme = site.config.security.scheme();
+    let scheme = site.config.listener.transport.scheme();
     let url = format!("{}://{}{SD_PATH}", scheme.as_str(), site.target);
     format!(
         "{HEAD}\
@@ -57,7 +57,7 @@ fn own_job(site: &Site<'_>) -> String {
 {client}    static_configs:
       - targets: [{target}]
 ",
-        scheme = site.config.security.scheme().as_str(),
+        scheme = site.config.listener.transport.scheme().as_str(),
         client = Client { site, indent: 4 },
         target = quoted(&site.target),
     )
@@ -77,7 +77,7 @@ fn job_of(exporter: &ExporterName, site: &Site<'_>) -> String {
 
 /// One job for each exporter, and the proxy's own job.
 pub(super) fn fixed(site: &Site<'_>) -> String {
-    let scheme = site.config.security.scheme();
+    let scheme = site.config.listener.transport.scheme();
     let mut text = format!("{HEAD}{}\nscrape_configs:\n", FilesComment(scheme));
     for (name, rules) in &site.exporters {
         let _ = write!(
@@ -129,7 +129,7 @@ struct Client<'a> {
 impl fmt::Display for Client<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let margin = " ".repeat(self.indent);
-        match self.site.config.security.scheme() {
+        match self.site.config.listener.transport.scheme() {
             Scheme::Http => {}
             Scheme::Https => write!(
                 f,
@@ -141,7 +141,7 @@ impl fmt::Display for Client<'_> {
 "
             )?,
         }
-        if let Some(auth) = &self.site.config.basic_auth {
+        if let Some(auth) = &self.site.config.access.basic_auth {
             let BasicAuth { user, password: _ } = &auth.value;
             write!(
                 f,

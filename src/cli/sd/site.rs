@@ -3,7 +3,7 @@
 use super::error::Error;
 use crate::{
     common::exporter::{ExporterName, ScrapeRules},
-    config::{self, Advertised, Config},
+    config::{Advertised, Config},
     http::discovery,
 };
 
@@ -18,24 +18,25 @@ pub(super) struct Site<'a> {
 
 impl<'a> Site<'a> {
     pub(super) fn of(config: &'a Config) -> Result<Self, Error> {
-        let advertised = match &config.advertise {
+        let advertised = match &config.pages.advertise {
             Some(advertised) => advertised.clone(),
             None => this_machine()?,
         };
-        if advertised.port.is_none() && config.listen.port() == 0 {
+        if advertised.port.is_none() && config.listener.address.port() == 0 {
             return Err(Error::AnyPort);
         }
         let enabled = config.exporters.iter().filter(|exporter| exporter.enabled);
         Ok(Self {
             config,
-            target: advertised.target(config.listen.port()),
+            target: advertised.target(config.listener.address.port()),
             exporters: enabled.map(|exporter| (&exporter.name.value, &exporter.rules)).collect(),
         })
     }
 
     pub(super) fn target_groups(&self) -> String {
         let exporters = self.exporters.iter().copied();
-        let groups = discovery::groups(self.config.security.scheme(), &self.target, exporters);
+        let groups =
+            discovery::groups(self.config.listener.transport.scheme(), &self.target, exporters);
         format!("{:#}", serde_json::json!(groups))
     }
 }
@@ -43,7 +44,7 @@ impl<'a> Site<'a> {
 fn this_machine() -> Result<Advertised, Error> {
     let name = gethostname::gethostname();
     let name = name.into_string().map_err(|_| Error::HostName)?;
-    config::advertised(&name).ok_or(Error::HostName)
+    Advertised::parse(&name).map_err(|_| Error::HostName)
 }
 
 /// A quoted YAML string. Every JSON string is also a YAML string.

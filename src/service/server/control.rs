@@ -149,16 +149,18 @@ impl Handle {
         }
         let mut new_address = None;
         match &mut *listening {
-            Listening::Where { configured, listener: current } if config.listen != *configured => {
+            Listening::Where { configured, listener: current }
+                if config.listener.address != *configured =>
+            {
                 let (listener, address) = match current.upgrade() {
-                    Some(current) => listen_in_place_of(&current, config.listen)?,
-                    None => listen(config.listen)?,
+                    Some(current) => listen_in_place_of(&current, config.listener.address)?,
+                    None => listen(config.listener.address)?,
                 };
                 let listener = Arc::new(listener);
                 new_address = Some(address);
                 let next = Arc::downgrade(&listener);
                 self.listener.send(listener).map_err(|_| ReloadError::ShuttingDown)?;
-                *configured = config.listen;
+                *configured = config.listener.address;
                 *current = next;
             }
             Listening::Where { .. } | Listening::OnGiven => {}

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::open::{Dismissal, Wire};
 use crate::{
     common::{deadline::Budget, peer::Peer, reload::ReloadRequests, shutdown::ShutdownPhase},
-    config::{Config, Limits, Security},
+    config::{Config, Limits, Transport},
     http::{
         answers::OwnAnswers,
         discovery::ProxyEndpoint,
@@ -58,9 +58,9 @@ impl State {
             assets.certificates.iter().map(|file| (file.path.as_path(), end(file))),
             assets.revocation_lists.iter().map(|file| (file.path.as_path(), end(file))),
         );
-        let advertised = config.advertise.as_ref();
+        let advertised = config.pages.advertise.as_ref();
         let proxy_endpoint = ProxyEndpoint {
-            scheme: config.security.scheme(),
+            scheme: config.listener.transport.scheme(),
             advertised: advertised.map(|advertised| advertised.target(address.port())),
         };
         Self {
@@ -69,13 +69,13 @@ impl State {
                 exporters: assets.exporters,
                 access: assets.access,
                 connector: Connector::Network,
-                scrape_timeout_offset: config.scrape_timeout_offset,
+                scrape_timeout_offset: config.scrapes.timeout_offset,
                 proxy_endpoint,
-                status_page: config.status_page,
+                status_page: config.pages.status_page,
                 answers,
                 metrics,
                 reload,
-                http_reload: config.http_reload,
+                http_reload: config.reload.over_http,
                 shutdown,
             }),
             mode: assets.mode,
@@ -170,7 +170,7 @@ fn enrolment_endpoint(
         ListenerMode::Tls(_) => EnrolmentKind::Renewal,
         ListenerMode::PlainHttp => return None,
     };
-    let Security::Tls(files) = &config.security else {
+    let Transport::Tls(files) = &config.listener.transport else {
         return None;
     };
     let enrolment = files.enrolment.as_ref()?;
@@ -181,9 +181,9 @@ fn enrolment_endpoint(
             certificate: files.certificate.value.clone(),
             ca: enrolment.ca.value.clone(),
         },
-        from: config.enrol_from.clone(),
-        window: config.enrol_window.map(Budget::as_duration),
-        key: config.enrol_key,
+        from: config.enrolment.from.clone(),
+        window: config.enrolment.window.map(Budget::as_duration),
+        key: config.enrolment.key,
         body_timeout: config.limits.header_timeout.as_duration(),
     };
     Some(EnrolmentEndpoint::new(kind, policy, Arc::clone(state)))

@@ -1,48 +1,72 @@
-//! Reads the keys of `config.ini` that decide how connections are secured, and checks their
-//! combinations.
+//! How connections from scrapers are secured: the keys of `config.ini` that decide it, and the
+//! checks of their combinations.
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    ClientAuth, EnrolmentFiles, Located, Security, TlsFiles, agent_folder,
-    clients::{self, AddressRange, ClientPattern},
-    diagnostics::{Diagnostics, Location},
+    diagnostics::{Diagnostics, Located, Location},
+    endpoint::Scheme,
+    folders::agent_folder,
     ini::Document,
     keys,
     section_reader::{Read, Reported, SectionReader},
     values,
 };
-use crate::common::deadline::Budget;
 
-/// `[default] tls-security-level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum TlsLevel {
-    /// TLS 1.2 and 1.3; the same suites as `Intermediate`, because rustls has no weaker ones.
-    Lax,
-    /// TLS 1.2 and 1.3, with ECDHE and AEAD suites.
-    #[default]
-    Intermediate,
-    /// TLS 1.3 only.
-    Modern,
+/// How connections from scrapers are secured.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// TLS, the usual case.
+    Tls(Box<TlsFiles>),
+    /// `[proxy] insecure-plain-http = True`, allowed only on a loopback address.
+    InsecurePlainHttp,
 }
 
-/// `[proxy] enrol-key`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum KeyKind {
-    /// RSA with 4096 bits, as the agent generates it.
-    #[default]
-    Rsa4096,
-    /// ECDSA with P-256.
-    Ecdsa,
+impl Transport {
+    /// The scheme of the URLs that scrapers use.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            Self::Tls(_) => Scheme::Https,
+            Self::InsecurePlainHttp => Scheme::Http,
+        }
+    }
 }
 
-/// The meaning of all keys together.
-pub(super) struct Decided {
-    pub(super) security: Security,
-    pub(super) client_allow: Vec<ClientPattern>,
-    pub(super) enrol_from: Vec<AddressRange>,
-    pub(super) enrol_window: Option<Budget>,
-    pub(super) enrol_key: KeyKind,
+/// The paths of the TLS server's files. The files are not read yet.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The other `autossl-*` files, if enrollment writes the certificate.
+    pub enrolment: Option<EnrolmentFiles>,
+    /// `certfile` or `autossl-crt-file`.
+    pub certificate: Located<PathBuf>,
+    /// `keyfile` or `autossl-key-file`.
+    pub key: Located<PathBuf>,
+    /// Which client certificates are accepted.
+    pub clients: ClientAuth,
+}
+
+/// The files that enrollment writes in addition to the certificate and the key.
+#[derive(Clone, Debug)]
+pub struct EnrolmentFiles {
+    /// `autossl-csr-file`.
+    pub signing_request: Located<PathBuf>,
+    /// `autossl-ca-file`, even if `client-ca` replaces it for verifying clients.
+    pub ca: Located<PathBuf>,
+}
+
+/// `[proxy] client-auth`.
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// A client certificate is required.
+    Require {
+        /// `client-ca`, else `autossl-ca-file`.
+        ca: Located<PathBuf>,
+        /// `client-crl`.
+        crl: Option<Located<PathBuf>>,
+    },
+    /// No client certificate is requested (`client-auth = none`).
+    None,
 }
 
 /// Reads all keys.
@@ -50,28 +74,20 @@ pub(super) fn read(
     document: &Document,
     listen: Result<SocketAddr, Reported>,
     diagnostics: &mut Diagnostics,
-) -> Result<Decided, Reported> {
+) -> Result<Transport, Reported> {
     let server = Server::read(&mut SectionReader::of_table(document, &keys::DEFAULT, diagnostics));
     let mut proxy = SectionReader::of_table(document, &keys::PROXY, diagnostics);
     let clients = Clients::read(&mut proxy);
-    let enrolment = Enrolment::read(&mut proxy);
-    let (server, clients, enrolment) = (server?, clients?, enrolment?);
+    let (server, clients) = (server?, clients?);
     let mut default = SectionReader::of_table(document, &keys::DEFAULT, diagnostics);
-    let security = match &clients.plain_http {
-        Some(plain_http) => plain(&server, &clients, plain_http, listen, &mut default)?,
+    match &clients.plain_http {
+        Some(plain_http) => plain(&server, &clients, plain_http, listen, &mut default),
         None => {
             let files = server.files(&mut default)?;
             let mut proxy = SectionReader::of_table(document, &keys::PROXY, diagnostics);
-            Security::Tls(Box::new(files.for_clients(&clients, &mut proxy)?))
+            Ok(Transport::Tls(Box::new(files.for_clients(&clients, &mut proxy)?)))
         }
-    };
-    Ok(Decided {
-        security,
-        client_allow: clients.allow.map_or_else(Vec::new, |allow| allow.value),
-        enrol_from: enrolment.from.map_or_else(Vec::new, |from| from.value),
-        enrol_window: enrolment.window.map(|window| window.value),
-        enrol_key: enrolment.key,
-    })
+    }
 }
 
 /// Treats a switch that is off like an absent one.
@@ -97,7 +113,7 @@ struct AutosslFiles {
 }
 
 /// The server's files, before the client authentication is known.
-struct Files {
+struct ServerFiles {
     certificate: Located<PathBuf>,
     key: Located<PathBuf>,
     /// The files of enrollment. Their CA is the default of `client-ca`.
@@ -118,7 +134,7 @@ impl Server {
         })
     }
 
-    fn files(self, reader: &mut SectionReader<'_>) -> Result<Files, Reported> {
+    fn files(self, reader: &mut SectionReader<'_>) -> Result<ServerFiles, Reported> {
         if self.autossl.is_some() {
             for unused in [&self.certificate, &self.key].into_iter().flatten() {
                 let warning = "ignored because of `try-autossl = True`";
@@ -126,7 +142,7 @@ impl Server {
             }
             let files = self.autossl_files;
             files.check_distinct(reader)?;
-            return Ok(Files {
+            return Ok(ServerFiles {
                 certificate: files.certificate,
                 key: files.key,
                 enrolment: Some(EnrolmentFiles {
@@ -136,7 +152,7 @@ impl Server {
             });
         }
         match (self.certificate, self.key) {
-            (Some(certificate), Some(key)) => Ok(Files { certificate, key, enrolment: None }),
+            (Some(certificate), Some(key)) => Ok(ServerFiles { certificate, key, enrolment: None }),
             (Some(_), None) => Err(reader.missing("keyfile", "missing; `certfile` requires it")),
             (None, Some(_)) => Err(reader.missing("certfile", "missing; `keyfile` requires it")),
             (None, None) => Err(reader.missing_in_file(
@@ -187,7 +203,7 @@ impl AutosslFiles {
     }
 }
 
-impl Files {
+impl ServerFiles {
     fn for_clients(
         self,
         clients: &Clients,
@@ -231,7 +247,8 @@ struct Clients {
     auth: Option<Located<Auth>>,
     ca: Option<Located<PathBuf>>,
     crl: Option<Located<PathBuf>>,
-    allow: Option<Located<Vec<ClientPattern>>>,
+    /// Where `client-allow` is.
+    allow: Option<Location>,
 }
 
 impl Clients {
@@ -240,8 +257,8 @@ impl Clients {
         let auth = reader.read("client-auth", values::one_of(AUTH));
         let ca = reader.path("client-ca");
         let crl = reader.path("client-crl");
-        let allow = reader.read("client-allow", clients::client_patterns);
-        Ok(Self { plain_http: plain_http?, auth: auth?, ca: ca?, crl: crl?, allow: allow? })
+        let allow = reader.location_of("client-allow");
+        Ok(Self { plain_http: plain_http?, auth: auth?, ca: ca?, crl: crl?, allow })
     }
 
     /// `client-auth = none`. Keys that restrict clients are errors, because they would have no
@@ -251,7 +268,7 @@ impl Clients {
         location: &Location,
         reader: &mut SectionReader<'_>,
     ) -> Result<ClientAuth, Reported> {
-        let narrowing = [location_of(&self.crl), location_of(&self.allow)];
+        let narrowing = [location_of(&self.crl), self.allow.as_ref()];
         let refused = refuse(narrowing, "has no effect with `client-auth = none`", reader);
         if let Some(ca) = &self.ca {
             reader.warning(ca.location.clone(), "ignored because of `client-auth = none`");
@@ -270,7 +287,7 @@ fn plain(
     plain_http: &Located<()>,
     listen: Result<SocketAddr, Reported>,
     reader: &mut SectionReader<'_>,
-) -> Result<Security, Reported> {
+) -> Result<Transport, Reported> {
     let wants_tls = [
         location_of(&server.autossl),
         location_of(&server.certificate),
@@ -278,7 +295,7 @@ fn plain(
         clients.auth.as_ref().filter(|auth| auth.value == Auth::Require).map(|auth| &auth.location),
         location_of(&clients.ca),
         location_of(&clients.crl),
-        location_of(&clients.allow),
+        clients.allow.as_ref(),
     ];
     let refused =
         refuse(wants_tls, "cannot be combined with `[proxy] insecure-plain-http = True`", reader);
@@ -290,7 +307,7 @@ fn plain(
     refused?;
     let warning = "exporters are served in plain text, to everyone on this host";
     reader.warning(plain_http.location.clone(), warning);
-    Ok(Security::InsecurePlainHttp)
+    Ok(Transport::InsecurePlainHttp)
 }
 
 fn location_of<T>(value: &Option<Located<T>>) -> Option<&Location> {
@@ -308,22 +325,4 @@ fn refuse<const N: usize>(
         result = Err(reader.error(location.clone(), message));
     }
     result
-}
-
-const KEYS: &[(&str, KeyKind)] = &[("rsa4096", KeyKind::Rsa4096), ("ecdsa", KeyKind::Ecdsa)];
-
-/// The restrictions of enrollment, and the kind of its key.
-struct Enrolment {
-    from: Option<Located<Vec<AddressRange>>>,
-    window: Option<Located<Budget>>,
-    key: KeyKind,
-}
-
-impl Enrolment {
-    fn read(reader: &mut SectionReader<'_>) -> Result<Self, Reported> {
-        let from = reader.read("enrol-from", clients::address_ranges);
-        let window = reader.read("enrol-window", values::seconds);
-        let key = reader.read_or("enrol-key", values::one_of(KEYS), "rsa4096");
-        Ok(Self { from: from?, window: window?, key: key? })
-    }
 }
