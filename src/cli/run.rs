@@ -70,7 +70,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             tokio::select! {
                 code = serve(config, assets, sources, files, &logs) => code,
-                never = logs.report_floods() => match never {},
+                never = logs.report_suppressed() => match never {},
             }
         }),
         Err(error) => {

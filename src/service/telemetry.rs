@@ -4,7 +4,7 @@
 //! dropped.
 
 mod fields;
-mod floods;
+mod rate_limit;
 mod writer;
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::{fields::QuotedFields, floods::Floods, writer::LogQueue};
+use self::{fields::QuotedFields, rate_limit::LogRateLimiter, writer::LogQueue};
 use crate::config::LogFormat;
 
 /// How much is logged, unless [`LEVEL_VARIABLE`] is set.
@@ -38,7 +38,7 @@ pub const LEVEL_VARIABLE: &str = "SCRAPEGATE_LOG";
 /// The log of the process. Dropping it writes the queued records, for at most one second.
 #[derive(Debug)]
 pub struct Logs {
-    floods: Floods,
+    limiter: LogRateLimiter,
     queue: LogQueue,
 }
 
@@ -50,14 +50,14 @@ impl Logs {
     }
 
     /// Once a second, logs how many records were suppressed by the rate limit. Never returns.
-    pub async fn report_floods(&self) -> Infallible {
-        self.floods.report_each_second().await
+    pub async fn report_suppressed(&self) -> Infallible {
+        self.limiter.report_each_second().await
     }
 }
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        self.floods.report();
+        self.limiter.report();
         self.queue.flush();
     }
 }
@@ -78,8 +78,8 @@ pub fn start(format: LogFormat, verbosity: Verbosity) -> io::Result<Logs> {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(default), Some(error.to_string())),
     };
-    let logs = Logs { floods: Floods::default(), queue: LogQueue::start()? };
-    let limited = tracing_subscriber::registry().with(filter).with(logs.floods.clone());
+    let logs = Logs { limiter: LogRateLimiter::default(), queue: LogQueue::start()? };
+    let limited = tracing_subscriber::registry().with(filter).with(logs.limiter.clone());
     // Internal errors of the layer would go directly to standard error, which can block.
     let lines = fmt::layer().log_internal_errors(false).with_target(false);
     let lines = lines.with_writer(logs.queue.clone());

@@ -26,7 +26,7 @@ const SPAN: Duration = Duration::from_secs(1);
 
 /// Limits the records whose target is [`ANY_PEER`]. Clones share the counts.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Floods(Arc<Shared>);
+pub(super) struct LogRateLimiter(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-impl Floods {
+impl LogRateLimiter {
     fn kinds(&self) -> MutexGuard<'_, HashMap<String, Kind>> {
         self.0.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,7 +85,7 @@ impl Floods {
         }
     }
 
-    /// Calls [`Floods::report`] once a second while records are being suppressed.
+    /// Calls [`LogRateLimiter::report`] once a second while records are being suppressed.
     pub(super) async fn report_each_second(&self) -> Infallible {
         loop {
             self.0.news.notified().await;
@@ -95,7 +95,7 @@ impl Floods {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Floods {
+impl<S: Subscriber> Layer<S> for LogRateLimiter {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         if event.metadata().target() != ANY_PEER {
             return true;
@@ -124,13 +124,13 @@ mod tests {
 
     #[test]
     fn at_most_20_records_of_a_kind_pass_within_any_second() {
-        let floods = Floods::default();
+        let limiter = LogRateLimiter::default();
         let start = Instant::now();
         let mut through = VecDeque::new();
         let mut suppressed = 0;
         // One record each 10 ms for 5 s.
         for at in (0..500).map(|step| start + step * Duration::from_millis(10)) {
-            if floods.lets_through("a".to_owned(), at) {
+            if limiter.lets_through("a".to_owned(), at) {
                 through.push_back(at);
                 let first = through[through.len().saturating_sub(MOST + 1)];
                 assert!(through.len() <= MOST || at - first >= SPAN);
@@ -139,9 +139,9 @@ mod tests {
             }
         }
         assert_eq!(through.len(), MOST * 5);
-        assert!(floods.lets_through("b".to_owned(), start));
-        assert_eq!(floods.kinds()["a"].suppressed, suppressed);
-        floods.report();
-        assert_eq!(floods.kinds()["a"].suppressed, 0);
+        assert!(limiter.lets_through("b".to_owned(), start));
+        assert_eq!(limiter.kinds()["a"].suppressed, suppressed);
+        limiter.report();
+        assert_eq!(limiter.kinds()["a"].suppressed, 0);
     }
 }
