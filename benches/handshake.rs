@@ -23,7 +23,7 @@ use rustls::{
 use scrapegate::{
     common::peer::Host,
     config::TlsLevel,
-    downstream::{handshake::handshake, turns::Turns},
+    downstream::handshake::{HandshakeLimiter, handshake},
     tls::{Clients, provider, server_tls},
 };
 use scrapegate_harness::in_memory::{counted::Stream, rig::runtime, tls::Scraper};
@@ -58,11 +58,11 @@ async fn shake_hands(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> 
     let scraper = Scraper::new(Arc::clone(client), b"");
     let time_of_client = scraper.time();
     let scraper = Stream::new(scraper, Arc::default());
-    let turns = Turns::new(NonZeroUsize::MIN);
+    let limiter = HandshakeLimiter::new(NonZeroUsize::MIN);
     let begun = std::time::Instant::now();
-    let turns = (&turns, Host::of(Ipv4Addr::LOCALHOST.into()));
+    let limiter = (&limiter, Host::of(Ipv4Addr::LOCALHOST.into()));
     let (stream, identity) =
-        handshake(scraper, server, PATIENCE, turns).await.expect("a handshake");
+        handshake(scraper, server, PATIENCE, limiter).await.expect("a handshake");
     let took = begun.elapsed().saturating_sub(time_of_client());
     assert!(identity.is_some() && !stream.get_ref().1.is_handshaking(), "no client");
     took

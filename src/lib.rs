@@ -34,8 +34,8 @@
 //! ```
 //!
 //! 1. [`accept_loop`](downstream::accept::accept_loop) takes a connection permit, accepts the
-//!    connection and counts it for its address. The [server](service::server) passes the connection
-//!    to one of the [workers](service::workers).
+//!    connection and counts it for its address. The [server](service::server) passes it to one of the
+//!    [workers](service::workers), which runs its [session](downstream::session::Session).
 //! 2. [`handshake`](downstream::handshake::handshake) authenticates the client within
 //!    `handshake-timeout`. If too many handshakes are unfinished,
 //!    [`Admission`](downstream::accept::Admission) evicts the oldest of the address with the most.

@@ -15,6 +15,18 @@ pub enum ShutdownPhase {
 }
 
 impl ShutdownPhase {
+    /// Moves to [`ShutdownPhase::Draining`]. Returns whether the phase was
+    /// [`ShutdownPhase::Serving`]; otherwise nothing changes.
+    pub fn begin_drain(shutdown: &watch::Sender<Self>) -> bool {
+        shutdown.send_if_modified(|phase| {
+            let serving = *phase == Self::Serving;
+            if serving {
+                *phase = Self::Draining;
+            }
+            serving
+        })
+    }
+
     /// Waits for a phase after this one. Cancel safe.
     pub async fn next(self, shutdown: &mut watch::Receiver<Self>) -> Self {
         // The server owns the sender, so without a sender the server has ended.

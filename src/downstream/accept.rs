@@ -18,20 +18,12 @@ use tokio::{
     time::sleep,
 };
 
-pub use self::admission::{Admission, Evicted, HandshakePermit, Ticket};
+pub use self::admission::{Admission, Evicted, Eviction, HandshakePermit, Ticket};
+use super::socket::BACKLOG;
 use crate::{
     common::{error::lacks_resources, peer::ANY_PEER, shutdown::ShutdownPhase},
     http::metrics::{AcceptError, Metrics},
 };
-
-/// Length of the listener's backlog: connections that the kernel has completed and that wait to be
-/// accepted, from all addresses together. The kernel may cap the length at a lower value
-/// (`net.core.somaxconn`, 4096 by default since Linux 5.4).
-///
-/// A full backlog drops new connections, and their clients retry after one second. A flood of
-/// 25 000 connections a second fills the backlog in 160 ms. On a busy machine, this thread may
-/// wait that long for a CPU.
-pub const BACKLOG: u32 = 4096;
 
 /// First pause after an error that is likely to persist, such as a lack of file descriptors.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);

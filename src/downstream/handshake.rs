@@ -1,4 +1,6 @@
-//! A TLS handshake with its own deadline.
+//! A TLS handshake with its own deadline: the one place that turns a TCP stream into a TLS stream.
+
+mod limiter;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -9,7 +11,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::turns::Turns;
+pub use self::limiter::HandshakeLimiter;
 use crate::{
     common::{
         error::certificate::{RefusedCertificate, watch},
@@ -70,7 +72,7 @@ impl HandshakeError {
 }
 
 /// Performs a handshake with `host` within `limit`, which is counted from the call. The server's
-/// own work is done in `turns`.
+/// own work waits for its turn in `limiter`.
 ///
 /// Dropping the future closes the connection.
 ///
@@ -80,16 +82,16 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     config: &Arc<ServerConfig>,
     limit: Duration,
-    (turns, host): (&Turns, Host),
+    (limiter, host): (&HandshakeLimiter, Host),
 ) -> Result<(TlsStream<S>, Option<ClientIdentity>), HandshakeError> {
     let accept = TlsAcceptor::from(Arc::clone(config))
         .accept_with(stream, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
         .into_fallible();
-    let (shaken, refused) = watch(timeout(limit, turns.take(host, accept))).await;
+    let (shaken, refused) = watch(timeout(limit, limiter.run(host, accept))).await;
     match shaken {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
         Ok(Err((error, stream))) => {
-            let_the_alert_be_read(stream).await;
+            lingering_close(stream).await;
             Err(refused.map_or(HandshakeError::Failed(error), HandshakeError::Refused))
         }
         Ok(Ok(stream)) => {
@@ -104,7 +106,7 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
 /// In TLS 1.3 a client finishes before the server verifies its certificate, and may already have
 /// sent a request. Closing with unread data would reset the connection, and the reset can overtake
 /// the alert.
-async fn let_the_alert_be_read<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+async fn lingering_close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let read_on = async {
         stream.shutdown().await?;
         let mut waste = [0; 4096];
@@ -138,7 +140,7 @@ mod tests {
             }
             sent
         };
-        let ((), sent) = tokio::join!(let_the_alert_be_read(stream), sending);
+        let ((), sent) = tokio::join!(lingering_close(stream), sending);
         assert_eq!(sent, 64 * 1024);
         for (leaves_after, over_after) in [(200, 200), (1000, 500)] {
             let (stream, client) = duplex(4096);
@@ -148,7 +150,7 @@ mod tests {
                 drop(client);
             };
             let reading = async {
-                let_the_alert_be_read(stream).await;
+                lingering_close(stream).await;
                 begun.elapsed().as_millis()
             };
             assert_eq!(tokio::join!(reading, leaving).0, over_after);

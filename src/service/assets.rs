@@ -23,6 +23,7 @@ use crate::{
         ClientAuth, Config, Credentials, Diagnostic, Diagnostics, EnrolmentFiles, ExporterConfig,
         Located, TlsFiles, TlsLevel, Transport, UpstreamTlsConfig,
     },
+    downstream::serving::ListenerMode,
     http::access::Access,
     scrape::exporters::Exporters,
     tls::{
@@ -53,18 +54,6 @@ impl Assets {
     pub fn validities(&self) -> Vec<CertificateFile> {
         self.certificates.iter().chain(&self.revocation_lists).cloned().collect()
     }
-}
-
-/// How new connections are handled.
-#[derive(Clone, Debug)]
-pub enum ListenerMode {
-    /// TLS.
-    Tls(ServerTls),
-    /// Plain HTTP, with `insecure-plain-http = True`.
-    PlainHttp,
-    /// Plain HTTP that serves only enrollment: `try-autossl` is on, and the host has no certificate
-    /// yet.
-    NotEnrolled,
 }
 
 /// Reads all files, and adds them to `files`.

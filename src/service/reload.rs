@@ -374,7 +374,7 @@ impl Reloader {
         for key in needs_restart(&self.started, &config) {
             tracing::warn!(key, "changing this key requires a restart");
         }
-        if self.handle.was_given_its_socket()
+        if self.handle.has_passed_socket()
             && self.started.listener.address != config.listener.address
         {
             tracing::warn!(

@@ -126,13 +126,13 @@ impl Notifier {
         #[cfg(unix)]
         if let Some(outbox) = &self.outbox {
             let period = watchdog().map_or(STATUS_PERIOD, |limit| limit / 2);
-            let pulse = self.handle.pulse();
+            let liveness = self.handle.liveness();
             let alive = || {
                 let status = status(&self.handle);
                 outbox.mention(&text(&[NotifyState::Watchdog, NotifyState::Status(&status)]));
             };
             tokio::select! {
-                never = each(period, || pulse.beat(), alive) => return never,
+                never = each(period, || liveness.check(), alive) => return never,
                 never = outbox.send_again() => match never {},
             }
         }

@@ -53,12 +53,12 @@ impl Drop for Load {
 
 /// Checks whether the workers respond.
 #[derive(Clone, Debug)]
-pub struct Pulse(Vec<Handle>);
+pub struct Liveness(Vec<Handle>);
 
-impl Pulse {
+impl Liveness {
     /// Runs an empty task on every worker, and waits until all have finished. Waits forever if a
     /// worker hangs or has ended. Cancel safe.
-    pub async fn beat(&self) {
+    pub async fn check(&self) {
         // Spawn all tasks before waiting for the first.
         let tasks: Vec<_> = self.0.iter().map(|runtime| runtime.spawn(async {})).collect();
         for task in tasks {
@@ -91,8 +91,8 @@ impl Workers {
 
     /// A handle to check whether the workers respond.
     #[must_use]
-    pub fn pulse(&self) -> Pulse {
-        Pulse(self.0.iter().map(|worker| worker.runtime.clone()).collect())
+    pub fn liveness(&self) -> Liveness {
+        Liveness(self.0.iter().map(|worker| worker.runtime.clone()).collect())
     }
 
     /// Runs a task on the worker with the fewest tasks.
@@ -190,10 +190,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_pulse_beats_while_every_worker_responds() {
+    async fn liveness_is_confirmed_while_every_worker_responds() {
         let workers = Workers::start(NonZeroUsize::new(2)).unwrap();
-        let pulse = workers.pulse();
-        pulse.beat().await;
+        let liveness = workers.liveness();
+        liveness.check().await;
         // A task that blocks its thread, which tasks must not do.
         let (release, released) = mpsc::channel::<()>();
         let (blocks, blocked) = oneshot::channel();
@@ -202,13 +202,13 @@ mod tests {
             let _ = released.recv();
         });
         blocked.await.unwrap();
-        let mut beat = std::pin::pin!(pulse.beat());
+        let mut check = std::pin::pin!(liveness.check());
         let soon = std::time::Duration::from_millis(50);
-        assert!(tokio::time::timeout(soon, beat.as_mut()).await.is_err(), "one is blocked");
+        assert!(tokio::time::timeout(soon, check.as_mut()).await.is_err(), "one is blocked");
         drop(release);
-        beat.await;
+        check.await;
         drop(workers);
-        assert!(tokio::time::timeout(soon, pulse.beat()).await.is_err(), "both are gone");
+        assert!(tokio::time::timeout(soon, liveness.check()).await.is_err(), "both are gone");
     }
 
     #[test]

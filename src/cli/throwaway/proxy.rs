@@ -30,7 +30,7 @@ impl RunningProxy {
         let server = Server::bind(config, assets).map_err(|error| match error {
             StartError::Listen { address, source } => Error::Listen { address, source },
             StartError::Workers(source) => Error::Threads(source),
-            StartError::Given(_) => Error::Proxy(error.into()),
+            StartError::Passed(_) => Error::Proxy(error.into()),
         })?;
         let (address, handle) = (server.address(), server.handle());
         let mut running = JoinSet::new();

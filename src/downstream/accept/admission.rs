@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
     net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -55,6 +54,20 @@ pub struct HandshakePermit {
      was the oldest"
 )]
 pub struct Evicted;
+
+/// The possible eviction of one handshake.
+#[derive(Debug)]
+pub struct Eviction(oneshot::Receiver<()>);
+
+impl Eviction {
+    /// Waits until the handshake is evicted. Waits forever once its [`HandshakePermit`] is dropped.
+    pub async fn wait(self) -> Evicted {
+        match self.0.await {
+            Ok(()) => Evicted,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
 
 impl Admission {
     /// Creates the limits from three keys of `[proxy]`: `max-connections`, `max-connections-per-ip`
@@ -128,12 +141,8 @@ impl Admission {
     ///
     /// Above the limit, the address with the most unfinished handshakes loses its oldest. A flood
     /// from one address therefore evicts its own handshakes, and all other clients have the time
-    /// that they need. The returned future resolves when this handshake is evicted. The caller must
-    /// then give up the handshake.
-    pub fn handshake(
-        self: &Arc<Self>,
-        ip: IpAddr,
-    ) -> (HandshakePermit, impl Future<Output = Evicted> + Send + use<>) {
+    /// that they need. The caller must give up the handshake when it is evicted.
+    pub fn handshake(self: &Arc<Self>, ip: IpAddr) -> (HandshakePermit, Eviction) {
         let host = Host::of(ip);
         let (evict, evicted) = oneshot::channel();
         let mut state = self.state();
@@ -149,13 +158,7 @@ impl Admission {
         }
         drop(state);
         let permit = HandshakePermit { admission: Arc::clone(self), host, number };
-        let evicted = async {
-            match evicted.await {
-                Ok(()) => Evicted,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        (permit, evicted)
+        (permit, Eviction(evicted))
     }
 }
 
@@ -250,12 +253,12 @@ mod tests {
         drop(one);
         let (_three, three_evicted) = admission.handshake(address(1));
         let (_four, _) = admission.handshake(address(1));
-        assert_eq!(two_evicted.await, Evicted);
+        assert_eq!(two_evicted.wait().await, Evicted);
         drop(two);
         let (_five, _) = admission.handshake(address(1));
-        assert_eq!(three_evicted.await, Evicted);
+        assert_eq!(three_evicted.wait().await, Evicted);
         assert_eq!(admission.state().pending.len(), 2);
-        let never = tokio::time::timeout(std::time::Duration::from_millis(10), one_evicted);
+        let never = tokio::time::timeout(std::time::Duration::from_millis(10), one_evicted.wait());
         assert!(never.await.is_err(), "a finished handshake was evicted");
     }
 
@@ -266,7 +269,7 @@ mod tests {
         let mut begun = Vec::new();
         for &number in by {
             let (permit, evicted) = admission.handshake(address(number));
-            begun.push((permit, Box::pin(evicted)));
+            begun.push((permit, Box::pin(evicted.wait())));
         }
         assert!(admission.state().pending.len() <= most as usize);
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -294,8 +297,8 @@ mod tests {
         let [slow, one, other] = ["2001:db8:1::1", "2001:db8:2::1", "2001:db8:2::2"]
             .map(|ip| admission.handshake(ip.parse().unwrap()));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let is_evicted =
-            [slow.1, one.1, other.1].map(|it| Box::pin(it).as_mut().poll(&mut context).is_ready());
+        let is_evicted = [slow.1, one.1, other.1]
+            .map(|it| Box::pin(it.wait()).as_mut().poll(&mut context).is_ready());
         assert_eq!(is_evicted, [false, true, false]);
     }
 

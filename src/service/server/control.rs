@@ -11,29 +11,30 @@ use tokio::{
 };
 
 use super::{
-    Shared,
-    listen::{Listening, StartError, listen, listen_in_place_of},
-    open::{Dismissal, Wire},
-    state::State,
+    listening::{Listening, StartError},
+    state::ProcessState,
 };
 use crate::{
-    common::{peer::Peer, reload::ReloadRequests, shutdown::ShutdownPhase},
+    common::{reload::ReloadRequests, shutdown::ShutdownPhase},
     config::Config,
-    http::metrics::Metrics,
-    service::{
-        assets::{Assets, ListenerMode},
-        workers::Pulse,
+    downstream::{
+        context::SessionContext,
+        serving::{ListenerMode, ServingState},
     },
+    http::metrics::Metrics,
+    service::{assets::Assets, workers::Liveness},
 };
 
 /// Controls a running [`Server`](super::Server): reloads its configuration, shuts it down, and
 /// reports its state. Clones control the same server.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    pub(super) shared: Arc<Shared>,
+    pub(super) context: Arc<SessionContext>,
+    pub(super) process: Arc<ProcessState>,
     pub(super) listening: Arc<Mutex<Listening>>,
-    pub(super) listener: mpsc::UnboundedSender<Arc<TcpListener>>,
-    pub(super) pulse: Pulse,
+    /// Passes a listener that replaces the current one to the server.
+    pub(super) listeners: mpsc::UnboundedSender<Arc<TcpListener>>,
+    pub(super) liveness: Liveness,
     pub(super) shutdown: watch::Sender<ShutdownPhase>,
     /// Ends the drain early. Only the server waits for this, because it counts the remaining connections
     /// before it aborts them.
@@ -71,13 +72,7 @@ impl Handle {
     pub fn drain(&self) {
         // Wait for a reload in progress. A later reload finds that the shutdown has begun.
         let _listening = self.listening();
-        self.shutdown.send_if_modified(|phase| {
-            let serving = *phase == ShutdownPhase::Serving;
-            if serving {
-                *phase = ShutdownPhase::Draining;
-            }
-            serving
-        });
+        ShutdownPhase::begin_drain(&self.shutdown);
     }
 
     /// Ends the drain now, and aborts the remaining connections. Starts the drain first if it has
@@ -105,7 +100,7 @@ impl Handle {
     /// The metrics of the process. They survive reloads.
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {
-        self.shared.metrics()
+        Arc::clone(&self.process.metrics)
     }
 
     /// Applies another configuration, either completely or not at all.
@@ -126,11 +121,7 @@ impl Handle {
     /// See [`ReloadError`]. Nothing has changed in this case.
     pub async fn reload(&self, config: &Config, assets: Assets) -> Result<Reloaded, ReloadError> {
         let (state, new_address) = self.take_over(config, assets)?;
-        let connections = &self.shared.connections;
-        let judge = |peer: &Peer, wire: &Wire| {
-            if state.admits(peer, wire) { Ok(()) } else { Err(Dismissal::Reload) }
-        };
-        let dismissed = connections.drain_unless(connections.all(), judge).await;
+        let dismissed = self.context.drain_unauthorized(&state).await;
         Ok(Reloaded { new_address, dismissed })
     }
 
@@ -138,35 +129,23 @@ impl Handle {
         &self,
         config: &Config,
         assets: Assets,
-    ) -> Result<(Arc<State>, Option<SocketAddr>), ReloadError> {
+    ) -> Result<(Arc<ServingState>, Option<SocketAddr>), ReloadError> {
         let mut listening = self.listening();
         if !self.is_serving() {
             return Err(ReloadError::ShuttingDown);
         }
-        let before = self.shared.state();
+        let before = self.context.state();
         if let (ListenerMode::Tls(_), ListenerMode::NotEnrolled) = (&before.mode, &assets.mode) {
             return Err(ReloadError::NoLongerEnrolled);
         }
         let mut new_address = None;
-        match &mut *listening {
-            Listening::Where { configured, listener: current }
-                if config.listener.address != *configured =>
-            {
-                let (listener, address) = match current.upgrade() {
-                    Some(current) => listen_in_place_of(&current, config.listener.address)?,
-                    None => listen(config.listener.address)?,
-                };
-                let listener = Arc::new(listener);
-                new_address = Some(address);
-                let next = Arc::downgrade(&listener);
-                self.listener.send(listener).map_err(|_| ReloadError::ShuttingDown)?;
-                *configured = config.listener.address;
-                *current = next;
-            }
-            Listening::Where { .. } | Listening::OnGiven => {}
+        if let Some((listener, next)) = listening.moved_to(config.listener.address)? {
+            self.listeners.send(listener).map_err(|_| ReloadError::ShuttingDown)?;
+            new_address = Some(next.address);
+            *listening = next;
         }
-        let state = Arc::new(before.next(config, assets, new_address));
-        self.shared.state.send_replace(Arc::clone(&state));
+        let state = Arc::new(self.process.next(&before, config, assets, listening.address));
+        self.context.replace_state(Arc::clone(&state));
         Ok((state, new_address))
     }
 
@@ -174,33 +153,30 @@ impl Handle {
     /// configuration files waits for the requests.
     #[must_use]
     pub fn reload_requests(&self) -> ReloadRequests {
-        self.shared.state().reload_requests()
+        self.process.reload.clone()
     }
 
     /// Whether the server listens on a socket that was passed by the service manager.
     #[must_use]
-    pub fn was_given_its_socket(&self) -> bool {
-        match &*self.listening() {
-            Listening::OnGiven => true,
-            Listening::Where { .. } => false,
-        }
+    pub fn has_passed_socket(&self) -> bool {
+        self.listening().is_passed()
     }
 
     /// The number of enabled exporters.
     #[must_use]
     pub fn exporters(&self) -> usize {
-        self.shared.state().service.exporters.as_ref().map_or(0, |exporters| exporters.len())
+        self.context.state().service.exporters.as_ref().map_or(0, |exporters| exporters.len())
     }
 
     /// The number of open connections, without unfinished handshakes.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.shared.connections.count()
+        self.context.connections()
     }
 
     /// Shows whether the worker threads make progress.
     #[must_use]
-    pub fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+    pub fn liveness(&self) -> Liveness {
+        self.liveness.clone()
     }
 }

@@ -21,9 +21,11 @@ use scrapegate::{
         shutdown::ShutdownPhase,
     },
     config::Scheme,
-    downstream::activity::{Activity, Timeouts},
+    downstream::{
+        activity::{Activity, Timeouts},
+        requests::serve_stream,
+    },
     http::{access::Access, discovery::ProxyEndpoint, handler::Service, metrics::Format},
-    service::server::serve_stream,
     upstream::Connector,
 };
 use tokio::{

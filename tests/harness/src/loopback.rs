@@ -12,8 +12,9 @@ use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned, pki_type
 use scrapegate::{
     common::file::FileSet,
     config::{self, Config, Sources},
+    downstream::serving::ListenerMode,
     service::{
-        assets::{self, Assets, ListenerMode},
+        assets::{self, Assets},
         server::{Handle, Server},
     },
 };

@@ -16,7 +16,7 @@ use std::{
 use rustls::{ClientConfig, ServerConfig};
 use scrapegate::{
     common::peer::Host,
-    downstream::{handshake::handshake, turns::Turns},
+    downstream::handshake::{HandshakeLimiter, handshake},
     upstream::{self, Connector},
 };
 use tokio::runtime::{Builder, Runtime};
@@ -46,7 +46,7 @@ pub struct Rig {
     pub exporter: Arc<Calls>,
     /// Calls and bytes of the scrapers' streams.
     pub scraper: Arc<Calls>,
-    turns: Turns,
+    limiter: HandshakeLimiter,
     polls: AtomicUsize,
     /// How often the tasks of the connections were woken.
     pub wakes: Arc<Wakes>,
@@ -68,7 +68,7 @@ impl Rig {
             length,
             exporter,
             scraper: Arc::default(),
-            turns: Turns::new(NonZeroUsize::MIN),
+            limiter: HandshakeLimiter::new(NonZeroUsize::MIN),
             polls: AtomicUsize::new(0),
             wakes: Arc::default(),
         }
@@ -101,8 +101,8 @@ impl Rig {
         let scraper = tls::Scraper::new(Arc::clone(client), REQUEST).counting(Arc::clone(records));
         let scraper = Stream::new(scraper, Arc::clone(&self.scraper));
         self.runtime.block_on(async {
-            let turns = (&self.turns, Host::of(Ipv4Addr::LOCALHOST.into()));
-            let shaken = handshake(scraper, server, Duration::from_secs(60), turns).await;
+            let limiter = (&self.limiter, Host::of(Ipv4Addr::LOCALHOST.into()));
+            let shaken = handshake(scraper, server, Duration::from_secs(60), limiter).await;
             let (stream, _) = shaken.expect("a handshake");
             self.counted(self.proxy.serve(stream)).await;
         });

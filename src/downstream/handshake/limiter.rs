@@ -22,9 +22,9 @@ use crate::common::{fair::FairSemaphore, peer::Host};
 
 /// Permits for the steps of handshakes. See the module's documentation.
 #[derive(Debug)]
-pub struct Turns(Arc<FairSemaphore<Host>>);
+pub struct HandshakeLimiter(Arc<FairSemaphore<Host>>);
 
-impl Turns {
+impl HandshakeLimiter {
     /// Allows `at_a_time` handshakes to work at a time. One for each processor keeps all processors
     /// busy.
     #[must_use]
@@ -37,7 +37,7 @@ impl Turns {
     /// blocks. While `work` waits for something else, such as its peer, it has no turn.
     ///
     /// Cancel safe if `work` is.
-    pub async fn take<F: Future>(&self, host: Host, work: F) -> F::Output {
+    pub async fn run<F: Future>(&self, host: Host, work: F) -> F::Output {
         let mut work = pin!(work);
         loop {
             // An error is impossible, because the queue is unlimited.
@@ -93,18 +93,18 @@ mod tests {
 
     #[tokio::test]
     async fn another_task_waits_for_at_most_one_handshake() {
-        let turns = Arc::new(Turns::new(NonZeroUsize::MIN));
+        let limiter = Arc::new(HandshakeLimiter::new(NonZeroUsize::MIN));
         let steps = Arc::new(AtomicUsize::new(0));
         let crowd: Vec<_> = (0..100)
             .map(|_| {
-                let (turns, steps) = (Arc::clone(&turns), Arc::clone(&steps));
+                let (limiter, steps) = (Arc::clone(&limiter), Arc::clone(&steps));
                 tokio::spawn(async move {
                     let step = async {
                         steps.fetch_add(1, Ordering::Relaxed);
                         yield_now().await;
                         steps.fetch_add(1, Ordering::Relaxed);
                     };
-                    turns.take(host(1), step).await;
+                    limiter.run(host(1), step).await;
                 })
             })
             .collect();
@@ -125,11 +125,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
     async fn at_most_as_many_handshakes_work_at_once_as_there_are_turns() {
         const MOST: usize = 3;
-        let turns = Arc::new(Turns::new(NonZeroUsize::new(MOST).unwrap()));
+        let limiter = Arc::new(HandshakeLimiter::new(NonZeroUsize::new(MOST).unwrap()));
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let crowd: Vec<_> = (0..100)
             .map(|_| {
-                let (turns, now, most) = (Arc::clone(&turns), Arc::clone(&now), Arc::clone(&most));
+                let (limiter, now, most) =
+                    (Arc::clone(&limiter), Arc::clone(&now), Arc::clone(&most));
                 let mut steps = 0;
                 tokio::spawn(async move {
                     let work = poll_fn(move |cx| {
@@ -141,7 +142,7 @@ mod tests {
                         cx.waker().wake_by_ref();
                         if steps < 3 { Poll::Pending } else { Poll::Ready(()) }
                     });
-                    turns.take(host(1), work).await;
+                    limiter.run(host(1), work).await;
                 })
             })
             .collect();
@@ -154,16 +155,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_handshake_that_waits_for_something_else_has_no_turn() {
-        let turns = Turns::new(NonZeroUsize::MIN);
+        let limiter = HandshakeLimiter::new(NonZeroUsize::MIN);
         let (answer, question) = oneshot::channel();
         let done = Cell::new(false);
         tokio::join!(
             async {
-                turns.take(host(1), question).await.unwrap();
+                limiter.run(host(1), question).await.unwrap();
                 assert!(done.get());
             },
             async {
-                turns.take(host(1), async { done.set(true) }).await;
+                limiter.run(host(1), async { done.set(true) }).await;
                 answer.send(()).unwrap();
             },
         );
@@ -175,12 +176,12 @@ mod tests {
         let polls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&polls);
         let asking = tokio::spawn(async move {
-            let turns = Turns::new(NonZeroUsize::MIN);
+            let limiter = HandshakeLimiter::new(NonZeroUsize::MIN);
             let question = poll_fn(|cx| {
                 counter.fetch_add(1, Ordering::Relaxed);
                 Pin::new(&mut question).poll(cx)
             });
-            turns.take(host(1), question).await
+            limiter.run(host(1), question).await
         });
         for _ in 0..10 {
             yield_now().await;
@@ -193,12 +194,12 @@ mod tests {
 
     #[tokio::test]
     async fn f07_a_handshake_waits_for_one_step_of_hundreds_from_another_address() {
-        let turns = Arc::new(Turns::new(NonZeroUsize::MIN));
+        let limiter = Arc::new(HandshakeLimiter::new(NonZeroUsize::MIN));
         let steps = Arc::new(AtomicUsize::new(0));
         let flood: Vec<_> = (0..300)
             .map(|_| {
-                let (turns, steps) = (Arc::clone(&turns), Arc::clone(&steps));
-                tokio::spawn(turns_of(turns, host(9), move || {
+                let (limiter, steps) = (Arc::clone(&limiter), Arc::clone(&steps));
+                tokio::spawn(turns_of(limiter, host(9), move || {
                     steps.fetch_add(1, Ordering::Relaxed);
                 }))
             })
@@ -210,7 +211,7 @@ mod tests {
             let counter = Arc::clone(&steps);
             let seen = Arc::new(AtomicUsize::new(0));
             let at = Arc::clone(&seen);
-            turns_of(Arc::clone(&turns), host(1), move || {
+            turns_of(Arc::clone(&limiter), host(1), move || {
                 at.store(counter.load(Ordering::Relaxed), Ordering::Relaxed);
             })
             .await;
@@ -224,7 +225,7 @@ mod tests {
     }
 
     /// A handshake with a single step.
-    async fn turns_of(turns: Arc<Turns>, host: Host, step: impl FnOnce()) {
-        turns.take(host, async { step() }).await;
+    async fn turns_of(limiter: Arc<HandshakeLimiter>, host: Host, step: impl FnOnce()) {
+        limiter.run(host, async { step() }).await;
     }
 }

@@ -3,23 +3,23 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use tokio::{sync::watch, task::yield_now};
 
-use crate::{
-    common::{error::certificate::CertificateFault, peer::Peer, shutdown::ShutdownPhase},
-    downstream::activity::Activity,
-    tls,
+use super::{
+    activity::Activity,
+    security::{ConnectionSecurity, seconds},
+    serving::Unauthorized,
 };
+use crate::common::{peer::Peer, shutdown::ShutdownPhase};
 
 /// All open connections. Each connection takes the lock only when it begins and when it ends. No
 /// lock is taken during a scrape.
 #[derive(Debug, Default)]
-pub(super) struct OpenConnections(Mutex<Open>);
+pub(super) struct ConnectionRegistry(Mutex<Open>);
 
 #[derive(Debug, Default)]
 struct Open {
@@ -32,7 +32,7 @@ struct Open {
 #[derive(Debug)]
 struct Entry {
     peer: Arc<Peer>,
-    wire: Arc<Wire>,
+    security: Arc<ConnectionSecurity>,
     activity: Arc<Activity>,
     /// When the first of the client's certificates expires, in seconds since 1970 (UTC).
     valid_until: Option<i64>,
@@ -43,20 +43,14 @@ struct Entry {
 
 impl Entry {
     fn candidate(&self, number: u64) -> Candidate {
-        Candidate { number, peer: Arc::clone(&self.peer), wire: Arc::clone(&self.wire) }
+        Candidate { number, peer: Arc::clone(&self.peer), security: Arc::clone(&self.security) }
     }
 
     /// Starts the drain of this connection, and returns whether it was not draining before.
-    fn drain(&self, why: &Dismissal) -> bool {
+    fn drain(&self, why: &Unauthorized) -> bool {
         // Set before the drain: hyper still lets a request finish whose head has begun.
         self.activity.dismiss();
-        let drained = self.shutdown.send_if_modified(|phase| {
-            let serving = *phase == ShutdownPhase::Serving;
-            if serving {
-                *phase = ShutdownPhase::Draining;
-            }
-            serving
-        });
+        let drained = ShutdownPhase::begin_drain(&self.shutdown);
         if drained {
             tracing::info!(
                 peer = %self.peer.address,
@@ -69,84 +63,35 @@ impl Entry {
     }
 }
 
-/// Why a client is no longer authorized.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Dismissal {
-    /// A reload changed the rules.
-    Reload,
-    /// The certificates of the client are no longer trusted: one of them, a CA or a CRL has
-    /// expired.
-    Certificate(CertificateFault),
-}
-
-impl fmt::Display for Dismissal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reload => f.write_str("reload"),
-            Self::Certificate(fault) => fault.fmt(f),
-        }
-    }
-}
-
-/// How a connection is transported.
-#[derive(Debug)]
-pub(super) enum Wire {
-    /// Plain HTTP.
-    Plain,
-    /// TLS.
-    Tls {
-        /// The certificate chain that the client sent, leaf first.
-        shown: Vec<CertificateDer<'static>>,
-        /// A time just before the chain was verified.
-        before: UnixTime,
-    },
-}
-
-impl Wire {
-    fn shown(&self) -> &[CertificateDer<'static>] {
-        match self {
-            Self::Plain => &[],
-            Self::Tls { shown, .. } => shown,
-        }
-    }
-
-    fn verified(&self) -> i64 {
-        match self {
-            // Plain HTTP has no certificates to verify.
-            Self::Plain => i64::MAX,
-            Self::Tls { before, .. } => seconds(*before),
-        }
-    }
-}
-
 /// The entry of one open connection. Dropping it removes the entry.
 #[derive(Debug)]
-pub(super) struct Place {
-    connections: Arc<OpenConnections>,
+pub(super) struct Registration {
+    connections: Arc<ConnectionRegistry>,
     number: u64,
 }
 
-impl OpenConnections {
+impl ConnectionRegistry {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection. Returns its entry and its own shutdown phase, which can be draining while the
-    /// server still serves.
+    /// Adds a connection. Returns its entry and the phase of its own
+    /// shutdown, which can be draining while the server still serves.
     pub(super) fn add(
         self: &Arc<Self>,
         peer: Arc<Peer>,
-        wire: Wire,
+        security: ConnectionSecurity,
         activity: Arc<Activity>,
-    ) -> (Place, watch::Receiver<ShutdownPhase>) {
+    ) -> (Registration, watch::Receiver<ShutdownPhase>) {
         let mut open = self.open();
         let (shutdown, phase) = watch::channel(open.phase);
         let number = open.next;
         open.next += 1;
-        let valid_until = first_end(wire.shown(), i64::MIN);
-        let (verified, wire) = (wire.verified(), Arc::new(wire));
-        open.all.insert(number, Entry { peer, wire, activity, valid_until, verified, shutdown });
-        (Place { connections: Arc::clone(self), number }, phase)
+        let valid_until = security.first_end(i64::MIN);
+        let (verified, security) = (security.verified(), Arc::new(security));
+        open.all
+            .insert(number, Entry { peer, security, activity, valid_until, verified, shutdown });
+        (Registration { connections: Arc::clone(self), number }, phase)
     }
 
     /// The number of open connections.
@@ -164,7 +109,7 @@ impl OpenConnections {
     }
 
     /// All open connections. A connection that is added later must check itself; see
-    /// [`Place::dismiss_unless`].
+    /// [`Registration::drain_unless`].
     pub(super) fn all(&self) -> Vec<Candidate> {
         self.open().all.iter().map(|(number, entry)| entry.candidate(*number)).collect()
     }
@@ -181,7 +126,7 @@ impl OpenConnections {
             if has_expired || ended.is_some_and(|end| end >= entry.verified) {
                 // An expired certificate may not be needed for the path to the anchor. Continue
                 // with the next end.
-                entry.valid_until = first_end(entry.wire.shown(), now);
+                entry.valid_until = entry.security.first_end(now);
                 entry.verified = entry.verified.max(now);
                 due.push(entry.candidate(*number));
             }
@@ -189,21 +134,21 @@ impl OpenConnections {
         due
     }
 
-    /// Drains the candidates that `judge` refuses: idle connections close at once, others after
+    /// Drains the candidates that `authorize` refuses: idle connections close at once, others after
     /// the scrape in progress. Returns the number of connections that began to drain.
     ///
-    /// A verdict can take a tenth of a millisecond, because signatures are checked. With thousands
-    /// of connections that would delay every new one, so this yields after each verdict. If the
-    /// future is dropped, the remaining candidates are not judged.
+    /// A check can take a tenth of a millisecond, because signatures are verified. With thousands
+    /// of connections that would delay every new one, so this yields after each check. If the
+    /// future is dropped, the remaining candidates are not checked.
     pub(super) async fn drain_unless(
         &self,
         candidates: Vec<Candidate>,
-        judge: impl Fn(&Peer, &Wire) -> Result<(), Dismissal>,
+        authorize: impl Fn(&Peer, &ConnectionSecurity) -> Result<(), Unauthorized>,
     ) -> usize {
         let mut drained = 0;
-        for Candidate { number, peer, wire } in candidates {
+        for Candidate { number, peer, security } in candidates {
             // Without the lock, which every connection takes.
-            if let Err(why) = judge(&peer, &wire) {
+            if let Err(why) = authorize(&peer, &security) {
                 let entry_drained = self.open().all.get(&number).is_some_and(|it| it.drain(&why));
                 drained += usize::from(entry_drained);
             }
@@ -218,31 +163,21 @@ impl OpenConnections {
 pub(super) struct Candidate {
     number: u64,
     peer: Arc<Peer>,
-    wire: Arc<Wire>,
+    security: Arc<ConnectionSecurity>,
 }
 
-fn seconds(moment: UnixTime) -> i64 {
-    i64::try_from(moment.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The earliest end of validity among these certificates that is not before `from`.
-fn first_end(chain: &[CertificateDer<'_>], from: i64) -> Option<i64> {
-    let ends = chain.iter().filter_map(|certificate| tls::validity(certificate));
-    ends.map(|(_, end)| end).filter(|end| *end >= from).min()
-}
-
-impl Place {
-    /// Drains this connection if `is_admitted` returns false for it.
-    pub(super) fn dismiss_unless(&self, is_admitted: impl Fn(&Peer, &Wire) -> bool) {
+impl Registration {
+    /// Drains this connection if `is_authorized` returns false for it.
+    pub(super) fn drain_unless(&self, is_authorized: impl Fn(&Peer, &ConnectionSecurity) -> bool) {
         if let Some(entry) = self.connections.open().all.get(&self.number) {
-            if !is_admitted(&entry.peer, &entry.wire) {
-                entry.drain(&Dismissal::Reload);
+            if !is_authorized(&entry.peer, &entry.security) {
+                entry.drain(&Unauthorized::Reload);
             }
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.connections.open().all.remove(&self.number);
     }
@@ -261,37 +196,39 @@ mod tests {
     use crate::downstream::activity::Timeouts;
 
     #[test]
-    fn other_tasks_run_between_the_verdicts_about_open_connections() {
+    fn other_tasks_run_between_the_checks_of_open_connections() {
         const CONNECTIONS: u16 = 100;
-        let open = Arc::new(OpenConnections::default());
+        let open = Arc::new(ConnectionRegistry::default());
         let peer =
             |port: u16| Arc::new(Peer { address: ([127, 0, 0, 1], port).into(), identity: None });
         let second = Duration::from_secs(1);
         let timeouts = Timeouts { header: second, idle: second, stall: second };
-        let mut places: Vec<_> = (0..CONNECTIONS)
-            .map(|number| open.add(peer(number), Wire::Plain, Arc::new(Activity::new(timeouts))))
+        let mut registrations: Vec<_> = (0..CONNECTIONS)
+            .map(|number| {
+                open.add(peer(number), ConnectionSecurity::Plain, Arc::new(Activity::new(timeouts)))
+            })
             .collect();
-        let verdicts = Cell::new(0);
-        let judge = |peer: &Peer, _: &Wire| {
-            verdicts.set(verdicts.get() + 1);
-            if peer.address.port() < CONNECTIONS / 2 { Err(Dismissal::Reload) } else { Ok(()) }
+        let checks = Cell::new(0);
+        let authorize = |peer: &Peer, _: &ConnectionSecurity| {
+            checks.set(checks.get() + 1);
+            if peer.address.port() < CONNECTIONS / 2 { Err(Unauthorized::Reload) } else { Ok(()) }
         };
-        let mut draining = pin!(open.drain_unless(open.all(), judge));
+        let mut draining = pin!(open.drain_unless(open.all(), authorize));
         let mut context = Context::from_waker(Waker::noop());
-        // Connection 0 closes before the first verdict, so it does not count.
-        drop(places.swap_remove(0));
+        // Connection 0 closes before the first check, so it does not count.
+        drop(registrations.swap_remove(0));
         let mut polls = 0;
         let drained = loop {
-            let before = verdicts.get();
+            let before = checks.get();
             let polled = draining.as_mut().poll(&mut context);
-            assert!(verdicts.get() <= before + 1, "one verdict a turn");
+            assert!(checks.get() <= before + 1, "one check a turn");
             polls += 1;
             if let Poll::Ready(drained) = polled {
                 break drained;
             }
         };
         assert!(polls > usize::from(CONNECTIONS), "{polls}");
-        assert_eq!(verdicts.get(), usize::from(CONNECTIONS));
+        assert_eq!(checks.get(), usize::from(CONNECTIONS));
         assert_eq!(drained, usize::from(CONNECTIONS) / 2 - 1);
     }
 }

@@ -1,0 +1,90 @@
+//! The requests of one connection: each is answered with the state at its arrival. Logs why the
+//! connection ended.
+
+use std::sync::Arc;
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+
+use super::{
+    activity::{Activity, Ending},
+    connection::{Closed, Downstream, drive},
+};
+use crate::{
+    common::{
+        error::Chain,
+        peer::{ANY_PEER, Peer},
+        shutdown::ShutdownPhase,
+    },
+    http::handler::{Service, handle},
+};
+
+/// Answers the requests that arrive on `stream` until the connection ends, and logs why it ended.
+/// `stream` can be any stream. For a socket, use a [`Transport`](super::connection::Transport), which reports to `activity` what
+/// the socket accepts.
+///
+/// Dropping the future closes the connection at once. A scrape in progress is aborted.
+pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Peer,
+    activity: Arc<Activity>,
+    service: &Arc<Service>,
+) {
+    let shutdown = service.shutdown.clone();
+    let stream = Downstream::new(stream, Arc::clone(&activity), |_| false);
+    answer_requests(stream, Arc::new(peer), activity, shutdown, || Arc::clone(service)).await;
+}
+
+/// Each request uses the `service` at the time of its arrival.
+pub(super) async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: Downstream<S>,
+    peer: Arc<Peer>,
+    activity: Arc<Activity>,
+    shutdown: watch::Receiver<ShutdownPhase>,
+    service: impl Fn() -> Arc<Service> + Unpin,
+) {
+    let address = peer.address;
+    let closed = drive(stream, Arc::clone(&activity), shutdown, |request| {
+        let (service, peer) = (service(), Arc::clone(&peer));
+        let activity = Arc::clone(&activity);
+        Box::pin(async move { Ok(handle(service, peer, activity, request).await) })
+    })
+    .await;
+    if let Some(reason) = closed.unread() {
+        service().metrics.unread(reason);
+    }
+    match closed {
+        Closed::Normally => {}
+        // A scrape that is ended by its deadline, a stall or the shutdown has its own log record.
+        Closed::By(Ending::Header) => tracing::info!(
+            target: ANY_PEER,
+            peer = %address,
+            client = peer.client(),
+            reason = "the request head was not complete within header-timeout",
+            "request refused"
+        ),
+        Closed::By(ending) => {
+            tracing::debug!(peer = %address, client = peer.client(), ?ending, "connection ended");
+        }
+        // An aborted scrape has its own log record. Otherwise hyper could not parse the request.
+        Closed::Failed(error) if error.is_parse() || error.is_parse_too_large() => tracing::info!(
+            target: ANY_PEER,
+            peer = %address,
+            client = peer.client(),
+            reason = Chain(&error).to_string(),
+            "request refused"
+        ),
+        Closed::BrokenTls(error) => tracing::info!(
+            target: ANY_PEER,
+            peer = %address,
+            client = peer.client(),
+            reason = format!("after the TLS handshake: {error}"),
+            "request refused"
+        ),
+        Closed::Failed(error) => {
+            tracing::debug!(peer = %address, reason = Chain(&error).to_string(), "connection ended");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The sockets: the listening socket, its replacement when a reload changes the address, and the
+//! options of an accepted socket.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+#[cfg(unix)]
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Length of the listener's backlog: connections that the kernel has completed and that wait to be
+/// accepted, from all addresses together. The kernel may cap the length at a lower value
+/// (`net.core.somaxconn`, 4096 by default since Linux 5.4).
+///
+/// A full backlog drops new connections, and their clients retry after one second. A flood of
+/// 25 000 connections a second fills the backlog in 160 ms. On a busy machine, this thread may
+/// wait that long for a CPU.
+pub const BACKLOG: u32 = 4096;
+
+/// How long after the stall timeout the kernel ends a connection whose scraper does not acknowledge
+/// data (`TCP_USER_TIMEOUT`). This bounds the resources that a vanished host can use.
+#[cfg(target_os = "linux")]
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Limit for the bytes that the kernel accepts before it can send them (`TCP_NOTSENT_LOWAT`).
+/// Without this limit, a scraper that does not read would also fill a send buffer, which grows to
+/// megabytes.
+#[cfg(target_os = "linux")]
+const MOST_UNSENT: u32 = 256 * 1024;
+
+/// Listens on `address`. Returns the address with the real port.
+///
+/// # Errors
+/// The error of the operating system: the address is in use, does not belong to this host, or
+/// requires privileges.
+pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    with_address(try_listen(address)?)
+}
+
+/// Listens on `address` while `before` still listens. Returns the address with the real port.
+///
+/// On the same port, a socket for all interfaces and a socket for one interface exclude each other.
+/// Only a conflict with `before` is resolved here; a conflict with any other socket is an error.
+///
+/// # Errors
+/// See [`listen`].
+pub fn listen_in_place_of(
+    before: &TcpListener,
+    address: SocketAddr,
+) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = try_listen(address);
+    #[cfg(unix)]
+    let listener = listener.or_else(|error| {
+        let port = before.local_addr()?.port();
+        if error.kind() == io::ErrorKind::AddrInUse && address.port() == port {
+            try_listen_on_shared_port(before, address)
+        } else {
+            Err(error)
+        }
+    });
+    with_address(listener?)
+}
+
+/// Takes over a socket that already listens. Its backlog keeps its length.
+///
+/// # Errors
+/// The error of the operating system.
+pub fn take_over(listener: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
+    listener.set_nonblocking(true)?;
+    with_address(TcpListener::from_std(listener)?)
+}
+
+/// Sets the options of an accepted socket.
+///
+/// # Errors
+/// The error of the operating system, usually because the connection is already lost.
+pub(super) fn set_options(stream: &TcpStream, stall_timeout: Duration) -> io::Result<()> {
+    // Without this option, the last small write of a response waits for a delayed acknowledgement,
+    // 40 ms.
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(stream);
+        socket.set_tcp_user_timeout(Some(stall_timeout + SILENCE))?;
+        socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
+    }
+    Ok(())
+}
+
+fn with_address(listener: TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = new_socket(address)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Two sockets of one user may listen on the same port if both set `SO_REUSEPORT`. The option is
+/// set only for this moment. Otherwise another process of the same user could later listen on the
+/// same port.
+#[cfg(unix)]
+fn try_listen_on_shared_port(before: &TcpListener, address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = new_socket(address)?;
+    let _shared = SharedPort::of(before)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    SockRef::from(&listener).set_reuse_port(false)?;
+    Ok(listener)
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // After a restart, connections of the previous process may be in TIME-WAIT.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    Ok(socket)
+}
+
+/// Keeps `SO_REUSEPORT` set on a listener until this is dropped.
+#[cfg(unix)]
+struct SharedPort<'a>(SockRef<'a>);
+
+#[cfg(unix)]
+impl<'a> SharedPort<'a> {
+    fn of(listener: &'a TcpListener) -> io::Result<Self> {
+        let socket = SockRef::from(listener);
+        socket.set_reuse_port(true)?;
+        Ok(Self(socket))
+    }
+}
+
+#[cfg(unix)]
+impl Drop for SharedPort<'_> {
+    fn drop(&mut self) {
+        // Setting the option succeeded, so resetting it succeeds too.
+        let _ = self.0.set_reuse_port(false);
+    }
+}
