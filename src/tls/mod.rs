@@ -3,14 +3,15 @@
 //! - `server`: TLS towards scrapers. Its verifier of client certificates is in `client_verifier`.
 //! - `client`: TLS towards exporters, and towards the proxy that `get`, `probe` and `demo` scrape.
 //!   Its verifier is in `server_verifier`.
-//! - [`verify`]: whether a certificate is trusted. Both verifiers use it, and enrollment checks a
-//!   posted certificate with it.
+//! - [`verify`]: whether a certificate is trusted. Both verifiers use it, and so does the check of
+//!   open connections after a reload. `chain`: which CA a posted certificate leads to.
 //! - [`pem`]: splits PEM files into blocks. `inspect`: warns about certificates and keys that parse
 //!   but cannot work. `certificate`: reads single fields.
 //! - [`pki`]: issues certificates, and writes them to files.
 //! - `provider`: the only cryptographic library.
 
 mod certificate;
+pub(crate) mod chain;
 mod client;
 mod client_verifier;
 pub(crate) mod inspect;

@@ -18,7 +18,7 @@ use crate::config::TlsLevel;
 pub enum Clients {
     /// Certificates that chain to one of `anchors`, and the anchors themselves.
     Require {
-        /// Trust anchors.
+        /// The CAs of the clients, or the clients' own certificates.
         anchors: Vec<CertificateDer<'static>>,
         /// Revocation lists. If not empty, every certificate of a chain needs a valid list that
         /// does not name it.

@@ -13,7 +13,7 @@ use crate::{
     },
     config::TlsLevel,
     tls::{
-        self, Clients,
+        self, Clients, chain,
         inspect::{self, Anchors, CertificateProblem, Own},
         pem::{self, BlockPlace, Purpose},
     },
@@ -65,11 +65,11 @@ impl Checked {
             return Err(EnrolError::WrongKey);
         }
         let (parsed_chain, parsed_anchors) = (parsed(&chain), parsed(&anchors));
-        let path = path(&parsed_chain, &parsed_anchors).ok_or(EnrolError::WrongCa)?;
+        let path = chain::path(&parsed_chain, &parsed_anchors).ok_or(EnrolError::WrongCa)?;
         let (Some(subject), Some(anchor)) = (path.first(), path.last()) else {
             return Err(EnrolError::WrongCa);
         };
-        if !path.iter().all(|certificate| is_valid_at(certificate, now)) {
+        if !path.iter().all(|certificate| chain::is_valid_at(certificate, now)) {
             return Err(EnrolError::NotValidNow);
         }
         let (subject, ca_sha256) = (subject.subject().to_string(), hex(&sha256(anchor.as_raw())));
@@ -126,58 +126,4 @@ pub(super) fn parsed<'a>(all: &'a [CertificateDer<'static>]) -> Vec<X509Certific
 
 pub(super) fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()
-}
-
-/// The path from the first certificate of `chain`, each signed by the next one, to one of
-/// `anchors`.
-///
-/// webpki is not used, because it does not parse X.509 version 1. `openssl x509 -req` makes version
-/// 1 if it is given no extensions.
-fn path<'a, 'b>(
-    chain: &'b [X509Certificate<'a>],
-    anchors: &'b [X509Certificate<'a>],
-) -> Option<Vec<&'b X509Certificate<'a>>> {
-    let mut path = Vec::new();
-    for (at, certificate) in chain.iter().enumerate() {
-        path.push(certificate);
-        if let Some(anchor) = anchors
-            .iter()
-            .find(|anchor| may_sign(anchor, Silence::Yes) && signed(certificate, anchor))
-        {
-            path.push(anchor);
-            return Some(path);
-        }
-        chain
-            .get(at + 1)
-            .filter(|next| may_sign(next, Silence::No) && signed(certificate, next))?;
-    }
-    None
-}
-
-/// What a missing basicConstraints extension means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Silence {
-    /// The certificate may sign: it is a CA that OpenSSL made without extensions.
-    Yes,
-    /// The certificate may not sign: it is an agent's certificate that OpenSSL made without
-    /// extensions.
-    No,
-}
-
-fn may_sign(certificate: &X509Certificate<'_>, silence: Silence) -> bool {
-    match certificate.basic_constraints() {
-        Ok(Some(constraints)) => constraints.value.ca,
-        Ok(None) => silence == Silence::Yes,
-        Err(_) => false,
-    }
-}
-
-fn signed(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
-    certificate.issuer().as_raw() == issuer.subject().as_raw()
-        && certificate.verify_signature(Some(issuer.public_key())).is_ok()
-}
-
-fn is_valid_at(certificate: &X509Certificate<'_>, now: OffsetDateTime) -> bool {
-    let (validity, now) = (certificate.validity(), now.unix_timestamp());
-    (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
 }
