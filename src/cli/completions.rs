@@ -11,7 +11,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-/// Prints the script.
+/// Prints the completion script for the shell in `args`.
 ///
 /// # Errors
 /// If `out` cannot be written.

@@ -73,7 +73,7 @@ const ENVIRONMENT: [(&str, &str); 1] = [(
      `info,scrapegate::service=debug`, in the syntax of EnvFilter of tracing_subscriber",
 )];
 
-/// Prints the page.
+/// Prints the manual page of `command` and its subcommands, in roff.
 ///
 /// # Errors
 /// If `out` cannot be written.

@@ -39,6 +39,6 @@ pub use self::{
     analyzer::{Analyzer, MAX_LINE, MAX_PROBLEMS},
     families::{MAX_FAMILIES, MAX_NAME},
     fault::{Effect, Fault},
-    format::{ExpositionFormat, Kind},
+    format::{ExpositionFormat, MetricType},
     statistics::{Acceptance, Beyond, Family, LineLength, Problem, Statistics},
 };

@@ -24,9 +24,9 @@ const MAX_TRAILERS: usize = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
-/// The position of the next byte in the coding.
+/// Where in the coding the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     /// Before the first digit of a size.
     Start,
     /// After a digit. The value is the size so far.
@@ -55,7 +55,7 @@ enum State {
 /// Decodes a chunked body that arrives in pieces of any size.
 #[derive(Debug)]
 pub(super) struct Chunked {
-    state: State,
+    state: ChunkState,
     /// Number of digits and blanks of the current chunk size so far.
     size: usize,
     /// Number of bytes of the current chunk's extensions so far.
@@ -66,12 +66,12 @@ pub(super) struct Chunked {
 
 impl Chunked {
     pub(super) fn new() -> Self {
-        Self { state: State::Start, size: 0, extensions: 0, trailers: Vec::new() }
+        Self { state: ChunkState::Start, size: 0, extensions: 0, trailers: Vec::new() }
     }
 
     /// Whether the body is complete: the last chunk, the trailers and the empty line were read.
     pub(super) fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkState::Done
     }
 
     /// The next data in `input`. The result shares the memory of `input`, except for small chunks,
@@ -84,24 +84,24 @@ impl Chunked {
     /// [`Broken`] if the framing is malformed. All later calls return the same error.
     pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Broken> {
         let mut used = 0;
-        if self.state == State::Broken {
+        if self.state == ChunkState::Broken {
             return Err(Broken);
         }
         for &byte in input.iter() {
-            if matches!(self.state, State::Data(_) | State::Done) {
+            if matches!(self.state, ChunkState::Data(_) | ChunkState::Done) {
                 break;
             }
-            if self.state == State::Start {
+            if self.state == ChunkState::Start {
                 if let Some((gathered, taken)) = gather(&input[used..]) {
                     input.advance(used + taken);
                     return Ok(Some(gathered));
                 }
             }
-            self.state = self.step(byte).inspect_err(|Broken| self.state = State::Broken)?;
+            self.state = self.step(byte).inspect_err(|Broken| self.state = ChunkState::Broken)?;
             used += 1;
         }
         input.advance(used);
-        let State::Data(left) = self.state else {
+        let ChunkState::Data(left) = self.state else {
             return Ok(None);
         };
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
@@ -110,67 +110,71 @@ impl Chunked {
         }
         // Lossless: a length in memory.
         let left = left - count as u64;
-        self.state = if left == 0 { State::DataCr } else { State::Data(left) };
+        self.state = if left == 0 { ChunkState::DataCr } else { ChunkState::Data(left) };
         Ok(Some(input.split_to(count)))
     }
 
     /// Processes one byte of framing.
-    fn step(&mut self, byte: u8) -> Result<State, Broken> {
+    fn step(&mut self, byte: u8) -> Result<ChunkState, Broken> {
         let next = match (self.state, byte) {
-            (State::Start, _) => {
+            (ChunkState::Start, _) => {
                 self.size = 1;
-                State::Size(digit(byte)?)
+                ChunkState::Size(digit(byte)?)
             }
-            (State::Size(size) | State::Space(size) | State::Extension(size), b'\r') => {
-                State::SizeLf(size)
-            }
-            (State::Size(size) | State::Space(size), b' ' | b'\t') => {
+            (
+                ChunkState::Size(size) | ChunkState::Space(size) | ChunkState::Extension(size),
+                b'\r',
+            ) => ChunkState::SizeLf(size),
+            (ChunkState::Size(size) | ChunkState::Space(size), b' ' | b'\t') => {
                 self.size = bounded(self.size + 1, MAX_SIZE)?;
-                State::Space(size)
+                ChunkState::Space(size)
             }
-            (State::Size(size) | State::Space(size), b';') => {
+            (ChunkState::Size(size) | ChunkState::Space(size), b';') => {
                 self.extensions = 0;
-                State::Extension(size)
+                ChunkState::Extension(size)
             }
-            (State::Size(size), _) => {
+            (ChunkState::Size(size), _) => {
                 self.size = bounded(self.size + 1, MAX_DIGITS)?;
                 let shifted = size.checked_mul(16).ok_or(Broken)?;
-                State::Size(shifted + digit(byte)?)
+                ChunkState::Size(shifted + digit(byte)?)
             }
-            (State::Extension(size), _) if byte != b'\n' => {
+            (ChunkState::Extension(size), _) if byte != b'\n' => {
                 self.extensions = bounded(self.extensions + 1, MAX_NOISE)?;
-                State::Extension(size)
+                ChunkState::Extension(size)
             }
-            (State::SizeLf(0), b'\n') => State::LineStart,
-            (State::SizeLf(size), b'\n') => State::Data(size),
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Start,
-            (State::LineStart, b'\r') => State::LastLf,
-            (State::Trailer, b'\r') => State::TrailerLf,
-            (State::LineStart | State::Trailer, _) => State::Trailer,
-            (State::TrailerLf, b'\n') => State::LineStart,
-            (State::LastLf, b'\n') => State::Done,
+            (ChunkState::SizeLf(0), b'\n') => ChunkState::LineStart,
+            (ChunkState::SizeLf(size), b'\n') => ChunkState::Data(size),
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Start,
+            (ChunkState::LineStart, b'\r') => ChunkState::LastLf,
+            (ChunkState::Trailer, b'\r') => ChunkState::TrailerLf,
+            (ChunkState::LineStart | ChunkState::Trailer, _) => ChunkState::Trailer,
+            (ChunkState::TrailerLf, b'\n') => ChunkState::LineStart,
+            (ChunkState::LastLf, b'\n') => ChunkState::Done,
             (
-                State::Space(_)
-                | State::Extension(_)
-                | State::SizeLf(_)
-                | State::Data(_)
-                | State::DataCr
-                | State::DataLf
-                | State::TrailerLf
-                | State::LastLf
-                | State::Done
-                | State::Broken,
+                ChunkState::Space(_)
+                | ChunkState::Extension(_)
+                | ChunkState::SizeLf(_)
+                | ChunkState::Data(_)
+                | ChunkState::DataCr
+                | ChunkState::DataLf
+                | ChunkState::TrailerLf
+                | ChunkState::LastLf
+                | ChunkState::Done
+                | ChunkState::Broken,
                 _,
             ) => return Err(Broken),
         };
         if matches!(
             self.state,
-            State::LineStart | State::Trailer | State::TrailerLf | State::LastLf
+            ChunkState::LineStart
+                | ChunkState::Trailer
+                | ChunkState::TrailerLf
+                | ChunkState::LastLf
         ) {
             self.keep_trailer(byte)?;
         }
-        if next == State::Done {
+        if next == ChunkState::Done {
             self.judge_trailers()?;
         }
         Ok(next)

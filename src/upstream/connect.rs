@@ -39,10 +39,10 @@ const FULL_BACKLOG: Duration = Duration::from_millis(10);
 
 /// A connection to an exporter.
 #[derive(Debug)]
-pub struct Stream(Kind);
+pub struct Stream(StreamKind);
 
 #[derive(Debug)]
-enum Kind {
+enum StreamKind {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
@@ -59,7 +59,7 @@ impl Stream {
     /// A stream that is not a socket, for example one in memory.
     #[must_use]
     pub fn other(stream: impl AnyStream + 'static) -> Self {
-        Self(Kind::Other(Box::new(stream)))
+        Self(StreamKind::Other(Box::new(stream)))
     }
 
     /// Sends as many bytes as the socket accepts at once, and returns their number. The caller has
@@ -69,21 +69,21 @@ impl Stream {
     /// writable, and would wait for that event.
     pub(super) fn send_at_once(&self, bytes: &[u8]) -> usize {
         match &self.0 {
-            Kind::Tcp(stream) => SockRef::from(stream).send(bytes).unwrap_or(0),
+            StreamKind::Tcp(stream) => SockRef::from(stream).send(bytes).unwrap_or(0),
             #[cfg(unix)]
-            Kind::Unix(_) => 0,
-            Kind::Tls(_) | Kind::Other(_) => 0,
+            StreamKind::Unix(_) => 0,
+            StreamKind::Tls(_) | StreamKind::Other(_) => 0,
         }
     }
 
     /// The TCP socket below all layers, if the stream uses one.
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match &self.0 {
-            Kind::Tcp(stream) => Some(stream),
-            Kind::Tls(stream) => stream.get_ref().0.tcp(),
+            StreamKind::Tcp(stream) => Some(stream),
+            StreamKind::Tls(stream) => stream.get_ref().0.tcp(),
             #[cfg(unix)]
-            Kind::Unix(_) => None,
-            Kind::Other(_) => None,
+            StreamKind::Unix(_) => None,
+            StreamKind::Other(_) => None,
         }
     }
 }
@@ -147,7 +147,7 @@ impl Connector {
         // too.
         Box::pin(explained(connector.connect(tls.server_name.clone(), plain)))
             .await
-            .map(|stream| Stream(Kind::Tls(Box::new(stream))))
+            .map(|stream| Stream(StreamKind::Tls(Box::new(stream))))
             .map_err(UpstreamError::Tls)
     }
 }
@@ -186,10 +186,10 @@ async fn network(target: &Target, in_line: &InLine) -> Result<Stream, UpstreamEr
             let stream = connected.map_err(connect_error)?;
             // Without this option, small writes wait for the peer's delayed acknowledgement, 40 ms.
             stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
-            Kind::Tcp(stream)
+            StreamKind::Tcp(stream)
         }
         #[cfg(unix)]
-        Target::Unix(path) => Kind::Unix(unix(path).await.map_err(connect_error)?),
+        Target::Unix(path) => StreamKind::Unix(unix(path).await.map_err(connect_error)?),
         #[cfg(not(unix))]
         Target::Unix(_) => {
             return Err(UpstreamError::NoSocket(io::ErrorKind::Unsupported.into()));
@@ -381,11 +381,11 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(unix)]
-            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Other(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Other(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -397,31 +397,31 @@ impl AsyncWrite for Stream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(unix)]
-            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Other(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Other(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(unix)]
-            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Other(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(unix)]
-            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

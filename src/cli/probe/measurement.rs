@@ -23,7 +23,7 @@ const MAX_FILE: u64 = 32 * 1024 * 1024;
 pub(super) struct Measurement {
     /// Version of the document, [`VERSION`].
     pub(super) version: u32,
-    /// Version of scrapegate.
+    /// Version of the scrapegate that measured.
     pub(super) scrapegate: String,
     /// Time of the measurement, in RFC 3339 format.
     pub(super) taken: String,
@@ -71,7 +71,7 @@ pub(super) struct ResponseAnalysis {
     pub(super) openmetrics: bool,
     /// How the end of the body was marked, for people.
     pub(super) end: String,
-    /// Bytes as received.
+    /// Bytes of the body as received, compressed or not.
     pub(super) wire_bytes: u64,
     /// Bytes of the decompressed text. `None` for an unknown content coding.
     pub(super) bytes: Option<u64>,
@@ -93,7 +93,7 @@ pub(super) struct ResponseAnalysis {
     pub(super) acceptance: Acceptance,
     /// Number of problems for Prometheus.
     pub(super) problem_count: u64,
-    /// The first problems.
+    /// The first problems for Prometheus, in the order of the text.
     pub(super) problems: Vec<Problem>,
     /// The problem that decides whether Prometheus accepts the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -31,7 +31,7 @@ const ACCEPTED: HeaderValue = HeaderValue::from_static(
 pub(super) enum Compression {
     /// `Accept-Encoding: gzip`, as Prometheus sends it.
     Gzip,
-    /// No `Accept-Encoding`.
+    /// Sends no `Accept-Encoding`, so the answer should be uncompressed.
     None,
 }
 

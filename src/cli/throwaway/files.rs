@@ -67,7 +67,7 @@ impl TemporaryFiles {
         self.folder().join(CONFIG)
     }
 
-    /// Removes the folder.
+    /// Removes the folder and its contents. Dropping the value does that too, but ignores errors.
     ///
     /// # Errors
     /// If it cannot be removed.

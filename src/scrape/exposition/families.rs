@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    format::Kind,
+    format::MetricType,
     statistics::{Beyond, Family},
 };
 
@@ -18,7 +18,7 @@ pub const MAX_NAME: usize = 512;
 const SUFFIXES: [&[u8]; 8] =
     [b"_bucket", b"_sum", b"_count", b"_total", b"_created", b"_gsum", b"_gcount", b"_info"];
 
-impl Kind {
+impl MetricType {
     /// Whether a family of this type has samples with `suffix` after its name.
     fn has_suffix(self, suffix: &[u8]) -> bool {
         let suffixes: &[&[u8]] = match self {
@@ -37,7 +37,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct FamilyEntry {
     name: Arc<[u8]>,
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<MetricType>,
     pub(super) has_help: bool,
     pub(super) series: u64,
     bytes: u64,
@@ -82,7 +82,7 @@ impl Table {
     }
 
     /// Counts a `# TYPE` line. If a family has several, the first one is used.
-    pub(super) fn declare(&mut self, name: &[u8], kind: Kind, bytes: u64) {
+    pub(super) fn declare(&mut self, name: &[u8], kind: MetricType, bytes: u64) {
         match self.entry(name) {
             Some(entry) => {
                 entry.bytes += bytes;
@@ -98,10 +98,10 @@ impl Table {
         if let Some(&index) = self.by_name.get(name) {
             return self.entries.get(index);
         }
-        let parts: [(&[u8], &[Kind]); 3] = [
-            (b"_count", &[Kind::Summary, Kind::Histogram]),
-            (b"_sum", &[Kind::Summary, Kind::Histogram]),
-            (b"_bucket", &[Kind::Histogram]),
+        let parts: [(&[u8], &[MetricType]); 3] = [
+            (b"_count", &[MetricType::Summary, MetricType::Histogram]),
+            (b"_sum", &[MetricType::Summary, MetricType::Histogram]),
+            (b"_bucket", &[MetricType::Histogram]),
         ];
         parts.iter().find_map(|(suffix, kinds)| {
             let &index = self.by_name.get(name.strip_suffix(*suffix)?)?;
@@ -131,7 +131,7 @@ impl Table {
     pub(super) fn into_families(self) -> (Vec<Family>, Option<Beyond>) {
         let families = self.entries.into_iter().map(|entry| Family {
             name: String::from_utf8_lossy(&entry.name).into_owned(),
-            kind: entry.kind.unwrap_or(Kind::Untyped),
+            kind: entry.kind.unwrap_or(MetricType::Untyped),
             series: entry.series,
             bytes: entry.bytes,
         });

@@ -11,7 +11,7 @@ pub enum ExpositionFormat {
 
 /// The type of a family, from its `# TYPE` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricType {
     /// `counter`.
     Counter,
     /// `gauge`.
@@ -30,7 +30,7 @@ pub enum Kind {
     Untyped,
 }
 
-impl Kind {
+impl MetricType {
     /// The name of the type. `untyped` in both formats.
     #[must_use]
     pub fn label(self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use super::{
     fault::Fault,
-    format::{ExpositionFormat, Kind},
+    format::{ExpositionFormat, MetricType},
 };
 
 /// A metric name as in the text, without its quotes.
@@ -23,7 +23,7 @@ pub(super) enum Line<'a> {
     /// `# HELP` without a text, or `# UNIT` in OpenMetrics.
     About(Name<'a>),
     /// `# TYPE`.
-    Type(Name<'a>, Kind),
+    Type(Name<'a>, MetricType),
     /// A sample, with its full name.
     Sample(Name<'a>),
 }
@@ -43,18 +43,18 @@ impl<'a> From<Line<'a>> for Taken<'a> {
 }
 
 /// The type in a `# TYPE` line.
-pub(super) fn kind(word: &[u8], format: ExpositionFormat) -> Option<Kind> {
+pub(super) fn kind(word: &[u8], format: ExpositionFormat) -> Option<MetricType> {
     Some(match (word, format) {
-        (b"counter", _) => Kind::Counter,
-        (b"gauge", _) => Kind::Gauge,
-        (b"histogram", _) => Kind::Histogram,
-        (b"summary", _) => Kind::Summary,
+        (b"counter", _) => MetricType::Counter,
+        (b"gauge", _) => MetricType::Gauge,
+        (b"histogram", _) => MetricType::Histogram,
+        (b"summary", _) => MetricType::Summary,
         (b"untyped", ExpositionFormat::Text) | (b"unknown", ExpositionFormat::OpenMetrics) => {
-            Kind::Untyped
+            MetricType::Untyped
         }
-        (b"gaugehistogram", ExpositionFormat::OpenMetrics) => Kind::GaugeHistogram,
-        (b"info", ExpositionFormat::OpenMetrics) => Kind::Info,
-        (b"stateset", ExpositionFormat::OpenMetrics) => Kind::StateSet,
+        (b"gaugehistogram", ExpositionFormat::OpenMetrics) => MetricType::GaugeHistogram,
+        (b"info", ExpositionFormat::OpenMetrics) => MetricType::Info,
+        (b"stateset", ExpositionFormat::OpenMetrics) => MetricType::StateSet,
         _ => return None,
     })
 }

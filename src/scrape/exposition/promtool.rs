@@ -7,7 +7,7 @@ use super::{
     cursor::{Cursor, float, is_blank, is_integer},
     families::Table,
     fault::Fault,
-    format::Kind,
+    format::MetricType,
 };
 
 /// Checks a record as promtool does. `is_ended` tells whether it ended with a newline.
@@ -80,7 +80,7 @@ fn sample(mut cursor: Cursor<'_>, families: &Table) -> Result<(), Fault> {
     if is_integer(cursor.0) { Ok(()) } else { Err(Fault::Timestamp) }
 }
 
-fn labels(cursor: &mut Cursor<'_>, kind: Option<Kind>) -> Result<(), Fault> {
+fn labels(cursor: &mut Cursor<'_>, kind: Option<MetricType>) -> Result<(), Fault> {
     let mut names: Vec<&[u8]> = Vec::new();
     loop {
         cursor.blanks();
@@ -99,8 +99,8 @@ fn labels(cursor: &mut Cursor<'_>, kind: Option<Kind>) -> Result<(), Fault> {
             return Err(Fault::ReservedLabel);
         }
         let is_bound = match kind {
-            Some(Kind::Summary) => name == b"quantile",
-            Some(Kind::Histogram) => name == b"le",
+            Some(MetricType::Summary) => name == b"quantile",
+            Some(MetricType::Histogram) => name == b"le",
             _ => false,
         };
         if !is_bound {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fault::{Effect, Fault},
-    format::Kind,
+    format::MetricType,
 };
 
 /// A metric family: the samples of one `# TYPE` line, or of one name without a `# TYPE` line.
@@ -12,8 +12,8 @@ use super::{
 pub struct Family {
     /// The name in the `# TYPE` line, or of the first sample. Not escaped.
     pub name: String,
-    /// The type.
-    pub kind: Kind,
+    /// The type in the `# TYPE` line, or [`MetricType::Untyped`].
+    pub kind: MetricType,
     /// Number of sample lines.
     pub series: u64,
     /// Bytes of all its lines, including comments and newlines.

@@ -2,7 +2,7 @@
 
 /// What a block is, by its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BlockKind {
     Certificate,
     /// A certificate with OpenSSL's trust settings.
     TrustedCertificate,
@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl BlockKind {
     /// Labels as in RFC 7468 and OpenSSL's include/openssl/pem.h.
     pub(super) fn of(label: &str) -> Self {
         match label {
@@ -51,5 +51,5 @@ impl Kind {
 
 /// Whether a block with this label is known, whatever it is for.
 pub(super) fn is_known_label(label: &str) -> bool {
-    Kind::of(label) != Kind::Unknown
+    BlockKind::of(label) != BlockKind::Unknown
 }

@@ -6,7 +6,7 @@ use x509_parser::parse_x509_crl;
 
 use super::{
     block::{Block, BlockPlace, Damage},
-    label::Kind,
+    label::BlockKind,
     scan::blocks,
     trusted::{Settings, split},
 };
@@ -36,13 +36,13 @@ impl Purpose {
         }
     }
 
-    fn uses(self, kind: Kind) -> bool {
+    fn uses(self, kind: BlockKind) -> bool {
         match self {
             Self::ClientAuthorities | Self::ServerAuthorities | Self::Chain => {
-                matches!(kind, Kind::Certificate | Kind::TrustedCertificate)
+                matches!(kind, BlockKind::Certificate | BlockKind::TrustedCertificate)
             }
-            Self::Key => kind == Kind::Key,
-            Self::RevocationLists => kind == Kind::RevocationList,
+            Self::Key => kind == BlockKind::Key,
+            Self::RevocationLists => kind == BlockKind::RevocationList,
         }
     }
 }
@@ -93,11 +93,12 @@ pub fn read(bytes: &[u8], purpose: Purpose) -> Contents {
     let blocks = blocks(bytes);
     let is_empty = blocks.is_empty();
     for Block { place, contents: block } in blocks {
-        let kind = Kind::of(&place.label);
+        let kind = BlockKind::of(&place.label);
         contents.holds_key |= kind.is_key();
         match (block, kind) {
-            (Err(Damage::Encrypted) | Ok(_), Kind::EncryptedKey) | (Err(Damage::Encrypted), _) => {
-                contents.remarks.extend(not_used(&place, Kind::EncryptedKey, purpose));
+            (Err(Damage::Encrypted) | Ok(_), BlockKind::EncryptedKey)
+            | (Err(Damage::Encrypted), _) => {
+                contents.remarks.extend(not_used(&place, BlockKind::EncryptedKey, purpose));
             }
             (Err(damage @ Damage::CommentedOut), _) => {
                 contents.remarks.push(Remark::warning(format!("{place} {damage}")));
@@ -120,13 +121,13 @@ pub fn read(bytes: &[u8], purpose: Purpose) -> Contents {
 }
 
 /// The DER form of a block of the right kind, or what is wrong with the block.
-fn usable(kind: Kind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+fn usable(kind: BlockKind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     match kind {
-        Kind::Certificate => match split(&der) {
+        BlockKind::Certificate => match split(&der) {
             Some((_, [])) => Ok(der),
             Some(_) | None => Err("cannot be read as a certificate"),
         },
-        Kind::TrustedCertificate => {
+        BlockKind::TrustedCertificate => {
             let (certificate, rest) = split(&der).ok_or("cannot be read as a certificate")?;
             let settings =
                 Settings::of(rest).ok_or("has OpenSSL trust settings that cannot be read")?;
@@ -137,18 +138,18 @@ fn usable(kind: Kind, purpose: Purpose, der: Vec<u8>) -> Result<Vec<u8>, &'stati
             };
             if trusted { Ok(certificate.to_owned()) } else { Err(DISTRUSTED) }
         }
-        Kind::RevocationList => match parse_x509_crl(&der) {
+        BlockKind::RevocationList => match parse_x509_crl(&der) {
             Ok(([], _)) => Ok(der),
             Ok(_) | Err(_) => Err("cannot be read as a CRL"),
         },
-        Kind::Key
-        | Kind::EncryptedKey
-        | Kind::ForeignKey
-        | Kind::Envelope
-        | Kind::EcParameters
-        | Kind::SigningRequest
-        | Kind::Harmless
-        | Kind::Unknown => Ok(der),
+        BlockKind::Key
+        | BlockKind::EncryptedKey
+        | BlockKind::ForeignKey
+        | BlockKind::Envelope
+        | BlockKind::EcParameters
+        | BlockKind::SigningRequest
+        | BlockKind::Harmless
+        | BlockKind::Unknown => Ok(der),
     }
 }
 
@@ -156,46 +157,46 @@ const DISTRUSTED: &str = "is marked as not trusted for this purpose by its OpenS
      remove the block, or remove the settings with `openssl x509 -in FILE -out NEW`";
 
 /// The remark about a block that is not for the file's purpose.
-fn not_used(place: &BlockPlace, kind: Kind, purpose: Purpose) -> Option<Remark> {
+fn not_used(place: &BlockPlace, kind: BlockKind, purpose: Purpose) -> Option<Remark> {
     use Purpose::{Chain, ClientAuthorities, Key, RevocationLists, ServerAuthorities};
     let is_of_certificates = matches!(purpose, ClientAuthorities | ServerAuthorities | Chain);
     let warning = |text: &str| Some(Remark::warning(format!("{place} {text}")));
     let error = |text: &str| Some(Remark::error(format!("{place} {text}")));
     match kind {
-        Kind::EncryptedKey if purpose == Key => error(
+        BlockKind::EncryptedKey if purpose == Key => error(
             "is an encrypted private key, which cannot be used: \
              decrypt it with `openssl pkey -in FILE -out NEW`",
         ),
-        Kind::ForeignKey if purpose == Key => error(
+        BlockKind::ForeignKey if purpose == Key => error(
             "is a private key that TLS cannot use: generate an ECDSA or RSA key in PKCS #8 format",
         ),
-        Kind::Key | Kind::EncryptedKey | Kind::ForeignKey => {
+        BlockKind::Key | BlockKind::EncryptedKey | BlockKind::ForeignKey => {
             warning("is a private key, which is not used here").map(|it| it.belongs_to(Key))
         }
-        Kind::Certificate | Kind::TrustedCertificate if purpose == Key => {
+        BlockKind::Certificate | BlockKind::TrustedCertificate if purpose == Key => {
             warning("is a certificate, which is not used here").map(|it| it.belongs_to(Chain))
         }
-        Kind::Certificate | Kind::TrustedCertificate => {
+        BlockKind::Certificate | BlockKind::TrustedCertificate => {
             warning("is a certificate, which is not used here")
                 .map(|it| it.belongs_to(ClientAuthorities))
         }
-        Kind::RevocationList if purpose == ClientAuthorities => {
+        BlockKind::RevocationList if purpose == ClientAuthorities => {
             error("is a CRL, which is not used here: put it into the file that `client-crl` names")
                 .map(|it| it.belongs_to(RevocationLists))
         }
-        Kind::RevocationList if purpose == ServerAuthorities => {
+        BlockKind::RevocationList if purpose == ServerAuthorities => {
             error("is a CRL, and CRLs of servers are not supported: remove the block")
         }
-        Kind::RevocationList => warning("is a CRL, which is not used here"),
-        Kind::Envelope if is_of_certificates => error(
+        BlockKind::RevocationList => warning("is a CRL, which is not used here"),
+        BlockKind::Envelope if is_of_certificates => error(
             "is a PKCS #7 file, which cannot be used: \
              convert it with `openssl pkcs7 -print_certs -in FILE -out NEW`",
         ),
-        Kind::EcParameters if purpose == Key => None,
-        Kind::EcParameters => warning("is not used here").map(|it| it.belongs_to(Key)),
-        Kind::SigningRequest => warning("is a signing request, which is not used here"),
-        Kind::Envelope | Kind::Harmless => warning("is not used here"),
-        Kind::Unknown => error("has an unknown label: remove the block, or correct the label"),
+        BlockKind::EcParameters if purpose == Key => None,
+        BlockKind::EcParameters => warning("is not used here").map(|it| it.belongs_to(Key)),
+        BlockKind::SigningRequest => warning("is a signing request, which is not used here"),
+        BlockKind::Envelope | BlockKind::Harmless => warning("is not used here"),
+        BlockKind::Unknown => error("has an unknown label: remove the block, or correct the label"),
     }
 }
 

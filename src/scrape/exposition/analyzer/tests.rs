@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::scrape::exposition::{Acceptance, Beyond, Kind, MAX_FAMILIES, MAX_NAME};
+use crate::scrape::exposition::{Acceptance, Beyond, MAX_FAMILIES, MAX_NAME, MetricType};
 
 fn read<'a>(format: ExpositionFormat, pieces: impl IntoIterator<Item = &'a [u8]>) -> Statistics {
     let mut analyzer = Analyzer::new(format);
@@ -20,7 +20,7 @@ fn openmetrics(text: &str) -> Statistics {
 }
 
 /// Name, kind, series and bytes of each family.
-fn families(statistics: &Statistics) -> Vec<(&str, Kind, u64, u64)> {
+fn families(statistics: &Statistics) -> Vec<(&str, MetricType, u64, u64)> {
     let all = statistics.families.iter();
     all.map(|family| (&*family.name, family.kind, family.series, family.bytes)).collect()
 }
@@ -55,11 +55,11 @@ fn suffixes_belong_to_the_family_that_type_declared() {
     assert_eq!(
         names,
         [
-            ("http_seconds", Kind::Histogram, 4),
-            ("http_seconds_other", Kind::Untyped, 1),
-            ("jobs_total", Kind::Counter, 1),
-            ("spaced", Kind::Untyped, 1),
-            ("lonely", Kind::Untyped, 1),
+            ("http_seconds", MetricType::Histogram, 4),
+            ("http_seconds_other", MetricType::Untyped, 1),
+            ("jobs_total", MetricType::Counter, 1),
+            ("spaced", MetricType::Untyped, 1),
+            ("lonely", MetricType::Untyped, 1),
         ]
     );
     let words = "the comment, the empty line and their newlines belong to no family";
@@ -314,7 +314,7 @@ fn an_endless_line_is_not_kept() {
     let found = analyzer.finish();
     assert_eq!(found.longest, Some(LineLength { line: 2, bytes: 4_096_019 }));
     assert_eq!((found.samples, found.cut_lines), (2, 1));
-    assert_eq!(families(&found)[0], ("long", Kind::Histogram, 1, 4_096_020 + 22));
+    assert_eq!(families(&found)[0], ("long", MetricType::Histogram, 1, 4_096_020 + 22));
     assert_eq!(faults(&found), []);
 }
 
