@@ -4,13 +4,15 @@
 //! a reload removes the exporter. The numbers here belong to the process and survive reloads. Every
 //! label value comes from the configuration, or is one of a few constant words.
 
+mod counter_vec;
+mod events;
 mod expiries;
 mod exposition;
+mod families;
 mod format;
 mod process;
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
@@ -18,10 +20,15 @@ use std::{
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
-pub use self::{expiries::Expiries, format::Format};
 use self::{
+    counter_vec::CounterVec,
     exposition::{Page, Row},
     process::Process,
+};
+pub use self::{
+    events::{AcceptError, Handshake, Unread},
+    expiries::Expiries,
+    format::Format,
 };
 use crate::{
     common::{
@@ -31,152 +38,14 @@ use crate::{
     scrape::exporters::Exporters,
 };
 
-/// How a TLS handshake ended: label `result` of `scrapegate_tls_handshakes_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Handshake {
-    /// The handshake is complete and the client is trusted.
-    Ok,
-    /// The client sent no certificate.
-    NoCertificate,
-    /// The client's certificate was rejected.
-    BadCertificate,
-    /// The client sent an alert, usually because it does not trust the proxy's certificate.
-    RefusedByClient,
-    /// The client does not speak TLS, or the two sides have no version or cipher suite in common.
-    Protocol,
-    /// The client closed or lost the connection.
-    ConnectionLost,
-    /// The handshake did not finish within `handshake-timeout`.
-    TimedOut,
-    /// The handshake was evicted: `max-handshakes` was reached, and this was the oldest unfinished
-    /// handshake of the address with the most.
-    Evicted,
-    /// The proxy shut down.
-    Shutdown,
-}
-
-impl Handshake {
-    const ALL: [Self; 9] = [
-        Self::Ok,
-        Self::NoCertificate,
-        Self::BadCertificate,
-        Self::RefusedByClient,
-        Self::Protocol,
-        Self::ConnectionLost,
-        Self::TimedOut,
-        Self::Evicted,
-        Self::Shutdown,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::NoCertificate => "no_certificate",
-            Self::BadCertificate => "bad_certificate",
-            Self::RefusedByClient => "refused_by_client",
-            Self::Protocol => "protocol",
-            Self::ConnectionLost => "connection_lost",
-            Self::TimedOut => "timed_out",
-            Self::Evicted => "evicted",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
-
-/// Why a connection was not accepted or was closed at once: label `kind` of
-/// `scrapegate_accept_errors_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AcceptError {
-    /// The client reset the connection before it was accepted.
-    ConnectionLost,
-    /// No file descriptor or no memory was available. The connection waits in the backlog.
-    NoResources,
-    /// The client's address already has `max-connections-per-ip` connections.
-    PerIpLimit,
-    /// The connection used plain HTTP and came from another host.
-    PlainHttp,
-    /// Any other error of accept(2).
-    Other,
-}
-
-impl AcceptError {
-    const ALL: [Self; 5] =
-        [Self::ConnectionLost, Self::NoResources, Self::PerIpLimit, Self::PlainHttp, Self::Other];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::ConnectionLost => "connection_lost",
-            Self::NoResources => "no_resources",
-            Self::PerIpLimit => "max_connections_per_ip",
-            Self::PlainHttp => "plain_http",
-            Self::Other => "other",
-        }
-    }
-}
-
-/// Why a request never reached the handler: label `reason` of `scrapegate_http_rejected_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unread {
-    /// The request head was not complete within `header-timeout`.
-    HeaderTimeout,
-    /// The request head was larger than 16 KiB, or had too many fields.
-    HeadTooLarge,
-    /// The bytes were not an HTTP request.
-    Malformed,
-    /// The client violated the TLS protocol after a successful handshake.
-    BrokenTls,
-    /// The client closed the connection before its password check was done. The attempt may be a
-    /// guess, so it counts.
-    LeftUnchecked,
-}
-
-impl Unread {
-    const ALL: [Self; 5] = [
-        Self::HeaderTimeout,
-        Self::HeadTooLarge,
-        Self::Malformed,
-        Self::BrokenTls,
-        Self::LeftUnchecked,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::HeaderTimeout => "header_timeout",
-            Self::HeadTooLarge => "head_too_large",
-            Self::Malformed => "malformed",
-            Self::BrokenTls => "broken_tls",
-            Self::LeftUnchecked => "left_unchecked",
-        }
-    }
-}
-
-/// Counts by constant label value. All values that are known beforehand exist from the start, so
-/// that the first event of a kind is visible as an increase.
-#[derive(Debug)]
-struct Tally(Mutex<BTreeMap<&'static str, u64>>);
-
-impl Tally {
-    fn new(words: impl IntoIterator<Item = &'static str>) -> Self {
-        Self(Mutex::new(words.into_iter().map(|word| (word, 0)).collect()))
-    }
-
-    fn count(&self, word: &'static str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(word).or_default() += 1;
-    }
-
-    fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
 /// The counts of the process, from its start, across all reloads.
 #[derive(Debug)]
 pub struct Metrics {
     unknown_exporter: Counter,
     connections: Gauge,
-    handshakes: Tally,
-    rejected: Tally,
-    accept_errors: Tally,
+    handshakes: CounterVec,
+    rejected: CounterVec,
+    accept_errors: CounterVec,
     log_records_dropped: OnceLock<Counter>,
     expiries: Mutex<Expiries>,
 }
@@ -184,15 +53,14 @@ pub struct Metrics {
 impl Default for Metrics {
     /// All counts are zero.
     fn default() -> Self {
-        let unread = Unread::ALL.map(Unread::label);
         let refused = Refusal::infos().filter(|info| info.scope == Scope::Request);
         let refused = refused.map(|info| info.label);
         Self {
             unknown_exporter: Counter::default(),
             connections: Gauge::default(),
-            handshakes: Tally::new(Handshake::ALL.map(Handshake::label)),
-            rejected: Tally::new(unread.into_iter().chain(refused)),
-            accept_errors: Tally::new(AcceptError::ALL.map(AcceptError::label)),
+            handshakes: CounterVec::new(Handshake::LABELS.iter().copied()),
+            rejected: CounterVec::new(Unread::LABELS.iter().copied().chain(refused)),
+            accept_errors: CounterVec::new(AcceptError::LABELS.iter().copied()),
             log_records_dropped: OnceLock::new(),
             expiries: Mutex::default(),
         }
@@ -305,10 +173,10 @@ mod tests {
     #[test]
     fn every_kind_has_its_own_label_value_and_starts_at_zero() {
         let metrics = Metrics::default();
-        assert_eq!(metrics.handshakes.counts().len(), Handshake::ALL.len());
-        assert_eq!(metrics.accept_errors.counts().len(), AcceptError::ALL.len());
+        assert_eq!(metrics.handshakes.counts().len(), Handshake::LABELS.len());
+        assert_eq!(metrics.accept_errors.counts().len(), AcceptError::LABELS.len());
         let rejected = metrics.rejected.counts();
-        assert!(rejected.len() > Unread::ALL.len());
+        assert!(rejected.len() > Unread::LABELS.len());
         assert!(rejected.values().all(|&count| count == 0));
     }
 

@@ -10,24 +10,23 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{
-        DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder,
-        NoLabelSet, prometheus_text, text,
-    },
-    metrics::MetricType,
-    registry::{Registry, Unit},
+    encoding::{DescriptorEncoder, prometheus_text, text},
+    registry::Registry,
 };
 
-use super::{expiries::Expiries, format::Format, process::Process};
+use super::{
+    expiries::Expiries,
+    families::{Families, NO_LABELS, family},
+    format::Format,
+    process::Process,
+};
 use crate::{
     common::{error::Abort, exporter::ExporterName, reload::ReloadState},
     scrape::{
         exporters::ActiveExporter,
-        ledger::{Distribution, Phase, ScrapeRecord, Snapshot},
+        ledger::{Phase, ScrapeRecord, Snapshot},
     },
 };
-
-const NO_LABELS: [(&str, &str); 0] = [];
 
 /// All numbers at one moment.
 #[derive(Debug)]
@@ -89,9 +88,7 @@ impl Page {
 
     fn scrapes(&self, out: &mut Families<'_>) -> fmt::Result {
         out.counters(
-            "scrapegate_scrapes",
-            "Finished scrapes, by outcome.",
-            None,
+            &family("scrapegate_scrapes", "Finished scrapes, by outcome."),
             self.exporters
                 .iter()
                 .flat_map(|row| {
@@ -106,49 +103,60 @@ impl Page {
                 )]),
         )?;
         out.counters(
-            "scrapegate_truncated",
-            "Scrapes aborted after the response head, by cause. Included in scrapegate_scrapes_total.",
-            None,
+            &family(
+                "scrapegate_truncated",
+                "Scrapes aborted after the response head, by cause. Included in \
+                 scrapegate_scrapes_total.",
+            ),
             self.exporters.iter().flat_map(|row| {
                 let count = |(&cause, &count)| ([row.label(), ("cause", cause)], count);
                 row.figures.truncated.iter().map(count)
             }),
         )?;
         out.counters(
-            "scrapegate_content_length_ignored",
-            "Scrapes whose exporter sent both Content-Length and Transfer-Encoding: chunked.",
-            None,
+            &family(
+                "scrapegate_content_length_ignored",
+                "Scrapes whose exporter sent both Content-Length and Transfer-Encoding: chunked.",
+            ),
             self.exporters.iter().map(|row| ([row.label()], row.figures.lengths_ignored)),
         )?;
         out.histograms(
-            "scrapegate_scrape_duration",
-            "Duration of scrapes, from the arrival of the request to the end of the response.",
+            &family(
+                "scrapegate_scrape_duration",
+                "Duration of scrapes, from the arrival of the request to the end of the response.",
+            )
+            .in_seconds(),
             self.exporters.iter().map(|row| ([row.label()], &row.figures.durations)),
         )?;
         out.histograms(
-            "scrapegate_scrape_phase",
-            "Time that scrapes spent in each phase. Phases connect, first_byte and read_wait wait for the exporter, write_wait for the scraper.",
+            &family(
+                "scrapegate_scrape_phase",
+                "Time that scrapes spent in each phase. Phases connect, first_byte and read_wait \
+                 wait for the exporter, write_wait for the scraper.",
+            )
+            .in_seconds(),
             self.exporters.iter().flat_map(|row| {
                 let phases = Phase::ALL.into_iter().zip(&row.figures.phases);
                 phases.map(|(phase, times)| ([row.label(), ("phase", phase.label())], times))
             }),
         )?;
         out.counters(
-            "scrapegate_response",
-            "Body bytes relayed to scrapers, added at the end of each scrape.",
-            Some(&Unit::Bytes),
+            &family(
+                "scrapegate_response",
+                "Body bytes relayed to scrapers, added at the end of each scrape.",
+            )
+            .in_bytes(),
             self.exporters.iter().map(|row| ([row.label()], row.figures.bytes)),
         )?;
         out.gauges(
-            "scrapegate_scrapes_in_flight",
-            "Scrapes in progress.",
-            None,
+            &family("scrapegate_scrapes_in_flight", "Scrapes in progress."),
             self.exporters.iter().map(|row| ([row.label()], row.figures.in_flight)),
         )?;
         out.gauges(
-            "scrapegate_exporter_overdue",
-            "Whether the exporter has not been scraped for three of its intervals.",
-            None,
+            &family(
+                "scrapegate_exporter_overdue",
+                "Whether the exporter has not been scraped for three of its intervals.",
+            ),
             self.exporters.iter().map(|row| ([row.label()], u64::from(row.overdue))),
         )
     }
@@ -160,37 +168,36 @@ impl Page {
             })
         };
         out.gauges(
-            "scrapegate_last_scrape_timestamp",
-            "Unix time when the last scrape ended.",
-            Some(&Unit::Seconds),
+            &family("scrapegate_last_scrape_timestamp", "Unix time when the last scrape ended.")
+                .in_seconds(),
             all(|last| since_1970(last.ended)),
         )?;
         out.gauges(
-            "scrapegate_last_scrape_duration",
-            "Duration of the last scrape.",
-            Some(&Unit::Seconds),
+            &family("scrapegate_last_scrape_duration", "Duration of the last scrape.").in_seconds(),
             all(|last| last.took.as_secs_f64()),
         )?;
         out.gauges(
-            "scrapegate_last_scrape_response",
-            "Body bytes relayed by the last scrape.",
-            Some(&Unit::Bytes),
+            &family("scrapegate_last_scrape_response", "Body bytes relayed by the last scrape.")
+                .in_bytes(),
             // Exact up to 2^53.
             all(|last| last.bytes as f64),
         )?;
         out.gauges(
-            "scrapegate_last_scrape_success",
-            "Whether the last scrape was complete and had a status and a Content-Type that Prometheus accepts.",
-            None,
+            &family(
+                "scrapegate_last_scrape_success",
+                "Whether the last scrape was complete and had a status and a Content-Type that \
+                 Prometheus accepts.",
+            ),
             all(|last| f64::from(u8::from(last.success))),
         )
     }
 
     fn connections(&self, out: &mut Families<'_>) -> fmt::Result {
         out.gauges(
-            "scrapegate_connections",
-            "Open connections from scrapers, including those in the TLS handshake.",
-            None,
+            &family(
+                "scrapegate_connections",
+                "Open connections from scrapers, including those in the TLS handshake.",
+            ),
             [(NO_LABELS, self.connections)],
         )?;
         for (name, help, label, counts) in [
@@ -214,7 +221,7 @@ impl Page {
             ),
         ] {
             let counts = counts.iter().map(|(&word, &count)| ([(label, word)], count));
-            out.counters(name, help, None, counts)?;
+            out.counters(&family(name, help), counts)?;
         }
         Ok(())
     }
@@ -223,43 +230,47 @@ impl Page {
         let ReloadState { last_failed, applied_at } = self.reload;
         let Expiries { certificates, revocation_lists } = &self.expiries;
         out.gauges(
-            "scrapegate_config_last_reload_successful",
-            "Whether the last load or reload of the configuration succeeded.",
-            None,
+            &family(
+                "scrapegate_config_last_reload_successful",
+                "Whether the last load or reload of the configuration succeeded.",
+            ),
             [(NO_LABELS, u64::from(!last_failed))],
         )?;
         out.gauges(
-            "scrapegate_config_last_reload_success_timestamp",
-            "Unix time of the last successful load or reload of the configuration.",
-            Some(&Unit::Seconds),
+            &family(
+                "scrapegate_config_last_reload_success_timestamp",
+                "Unix time of the last successful load or reload of the configuration.",
+            )
+            .in_seconds(),
             [(NO_LABELS, since_1970(applied_at))],
         )?;
         out.gauges(
-            "scrapegate_certificate_expiry_timestamp",
-            "Unix time when the first certificate in the file expires.",
-            Some(&Unit::Seconds),
+            &family(
+                "scrapegate_certificate_expiry_timestamp",
+                "Unix time when the first certificate in the file expires.",
+            )
+            .in_seconds(),
             certificates.iter().map(|(file, &expires)| ([("file", file.as_str())], expires)),
         )?;
         out.gauges(
-            "scrapegate_crl_next_update_timestamp",
-            "Unix time of the earliest nextUpdate of the certificate revocation lists (CRLs) in the file.",
-            Some(&Unit::Seconds),
+            &family(
+                "scrapegate_crl_next_update_timestamp",
+                "Unix time of the earliest nextUpdate of the certificate revocation lists (CRLs) \
+                 in the file.",
+            )
+            .in_seconds(),
             revocation_lists.iter().map(|(file, &end)| ([("file", file.as_str())], end)),
         )?;
-        let mut build = out.0.encode_descriptor(
-            "scrapegate_build",
-            "Version of scrapegate.",
-            None,
-            MetricType::Info,
-        )?;
-        build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+        let build = family("scrapegate_build", "Version of scrapegate.");
+        out.info(&build, &[("version", env!("CARGO_PKG_VERSION"))])
     }
 
     fn log(&self, out: &mut Families<'_>) -> fmt::Result {
         out.counters(
-            "scrapegate_log_records_dropped",
-            "Log records dropped because standard error was not read fast enough.",
-            None,
+            &family(
+                "scrapegate_log_records_dropped",
+                "Log records dropped because standard error was not read fast enough.",
+            ),
             [(NO_LABELS, self.log_records_dropped)],
         )
     }
@@ -275,34 +286,24 @@ impl Page {
         } = self.process;
         let alone = |value: Option<u64>| value.map(|value| (NO_LABELS, value));
         out.counters(
-            "process_cpu",
-            "Total user and system CPU time.",
-            Some(&Unit::Seconds),
+            &family("process_cpu", "Total user and system CPU time.").in_seconds(),
             cpu_seconds.map(|value| (NO_LABELS, value)),
         )?;
-        out.gauges("process_open_fds", "Open file descriptors.", None, alone(open_fds))?;
+        out.gauges(&family("process_open_fds", "Open file descriptors."), alone(open_fds))?;
         out.gauges(
-            "process_max_fds",
-            "Maximum number of open file descriptors (soft limit).",
-            None,
+            &family("process_max_fds", "Maximum number of open file descriptors (soft limit)."),
             alone(max_fds),
         )?;
         out.gauges(
-            "process_resident_memory",
-            "Resident memory.",
-            Some(&Unit::Bytes),
+            &family("process_resident_memory", "Resident memory.").in_bytes(),
             alone(resident_bytes),
         )?;
         out.gauges(
-            "process_virtual_memory",
-            "Virtual memory.",
-            Some(&Unit::Bytes),
+            &family("process_virtual_memory", "Virtual memory.").in_bytes(),
             alone(virtual_bytes),
         )?;
         out.gauges(
-            "process_start_time",
-            "Unix time when the process started.",
-            Some(&Unit::Seconds),
+            &family("process_start_time", "Unix time when the process started.").in_seconds(),
             start_seconds.map(|value| (NO_LABELS, value)),
         )
     }
@@ -317,66 +318,6 @@ impl Collector for Page {
         self.configuration(&mut out)?;
         self.log(&mut out)?;
         self.process(&mut out)
-    }
-}
-
-/// Writes metric families one after another. Omits a family without samples.
-struct Families<'a>(DescriptorEncoder<'a>);
-
-impl Families<'_> {
-    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        samples: impl IntoIterator<Item = (L, V)>,
-    ) -> fmt::Result {
-        self.family(name, help, unit, MetricType::Counter, samples, |mut sample, value| {
-            sample.encode_counter::<NoLabelSet, V, f64>(&value, None)
-        })
-    }
-
-    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        samples: impl IntoIterator<Item = (L, V)>,
-    ) -> fmt::Result {
-        self.family(name, help, unit, MetricType::Gauge, samples, |mut sample, value| {
-            sample.encode_gauge(&value)
-        })
-    }
-
-    /// Durations in seconds.
-    fn histograms<'a, L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (L, &'a Distribution)>,
-    ) -> fmt::Result {
-        let unit = Some(&Unit::Seconds);
-        self.family(name, help, unit, MetricType::Histogram, samples, |mut sample, value| {
-            let Distribution { buckets, count, sum } = value;
-            sample.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
-        })
-    }
-
-    fn family<L: EncodeLabelSet, V>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        kind: MetricType,
-        samples: impl IntoIterator<Item = (L, V)>,
-        encode: impl Fn(MetricEncoder<'_>, V) -> fmt::Result,
-    ) -> fmt::Result {
-        let mut samples = samples.into_iter().peekable();
-        if samples.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
-        samples.try_for_each(|(labels, value)| encode(family.encode_family(&labels)?, value))
     }
 }
 
