@@ -11,7 +11,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use scrapegate::tls::pki::{self, Access, Authority, Existing, Validity};
+use scrapegate::{
+    common::file::{self, Existing, FileAccess},
+    tls::pki::{Authority, Validity},
+};
 
 use crate::Result;
 
@@ -29,14 +32,14 @@ impl Credentials {
         let client = authority.client_pair("scraper")?;
         let both = format!("{}{}", server.certificate_pem, server.key_pem);
         for (file, text, access) in [
-            ("ca.pem", &authority.pair().certificate_pem, Access::Public),
-            ("server.pem", &server.certificate_pem, Access::Public),
-            ("server.key", &server.key_pem, Access::Private),
-            ("server-both.pem", &both, Access::Private),
-            ("client.pem", &client.certificate_pem, Access::Public),
-            ("client.key", &client.key_pem, Access::Private),
+            ("ca.pem", &authority.pair().certificate_pem, FileAccess::Public),
+            ("server.pem", &server.certificate_pem, FileAccess::Public),
+            ("server.key", &server.key_pem, FileAccess::Private),
+            ("server-both.pem", &both, FileAccess::Private),
+            ("client.pem", &client.certificate_pem, FileAccess::Public),
+            ("client.key", &client.key_pem, FileAccess::Private),
         ] {
-            pki::write(&folder.join(file), text.as_bytes(), access, Existing::Keep)?;
+            file::write(&folder.join(file), text.as_bytes(), access, Existing::Keep)?;
         }
         Ok(Self { folder: folder.to_owned() })
     }

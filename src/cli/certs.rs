@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::exit;
-use crate::tls::pki::{self, Access, Authority, Existing, Staged, Validity};
+use crate::{
+    common::file::{Existing, FileAccess, Staged},
+    tls::pki::{self, Authority, Validity},
+};
 
 /// File name of the CA's certificate, in the folder that `certs` or `demo` writes.
 pub(super) const CA_CERTIFICATE: &str = "ca.crt";
@@ -88,12 +91,12 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Error> {
     let client = authority.client_pair("scrapegate client")?;
     let ca = authority.pair();
     let files = [
-        (CA_CERTIFICATE, &ca.certificate_pem, Access::Public),
-        (CA_KEY, &ca.key_pem, Access::Private),
-        (SERVER_CERTIFICATE, &server.certificate_pem, Access::Public),
-        (SERVER_KEY, &server.key_pem, Access::Private),
-        (CLIENT_CERTIFICATE, &client.certificate_pem, Access::Public),
-        (CLIENT_KEY, &client.key_pem, Access::Private),
+        (CA_CERTIFICATE, &ca.certificate_pem, FileAccess::Public),
+        (CA_KEY, &ca.key_pem, FileAccess::Private),
+        (SERVER_CERTIFICATE, &server.certificate_pem, FileAccess::Public),
+        (SERVER_KEY, &server.key_pem, FileAccess::Private),
+        (CLIENT_CERTIFICATE, &client.certificate_pem, FileAccess::Public),
+        (CLIENT_KEY, &client.key_pem, FileAccess::Private),
     ];
     let existing = if args.force {
         Existing::Replace
@@ -133,7 +136,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 /// permission therefore leaves no partial set.
 fn write_all(
     folder: &Path,
-    files: &[(&str, &String, Access)],
+    files: &[(&str, &String, FileAccess)],
     existing: Existing,
 ) -> Result<(), Error> {
     let at = |path: &Path| {

@@ -3,8 +3,6 @@
 //! Keys are ECDSA P-256. This module never reads certificates. If you already have a PKI, you do
 //! not need it.
 
-mod files;
-
 use std::{fmt, net::IpAddr};
 
 use rcgen::{
@@ -13,8 +11,6 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use time::{Duration, OffsetDateTime};
-
-pub use self::files::{Access, Existing, Staged, write};
 
 /// How far another host's clock may be behind. Certificates are valid from this long before now.
 const CLOCK_SKEW: Duration = Duration::HOUR;

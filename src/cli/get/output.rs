@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::error::Error;
-use crate::tls::pki::{Access, Existing, Staged};
+use crate::common::file::{Existing, FileAccess, Staged};
 
 /// An open output. If it is dropped before [`Output::finish`], an existing file stays unchanged.
 pub(super) struct Output {
@@ -31,7 +31,7 @@ impl Output {
             Some(path) if fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) => {
                 File::options().write(true).open(path).map(Sink::Special)
             }
-            Some(path) => Staged::begin(path, Access::Public).map(Sink::Staged),
+            Some(path) => Staged::begin(path, FileAccess::Public).map(Sink::Staged),
         };
         let path = path.map(Path::to_owned);
         match sink {

@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::scrape::Timing;
 use crate::{
-    common::file,
+    common::file::{self, Existing, FileAccess},
     scrape::exposition::Acceptance,
-    tls::pki::{self, Access, Existing},
 };
 
 /// Version of the document. To be raised if an old reader would misunderstand a new document.
@@ -165,7 +164,7 @@ pub(super) enum LoadError {
 pub(super) fn save(measurement: &Measurement, path: &Path) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(measurement)?;
     text.push(b'\n');
-    pki::write(path, &text, Access::Public, Existing::Replace)
+    file::write(path, &text, FileAccess::Public, Existing::Replace)
 }
 
 /// Reads a file written by [`save`].

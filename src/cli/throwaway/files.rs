@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::certificates::Certificates;
 use crate::{
     cli::certs::{CA_CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY, SERVER_CERTIFICATE, SERVER_KEY},
-    tls::pki::{self, Access, Existing},
+    common::file::{self, Existing, FileAccess},
 };
 
 /// The port in `config.ini` if the system picks the port. Port 0 is valid only on the command line.
@@ -43,17 +43,17 @@ impl TemporaryFiles {
         let files = Self { folder: builder.tempdir_in(std::path::absolute(parent)?)? };
         let write = |name: &str, contents: &str, access| {
             let path = files.folder().join(name);
-            pki::write(&path, contents.as_bytes(), access, Existing::Keep)
+            file::write(&path, contents.as_bytes(), access, Existing::Keep)
         };
         let Certificates { authority, server, client } = certificates;
         // The CA's key stays in memory, so that nobody can sign with it after the process ends.
-        write(CA_CERTIFICATE, &authority.pair().certificate_pem, Access::Public)?;
-        write(SERVER_CERTIFICATE, &server.certificate_pem, Access::Public)?;
-        write(SERVER_KEY, &server.key_pem, Access::Private)?;
-        write(CLIENT_CERTIFICATE, &client.certificate_pem, Access::Public)?;
-        write(CLIENT_KEY, &client.key_pem, Access::Private)?;
-        write(EXPORTERS, exporters_ini, Access::Public)?;
-        write(CONFIG, &config_ini(listen), Access::Public)?;
+        write(CA_CERTIFICATE, &authority.pair().certificate_pem, FileAccess::Public)?;
+        write(SERVER_CERTIFICATE, &server.certificate_pem, FileAccess::Public)?;
+        write(SERVER_KEY, &server.key_pem, FileAccess::Private)?;
+        write(CLIENT_CERTIFICATE, &client.certificate_pem, FileAccess::Public)?;
+        write(CLIENT_KEY, &client.key_pem, FileAccess::Private)?;
+        write(EXPORTERS, exporters_ini, FileAccess::Public)?;
+        write(CONFIG, &config_ini(listen), FileAccess::Public)?;
         Ok(files)
     }
 

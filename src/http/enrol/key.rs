@@ -14,13 +14,10 @@ use super::EnrolmentPaths;
 use crate::{
     common::{
         error::EnrolError,
-        file::{self, ReadError},
+        file::{self, Existing, FileAccess, ReadError},
     },
     config::KeyKind,
-    tls::{
-        pem,
-        pki::{self, Access, Existing},
-    },
+    tls::{pem, pki},
 };
 
 /// Largest key file, in bytes; an RSA-4096 key has 3 KiB.
@@ -109,7 +106,7 @@ fn generate(kind: KeyKind) -> Result<KeyPair, rcgen::Error> {
 fn make(path: &Path, kind: KeyKind) -> Result<Vec<u8>, EnrolError> {
     let key = generate(kind).map_err(|error| EnrolError::Key(error.into()))?;
     let pem = key.serialize_pem().into_bytes();
-    pki::write(path, &pem, Access::Private, Existing::Keep)
+    file::write(path, &pem, FileAccess::Private, Existing::Keep)
         .map_err(|error| EnrolError::Key(error.into()))?;
     tracing::info!(file = %path.display(), "generated a key");
     Ok(pem)
@@ -117,7 +114,7 @@ fn make(path: &Path, kind: KeyKind) -> Result<Vec<u8>, EnrolError> {
 
 /// Stores a copy, as the agent does. Nothing reads the copy, so an error is only logged.
 fn keep_a_copy(path: &Path, pem: &str) {
-    if let Err(error) = pki::write(path, pem.as_bytes(), Access::Public, Existing::Replace) {
+    if let Err(error) = file::write(path, pem.as_bytes(), FileAccess::Public, Existing::Replace) {
         tracing::warn!(file = %path.display(), %error, "cannot store a copy of the signing request");
     }
 }

@@ -12,13 +12,9 @@ use super::{
 use crate::{
     common::{
         error::EnrolError,
-        file::{self, ReadError},
+        file::{self, Existing, FileAccess, ReadError, Staged},
     },
-    tls::{
-        pem::Purpose,
-        pki::{Access, Existing, Staged},
-        validity,
-    },
+    tls::{pem::Purpose, validity},
 };
 
 /// Largest file of certificates that is read, in bytes.
@@ -57,7 +53,8 @@ impl Before {
     fn of(path: &Path) -> Result<Self, EnrolError> {
         match file::read(path, MAX_CA) {
             Ok(bytes) => {
-                let copy = Staged::new(path, &bytes, Access::Public).map_err(EnrolError::Store)?;
+                let copy =
+                    Staged::new(path, &bytes, FileAccess::Public).map_err(EnrolError::Store)?;
                 Ok(Self(Some(copy)))
             }
             Err(ReadError::Missing | ReadError::Dangling) => Ok(Self(None)),
@@ -130,7 +127,7 @@ fn begins_on_disk(files: &EnrolmentPaths) -> Option<i64> {
 }
 
 fn staged(path: &Path, pem: &str) -> Result<Staged, EnrolError> {
-    Staged::new(path, pem.as_bytes(), Access::Public).map_err(EnrolError::Store)
+    Staged::new(path, pem.as_bytes(), FileAccess::Public).map_err(EnrolError::Store)
 }
 
 #[cfg(test)]

@@ -1,4 +1,16 @@
 //! Writes files atomically, and keys so that only their owner can read them.
+//!
+//! All files that outlive a command or an enrollment are written here. The guarantees:
+//!
+//! - A reader finds the old contents or all of the new contents, and never a part: the contents are
+//!   written to a temporary file in the same folder, which then gets the final name.
+//! - After a crash the same holds: the contents are synced to disk before the rename, and the folder
+//!   after it. Files that are committed one after the other reach the disk in that order. If you
+//!   write a [`Staged`] in parts, call [`Staged::sync`] before [`Staged::commit`].
+//! - A private file has mode 0600 from the beginning, also if it replaces a file with another mode.
+//! - An error leaves the file unchanged and removes the temporary file. The one exception: if the
+//!   sync of the folder fails, the file already has its final name. A killed process may leave a
+//!   file `.scrapegate-…`, which nothing reads.
 
 #[cfg(unix)]
 use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
@@ -7,9 +19,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::permissions::folder_of;
+
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum FileAccess {
     /// Everyone: mode 0644 without the bits of the umask. For certificates.
     Public,
     /// Only the owner: mode 0600 from the beginning. For keys.
@@ -29,7 +43,12 @@ pub enum Existing {
 ///
 /// # Errors
 /// Any error of the file system; see also [`Existing::Keep`].
-pub fn write(path: &Path, contents: &[u8], access: Access, existing: Existing) -> io::Result<()> {
+pub fn write(
+    path: &Path,
+    contents: &[u8],
+    access: FileAccess,
+    existing: Existing,
+) -> io::Result<()> {
     Staged::new(path, contents, access)?.commit(existing)
 }
 
@@ -49,7 +68,7 @@ impl Staged {
     ///
     /// # Errors
     /// Any error of the file system.
-    pub fn new(path: &Path, contents: &[u8], access: Access) -> io::Result<Self> {
+    pub fn new(path: &Path, contents: &[u8], access: FileAccess) -> io::Result<Self> {
         let mut staged = Self::begin(path, access)?;
         staged.write_all(contents)?;
         staged.sync()?;
@@ -60,17 +79,17 @@ impl Staged {
     ///
     /// # Errors
     /// Any error of the file system.
-    pub fn begin(path: &Path, access: Access) -> io::Result<Self> {
+    pub fn begin(path: &Path, access: FileAccess) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".scrapegate-");
         #[cfg(unix)]
         builder.permissions(Permissions::from_mode(match access {
-            Access::Public => 0o644,
-            Access::Private => 0o600,
+            FileAccess::Public => 0o644,
+            FileAccess::Private => 0o600,
         }));
         #[cfg(not(unix))]
         let _ = access;
-        let folder = folder_of(path);
+        let folder = folder_of(path).unwrap_or(Path::new("."));
         let file = builder.tempfile_in(folder)?;
         Ok(Self { file, path: path.to_owned(), folder: Folder::open(folder)? })
     }
@@ -95,13 +114,6 @@ impl Staged {
         }
         .map_err(|refused| refused.error)?;
         self.folder.sync()
-    }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
     }
 }
 
@@ -172,7 +184,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("a.key");
         for existing in [Existing::Keep, Existing::Replace] {
-            write(&path, b"secret", Access::Private, existing).expect("written");
+            write(&path, b"secret", FileAccess::Private, existing).expect("written");
             let mode = fs::metadata(&path).expect("there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
@@ -183,8 +195,8 @@ mod tests {
     fn replacing_a_readable_key_makes_it_private() {
         let folder = folder();
         let path = folder.path().join("a.key");
-        write(&path, b"old", Access::Public, Existing::Keep).expect("written");
-        write(&path, b"new", Access::Private, Existing::Replace).expect("replaced");
+        write(&path, b"old", FileAccess::Public, Existing::Keep).expect("written");
+        write(&path, b"new", FileAccess::Private, Existing::Replace).expect("replaced");
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read(&path).expect("readable"), b"new");
@@ -194,8 +206,8 @@ mod tests {
     fn an_existing_file_is_kept_and_no_temporary_file_remains() {
         let folder = folder();
         let path = folder.path().join("a.crt");
-        write(&path, b"first", Access::Public, Existing::Keep).expect("written");
-        let refused = write(&path, b"second", Access::Public, Existing::Keep)
+        write(&path, b"first", FileAccess::Public, Existing::Keep).expect("written");
+        let refused = write(&path, b"second", FileAccess::Public, Existing::Keep)
             .expect_err("it is there already");
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).expect("readable"), b"first");
@@ -206,8 +218,8 @@ mod tests {
     fn a_staged_file_that_is_dropped_changes_nothing() {
         let folder = folder();
         let path = folder.path().join("a.crt");
-        write(&path, b"first", Access::Public, Existing::Keep).expect("written");
-        drop(Staged::new(&path, b"second", Access::Public).expect("staged"));
+        write(&path, b"first", FileAccess::Public, Existing::Keep).expect("written");
+        drop(Staged::new(&path, b"second", FileAccess::Public).expect("staged"));
         assert_eq!(fs::read(&path).expect("readable"), b"first");
         assert_eq!(names(folder.path()), ["a.crt"]);
     }
@@ -217,7 +229,8 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("a.crt");
         fs::create_dir(&path).expect("a folder");
-        write(&path, b"x", Access::Public, Existing::Replace).expect_err("a folder is in the way");
+        write(&path, b"x", FileAccess::Public, Existing::Replace)
+            .expect_err("a folder is in the way");
         assert_eq!(names(folder.path()), ["a.crt"]);
     }
 }
