@@ -11,11 +11,14 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    common::{deadline::Deadline, error::Abort},
-    http::answers::Page,
+    common::{
+        deadline::Deadline,
+        error::{Abort, ConnectionAfter},
+    },
+    http::{answers::Page, control::ConnectionControl},
     scrape::{
-        accounting::{AbortCause, Outcome, Scrape},
-        ledger::Phase,
+        delivery::{Delivery, DeliveryControl},
+        phase::Phase,
     },
 };
 
@@ -58,6 +61,8 @@ pub enum Ending {
 pub struct Activity {
     timeouts: Timeouts,
     state: Mutex<State>,
+    /// The current scrape. There is only one: hyper starts a pipelined request only after the flush.
+    delivery: Delivery,
 }
 
 #[derive(Debug)]
@@ -73,9 +78,6 @@ struct State {
     last_read: [u8; 3],
     /// A response with `Connection: close` went to a client that may still be sending.
     refused_early: bool,
-    /// The scrape whose last bytes are on their way to the socket. There is only one: hyper starts
-    /// a pipelined request only after the flush.
-    delivering: Option<Scrape>,
     /// The page of the proxy itself that is on its way to the socket.
     page: Option<Page>,
     ended: Option<Ending>,
@@ -116,13 +118,13 @@ impl Activity {
                 backlog: false,
                 last_read: [0; 3],
                 refused_early: false,
-                delivering: None,
                 page: None,
                 ended: None,
                 reset_on_close: false,
                 dismissed: false,
                 broken_tls: None,
             }),
+            delivery: Delivery::default(),
         }
     }
 
@@ -130,60 +132,9 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // Reported by the handler and the body.
-
-    /// A request head is complete.
-    pub fn request_arrived(&self) {
-        let mut state = self.state();
-        state.phase = Stage::Handling;
-    }
-
-    /// The handler answers with a response of the proxy itself. `closes` says whether the response
-    /// has `Connection: close`.
-    pub fn responding(&self, closes: bool) {
-        let mut state = self.state();
-        state.phase = Stage::Responding { since: Instant::now() };
-        state.refused_early |= closes;
-    }
-
-    /// Counts `page` until the socket has accepted all of it, or until the connection ends.
-    pub fn holds(&self, page: Page) {
-        self.state().page = Some(page);
-    }
-
-    /// The handler has returned the head of an exporter's answer. From now on the driver enforces
-    /// the deadline.
-    pub fn relaying(&self, deadline: Deadline) {
-        self.state().phase = Stage::Relaying { deadline };
-    }
-
-    /// hyper has the complete message. The scrape is complete at the next flush.
-    pub fn deliver(&self, scrape: Scrape) {
-        self.state().delivering = Some(scrape);
-    }
-
-    /// The current response was aborted. The socket must be reset, so that no client takes the end
-    /// of the connection for the end of the message.
-    pub fn reset_on_close(&self) {
-        self.state().reset_on_close = true;
-    }
-
-    /// Whether the TLS buffer has bytes that the socket did not accept. While it has, the task is
-    /// registered to be woken when the socket is writable.
-    #[must_use]
-    pub fn has_backlog(&self) -> bool {
-        self.state().backlog
-    }
-
     /// The client is no longer authorized. The connection must not answer further requests.
     pub fn dismiss(&self) {
         self.state().dismissed = true;
-    }
-
-    /// Whether [`Activity::dismiss`] was called.
-    #[must_use]
-    pub fn is_dismissed(&self) -> bool {
-        self.state().dismissed
     }
 
     // Reported by the stream.
@@ -232,15 +183,12 @@ impl Activity {
     pub fn flushed(&self) {
         let mut state = self.state();
         state.backlog = false;
-        let delivered = match state.phase {
-            Stage::Relaying { .. } if state.delivering.is_none() => return,
-            Stage::Relaying { .. } => state.delivering.take(),
-            Stage::Responding { .. } => {
-                state.page = None;
-                None
-            }
+        match state.phase {
+            Stage::Relaying { .. } if !self.delivery.is_whole() => return,
+            Stage::Relaying { .. } => {}
+            Stage::Responding { .. } => state.page = None,
             Stage::Head { .. } | Stage::Idle { .. } | Stage::Handling => return,
-        };
+        }
         let since = Instant::now();
         // Pipelined requests may follow the one that was answered. If they are complete, hyper
         // starts the next one without reading. If the last bytes read do not end a head, they start
@@ -251,9 +199,7 @@ impl Activity {
             Stage::Head { since }
         };
         drop(state);
-        if let Some(scrape) = delivered {
-            scrape.finish(Outcome::Complete);
-        }
+        self.delivery.complete();
     }
 
     /// The socket accepted at least one byte.
@@ -316,28 +262,68 @@ impl Activity {
         state.ended = Some(ending);
         state.reset_on_close |=
             matches!(state.phase, Stage::Relaying { .. } | Stage::Responding { .. });
-        let undelivered = state.delivering.take();
-        drop(state);
-        // Dropping the scrape asks for the cause, which is the `ended` set above.
-        drop(undelivered);
+    }
+
+    /// The connection has ended, and its handler and its body are gone. A scrape in progress is
+    /// aborted, and the cause is the [`Ending`].
+    pub fn closed(&self) {
+        let ended = self.state().ended;
+        self.delivery.cut_off(|waiting_for| abort_cause(ended, waiting_for));
     }
 }
 
-impl AbortCause for Activity {
-    fn abort_cause(&self, waiting_for: Option<Phase>) -> Abort {
-        match self.state().ended {
-            Some(Ending::Deadline) => match waiting_for {
-                None | Some(Phase::Connect | Phase::FirstByte | Phase::ReadWait) => {
-                    Abort::DeadlineExporter
-                }
-                Some(Phase::WriteWait) => Abort::DeadlineScraper,
-            },
-            Some(Ending::Stall) => Abort::ScraperStalled,
-            Some(Ending::Shutdown) => Abort::Shutdown,
-            Some(Ending::Header | Ending::Idle | Ending::Left | Ending::Unflushed) | None => {
-                Abort::ScraperGone
+/// Why a scrape was aborted that was in this phase when its connection ended.
+fn abort_cause(ended: Option<Ending>, waiting_for: Option<Phase>) -> Abort {
+    match ended {
+        Some(Ending::Deadline) => match waiting_for {
+            None | Some(Phase::Connect | Phase::FirstByte | Phase::ReadWait) => {
+                Abort::DeadlineExporter
             }
+            Some(Phase::WriteWait) => Abort::DeadlineScraper,
+        },
+        Some(Ending::Stall) => Abort::ScraperStalled,
+        Some(Ending::Shutdown) => Abort::Shutdown,
+        Some(Ending::Header | Ending::Idle | Ending::Left | Ending::Unflushed) | None => {
+            Abort::ScraperGone
         }
+    }
+}
+
+impl DeliveryControl for Activity {
+    fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.state().backlog
+    }
+
+    fn reset_on_close(&self) {
+        self.state().reset_on_close = true;
+    }
+}
+
+impl ConnectionControl for Activity {
+    fn request_arrived(&self) {
+        self.state().phase = Stage::Handling;
+    }
+
+    fn responding(&self, after: ConnectionAfter) {
+        let mut state = self.state();
+        state.phase = Stage::Responding { since: Instant::now() };
+        state.refused_early |= after == ConnectionAfter::Close;
+    }
+
+    fn holds(&self, page: Page) {
+        self.state().page = Some(page);
+    }
+
+    fn relaying(&self, deadline: Deadline) {
+        self.state().phase = Stage::Relaying { deadline };
+    }
+
+    fn is_dismissed(&self) -> bool {
+        self.state().dismissed
     }
 }
 
@@ -382,7 +368,7 @@ mod tests {
         assert_eq!(after(&activity, &reset), None);
         relaying(&activity);
         assert_eq!(after(&activity, &failed(rustls::Error::DecryptError)), None);
-        activity.responding(false);
+        activity.responding(ConnectionAfter::Keep);
         let broken = rustls::Error::DecryptError;
         assert_eq!(after(&activity, &failed(broken.clone())), Some(broken.clone()));
         assert_eq!(after(&activity, &reset), Some(broken));
@@ -401,11 +387,11 @@ mod tests {
         activity.request_arrived();
         activity.flushed();
         assert_eq!(look(), (None, true, false));
-        activity.responding(false);
+        activity.responding(ConnectionAfter::Keep);
         assert_eq!(look(), (Some((3, Ending::Stall)), false, true));
         assert!(!activity.refused_early());
-        activity.responding(true);
-        activity.responding(false);
+        activity.responding(ConnectionAfter::Close);
+        activity.responding(ConnectionAfter::Keep);
         assert!(activity.refused_early());
         relaying(&activity);
         // Not complete: no scrape was delivered.
@@ -447,7 +433,7 @@ mod tests {
                     activity.bytes_read(piece);
                 }
                 activity.request_arrived();
-                activity.responding(false);
+                activity.responding(ConnectionAfter::Keep);
                 activity.write_blocked();
                 assert!(activity.has_backlog());
                 activity.flushed();
@@ -474,10 +460,14 @@ mod tests {
             (Ending::Left, None, Abort::ScraperGone),
         ] {
             let activity = activity();
-            assert_eq!(activity.abort_cause(waiting_for), Abort::ScraperGone);
+            assert_eq!(abort_cause(None, waiting_for), Abort::ScraperGone);
             relaying(&activity);
             activity.end(ending);
-            assert_eq!(activity.abort_cause(waiting_for), cause, "{ending:?}, {waiting_for:?}");
+            assert_eq!(
+                abort_cause(Some(ending), waiting_for),
+                cause,
+                "{ending:?}, {waiting_for:?}"
+            );
             assert!(activity.resets_on_close());
         }
     }
@@ -488,7 +478,7 @@ mod tests {
         idle.end(Ending::Idle);
         assert!(!idle.resets_on_close());
         let responding = activity();
-        responding.responding(false);
+        responding.responding(ConnectionAfter::Keep);
         responding.end(Ending::Stall);
         assert!(responding.resets_on_close());
         let aborted = activity();

@@ -34,7 +34,7 @@ use crate::{
     common::shutdown::ShutdownPhase,
     downstream::activity::{Activity, Ending},
     http::metrics::Unread,
-    scrape::relay::BATCH,
+    scrape::BATCH,
 };
 
 /// Largest request head, in bytes. hyper answers 431 to a larger one.
@@ -99,6 +99,8 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    // Dropped after hyper, and so after the handler and the body.
+    let _closing = Closing(Arc::clone(&activity));
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
         // One batch fills hyper's buffer, so each batch is flushed before the next is produced.
@@ -162,6 +164,15 @@ where
     closed
 }
 
+/// Ends the scrape in progress when the connection ends.
+struct Closing(Arc<Activity>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}
+
 /// Sets `timer` for the next timer of `activity`, and returns the reason when it expires.
 ///
 /// `timer` is only moved to an earlier instant. Most changes move the next timer to a later
@@ -223,6 +234,7 @@ mod tests {
     use crate::{
         common::deadline::{Budget, Deadline},
         downstream::activity::Timeouts,
+        http::control::ConnectionControl as _,
     };
 
     const DEADLINE: Duration = Duration::from_secs(5);

@@ -18,7 +18,7 @@ use crate::{
         peer::{ClientIdentity, Host},
     },
     http::metrics,
-    scrape::relay::BATCH,
+    scrape::BATCH,
 };
 
 /// How many bytes rustls encrypts before they must be sent. One batch fits together with its chunk

@@ -29,7 +29,7 @@ use crate::{
         reload::ReloadRequests,
     },
     config::{AddressRange, KeyKind},
-    downstream::activity::Activity,
+    http::control::ConnectionControl,
     http::route::MAX_BODY,
 };
 
@@ -163,7 +163,7 @@ impl EnrolmentEndpoint {
     pub async fn take<B>(
         &self,
         peer: &Peer,
-        activity: &Arc<Activity>,
+        control: Arc<dyn ConnectionControl>,
         body: B,
         arrival: Instant,
     ) -> Result<(), EnrolError>
@@ -174,12 +174,11 @@ impl EnrolmentEndpoint {
         let body = read(body, arrival, self.policy.body_timeout).await?;
         let (address, client) = (peer.address, peer.client().to_owned());
         let shown = peer.identity.as_ref().map(|identity| identity.spki_sha256);
-        let activity = Arc::clone(activity);
         self.in_turn(move |endpoint, _| {
             // Checked after all waiting, so that a client that lost its authorization meanwhile
             // stores nothing. Only for a renewal: a first enrollment dismisses all clients that use
             // plain HTTP, and they get the answer that the host is already enrolled.
-            if endpoint.kind == EnrolmentKind::Renewal && activity.is_dismissed() {
+            if endpoint.kind == EnrolmentKind::Renewal && control.is_dismissed() {
                 return Err(EnrolError::Dismissed);
             }
             let files = &endpoint.policy.files;

@@ -2,12 +2,10 @@
 //! deadline before the first of these steps that waits.
 
 mod admit;
+mod refused;
+mod scrape;
 
-use std::{
-    error::Error as _,
-    sync::{Arc, Weak},
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -15,37 +13,35 @@ use hyper::{
     header::HeaderMap,
     http::{request::Parts, uri::Authority},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::watch, time::Instant};
 
-use self::admit::{asks_late, charged, deadline_of, let_in};
+use self::{
+    admit::{deadline_of, let_in},
+    refused::Refused,
+    scrape::{ScrapeRequest, scrape},
+};
 use crate::{
     common::{
         deadline::Deadline,
-        error::{Chain, ConnectionAfter, EnrolError, Methods, Refusal, UpstreamError},
+        error::{ConnectionAfter, EnrolError, Methods, Refusal},
         exporter::ExporterName,
-        peer::{ANY_PEER, Host, Peer},
+        peer::{Host, Peer},
         reload::{ReloadOutcome, ReloadRequests},
         shutdown::ShutdownPhase,
     },
-    downstream::activity::Activity,
     http::{
         access::Access,
         answers::OwnAnswers,
+        body::ResponseBody,
+        control::ConnectionControl,
         discovery::ProxyEndpoint,
         enrol::EnrolmentEndpoint,
         metrics::{Format, Metrics},
         page, respond,
         route::{self, Route},
     },
-    scrape::{
-        accounting::{AbortCause, Scrape},
-        exporters::{ActiveExporter, Exporters},
-        relay::{self, RelayBody, ResponseBody},
-    },
-    upstream::{self, Connector, UpstreamHead},
+    scrape::{exporters::Exporters, transform::TransformRules},
+    upstream::Connector,
 };
 
 /// The state that all requests share. A reload replaces the whole service.
@@ -59,6 +55,8 @@ pub struct Service {
     pub enrolment: Option<EnrolmentEndpoint>,
     /// Connects to exporters.
     pub connector: Connector,
+    /// Which transforms the bodies of scrapes pass through.
+    pub transforms: TransformRules,
     /// How much earlier than the scraper's own timeout a scrape must end. `0.25` s by default.
     pub scrape_timeout_offset: std::time::Duration,
     /// Under which address service discovery announces the proxy.
@@ -82,37 +80,41 @@ pub struct Service {
 ///
 /// hyper drops the future if the scraper closes the connection. Then the connection to the exporter
 /// is closed and a scrape in progress is counted as aborted.
-pub async fn handle(
+pub async fn handle<C: ConnectionControl + 'static>(
     service: Arc<Service>,
     peer: Arc<Peer>,
-    activity: Arc<Activity>,
+    control: Arc<C>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let arrival = Instant::now();
-    activity.request_arrived();
+    control.request_arrived();
     // Only enrollment reads a body. Dropping any other body tells hyper not to wait for it.
     let (head, body) = request.into_parts();
-    let answered = answer(&service, &peer, &activity, &head, body, arrival).await;
-    match answered.and_then(|answer| bounded(answer, &service, &peer, &activity)) {
+    let answered = answer(&service, &peer, &control, &head, body, arrival).await;
+    let answered = answered.and_then(|answer| bounded(answer, &service, &peer, &*control));
+    if let Err(refused) = &answered {
+        refused.count(&service.metrics, &peer);
+    }
+    match answered {
         // After a request body the start of the next request is uncertain, so close the connection.
         Ok(Answer::Own(response)) if has_body(&head) => {
-            activity.responding(true);
+            control.responding(ConnectionAfter::Close);
             respond::last(response)
         }
         Ok(Answer::Own(response)) => {
-            activity.responding(false);
+            control.responding(ConnectionAfter::Keep);
             response
         }
         Ok(Answer::Relayed(response, deadline)) => {
-            activity.relaying(deadline);
+            control.relaying(deadline);
             response
         }
-        Err(refusal) if has_body(&head) => {
-            activity.responding(true);
+        Err(Refused { refusal, .. }) if has_body(&head) => {
+            control.responding(ConnectionAfter::Close);
             respond::last(respond::refusal(&refusal))
         }
-        Err(refusal) => {
-            activity.responding(refusal.info().connection == ConnectionAfter::Close);
+        Err(Refused { refusal, .. }) => {
+            control.responding(refusal.info().connection);
             respond::refusal(&refusal)
         }
     }
@@ -128,14 +130,12 @@ fn bounded(
     answer: Answer,
     service: &Service,
     peer: &Peer,
-    activity: &Activity,
-) -> Result<Answer, Refusal> {
+    control: &impl ConnectionControl,
+) -> Result<Answer, Refused> {
     if let Answer::Own(response) = &answer {
         let bytes = response.body().size_hint().lower();
-        match service.answers.hold(Host::of(peer.address.ip()), bytes) {
-            Some(page) => activity.holds(page),
-            None => return Err(refused(service, peer, Refusal::TooManyAnswers, None)),
-        }
+        let page = service.answers.hold(Host::of(peer.address.ip()), bytes);
+        control.holds(page.ok_or(Refusal::TooManyAnswers)?);
     }
     Ok(answer)
 }
@@ -147,78 +147,58 @@ enum Answer {
     Relayed(Response<ResponseBody>, Deadline),
 }
 
-async fn answer(
+async fn answer<C: ConnectionControl + 'static>(
     service: &Service,
     peer: &Arc<Peer>,
-    activity: &Arc<Activity>,
+    control: &Arc<C>,
     head: &Parts,
     body: Incoming,
     arrival: Instant,
-) -> Result<Answer, Refusal> {
-    let routed = async {
-        if activity.is_dismissed() {
-            return Err(Refusal::Dismissed);
-        }
-        let enrols_only =
-            service.enrolment.as_ref().is_some_and(EnrolmentEndpoint::serves_only_enrolment);
-        if enrols_only && head.uri.path() != route::ENROLMENT {
-            return Err(EnrolError::NotEnrolled.into());
-        }
-        let host = route::well_formed(head)?;
-        // A client that is not authorized must not learn whether the path exists, so the route is
-        // only used after the check.
-        let route = route::route(&head.uri);
-        let deadline = deadline_of(service, route.as_ref().ok(), head, arrival);
-        let_in(service, peer, head, deadline).await?;
-        // The password check takes time. Meanwhile a reload may have removed the client.
-        if activity.is_dismissed() {
-            return Err(Refusal::Dismissed);
-        }
-        Ok((route?, host, deadline))
-    };
-    let (route, host, deadline) = match routed.await {
-        Ok(routed) => routed,
-        Err(refusal) => return Err(refused(service, peer, refusal, None)),
-    };
-    match (route, &service.exporters) {
+) -> Result<Answer, Refused> {
+    if control.is_dismissed() {
+        return Err(Refusal::Dismissed.into());
+    }
+    let enrols_only =
+        service.enrolment.as_ref().is_some_and(EnrolmentEndpoint::serves_only_enrolment);
+    if enrols_only && head.uri.path() != route::ENROLMENT {
+        return Err(Refusal::from(EnrolError::NotEnrolled).into());
+    }
+    let host = route::well_formed(head)?;
+    // A client that is not authorized must not learn whether the path exists, so the route is only
+    // used after the check.
+    let route = route::route(&head.uri);
+    let deadline = deadline_of(service, route.as_ref().ok(), head, arrival);
+    let_in(service, peer, head, deadline).await?;
+    // The password check takes time. Meanwhile a reload may have removed the client.
+    if control.is_dismissed() {
+        return Err(Refusal::Dismissed.into());
+    }
+    match (route?, &service.exporters) {
         // A path that is switched off is unknown, whatever the method.
         (Route::Scrape { .. } | Route::List | Route::Discovery, None) => {
-            Err(refused(service, peer, Refusal::UnknownPath, None))
+            Err(Refusal::UnknownPath.into())
         }
-        (Route::Status, _) if !service.status_page => {
-            Err(refused(service, peer, Refusal::UnknownPath, None))
-        }
+        (Route::Status, _) if !service.status_page => Err(Refusal::UnknownPath.into()),
         (Route::Enrolment { domain }, _) => {
-            enrol(service, peer, activity, head, domain, body, arrival)
-                .await
-                .map(Answer::Own)
-                .map_err(|refusal| refused(service, peer, refusal, None))
+            let control = Arc::clone(control) as Arc<dyn ConnectionControl>;
+            Ok(Answer::Own(enrol(service, peer, control, head, domain, body, arrival).await?))
         }
-        (Route::Reload, _) => match reload(service, &head.method).await {
-            Ok(()) => Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n"))),
-            Err(refusal) => Err(refused(service, peer, refusal, None)),
-        },
+        (Route::Reload, _) => {
+            reload(service, &head.method).await?;
+            Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n")))
+        }
         _ if !Methods::GetAndHead.contain(&head.method) => {
-            Err(refused(service, peer, Refusal::Method(Methods::GetAndHead), None))
+            Err(Refusal::Method(Methods::GetAndHead).into())
         }
         (Route::Scrape { exporter, forwarded }, Some(exporters)) => {
-            let Some(exporter) = exporters.get(&exporter) else {
-                return Err(refused(service, peer, Refusal::UnknownExporter, Some(&exporter)));
-            };
-            let connector = &service.connector;
-            let request = ScrapeRequest {
-                connector,
-                exporter,
-                head,
-                forwarded: &forwarded,
-                arrival,
-                deadline,
-            };
-            scrape(service, peer, activity, &request).await
+            let exporter = exporters.get(&exporter).ok_or_else(|| Refused::unknown(&exporter))?;
+            let request =
+                ScrapeRequest { exporter, head, forwarded: &forwarded, arrival, deadline };
+            scrape(service, peer, control, &request).await
         }
         (Route::List, Some(exporters)) => Ok(Answer::Own(list(exporters))),
         (Route::Discovery, Some(_)) if service.reload.state().last_failed => {
-            Err(refused(service, peer, Refusal::BrokenConfiguration, None))
+            Err(Refusal::BrokenConfiguration.into())
         }
         (Route::Discovery, Some(exporters)) => {
             Ok(Answer::Own(target_groups(&service.proxy_endpoint, &host, exporters)))
@@ -226,12 +206,12 @@ async fn answer(
         (Route::Metrics | Route::Status, _)
             if !service.answers.has_room(Host::of(peer.address.ip())) =>
         {
-            Err(refused(service, peer, Refusal::TooManyAnswers, None))
+            Err(Refusal::TooManyAnswers.into())
         }
         (Route::Metrics, _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
         (Route::Status, exporters) => Ok(Answer::Own(status(service, exporters.as_ref(), arrival))),
         (Route::Healthy, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
-        (Route::Ready, _) if is_draining(service) => Err(Refusal::Draining),
+        (Route::Ready, _) if is_draining(service) => Err(Refused::readiness(Refusal::Draining)),
         (Route::Ready, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
     }
 }
@@ -260,32 +240,6 @@ async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
     }
 }
 
-/// Counts and logs a request that was refused before it became a scrape. `asked_for` is the
-/// exporter that the request named, if that exporter is unknown.
-fn refused(
-    service: &Service,
-    peer: &Peer,
-    refusal: Refusal,
-    asked_for: Option<&ExporterName>,
-) -> Refusal {
-    match asked_for {
-        Some(_) => service.metrics.unknown_exporter(),
-        None => service.metrics.rejected(refusal.info().label),
-    }
-    tracing::info!(
-        target: ANY_PEER,
-        exporter = asked_for.map(|name| name.as_str().escape_debug().to_string()),
-        reason = refusal.info().label,
-        cause = refusal.source().map(|cause| Chain(cause).to_string()),
-        hint = refusal.hint(),
-        status = refusal.info().status.as_u16(),
-        client = peer.client(),
-        peer = %peer.address,
-        "request refused"
-    );
-    refusal
-}
-
 fn is_draining(service: &Service) -> bool {
     *service.shutdown.borrow() != ShutdownPhase::Serving
 }
@@ -294,7 +248,7 @@ fn is_draining(service: &Service) -> bool {
 async fn enrol(
     service: &Service,
     peer: &Peer,
-    activity: &Arc<Activity>,
+    control: Arc<dyn ConnectionControl>,
     head: &Parts,
     domain: Option<String>,
     body: Incoming,
@@ -306,7 +260,7 @@ async fn enrol(
     }
     endpoint.admit(peer)?;
     if head.method == Method::POST {
-        endpoint.take(peer, activity, body, arrival).await?;
+        endpoint.take(peer, control, body, arrival).await?;
         return Ok(respond::text(StatusCode::OK, "stored\n"));
     }
     let request = endpoint.signing_request(domain).await?;
@@ -344,79 +298,4 @@ fn status(
     let now = page::Now { instant: arrival.into_std(), time: SystemTime::now() };
     let exporters = exporters.into_iter().flat_map(Exporters::iter).map(AsRef::as_ref);
     respond::page(page::status(exporters, &service.metrics.expiries(), service.reload.state(), now))
-}
-
-struct ScrapeRequest<'a> {
-    connector: &'a Connector,
-    exporter: &'a Arc<ActiveExporter>,
-    head: &'a Parts,
-    forwarded: &'a str,
-    arrival: Instant,
-    deadline: Deadline,
-}
-
-async fn scrape(
-    service: &Service,
-    peer: &Arc<Peer>,
-    activity: &Arc<Activity>,
-    request: &ScrapeRequest<'_>,
-) -> Result<Answer, Refusal> {
-    let ScrapeRequest { exporter, arrival, deadline, .. } = *request;
-    let asks_late = asks_late(arrival, Instant::now(), deadline);
-    let permit = exporter.try_acquire();
-    let no_permit = permit.is_none();
-    let mut scrape = Scrape::begin(
-        Arc::clone(exporter),
-        Arc::clone(peer),
-        permit,
-        arrival.into_std(),
-        Arc::downgrade(activity) as Weak<dyn AbortCause>,
-    );
-    if asks_late {
-        scrape.asks_late();
-    }
-    let first_bytes = if is_draining(service) {
-        Err(Refusal::Draining)
-    } else if no_permit {
-        Err(Refusal::TooManyScrapes)
-    } else {
-        let first_bytes = first_bytes(request, activity, &mut scrape).await;
-        first_bytes.map_err(|error| charged(error, asks_late, deadline))
-    };
-    match first_bytes {
-        Ok((head, mut body)) => {
-            scrape.first_byte(head.status, &head.headers);
-            if head.length_ignored {
-                scrape.length_ignored();
-            }
-            body.account_to(scrape);
-            let response = relay::response_head(&head, ResponseBody::relay(body));
-            Ok(Answer::Relayed(response, deadline))
-        }
-        Err(refusal) => {
-            scrape.refuse(&refusal);
-            Err(refusal)
-        }
-    }
-}
-
-/// Connects, sends the request, and waits for the head and the first bytes of the body. An error up
-/// to here is answered with a clean 502 or 504.
-async fn first_bytes(
-    request: &ScrapeRequest<'_>,
-    activity: &Arc<Activity>,
-    scrape: &mut Scrape,
-) -> Result<(UpstreamHead, RelayBody), UpstreamError> {
-    let &ScrapeRequest { connector, exporter, head, forwarded, deadline, .. } = request;
-    let exporter = &exporter.config;
-    scrape.connecting();
-    let stream = connector.connect(exporter, deadline).await?;
-    scrape.connected();
-    let (head, body) = upstream::exchange(stream, exporter, head, forwarded, deadline).await?;
-    let mut body = RelayBody::new(&head, body, exporter, Arc::clone(activity));
-    match timeout_at(deadline.instant(), body.prime()).await {
-        Ok(Ok(())) => Ok((head, body)),
-        Ok(Err(abort)) => Err(UpstreamError::before_first_byte(abort)),
-        Err(_) => Err(UpstreamError::FirstByteTimeout),
-    }
 }

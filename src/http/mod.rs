@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod answers;
+pub mod body;
+pub mod control;
 pub mod discovery;
 pub mod enrol;
 pub mod handler;

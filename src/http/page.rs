@@ -21,7 +21,8 @@ use crate::{
     http::metrics::Expiries,
     scrape::{
         exporters::ActiveExporter,
-        ledger::{EXPORTER_STATUS, NOT_METRICS, Phase, ScrapeRecord},
+        ledger::{EXPORTER_STATUS, NOT_METRICS, ScrapeRecord},
+        phase::Phase,
     },
 };
 

@@ -12,8 +12,8 @@ use hyper::{
 
 use crate::{
     common::error::{ConnectionAfter, ErrorInfo, Refusal},
+    http::body::ResponseBody,
     http::page,
-    scrape::relay::ResponseBody,
 };
 
 /// The `Server` header of every response that the proxy makes itself. The proxy never passes on an

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use super::phase::{Phase, PhaseDurations};
+
 /// The outcome of a scrape whose last byte was handed to the scraper's socket, and whose answer
 /// Prometheus accepts.
 pub const COMPLETE: &str = "complete";
@@ -33,52 +35,6 @@ const OVERDUE: u32 = 3;
 
 /// How many of the most recent scrapes are kept for the status page.
 pub const RECENT: usize = 40;
-
-/// What a scrape waits for. The four phases together are the whole duration of a scrape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The connection to the exporter: name lookup, connect, TLS handshake.
-    Connect,
-    /// The head of the exporter's answer, and the first bytes of its body.
-    FirstByte,
-    /// Further bytes of the exporter's body.
-    ReadWait,
-    /// The scraper's socket, which accepts no more bytes.
-    WriteWait,
-}
-
-impl Phase {
-    /// All phases, in the order of a scrape.
-    pub const ALL: [Self; 4] = [Self::Connect, Self::FirstByte, Self::ReadWait, Self::WriteWait];
-
-    /// The value of the `phase` label of metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::FirstByte => "first_byte",
-            Self::ReadWait => "read_wait",
-            Self::WriteWait => "write_wait",
-        }
-    }
-}
-
-/// The duration of each phase; `None` for a phase that the scrape did not reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PhaseDurations([Option<Duration>; 4]);
-
-impl PhaseDurations {
-    /// Adds `waited` to a phase. The phase then counts as reached, even with a duration of zero.
-    pub fn add(&mut self, phase: Phase, waited: Duration) {
-        *self.0[phase as usize].get_or_insert(Duration::ZERO) += waited;
-    }
-
-    /// The duration of a phase, or `None` if the scrape did not reach the phase.
-    #[must_use]
-    pub fn of(&self, phase: Phase) -> Option<Duration> {
-        self.0[phase as usize]
-    }
-}
 
 /// One finished scrape.
 #[derive(Clone, Debug)]

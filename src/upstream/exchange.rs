@@ -4,7 +4,6 @@ use bytes::Bytes;
 use hyper::{
     Method, StatusCode,
     header::{CONTENT_LENGTH, HeaderMap},
-    http::request::Parts,
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -17,7 +16,7 @@ use super::{
     fault,
     framing::{Framing, framing},
     head::{self, Head},
-    request,
+    request::ExporterRequest,
 };
 use crate::common::{deadline::Deadline, error::UpstreamError, exporter::Exporter};
 
@@ -26,7 +25,7 @@ use crate::common::{deadline::Deadline, error::UpstreamError, exporter::Exporter
 pub struct UpstreamHead {
     /// The status: 200, another 2xx, or the exporter's own 4xx or 5xx.
     pub status: StatusCode,
-    /// All headers of the exporter. [`crate::scrape::relay::response_head`] selects those that are relayed.
+    /// All headers of the exporter. [`crate::scrape::plan::response_head`] selects those that are relayed.
     pub headers: HeaderMap,
     /// How the body is delimited.
     pub framing: Framing,
@@ -45,13 +44,11 @@ pub struct UpstreamHead {
 /// Every error that is answered with 502 or 504.
 pub async fn fetch(
     connector: &Connector,
-    exporter: &Exporter,
-    scraper: &Parts,
-    forwarded: &str,
+    request: ExporterRequest<'_>,
     deadline: Deadline,
 ) -> Result<(UpstreamHead, UpstreamBody), UpstreamError> {
-    let stream = connector.connect(exporter, deadline).await?;
-    exchange(stream, exporter, scraper, forwarded, deadline).await
+    let stream = connector.connect(request.exporter, deadline).await?;
+    exchange(stream, request, deadline).await
 }
 
 /// Sends the scraper's request over an established connection, and reads the response head.
@@ -61,13 +58,12 @@ pub async fn fetch(
 /// The errors of [`fetch`], except those of connecting.
 pub async fn exchange(
     mut stream: Stream,
-    exporter: &Exporter,
-    scraper: &Parts,
-    forwarded: &str,
+    request: ExporterRequest<'_>,
     deadline: Deadline,
 ) -> Result<(UpstreamHead, UpstreamBody), UpstreamError> {
-    let request = request::build(exporter, scraper, forwarded, deadline.remaining(Instant::now()));
-    let (head, unread) = timeout_at(deadline.instant(), ask(&mut stream, &request))
+    let ExporterRequest { exporter, scraper, .. } = request;
+    let bytes = request.bytes(deadline.remaining(Instant::now()));
+    let (head, unread) = timeout_at(deadline.instant(), ask(&mut stream, &bytes))
         .await
         .map_err(|_| UpstreamError::FirstByteTimeout)??;
     let head = check(head, exporter, scraper.method == Method::HEAD)?;

@@ -33,4 +33,5 @@ pub use self::{
     exchange::{UpstreamHead, exchange, fetch},
     framing::{Framing, content_length},
     look_up::look_up,
+    request::ExporterRequest,
 };

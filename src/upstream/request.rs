@@ -13,41 +13,52 @@ use crate::common::{deadline::SCRAPE_TIMEOUT_HEADER, exporter::Exporter};
 /// The headers of the scraper that are forwarded.
 const FORWARDED: [HeaderName; 3] = [ACCEPT, ACCEPT_ENCODING, USER_AGENT];
 
-/// The bytes of the request. `left` is the remaining time of the scrape.
-///
-/// All parts were validated where they entered the program, so none of them contains a line end.
-pub(super) fn build(
-    exporter: &Exporter,
-    scraper: &Parts,
-    forwarded: &str,
-    left: Duration,
-) -> Vec<u8> {
-    let path = exporter.path.as_str();
-    let mut request = Vec::with_capacity(512);
-    let mut write = |parts: &[&[u8]]| parts.iter().for_each(|part| request.extend_from_slice(part));
-    write(&[scraper.method.as_str().as_bytes(), b" ", path.as_bytes()]);
-    if exporter.rules.forward_params && !forwarded.is_empty() {
-        let separator = if path.contains('?') { "&" } else { "?" };
-        write(&[separator.as_bytes(), forwarded.as_bytes()]);
-    }
-    write(&[b" HTTP/1.1\r\n"]);
-    let mut field = |name: &HeaderName, value: &[u8]| {
-        write(&[name.as_str().as_bytes(), b": ", value, b"\r\n"]);
-    };
-    field(&HOST, exporter.target.authority().as_bytes());
-    field(&CONNECTION, b"close");
-    field(
-        &HeaderName::from_static(SCRAPE_TIMEOUT_HEADER),
-        format!("{:.6}", left.as_secs_f64()).as_bytes(),
-    );
-    for name in FORWARDED {
-        for value in scraper.headers.get_all(&name) {
-            field(&name, value.as_bytes());
+/// What to ask an exporter.
+#[derive(Clone, Copy, Debug)]
+pub struct ExporterRequest<'a> {
+    /// The exporter.
+    pub exporter: &'a Exporter,
+    /// The scraper's request. Its method and a few headers are forwarded.
+    pub scraper: &'a Parts,
+    /// The part of the scraper's query that is forwarded, if `forward-params` allows it.
+    pub forwarded: &'a str,
+}
+
+impl ExporterRequest<'_> {
+    /// The bytes of the request. `left` is the remaining time of the scrape.
+    ///
+    /// All parts were validated where they entered the program, so none of them contains a line
+    /// end.
+    pub(super) fn bytes(&self, left: Duration) -> Vec<u8> {
+        let &Self { exporter, scraper, forwarded } = self;
+        let path = exporter.path.as_str();
+        let mut request = Vec::with_capacity(512);
+        let mut write =
+            |parts: &[&[u8]]| parts.iter().for_each(|part| request.extend_from_slice(part));
+        write(&[scraper.method.as_str().as_bytes(), b" ", path.as_bytes()]);
+        if exporter.rules.forward_params && !forwarded.is_empty() {
+            let separator = if path.contains('?') { "&" } else { "?" };
+            write(&[separator.as_bytes(), forwarded.as_bytes()]);
         }
+        write(&[b" HTTP/1.1\r\n"]);
+        let mut field = |name: &HeaderName, value: &[u8]| {
+            write(&[name.as_str().as_bytes(), b": ", value, b"\r\n"]);
+        };
+        field(&HOST, exporter.target.authority().as_bytes());
+        field(&CONNECTION, b"close");
+        field(
+            &HeaderName::from_static(SCRAPE_TIMEOUT_HEADER),
+            format!("{:.6}", left.as_secs_f64()).as_bytes(),
+        );
+        for name in FORWARDED {
+            for value in scraper.headers.get_all(&name) {
+                field(&name, value.as_bytes());
+            }
+        }
+        if let Some(authorization) = &exporter.authorization {
+            field(&AUTHORIZATION, authorization.header_value().as_bytes());
+        }
+        request.extend_from_slice(b"\r\n");
+        request
     }
-    if let Some(authorization) = &exporter.authorization {
-        field(&AUTHORIZATION, authorization.header_value().as_bytes());
-    }
-    request.extend_from_slice(b"\r\n");
-    request
 }

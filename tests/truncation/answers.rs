@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use scrapegate::scrape::relay::BATCH;
+use scrapegate::scrape::BATCH;
 use scrapegate_harness::{body::Body, exporter::Framing, testbed::Then};
 
 /// Payload size of a TLS record, which is also the size of one read by the proxy.

@@ -23,7 +23,7 @@ use crate::{
     common::exporter::Exporter,
     scrape::{
         exposition::{self, Analyzer, ExpositionFormat, Statistics},
-        relay::is_openmetrics,
+        is_openmetrics,
     },
     upstream::{Framing, UpstreamHead},
 };

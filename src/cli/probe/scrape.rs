@@ -16,8 +16,8 @@ use crate::{
         error::{Abort, UpstreamError},
         exporter::Exporter,
     },
-    scrape::relay::TailCheck,
-    upstream::{self, Connector, UpstreamBody, UpstreamHead},
+    scrape::{source::Source, verified::Verified},
+    upstream::{self, Connector, ExporterRequest, UpstreamBody, UpstreamHead},
 };
 
 /// The `Accept` header of Prometheus 2.42, so that the exporter answers as it does to Prometheus.
@@ -88,13 +88,10 @@ pub(super) struct Timing {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) head: UpstreamHead,
-    body: UpstreamBody,
-    tail: TailCheck,
-    max_body: Option<u64>,
+    body: Verified<UpstreamBody>,
     begun: Instant,
     limit: Instant,
     first_byte: Duration,
-    bytes: u64,
 }
 
 impl Answer {
@@ -105,20 +102,17 @@ impl Answer {
     pub(super) async fn open(exporter: &Exporter, request: &Parts) -> Result<Self, Failure> {
         let begun = Instant::now();
         let deadline = Deadline::after(begun, exporter.rules.timeout);
-        let (head, body) =
-            upstream::fetch(&Connector::Network, exporter, request, "", deadline).await?;
+        let request = ExporterRequest { exporter, scraper: request, forwarded: "" };
+        let (head, body) = upstream::fetch(&Connector::Network, request, deadline).await?;
         if head.status != StatusCode::OK {
             return Err(Failure::Status(head.status));
         }
         Ok(Self {
-            tail: TailCheck::new(exporter.rules.integrity, &head),
+            body: Verified::new(body, &head, exporter),
             head,
-            body,
-            max_body: exporter.rules.max_body,
             begun,
             limit: deadline.instant(),
             first_byte: begun.elapsed(),
-            bytes: 0,
         })
     }
 
@@ -127,26 +121,14 @@ impl Answer {
     /// # Errors
     /// In the cases in which the proxy would abort the scrape.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        let data = poll_fn(|cx| self.body.poll_data(cx));
+        let is_first = self.body.received() == 0;
+        let data = poll_fn(|cx| self.body.poll_chunk(cx));
         let data = match timeout_at(self.limit, data).await {
             Ok(data) => data.transpose().map_err(|cause| self.incomplete(cause))?,
             Err(_) => return Err(self.incomplete(Abort::DeadlineExporter)),
         };
-        match &data {
-            Some(data) => {
-                if self.bytes == 0 {
-                    self.first_byte = self.begun.elapsed();
-                }
-                self.bytes += data.len() as u64;
-                self.tail.update(data);
-                if self.max_body.is_some_and(|most| self.bytes > most) {
-                    return Err(self.incomplete(Abort::TooLarge));
-                }
-            }
-            None => {
-                let verdict = self.tail.verdict();
-                verdict.map_err(|fault| self.incomplete(Abort::Integrity(fault)))?;
-            }
+        if is_first && data.is_some() {
+            self.first_byte = self.begun.elapsed();
         }
         Ok(data)
     }
@@ -157,7 +139,7 @@ impl Answer {
     }
 
     fn incomplete(&self, cause: Abort) -> Failure {
-        Failure::Incomplete { bytes: self.bytes, after: self.begun.elapsed(), cause }
+        Failure::Incomplete { bytes: self.body.received(), after: self.begun.elapsed(), cause }
     }
 
     fn timing(&self) -> Timing {

@@ -273,7 +273,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::downstream::activity::{Ending, Timeouts};
+    use crate::{
+        downstream::activity::{Ending, Timeouts},
+        http::control::ConnectionControl as _,
+        scrape::delivery::DeliveryControl as _,
+    };
 
     fn activity() -> Arc<Activity> {
         let secs = Duration::from_secs;

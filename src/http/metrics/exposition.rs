@@ -24,7 +24,8 @@ use crate::{
     common::{error::Abort, exporter::ExporterName, reload::ReloadState},
     scrape::{
         exporters::ActiveExporter,
-        ledger::{Phase, ScrapeRecord, Snapshot},
+        ledger::{ScrapeRecord, Snapshot},
+        phase::Phase,
     },
 };
 

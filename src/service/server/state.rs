@@ -17,6 +17,7 @@ use crate::{
         handler::Service,
         metrics::Metrics,
     },
+    scrape::transform::TransformRules,
     service::assets::{Assets, CertificateFile},
     upstream::Connector,
 };
@@ -68,6 +69,7 @@ impl ProcessState {
                 exporters: assets.exporters,
                 access: assets.access,
                 connector: Connector::Network,
+                transforms: TransformRules::default(),
                 scrape_timeout_offset: config.scrapes.timeout_offset,
                 proxy_endpoint,
                 status_page: config.pages.status_page,

@@ -26,6 +26,7 @@ use scrapegate::{
         requests::serve_stream,
     },
     http::{access::Access, discovery::ProxyEndpoint, handler::Service, metrics::Format},
+    scrape::transform::TransformRules,
     upstream::Connector,
 };
 use tokio::{
@@ -79,6 +80,7 @@ impl Proxy {
             access: Access::default(),
             enrolment: None,
             connector,
+            transforms: TransformRules::default(),
             scrape_timeout_offset: Duration::ZERO,
             proxy_endpoint: ProxyEndpoint { scheme: Scheme::Https, advertised: None },
             status_page: true,

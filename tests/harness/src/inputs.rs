@@ -12,7 +12,7 @@ use scrapegate::{
     common::deadline::{Budget, Deadline},
     config::{self, Config, Sources},
     http::route::{self, Route},
-    scrape::relay::response_head,
+    scrape::{plan::response_head, transform::Transforms},
     upstream::{Framing, UpstreamHead},
 };
 use tempfile::TempDir;
@@ -135,7 +135,7 @@ pub fn upstream_head() -> UpstreamHead {
 
 /// The response head for the scraper.
 pub fn rewrite(head: &UpstreamHead) -> Response<Bytes> {
-    response_head(head, Bytes::new())
+    Response::from_parts(response_head(head, &Transforms::default()), Bytes::new())
 }
 
 /// Computes the deadline from Prometheus' timeout header.

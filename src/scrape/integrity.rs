@@ -18,7 +18,7 @@ const TAIL: usize = EOF_MARKER.len() + 2;
 
 /// Keeps the last bytes of a body, and checks them when the body ends.
 #[derive(Debug)]
-pub struct TailCheck {
+pub(super) struct TailCheck {
     rule: Rule,
     tail: [u8; TAIL],
     /// Number of bytes of `tail` that belong to the body, counted from the end of `tail`.
@@ -38,7 +38,7 @@ enum Rule {
 impl TailCheck {
     /// Chooses the check for the body that follows `head`, by the exporter's `integrity` rule.
     #[must_use]
-    pub fn new(integrity: Integrity, head: &UpstreamHead) -> Self {
+    pub(super) fn new(integrity: Integrity, head: &UpstreamHead) -> Self {
         // Prometheus looks only at the status of an unsuccessful answer.
         let rule = if integrity == Integrity::Transport
             || !head.status.is_success()
@@ -57,7 +57,7 @@ impl TailCheck {
     }
 
     /// Adds the next bytes of the body.
-    pub fn update(&mut self, data: &[u8]) {
+    pub(super) fn update(&mut self, data: &[u8]) {
         if self.rule == Rule::Framing {
             return;
         }
@@ -76,7 +76,7 @@ impl TailCheck {
     /// # Errors
     ///
     /// What the last bytes lack.
-    pub fn verdict(&self) -> Result<(), IntegrityFault> {
+    pub(super) fn verdict(&self) -> Result<(), IntegrityFault> {
         let tail = &self.tail[self.tail.len() - self.seen..];
         match self.rule {
             Rule::Framing => Ok(()),

@@ -1,0 +1,352 @@
+//! The delivery of an answer to its scraper: what was sent, how long each side was waited for, and
+//! how the scrape ended.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use hyper::{StatusCode, header::HeaderMap};
+
+use super::{
+    exporters::ActiveExporter,
+    ledger::ScrapeRecord,
+    outcome::{Outcome, Unusable},
+    phase::{Phase, PhaseTimer},
+};
+use crate::common::{
+    error::{Abort, Blame, Chain, Refusal},
+    peer::Peer,
+};
+
+/// The control of a connection that a body needs. The state of the scraper's connection implements
+/// it.
+pub trait DeliveryControl: fmt::Debug + Send + Sync {
+    /// The delivery of the connection's current scrape.
+    fn delivery(&self) -> &Delivery;
+
+    /// Whether the TLS buffer has bytes that the socket did not accept. While it has, the task is
+    /// registered to be woken when the socket is writable.
+    fn has_backlog(&self) -> bool;
+
+    /// The current response was aborted. The socket must be reset, so that no client takes the end
+    /// of the connection for the end of the message.
+    fn reset_on_close(&self);
+}
+
+/// The delivery of one answer at a time. The connection owns it, and the handler and the body
+/// report to it.
+///
+/// Every scrape that [begins](Delivery::begin) is counted and logged exactly once, when it ends. If
+/// the connection ends first, it ends the scrape with [`Delivery::cut_off`].
+///
+/// All methods are called in the task of the connection, so the lock is never contended. Reports
+/// about a scrape that has ended are ignored.
+#[derive(Debug, Default)]
+pub struct Delivery(Mutex<Option<Scrape>>);
+
+impl Delivery {
+    fn lock(&self) -> MutexGuard<'_, Option<Scrape>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&self, change: impl FnOnce(&mut Scrape)) {
+        if let Some(scrape) = &mut *self.lock() {
+            change(scrape);
+        }
+    }
+
+    fn take(&self) -> Option<Scrape> {
+        self.lock().take()
+    }
+
+    // Reported by the handler.
+
+    /// A scrape begins. `arrival` is the arrival of the request, which also starts the clock of the
+    /// deadline.
+    pub fn begin(&self, exporter: Arc<ActiveExporter>, peer: Arc<Peer>, arrival: Instant) {
+        let scrape = Scrape::begin(exporter, peer, arrival);
+        let before = self.lock().replace(scrape);
+        debug_assert!(before.is_none(), "hyper starts a request after the flush of the last one");
+    }
+
+    /// The exporter is asked so late that it is not to blame if the deadline passes.
+    pub fn asks_late(&self) {
+        self.report(|scrape| scrape.asks_late = true);
+    }
+
+    /// The proxy starts to connect to the exporter.
+    pub fn connecting(&self) {
+        self.report(|scrape| {
+            scrape.timer.resume();
+            scrape.timer.wait_for(Phase::Connect);
+        });
+    }
+
+    /// The connection to the exporter is established.
+    pub fn connected(&self) {
+        self.report(|scrape| {
+            scrape.connected = Some(scrape.begun.elapsed());
+            scrape.timer.resume();
+            scrape.timer.wait_for(Phase::FirstByte);
+        });
+    }
+
+    /// The response head and the first bytes of the body have arrived.
+    pub fn first_byte(&self, status: StatusCode, headers: &HeaderMap) {
+        self.report(|scrape| {
+            scrape.status = Some(status);
+            scrape.unusable = Unusable::of(status, headers);
+            scrape.first_byte = Some(scrape.begun.elapsed());
+            scrape.timer.resume();
+            // A body that has already arrived completely reaches this phase too, with a wait of
+            // zero.
+            scrape.timer.spent.add(Phase::ReadWait, Duration::ZERO);
+            scrape.timer.wait_for(Phase::WriteWait);
+        });
+    }
+
+    /// The exporter sent a `Content-Length` that was ignored. Such an exporter is broken or hostile.
+    pub fn length_ignored(&self) {
+        self.report(|scrape| scrape.length_ignored = true);
+    }
+
+    /// The scrape ends with a response of the proxy itself.
+    pub fn refuse(&self, refusal: &Refusal) {
+        if let Some(scrape) = self.take() {
+            let info = refusal.info();
+            let outcome = Outcome::Refused(info.status, info.label, info.blame);
+            scrape.close(outcome, Some(refusal));
+        }
+    }
+
+    // Reported by the body.
+
+    /// hyper asks for the next bytes of the body: a wait has ended.
+    pub fn resume(&self) {
+        self.report(|scrape| scrape.timer.resume());
+    }
+
+    /// The body has passed on `bytes` and now waits in `phase`.
+    pub fn wait_for(&self, phase: Phase, bytes: u64) {
+        self.report(|scrape| {
+            scrape.bytes += bytes;
+            scrape.timer.wait_for(phase);
+        });
+    }
+
+    /// The body was aborted. The exporter's permit must be back before.
+    pub fn abort(&self, abort: Abort) {
+        if let Some(scrape) = self.take() {
+            scrape.close(Outcome::Aborted(abort), None);
+        }
+    }
+
+    /// hyper has the complete message. The scrape is complete at the next flush.
+    pub fn whole(&self) {
+        self.report(|scrape| scrape.is_whole = true);
+    }
+
+    // Reported by the connection.
+
+    /// Whether hyper has the complete message of the current scrape.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.lock().as_ref().is_some_and(|scrape| scrape.is_whole)
+    }
+
+    /// The socket has accepted the last byte of the complete message.
+    pub fn complete(&self) {
+        if let Some(scrape) = self.take() {
+            scrape.close(Outcome::Complete, None);
+        }
+    }
+
+    /// The connection has ended. A scrape in progress is aborted, with the cause for the phase in
+    /// which it was.
+    pub fn cut_off(&self, cause: impl FnOnce(Option<Phase>) -> Abort) {
+        if let Some(scrape) = self.take() {
+            let cause = cause(scrape.timer.waiting_for());
+            let abort = if std::thread::panicking() {
+                Abort::Panicked
+            } else if scrape.asks_late && cause == Abort::DeadlineExporter {
+                Abort::DeadlineProxy
+            } else {
+                cause
+            };
+            scrape.close(Outcome::Aborted(abort), None);
+        }
+    }
+}
+
+/// The accounting of one scrape.
+struct Scrape {
+    exporter: Arc<ActiveExporter>,
+    peer: Arc<Peer>,
+    begun: Instant,
+    status: Option<StatusCode>,
+    connected: Option<Duration>,
+    first_byte: Option<Duration>,
+    bytes: u64,
+    length_ignored: bool,
+    asks_late: bool,
+    is_whole: bool,
+    /// Why Prometheus does not accept the answer, and the text for the log.
+    unusable: Option<(Unusable, String)>,
+    timer: PhaseTimer,
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape")
+            .field("exporter", &self.exporter.config.name)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scrape {
+    fn begin(exporter: Arc<ActiveExporter>, peer: Arc<Peer>, begun: Instant) -> Self {
+        exporter.state.ledger.begin(begun);
+        Self {
+            exporter,
+            peer,
+            begun,
+            status: None,
+            connected: None,
+            first_byte: None,
+            bytes: 0,
+            length_ignored: false,
+            asks_late: false,
+            is_whole: false,
+            unusable: None,
+            timer: PhaseTimer::start(begun),
+        }
+    }
+
+    /// Counts the scrape before it writes the log record. A reader of the record can rely on the
+    /// counters.
+    fn close(mut self, outcome: Outcome, cause: Option<&dyn std::error::Error>) {
+        let outcome = self.judged(outcome);
+        self.timer.resume();
+        let took = self.begun.elapsed();
+        self.exporter.state.ledger.end(ScrapeRecord {
+            outcome: outcome.label(),
+            truncated: matches!(outcome, Outcome::Aborted(_)) && self.status.is_some(),
+            length_ignored: self.length_ignored,
+            success: outcome == Outcome::Complete,
+            bytes: self.bytes,
+            took,
+            phases: self.timer.spent,
+            ended: SystemTime::now(),
+        });
+        self.log(outcome, took, cause);
+    }
+
+    /// A complete answer that Prometheus does not accept is not a success.
+    fn judged(&self, outcome: Outcome) -> Outcome {
+        match (outcome, &self.unusable) {
+            (Outcome::Complete, Some((unusable, _))) => Outcome::Unusable(*unusable),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn log(&self, outcome: Outcome, took: Duration, cause: Option<&dyn std::error::Error>) {
+        let exporter = self.timer.spent_on(&[Phase::Connect, Phase::FirstByte, Phase::ReadWait]);
+        let network = self.timer.spent_on(&[Phase::WriteWait]);
+        let status = match outcome {
+            Outcome::Refused(status, ..) => Some(status),
+            Outcome::Complete | Outcome::Unusable(_) | Outcome::Aborted(_) => self.status,
+        };
+        let cause = match (outcome, cause) {
+            (_, Some(cause)) => Some(Chain(cause).to_string()),
+            (Outcome::Aborted(abort), None) => Some(abort.to_string()),
+            (Outcome::Unusable(_), None) => self.unusable.as_ref().map(|(_, words)| words.clone()),
+            (Outcome::Complete | Outcome::Refused(..), None) => None,
+        };
+        // The macro requires a constant level, so the record is written once for each level.
+        macro_rules! record {
+            ($level:ident) => {
+                tracing::$level!(
+                    exporter = self.exporter.config.name.as_str(),
+                    outcome = outcome.label(),
+                    blame = outcome.blame().map(Blame::label),
+                    status = status.map(|status| status.as_u16()),
+                    bytes = self.bytes,
+                    seconds = seconds(took),
+                    connect_seconds = self.connected.map(seconds),
+                    first_byte_seconds = self.first_byte.map(seconds),
+                    exporter_seconds = seconds(exporter),
+                    network_seconds = seconds(network),
+                    content_length = self.length_ignored.then_some("ignored"),
+                    client = self.peer.client(),
+                    peer = %self.peer.address,
+                    cause,
+                    "scrape"
+                )
+            };
+        }
+        match outcome {
+            Outcome::Complete => record!(info),
+            Outcome::Unusable(_) | Outcome::Refused(..) | Outcome::Aborted(_) => record!(warn),
+        }
+    }
+}
+
+/// Seconds, rounded to 0.1 ms. Smaller values would be printed as `5.3e-5`.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e4).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::num::{NonZeroU16, NonZeroU32};
+
+    use super::*;
+    use crate::common::{
+        deadline::Budget,
+        exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
+    };
+
+    fn rules() -> ScrapeRules {
+        let budget = |seconds| Budget::new(Duration::from_secs(seconds)).unwrap();
+        ScrapeRules {
+            interval: budget(15),
+            timeout: budget(5),
+            connect_timeout: budget(1),
+            max_concurrent: NonZeroU32::MIN,
+            max_body: None,
+            forward_params: true,
+            integrity: Integrity::Strict,
+        }
+    }
+
+    #[test]
+    fn f05_a_late_body_does_not_blame_the_exporter_if_the_password_check_used_up_the_time() {
+        for (asks_late, cause, outcome) in [
+            (false, Abort::DeadlineExporter, "deadline_exporter"),
+            (true, Abort::DeadlineExporter, "deadline_proxy"),
+            (true, Abort::DeadlineScraper, "deadline_scraper"),
+        ] {
+            let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
+            let name = ExporterName::new("x").unwrap();
+            let path = ExporterPath::new("/metrics").unwrap();
+            let rules = rules();
+            let exporter = Exporter { name, target, tls: None, path, authorization: None, rules };
+            let exporter = Arc::new(ActiveExporter::from(exporter));
+            let address = ([127, 0, 0, 1], 1).into();
+            let peer = Arc::new(Peer { address, identity: None });
+            let delivery = Delivery::default();
+            delivery.begin(Arc::clone(&exporter), peer, Instant::now());
+            if asks_late {
+                delivery.asks_late();
+            }
+            delivery.cut_off(|_| cause);
+            let outcomes = exporter.state.ledger.figures().outcomes;
+            assert_eq!(outcomes.get(outcome), Some(&1), "{outcomes:?}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The connection to an exporter, from the permit to the last byte of the body.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::http::response;
+
+use super::{
+    delivery::Delivery,
+    exporters::ScrapePermit,
+    plan::{AnswerPlan, Plan},
+    source::Source,
+    transform::Transformed,
+    verified::Verified,
+};
+use crate::{
+    common::{
+        deadline::Deadline,
+        error::{Abort, UpstreamError},
+    },
+    upstream::{self, Connector, Framing, UpstreamBody, UpstreamHead},
+};
+
+/// One scrape on the side of the exporter: the permit, and the connection with the body that
+/// arrives on it. Dropping it closes the connection and returns the permit.
+#[derive(Debug)]
+pub struct Fetch {
+    permit: Option<ScrapePermit>,
+    body: Link,
+}
+
+/// The end of the chain. Without transforms no call is dynamic and no byte is copied.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would cost the usual scrape an allocation")]
+enum Link {
+    Unchanged(Verified<UpstreamBody>),
+    Transformed(Box<Transformed<Verified<UpstreamBody>>>),
+}
+
+impl Fetch {
+    /// Connects to the exporter, sends the request, and waits for the response head. Reports the
+    /// phases to `delivery`. Everything must be complete by `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Every error that is answered with 502 or 504.
+    pub async fn open(
+        plan: &Plan<'_>,
+        connector: &Connector,
+        permit: ScrapePermit,
+        deadline: Deadline,
+        delivery: &Delivery,
+    ) -> Result<(UpstreamHead, response::Parts, Self), UpstreamError> {
+        let exporter = plan.request.exporter;
+        delivery.connecting();
+        let stream = connector.connect(exporter, deadline).await?;
+        delivery.connected();
+        let (head, body) = upstream::exchange(stream, plan.request, deadline).await?;
+        let AnswerPlan { head: response, transforms } = plan.answer(&head);
+        let body = Verified::new(body, &head, exporter);
+        let body = if transforms.is_empty() || head.framing == Framing::Bodiless {
+            Link::Unchanged(body)
+        } else {
+            Link::Transformed(Box::new(Transformed::new(body, transforms)))
+        };
+        Ok((head, response, Self { permit: Some(permit), body }))
+    }
+
+    /// The length of the body in bytes, if it is known in advance.
+    #[must_use]
+    pub fn length(&self, head: &UpstreamHead) -> Option<u64> {
+        match &self.body {
+            Link::Unchanged(_) => head.framing.length(),
+            Link::Transformed(_) => None,
+        }
+    }
+
+    /// Returns the permit before the end of the scrape, because the exporter has delivered
+    /// everything.
+    ///
+    /// This must not happen later. A scraper that has the last byte may send its next request on
+    /// another connection, and the proxy may handle that request before this task continues.
+    pub fn release_permit(&mut self) {
+        self.permit = None;
+    }
+}
+
+impl Source for Fetch {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
+        match &mut self.body {
+            Link::Unchanged(body) => body.poll_chunk(cx),
+            Link::Transformed(body) => body.poll_chunk(cx),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match &self.body {
+            Link::Unchanged(body) => body.is_end(),
+            Link::Transformed(body) => body.is_end(),
+        }
+    }
+
+    fn release(&mut self) {
+        match &mut self.body {
+            Link::Unchanged(body) => body.release(),
+            Link::Transformed(body) => body.release(),
+        }
+    }
+}

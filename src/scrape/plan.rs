@@ -1,0 +1,94 @@
+//! What a scrape does: what to ask the exporter, which transforms its answer passes through, and
+//! which head the scraper gets. Pure.
+
+use hyper::{
+    HeaderMap, Response,
+    header::{
+        CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+        LAST_MODIFIED, RETRY_AFTER, TRANSFER_ENCODING, VARY,
+    },
+    http::{request, response},
+};
+
+use super::transform::{TransformRules, Transforms};
+use crate::{
+    common::exporter::Exporter,
+    upstream::{ExporterRequest, Framing, UpstreamHead, content_length},
+};
+
+/// All headers that are relayed. `Content-Length` is missing on purpose: hyper writes it from the
+/// size of the body, so that the two cannot disagree.
+const PASSED_ON: [HeaderName; 6] =
+    [CONTENT_TYPE, CONTENT_ENCODING, LAST_MODIFIED, ETAG, VARY, RETRY_AFTER];
+
+/// The plan of one scrape.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// What to ask the exporter.
+    pub request: ExporterRequest<'a>,
+    transforms: &'a TransformRules,
+}
+
+/// How to answer the scraper.
+#[derive(Debug)]
+pub struct AnswerPlan {
+    /// The response head.
+    pub head: response::Parts,
+    /// The transforms of the body.
+    pub transforms: Transforms,
+}
+
+impl<'a> Plan<'a> {
+    /// Plans the scrape of `exporter` that the request `scraper` asks for. `forwarded` is the part
+    /// of its query that the exporter gets.
+    #[must_use]
+    pub fn new(
+        exporter: &'a Exporter,
+        scraper: &'a request::Parts,
+        forwarded: &'a str,
+        transforms: &'a TransformRules,
+    ) -> Self {
+        Self { request: ExporterRequest { exporter, scraper, forwarded }, transforms }
+    }
+
+    /// How to answer with the body that follows `head`.
+    #[must_use]
+    pub fn answer(&self, head: &UpstreamHead) -> AnswerPlan {
+        let transforms = self.transforms.of(head);
+        AnswerPlan { head: response_head(head, &transforms), transforms }
+    }
+}
+
+/// The response head for the scraper: the exporter's status, and those of its headers that are
+/// relayed.
+#[must_use]
+pub fn response_head(head: &UpstreamHead, transforms: &Transforms) -> response::Parts {
+    let (mut response, ()) = Response::new(()).into_parts();
+    response.status = head.status;
+    copy(&head.headers, &mut response.headers);
+    if !transforms.is_empty() {
+        // The tag names the exporter's bytes (RFC 9110 §8.8.3).
+        response.headers.remove(ETAG);
+    } else if head.framing == Framing::Bodiless {
+        if let Some(length) = announced_length(&head.headers) {
+            // The response has no body from whose size hyper could write the header.
+            response.headers.insert(CONTENT_LENGTH, length);
+        }
+    }
+    response
+}
+
+/// The length that a response to `HEAD` announces for `GET`, if it is a single number and no other
+/// framing is announced.
+fn announced_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let length = content_length(headers).ok()??;
+    (!headers.contains_key(TRANSFER_ENCODING)).then(|| length.into())
+}
+
+fn copy(from: &HeaderMap, to: &mut HeaderMap) {
+    for name in PASSED_ON {
+        for value in from.get_all(&name) {
+            to.append(&name, value.clone());
+        }
+    }
+}
