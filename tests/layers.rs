@@ -1,6 +1,10 @@
 //! Imports point one way: each room of the crate uses only the rooms below it.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 /// The rooms of the crate, from the entry point down. A room imports only rooms below it.
 const ROOMS: [&str; 9] = [
@@ -15,86 +19,161 @@ const ROOMS: [&str; 9] = [
     "common",     // what all rooms share
 ];
 
-/// Imports that still point up.
-const INVERSIONS: [(&str, &str); 2] = [("http", "downstream"), ("scrape", "downstream")];
+/// A path of names, such as `["scrape", "body"]` for `crate::scrape::body`.
+type Names = Vec<String>;
 
-/// Each `crate::room` in the code of a file.
-fn rooms_used(source: &str) -> Vec<&str> {
-    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
-    let mut used = Vec::new();
-    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let mut braced = 0_usize;
-    for line in code {
-        let mut rest = line;
-        while let Some((_, after)) = rest.split_once("crate::") {
-            rest = after;
-            if let Some(inside) = after.strip_prefix('{') {
-                braced = 1;
-                rest = inside;
-                break;
-            }
-            used.push(after.split(|c| !is_name(c)).next().unwrap_or_default());
-        }
-        if braced == 0 {
-            continue;
-        }
-        // Inside `use crate::{…}`, a name at the first level is a room.
-        for (at, c) in rest.char_indices() {
-            match c {
-                '{' => braced += 1,
-                '}' => braced = braced.saturating_sub(1),
-                _ if braced == 1 && is_name(c) => {
-                    let before = rest[..at].chars().next_back();
-                    if before.is_none_or(|before| " ,{".contains(before)) {
-                        used.push(rest[at..].split(|c| !is_name(c)).next().unwrap_or_default());
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    used
-}
-
-fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+/// The modules of the crate except its root, each with the text of its file.
+fn modules(folder: &Path, names: &[String], found: &mut BTreeMap<Names, String>) {
     for entry in fs::read_dir(folder).expect("a folder of sources") {
         let path = entry.expect("an entry").path();
+        let mut names = names.to_vec();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("UTF-8");
         if path.is_dir() {
-            sources(&path, found);
-        } else {
-            let inside = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
-            let inside = inside.expect("below src").to_str().expect("UTF-8");
-            let room = inside.split(['/', '.']).next().unwrap_or_default();
+            names.push(stem.to_owned());
+            modules(&path, &names, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            if stem != "mod" {
+                names.push(stem.to_owned());
+            }
             let source = fs::read_to_string(&path).expect("a source file");
-            found.push((room.to_owned(), source));
+            let previous = found.insert(names, source);
+            assert!(previous.is_none(), "{} has two files", path.display());
         }
     }
+}
+
+/// The words and signs of a file, without comments, strings and the tests at its end.
+fn tokens(source: &str) -> Vec<&str> {
+    let end = source.find("#[cfg(test)]\nmod tests {").unwrap_or(source.len());
+    let mut tokens = Vec::new();
+    for line in source[..end].lines() {
+        let code = line.split("//").next().unwrap_or_default();
+        let code = code.split('"').step_by(2);
+        for mut rest in code {
+            while let Some(first) = rest.chars().next() {
+                let is_word = |c: char| c.is_alphanumeric() || c == '_';
+                let length = match rest.find(|c| !is_word(c)) {
+                    _ if rest.starts_with("::") => 2,
+                    Some(0) => first.len_utf8(),
+                    Some(length) => length,
+                    None => rest.len(),
+                };
+                if !first.is_whitespace() {
+                    tokens.push(&rest[..length]);
+                }
+                rest = &rest[length..];
+            }
+        }
+    }
+    tokens
+}
+
+/// Reads the path or the tree of paths at the start of `tokens`, and returns the rest.
+fn paths<'a>(
+    mut tokens: &'a [&'a str],
+    begin: &[&'a str],
+    found: &mut Vec<Names>,
+) -> &'a [&'a str] {
+    let mut path = begin.to_vec();
+    loop {
+        match tokens {
+            ["{", rest @ ..] => {
+                tokens = rest;
+                while !matches!(tokens, ["}", ..] | []) {
+                    tokens = paths(tokens, &path, found);
+                    if let [",", rest @ ..] = tokens {
+                        tokens = rest;
+                    }
+                }
+                return tokens.get(1..).unwrap_or_default();
+            }
+            ["as", _, rest @ ..] => tokens = rest,
+            ["::", rest @ ..] => tokens = rest,
+            [name, rest @ ..] if name.starts_with(|c: char| c.is_alphabetic() || c == '_') => {
+                // A second word without `::` between belongs to other code.
+                path.push(name);
+                tokens = rest;
+                if !matches!(tokens, ["::" | "as", ..]) {
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    found.push(path.iter().map(|&name| name.to_owned()).collect());
+    tokens
+}
+
+/// The modules that `own` uses: the module of each path in its text.
+fn uses(own: &[String], source: &str, all: &BTreeMap<Names, String>) -> BTreeSet<Names> {
+    let tokens = tokens(source);
+    let mut found = Vec::new();
+    let is_child = |name: &str| all.contains_key(&[own, &[name.to_owned()]].concat());
+    for at in 0..tokens.len() {
+        let begins = match tokens[at] {
+            "crate" | "super" | "self" => tokens.get(at + 1) == Some(&"::"),
+            name => tokens.get(at + 1) == Some(&"::") && is_child(name),
+        };
+        let continues = at > 0 && tokens[at - 1] == "::";
+        if begins && !continues {
+            paths(&tokens[at..], &[], &mut found);
+        }
+    }
+    let absolute = found.into_iter().map(|path| {
+        let ups = path.iter().take_while(|name| *name == "super").count();
+        match path[0].as_str() {
+            "crate" => path[1..].to_vec(),
+            "self" => [own, &path[1..]].concat(),
+            "super" => [&own[..own.len() - ups], &path[ups..]].concat(),
+            _ => [own, &path].concat(),
+        }
+    });
+    let module = absolute.filter_map(|path| {
+        (1..=path.len()).rev().map(|length| path[..length].to_vec()).find(|it| all.contains_key(it))
+    });
+    module.filter(|module| module != own).collect()
+}
+
+/// All modules, each with the modules that it uses.
+fn graph() -> BTreeMap<Names, BTreeSet<Names>> {
+    let mut all = BTreeMap::new();
+    modules(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &[], &mut all);
+    assert!(all.len() > 100, "only {} files", all.len());
+    let is_part = |names: &Names| {
+        !matches!(names[0].as_str(), "lib" | "main") && names.last().is_some_and(|it| it != "tests")
+    };
+    let parts = all.iter().filter(|(names, _)| is_part(names));
+    let graph: BTreeMap<_, _> =
+        parts.map(|(names, source)| (names.clone(), uses(names, source, &all))).collect();
+    let imports: usize = graph.values().map(BTreeSet::len).sum();
+    assert!(imports > 300, "only {imports} imports");
+    graph
 }
 
 #[test]
-fn imports_point_one_way() {
-    let level = |room: &str| ROOMS.iter().position(|it| *it == room);
-    let mut found = Vec::new();
-    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut found);
-    assert!(found.len() > 40, "only {} files", found.len());
-
+fn imports_point_down() {
+    let level = |names: &Names| ROOMS.iter().position(|room| *room == names[0]);
     let mut wrong = Vec::new();
-    let mut seen = 0;
-    for (room, source) in found.iter().filter(|(room, _)| room != "lib" && room != "main") {
-        let Some(own) = level(room) else {
-            wrong.push(format!("{room} is no room"));
+    for (own, used) in graph() {
+        let Some(floor) = level(&own) else {
+            wrong.push(format!("{} is in no room", own.join("::")));
             continue;
         };
-        for used in rooms_used(source) {
-            seen += 1;
-            let points_down = level(used).is_some_and(|it| it >= own);
-            if !points_down && !INVERSIONS.contains(&(room, used)) {
-                wrong.push(format!("{room} uses {used}"));
-            }
-        }
+        let up = used.iter().filter(|it| level(it).is_none_or(|level| level < floor));
+        wrong.extend(up.map(|it| format!("{} uses {}", own.join("::"), it.join("::"))));
     }
-    assert!(seen > 100, "only {seen} imports were found");
-    wrong.sort();
-    wrong.dedup();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn paths_are_read_from_all_forms_of_imports() {
+    let source = "use crate::{a::{self, b as _}, c::D}; // use crate::x;\nfn f() { super::e::g(); \
+                  child::h(\"crate::y\") }\n#[cfg(test)]\nmod tests { use crate::z; }";
+    let names = |path: &str| path.split("::").map(str::to_owned).collect::<Names>();
+    let known =
+        ["a", "a::b", "c", "room", "room::own", "room::own::child", "room::e", "x", "y", "z"];
+    let all = known.iter().map(|path| (names(path), String::new())).collect();
+    let used = uses(&names("room::own"), source, &all);
+    let used: Vec<String> = used.iter().map(|it| it.join("::")).collect();
+    assert_eq!(used, ["a", "a::b", "c", "room::e", "room::own::child"]);
 }
