@@ -23,14 +23,18 @@
 //! # One scrape, from accept to the last byte
 //!
 //! ```text
-//!             scraper                                                  exporter
-//!                |  TCP                                                    ^
-//!  accept --> handshake --> connection --> handler ---------------->  upstream
-//!  permit,     mTLS,        hyper http1,   1 route(request)                |
-//!  back-off    bounded      all timeouts   2 check the client              v  head + body
-//!              number       of the stream  3 exporters.get(name)
-//!                              ^           4 upstream: connect, then exchange
-//!                              +---------- 5 relay: response head, then RelayBody, batch by batch
+//!   scraper                                                                       exporter
+//!      |  ^                                                                         ^  |
+//!      v  |                                                                         |  |
+//!   +--downstream---------+    +--http------+    +--scrape---------+    +--upstream-|--v----+
+//!   | 1 accept            |    |            |    | 5 Plan          |    |                    |
+//!   | 2 handshake         |    | 4 handler: |    | 6 Fetch::open ------>| connect, exchange  |
+//!   | 3 connection: ---------->|   route,   |--->|                 |    |                    |
+//!   |   hyper, all timers |    |   access   |    | 7 Verified <---------| UpstreamBody       |
+//!   |                     |    +------------+    |   Transformed   |    |                    |
+//!   |   socket <---- TLS <----------------------- 8 ScrapeBody     |    +--------------------+
+//!   | 9 flushed ---------------- complete ------>  Delivery        |
+//!   +---------------------+                      +--> ledger, log--+
 //! ```
 //!
 //! 1. [`accept_loop`](downstream::accept::accept_loop) takes a connection permit, accepts the
@@ -44,21 +48,21 @@
 //! 4. [`handle`](http::handler::handle) answers one request. [`route`](http::route::route) reads the
 //!    target, [`Access`](http::access::Access) checks the client, and the deadline is set:
 //!    [`Deadline::of_scrape`](common::deadline::Deadline::of_scrape).
-//! 5. The handler takes a permit of the exporter (`max-concurrent`), and
-//!    [`Scrape::begin`](scrape::accounting::Scrape::begin) starts the accounting.
-//! 6. [`Connector::connect`](upstream::Connector::connect) connects to the exporter within
-//!    `connect-timeout`. [`exchange`](upstream::exchange) sends the request, reads the response head
-//!    and checks it.
-//! 7. [`RelayBody::prime`](scrape::relay::RelayBody::prime) waits for the first bytes of the body.
-//!    An error up to this point is a [`Refusal`](common::error::Refusal) and becomes a one-line
-//!    response. Its status is chosen in one place,
+//! 5. The handler begins the [`Delivery`](scrape::delivery::Delivery) of the connection, takes a
+//!    permit of the exporter (`max-concurrent`), and makes a [`Plan`](scrape::plan::Plan): what to
+//!    ask the exporter, and how to answer.
+//! 6. [`Fetch::open`](scrape::fetch::Fetch::open) connects to the exporter within
+//!    `connect-timeout`, sends the request, and reads and checks the response head.
+//! 7. The body passes [`Verified`](scrape::verified::Verified), which knows when it is whole, and
+//!    transforms, if there are any. [`ScrapeBody::prime`](scrape::body::ScrapeBody::prime) waits for
+//!    its first bytes. An error up to this point is a [`Refusal`](common::error::Refusal) and
+//!    becomes a one-line response. Its status is in one row of
 //!    [`Refusal::info`](common::error::Refusal::info).
-//! 8. [`response_head`](scrape::relay::response_head) selects the headers to relay, and hyper polls
-//!    [`RelayBody`](scrape::relay::RelayBody). The exporter's connection is polled inside the body,
-//!    in the scraper's own task.
+//! 8. hyper polls [`ScrapeBody`](scrape::body::ScrapeBody), batch by batch. The exporter's
+//!    connection is polled inside the body, in the scraper's own task.
 //! 9. The last byte reaches the scraper's socket:
-//!    [`Activity::flushed`](downstream::activity::Activity::flushed) finishes the
-//!    [`Scrape`](scrape::accounting::Scrape), which writes one log record and one entry in the
+//!    [`Activity::flushed`](downstream::activity::Activity::flushed) completes the
+//!    [`Delivery`](scrape::delivery::Delivery), which writes one log record and one entry in the
 //!    exporter's [`Ledger`](scrape::ledger::Ledger).
 //!
 //! An error after the response head is an [`Abort`](common::error::Abort): the body yields it, and
@@ -67,6 +71,16 @@
 //!
 //! hyper does not poll a body while the scraper does not read. Therefore
 //! [`drive`](downstream::connection::drive) enforces the deadline: it is always polled.
+//!
+//! # Who owns what
+//!
+//! - The body owns the [`Fetch`](scrape::fetch::Fetch): the exporter's connection and its permit.
+//!   Dropping the body closes the one and returns the other.
+//! - The connection owns the [`Delivery`](scrape::delivery::Delivery): what was sent, and how the
+//!   scrape ended. The handler and the body report to it. If the connection ends first, it ends the
+//!   scrape and knows why.
+//! - A reload replaces [`Exporter`](common::exporter::Exporter) values and keeps each
+//!   [`ExporterState`](scrape::exporters::ExporterState).
 //!
 //! # What scrapegate does not do
 //!
