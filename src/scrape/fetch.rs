@@ -86,6 +86,7 @@ impl Fetch {
 }
 
 impl Source for Fetch {
+    #[inline]
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
         match &mut self.body {
             Link::Unchanged(body) => body.poll_chunk(cx),
@@ -93,6 +94,7 @@ impl Source for Fetch {
         }
     }
 
+    #[inline]
     fn is_end(&self) -> bool {
         match &self.body {
             Link::Unchanged(body) => body.is_end(),

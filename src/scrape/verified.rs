@@ -53,6 +53,7 @@ impl<S: Source> Verified<S> {
         self.received
     }
 
+    #[inline]
     fn check(&mut self, data: &Bytes) -> Result<(), Abort> {
         self.received += data.len() as u64;
         if self.max_body.is_some_and(|most| self.received > most) {
@@ -72,21 +73,26 @@ impl<S: Source> Verified<S> {
 }
 
 impl<S: Source> Source for Verified<S> {
+    #[inline]
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
         match self.state {
             State::Open => {}
             State::Whole => return Poll::Ready(None),
             State::Failed(abort) => return Poll::Ready(Some(Err(abort))),
         }
-        let checked = match ready!(self.source.poll_chunk(cx)) {
-            Some(Ok(data)) => self.check(&data).map(|()| Some(data)),
-            Some(Err(abort)) => Err(abort),
-            None => self.check_end().map(|()| None),
+        let next = ready!(self.source.poll_chunk(cx));
+        let checked = match &next {
+            Some(Ok(data)) => self.check(data),
+            Some(Err(abort)) => Err(*abort),
+            None => self.check_end(),
         };
-        if let Err(abort) = checked {
-            self.state = State::Failed(abort);
+        match checked {
+            Ok(()) => Poll::Ready(next),
+            Err(abort) => {
+                self.state = State::Failed(abort);
+                Poll::Ready(Some(Err(abort)))
+            }
         }
-        Poll::Ready(checked.transpose())
     }
 
     fn is_end(&self) -> bool {
