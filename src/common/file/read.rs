@@ -119,12 +119,22 @@ fn kind(file_type: FileType) -> &'static str {
     if file_type.is_dir() { "a directory" } else { "a device" }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
 
+    #[test]
+    fn a_file_is_read_up_to_the_limit_and_refused_above_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one");
+        fs::write(&path, "1234").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"1234");
+        assert!(matches!(read(&path, 3), Err(ReadError::TooLarge(3))));
+    }
+
+    #[cfg(unix)]
     #[test]
     fn f03_a_fifo_that_replaces_a_file_after_the_check_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();

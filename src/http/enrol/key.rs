@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::pki_types::PrivateKeyDer;
 
-use super::EnrolmentPaths;
+use super::policy::EnrolmentPaths;
 use crate::{
     common::{
         error::EnrolError,

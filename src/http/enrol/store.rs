@@ -6,8 +6,8 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    EnrolmentPaths,
     check::{Checked, parsed, readable, sha256},
+    policy::EnrolmentPaths,
 };
 use crate::{
     common::{

@@ -17,6 +17,11 @@ use crate::{
 /// Certificates, each with its place in the file.
 pub(super) type Certificates = Vec<(BlockPlace, CertificateDer<'static>)>;
 
+/// The certificates without their places.
+pub(super) fn ders(placed: &Certificates) -> Vec<CertificateDer<'static>> {
+    placed.iter().map(|(_, der)| der.clone()).collect()
+}
+
 /// Files with the purposes for which they are read. One file may have several purposes.
 pub(super) type FileUses<'a> = &'a [(Purpose, &'a Path)];
 

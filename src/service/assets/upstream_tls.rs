@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::{
-    ders,
-    pem_files::{FileReader, FileUses},
-};
+use super::pem_files::{FileReader, FileUses, ders};
 use crate::{
     common::{error::Chain, exporter::UpstreamTls},
     config::{Located, UpstreamTlsConfig},
