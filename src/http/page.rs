@@ -55,7 +55,7 @@ pub struct Now {
 
 /// How an exporter's last scrape went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Last {
+enum LastScrape {
     /// No scrape has ended yet.
     None,
     /// The last scrape succeeded.
@@ -66,18 +66,18 @@ enum Last {
 
 /// The state of an exporter. It can be failing and overdue at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
-    last: Last,
+struct ExporterStatus {
+    last: LastScrape,
     /// Whether the exporter has not been scraped for three intervals.
     is_overdue: bool,
 }
 
-impl State {
+impl ExporterStatus {
     fn of(is_overdue: bool, last: Option<&ScrapeRecord>) -> Self {
         let last = match last {
-            None => Last::None,
-            Some(last) if last.success => Last::Succeeded,
-            Some(last) => Last::Failed(last.outcome),
+            None => LastScrape::None,
+            Some(last) if last.success => LastScrape::Succeeded,
+            Some(last) => LastScrape::Failed(last.outcome),
         };
         Self { last, is_overdue }
     }
@@ -85,10 +85,10 @@ impl State {
     /// The CSS class of the exporter, which is the class of its first state line.
     fn class(self) -> &'static str {
         match self {
-            Self { last: Last::Failed(_), .. } => "failing",
+            Self { last: LastScrape::Failed(_), .. } => "failing",
             Self { is_overdue: true, .. } => "overdue",
-            Self { last: Last::Succeeded, .. } => "up",
-            Self { last: Last::None, .. } => "never",
+            Self { last: LastScrape::Succeeded, .. } => "up",
+            Self { last: LastScrape::None, .. } => "never",
         }
     }
 
@@ -96,14 +96,14 @@ impl State {
     /// exporter is never `up`, because its last success is too old.
     fn lines(self, interval: Duration) -> Markup {
         let failure = match self.last {
-            Last::Failed(EXPORTER_STATUS) => {
+            LastScrape::Failed(EXPORTER_STATUS) => {
                 Some("failing: the exporter answers with an error".to_owned())
             }
-            Last::Failed(NOT_METRICS) => {
+            LastScrape::Failed(NOT_METRICS) => {
                 Some("failing: the exporter's answer is not metrics".to_owned())
             }
-            Last::Failed(outcome) => Some(format!("failing: {}", outcome.replace('_', " "))),
-            Last::Succeeded | Last::None => None,
+            LastScrape::Failed(outcome) => Some(format!("failing: {}", outcome.replace('_', " "))),
+            LastScrape::Succeeded | LastScrape::None => None,
         };
         html! {
             @if let Some(failure) = &failure {
@@ -116,8 +116,10 @@ impl State {
             }
             @else if failure.is_none() {
                 @match self.last {
-                    Last::Succeeded => p class="state up" { "up" },
-                    Last::None | Last::Failed(_) => p class="state never" { "not scraped yet" },
+                    LastScrape::Succeeded => p class="state up" { "up" },
+                    LastScrape::None | LastScrape::Failed(_) => {
+                        p class="state never" { "not scraped yet" }
+                    },
                 }
             }
         }
@@ -168,7 +170,7 @@ pub fn status<'a>(
 /// An exporter at the time of the page.
 struct Card<'a> {
     exporter: &'a ActiveExporter,
-    state: State,
+    state: ExporterStatus,
     in_flight: u64,
     /// The last scrapes, oldest first.
     recent: Vec<ScrapeRecord>,
@@ -178,7 +180,7 @@ impl<'a> Card<'a> {
     fn of(exporter: &'a ActiveExporter, now: Now) -> Self {
         let (figures, recent) = exporter.state.ledger.overview();
         let interval = exporter.config.rules.interval.as_duration();
-        let state = State::of(figures.is_overdue(interval, now.instant), recent.last());
+        let state = ExporterStatus::of(figures.is_overdue(interval, now.instant), recent.last());
         Self { exporter, state, in_flight: figures.in_flight, recent }
     }
 }

@@ -122,14 +122,14 @@ pub struct Reloader {
     /// Whether the last reload could not read the files. The next file check then reloads.
     is_due: bool,
     /// Whether a file check has failed and the failure was logged.
-    is_blind: bool,
+    check_failed: bool,
     /// The file that hung last. A later check that waits for the hanging thread cannot find out the
     /// file by itself.
     hung: Option<PathBuf>,
 }
 
 /// The result of a file check.
-struct Seen {
+struct CheckedFiles {
     files: FileSet,
     /// The refused configuration has become valid without a change of any file, because a
     /// certificate was not valid yet.
@@ -138,7 +138,7 @@ struct Seen {
 
 /// Why the files could not be read.
 #[derive(Debug, thiserror::Error)]
-enum Unread {
+enum ReadError {
     #[error(transparent)]
     Blocking(#[from] BlockingError),
     #[error("reading {} took longer than {} s", shown(.file.as_deref()), .limit.as_secs())]
@@ -157,7 +157,7 @@ fn shown(file: Option<&Path>) -> String {
 enum Failure {
     /// The files have errors, which were logged.
     Mistakes,
-    Unread(Unread),
+    Read(ReadError),
     Reload(ReloadError),
 }
 
@@ -190,7 +190,7 @@ impl Reloader {
             reloads: reload_threads(),
             checks: check_threads(),
             is_due: false,
-            is_blind: false,
+            check_failed: false,
             hung: None,
         }
     }
@@ -210,7 +210,7 @@ impl Reloader {
                     warn_of(&self.certificates, OffsetDateTime::now_utc());
                     false
                 }
-                look = self.look() => self.has_seen(look),
+                check = self.check_files() => self.calls_for_reload(check),
             };
             if !is_due {
                 continue;
@@ -226,7 +226,7 @@ impl Reloader {
     }
 
     /// Waits for `reload-interval`, then checks the files. During a shutdown it never completes.
-    async fn look(&self) -> Result<Seen, Unread> {
+    async fn check_files(&self) -> Result<CheckedFiles, ReadError> {
         sleep(self.current.reload.interval.as_duration()).await;
         if !self.handle.is_serving() {
             return pending().await;
@@ -234,15 +234,15 @@ impl Reloader {
         let (files, progress) = (self.files.clone(), Progress::default());
         let (again, heals_with_time) = (progress.clone(), self.heals_with_time);
         let (sources, reader) = (self.sources.clone(), Arc::clone(&self.reader));
-        let look = self.checks.run(move || {
+        let check = self.checks.run(move || {
             let has_healed = || {
                 let files = FileSet::with_progress(again.clone());
                 reader.load(files, &sources).state.is_some()
             };
             let has_healed = heals_with_time && has_healed();
-            Seen { has_healed, files: reader.again(&files, again) }
+            CheckedFiles { has_healed, files: reader.again(&files, again) }
         });
-        self.within_limit(look, &progress).await
+        self.within_limit(check, &progress).await
     }
 
     /// Waits for `reading`, at most for the read limit.
@@ -250,10 +250,10 @@ impl Reloader {
         &self,
         reading: impl Future<Output = Result<T, BlockingError>>,
         progress: &Progress,
-    ) -> Result<T, Unread> {
+    ) -> Result<T, ReadError> {
         match timeout(self.read_limit, reading).await {
             Ok(read) => Ok(read?),
-            Err(_) => Err(Unread::TimedOut {
+            Err(_) => Err(ReadError::TimedOut {
                 file: progress.reading().or_else(|| self.hung.clone()),
                 limit: self.read_limit,
             }),
@@ -261,19 +261,19 @@ impl Reloader {
     }
 
     /// Remembers the name of a file that hangs.
-    fn remember(&mut self, error: &Unread) {
-        if let Unread::TimedOut { file: Some(file), .. } = error {
+    fn remember(&mut self, error: &ReadError) {
+        if let ReadError::TimedOut { file: Some(file), .. } = error {
             self.hung = Some(file.clone());
         }
     }
 
     /// Whether the result of a file check calls for a reload. Of several failed checks in a row,
     /// only the first is logged.
-    fn has_seen(&mut self, look: Result<Seen, Unread>) -> bool {
-        match look {
-            Ok(Seen { has_healed, files: now }) => {
+    fn calls_for_reload(&mut self, check: Result<CheckedFiles, ReadError>) -> bool {
+        match check {
+            Ok(CheckedFiles { has_healed, files: now }) => {
                 self.hung = None;
-                if std::mem::take(&mut self.is_blind) {
+                if std::mem::take(&mut self.check_failed) {
                     tracing::info!("checking the files for changes again");
                 }
                 let changed = now != self.files;
@@ -286,7 +286,7 @@ impl Reloader {
             }
             Err(error) => {
                 self.remember(&error);
-                if !std::mem::replace(&mut self.is_blind, true) {
+                if !std::mem::replace(&mut self.check_failed, true) {
                     let error = Chain(&error);
                     tracing::error!(%error, "cannot check the files for changes; will retry");
                 }
@@ -306,7 +306,7 @@ impl Reloader {
         let read = tokio::select! {
             biased;
             () = self.handle.drain_begins() => Err(Failure::Reload(ReloadError::ShuttingDown)),
-            read = self.read() => read.map_err(Failure::Unread),
+            read = self.read() => read.map_err(Failure::Read),
         };
         let taken_over = match read {
             Ok(loaded) => self.take_over(loaded).await,
@@ -322,14 +322,15 @@ impl Reloader {
             Err(Failure::Reload(error)) => {
                 (ReloadOutcome::Rejected, Some(Chain(&error).to_string()))
             }
-            Err(Failure::Unread(error)) => {
+            Err(Failure::Read(error)) => {
                 self.is_due = true;
                 self.remember(&error);
                 let outcome = match &error {
-                    Unread::Blocking(BlockingError::NoThread { .. }) => ReloadOutcome::NoResources,
-                    Unread::Blocking(BlockingError::Panicked { .. }) | Unread::TimedOut { .. } => {
-                        ReloadOutcome::Rejected
+                    ReadError::Blocking(BlockingError::NoThread { .. }) => {
+                        ReloadOutcome::NoResources
                     }
+                    ReadError::Blocking(BlockingError::Panicked { .. })
+                    | ReadError::TimedOut { .. } => ReloadOutcome::Rejected,
                 };
                 (outcome, Some(Chain(&error).to_string()))
             }
@@ -339,7 +340,7 @@ impl Reloader {
         outcome
     }
 
-    async fn read(&self) -> Result<Loaded, Unread> {
+    async fn read(&self) -> Result<Loaded, ReadError> {
         let (sources, progress) = (self.sources.clone(), Progress::default());
         let (files, reader) = (FileSet::with_progress(progress.clone()), Arc::clone(&self.reader));
         let reading = self.reloads.run(move || reader.load(files, &sources));
@@ -353,7 +354,7 @@ impl Reloader {
         // All files were read, so a thread that still hangs is reading a file that is no longer
         // configured. New threads replace it, so that no later reload waits for it.
         (self.reloads, self.checks) = (reload_threads(), check_threads());
-        self.is_blind = false;
+        self.check_failed = false;
         self.hung = None;
         self.heals_with_time = diagnostics.heal_with_time();
         for diagnostic in diagnostics.iter() {

@@ -72,7 +72,7 @@ const SHORT: Duration = Duration::from_secs(1);
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(600);
 
-struct Stage {
+struct Fixture {
     folder: tempfile::TempDir,
     dead: Arc<Dead>,
     reloader: Reloader,
@@ -82,7 +82,7 @@ struct Stage {
 
 const CONFIG: &str = "[proxy]\ninsecure-plain-http = True\nreload-interval = 0.01\n";
 
-fn stage() -> Stage {
+fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let config_file = folder.path().join("config.ini");
     fs::write(&config_file, CONFIG).unwrap();
@@ -102,73 +102,73 @@ fn stage() -> Stage {
     let dead = Arc::new(Dead::default());
     reloader.reader = Arc::clone(&dead) as Arc<dyn Read>;
     reloader.read_limit = LONG;
-    Stage { folder, dead, reloader, _server: server }
+    Fixture { folder, dead, reloader, _server: server }
 }
 
-impl Stage {
+impl Fixture {
     fn write(&self, config: &str) {
         fs::write(self.folder.path().join("config.ini"), config).unwrap();
     }
 
-    async fn look_that_hangs(&mut self) -> Option<PathBuf> {
+    async fn check_that_hangs(&mut self) -> Option<PathBuf> {
         self.reloader.read_limit = SHORT;
-        let look = self.reloader.look().await;
+        let check = self.reloader.check_files().await;
         self.reloader.read_limit = LONG;
-        let Err(Unread::TimedOut { file, .. }) = &look else { panic!("it did not hang") };
+        let Err(ReadError::TimedOut { file, .. }) = &check else { panic!("it did not hang") };
         let file = file.clone();
-        assert!(!self.reloader.has_seen(look), "nothing was seen");
+        assert!(!self.reloader.calls_for_reload(check), "nothing was seen");
         file
     }
 
     async fn sees_a_change(&mut self) -> bool {
-        let look = self.reloader.look().await;
-        assert!(look.is_ok());
-        self.reloader.has_seen(look)
+        let check = self.reloader.check_files().await;
+        assert!(check.is_ok());
+        self.reloader.calls_for_reload(check)
     }
 }
 
 #[tokio::test]
 async fn f03_a_reload_that_hangs_fails_and_the_next_one_works() {
-    let mut stage = stage();
-    let release = stage.dead.hang();
-    stage.reloader.read_limit = SHORT;
-    let unread = stage.reloader.read().await.unwrap_err();
+    let mut fixture = fixture();
+    let release = fixture.dead.hang();
+    fixture.reloader.read_limit = SHORT;
+    let unread = fixture.reloader.read().await.unwrap_err();
     assert_eq!(unread.to_string(), format!("reading {DEAD_FILE} took longer than 1 s"));
-    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Rejected);
-    assert!(stage.reloader.is_due, "the next check reloads");
+    assert_eq!(fixture.reloader.reload().await, ReloadOutcome::Rejected);
+    assert!(fixture.reloader.is_due, "the next check reloads");
 
-    stage.dead.recover();
-    stage.reloader.read_limit = LONG;
-    assert!(stage.sees_a_change().await, "a failed read is retried even if no file changed");
-    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Applied);
-    assert!(!stage.reloader.is_due);
-    assert!(!stage.sees_a_change().await, "the files were read");
+    fixture.dead.recover();
+    fixture.reloader.read_limit = LONG;
+    assert!(fixture.sees_a_change().await, "a failed read is retried even if no file changed");
+    assert_eq!(fixture.reloader.reload().await, ReloadOutcome::Applied);
+    assert!(!fixture.reloader.is_due);
+    assert!(!fixture.sees_a_change().await, "the files were read");
     drop(release);
 }
 
 #[tokio::test]
 async fn f03_a_reload_names_the_file_that_hangs_even_if_all_threads_hang() {
-    let mut stage = stage();
-    let release = stage.dead.hang();
-    stage.reloader.read_limit = SHORT;
+    let mut fixture = fixture();
+    let release = fixture.dead.hang();
+    fixture.reloader.read_limit = SHORT;
     for _ in 0..=READINGS {
-        assert_eq!(stage.reloader.reload().await, ReloadOutcome::Rejected);
+        assert_eq!(fixture.reloader.reload().await, ReloadOutcome::Rejected);
     }
     // This call waited for a thread.
-    let unread = stage.reloader.read().await.unwrap_err();
+    let unread = fixture.reloader.read().await.unwrap_err();
     assert!(unread.to_string().contains(DEAD_FILE), "{unread}");
-    stage.dead.recover();
+    fixture.dead.recover();
     drop(release);
-    stage.reloader.read_limit = LONG;
-    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Applied);
+    fixture.reloader.read_limit = LONG;
+    assert_eq!(fixture.reloader.reload().await, ReloadOutcome::Applied);
 }
 
 #[tokio::test]
 async fn f03_the_next_reload_replaces_a_file_check_that_hangs_forever() {
-    let mut stage = stage();
-    let release = stage.dead.hang();
+    let mut fixture = fixture();
+    let release = fixture.dead.hang();
     for _ in 0..3 {
-        let file = stage.look_that_hangs().await;
+        let file = fixture.check_that_hangs().await;
         assert_eq!(
             file.as_deref(),
             Some(Path::new(DEAD_FILE)),
@@ -176,21 +176,21 @@ async fn f03_the_next_reload_replaces_a_file_check_that_hangs_forever() {
         );
     }
     // The configuration no longer names the file. The first check still hangs.
-    stage.dead.recover();
-    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Applied);
-    assert!(!stage.sees_a_change().await);
-    stage.write(&format!("{CONFIG}drain-timeout = 3\n"));
-    assert!(stage.sees_a_change().await);
-    assert_eq!(stage.reloader.reload().await, ReloadOutcome::Applied);
+    fixture.dead.recover();
+    assert_eq!(fixture.reloader.reload().await, ReloadOutcome::Applied);
+    assert!(!fixture.sees_a_change().await);
+    fixture.write(&format!("{CONFIG}drain-timeout = 3\n"));
+    assert!(fixture.sees_a_change().await);
+    assert_eq!(fixture.reloader.reload().await, ReloadOutcome::Applied);
     drop(release);
 }
 
 #[tokio::test]
 async fn f03_the_shutdown_does_not_wait_for_a_reload_that_hangs() {
-    let mut stage = stage();
-    let release = stage.dead.hang();
-    let handle = stage.reloader.handle.clone();
-    let (outcome, ()) = tokio::join!(stage.reloader.reload(), async { handle.drain() });
+    let mut fixture = fixture();
+    let release = fixture.dead.hang();
+    let handle = fixture.reloader.handle.clone();
+    let (outcome, ()) = tokio::join!(fixture.reloader.reload(), async { handle.drain() });
     assert_eq!(outcome, ReloadOutcome::ShuttingDown);
     drop(release);
 }
