@@ -23,7 +23,7 @@ use crate::{
         reload::{Loaded, Reloader, first_expiry, load, names},
         server::Server,
         signals::{SignalAction, Signals},
-        systemd::{self, Notifier},
+        supervisor::systemd::{self, Notifier},
         telemetry::{self, Logs},
     },
 };

@@ -23,7 +23,7 @@ use crate::{
     service::{
         assets::{self, Assets, CertificateFile},
         server::{Handle, ReloadError, Reloaded},
-        systemd::Notifier,
+        supervisor::systemd::Notifier,
     },
 };
 

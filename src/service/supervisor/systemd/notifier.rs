@@ -1,10 +1,6 @@
-//! Notifications to the service manager (`sd_notify(3)`), and the socket that it may pass to the
-//! process (`sd_listen_fds(3)`). Without a service manager, or on other systems, does nothing.
+//! Notifications to the service manager (`sd_notify(3)`): the state, the status line and the watchdog.
 
-#[cfg(unix)]
-mod notify;
-
-use std::{convert::Infallible, future::pending, io, net::TcpListener};
+use std::{convert::Infallible, future::pending};
 #[cfg(unix)]
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -16,7 +12,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{sleep, timeout};
 
 #[cfg(unix)]
-use self::notify::{Kind, Manager, Outbox};
+use super::outbox::{Kind, Manager, Outbox};
 #[cfg(unix)]
 use crate::common::reload::ReloadState;
 use crate::service::server::Handle;
@@ -24,48 +20,6 @@ use crate::service::server::Handle;
 /// How often the status line is updated, if there is no watchdog.
 #[cfg(unix)]
 const STATUS_PERIOD: Duration = Duration::from_secs(15);
-
-/// Why the socket from systemd cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ActivationError {
-    /// More than one socket. The socket unit must have a single `ListenStream=`.
-    #[error("expected one socket from systemd, got {0}")]
-    Several(usize),
-    /// Another kind of socket, or another kind of file.
-    #[error("the file descriptor from systemd is not a TCP socket")]
-    NotTcp(#[source] io::Error),
-    /// A connected socket. The socket unit must have `Accept=no`.
-    #[error("the socket from systemd is not listening; set Accept=no in the socket unit")]
-    NotListening,
-}
-
-/// The listening socket from systemd, or `None` without socket activation.
-///
-/// # Errors
-/// See [`ActivationError`].
-#[cfg(unix)]
-pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
-    let mut sockets = listenfd::ListenFd::from_env();
-    if sockets.len() > 1 {
-        return Err(ActivationError::Several(sockets.len()));
-    }
-    let listener = sockets.take_tcp_listener(0).map_err(ActivationError::NotTcp)?;
-    match &listener {
-        Some(socket) if !socket2::SockRef::from(socket).is_listener().unwrap_or(false) => {
-            Err(ActivationError::NotListening)
-        }
-        Some(_) | None => Ok(listener),
-    }
-}
-
-/// This system has no socket activation.
-///
-/// # Errors
-/// Never.
-#[cfg(not(unix))]
-pub fn listener() -> Result<Option<TcpListener>, ActivationError> {
-    Ok(None)
-}
 
 /// Sends the state of the service to the service manager. Does nothing without one, and never waits
 /// for it. Clones share the socket.
@@ -152,21 +106,21 @@ fn text(states: &[NotifyState<'_>]) -> String {
     states.iter().map(|state| format!("{state}\n")).collect()
 }
 
-/// Calls `tell` once per `period`, each time after `beat` has finished.
+/// Calls `tell` once per `period`, each time after `check` has finished.
 #[cfg(unix)]
 async fn each<F: Future<Output = ()>>(
     period: Duration,
-    beat: impl Fn() -> F,
+    check: impl Fn() -> F,
     tell: impl Fn(),
 ) -> Infallible {
     loop {
         sleep(period).await;
-        let mut beat = pin!(beat());
-        if timeout(period, beat.as_mut()).await.is_err() {
+        let mut check = pin!(check());
+        if timeout(period, check.as_mut()).await.is_err() {
             tracing::error!(
                 "a worker thread does not respond; no watchdog notification until it does"
             );
-            beat.await;
+            check.await;
         }
         tell();
     }
@@ -191,8 +145,10 @@ fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
+    #![cfg(unix)]
+
     use std::cell::Cell;
 
     use tokio::{sync::Notify, time::Instant};
@@ -203,12 +159,12 @@ mod tests {
     async fn nothing_is_sent_while_a_worker_hangs() {
         let period = Duration::from_secs(5);
         let (hangs, answers, sent) = (Cell::new(false), Notify::new(), Cell::new(0));
-        let beat = || async {
+        let check = || async {
             if hangs.get() {
                 answers.notified().await;
             }
         };
-        let mut sending = pin!(each(period, beat, || sent.set(sent.get() + 1)));
+        let mut sending = pin!(each(period, check, || sent.set(sent.get() + 1)));
         let begun = Instant::now();
         let after = |periods: u32| begun + period * periods + Duration::from_millis(1);
         for periods in 1..=3 {

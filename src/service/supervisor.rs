@@ -1,0 +1,3 @@
+//! The program that starts the service and supervises it.
+
+pub mod systemd;

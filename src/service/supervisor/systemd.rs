@@ -1,0 +1,11 @@
+//! systemd. Without a service manager, or on other systems, does nothing.
+
+mod activation;
+mod notifier;
+#[cfg(unix)]
+mod outbox;
+
+pub use self::{
+    activation::{ActivationError, listener},
+    notifier::Notifier,
+};
