@@ -4,6 +4,8 @@ mod activation;
 mod notifier;
 #[cfg(unix)]
 mod outbox;
+#[cfg(unix)]
+mod watchdog;
 
 pub use self::{
     activation::{ActivationError, listener},

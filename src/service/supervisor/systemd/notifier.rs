@@ -1,25 +1,22 @@
 //! Notifications to the service manager (`sd_notify(3)`): the state, the status line and the watchdog.
 
-use std::{convert::Infallible, future::pending};
 #[cfg(unix)]
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::{convert::Infallible, future::pending};
 
 #[cfg(unix)]
 use sd_notify::NotifyState;
 #[cfg(unix)]
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-#[cfg(unix)]
-use tokio::time::{sleep, timeout};
 
 #[cfg(unix)]
-use super::outbox::{Kind, Manager, Outbox};
+use super::{
+    outbox::{Kind, Manager, Outbox},
+    watchdog,
+};
 #[cfg(unix)]
 use crate::common::reload::ReloadState;
 use crate::service::server::Handle;
-
-/// How often the status line is updated, if there is no watchdog.
-#[cfg(unix)]
-const STATUS_PERIOD: Duration = Duration::from_secs(15);
 
 /// Sends the state of the service to the service manager. Does nothing without one, and never waits
 /// for it. Clones share the socket.
@@ -79,14 +76,13 @@ impl Notifier {
     pub async fn keep_notified(&self) -> Infallible {
         #[cfg(unix)]
         if let Some(outbox) = &self.outbox {
-            let period = watchdog().map_or(STATUS_PERIOD, |limit| limit / 2);
             let liveness = self.handle.liveness();
             let alive = || {
                 let status = status(&self.handle);
                 outbox.mention(&text(&[NotifyState::Watchdog, NotifyState::Status(&status)]));
             };
             tokio::select! {
-                never = each(period, || liveness.check(), alive) => return never,
+                never = watchdog::each(watchdog::period(), || liveness.check(), alive) => return never,
                 never = outbox.send_again() => match never {},
             }
         }
@@ -106,26 +102,6 @@ fn text(states: &[NotifyState<'_>]) -> String {
     states.iter().map(|state| format!("{state}\n")).collect()
 }
 
-/// Calls `tell` once per `period`, each time after `check` has finished.
-#[cfg(unix)]
-async fn each<F: Future<Output = ()>>(
-    period: Duration,
-    check: impl Fn() -> F,
-    tell: impl Fn(),
-) -> Infallible {
-    loop {
-        sleep(period).await;
-        let mut check = pin!(check());
-        if timeout(period, check.as_mut()).await.is_err() {
-            tracing::error!(
-                "a worker thread does not respond; no watchdog notification until it does"
-            );
-            check.await;
-        }
-        tell();
-    }
-}
-
 /// The status line that `systemctl status` shows.
 #[cfg(unix)]
 fn status(handle: &Handle) -> String {
@@ -137,46 +113,4 @@ fn status(handle: &Handle) -> String {
     format!(
         "{failed}exporters: {exporters}, connections: {connections}, configuration from {since}"
     )
-}
-
-/// How long the service manager waits for a watchdog notification.
-#[cfg(unix)]
-fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
-}
-
-#[cfg(test)]
-mod tests {
-    #![cfg(unix)]
-
-    use std::cell::Cell;
-
-    use tokio::{sync::Notify, time::Instant};
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_sent_while_a_worker_hangs() {
-        let period = Duration::from_secs(5);
-        let (hangs, answers, sent) = (Cell::new(false), Notify::new(), Cell::new(0));
-        let check = || async {
-            if hangs.get() {
-                answers.notified().await;
-            }
-        };
-        let mut sending = pin!(each(period, check, || sent.set(sent.get() + 1)));
-        let begun = Instant::now();
-        let after = |periods: u32| begun + period * periods + Duration::from_millis(1);
-        for periods in 1..=3 {
-            let _ = tokio::time::timeout_at(after(periods), sending.as_mut()).await;
-            assert_eq!(sent.get(), periods);
-        }
-        hangs.set(true);
-        let _ = tokio::time::timeout_at(after(100), sending.as_mut()).await;
-        assert_eq!(sent.get(), 3);
-        hangs.set(false);
-        answers.notify_one();
-        let _ = tokio::time::timeout_at(after(101), sending.as_mut()).await;
-        assert_eq!(sent.get(), 5, "immediately, and after another period");
-    }
 }
