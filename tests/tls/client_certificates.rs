@@ -33,7 +33,11 @@ fn assert_refused_by(pki: &Pki, forged: &Credentials, alert: AlertDescription) {
 #[track_caller]
 fn assert_accepted(pki: &Pki, setup: &Setup, shown: &Credentials) {
     for &version in BOTH_VERSIONS {
-        setup.assert_accepts(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+        setup.assert_accepts_and_counts(pki.client_with(
+            &[version],
+            shown.chain.clone(),
+            &shown.key,
+        ));
     }
 }
 

@@ -39,7 +39,11 @@ fn assert_refused(pki: &Pki, setup: &Setup, shown: &Credentials, alert: AlertDes
 #[track_caller]
 fn assert_accepted(pki: &Pki, setup: &Setup, shown: &Credentials) {
     for &version in BOTH_VERSIONS {
-        setup.assert_accepts(pki.client_with(&[version], shown.chain.clone(), &shown.key));
+        setup.assert_accepts_and_counts(pki.client_with(
+            &[version],
+            shown.chain.clone(),
+            &shown.key,
+        ));
     }
 }
 
