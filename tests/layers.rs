@@ -1,4 +1,5 @@
-//! Imports point one way: each room of the crate uses only the rooms below it.
+//! Imports point one way: each room of the crate uses only the rooms below it, and no two files
+//! import each other, directly or through others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -163,6 +164,27 @@ fn imports_point_down() {
         wrong.extend(up.map(|it| format!("{} uses {}", own.join("::"), it.join("::"))));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// All modules that `own` uses, directly or through others.
+fn reached(own: &Names, graph: &BTreeMap<Names, BTreeSet<Names>>) -> BTreeSet<Names> {
+    let (mut reached, mut next) = (BTreeSet::new(), vec![own.clone()]);
+    while let Some(names) = next.pop() {
+        let used = graph.get(&names).into_iter().flatten();
+        next.extend(used.filter(|it| reached.insert((*it).clone())).cloned());
+    }
+    reached
+}
+
+#[test]
+fn no_files_import_each_other() {
+    let graph = graph();
+    let mut wrong = Vec::new();
+    for (own, used) in &graph {
+        let back = used.iter().filter(|it| reached(it, &graph).contains(own));
+        wrong.extend(back.map(|it| format!("{} uses {}", own.join("::"), it.join("::"))));
+    }
+    assert!(wrong.is_empty(), "these imports are part of a cycle: {wrong:#?}");
 }
 
 #[test]

@@ -18,19 +18,19 @@ use crate::{
         peer::{ANY_PEER, Peer},
         shutdown::ShutdownPhase,
     },
-    http::handler::{Service, handle},
+    http::{handler::handle, state::AppState},
 };
 
 /// Answers the requests that arrive on `stream` until the connection ends, and logs why it ended.
-/// `stream` can be any stream. For a socket, use a [`Transport`](super::connection::Transport), which reports to `activity` what
-/// the socket accepts.
+/// `stream` can be any stream. For a socket, use a [`Transport`](super::connection::Transport), which
+/// reports to `activity` what the socket accepts.
 ///
 /// Dropping the future closes the connection at once. A scrape in progress is aborted.
 pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
     activity: Arc<Activity>,
-    service: &Arc<Service>,
+    service: &Arc<AppState>,
 ) {
     let shutdown = service.shutdown.clone();
     let stream = Downstream::new(stream, Arc::clone(&activity), |_| false);
@@ -43,7 +43,7 @@ pub(super) async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     peer: Arc<Peer>,
     activity: Arc<Activity>,
     shutdown: watch::Receiver<ShutdownPhase>,
-    service: impl Fn() -> Arc<Service> + Unpin,
+    service: impl Fn() -> Arc<AppState> + Unpin,
 ) {
     let address = peer.address;
     let closed = drive(stream, Arc::clone(&activity), shutdown, |request| {

@@ -6,7 +6,7 @@ use super::security::ConnectionSecurity;
 use crate::{
     common::{error::certificate::CertificateFault, peer::Peer},
     config::Limits,
-    http::handler::Service,
+    http::state::AppState,
     tls::{ServerTls, wall_clock},
 };
 
@@ -29,7 +29,7 @@ pub struct ServingState {
     /// How new connections are handled.
     pub mode: ListenerMode,
     /// What requests use.
-    pub service: Arc<Service>,
+    pub service: Arc<AppState>,
     /// The timeouts and limits of connections.
     pub limits: Limits,
 }

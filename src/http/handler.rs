@@ -2,6 +2,7 @@
 //! deadline before the first of these steps that waits.
 
 mod admit;
+mod answer;
 mod refused;
 mod scrape;
 
@@ -13,67 +14,34 @@ use hyper::{
     header::HeaderMap,
     http::{request::Parts, uri::Authority},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use self::{
     admit::{deadline_of, let_in},
+    answer::Answer,
     refused::Refused,
     scrape::{ScrapeRequest, scrape},
 };
 use crate::{
     common::{
-        deadline::Deadline,
         error::{ConnectionAfter, EnrolError, Methods, Refusal},
         exporter::ExporterName,
         peer::{Host, Peer},
-        reload::{ReloadOutcome, ReloadRequests},
+        reload::ReloadOutcome,
         shutdown::ShutdownPhase,
     },
     http::{
-        access::Access,
-        answers::OwnAnswers,
         body::ResponseBody,
         control::ConnectionControl,
         discovery::ProxyEndpoint,
         enrol::EnrolmentEndpoint,
-        metrics::{Format, Metrics},
+        metrics::Format,
         page, respond,
         route::{self, Route},
+        state::AppState,
     },
-    scrape::{exporters::Exporters, transform::TransformRules},
-    upstream::Connector,
+    scrape::exporters::Exporters,
 };
-
-/// The state that all requests share. A reload replaces the whole service.
-#[derive(Debug)]
-pub struct Service {
-    /// The configured exporters. `None` with `[prometheus] enabled = False`.
-    pub exporters: Option<Exporters>,
-    /// Which clients may ask: the allow-list and HTTP Basic.
-    pub access: Access,
-    /// Enrollment of this host at a monitoring server. `None` without `try-autossl`.
-    pub enrolment: Option<EnrolmentEndpoint>,
-    /// Connects to exporters.
-    pub connector: Connector,
-    /// Which transforms the bodies of scrapes pass through.
-    pub transforms: TransformRules,
-    /// How much earlier than the scraper's own timeout a scrape must end. `0.25` s by default.
-    pub scrape_timeout_offset: std::time::Duration,
-    /// Under which address service discovery announces the proxy.
-    pub proxy_endpoint: ProxyEndpoint,
-    /// Whether the status page is served at `/`.
-    pub status_page: bool,
-    /// Bounds the memory of the proxy's own responses that clients do not read.
-    pub answers: Arc<OwnAnswers>,
-    /// All counts that do not belong to a single exporter.
-    pub metrics: Arc<Metrics>,
-    /// Requests for a reload, and whether the last one succeeded.
-    pub reload: ReloadRequests,
-    /// Whether `POST /-/reload` is served.
-    pub http_reload: bool,
-    /// The phase of the shutdown.
-    pub shutdown: watch::Receiver<ShutdownPhase>,
-}
 
 /// Answers one request. Never fails: an error before the response head becomes a response, an error
 /// after the head ends the body.
@@ -81,7 +49,7 @@ pub struct Service {
 /// hyper drops the future if the scraper closes the connection. Then the connection to the exporter
 /// is closed and a scrape in progress is counted as aborted.
 pub async fn handle<C: ConnectionControl + 'static>(
-    service: Arc<Service>,
+    service: Arc<AppState>,
     peer: Arc<Peer>,
     control: Arc<C>,
     request: Request<Incoming>,
@@ -128,7 +96,7 @@ fn has_body(head: &Parts) -> bool {
 /// room for it.
 fn bounded(
     answer: Answer,
-    service: &Service,
+    service: &AppState,
     peer: &Peer,
     control: &impl ConnectionControl,
 ) -> Result<Answer, Refused> {
@@ -140,15 +108,8 @@ fn bounded(
     Ok(answer)
 }
 
-enum Answer {
-    /// A response of the proxy itself.
-    Own(Response<ResponseBody>),
-    /// An exporter's answer, which must be complete by the deadline.
-    Relayed(Response<ResponseBody>, Deadline),
-}
-
 async fn answer<C: ConnectionControl + 'static>(
-    service: &Service,
+    service: &AppState,
     peer: &Arc<Peer>,
     control: &Arc<C>,
     head: &Parts,
@@ -211,13 +172,13 @@ async fn answer<C: ConnectionControl + 'static>(
         (Route::Metrics, _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
         (Route::Status, exporters) => Ok(Answer::Own(status(service, exporters.as_ref(), arrival))),
         (Route::Healthy, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
-        (Route::Ready, _) if is_draining(service) => Err(Refused::readiness(Refusal::Draining)),
+        (Route::Ready, _) if service.is_draining() => Err(Refused::readiness(Refusal::Draining)),
         (Route::Ready, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
     }
 }
 
 /// Requests a reload, and waits until it is done. If the shutdown begins first, the shutdown wins.
-async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
+async fn reload(service: &AppState, method: &Method) -> Result<(), Refusal> {
     if !service.http_reload {
         return Err(Refusal::UnknownPath);
     }
@@ -240,13 +201,9 @@ async fn reload(service: &Service, method: &Method) -> Result<(), Refusal> {
     }
 }
 
-fn is_draining(service: &Service) -> bool {
-    *service.shutdown.borrow() != ShutdownPhase::Serving
-}
-
 /// `/autotls`: returns the signing request, or accepts the certificate.
 async fn enrol(
-    service: &Service,
+    service: &AppState,
     peer: &Peer,
     control: Arc<dyn ConnectionControl>,
     head: &Parts,
@@ -282,7 +239,7 @@ fn target_groups(
     respond::json(serde_json::json!(proxy_endpoint.groups(host, exporters)).to_string())
 }
 
-fn metrics(service: &Service, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {
+fn metrics(service: &AppState, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {
     let format = Format::accepted(headers);
     let reload = service.reload.state();
     let exporters = service.exporters.as_ref();
@@ -291,7 +248,7 @@ fn metrics(service: &Service, headers: &HeaderMap, now: Instant) -> Response<Res
 }
 
 fn status(
-    service: &Service,
+    service: &AppState,
     exporters: Option<&Exporters>,
     arrival: Instant,
 ) -> Response<ResponseBody> {

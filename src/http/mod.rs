@@ -11,3 +11,4 @@ pub mod metrics;
 pub mod page;
 pub mod respond;
 pub mod route;
+pub mod state;

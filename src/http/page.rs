@@ -22,7 +22,6 @@ use crate::{
     scrape::{
         exporters::ActiveExporter,
         ledger::{EXPORTER_STATUS, NOT_METRICS, ScrapeRecord},
-        phase::Phase,
     },
 };
 
@@ -239,7 +238,7 @@ fn last_scrape(last: Option<&ScrapeRecord>, now: Now) -> Markup {
     let Some(last) = last else {
         return html! { dt { "Last scrape" } dd { "none" } };
     };
-    let (exporter, network) = split(last);
+    let (exporter, network) = (last.phases.exporter(), last.phases.network());
     html! {
         dt { "Last scrape" }
         dd { (age(last.ended, now.time)) }
@@ -250,13 +249,6 @@ fn last_scrape(last: Option<&ScrapeRecord>, now: Now) -> Markup {
         dt { "Size" }
         dd { (bytes(last.bytes)) }
     }
-}
-
-/// The times that a scrape waited for the exporter, and for the scraper or the network.
-fn split(entry: &ScrapeRecord) -> (Duration, Duration) {
-    let waited = |wait| entry.phases.of(wait).unwrap_or_default();
-    let exporter = [Phase::Connect, Phase::FirstByte, Phase::ReadWait].map(waited).iter().sum();
-    (exporter, waited(Phase::WriteWait))
 }
 
 fn certificates(expiries: &Expiries, now: Now) -> Markup {

@@ -253,8 +253,8 @@ impl Scrape {
     }
 
     fn log(&self, outcome: Outcome, took: Duration, cause: Option<&dyn std::error::Error>) {
-        let exporter = self.timer.spent_on(&[Phase::Connect, Phase::FirstByte, Phase::ReadWait]);
-        let network = self.timer.spent_on(&[Phase::WriteWait]);
+        let exporter = self.timer.spent.exporter();
+        let network = self.timer.spent.network();
         let status = match outcome {
             Outcome::Refused(status, ..) => Some(status),
             Outcome::Complete | Outcome::Unusable(_) | Outcome::Aborted(_) => self.status,

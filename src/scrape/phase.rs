@@ -41,6 +41,19 @@ impl PhaseDurations {
         *self.0[phase as usize].get_or_insert(Duration::ZERO) += waited;
     }
 
+    /// The time in which the scrape waited for the exporter.
+    #[must_use]
+    pub fn exporter(&self) -> Duration {
+        let phases = [Phase::Connect, Phase::FirstByte, Phase::ReadWait];
+        phases.into_iter().filter_map(|phase| self.of(phase)).sum()
+    }
+
+    /// The time in which the scrape waited for the scraper or the network.
+    #[must_use]
+    pub fn network(&self) -> Duration {
+        self.of(Phase::WriteWait).unwrap_or_default()
+    }
+
     /// The duration of a phase, or `None` if the scrape did not reach the phase.
     #[must_use]
     pub fn of(&self, phase: Phase) -> Option<Duration> {
@@ -80,9 +93,5 @@ impl PhaseTimer {
     #[must_use]
     pub fn waiting_for(&self) -> Option<Phase> {
         self.waiting
-    }
-
-    pub(super) fn spent_on(&self, phases: &[Phase]) -> Duration {
-        phases.iter().filter_map(|&phase| self.spent.of(phase)).sum()
     }
 }

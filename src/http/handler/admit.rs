@@ -3,20 +3,19 @@
 use hyper::http::request::Parts;
 use tokio::time::Instant;
 
-use super::Service;
 use crate::{
     common::{
         deadline::{Budget, Deadline, SCRAPE_TIMEOUT_HEADER},
         error::{Refusal, Unchecked, UpstreamError},
         peer::{ANY_PEER, Peer},
     },
-    http::{metrics::Unread, route::Route},
+    http::{metrics::Unread, route::Route, state::AppState},
 };
 
 /// The deadline of a request: the exporter's `timeout` for a scrape, [`Budget::OF_OWN_ANSWERS`] for
 /// anything else, or earlier if the scraper's header says so.
 pub(super) fn deadline_of(
-    service: &Service,
+    service: &AppState,
     route: Option<&Route>,
     head: &Parts,
     arrival: Instant,
@@ -36,7 +35,7 @@ pub(super) fn deadline_of(
 /// Checks whether the client may ask. No exporter is involved yet, and no permit of an exporter is
 /// taken.
 pub(super) async fn let_in(
-    service: &Service,
+    service: &AppState,
     peer: &Peer,
     head: &Parts,
     deadline: Deadline,
@@ -50,7 +49,7 @@ pub(super) async fn let_in(
 /// Counts and logs a connection that ends before its password check is done. Otherwise a client
 /// could guess passwords without a trace, by closing each connection early.
 struct LeftUnchecked<'a> {
-    service: &'a Service,
+    service: &'a AppState,
     peer: &'a Peer,
     is_over: bool,
 }

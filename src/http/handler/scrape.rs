@@ -6,9 +6,8 @@ use hyper::{Response, http::request::Parts};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Answer, Service,
     admit::{asks_late, charged},
-    is_draining,
+    answer::Answer,
     refused::Refused,
 };
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
         error::{Refusal, UpstreamError},
         peer::Peer,
     },
-    http::{body::ResponseBody, control::ConnectionControl},
+    http::{body::ResponseBody, control::ConnectionControl, state::AppState},
     scrape::{
         body::ScrapeBody,
         delivery::DeliveryControl,
@@ -39,7 +38,7 @@ pub(super) struct ScrapeRequest<'a> {
 /// Scrapes the exporter up to the first bytes of its body. The connection owns the accounting from
 /// here on, and the response owns the connection to the exporter.
 pub(super) async fn scrape<C: ConnectionControl + 'static>(
-    service: &Service,
+    service: &AppState,
     peer: &Arc<Peer>,
     control: &Arc<C>,
     request: &ScrapeRequest<'_>,
@@ -51,7 +50,7 @@ pub(super) async fn scrape<C: ConnectionControl + 'static>(
     if asks_late {
         delivery.asks_late();
     }
-    let permit = if is_draining(service) {
+    let permit = if service.is_draining() {
         Err(Refusal::Draining)
     } else {
         exporter.try_acquire().ok_or(Refusal::TooManyScrapes)
@@ -74,7 +73,7 @@ pub(super) async fn scrape<C: ConnectionControl + 'static>(
 /// Connects, sends the request, and waits for the head and the first bytes of the body. An error up
 /// to here is answered with a clean 502 or 504.
 async fn first_bytes<C: ConnectionControl + 'static>(
-    service: &Service,
+    service: &AppState,
     control: &Arc<C>,
     request: &ScrapeRequest<'_>,
     permit: ScrapePermit,

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::{
-    format::{duration, plural},
-    split,
-};
+use super::format::{duration, plural};
 use crate::scrape::ledger::{RECENT, ScrapeRecord};
 
 // Sizes in units of the chart: its height, the width of a bar, and the width of a bar with its gap.
@@ -59,7 +56,7 @@ fn bar(place: usize, entry: &ScrapeRecord, longest: Duration) -> Markup {
     if !entry.success {
         return piece("failed", 0.0, height);
     }
-    let network = (share(split(entry).1) * HEIGHT).min(height);
+    let network = (share(entry.phases.network()) * HEIGHT).min(height);
     html! {
         (piece("exporter", 0.0, height - network))
         (piece("network", height - network, network))

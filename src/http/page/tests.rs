@@ -9,7 +9,7 @@ use crate::{
         deadline::Budget,
         exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
     },
-    scrape::{ledger::COMPLETE, phase::PhaseDurations},
+    scrape::{ledger::COMPLETE, phase::{Phase, PhaseDurations}},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

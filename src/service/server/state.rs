@@ -14,8 +14,8 @@ use crate::{
         enrol::{
             EnrolmentEndpoint, EnrolmentKind, EnrolmentPaths, EnrolmentPolicy, EnrolmentState,
         },
-        handler::Service,
         metrics::Metrics,
+        state::AppState,
     },
     scrape::transform::TransformRules,
     service::assets::{Assets, CertificateFile},
@@ -64,7 +64,7 @@ impl ProcessState {
             advertised: advertised.map(|advertised| advertised.target(address.port())),
         };
         ServingState {
-            service: Arc::new(Service {
+            service: Arc::new(AppState {
                 enrolment: enrolment_endpoint(config, &assets.mode, &self.enrolment),
                 exporters: assets.exporters,
                 access: assets.access,

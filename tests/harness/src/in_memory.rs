@@ -25,7 +25,7 @@ use scrapegate::{
         activity::{Activity, Timeouts},
         requests::serve_stream,
     },
-    http::{access::Access, discovery::ProxyEndpoint, handler::Service, metrics::Format},
+    http::{access::Access, discovery::ProxyEndpoint, metrics::Format, state::AppState},
     scrape::transform::TransformRules,
     upstream::Connector,
 };
@@ -61,7 +61,7 @@ pub fn exporter_within(deadline: Duration) -> Exporter {
 
 /// Answers requests for [`exporter`].
 pub struct Proxy {
-    service: Arc<Service>,
+    service: Arc<AppState>,
     /// Kept alive, because dropping it would start the shutdown.
     shutdown: watch::Sender<ShutdownPhase>,
 }
@@ -75,7 +75,7 @@ impl Proxy {
     /// A proxy with these exporters, which it reaches through `connector`.
     pub fn of(exporters: impl IntoIterator<Item = Exporter>, connector: Connector) -> Self {
         let (sender, shutdown) = watch::channel(ShutdownPhase::Serving);
-        let service = Service {
+        let service = AppState {
             exporters: Some(exporters.into_iter().collect()),
             access: Access::default(),
             enrolment: None,
