@@ -1,4 +1,4 @@
-//! `docs/development/architecture.md` names each file of the crate that can wait, and no other.
+//! `docs/development/waits.md` names each file of the crate that can wait, and no other.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -54,8 +54,8 @@ fn waits(source: &str) -> bool {
 
 #[test]
 fn the_page_lists_exactly_the_files_that_wait() {
-    let page = fs::read_to_string(Path::new(ROOT).join("docs/development/architecture.md"))
-        .expect("the page");
+    let page =
+        fs::read_to_string(Path::new(ROOT).join("docs/development/waits.md")).expect("the page");
     let named: BTreeSet<String> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `src/")?.split('`').next())
