@@ -61,7 +61,7 @@
 //! 8. hyper polls [`ScrapeBody`](scrape::body::ScrapeBody), batch by batch. The exporter's
 //!    connection is polled inside the body, in the scraper's own task.
 //! 9. The last byte reaches the scraper's socket:
-//!    [`Activity::flushed`](downstream::activity::Activity::flushed) completes the
+//!    [`ConnectionState::flushed`](downstream::state::ConnectionState::flushed) completes the
 //!    [`Delivery`](scrape::delivery::Delivery), which writes one log record and one entry in the
 //!    exporter's [`Ledger`](scrape::ledger::Ledger).
 //!

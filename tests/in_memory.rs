@@ -224,14 +224,14 @@ async fn a_refusal_that_the_client_reads_byte_by_byte_is_aborted_at_the_stall_ti
 async fn a_request_is_refused_if_its_client_loses_access_while_its_head_arrives() {
     let (stream, mut scraper) = duplex(1000);
     let proxy = Proxy::new(Connector::other(|_| panic!("an exporter was asked")));
-    let activity = in_memory::activity();
-    let serving = proxy.serve_as(stream, Arc::clone(&activity));
+    let connection_state = in_memory::connection_state();
+    let serving = proxy.serve_as(stream, Arc::clone(&connection_state));
     let asking = async {
         let (half, rest) = REQUEST.split_at(20);
         scraper.write_all(half).await.expect("half a head sent");
         // The clock is paused, so this returns only after the proxy has read the half and is idle.
         sleep(Duration::from_millis(1)).await;
-        activity.dismiss();
+        connection_state.dismiss();
         scraper.write_all(rest).await.expect("the rest sent");
         let mut answer = String::new();
         scraper.read_to_string(&mut answer).await.expect("an answer");

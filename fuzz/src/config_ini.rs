@@ -6,7 +6,7 @@
 //!   are accepted only if the file enables them, and with a warning.
 //! - No diagnostic repeats the password of `auth`.
 
-use scrapegate::config::{self, ClientAuth, Config, Diagnostics, Transport, Severity, Sources};
+use scrapegate::config::{self, ClientAuth, Config, Diagnostics, Severity, Sources, Transport};
 
 use crate::files;
 
@@ -44,12 +44,19 @@ pub fn check(input: &[u8]) {
 fn assert_is_secured_as_written(config: &Config, diagnostics: &Diagnostics, text: &str) {
     let text = text.to_ascii_lowercase().replace('_', "-");
     let is_warned_about = |key: &str| {
-        let about = |diagnostic: &config::Diagnostic| diagnostic.location.key.as_deref() == Some(key);
-        diagnostics.iter().any(|diagnostic| about(diagnostic) && diagnostic.severity == Severity::Warning)
+        let about =
+            |diagnostic: &config::Diagnostic| diagnostic.location.key.as_deref() == Some(key);
+        diagnostics
+            .iter()
+            .any(|diagnostic| about(diagnostic) && diagnostic.severity == Severity::Warning)
     };
     let key = match &config.listener.transport {
         Transport::InsecurePlainHttp => {
-            assert!(config.listener.address.ip().to_canonical().is_loopback(), "{}", config.listener.address);
+            assert!(
+                config.listener.address.ip().to_canonical().is_loopback(),
+                "{}",
+                config.listener.address
+            );
             "insecure-plain-http"
         }
         Transport::Tls(files) => match files.clients {

@@ -29,7 +29,8 @@ pub(crate) fn assert_sane(diagnostics: &Diagnostics, file: &Path, contents: &[u8
     let line_feeds = contents.iter().filter(|&&byte| byte == b'\n').count();
     for diagnostic in diagnostics.iter() {
         assert_eq!(diagnostic.location.file.as_path(), file, "{diagnostic}");
-        let line = diagnostic.location.line.map_or(1, |line| usize::try_from(line).expect("a line"));
+        let line =
+            diagnostic.location.line.map_or(1, |line| usize::try_from(line).expect("a line"));
         assert!((1..=line_feeds + 1).contains(&line), "{diagnostic}");
         let shown = diagnostic.to_string();
         assert!(!shown.chars().any(char::is_control), "{}", shown.escape_debug());
@@ -38,6 +39,8 @@ pub(crate) fn assert_sane(diagnostics: &Diagnostics, file: &Path, contents: &[u8
 }
 
 /// The diagnostics that are errors.
-pub(crate) fn errors(diagnostics: &Diagnostics) -> impl Iterator<Item = &scrapegate::config::Diagnostic> {
+pub(crate) fn errors(
+    diagnostics: &Diagnostics,
+) -> impl Iterator<Item = &scrapegate::config::Diagnostic> {
     diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error)
 }

@@ -138,8 +138,7 @@ impl Scene {
             })
         };
         let proxy = Proxy::of([self.exporter()], connector);
-        let elapsed =
-            rig::serve(&proxy, |activity| scraper.report_to(activity), self.most_polls()).await;
+        let elapsed = rig::serve(&proxy, |state| scraper.report_to(state), self.most_polls()).await;
 
         let exporters = locked(&exporters);
         assert_eq!(exporters.len(), 1, "one connection to the exporter");

@@ -77,7 +77,7 @@ async fn play(script: &Script) -> Play {
     let output = scraper.log();
     // Each request has at least one line, and the proxy waits for nothing within a request.
     let most = 64 + 4 * script.pieces.len() + script.bytes().len();
-    rig::serve(&proxy, |activity| scraper.report_to(activity), most).await;
+    rig::serve(&proxy, |state| scraper.report_to(state), most).await;
     assert!(proxy.has_free_slots(), "a permit was not released");
 
     let logs = std::mem::take(&mut *logs.lock().unwrap_or_else(PoisonError::into_inner));

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use scrapegate::downstream::activity::Activity;
+use scrapegate::downstream::state::ConnectionState;
 use scrapegate_harness::in_memory::{Proxy, activity_within, scripted::Stream};
 use tokio::{runtime::Builder, time::Instant};
 
@@ -26,12 +26,12 @@ pub(crate) fn in_paused_time<T>(scene: impl Future<Output = T>) -> T {
 /// If the connection's task runs more than `most` times.
 pub(crate) async fn serve(
     proxy: &Proxy,
-    scraper: impl FnOnce(Arc<Activity>) -> Stream,
+    scraper: impl FnOnce(Arc<ConnectionState>) -> Stream,
     most: usize,
 ) -> Duration {
     let begun = Instant::now();
-    let activity = activity_within(PATIENCE);
-    let mut task = pin!(proxy.serve_as(scraper(Arc::clone(&activity)), activity));
+    let state = activity_within(PATIENCE);
+    let mut task = pin!(proxy.serve_as(scraper(Arc::clone(&state)), state));
     let mut polls = 0;
     poll_fn(|cx| {
         polls += 1;

@@ -32,7 +32,7 @@ use tokio::{
 pub use self::io::{Downstream, Transport};
 use crate::{
     common::shutdown::ShutdownPhase,
-    downstream::activity::{Activity, Ending},
+    downstream::state::{ConnectionState, Ending},
     http::metrics::Unread,
     scrape::BATCH,
 };
@@ -83,13 +83,13 @@ pub type ResponseFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Inf
 /// Serves requests on `stream`, one at a time, until the connection ends. `handle` answers each
 /// request.
 ///
-/// Enforces the timeouts and the deadline that `activity` reports. During a drain, the current
+/// Enforces the timeouts and the deadline that `state` reports. During a drain, the current
 /// request is still answered, and then the connection is closed.
 ///
 /// Dropping the future closes the connection at once. A scrape in progress is aborted.
 pub async fn drive<S, H, B>(
     stream: Downstream<S>,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
     mut shutdown: watch::Receiver<ShutdownPhase>,
     handle: H,
 ) -> Closed
@@ -100,7 +100,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     // Dropped after hyper, and so after the handler and the body.
-    let _closing = Closing(Arc::clone(&activity));
+    let _closing = Closing(Arc::clone(&state));
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
         // One batch fills hyper's buffer, so each batch is flushed before the next is produced.
@@ -124,11 +124,11 @@ where
             }
             closed = poll_fn(|cx| {
                 // Checked before hyper: a fast, endless body rarely lets hyper return `Pending`.
-                if let Some(ending) = activity.expired(Instant::now()) {
+                if let Some(ending) = state.expired(Instant::now()) {
                     return Poll::Ready(Closed::By(ending));
                 }
                 if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-                    return Poll::Ready(match (activity.broken_tls(), ended) {
+                    return Poll::Ready(match (state.broken_tls(), ended) {
                         // hyper reports a TLS violation as the end of the stream, or as an I/O
                         // error.
                         (Some(error), _) => Closed::BrokenTls(error),
@@ -136,36 +136,36 @@ where
                         (None, Err(error)) => Closed::Failed(error),
                     });
                 }
-                poll_clocks(&activity, timer.as_mut(), cx).map(Closed::By)
+                poll_clocks(&state, timer.as_mut(), cx).map(Closed::By)
             }) => break closed,
         }
     };
 
     let client_may_still_send = match &closed {
-        Closed::Normally => activity.refused_early(),
+        Closed::Normally => state.refused_early(),
         Closed::BrokenTls(_) => false,
         // hyper has answered 400, 414 or 431 itself.
         Closed::Failed(error) => error.is_parse() || error.is_parse_too_large(),
         Closed::By(ending) => {
-            activity.end(*ending);
+            state.end(*ending);
             false
         }
     };
     // An idle client awaits no response, so a close_notify (RFC 8446 §6.1) cannot make a truncated
     // response look complete.
     let is_in_order = matches!(closed, Closed::Normally | Closed::By(Ending::Idle));
-    if matches!(closed, Closed::Normally) && activity.owes_bytes() {
+    if matches!(closed, Closed::Normally) && state.owes_bytes() {
         // hyper gives up a connection whose request asked for an upgrade without flushing it.
-        activity.end(Ending::Unflushed);
+        state.end(Ending::Unflushed);
     } else if is_in_order || client_may_still_send {
         let reads_on = client_may_still_send && phase == ShutdownPhase::Serving;
-        say_goodbye(connection.into_parts().io.into_inner(), reads_on).await;
+        lingering_close(connection.into_parts().io.into_inner(), reads_on).await;
     }
     closed
 }
 
 /// Ends the scrape in progress when the connection ends.
-struct Closing(Arc<Activity>);
+struct Closing(Arc<ConnectionState>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -173,17 +173,17 @@ impl Drop for Closing {
     }
 }
 
-/// Sets `timer` for the next timer of `activity`, and returns the reason when it expires.
+/// Sets `timer` for the next timer of `state`, and returns the reason when it expires.
 ///
 /// `timer` is only moved to an earlier instant. Most changes move the next timer to a later
 /// instant. If `timer` fires too early, it is set again here.
 fn poll_clocks(
-    activity: &Activity,
+    state: &ConnectionState,
     mut timer: Pin<&mut Sleep>,
     cx: &mut std::task::Context<'_>,
 ) -> Poll<Ending> {
     loop {
-        let Some((at, ending)) = activity.next_clock() else {
+        let Some((at, ending)) = state.next_clock() else {
             return Poll::Pending;
         };
         if at < timer.deadline() || timer.is_elapsed() {
@@ -203,7 +203,7 @@ fn poll_clocks(
 ///
 /// A socket that is closed with unread bytes is reset, and the reset can overtake the response (RFC
 /// 9112 §9.6).
-async fn say_goodbye<S>(mut stream: S, client_may_still_send: bool)
+async fn lingering_close<S>(mut stream: S, client_may_still_send: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::{
         common::deadline::{Budget, Deadline},
-        downstream::activity::Timeouts,
+        downstream::state::Timeouts,
         http::control::ConnectionControl as _,
     };
 
@@ -262,8 +262,8 @@ mod tests {
         }
     }
 
-    fn activity() -> Arc<Activity> {
-        Arc::new(Activity::new(Timeouts {
+    fn state() -> Arc<ConnectionState> {
+        Arc::new(ConnectionState::new(Timeouts {
             header: Duration::from_secs(3),
             idle: Duration::from_secs(7),
             stall: Duration::from_secs(60),
@@ -276,13 +276,13 @@ mod tests {
         body: impl Fn() -> Talking + Unpin,
         client: impl AsyncFnOnce(DuplexStream),
     ) -> (Closed, Duration) {
-        let activity = activity();
+        let state = state();
         let (server, mut scraper) = duplex(64 * 1024);
         let (_sender, shutdown) = watch::channel(ShutdownPhase::Serving);
-        let stream = Downstream::new(server, Arc::clone(&activity), |_| false);
+        let stream = Downstream::new(server, Arc::clone(&state), |_| false);
         let begun = Instant::now();
-        let answering = Arc::clone(&activity);
-        let driving = drive(stream, activity, shutdown, move |_| {
+        let answering = Arc::clone(&state);
+        let driving = drive(stream, state, shutdown, move |_| {
             let deadline = Deadline::after(Instant::now(), Budget::new(DEADLINE).unwrap());
             answering.request_arrived();
             answering.relaying(deadline);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     /// How many bytes a client that sends 8 MiB can send before the connection ends.
-    async fn said_goodbye(client_may_still_send: bool) -> usize {
+    async fn closed_lingering(client_may_still_send: bool) -> usize {
         let (server, mut client) = duplex(4096);
         let sending = async {
             let mut sent = 0;
@@ -355,16 +355,16 @@ mod tests {
             }
             sent
         };
-        tokio::join!(say_goodbye(server, client_may_still_send), sending).1
+        tokio::join!(lingering_close(server, client_may_still_send), sending).1
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_after_the_last_response_are_read_for_one_second_and_up_to_4_mib() {
-        assert_eq!(said_goodbye(false).await, 0);
-        assert_eq!(said_goodbye(true).await, 4 << 20);
+        assert_eq!(closed_lingering(false).await, 0);
+        assert_eq!(closed_lingering(true).await, 4 << 20);
         let (server, _silent) = duplex(4096);
         let begun = Instant::now();
-        say_goodbye(server, true).await;
+        lingering_close(server, true).await;
         assert_eq!(begun.elapsed().as_secs(), 1);
     }
 
@@ -373,9 +373,9 @@ mod tests {
     async fn refused(begin: &[u8], leaves: bool) -> (Option<Unread>, usize) {
         let (server, mut client) = duplex(64 * 1024);
         let (_sender, shutdown) = watch::channel(ShutdownPhase::Serving);
-        let activity = activity();
-        let stream = Downstream::new(server, Arc::clone(&activity), |_| false);
-        let driving = drive(stream, activity, shutdown, |_| -> ResponseFuture<Talking> {
+        let state = state();
+        let stream = Downstream::new(server, Arc::clone(&state), |_| false);
+        let driving = drive(stream, state, shutdown, |_| -> ResponseFuture<Talking> {
             panic!("no request is complete")
         });
         let sending = async {

@@ -12,10 +12,9 @@
 //! | [`security`] | how one connection is secured |
 //! | [`requests`] | answers the requests of one connection, and logs why the connection ended |
 //! | [`connection`] | drives hyper on one stream, and enforces all timeouts |
-//! | [`activity`] | the state of one connection and its timers |
+//! | [`state`] | the state of one connection and its timers |
 
 pub mod accept;
-pub mod activity;
 pub mod connection;
 pub mod context;
 pub mod handshake;
@@ -25,3 +24,4 @@ pub mod security;
 pub mod serving;
 pub mod session;
 pub mod socket;
+pub mod state;

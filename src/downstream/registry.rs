@@ -10,9 +10,9 @@ use rustls::pki_types::UnixTime;
 use tokio::{sync::watch, task::yield_now};
 
 use super::{
-    activity::Activity,
     security::{ConnectionSecurity, seconds},
     serving::Unauthorized,
+    state::ConnectionState,
 };
 use crate::common::{peer::Peer, shutdown::ShutdownPhase};
 
@@ -33,7 +33,7 @@ struct Open {
 struct Entry {
     peer: Arc<Peer>,
     security: Arc<ConnectionSecurity>,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
     /// When the first of the client's certificates expires, in seconds since 1970 (UTC).
     valid_until: Option<i64>,
     /// A time before the last verification of the certificates, in seconds since 1970 (UTC).
@@ -49,7 +49,7 @@ impl Entry {
     /// Starts the drain of this connection, and returns whether it was not draining before.
     fn drain(&self, why: &Unauthorized) -> bool {
         // Set before the drain: hyper still lets a request finish whose head has begun.
-        self.activity.dismiss();
+        self.state.dismiss();
         let drained = ShutdownPhase::begin_drain(&self.shutdown);
         if drained {
             tracing::info!(
@@ -81,7 +81,7 @@ impl ConnectionRegistry {
         self: &Arc<Self>,
         peer: Arc<Peer>,
         security: ConnectionSecurity,
-        activity: Arc<Activity>,
+        state: Arc<ConnectionState>,
     ) -> (Registration, watch::Receiver<ShutdownPhase>) {
         let mut open = self.open();
         let (shutdown, phase) = watch::channel(open.phase);
@@ -89,8 +89,7 @@ impl ConnectionRegistry {
         open.next += 1;
         let valid_until = security.first_end(i64::MIN);
         let (verified, security) = (security.verified(), Arc::new(security));
-        open.all
-            .insert(number, Entry { peer, security, activity, valid_until, verified, shutdown });
+        open.all.insert(number, Entry { peer, security, state, valid_until, verified, shutdown });
         (Registration { connections: Arc::clone(self), number }, phase)
     }
 
@@ -193,7 +192,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::downstream::activity::Timeouts;
+    use crate::downstream::state::Timeouts;
 
     #[test]
     fn other_tasks_run_between_the_checks_of_open_connections() {
@@ -205,7 +204,11 @@ mod tests {
         let timeouts = Timeouts { header: second, idle: second, stall: second };
         let mut registrations: Vec<_> = (0..CONNECTIONS)
             .map(|number| {
-                open.add(peer(number), ConnectionSecurity::Plain, Arc::new(Activity::new(timeouts)))
+                open.add(
+                    peer(number),
+                    ConnectionSecurity::Plain,
+                    Arc::new(ConnectionState::new(timeouts)),
+                )
             })
             .collect();
         let checks = Cell::new(0);

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, Ending},
     connection::{Closed, Downstream, drive},
+    state::{ConnectionState, Ending},
 };
 use crate::{
     common::{
@@ -23,33 +23,33 @@ use crate::{
 
 /// Answers the requests that arrive on `stream` until the connection ends, and logs why it ended.
 /// `stream` can be any stream. For a socket, use a [`Transport`](super::connection::Transport), which
-/// reports to `activity` what the socket accepts.
+/// reports to `state` what the socket accepts.
 ///
 /// Dropping the future closes the connection at once. A scrape in progress is aborted.
 pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
     service: &Arc<AppState>,
 ) {
     let shutdown = service.shutdown.clone();
-    let stream = Downstream::new(stream, Arc::clone(&activity), |_| false);
-    answer_requests(stream, Arc::new(peer), activity, shutdown, || Arc::clone(service)).await;
+    let stream = Downstream::new(stream, Arc::clone(&state), |_| false);
+    answer_requests(stream, Arc::new(peer), state, shutdown, || Arc::clone(service)).await;
 }
 
 /// Each request uses the `service` at the time of its arrival.
 pub(super) async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     stream: Downstream<S>,
     peer: Arc<Peer>,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
     shutdown: watch::Receiver<ShutdownPhase>,
     service: impl Fn() -> Arc<AppState> + Unpin,
 ) {
     let address = peer.address;
-    let closed = drive(stream, Arc::clone(&activity), shutdown, |request| {
+    let closed = drive(stream, Arc::clone(&state), shutdown, |request| {
         let (service, peer) = (service(), Arc::clone(&peer));
-        let activity = Arc::clone(&activity);
-        Box::pin(async move { Ok(handle(service, peer, activity, request).await) })
+        let state = Arc::clone(&state);
+        Box::pin(async move { Ok(handle(service, peer, state, request).await) })
     })
     .await;
     if let Some(reason) = closed.unread() {

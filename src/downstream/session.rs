@@ -13,7 +13,6 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     accept::{Admission, Eviction, HandshakePermit, Ticket},
-    activity::{Activity, Timeouts},
     connection::{Downstream, Transport},
     context::SessionContext,
     handshake::handshake,
@@ -21,6 +20,7 @@ use super::{
     security::ConnectionSecurity,
     serving::ServingState,
     socket::set_options,
+    state::{ConnectionState, Timeouts},
 };
 use crate::{
     common::{
@@ -153,8 +153,8 @@ async fn drain_begins(state: &ServingState) {
     ShutdownPhase::Serving.next(&mut state.service.shutdown.clone()).await;
 }
 
-fn new_activity(limits: &Limits) -> Arc<Activity> {
-    Arc::new(Activity::new(Timeouts {
+fn new_connection(limits: &Limits) -> Arc<ConnectionState> {
+    Arc::new(ConnectionState::new(Timeouts {
         header: limits.header_timeout.as_duration(),
         idle: limits.idle_timeout.as_duration(),
         stall: limits.stall_timeout.as_duration(),
@@ -168,8 +168,8 @@ async fn serve_requests<S: Scraper>(
     state: Arc<ServingState>,
     context: &SessionContext,
 ) {
-    let activity = new_activity(&state.limits);
-    stream.transport().report_to(Arc::clone(&activity));
+    let connection = new_connection(&state.limits);
+    stream.transport().report_to(Arc::clone(&connection));
     let peer = Arc::new(peer);
     // A reload replaces the state before it closes the connections that it excludes. Until then, a
     // request over plain HTTP must not be answered like one over TLS.
@@ -178,7 +178,7 @@ async fn serve_requests<S: Scraper>(
         ConnectionSecurity::Tls { .. } => None,
     };
     let (registration, shutdown) =
-        context.registry.add(Arc::clone(&peer), security, Arc::clone(&activity));
+        context.registry.add(Arc::clone(&peer), security, Arc::clone(&connection));
     // From here on, a reload finds the connection. A reload since the handshake did not find it.
     if !Arc::ptr_eq(&state, &context.state()) {
         let state = context.state();
@@ -192,8 +192,8 @@ async fn serve_requests<S: Scraper>(
         }
         (now, _) => Arc::clone(&now.service),
     };
-    let stream = Downstream::new(stream, Arc::clone(&activity), S::peer_has_ended);
-    answer_requests(stream, peer, activity, shutdown, service).await;
+    let stream = Downstream::new(stream, Arc::clone(&connection), S::peer_has_ended);
+    answer_requests(stream, peer, connection, shutdown, service).await;
 }
 
 /// A stream from a scraper: plain TCP or TLS.

@@ -16,26 +16,26 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::downstream::activity::Activity;
+use crate::downstream::state::ConnectionState;
 
 /// A TCP connection that reports when the socket accepts no more bytes. If a response was aborted,
 /// dropping the transport resets the connection instead of closing it.
 #[derive(Debug)]
 pub struct Transport {
     stream: TcpStream,
-    activity: Option<Arc<Activity>>,
+    state: Option<Arc<ConnectionState>>,
 }
 
 impl Transport {
     /// Wraps an accepted connection. It reports nothing until [`Transport::report_to`] is called.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, activity: None }
+        Self { stream, state: None }
     }
 
-    /// Reports to `activity` from now on.
-    pub fn report_to(&mut self, activity: Arc<Activity>) {
-        self.activity = Some(activity);
+    /// Reports to `state` from now on.
+    pub fn report_to(&mut self, state: Arc<ConnectionState>) {
+        self.state = Some(state);
     }
 
     /// Whether the peer's FIN or RST has arrived, even if unread bytes precede it. Uses the
@@ -48,19 +48,19 @@ impl Transport {
     }
 
     fn report(&self, taken: &Poll<io::Result<usize>>) {
-        let Some(activity) = &self.activity else {
+        let Some(state) = &self.state else {
             return;
         };
         match taken {
-            Poll::Ready(_) => activity.socket_took_bytes(),
-            Poll::Pending => activity.socket_took_nothing(),
+            Poll::Ready(_) => state.socket_took_bytes(),
+            Poll::Pending => state.socket_took_nothing(),
         }
     }
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        if self.activity.as_ref().is_some_and(|activity| activity.resets_on_close()) {
+        if self.state.as_ref().is_some_and(|state| state.resets_on_close()) {
             // A reset also discards what the kernel still buffers for a scraper that does not read.
             // If setting the option fails, the connection is closed, which ends the message equally
             // early.
@@ -124,7 +124,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Downstream<S> {
     stream: S,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
     /// hyper waits for bytes, and will see the end of the stream itself.
     hyper_waits: bool,
     /// Bytes that were read while hyper did not read.
@@ -136,12 +136,12 @@ pub struct Downstream<S> {
 }
 
 impl<S> Downstream<S> {
-    /// Wraps `stream` for hyper and reports to `activity`. `has_ended` says without reading whether
+    /// Wraps `stream` for hyper and reports to `state`. `has_ended` says without reading whether
     /// the peer has ended the stream, as far as this is known.
     #[must_use]
-    pub fn new(stream: S, activity: Arc<Activity>, has_ended: fn(&S) -> bool) -> Self {
+    pub fn new(stream: S, state: Arc<ConnectionState>, has_ended: fn(&S) -> bool) -> Self {
         let ahead = Vec::new();
-        Self { stream, activity, hyper_waits: false, ahead, has_ended, look_again: None }
+        Self { stream, state, hyper_waits: false, ahead, has_ended, look_again: None }
     }
 
     /// Moves bytes that were read ahead into `buf`.
@@ -163,7 +163,7 @@ impl<S: AsyncRead + Unpin> Downstream<S> {
     /// Reads up to [`MOST_AHEAD`] bytes ahead. If a scraper has sent more, only the end of the
     /// connection below TLS is noticed, by `has_ended`.
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
-        if self.hyper_waits || !self.activity.is_scraping() {
+        if self.hyper_waits || !self.state.is_scraping() {
             return;
         }
         let mut piece = [0; 1024];
@@ -174,11 +174,11 @@ impl<S: AsyncRead + Unpin> Downstream<S> {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
                     self.ahead.extend_from_slice(piece.filled());
                 }
-                Poll::Ready(Ok(()) | Err(_)) => return self.activity.scraper_left(),
+                Poll::Ready(Ok(()) | Err(_)) => return self.state.scraper_left(),
             }
         }
         if (self.has_ended)(&self.stream) {
-            return self.activity.scraper_left();
+            return self.state.scraper_left();
         }
         let timer = self.look_again.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
         while timer.as_mut().poll(cx).is_ready() {
@@ -202,10 +202,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
         };
         self.hyper_waits = read.is_pending();
         if let Poll::Ready(Err(error)) = &read {
-            self.activity.read_failed(error);
+            self.state.read_failed(error);
         }
         if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
-            self.activity.bytes_read(bytes);
+            self.state.bytes_read(bytes);
         }
         read
     }
@@ -219,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
     ) -> Poll<io::Result<usize>> {
         let taken = Pin::new(&mut self.stream).poll_write(cx, buf);
         if taken.is_pending() {
-            self.activity.write_blocked();
+            self.state.write_blocked();
             self.look_ahead(cx);
         }
         taken
@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
     ) -> Poll<io::Result<usize>> {
         let taken = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         if taken.is_pending() {
-            self.activity.write_blocked();
+            self.state.write_blocked();
             self.look_ahead(cx);
         }
         taken
@@ -245,10 +245,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Downstream<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         match &flushed {
-            Poll::Pending => self.activity.write_blocked(),
+            Poll::Pending => self.state.write_blocked(),
             // hyper flushes only when it has no more bytes to write, so the socket has accepted
             // everything.
-            Poll::Ready(Ok(())) => self.activity.flushed(),
+            Poll::Ready(Ok(())) => self.state.flushed(),
             Poll::Ready(Err(_)) => {}
         }
         self.look_ahead(cx);
@@ -274,14 +274,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        downstream::activity::{Ending, Timeouts},
+        downstream::state::{Ending, Timeouts},
         http::control::ConnectionControl as _,
         scrape::delivery::DeliveryControl as _,
     };
 
-    fn activity() -> Arc<Activity> {
+    fn state() -> Arc<ConnectionState> {
         let secs = Duration::from_secs;
-        Arc::new(Activity::new(Timeouts { header: secs(60), idle: secs(60), stall: secs(30) }))
+        Arc::new(ConnectionState::new(Timeouts {
+            header: secs(60),
+            idle: secs(60),
+            stall: secs(30),
+        }))
     }
 
     /// A transport and the socket of its peer.
@@ -317,9 +321,9 @@ mod tests {
     async fn a_transport_reports_a_blocked_socket_and_its_end() {
         for vectored in [false, true] {
             let (mut transport, mut peer) = connected().await;
-            let activity = activity();
-            transport.report_to(Arc::clone(&activity));
-            let first_clock = || activity.next_clock().map(|(_, ending)| ending);
+            let state = state();
+            transport.report_to(Arc::clone(&state));
+            let first_clock = || state.next_clock().map(|(_, ending)| ending);
             let piece = [0; 64 * 1024];
             let mut write = |cx: &mut Context<'_>| {
                 let transport = Pin::new(&mut transport);
@@ -356,11 +360,11 @@ mod tests {
     async fn a_transport_is_reset_after_an_aborted_response_and_closed_otherwise() {
         for aborted in [false, true] {
             let (mut transport, mut peer) = connected().await;
-            let activity = activity();
+            let state = state();
             if aborted {
-                activity.reset_on_close();
+                state.reset_on_close();
             }
-            transport.report_to(activity);
+            transport.report_to(state);
             drop(transport);
             let end = peer.read(&mut [0]).await.map_err(|error| error.kind());
             assert_eq!(end, if aborted { Err(io::ErrorKind::ConnectionReset) } else { Ok(0) });
@@ -370,7 +374,7 @@ mod tests {
     #[tokio::test]
     async fn a_downstream_forwards_all_bytes_and_shuts_down_in_order() {
         let (stream, mut scraper) = duplex(100);
-        let mut downstream = Downstream::new(stream, activity(), |_| false);
+        let mut downstream = Downstream::new(stream, state(), |_| false);
         assert!(downstream.is_write_vectored());
         downstream.write_all(b"ab").await.unwrap();
         let slices = [IoSlice::new(b"cd"), IoSlice::new(b"ef")];
@@ -381,14 +385,14 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_read_ahead_come_first_and_are_limited() {
-        let activity = activity();
+        let state = state();
         let (stream, mut scraper) = duplex(4 * MOST_AHEAD);
         let sent: Vec<u8> = (0..2 * MOST_AHEAD).map(|at| at.to_le_bytes()[0]).collect();
         scraper.write_all(&sent).await.unwrap();
-        let mut downstream = Downstream::new(stream, Arc::clone(&activity), |_| false);
+        let mut downstream = Downstream::new(stream, Arc::clone(&state), |_| false);
         downstream.flush().await.unwrap();
         assert!(downstream.ahead.is_empty(), "no request is being answered");
-        activity.request_arrived();
+        state.request_arrived();
         downstream.flush().await.unwrap();
         assert_eq!(downstream.ahead.len(), MOST_AHEAD);
         let mut received = vec![0; 1000];
@@ -421,17 +425,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn f26_a_scraper_that_sent_more_than_the_limit_is_checked_at_intervals() {
-        let activity = activity();
+        let state = state();
         let (stream, mut scraper) = duplex(4 * MOST_AHEAD);
         scraper.write_all(&[0; 2 * MOST_AHEAD]).await.unwrap();
         static ENDED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
         let has_ended = |_: &_| ENDED.load(std::sync::atomic::Ordering::Relaxed);
-        let mut downstream = Downstream::new(stream, Arc::clone(&activity), has_ended);
-        activity.request_arrived();
+        let mut downstream = Downstream::new(stream, Arc::clone(&state), has_ended);
+        state.request_arrived();
         let begun = Instant::now();
         let left = poll_fn(|cx| {
             let _ = Pin::new(&mut downstream).poll_flush(cx);
-            match activity.expired(Instant::now()) {
+            match state.expired(Instant::now()) {
                 Some(ending) => Poll::Ready(ending),
                 None => {
                     ENDED.store(begun.elapsed() > LOOK_AGAIN, std::sync::atomic::Ordering::Relaxed);

@@ -9,7 +9,10 @@ use crate::{
         deadline::Budget,
         exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
     },
-    scrape::{ledger::COMPLETE, phase::{Phase, PhaseDurations}},
+    scrape::{
+        ledger::COMPLETE,
+        phase::{Phase, PhaseDurations},
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);

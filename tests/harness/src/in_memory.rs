@@ -22,8 +22,8 @@ use scrapegate::{
     },
     config::Scheme,
     downstream::{
-        activity::{Activity, Timeouts},
         requests::serve_stream,
+        state::{ConnectionState, Timeouts},
     },
     http::{access::Access, discovery::ProxyEndpoint, metrics::Format, state::AppState},
     scrape::transform::TransformRules,
@@ -108,17 +108,17 @@ impl Proxy {
 
     /// Serves requests from `stream` until the connection ends.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
-        self.serve_as(stream, activity()).await;
+        self.serve_as(stream, connection_state()).await;
     }
 
-    /// Serves requests from a stream that reports to the connection's `activity` itself.
+    /// Serves requests from a stream that reports to the connection's `connection_state` itself.
     pub async fn serve_as<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
-        activity: Arc<Activity>,
+        connection_state: Arc<ConnectionState>,
     ) {
         let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
-        serve_stream(stream, peer, activity, &self.service).await;
+        serve_stream(stream, peer, connection_state, &self.service).await;
     }
 
     /// Whether all permits of all exporters are available, so that none has leaked.
@@ -133,13 +133,13 @@ impl Proxy {
     }
 }
 
-/// The activity of a connection whose timeouts are all [`PATIENCE`].
-pub fn activity() -> Arc<Activity> {
+/// The connection_state of a connection whose timeouts are all [`PATIENCE`].
+pub fn connection_state() -> Arc<ConnectionState> {
     activity_within(PATIENCE)
 }
 
-/// The activity of a connection whose timeouts are all `timeout`.
-pub fn activity_within(timeout: Duration) -> Arc<Activity> {
+/// The connection_state of a connection whose timeouts are all `timeout`.
+pub fn activity_within(timeout: Duration) -> Arc<ConnectionState> {
     let timeouts = Timeouts { header: timeout, idle: timeout, stall: timeout };
-    Arc::new(Activity::new(timeouts))
+    Arc::new(ConnectionState::new(timeouts))
 }

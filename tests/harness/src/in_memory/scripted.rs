@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use scrapegate::downstream::activity::Activity;
+use scrapegate::downstream::state::ConnectionState;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -141,7 +141,7 @@ pub struct Stream {
     breath_is_due: bool,
     log: SharedLog,
     /// Gets the reports that a socket would send.
-    activity: Option<Arc<Activity>>,
+    connection_state: Option<Arc<ConnectionState>>,
     observer: Option<Observer>,
     /// How many bytes are still accepted before the reader pauses, stops or leaves.
     room: usize,
@@ -167,7 +167,7 @@ impl Stream {
             breathes: false,
             breath_is_due: false,
             log: SharedLog::default(),
-            activity: None,
+            connection_state: None,
             observer: None,
             room,
             left: false,
@@ -188,9 +188,9 @@ impl Stream {
         Self { breathes: true, ..self }
     }
 
-    /// Reports to `activity`, like the transport of a connection.
-    pub fn report_to(self, activity: Arc<Activity>) -> Self {
-        Self { activity: Some(activity), ..self }
+    /// Reports to `connection_state`, like the transport of a connection.
+    pub fn report_to(self, connection_state: Arc<ConnectionState>) -> Self {
+        Self { connection_state: Some(connection_state), ..self }
     }
 
     /// Calls `observer` after each read with the number of bytes read so far.
@@ -323,14 +323,14 @@ impl AsyncWrite for Stream {
         match this.poll_room(cx) {
             Poll::Ready(outcome) => outcome?,
             Poll::Pending => {
-                if let Some(activity) = &this.activity {
-                    activity.socket_took_nothing();
+                if let Some(connection_state) = &this.connection_state {
+                    connection_state.socket_took_nothing();
                 }
                 return Poll::Pending;
             }
         }
-        if let Some(activity) = &this.activity {
-            activity.socket_took_bytes();
+        if let Some(connection_state) = &this.connection_state {
+            connection_state.socket_took_bytes();
         }
         let mut log = look(&this.log);
         let before = this.room;

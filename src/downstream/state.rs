@@ -58,16 +58,16 @@ pub enum Ending {
 /// The state of one connection, shared within its task: its phase, its timers, and what has to
 /// happen when it ends. See the [module](self).
 #[derive(Debug)]
-pub struct Activity {
+pub struct ConnectionState {
     timeouts: Timeouts,
-    state: Mutex<State>,
+    inner: Mutex<Inner>,
     /// The current scrape. There is only one: hyper starts a pipelined request only after the flush.
     delivery: Delivery,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Stage,
+struct Inner {
+    activity: Activity,
     /// The time since which the socket has accepted no byte.
     blocked_since: Option<Instant>,
     /// When the scraper was seen to have closed the connection during a scrape.
@@ -89,7 +89,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+enum Activity {
     /// A request head is awaited or incomplete.
     Head { since: Instant },
     /// No request is in progress.
@@ -104,15 +104,15 @@ enum Stage {
     Relaying { deadline: Deadline },
 }
 
-impl Activity {
+impl ConnectionState {
     /// Starts in the state after the handshake. The `header-timeout` of the first request starts
     /// now.
     #[must_use]
     pub fn new(timeouts: Timeouts) -> Self {
         Self {
             timeouts,
-            state: Mutex::new(State {
-                phase: Stage::Head { since: Instant::now() },
+            inner: Mutex::new(Inner {
+                activity: Activity::Head { since: Instant::now() },
                 blocked_since: None,
                 left: None,
                 backlog: false,
@@ -128,13 +128,13 @@ impl Activity {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The client is no longer authorized. The connection must not answer further requests.
     pub fn dismiss(&self) {
-        self.state().dismissed = true;
+        self.lock().dismissed = true;
     }
 
     // Reported by the stream.
@@ -142,25 +142,25 @@ impl Activity {
     /// hyper has read these bytes. They belong to a request head, because a response to a request
     /// with a body is the last one of its connection.
     pub fn bytes_read(&self, bytes: &[u8]) {
-        let mut state = self.state();
+        let mut inner = self.lock();
         for &byte in bytes.iter().rev().take(3).rev() {
-            state.last_read.rotate_left(1);
-            state.last_read[2] = byte;
+            inner.last_read.rotate_left(1);
+            inner.last_read[2] = byte;
         }
-        if let Stage::Idle { .. } = state.phase {
-            state.phase = Stage::Head { since: Instant::now() };
+        if let Activity::Idle { .. } = inner.activity {
+            inner.activity = Activity::Head { since: Instant::now() };
         }
     }
 
     /// Whether a request is with the handler, or an exporter's answer is being sent.
     #[must_use]
     pub fn is_scraping(&self) -> bool {
-        matches!(self.state().phase, Stage::Handling | Stage::Relaying { .. })
+        matches!(self.lock().activity, Activity::Handling | Activity::Relaying { .. })
     }
 
     /// The scraper's side of the stream ended or failed while a response was in progress.
     pub fn scraper_left(&self) {
-        self.state().left.get_or_insert_with(Instant::now);
+        self.lock().left.get_or_insert_with(Instant::now);
     }
 
     /// Reading from the client failed. A TLS violation counts only outside of a scrape: a scrape
@@ -169,70 +169,70 @@ impl Activity {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             // The client announced that it leaves.
             None | Some(rustls::Error::AlertReceived(_)) => {}
-            Some(broken) if !self.is_scraping() => self.state().broken_tls = Some(broken.clone()),
+            Some(broken) if !self.is_scraping() => self.lock().broken_tls = Some(broken.clone()),
             Some(_) => {}
         }
     }
 
     /// The TLS buffer has bytes that the socket did not accept.
     pub fn write_blocked(&self) {
-        self.state().backlog = true;
+        self.lock().backlog = true;
     }
 
     /// The socket has accepted all bytes from hyper and TLS. A complete response is now delivered.
     pub fn flushed(&self) {
-        let mut state = self.state();
-        state.backlog = false;
-        match state.phase {
-            Stage::Relaying { .. } if !self.delivery.is_whole() => return,
-            Stage::Relaying { .. } => {}
-            Stage::Responding { .. } => state.page = None,
-            Stage::Head { .. } | Stage::Idle { .. } | Stage::Handling => return,
+        let mut inner = self.lock();
+        inner.backlog = false;
+        match inner.activity {
+            Activity::Relaying { .. } if !self.delivery.is_whole() => return,
+            Activity::Relaying { .. } => {}
+            Activity::Responding { .. } => inner.page = None,
+            Activity::Head { .. } | Activity::Idle { .. } | Activity::Handling => return,
         }
         let since = Instant::now();
         // Pipelined requests may follow the one that was answered. If they are complete, hyper
         // starts the next one without reading. If the last bytes read do not end a head, they start
         // the next head.
-        state.phase = if ends_a_head(state.last_read) {
-            Stage::Idle { since }
+        inner.activity = if ends_a_head(inner.last_read) {
+            Activity::Idle { since }
         } else {
-            Stage::Head { since }
+            Activity::Head { since }
         };
-        drop(state);
+        drop(inner);
         self.delivery.complete();
     }
 
     /// The socket accepted at least one byte.
     pub fn socket_took_bytes(&self) {
-        self.state().blocked_since = None;
+        self.lock().blocked_since = None;
     }
 
     /// The socket accepted no byte. The `stall-timeout` runs from the first such report after a
     /// successful write.
     pub fn socket_took_nothing(&self) {
-        self.state().blocked_since.get_or_insert_with(Instant::now);
+        self.lock().blocked_since.get_or_insert_with(Instant::now);
     }
 
-    /// Whether the socket must be reset instead of closed: [`Activity::reset_on_close`] was called,
+    /// Whether the socket must be reset instead of closed: [`ConnectionState::reset_on_close`] was called,
     /// or the connection ended during a response.
     pub fn resets_on_close(&self) -> bool {
-        self.state().reset_on_close
+        self.lock().reset_on_close
     }
 
     // Asked by the driver.
 
     /// The timer that expires next, and why the connection ends then.
     pub fn next_clock(&self) -> Option<(Instant, Ending)> {
-        let state = self.state();
-        let phase = match state.phase {
-            Stage::Head { since } => Some((since + self.timeouts.header, Ending::Header)),
-            Stage::Idle { since } => Some((since + self.timeouts.idle, Ending::Idle)),
-            Stage::Handling => None,
-            Stage::Responding { since } => Some((since + self.timeouts.stall, Ending::Stall)),
-            Stage::Relaying { deadline } => Some((deadline.instant(), Ending::Deadline)),
+        let inner = self.lock();
+        let phase = match inner.activity {
+            Activity::Head { since } => Some((since + self.timeouts.header, Ending::Header)),
+            Activity::Idle { since } => Some((since + self.timeouts.idle, Ending::Idle)),
+            Activity::Handling => None,
+            Activity::Responding { since } => Some((since + self.timeouts.stall, Ending::Stall)),
+            Activity::Relaying { deadline } => Some((deadline.instant(), Ending::Deadline)),
         };
-        let stall = state.blocked_since.map(|since| (since + self.timeouts.stall, Ending::Stall));
-        let left = state.left.map(|at| (at, Ending::Left));
+        let stall = inner.blocked_since.map(|since| (since + self.timeouts.stall, Ending::Stall));
+        let left = inner.left.map(|at| (at, Ending::Left));
         [phase, stall, left].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -243,31 +243,31 @@ impl Activity {
 
     /// How the client violated the TLS protocol between two scrapes, if it did.
     pub fn broken_tls(&self) -> Option<rustls::Error> {
-        self.state().broken_tls.clone()
+        self.lock().broken_tls.clone()
     }
 
     /// Whether the socket has not accepted all bytes of a response yet.
     pub fn owes_bytes(&self) -> bool {
-        matches!(self.state().phase, Stage::Responding { .. } | Stage::Relaying { .. })
+        matches!(self.lock().activity, Activity::Responding { .. } | Activity::Relaying { .. })
     }
 
     /// Whether a response with `Connection: close` went to a client that may still be sending.
     pub fn refused_early(&self) -> bool {
-        self.state().refused_early
+        self.lock().refused_early
     }
 
     /// The driver gives up the connection. A response in progress is aborted.
     pub fn end(&self, ending: Ending) {
-        let mut state = self.state();
-        state.ended = Some(ending);
-        state.reset_on_close |=
-            matches!(state.phase, Stage::Relaying { .. } | Stage::Responding { .. });
+        let mut inner = self.lock();
+        inner.ended = Some(ending);
+        inner.reset_on_close |=
+            matches!(inner.activity, Activity::Relaying { .. } | Activity::Responding { .. });
     }
 
     /// The connection has ended, and its handler and its body are gone. A scrape in progress is
     /// aborted, and the cause is the [`Ending`].
     pub fn closed(&self) {
-        let ended = self.state().ended;
+        let ended = self.lock().ended;
         self.delivery.cut_off(|waiting_for| abort_cause(ended, waiting_for));
     }
 }
@@ -289,41 +289,41 @@ fn abort_cause(ended: Option<Ending>, waiting_for: Option<Phase>) -> Abort {
     }
 }
 
-impl DeliveryControl for Activity {
+impl DeliveryControl for ConnectionState {
     fn delivery(&self) -> &Delivery {
         &self.delivery
     }
 
     fn has_backlog(&self) -> bool {
-        self.state().backlog
+        self.lock().backlog
     }
 
     fn reset_on_close(&self) {
-        self.state().reset_on_close = true;
+        self.lock().reset_on_close = true;
     }
 }
 
-impl ConnectionControl for Activity {
+impl ConnectionControl for ConnectionState {
     fn request_arrived(&self) {
-        self.state().phase = Stage::Handling;
+        self.lock().activity = Activity::Handling;
     }
 
     fn responding(&self, after: ConnectionAfter) {
-        let mut state = self.state();
-        state.phase = Stage::Responding { since: Instant::now() };
-        state.refused_early |= after == ConnectionAfter::Close;
+        let mut inner = self.lock();
+        inner.activity = Activity::Responding { since: Instant::now() };
+        inner.refused_early |= after == ConnectionAfter::Close;
     }
 
     fn holds(&self, page: Page) {
-        self.state().page = Some(page);
+        self.lock().page = Some(page);
     }
 
     fn relaying(&self, deadline: Deadline) {
-        self.state().phase = Stage::Relaying { deadline };
+        self.lock().activity = Activity::Relaying { deadline };
     }
 
     fn is_dismissed(&self) -> bool {
-        self.state().dismissed
+        self.lock().dismissed
     }
 }
 
@@ -345,78 +345,78 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn activity() -> Activity {
-        Activity::new(Timeouts { header: secs(1), idle: secs(2), stall: secs(3) })
+    fn state() -> ConnectionState {
+        ConnectionState::new(Timeouts { header: secs(1), idle: secs(2), stall: secs(3) })
     }
 
-    fn relaying(activity: &Activity) {
-        activity.request_arrived();
-        activity.relaying(Deadline::after(Instant::now(), Budget::new(secs(5)).unwrap()));
+    fn relaying(state: &ConnectionState) {
+        state.request_arrived();
+        state.relaying(Deadline::after(Instant::now(), Budget::new(secs(5)).unwrap()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_tls_violation_outside_of_a_scrape_counts_and_no_alert_or_reset() {
         let failed = |inner: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, inner);
-        let after = |activity: &Activity, error: &io::Error| {
-            activity.read_failed(error);
-            activity.broken_tls()
+        let after = |state: &ConnectionState, error: &io::Error| {
+            state.read_failed(error);
+            state.broken_tls()
         };
         let left = rustls::Error::AlertReceived(rustls::AlertDescription::UserCanceled);
         let reset = io::ErrorKind::ConnectionReset.into();
-        let activity = activity();
-        assert_eq!(after(&activity, &failed(left)), None);
-        assert_eq!(after(&activity, &reset), None);
-        relaying(&activity);
-        assert_eq!(after(&activity, &failed(rustls::Error::DecryptError)), None);
-        activity.responding(ConnectionAfter::Keep);
+        let state = state();
+        assert_eq!(after(&state, &failed(left)), None);
+        assert_eq!(after(&state, &reset), None);
+        relaying(&state);
+        assert_eq!(after(&state, &failed(rustls::Error::DecryptError)), None);
+        state.responding(ConnectionAfter::Keep);
         let broken = rustls::Error::DecryptError;
-        assert_eq!(after(&activity, &failed(broken.clone())), Some(broken.clone()));
-        assert_eq!(after(&activity, &reset), Some(broken));
+        assert_eq!(after(&state, &failed(broken.clone())), Some(broken.clone()));
+        assert_eq!(after(&state, &reset), Some(broken));
     }
 
     /// The timer that expires next, and in how many seconds.
-    fn clock(activity: &Activity) -> Option<(u64, Ending)> {
-        activity.next_clock().map(|(at, ending)| ((at - Instant::now()).as_secs(), ending))
+    fn clock(state: &ConnectionState) -> Option<(u64, Ending)> {
+        state.next_clock().map(|(at, ending)| ((at - Instant::now()).as_secs(), ending))
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_own_timer_and_is_visible_outside() {
-        let activity = activity();
-        let look = || (clock(&activity), activity.is_scraping(), activity.owes_bytes());
+        let state = state();
+        let look = || (clock(&state), state.is_scraping(), state.owes_bytes());
         assert_eq!(look(), (Some((1, Ending::Header)), false, false));
-        activity.request_arrived();
-        activity.flushed();
+        state.request_arrived();
+        state.flushed();
         assert_eq!(look(), (None, true, false));
-        activity.responding(ConnectionAfter::Keep);
+        state.responding(ConnectionAfter::Keep);
         assert_eq!(look(), (Some((3, Ending::Stall)), false, true));
-        assert!(!activity.refused_early());
-        activity.responding(ConnectionAfter::Close);
-        activity.responding(ConnectionAfter::Keep);
-        assert!(activity.refused_early());
-        relaying(&activity);
+        assert!(!state.refused_early());
+        state.responding(ConnectionAfter::Close);
+        state.responding(ConnectionAfter::Keep);
+        assert!(state.refused_early());
+        relaying(&state);
         // Not complete: no scrape was delivered.
-        activity.flushed();
+        state.flushed();
         assert_eq!(look(), (Some((5, Ending::Deadline)), true, true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_stall_timer_runs_from_the_first_blocked_write_and_the_earliest_timer_wins() {
-        let activity = activity();
-        relaying(&activity);
-        activity.socket_took_nothing();
+        let state = state();
+        relaying(&state);
+        state.socket_took_nothing();
         advance(secs(1)).await;
-        activity.socket_took_nothing();
-        assert_eq!(clock(&activity), Some((2, Ending::Stall)));
-        activity.socket_took_bytes();
-        assert_eq!(clock(&activity), Some((4, Ending::Deadline)));
+        state.socket_took_nothing();
+        assert_eq!(clock(&state), Some((2, Ending::Stall)));
+        state.socket_took_bytes();
+        assert_eq!(clock(&state), Some((4, Ending::Deadline)));
         let due = Instant::now() + secs(4);
-        assert_eq!(activity.expired(due - Duration::from_nanos(1)), None);
-        assert_eq!(activity.expired(due), Some(Ending::Deadline));
-        activity.scraper_left();
+        assert_eq!(state.expired(due - Duration::from_nanos(1)), None);
+        assert_eq!(state.expired(due), Some(Ending::Deadline));
+        state.scraper_left();
         let left = Instant::now();
         advance(secs(1)).await;
-        activity.scraper_left();
-        assert_eq!(activity.next_clock(), Some((left, Ending::Left)));
+        state.scraper_left();
+        assert_eq!(state.next_clock(), Some((left, Ending::Left)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -428,22 +428,22 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\nG\r\n", (1, Ending::Header)),
         ] {
             for split in [1, 2, 3, 100] {
-                let activity = activity();
+                let state = state();
                 for piece in read.as_bytes().chunks(split) {
-                    activity.bytes_read(piece);
+                    state.bytes_read(piece);
                 }
-                activity.request_arrived();
-                activity.responding(ConnectionAfter::Keep);
-                activity.write_blocked();
-                assert!(activity.has_backlog());
-                activity.flushed();
-                assert!(!activity.has_backlog());
-                assert_eq!(clock(&activity), Some(expected), "{read:?} by {split}");
+                state.request_arrived();
+                state.responding(ConnectionAfter::Keep);
+                state.write_blocked();
+                assert!(state.has_backlog());
+                state.flushed();
+                assert!(!state.has_backlog());
+                assert_eq!(clock(&state), Some(expected), "{read:?} by {split}");
                 advance(Duration::from_millis(500)).await;
-                activity.bytes_read(b"G");
+                state.bytes_read(b"G");
                 let begun = if expected.1 == Ending::Idle { 1000 } else { 500 };
                 let due = Instant::now() + Duration::from_millis(begun);
-                assert_eq!(activity.next_clock(), Some((due, Ending::Header)), "{read:?}");
+                assert_eq!(state.next_clock(), Some((due, Ending::Header)), "{read:?}");
             }
         }
     }
@@ -459,29 +459,29 @@ mod tests {
             (Ending::Shutdown, Some(Phase::WriteWait), Abort::Shutdown),
             (Ending::Left, None, Abort::ScraperGone),
         ] {
-            let activity = activity();
+            let state = state();
             assert_eq!(abort_cause(None, waiting_for), Abort::ScraperGone);
-            relaying(&activity);
-            activity.end(ending);
+            relaying(&state);
+            state.end(ending);
             assert_eq!(
                 abort_cause(Some(ending), waiting_for),
                 cause,
                 "{ending:?}, {waiting_for:?}"
             );
-            assert!(activity.resets_on_close());
+            assert!(state.resets_on_close());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_reset_during_a_response_and_closed_between_two() {
-        let idle = activity();
+        let idle = state();
         idle.end(Ending::Idle);
         assert!(!idle.resets_on_close());
-        let responding = activity();
+        let responding = state();
         responding.responding(ConnectionAfter::Keep);
         responding.end(Ending::Stall);
         assert!(responding.resets_on_close());
-        let aborted = activity();
+        let aborted = state();
         aborted.reset_on_close();
         aborted.end(Ending::Idle);
         assert!(aborted.resets_on_close());
