@@ -9,12 +9,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::BufMut;
-use scrapegate::upstream::{Connector, Stream};
+use bytes::{BufMut, Bytes};
+use scrapegate::{
+    common::error::Abort,
+    scrape::transform::{Out, Transform, TransformRules},
+    upstream::{Connector, Stream},
+};
 use scrapegate_harness::{
     PATIENCE,
     in_memory::{self, Proxy},
     metrics::Samples,
+    transform::{Doubling, Dropping},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex, join, sink},
@@ -240,4 +245,73 @@ async fn a_request_is_refused_if_its_client_loses_access_while_its_head_arrives(
     let ((), answer) = tokio::join!(serving, asking);
     assert!(answer.starts_with("HTTP/1.1 403 client is no longer let in\r\n"), "{answer}");
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+}
+
+/// A transform that must not run.
+#[derive(Debug)]
+struct Forbidden;
+
+impl Transform for Forbidden {
+    fn push(&mut self, data: Bytes, _: &mut Out) -> Result<(), Abort> {
+        panic!("got {} bytes", data.len())
+    }
+
+    fn flush(&mut self, _: &mut Out) -> Result<(), Abort> {
+        panic!("flushed")
+    }
+
+    fn finish(&mut self, _: &mut Out) -> Result<(), Abort> {
+        panic!("finished")
+    }
+}
+
+/// The answer to `request` of an exporter that announces four bytes and an `ETag`, and sends
+/// `body`.
+async fn transformed(request: &str, body: &'static str, transforms: TransformRules) -> String {
+    let connector = Connector::other(move |_| {
+        let (proxy, mut exporter) = duplex(1000);
+        tokio::spawn(async move {
+            let head = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 4\r\n\r\n";
+            exporter.write_all(format!("{head}{body}").as_bytes()).await.expect("an answer sent");
+            // Stays open until the proxy closes it.
+            let _ = exporter.read_to_end(&mut Vec::new()).await;
+        });
+        Ok(Stream::other(proxy))
+    });
+    let (stream, mut scraper) = duplex(1000);
+    let proxy = Proxy::transforming([in_memory::exporter()], connector, transforms);
+    let scraping = async {
+        scraper.write_all(request.as_bytes()).await.expect("a request sent");
+        let mut answer = String::new();
+        scraper.read_to_string(&mut answer).await.expect("an answer");
+        answer.to_ascii_lowercase()
+    };
+    tokio::join!(proxy.serve(stream), scraping).1
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_request_runs_no_transform_and_announces_no_length_that_one_would_change() {
+    let request = String::from_utf8_lossy(REQUEST).replacen("GET", "HEAD", 1);
+    let unchanged = transformed(&request, "", TransformRules::default()).await;
+    assert!(unchanged.starts_with("http/1.1 200 ok\r\n"), "{unchanged}");
+    assert!(unchanged.contains("\r\ncontent-length: 4\r\n"), "{unchanged}");
+    assert!(unchanged.contains("\r\netag: \"e\"\r\n"), "{unchanged}");
+
+    let rules = TransformRules::new(|_| vec![Box::new(Forbidden)]);
+    let changed = transformed(&request, "", rules).await;
+    assert!(changed.starts_with("http/1.1 200 ok\r\n"), "{changed}");
+    assert!(!changed.contains("content-length"), "{changed}");
+    assert!(!changed.contains("etag"), "{changed}");
+    assert!(changed.ends_with("\r\n\r\n"), "{changed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_transformed_body_has_no_announced_length() {
+    let request = String::from_utf8_lossy(REQUEST);
+    let rules = TransformRules::new(|_| vec![Box::new(Doubling), Box::<Dropping>::default()]);
+    let answer = transformed(&request, "a 1\n", rules).await;
+    assert!(answer.starts_with("http/1.1 200 ok\r\n"), "{answer}");
+    assert!(!answer.contains("content-length"), "{answer}");
+    assert!(!answer.contains("etag"), "{answer}");
+    assert!(answer.ends_with("\r\n8\r\naa  11\n\n\r\n0\r\n\r\n"), "{answer}");
 }

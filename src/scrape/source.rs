@@ -39,3 +39,60 @@ impl Source for UpstreamBody {
         self.release();
     }
 }
+
+#[cfg(test)]
+pub(super) mod scripted {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A source for the tests of the next links. It panics if it is polled after its last step.
+    #[derive(Debug)]
+    pub(in crate::scrape) struct Scripted {
+        steps: VecDeque<Poll<Option<Result<Bytes, Abort>>>>,
+        /// Whether the end is known with the last bytes, as with Content-Length.
+        knows_end: bool,
+    }
+
+    impl Scripted {
+        pub(in crate::scrape) fn new<const N: usize>(steps: [Step; N]) -> Self {
+            let steps = steps.map(|step| match step {
+                Step::Bytes(text) => Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes())))),
+                Step::Pause => Poll::Pending,
+                Step::End => Poll::Ready(None),
+                Step::Fault(abort) => Poll::Ready(Some(Err(abort))),
+            });
+            Self { steps: steps.into(), knows_end: false }
+        }
+
+        pub(in crate::scrape) fn with_known_end(self) -> Self {
+            Self { knows_end: true, ..self }
+        }
+    }
+
+    /// The result of one poll.
+    #[derive(Clone, Copy, Debug)]
+    pub(in crate::scrape) enum Step {
+        Bytes(&'static str),
+        Pause,
+        End,
+        Fault(Abort),
+    }
+
+    impl Source for Scripted {
+        fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
+            self.steps.pop_front().expect("polled after its last step")
+        }
+
+        fn is_end(&self) -> bool {
+            self.knows_end && matches!(self.steps.front(), None | Some(Poll::Ready(None)))
+        }
+
+        fn release(&mut self) {}
+    }
+
+    /// Polls a source once.
+    pub(in crate::scrape) fn poll(source: &mut impl Source) -> Poll<Option<Result<Bytes, Abort>>> {
+        source.poll_chunk(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+}

@@ -3,6 +3,9 @@
 //! A transform sees the whole body in pieces. It cannot make a body that was cut look complete: only
 //! [`Transformed`] ends the body, and only after its source has ended whole.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     fmt,

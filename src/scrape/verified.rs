@@ -103,3 +103,142 @@ impl<S: Source> Source for Verified<S> {
         self.source.release();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{
+        num::{NonZeroU16, NonZeroU32},
+        time::Duration,
+    };
+
+    use hyper::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+
+    use super::*;
+    use crate::{
+        common::{
+            deadline::Budget,
+            error::IntegrityFault,
+            exporter::{ExporterName, ExporterPath, Integrity, Target},
+        },
+        scrape::source::scripted::{Scripted, Step, poll},
+    };
+
+    const NO_MARKER: Abort = Abort::Integrity(IntegrityFault::NoEofMarker);
+
+    fn exporter(max_body: Option<u64>) -> Exporter {
+        let budget = Budget::new(Duration::from_secs(15)).unwrap();
+        let rules = ScrapeRules {
+            interval: budget,
+            timeout: budget,
+            connect_timeout: budget,
+            max_concurrent: NonZeroU32::MIN,
+            max_body,
+            forward_params: true,
+            integrity: Integrity::Strict,
+        };
+        let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
+        let (name, path) = (ExporterName::new("x"), ExporterPath::new("/metrics"));
+        let (name, path) = (name.unwrap(), path.unwrap());
+        Exporter { name, target, tls: None, path, authorization: None, rules }
+    }
+
+    /// A body of OpenMetrics, whose last line must be `# EOF`.
+    fn openmetrics(
+        source: Scripted,
+        framing: Framing,
+        max_body: Option<u64>,
+    ) -> Verified<Scripted> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/openmetrics-text".parse().unwrap());
+        let head = UpstreamHead { status: StatusCode::OK, headers, framing, length_ignored: false };
+        Verified::new(source, &head, &exporter(max_body))
+    }
+
+    fn bytes(text: &'static str) -> Poll<Option<Result<Bytes, Abort>>> {
+        Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes()))))
+    }
+
+    #[test]
+    fn with_content_length_the_last_bytes_are_checked_before_they_leave() {
+        let whole = [Step::Bytes("a 1\n"), Step::Bytes("# EOF\n")];
+        let mut body =
+            openmetrics(Scripted::new(whole).with_known_end(), Framing::Length(10), None);
+        assert_eq!(poll(&mut body), bytes("a 1\n"));
+        assert!(!body.is_end());
+        assert_eq!(poll(&mut body), bytes("# EOF\n"));
+        assert!(body.is_end());
+        // The script is over: another poll of the source would panic.
+        assert_eq!(poll(&mut body), Poll::Ready(None));
+        assert_eq!(body.received(), 10);
+
+        let partial = [Step::Bytes("a 1\n"), Step::Bytes("b 1\n")];
+        let mut body =
+            openmetrics(Scripted::new(partial).with_known_end(), Framing::Length(8), None);
+        assert_eq!(poll(&mut body), bytes("a 1\n"));
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Err(NO_MARKER))));
+        assert!(!body.is_end());
+    }
+
+    #[test]
+    fn without_a_known_end_the_body_is_checked_before_it_ends() {
+        for framing in [Framing::Chunked, Framing::UntilClose] {
+            let mut whole = openmetrics(
+                Scripted::new([Step::Bytes("# EOF\n"), Step::Pause, Step::End]),
+                framing,
+                None,
+            );
+            assert_eq!(poll(&mut whole), bytes("# EOF\n"));
+            assert_eq!(poll(&mut whole), Poll::Pending);
+            assert!(!whole.is_end(), "before the end of the source");
+            assert_eq!(poll(&mut whole), Poll::Ready(None));
+            assert!(whole.is_end());
+
+            let source = Scripted::new([Step::Bytes("a 1\n"), Step::End]);
+            let mut partial = openmetrics(source, framing, None);
+            assert_eq!(poll(&mut partial), bytes("a 1\n"));
+            assert_eq!(poll(&mut partial), Poll::Ready(Some(Err(NO_MARKER))));
+            assert!(!partial.is_end());
+        }
+    }
+
+    #[test]
+    fn an_error_is_final() {
+        // In each case the script is over after the error: another poll of the source would panic.
+        let fault = Abort::ExporterReset;
+        let of_source = openmetrics(Scripted::new([Step::Fault(fault)]), Framing::Chunked, None);
+        let of_check = openmetrics(Scripted::new([Step::End]), Framing::Chunked, None);
+        let too_large =
+            openmetrics(Scripted::new([Step::Bytes("a 1\n")]), Framing::Chunked, Some(3));
+        for (mut body, abort) in
+            [(of_source, fault), (of_check, NO_MARKER), (too_large, Abort::TooLarge)]
+        {
+            for _ in 0..3 {
+                assert_eq!(poll(&mut body), Poll::Ready(Some(Err(abort))));
+                assert!(!body.is_end(), "{abort}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_may_have_max_body_bytes_and_not_one_more() {
+        let steps = [Step::Bytes("a 1\n"), Step::Bytes("# EOF\n"), Step::End];
+        let mut body = openmetrics(Scripted::new(steps), Framing::Chunked, Some(10));
+        assert_eq!(poll(&mut body), bytes("a 1\n"));
+        assert_eq!(poll(&mut body), bytes("# EOF\n"));
+        assert_eq!(poll(&mut body), Poll::Ready(None));
+
+        let steps = [Step::Bytes("a 1\n"), Step::Bytes("# EOF\n")];
+        let mut body = openmetrics(Scripted::new(steps), Framing::Chunked, Some(9));
+        assert_eq!(poll(&mut body), bytes("a 1\n"));
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Err(Abort::TooLarge))));
+    }
+
+    #[test]
+    fn a_response_without_a_body_is_complete_at_once() {
+        let mut body = openmetrics(Scripted::new([]), Framing::Bodiless, None);
+        assert!(body.is_end());
+        assert_eq!(poll(&mut body), Poll::Ready(None));
+    }
+}

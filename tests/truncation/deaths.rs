@@ -1,12 +1,14 @@
 //! The ways in which an exporter dies, and what the scraper receives.
 
-use std::{collections::BTreeMap, io};
+use std::{borrow::Cow, collections::BTreeMap, io};
 
 use aws_lc_rs::digest;
+use scrapegate::scrape::transform::Transform;
 use scrapegate_harness::{
     body::hex,
     client::{Cut, End, Response},
     testbed::Then,
+    transform::{Doubling, Hoarding, Identity},
 };
 
 use crate::answers::Answer;
@@ -37,6 +39,39 @@ pub(crate) enum Reader {
     Asleep,
 }
 
+/// What the proxy does with the bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Chain {
+    #[default]
+    Empty,
+    Identity,
+    /// Every byte twice.
+    Doubling,
+    /// All bytes at the end, and then a trailer.
+    Hoarding,
+}
+
+impl Chain {
+    pub(crate) fn transforms(self) -> Vec<Box<dyn Transform>> {
+        match self {
+            Self::Empty => Vec::new(),
+            Self::Identity => vec![Box::new(Identity)],
+            Self::Doubling => vec![Box::new(Doubling)],
+            Self::Hoarding => vec![Box::new(Identity), Box::<Hoarding>::default()],
+        }
+    }
+
+    /// The largest possible output for `bytes`. `is_whole`: no more bytes follow.
+    fn output(self, bytes: &[u8], is_whole: bool) -> Cow<'_, [u8]> {
+        match self {
+            Self::Empty | Self::Identity => bytes.into(),
+            Self::Doubling => Doubling::of(bytes).into(),
+            Self::Hoarding if is_whole => [bytes, Hoarding::TRAILER].concat().into(),
+            Self::Hoarding => Cow::default(),
+        }
+    }
+}
+
 /// One way to die, at one position, with one kind of scraper.
 #[derive(Clone, Copy)]
 pub(crate) struct Death<'a> {
@@ -46,6 +81,7 @@ pub(crate) struct Death<'a> {
     pub(crate) then: Then,
     pub(crate) moment: Moment,
     pub(crate) reader: Reader,
+    pub(crate) chain: Chain,
 }
 
 impl Death<'_> {
@@ -56,11 +92,17 @@ impl Death<'_> {
             && self.reader != Reader::Asleep
     }
 
+    /// The body that the scraper may receive: the delivered bytes, transformed.
+    pub(crate) fn output(&self) -> Cow<'_, [u8]> {
+        let is_whole = self.answer.is_whole(self.cut, self.then);
+        self.chain.output(self.answer.delivered(self.cut), is_whole)
+    }
+
     pub(crate) fn story(&self) -> String {
-        let Self { answer, cut, then, moment, reader } = self;
+        let Self { answer, cut, then, moment, reader, chain } = self;
         let last = &answer.bytes[cut.saturating_sub(20)..*cut];
         format!(
-            "{}, {:?}: cut after {cut} of {} bytes, at \"{}\", then {then:?} {moment:?}, {reader:?}",
+            "{}, {:?}: cut after {cut} of {} bytes, at \"{}\", then {then:?} {moment:?}, {reader:?}, {chain:?}",
             answer.name,
             answer.framing,
             answer.bytes.len(),
@@ -92,6 +134,7 @@ impl Tally {
         count(format!("{:?}", death.then));
         count(format!("{:?}", death.moment));
         count(format!("{:?} reader", death.reader));
+        count(format!("{:?} chain", death.chain));
         let (had_whole, fault) = match received {
             Err(error) => {
                 self.cut += 1;
@@ -184,13 +227,13 @@ fn fault_of_cut(cut: &Cut) -> Option<&'static str> {
 }
 
 fn fault_of_start(death: &Death<'_>, response: &Response) -> Option<&'static str> {
-    let delivered = death.answer.delivered(death.cut);
+    let delivered = death.output();
     let (start, bytes) = (&response.body.start, response.body.bytes);
     let is_start = delivered.starts_with(start) && bytes <= delivered.len() as u64;
     (!is_start).then_some("other bytes")
 }
 
 fn fault_of_whole(death: &Death<'_>, response: &Response) -> Option<&'static str> {
-    let delivered = digest::digest(&digest::SHA256, death.answer.delivered(death.cut));
+    let delivered = digest::digest(&digest::SHA256, &death.output());
     (response.body.sha256 != hex(delivered.as_ref())).then_some("other bytes")
 }

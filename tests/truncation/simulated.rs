@@ -11,11 +11,14 @@ use std::{
     thread,
 };
 
-use scrapegate::upstream::{self, Connector};
+use scrapegate::{
+    scrape::transform::TransformRules,
+    upstream::{self, Connector},
+};
 use scrapegate_harness::{
     client::Response,
     in_memory::{
-        Proxy,
+        self, Proxy,
         scripted::{Log, Stream, look},
     },
     testbed::Then,
@@ -24,33 +27,45 @@ use tokio::runtime::Builder;
 
 use crate::{
     answers::Answer,
-    deaths::{Death, ENDS, Moment, Reader, Tally},
+    deaths::{Chain, Death, ENDS, Moment, Reader, Tally},
     streams,
 };
 
 /// The minimum number of deaths.
 const LEAST: usize = 100_000;
 
+/// The minimum number of deaths with each chain of transforms.
+const LEAST_TRANSFORMED: usize = 4_000;
+
+/// Number of positions at which a response is cut on its way to transforms.
+const PLACES: usize = 12;
+
 const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// A scraper with [`Reader::Asleep`] cannot receive longer responses completely.
 const LONG: usize = 16 * 1024;
 
-/// All deaths with this response.
-fn deaths_of(answer: &Answer) -> Vec<Death<'_>> {
+/// All deaths with this response and these transforms.
+fn deaths_of(answer: &Answer, chain: Chain) -> Vec<Death<'_>> {
     let mut deaths = Vec::new();
     let mut add = |places: &[usize], moments: &[Moment], readers: &[Reader]| {
         for &cut in places {
             for then in ENDS {
                 for &moment in moments {
-                    let all =
-                        readers.iter().map(|&reader| Death { answer, cut, then, moment, reader });
-                    deaths.extend(all);
+                    deaths.extend(readers.iter().map(|&reader| Death {
+                        answer,
+                        cut,
+                        then,
+                        moment,
+                        reader,
+                        chain,
+                    }));
                 }
             }
         }
     };
-    add(&answer.places(), &[Moment::AtOnce, Moment::Later], &[Reader::Fast, Reader::Slow]);
+    let places = if chain == Chain::Empty { answer.places() } else { answer.some_places(PLACES) };
+    add(&places, &[Moment::AtOnce, Moment::Later], &[Reader::Fast, Reader::Slow]);
     let some = answer.some_places(10);
     add(&some, &[Moment::JustInTime, Moment::TooLate], &[Reader::Fast]);
     if answer.body.len() > LONG {
@@ -67,7 +82,7 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new() -> Self {
+    fn new(chain: Chain) -> Self {
         let next = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&next);
         let connector = Connector::other(move |_| {
@@ -77,7 +92,8 @@ impl Simulation {
                 .map(upstream::Stream::other)
                 .ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
         });
-        Self { proxy: Proxy::new(connector), next }
+        let transforms = TransformRules::new(move |_| chain.transforms());
+        Self { proxy: Proxy::transforming([in_memory::exporter()], connector, transforms), next }
     }
 
     async fn run(&self, death: &Death<'_>) -> io::Result<Response> {
@@ -109,24 +125,26 @@ impl io::Read for Torn {
 /// Asserts that the proxy passes on all bytes of an exporter that stalls.
 fn assert_nothing_is_held_back(death: &Death<'_>, received: Option<&Response>) {
     let falls_silent = death.then == Then::Stall && death.moment == Moment::Later;
-    let delivered = death.answer.delivered(death.cut).len() as u64;
+    let delivered = death.output().len() as u64;
     if falls_silent && death.reader == Reader::Fast && delivered > 0 {
         let passed_on = received.map_or(0, |response| response.body.bytes);
         assert_eq!(passed_on, delivered, "{}", death.story());
     }
 }
 
-/// U11, U12, U13, U21, U27.
-#[test]
-fn a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_delivered_one_in_time() {
+/// Runs all deaths with these transforms.
+fn run_all(chain: Chain) -> Tally {
     let answers = Answer::all();
-    let deaths: Vec<_> = answers.iter().flat_map(deaths_of).collect();
+    // Without optimization, doubling a long body takes longer than everything else.
+    let is_usable = |answer: &&Answer| chain != Chain::Doubling || answer.body.len() <= LONG;
+    let usable = answers.iter().filter(is_usable);
+    let deaths: Vec<_> = usable.flat_map(|answer| deaths_of(answer, chain)).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         let mut builder = Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
         runtime.block_on(async {
-            let (simulation, mut tally) = (Simulation::new(), Tally::default());
+            let (simulation, mut tally) = (Simulation::new(chain), Tally::default());
             while let Some(death) = deaths.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let received = simulation.run(death).await;
                 assert_nothing_is_held_back(death, received.as_ref().ok());
@@ -143,5 +161,19 @@ fn a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_delivered_
             tally.add(worker.join().expect("a worker that did not panic"));
         }
     });
-    tally.conclude("in memory", LEAST);
+    tally
+}
+
+/// U11, U12, U13, U21, U27.
+#[test]
+fn a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_delivered_one_in_time() {
+    run_all(Chain::Empty).conclude("in memory", LEAST);
+}
+
+/// U11, U12, U13, U21, U27.
+#[test]
+fn a_transform_never_makes_a_truncated_body_complete_nor_a_complete_one_truncated() {
+    for chain in [Chain::Identity, Chain::Doubling, Chain::Hoarding] {
+        run_all(chain).conclude(&format!("in memory, {chain:?}"), LEAST_TRANSFORMED);
+    }
 }

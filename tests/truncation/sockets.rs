@@ -19,7 +19,7 @@ use scrapegate_harness::{
 
 use crate::{
     answers::Answer,
-    deaths::{Death, ENDS, Moment, Reader, Tally},
+    deaths::{Chain, Death, ENDS, Moment, Reader, Tally},
 };
 
 /// The minimum number of deaths.
@@ -77,7 +77,8 @@ impl<'a> Case<'a> {
                     continue;
                 }
                 let reader = if number % 2 == 0 { Reader::Fast } else { Reader::Slow };
-                let at_once = Death { answer, cut, then, moment: Moment::AtOnce, reader };
+                let (moment, chain) = (Moment::AtOnce, Chain::Empty);
+                let at_once = Death { answer, cut, then, moment, reader, chain };
                 cases.push(Self { death: at_once, gate: None });
                 if !answer.delivered(cut).is_empty() {
                     let death = Death { moment: Moment::Later, ..at_once };

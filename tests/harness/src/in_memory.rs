@@ -74,13 +74,22 @@ impl Proxy {
 
     /// A proxy with these exporters, which it reaches through `connector`.
     pub fn of(exporters: impl IntoIterator<Item = Exporter>, connector: Connector) -> Self {
+        Self::transforming(exporters, connector, TransformRules::default())
+    }
+
+    /// The same proxy, with transforms for the bodies of the exporters.
+    pub fn transforming(
+        exporters: impl IntoIterator<Item = Exporter>,
+        connector: Connector,
+        transforms: TransformRules,
+    ) -> Self {
         let (sender, shutdown) = watch::channel(ShutdownPhase::Serving);
         let service = AppState {
             exporters: Some(exporters.into_iter().collect()),
             access: Access::default(),
             enrolment: None,
             connector,
-            transforms: TransformRules::default(),
+            transforms,
             scrape_timeout_offset: Duration::ZERO,
             proxy_endpoint: ProxyEndpoint { scheme: Scheme::Https, advertised: None },
             status_page: true,

@@ -40,6 +40,7 @@ pub mod plain;
 pub mod privileges;
 pub mod proxy;
 pub mod testbed;
+pub mod transform;
 pub mod trial;
 pub mod verdicts;
 pub mod version1;

@@ -1,0 +1,204 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::scrape::source::scripted::{Scripted, Step, poll};
+
+const FAULT: Abort = Abort::ExporterCutShort;
+
+/// The calls of all transforms of a chain, in order.
+type Calls = Arc<Mutex<Vec<String>>>;
+
+/// Passes everything unchanged, with a mark for each flush and for the end. Fails at `fails_at`.
+#[derive(Debug)]
+struct Marking {
+    name: &'static str,
+    calls: Calls,
+    fails_at: Option<&'static str>,
+}
+
+impl Marking {
+    fn call(&self, call: &str) -> Result<(), Abort> {
+        self.calls.lock().unwrap().push(format!("{} {call}", self.name));
+        if self.fails_at == Some(call) { Err(Abort::Panicked) } else { Ok(()) }
+    }
+}
+
+impl Transform for Marking {
+    fn push(&mut self, data: Bytes, out: &mut Out) -> Result<(), Abort> {
+        self.call(std::str::from_utf8(&data).unwrap())?;
+        out.push(data);
+        Ok(())
+    }
+
+    fn flush(&mut self, out: &mut Out) -> Result<(), Abort> {
+        self.call("flush")?;
+        out.push(Bytes::from_static(b";"));
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Out) -> Result<(), Abort> {
+        self.call("finish")?;
+        out.push(Bytes::from_static(b"."));
+        Ok(())
+    }
+}
+
+/// Transforms `a` and `b` after the source, and their calls. `b` fails at `fails_at`.
+fn chain<const N: usize>(
+    steps: [Step; N],
+    fails_at: Option<&'static str>,
+) -> (Transformed<Scripted>, Calls) {
+    let calls = Calls::default();
+    let marking = |name, fails_at| -> Box<dyn Transform> {
+        Box::new(Marking { name, calls: Arc::clone(&calls), fails_at })
+    };
+    let transforms = Transforms::new(vec![marking("a", None), marking("b", fails_at)]);
+    (Transformed::new(Scripted::new(steps), transforms), calls)
+}
+
+/// The results of all polls until the body ends or fails, as text. `Pending` is `~`.
+fn read(body: &mut Transformed<Scripted>) -> (String, Option<Abort>) {
+    let mut text = String::new();
+    loop {
+        match poll(body) {
+            Poll::Pending => text.push('~'),
+            Poll::Ready(Some(Ok(bytes))) => {
+                assert!(!bytes.is_empty(), "empty bytes");
+                text.push_str(std::str::from_utf8(&bytes).unwrap());
+            }
+            Poll::Ready(Some(Err(abort))) => return (text, Some(abort)),
+            Poll::Ready(None) => return (text, None),
+        }
+    }
+}
+
+#[test]
+fn identity_passes_each_chunk_without_a_copy() {
+    #[derive(Debug)]
+    struct Identity;
+    impl Transform for Identity {
+        fn push(&mut self, data: Bytes, out: &mut Out) -> Result<(), Abort> {
+            out.push(data);
+            Ok(())
+        }
+        fn flush(&mut self, _: &mut Out) -> Result<(), Abort> {
+            Ok(())
+        }
+        fn finish(&mut self, _: &mut Out) -> Result<(), Abort> {
+            Ok(())
+        }
+    }
+    let chunks = ["one", "two", "three"];
+    let steps = [Step::Bytes(chunks[0]), Step::Bytes(chunks[1]), Step::Bytes(chunks[2]), Step::End];
+    let transforms = Transforms::new(vec![Box::new(Identity), Box::new(Identity)]);
+    let mut body = Transformed::new(Scripted::new(steps), transforms);
+    for chunk in chunks {
+        let Poll::Ready(Some(Ok(bytes))) = poll(&mut body) else { panic!("no chunk") };
+        assert_eq!((bytes.as_ptr(), bytes.len()), (chunk.as_ptr(), chunk.len()));
+    }
+    assert_eq!(poll(&mut body), Poll::Ready(None));
+}
+
+#[test]
+fn a_chain_is_flushed_once_for_each_pause_and_finished_once_and_last() {
+    let steps = [
+        // Nothing has arrived since the start, so there is nothing to flush.
+        Step::Pause,
+        Step::Bytes("1"),
+        Step::Bytes("2"),
+        Step::Pause,
+        // The task was woken for another reason.
+        Step::Pause,
+        Step::Pause,
+        Step::Bytes("3"),
+        // The source is polled again after a flush.
+        Step::Pause,
+        Step::Pause,
+        Step::End,
+    ];
+    let (mut body, calls) = chain(steps, None);
+    assert_eq!(read(&mut body), ("~12;;~~3;;~..".to_owned(), None));
+    let expected = [
+        "a 1", "b 1", "a 2", "b 2", "a flush", "b ;", "b flush", "a 3", "b 3", "a flush", "b ;",
+        "b flush", "a finish", "b .", "b finish",
+    ];
+    assert_eq!(*calls.lock().unwrap(), expected);
+    // The script is over: another poll of the source would panic.
+    assert_eq!(poll(&mut body), Poll::Ready(None));
+    assert_eq!(calls.lock().unwrap().len(), expected.len());
+}
+
+#[test]
+fn an_error_of_the_source_is_final_and_nothing_is_finished() {
+    for pauses in [false, true] {
+        let (mut body, calls) = if pauses {
+            chain([Step::Bytes("1"), Step::Pause, Step::Pause, Step::Fault(FAULT)], None)
+        } else {
+            chain([Step::Bytes("1"), Step::Fault(FAULT)], None)
+        };
+        assert_eq!(read(&mut body).1, Some(FAULT));
+        for _ in 0..3 {
+            assert_eq!(poll(&mut body), Poll::Ready(Some(Err(FAULT))));
+            assert!(!body.is_end());
+        }
+        let calls = calls.lock().unwrap();
+        assert!(!calls.iter().any(|call| call.ends_with("finish")), "{calls:?}");
+    }
+}
+
+#[test]
+fn an_error_of_a_transform_is_final_whichever_call_fails() {
+    for (fails_at, before) in [("2", 3), ("flush", 6), ("finish", 11)] {
+        let steps = [
+            Step::Bytes("1"),
+            Step::Bytes("2"),
+            Step::Pause,
+            Step::Pause,
+            Step::Bytes("3"),
+            Step::End,
+        ];
+        let (mut body, calls) = chain(steps, Some(fails_at));
+        assert_eq!(read(&mut body).1, Some(Abort::Panicked), "{fails_at}");
+        for _ in 0..3 {
+            assert_eq!(poll(&mut body), Poll::Ready(Some(Err(Abort::Panicked))), "{fails_at}");
+            assert!(!body.is_end(), "{fails_at}");
+        }
+        let calls = calls.lock().unwrap();
+        assert_eq!(calls.last(), Some(&format!("b {fails_at}")));
+        assert!(calls.len() > before, "{calls:?}");
+    }
+}
+
+#[test]
+fn a_body_is_at_its_end_only_after_the_whole_source_and_an_empty_output() {
+    let (mut body, _) = chain([Step::Bytes("1"), Step::End], None);
+    for expected in ["1", ".", "."] {
+        assert!(!body.is_end(), "before {expected:?}");
+        let bytes = Bytes::from_static(expected.as_bytes());
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(bytes))));
+    }
+    assert!(body.is_end());
+    assert_eq!(poll(&mut body), Poll::Ready(None));
+    assert!(body.is_end());
+}
+
+#[test]
+fn a_source_that_knows_its_end_does_not_end_the_body_before_the_transforms_are_finished() {
+    let calls = Calls::default();
+    let marking = Marking { name: "a", calls, fails_at: None };
+    let source = Scripted::new([Step::Bytes("1"), Step::End]).with_known_end();
+    let mut body = Transformed::new(source, Transforms::new(vec![Box::new(marking)]));
+    assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"1")))));
+    assert!(!body.is_end());
+    assert_eq!(read(&mut body), (".".to_owned(), None));
+}
+
+#[test]
+fn an_empty_body_is_finished_too() {
+    let (mut body, calls) = chain([Step::End], None);
+    assert!(!body.is_end());
+    assert_eq!(read(&mut body), ("..".to_owned(), None));
+    assert_eq!(*calls.lock().unwrap(), ["a finish", "b .", "b finish"]);
+}
