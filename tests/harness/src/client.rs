@@ -1,6 +1,7 @@
 //! A scraper that sends raw bytes over TLS and parses responses strictly.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
@@ -170,27 +171,41 @@ impl Client {
     /// # Panics
     /// If it has not after [`PATIENCE`].
     pub fn wait_until_read(&self) {
-        // The whole address: connections from other addresses of this host may have the same port.
-        let SocketAddr::V4(own) = self.socket().local_addr().expect("connected") else {
-            panic!("`/proc/net/tcp` lists IPv4 only");
-        };
-        // The kernel prints the bytes of the address as one number of this machine's byte order.
-        let own = format!("{:08X}:{:04X}", u32::from_ne_bytes(own.ip().octets()), own.port());
+        Self::wait_until_all_read(std::slice::from_ref(self));
+    }
+
+    /// The same for several clients. The table lists all sockets of the machine, so one look for
+    /// all of them is much faster than one for each.
+    ///
+    /// # Panics
+    /// If the proxy has not read everything after [`PATIENCE`].
+    pub fn wait_until_all_read(clients: &[Self]) {
+        let own: HashSet<String> = clients.iter().map(Self::address_in_table).collect();
         let limit = Instant::now() + PATIENCE;
         loop {
             // proc(5): local and remote address, state, and the queues `sent:received`.
             let table = fs::read_to_string("/proc/net/tcp").expect("the kernel lists sockets");
-            let row = table.lines().find_map(|line| {
+            let has_unread = table.lines().any(|line| {
                 let mut fields = line.split_whitespace().skip(2);
-                let is_proxys_end = fields.next()? == own;
-                is_proxys_end.then(|| fields.nth(1)).flatten()
+                let is_proxys_end = fields.next().is_some_and(|remote| own.contains(remote));
+                is_proxys_end && fields.nth(1).is_some_and(|it| !it.ends_with(":00000000"))
             });
-            if row.is_none_or(|queues| queues.ends_with(":00000000")) {
+            if !has_unread {
                 return;
             }
             assert!(Instant::now() < limit, "the proxy does not read");
             thread::yield_now();
         }
+    }
+
+    /// The whole address of this end, as the socket table prints it: connections from other
+    /// addresses of this host may have the same port.
+    fn address_in_table(&self) -> String {
+        let SocketAddr::V4(own) = self.socket().local_addr().expect("connected") else {
+            panic!("`/proc/net/tcp` lists IPv4 only");
+        };
+        // The kernel prints the bytes of the address as one number of this machine's byte order.
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(own.ip().octets()), own.port())
     }
 
     /// The TLS connection, with its negotiated parameters.
