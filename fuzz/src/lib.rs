@@ -6,7 +6,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`] | one property each |
+//! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`], [`transform`] | one property each |
 //! | `wire` | an independent reader of HTTP/1.1, after RFC 9112 |
 //! | `script`, `rig` | an input as what both ends do, and the proxy between them in paused time |
 //! | `records`, `files` | log records of the proxy; files for the proxy |
@@ -23,6 +23,7 @@ pub mod request;
 mod rig;
 pub mod scrape_timeout;
 mod script;
+pub mod transform;
 mod wire;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ use std::{
 
 use scrapegate_fuzz::{
     client_certificate, config_ini, exporters_ini, pem, query, relay, request, scrape_timeout,
+    transform,
 };
 
 /// Runs `check` with all files in both folders of `target`.
@@ -68,4 +69,9 @@ fn the_inputs_of_request_hold() {
 #[test]
 fn the_inputs_of_scrape_timeout_hold() {
     replay("scrape_timeout", scrape_timeout::check);
+}
+
+#[test]
+fn the_inputs_of_transform_hold() {
+    replay("transform", transform::check);
 }
