@@ -2,7 +2,7 @@
 //!
 //! scrapegate puts one encrypted and authenticated port in front of all exporters of a host. A
 //! scraper requests `https://HOST:3333/prometheus?exporter=node_exporter`. The exporter's answer,
-//! however large, streams through chunk by chunk. scrapegate does not poll, cache or change it.
+//! however large, streams through chunk by chunk. scrapegate does not poll or cache it.
 //!
 //! # The rooms, in the order of the data flow
 //!

@@ -1,4 +1,16 @@
 //! What all other rooms share: domain types, errors, and small tools.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | [`exporter`] | an exporter: its name, where it listens, how it is scraped |
+//! | [`deadline`] | the time that a scrape has, and Prometheus' timeout header |
+//! | [`peer`] | the identity of a client |
+//! | [`error`] | all errors before and after a response head, one row for each |
+//! | [`reload`] | requests for a reload, and whether the last one succeeded |
+//! | [`shutdown`] | the phases of the shutdown |
+//! | [`mod@file`] | reads files for a configuration, writes files atomically, checks permissions |
+//! | [`blocking`] | runs blocking work, such as reading a file, on threads of its own |
+//! | [`fair`] | a semaphore that shares its permits fairly between addresses |
 
 pub mod blocking;
 pub mod deadline;

@@ -6,7 +6,7 @@
 //! | [`accept`] | accepts connections within the limits of [`accept::Admission`] |
 //! | [`session`] | one accepted connection, from accept to close |
 //! | [`mod@handshake`] | turns the TCP stream into a TLS stream, within the limits of [`handshake::HandshakeLimiter`] |
-//! | [`serving`] | what new connections and requests use; whether it authorizes a client. A reload replaces it |
+//! | [`serving`] | what new connections and requests use, and which clients are authorized. A reload replaces it |
 //! | `registry` | the open connections, so that a reload, an expired certificate or the shutdown reaches them |
 //! | [`context`] | what all sessions share: the serving state and the registry; drains connections |
 //! | [`security`] | how one connection is secured |

@@ -75,8 +75,8 @@ impl ConnectionRegistry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection. Returns its entry and the phase of its own
-    /// shutdown, which can be draining while the server still serves.
+    /// Adds a connection. Returns its entry and the phase of its own shutdown, which can be draining
+    /// while the server still serves.
     pub(super) fn add(
         self: &Arc<Self>,
         peer: Arc<Peer>,

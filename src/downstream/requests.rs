@@ -30,30 +30,30 @@ pub async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
     state: Arc<ConnectionState>,
-    service: &Arc<AppState>,
+    app: &Arc<AppState>,
 ) {
-    let shutdown = service.shutdown.clone();
+    let shutdown = app.shutdown.clone();
     let stream = Downstream::new(stream, Arc::clone(&state), |_| false);
-    answer_requests(stream, Arc::new(peer), state, shutdown, || Arc::clone(service)).await;
+    answer_requests(stream, Arc::new(peer), state, shutdown, || Arc::clone(app)).await;
 }
 
-/// Each request uses the `service` at the time of its arrival.
+/// Each request uses the `app` at the time of its arrival.
 pub(super) async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     stream: Downstream<S>,
     peer: Arc<Peer>,
     state: Arc<ConnectionState>,
     shutdown: watch::Receiver<ShutdownPhase>,
-    service: impl Fn() -> Arc<AppState> + Unpin,
+    app: impl Fn() -> Arc<AppState> + Unpin,
 ) {
     let address = peer.address;
     let closed = drive(stream, Arc::clone(&state), shutdown, |request| {
-        let (service, peer) = (service(), Arc::clone(&peer));
+        let (app, peer) = (app(), Arc::clone(&peer));
         let state = Arc::clone(&state);
-        Box::pin(async move { Ok(handle(service, peer, state, request).await) })
+        Box::pin(async move { Ok(handle(app, peer, state, request).await) })
     })
     .await;
     if let Some(reason) = closed.unread() {
-        service().metrics.unread(reason);
+        app().metrics.unread(reason);
     }
     match closed {
         Closed::Normally => {}

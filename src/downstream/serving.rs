@@ -1,4 +1,4 @@
-//! What connections and requests use while they are served, and which clients it authorizes.
+//! What new connections and requests use, and which clients are authorized. A reload replaces it.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 

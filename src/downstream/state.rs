@@ -55,7 +55,7 @@ pub enum Ending {
     Unflushed,
 }
 
-/// The state of one connection, shared within its task: its phase, its timers, and what has to
+/// The state of one connection, shared within its task: what it is doing, its timers, and what has to
 /// happen when it ends. See the [module](self).
 #[derive(Debug)]
 pub struct ConnectionState {
@@ -183,12 +183,15 @@ impl ConnectionState {
     pub fn flushed(&self) {
         let mut inner = self.lock();
         inner.backlog = false;
-        match inner.activity {
+        let is_whole = match inner.activity {
             Activity::Relaying { .. } if !self.delivery.is_whole() => return,
-            Activity::Relaying { .. } => {}
-            Activity::Responding { .. } => inner.page = None,
+            Activity::Relaying { .. } => true,
+            Activity::Responding { .. } => {
+                inner.page = None;
+                false
+            }
             Activity::Head { .. } | Activity::Idle { .. } | Activity::Handling => return,
-        }
+        };
         let since = Instant::now();
         // Pipelined requests may follow the one that was answered. If they are complete, hyper
         // starts the next one without reading. If the last bytes read do not end a head, they start
@@ -199,7 +202,9 @@ impl ConnectionState {
             Activity::Head { since }
         };
         drop(inner);
-        self.delivery.complete();
+        if is_whole {
+            self.delivery.complete();
+        }
     }
 
     /// The socket accepted at least one byte.
@@ -213,8 +218,8 @@ impl ConnectionState {
         self.lock().blocked_since.get_or_insert_with(Instant::now);
     }
 
-    /// Whether the socket must be reset instead of closed: [`ConnectionState::reset_on_close`] was called,
-    /// or the connection ended during a response.
+    /// Whether the socket must be reset instead of closed: the response was aborted, or the
+    /// connection ended during a response.
     pub fn resets_on_close(&self) -> bool {
         self.lock().reset_on_close
     }
@@ -224,7 +229,7 @@ impl ConnectionState {
     /// The timer that expires next, and why the connection ends then.
     pub fn next_clock(&self) -> Option<(Instant, Ending)> {
         let inner = self.lock();
-        let phase = match inner.activity {
+        let activity = match inner.activity {
             Activity::Head { since } => Some((since + self.timeouts.header, Ending::Header)),
             Activity::Idle { since } => Some((since + self.timeouts.idle, Ending::Idle)),
             Activity::Handling => None,
@@ -233,7 +238,7 @@ impl ConnectionState {
         };
         let stall = inner.blocked_since.map(|since| (since + self.timeouts.stall, Ending::Stall));
         let left = inner.left.map(|at| (at, Ending::Left));
-        [phase, stall, left].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [activity, stall, left].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// The timer that has expired at `now`, if one has.
@@ -256,23 +261,28 @@ impl ConnectionState {
         self.lock().refused_early
     }
 
-    /// The driver gives up the connection. A response in progress is aborted.
+    /// The driver gives up the connection. If a response is in progress, the socket is reset.
     pub fn end(&self, ending: Ending) {
         let mut inner = self.lock();
         inner.ended = Some(ending);
         inner.reset_on_close |=
             matches!(inner.activity, Activity::Relaying { .. } | Activity::Responding { .. });
+        drop(inner);
+        // No body is left to report the end.
+        if self.delivery.is_whole() {
+            self.closed();
+        }
     }
 
-    /// The connection has ended, and its handler and its body are gone. A scrape in progress is
-    /// aborted, and the cause is the [`Ending`].
+    /// The connection has ended, and its handler and its body are gone. A scrape in progress is cut
+    /// off, and the cause is the [`Ending`].
     pub fn closed(&self) {
         let ended = self.lock().ended;
         self.delivery.cut_off(|waiting_for| abort_cause(ended, waiting_for));
     }
 }
 
-/// Why a scrape was aborted that was in this phase when its connection ended.
+/// Why a scrape is cut off, by the end of its connection and the phase in which it waits.
 fn abort_cause(ended: Option<Ending>, waiting_for: Option<Phase>) -> Abort {
     match ended {
         Some(Ending::Deadline) => match waiting_for {

@@ -49,7 +49,7 @@ use crate::{
 /// hyper drops the future if the scraper closes the connection. Then the connection to the exporter
 /// is closed and a scrape in progress is counted as aborted.
 pub async fn handle<C: ConnectionControl + 'static>(
-    service: Arc<AppState>,
+    app: Arc<AppState>,
     peer: Arc<Peer>,
     control: Arc<C>,
     request: Request<Incoming>,
@@ -58,10 +58,10 @@ pub async fn handle<C: ConnectionControl + 'static>(
     control.request_arrived();
     // Only enrollment reads a body. Dropping any other body tells hyper not to wait for it.
     let (head, body) = request.into_parts();
-    let answered = answer(&service, &peer, &control, &head, body, arrival).await;
-    let answered = answered.and_then(|answer| bounded(answer, &service, &peer, &*control));
+    let answered = answer(&app, &peer, &control, &head, body, arrival).await;
+    let answered = answered.and_then(|answer| bounded(answer, &app, &peer, &*control));
     if let Err(refused) = &answered {
-        refused.count(&service.metrics, &peer);
+        refused.count(&app.metrics, &peer);
     }
     match answered {
         // After a request body the start of the next request is uncertain, so close the connection.
@@ -96,20 +96,20 @@ fn has_body(head: &Parts) -> bool {
 /// room for it.
 fn bounded(
     answer: Answer,
-    service: &AppState,
+    app: &AppState,
     peer: &Peer,
     control: &impl ConnectionControl,
 ) -> Result<Answer, Refused> {
     if let Answer::Own(response) = &answer {
         let bytes = response.body().size_hint().lower();
-        let page = service.answers.hold(Host::of(peer.address.ip()), bytes);
+        let page = app.answers.hold(Host::of(peer.address.ip()), bytes);
         control.holds(page.ok_or(Refusal::TooManyAnswers)?);
     }
     Ok(answer)
 }
 
 async fn answer<C: ConnectionControl + 'static>(
-    service: &AppState,
+    app: &AppState,
     peer: &Arc<Peer>,
     control: &Arc<C>,
     head: &Parts,
@@ -119,8 +119,7 @@ async fn answer<C: ConnectionControl + 'static>(
     if control.is_dismissed() {
         return Err(Refusal::Dismissed.into());
     }
-    let enrols_only =
-        service.enrolment.as_ref().is_some_and(EnrolmentEndpoint::serves_only_enrolment);
+    let enrols_only = app.enrolment.as_ref().is_some_and(EnrolmentEndpoint::serves_only_enrolment);
     if enrols_only && head.uri.path() != route::ENROLMENT {
         return Err(Refusal::from(EnrolError::NotEnrolled).into());
     }
@@ -128,24 +127,24 @@ async fn answer<C: ConnectionControl + 'static>(
     // A client that is not authorized must not learn whether the path exists, so the route is only
     // used after the check.
     let route = route::route(&head.uri);
-    let deadline = deadline_of(service, route.as_ref().ok(), head, arrival);
-    let_in(service, peer, head, deadline).await?;
+    let deadline = deadline_of(app, route.as_ref().ok(), head, arrival);
+    let_in(app, peer, head, deadline).await?;
     // The password check takes time. Meanwhile a reload may have removed the client.
     if control.is_dismissed() {
         return Err(Refusal::Dismissed.into());
     }
-    match (route?, &service.exporters) {
+    match (route?, &app.exporters) {
         // A path that is switched off is unknown, whatever the method.
         (Route::Scrape { .. } | Route::List | Route::Discovery, None) => {
             Err(Refusal::UnknownPath.into())
         }
-        (Route::Status, _) if !service.status_page => Err(Refusal::UnknownPath.into()),
+        (Route::Status, _) if !app.status_page => Err(Refusal::UnknownPath.into()),
         (Route::Enrolment { domain }, _) => {
             let control = Arc::clone(control) as Arc<dyn ConnectionControl>;
-            Ok(Answer::Own(enrol(service, peer, control, head, domain, body, arrival).await?))
+            Ok(Answer::Own(enrol(app, peer, control, head, domain, body, arrival).await?))
         }
         (Route::Reload, _) => {
-            reload(service, &head.method).await?;
+            reload(app, &head.method).await?;
             Ok(Answer::Own(respond::text(StatusCode::OK, "reloaded\n")))
         }
         _ if !Methods::GetAndHead.contain(&head.method) => {
@@ -155,41 +154,41 @@ async fn answer<C: ConnectionControl + 'static>(
             let exporter = exporters.get(&exporter).ok_or_else(|| Refused::unknown(&exporter))?;
             let request =
                 ScrapeRequest { exporter, head, forwarded: &forwarded, arrival, deadline };
-            scrape(service, peer, control, &request).await
+            scrape(app, peer, control, &request).await
         }
         (Route::List, Some(exporters)) => Ok(Answer::Own(list(exporters))),
-        (Route::Discovery, Some(_)) if service.reload.state().last_failed => {
+        (Route::Discovery, Some(_)) if app.reload.state().last_failed => {
             Err(Refusal::BrokenConfiguration.into())
         }
         (Route::Discovery, Some(exporters)) => {
-            Ok(Answer::Own(target_groups(&service.proxy_endpoint, &host, exporters)))
+            Ok(Answer::Own(target_groups(&app.proxy_endpoint, &host, exporters)))
         }
         (Route::Metrics | Route::Status, _)
-            if !service.answers.has_room(Host::of(peer.address.ip())) =>
+            if !app.answers.has_room(Host::of(peer.address.ip())) =>
         {
             Err(Refusal::TooManyAnswers.into())
         }
-        (Route::Metrics, _) => Ok(Answer::Own(metrics(service, &head.headers, arrival))),
-        (Route::Status, exporters) => Ok(Answer::Own(status(service, exporters.as_ref(), arrival))),
+        (Route::Metrics, _) => Ok(Answer::Own(metrics(app, &head.headers, arrival))),
+        (Route::Status, exporters) => Ok(Answer::Own(status(app, exporters.as_ref(), arrival))),
         (Route::Healthy, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "healthy\n"))),
-        (Route::Ready, _) if service.is_draining() => Err(Refused::readiness(Refusal::Draining)),
+        (Route::Ready, _) if app.is_draining() => Err(Refused::readiness(Refusal::Draining)),
         (Route::Ready, _) => Ok(Answer::Own(respond::text(StatusCode::OK, "ready\n"))),
     }
 }
 
 /// Requests a reload, and waits until it is done. If the shutdown begins first, the shutdown wins.
-async fn reload(service: &AppState, method: &Method) -> Result<(), Refusal> {
-    if !service.http_reload {
+async fn reload(app: &AppState, method: &Method) -> Result<(), Refusal> {
+    if !app.http_reload {
         return Err(Refusal::UnknownPath);
     }
     if !Methods::Post.contain(method) {
         return Err(Refusal::Method(Methods::Post));
     }
-    let mut shutdown = service.shutdown.clone();
+    let mut shutdown = app.shutdown.clone();
     let outcome = tokio::select! {
         biased;
         _ = ShutdownPhase::Serving.next(&mut shutdown) => ReloadOutcome::ShuttingDown,
-        outcome = service.reload.reload() => outcome,
+        outcome = app.reload.reload() => outcome,
     };
     match outcome {
         ReloadOutcome::Applied => Ok(()),
@@ -203,7 +202,7 @@ async fn reload(service: &AppState, method: &Method) -> Result<(), Refusal> {
 
 /// `/autotls`: returns the signing request, or accepts the certificate.
 async fn enrol(
-    service: &AppState,
+    app: &AppState,
     peer: &Peer,
     control: Arc<dyn ConnectionControl>,
     head: &Parts,
@@ -211,7 +210,7 @@ async fn enrol(
     body: Incoming,
     arrival: Instant,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let endpoint = service.enrolment.as_ref().ok_or(Refusal::UnknownPath)?;
+    let endpoint = app.enrolment.as_ref().ok_or(Refusal::UnknownPath)?;
     if !Methods::GetHeadAndPost.contain(&head.method) {
         return Err(Refusal::Method(Methods::GetHeadAndPost));
     }
@@ -239,20 +238,20 @@ fn target_groups(
     respond::json(serde_json::json!(proxy_endpoint.groups(host, exporters)).to_string())
 }
 
-fn metrics(service: &AppState, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {
+fn metrics(app: &AppState, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {
     let format = Format::accepted(headers);
-    let reload = service.reload.state();
-    let exporters = service.exporters.as_ref();
-    let written = service.metrics.render(exporters, reload, format, now.into_std());
+    let reload = app.reload.state();
+    let exporters = app.exporters.as_ref();
+    let written = app.metrics.render(exporters, reload, format, now.into_std());
     respond::metrics(format.content_type(), written)
 }
 
 fn status(
-    service: &AppState,
+    app: &AppState,
     exporters: Option<&Exporters>,
     arrival: Instant,
 ) -> Response<ResponseBody> {
     let now = page::Now { instant: arrival.into_std(), time: SystemTime::now() };
     let exporters = exporters.into_iter().flat_map(Exporters::iter).map(AsRef::as_ref);
-    respond::page(page::status(exporters, &service.metrics.expiries(), service.reload.state(), now))
+    respond::page(page::status(exporters, &app.metrics.expiries(), app.reload.state(), now))
 }

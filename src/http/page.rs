@@ -177,10 +177,10 @@ struct Card<'a> {
 
 impl<'a> Card<'a> {
     fn of(exporter: &'a ActiveExporter, now: Now) -> Self {
-        let (figures, recent) = exporter.state.ledger.overview();
+        let (snapshot, recent) = exporter.state.ledger.overview();
         let interval = exporter.config.rules.interval.as_duration();
-        let state = ExporterStatus::of(figures.is_overdue(interval, now.instant), recent.last());
-        Self { exporter, state, in_flight: figures.in_flight, recent }
+        let state = ExporterStatus::of(snapshot.is_overdue(interval, now.instant), recent.last());
+        Self { exporter, state, in_flight: snapshot.in_flight, recent }
     }
 }
 

@@ -139,6 +139,7 @@ impl Body for ScrapeBody {
         let next = ready!(next);
         if let Some(Err(abort)) = &next {
             this.control.reset_on_close();
+            // A reader of the record can rely on the permit.
             this.fetch.release_permit();
             this.control.delivery().abort(*abort);
         }
@@ -156,7 +157,7 @@ impl Body for ScrapeBody {
 
 impl Drop for ScrapeBody {
     fn drop(&mut self) {
-        // If the body did not end, the scrape is aborted. The connection knows the cause.
+        // If the body did not end, the scrape is cut off with its connection, which knows the cause.
         if self.is_end_stream() {
             self.fetch.release_permit();
             // The scrape is complete only when the last byte is handed to the socket.

@@ -69,6 +69,9 @@ impl Delivery {
         let scrape = Scrape::begin(exporter, peer, arrival);
         let before = self.lock().replace(scrape);
         debug_assert!(before.is_none(), "hyper starts a request after the flush of the last one");
+        if let Some(before) = before {
+            before.close(Outcome::Aborted(Abort::ScraperGone), None);
+        }
     }
 
     /// The exporter is asked so late that it is not to blame if the deadline passes.
@@ -136,7 +139,8 @@ impl Delivery {
         });
     }
 
-    /// The body was aborted. The exporter's permit must be back before.
+    /// The body was aborted. Call this after the permit was returned: a reader of the record relies
+    /// on it.
     pub fn abort(&self, abort: Abort) {
         if let Some(scrape) = self.take() {
             scrape.close(Outcome::Aborted(abort), None);
@@ -163,8 +167,8 @@ impl Delivery {
         }
     }
 
-    /// The connection has ended. A scrape in progress is aborted, with the cause for the phase in
-    /// which it was.
+    /// The scrape ends before its answer does. `cause` tells why, given the phase in which the scrape
+    /// waits.
     pub fn cut_off(&self, cause: impl FnOnce(Option<Phase>) -> Abort) {
         if let Some(scrape) = self.take() {
             let cause = cause(scrape.timer.waiting_for());
@@ -177,6 +181,13 @@ impl Delivery {
             };
             scrape.close(Outcome::Aborted(abort), None);
         }
+    }
+}
+
+impl Drop for Delivery {
+    /// Ends a scrape that nobody has ended.
+    fn drop(&mut self) {
+        self.cut_off(|_| Abort::ScraperGone);
     }
 }
 
@@ -345,7 +356,7 @@ mod tests {
                 delivery.asks_late();
             }
             delivery.cut_off(|_| cause);
-            let outcomes = exporter.state.ledger.figures().outcomes;
+            let outcomes = exporter.state.ledger.snapshot().outcomes;
             assert_eq!(outcomes.get(outcome), Some(&1), "{outcomes:?}");
         }
     }

@@ -25,8 +25,10 @@ use crate::{
 /// arrives on it. Dropping it closes the connection and returns the permit.
 #[derive(Debug)]
 pub struct Fetch {
-    permit: Option<ScrapePermit>,
+    // The order of the fields is the order in which they are dropped: the exporter's connection is
+    // closed before another scrape gets the permit.
     body: Link,
+    permit: Option<ScrapePermit>,
 }
 
 /// The end of the chain. Without transforms no call is dynamic and no byte is copied.
@@ -63,7 +65,7 @@ impl Fetch {
         } else {
             Link::Transformed(Box::new(Transformed::new(body, transforms)))
         };
-        Ok((head, response, Self { permit: Some(permit), body }))
+        Ok((head, response, Self { body, permit: Some(permit) }))
     }
 
     /// The length of the body in bytes, if it is known in advance.

@@ -126,7 +126,7 @@ pub struct Ledger(Mutex<Book>);
 
 #[derive(Debug)]
 struct Book {
-    figures: Snapshot,
+    snapshot: Snapshot,
     /// The last [`RECENT`] scrapes, oldest first.
     recent: VecDeque<ScrapeRecord>,
 }
@@ -135,7 +135,7 @@ impl Ledger {
     /// Starts the ledger of an exporter that is configured at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        let figures = Snapshot {
+        let snapshot = Snapshot {
             in_flight: 0,
             outcomes: BTreeMap::from([(COMPLETE, 0)]),
             truncated: BTreeMap::new(),
@@ -146,7 +146,7 @@ impl Ledger {
             last: None,
             awaited_since: now,
         };
-        Self(Mutex::new(Book { figures, recent: VecDeque::new() }))
+        Self(Mutex::new(Book { snapshot, recent: VecDeque::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -156,14 +156,14 @@ impl Ledger {
     /// Notes a scrape whose request arrived at `arrival`. Every call needs one call of
     /// [`Ledger::end`].
     pub fn begin(&self, arrival: Instant) {
-        let Book { figures, .. } = &mut *self.lock();
-        figures.in_flight += 1;
-        figures.awaited_since = figures.awaited_since.max(arrival);
+        let Book { snapshot, .. } = &mut *self.lock();
+        snapshot.in_flight += 1;
+        snapshot.awaited_since = snapshot.awaited_since.max(arrival);
     }
 
     /// Enters a finished scrape.
     pub fn end(&self, entry: ScrapeRecord) {
-        let Book { figures, recent } = &mut *self.lock();
+        let Book { snapshot, recent } = &mut *self.lock();
         let Snapshot {
             in_flight,
             outcomes,
@@ -174,7 +174,7 @@ impl Ledger {
             phases,
             last,
             awaited_since: _,
-        } = figures;
+        } = snapshot;
         *in_flight = in_flight.saturating_sub(1);
         *outcomes.entry(entry.outcome).or_default() += 1;
         if entry.truncated {
@@ -197,15 +197,15 @@ impl Ledger {
 
     /// All numbers at this moment.
     #[must_use]
-    pub fn figures(&self) -> Snapshot {
-        self.lock().figures.clone()
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().snapshot.clone()
     }
 
     /// All numbers at this moment, together with the last [`RECENT`] scrapes, oldest first.
     #[must_use]
     pub fn overview(&self) -> (Snapshot, Vec<ScrapeRecord>) {
         let book = self.lock();
-        (book.figures.clone(), book.recent.iter().cloned().collect())
+        (book.snapshot.clone(), book.recent.iter().cloned().collect())
     }
 }
 
@@ -241,18 +241,18 @@ mod tests {
         }
         ledger.end(entry(COMPLETE));
         ledger.end(entry("exporter_reset"));
-        let figures = ledger.figures();
-        assert_eq!(figures.in_flight, 1);
-        assert_eq!(figures.outcomes, BTreeMap::from([(COMPLETE, 1), ("exporter_reset", 1)]));
-        assert_eq!(figures.truncated, BTreeMap::from([("exporter_reset", 1)]));
-        assert_eq!(figures.lengths_ignored, 1);
-        assert_eq!(figures.bytes, 14);
-        assert_eq!((figures.durations.count, figures.durations.sum), (2, 4.0));
-        let filled = figures.durations.buckets.iter().filter(|(_, count)| *count > 0);
+        let snapshot = ledger.snapshot();
+        assert_eq!(snapshot.in_flight, 1);
+        assert_eq!(snapshot.outcomes, BTreeMap::from([(COMPLETE, 1), ("exporter_reset", 1)]));
+        assert_eq!(snapshot.truncated, BTreeMap::from([("exporter_reset", 1)]));
+        assert_eq!(snapshot.lengths_ignored, 1);
+        assert_eq!(snapshot.bytes, 14);
+        assert_eq!((snapshot.durations.count, snapshot.durations.sum), (2, 4.0));
+        let filled = snapshot.durations.buckets.iter().filter(|(_, count)| *count > 0);
         assert_eq!(filled.collect::<Vec<_>>(), [&(2.5, 2)]);
-        let counts = figures.phases.each_ref().map(|phase| (phase.count, phase.buckets[0].1));
+        let counts = snapshot.phases.each_ref().map(|phase| (phase.count, phase.buckets[0].1));
         assert_eq!(counts, [(2, 2), (0, 0), (2, 0), (0, 0)]);
-        assert_eq!(figures.last.map(|last| last.outcome), Some("exporter_reset"));
+        assert_eq!(snapshot.last.map(|last| last.outcome), Some("exporter_reset"));
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
     fn an_exporter_is_overdue_after_three_intervals_without_a_request() {
         let start = Instant::now();
         let ledger = Ledger::new(start);
-        let overdue_at = |seconds| ledger.figures().is_overdue(SECOND, start + SECOND * seconds);
+        let overdue_at = |seconds| ledger.snapshot().is_overdue(SECOND, start + SECOND * seconds);
         assert!(!overdue_at(3), "three intervals count from the first reading");
         assert!(overdue_at(4));
         ledger.begin(start + SECOND * 4);

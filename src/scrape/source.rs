@@ -1,4 +1,4 @@
-//! A body as it arrives: the first link of the chain from the exporter to the scraper.
+//! What each link of the chain from the exporter to the scraper is for the next link.
 
 use std::task::{Context, Poll};
 

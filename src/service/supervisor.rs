@@ -1,3 +1,3 @@
-//! The program that starts the service and supervises it.
+//! Our side of the program that starts and supervises the process, such as systemd.
 
 pub mod systemd;

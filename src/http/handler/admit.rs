@@ -15,12 +15,12 @@ use crate::{
 /// The deadline of a request: the exporter's `timeout` for a scrape, [`Budget::OF_OWN_ANSWERS`] for
 /// anything else, or earlier if the scraper's header says so.
 pub(super) fn deadline_of(
-    service: &AppState,
+    app: &AppState,
     route: Option<&Route>,
     head: &Parts,
     arrival: Instant,
 ) -> Deadline {
-    let exporter = match (route, &service.exporters) {
+    let exporter = match (route, &app.exporters) {
         (Some(Route::Scrape { exporter, .. }), Some(exporters)) => exporters.get(exporter),
         _ => None,
     };
@@ -28,20 +28,20 @@ pub(super) fn deadline_of(
         arrival,
         exporter.map_or(Budget::OF_OWN_ANSWERS, |exporter| exporter.config.rules.timeout),
         head.headers.get(SCRAPE_TIMEOUT_HEADER),
-        service.scrape_timeout_offset,
+        app.scrape_timeout_offset,
     )
 }
 
 /// Checks whether the client may ask. No exporter is involved yet, and no permit of an exporter is
 /// taken.
 pub(super) async fn let_in(
-    service: &AppState,
+    app: &AppState,
     peer: &Peer,
     head: &Parts,
     deadline: Deadline,
 ) -> Result<(), Refusal> {
-    let mut leaving = LeftUnchecked { service, peer, is_over: false };
-    let checked = service.access.check(peer, &head.headers, deadline).await;
+    let mut leaving = LeftUnchecked { app, peer, is_over: false };
+    let checked = app.access.check(peer, &head.headers, deadline).await;
     leaving.is_over = true;
     checked
 }
@@ -49,7 +49,7 @@ pub(super) async fn let_in(
 /// Counts and logs a connection that ends before its password check is done. Otherwise a client
 /// could guess passwords without a trace, by closing each connection early.
 struct LeftUnchecked<'a> {
-    service: &'a AppState,
+    app: &'a AppState,
     peer: &'a Peer,
     is_over: bool,
 }
@@ -59,7 +59,7 @@ impl Drop for LeftUnchecked<'_> {
         if self.is_over {
             return;
         }
-        self.service.metrics.unread(Unread::LeftUnchecked);
+        self.app.metrics.unread(Unread::LeftUnchecked);
         tracing::info!(
             target: ANY_PEER,
             client = self.peer.client(),

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use crate::{
     common::{
-        error::{Chain, Refusal},
+        error::{Chain, Refusal, Scope},
         exporter::ExporterName,
         peer::{ANY_PEER, Peer},
     },
@@ -33,6 +33,7 @@ enum CountsAs {
 impl From<Refusal> for Refused {
     /// A request that did not become a scrape.
     fn from(refusal: Refusal) -> Self {
+        debug_assert_eq!(refusal.info().scope, Scope::Request, "{refusal}");
         Self { refusal, counts_as: CountsAs::Request }
     }
 }

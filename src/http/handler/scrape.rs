@@ -38,7 +38,7 @@ pub(super) struct ScrapeRequest<'a> {
 /// Scrapes the exporter up to the first bytes of its body. The connection owns the accounting from
 /// here on, and the response owns the connection to the exporter.
 pub(super) async fn scrape<C: ConnectionControl + 'static>(
-    service: &AppState,
+    app: &AppState,
     peer: &Arc<Peer>,
     control: &Arc<C>,
     request: &ScrapeRequest<'_>,
@@ -50,13 +50,13 @@ pub(super) async fn scrape<C: ConnectionControl + 'static>(
     if asks_late {
         delivery.asks_late();
     }
-    let permit = if service.is_draining() {
+    let permit = if app.is_draining() {
         Err(Refusal::Draining)
     } else {
         exporter.try_acquire().ok_or(Refusal::TooManyScrapes)
     };
     let response = match permit {
-        Ok(permit) => first_bytes(service, control, request, permit)
+        Ok(permit) => first_bytes(app, control, request, permit)
             .await
             .map_err(|error| charged(error, asks_late, deadline)),
         Err(refusal) => Err(refusal),
@@ -73,16 +73,16 @@ pub(super) async fn scrape<C: ConnectionControl + 'static>(
 /// Connects, sends the request, and waits for the head and the first bytes of the body. An error up
 /// to here is answered with a clean 502 or 504.
 async fn first_bytes<C: ConnectionControl + 'static>(
-    service: &AppState,
+    app: &AppState,
     control: &Arc<C>,
     request: &ScrapeRequest<'_>,
     permit: ScrapePermit,
 ) -> Result<Response<ResponseBody>, UpstreamError> {
     let &ScrapeRequest { exporter, head, forwarded, deadline, .. } = request;
     let delivery = control.delivery();
-    let plan = Plan::new(&exporter.config, head, forwarded, &service.transforms);
+    let plan = Plan::new(&exporter.config, head, forwarded, &app.transforms);
     let (upstream, response, fetch) =
-        Fetch::open(&plan, &service.connector, permit, deadline, delivery).await?;
+        Fetch::open(&plan, &app.connector, permit, deadline, delivery).await?;
     let outlet = Arc::clone(control) as Arc<dyn DeliveryControl>;
     let mut body = ScrapeBody::new(fetch, &upstream, outlet);
     match timeout_at(deadline.instant(), body.prime()).await {

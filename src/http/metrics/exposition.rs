@@ -50,22 +50,22 @@ pub(super) struct Page {
 pub(super) struct Row {
     name: ExporterName,
     overdue: bool,
-    figures: Snapshot,
+    snapshot: Snapshot,
 }
 
 impl Row {
     pub(super) fn of(exporter: &ActiveExporter, now: Instant) -> Self {
-        let mut figures = exporter.state.ledger.figures();
+        let mut snapshot = exporter.state.ledger.snapshot();
         // Every cause exists from the start, so that the first truncation is visible as an
         // increase.
         for cause in Abort::infos() {
-            figures.truncated.entry(cause.label).or_default();
+            snapshot.truncated.entry(cause.label).or_default();
         }
         let interval = exporter.config.rules.interval.as_duration();
         Self {
             name: exporter.config.name.clone(),
-            overdue: figures.is_overdue(interval, now),
-            figures,
+            overdue: snapshot.is_overdue(interval, now),
+            snapshot,
         }
     }
 
@@ -94,7 +94,7 @@ impl Page {
                 .iter()
                 .flat_map(|row| {
                     let count = |(&outcome, &count)| ([row.label(), ("outcome", outcome)], count);
-                    row.figures.outcomes.iter().map(count)
+                    row.snapshot.outcomes.iter().map(count)
                 })
                 // A configured exporter named `unknown` has no `unknown_exporter` outcome, so the
                 // labels are unique.
@@ -111,7 +111,7 @@ impl Page {
             ),
             self.exporters.iter().flat_map(|row| {
                 let count = |(&cause, &count)| ([row.label(), ("cause", cause)], count);
-                row.figures.truncated.iter().map(count)
+                row.snapshot.truncated.iter().map(count)
             }),
         )?;
         out.counters(
@@ -119,7 +119,7 @@ impl Page {
                 "scrapegate_content_length_ignored",
                 "Scrapes whose exporter sent both Content-Length and Transfer-Encoding: chunked.",
             ),
-            self.exporters.iter().map(|row| ([row.label()], row.figures.lengths_ignored)),
+            self.exporters.iter().map(|row| ([row.label()], row.snapshot.lengths_ignored)),
         )?;
         out.histograms(
             &family(
@@ -127,7 +127,7 @@ impl Page {
                 "Duration of scrapes, from the arrival of the request to the end of the response.",
             )
             .in_seconds(),
-            self.exporters.iter().map(|row| ([row.label()], &row.figures.durations)),
+            self.exporters.iter().map(|row| ([row.label()], &row.snapshot.durations)),
         )?;
         out.histograms(
             &family(
@@ -137,7 +137,7 @@ impl Page {
             )
             .in_seconds(),
             self.exporters.iter().flat_map(|row| {
-                let phases = Phase::ALL.into_iter().zip(&row.figures.phases);
+                let phases = Phase::ALL.into_iter().zip(&row.snapshot.phases);
                 phases.map(|(phase, times)| ([row.label(), ("phase", phase.label())], times))
             }),
         )?;
@@ -147,11 +147,11 @@ impl Page {
                 "Body bytes relayed to scrapers, added at the end of each scrape.",
             )
             .in_bytes(),
-            self.exporters.iter().map(|row| ([row.label()], row.figures.bytes)),
+            self.exporters.iter().map(|row| ([row.label()], row.snapshot.bytes)),
         )?;
         out.gauges(
             &family("scrapegate_scrapes_in_flight", "Scrapes in progress."),
-            self.exporters.iter().map(|row| ([row.label()], row.figures.in_flight)),
+            self.exporters.iter().map(|row| ([row.label()], row.snapshot.in_flight)),
         )?;
         out.gauges(
             &family(
@@ -165,7 +165,7 @@ impl Page {
     fn last_scrapes(&self, out: &mut Families<'_>) -> fmt::Result {
         let all = |value: fn(&ScrapeRecord) -> f64| {
             self.exporters.iter().filter_map(move |row| {
-                row.figures.last.as_ref().map(|last| ([row.label()], value(last)))
+                row.snapshot.last.as_ref().map(|last| ([row.label()], value(last)))
             })
         };
         out.gauges(
