@@ -88,7 +88,7 @@ impl Fetch {
 }
 
 impl Source for Fetch {
-    #[inline]
+    #[inline(always)]
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
         match &mut self.body {
             Link::Unchanged(body) => body.poll_chunk(cx),
@@ -96,7 +96,7 @@ impl Source for Fetch {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_end(&self) -> bool {
         match &self.body {
             Link::Unchanged(body) => body.is_end(),

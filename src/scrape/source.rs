@@ -26,7 +26,7 @@ pub trait Source {
 }
 
 impl Source for UpstreamBody {
-    #[inline]
+    #[inline(always)]
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
         self.poll_data(cx)
     }
