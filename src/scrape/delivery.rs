@@ -312,27 +312,24 @@ fn seconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use std::num::{NonZeroU16, NonZeroU32};
-
     use super::*;
-    use crate::common::{
-        deadline::Budget,
-        exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
-    };
+    use crate::scrape::exporters::fixture;
 
-    fn rules() -> ScrapeRules {
-        let budget = |seconds| Budget::new(Duration::from_secs(seconds)).unwrap();
-        ScrapeRules {
-            interval: budget(15),
-            timeout: budget(5),
-            connect_timeout: budget(1),
-            max_concurrent: NonZeroU32::MIN,
-            max_body: None,
-            forward_params: true,
-            integrity: Integrity::Strict,
-        }
+    /// A delivery with a scrape that has begun, and its exporter.
+    fn begun() -> (Delivery, Arc<ActiveExporter>) {
+        let exporter = Arc::new(ActiveExporter::from(fixture::exporter()));
+        let peer = Arc::new(Peer { address: ([127, 0, 0, 1], 1).into(), identity: None });
+        let delivery = Delivery::default();
+        delivery.begin(Arc::clone(&exporter), peer, Instant::now());
+        (delivery, exporter)
+    }
+
+    /// The outcomes of finished scrapes, and the number of scrapes in flight.
+    fn counted(exporter: &ActiveExporter) -> (Vec<&'static str>, u64) {
+        let snapshot = exporter.state.ledger.snapshot();
+        let ended = snapshot.outcomes.into_iter().filter(|(_, count)| *count > 0);
+        let ended = ended.flat_map(|(outcome, count)| (0..count).map(move |_| outcome));
+        (ended.collect(), snapshot.in_flight)
     }
 
     #[test]
@@ -342,22 +339,30 @@ mod tests {
             (true, Abort::DeadlineExporter, "deadline_proxy"),
             (true, Abort::DeadlineScraper, "deadline_scraper"),
         ] {
-            let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
-            let name = ExporterName::new("x").unwrap();
-            let path = ExporterPath::new("/metrics").unwrap();
-            let rules = rules();
-            let exporter = Exporter { name, target, tls: None, path, authorization: None, rules };
-            let exporter = Arc::new(ActiveExporter::from(exporter));
-            let address = ([127, 0, 0, 1], 1).into();
-            let peer = Arc::new(Peer { address, identity: None });
-            let delivery = Delivery::default();
-            delivery.begin(Arc::clone(&exporter), peer, Instant::now());
+            let (delivery, exporter) = begun();
             if asks_late {
                 delivery.asks_late();
             }
             delivery.cut_off(|_| cause);
-            let outcomes = exporter.state.ledger.snapshot().outcomes;
-            assert_eq!(outcomes.get(outcome), Some(&1), "{outcomes:?}");
+            assert_eq!(counted(&exporter), (vec![outcome], 0));
         }
+    }
+
+    #[test]
+    fn a_scrape_is_counted_once_however_it_ends() {
+        let (delivery, exporter) = begun();
+        assert_eq!(counted(&exporter), (vec![], 1));
+        delivery.abort(Abort::TooLarge);
+        delivery.complete();
+        delivery.cut_off(|_| Abort::Shutdown);
+        drop(delivery);
+        assert_eq!(counted(&exporter), (vec!["too_large"], 0));
+    }
+
+    #[test]
+    fn a_scrape_that_nobody_ends_is_counted_when_its_delivery_is_dropped() {
+        let (delivery, exporter) = begun();
+        drop(delivery);
+        assert_eq!(counted(&exporter), (vec!["scraper_gone"], 0));
     }
 }

@@ -130,3 +130,40 @@ impl FromIterator<Exporter> for Exporters {
         all
     }
 }
+
+/// An exporter for unit tests.
+#[cfg(test)]
+pub(crate) mod fixture {
+    use std::{
+        num::{NonZeroU16, NonZeroU32},
+        time::Duration,
+    };
+
+    use super::{Exporter, ExporterName};
+    use crate::common::{
+        deadline::Budget,
+        exporter::{ExporterPath, Integrity, ScrapeRules, Target},
+    };
+
+    /// An exporter with one permit, which nothing listens for.
+    pub(crate) fn exporter() -> Exporter {
+        let budget =
+            |seconds| Budget::new(Duration::from_secs(seconds)).expect("within the limits");
+        Exporter {
+            name: ExporterName::new("x").expect("a name"),
+            target: Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN },
+            tls: None,
+            path: ExporterPath::new("/metrics").expect("a path"),
+            authorization: None,
+            rules: ScrapeRules {
+                interval: budget(15),
+                timeout: budget(5),
+                connect_timeout: budget(1),
+                max_concurrent: NonZeroU32::MIN,
+                max_body: None,
+                forward_params: true,
+                integrity: Integrity::Strict,
+            },
+        }
+    }
+}

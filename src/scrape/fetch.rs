@@ -111,3 +111,80 @@ impl Source for Fetch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{
+        io,
+        pin::Pin,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use hyper::Request;
+    use tokio::{
+        io::{AsyncRead, ReadBuf, join, sink},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{
+        scrape::{
+            exporters::{ActiveExporter, fixture},
+            transform::TransformRules,
+        },
+        upstream::Stream,
+    };
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na ";
+
+    /// An answer whose connection notes when it is closed whether the exporter has a free permit.
+    #[derive(Debug)]
+    struct Noting {
+        left: &'static [u8],
+        exporter: Arc<ActiveExporter>,
+        was_free: Arc<AtomicBool>,
+    }
+
+    impl AsyncRead for Noting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.left).poll_read(cx, buf)
+        }
+    }
+
+    impl Drop for Noting {
+        fn drop(&mut self) {
+            self.was_free.store(self.exporter.try_acquire().is_some(), Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_exporters_connection_is_closed_before_its_permit_is_free() {
+        let exporter = Arc::new(ActiveExporter::from(fixture::exporter()));
+        let was_free = Arc::new(AtomicBool::new(true));
+        let (noted, noting) = (Arc::clone(&was_free), Arc::clone(&exporter));
+        let connector = Connector::other(move |_| {
+            let (exporter, was_free) = (Arc::clone(&noting), Arc::clone(&noted));
+            let noting = Noting { left: ANSWER, exporter, was_free };
+            Ok(Stream::other(join(noting, sink())))
+        });
+        let (scraper, ()) = Request::new(()).into_parts();
+        let rules = TransformRules::default();
+        let plan = Plan::new(&exporter.config, &scraper, "", &rules);
+        let deadline = Deadline::after(Instant::now(), exporter.config.rules.timeout);
+        let permit = exporter.try_acquire().unwrap();
+        let delivery = Delivery::default();
+        let fetched = Fetch::open(&plan, &connector, permit, deadline, &delivery).await;
+        drop(fetched.unwrap());
+        assert!(!was_free.load(Ordering::Relaxed), "the permit was free before the end");
+        assert!(exporter.try_acquire().is_some());
+    }
+}

@@ -110,40 +110,23 @@ impl<S: Source> Source for Verified<S> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::{
-        num::{NonZeroU16, NonZeroU32},
-        time::Duration,
-    };
-
     use hyper::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 
     use super::*;
     use crate::{
-        common::{
-            deadline::Budget,
-            error::IntegrityFault,
-            exporter::{ExporterName, ExporterPath, Integrity, Target},
+        common::error::IntegrityFault,
+        scrape::{
+            exporters::fixture,
+            source::scripted::{Scripted, Step, poll},
         },
-        scrape::source::scripted::{Scripted, Step, poll},
     };
 
     const NO_MARKER: Abort = Abort::Integrity(IntegrityFault::NoEofMarker);
 
     fn exporter(max_body: Option<u64>) -> Exporter {
-        let budget = Budget::new(Duration::from_secs(15)).unwrap();
-        let rules = ScrapeRules {
-            interval: budget,
-            timeout: budget,
-            connect_timeout: budget,
-            max_concurrent: NonZeroU32::MIN,
-            max_body,
-            forward_params: true,
-            integrity: Integrity::Strict,
-        };
-        let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
-        let (name, path) = (ExporterName::new("x"), ExporterPath::new("/metrics"));
-        let (name, path) = (name.unwrap(), path.unwrap());
-        Exporter { name, target, tls: None, path, authorization: None, rules }
+        let mut exporter = fixture::exporter();
+        exporter.rules.max_body = max_body;
+        exporter
     }
 
     /// A body of OpenMetrics, whose last line must be `# EOF`.
