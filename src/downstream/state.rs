@@ -19,6 +19,7 @@ use crate::{
     scrape::{
         delivery::{Delivery, DeliveryControl},
         phase::Phase,
+        plan::Link,
     },
 };
 
@@ -86,6 +87,7 @@ struct Inner {
     dismissed: bool,
     /// How the client violated the TLS protocol.
     broken_tls: Option<rustls::Error>,
+    link: Link,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +125,7 @@ impl ConnectionState {
                 reset_on_close: false,
                 dismissed: false,
                 broken_tls: None,
+                link: Link::default(),
             }),
             delivery: Delivery::default(),
         }
@@ -135,6 +138,11 @@ impl ConnectionState {
     /// The client is no longer authorized. The connection must not answer further requests.
     pub fn dismiss(&self) {
         self.lock().dismissed = true;
+    }
+
+    /// The scraper is reached over `link`. Until this report, it counts as near.
+    pub fn connected_over(&self, link: Link) {
+        self.lock().link = link;
     }
 
     // Reported by the stream.
@@ -330,6 +338,10 @@ impl ConnectionControl for ConnectionState {
 
     fn relaying(&self, deadline: Deadline) {
         self.lock().activity = Activity::Relaying { deadline };
+    }
+
+    fn link(&self) -> Link {
+        self.lock().link
     }
 
     fn is_dismissed(&self) -> bool {

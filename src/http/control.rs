@@ -3,7 +3,7 @@
 use super::answers::Page;
 use crate::{
     common::{deadline::Deadline, error::ConnectionAfter},
-    scrape::delivery::DeliveryControl,
+    scrape::{delivery::DeliveryControl, plan::Link},
 };
 
 /// The control of a connection that a handler needs. The state of the scraper's connection
@@ -21,6 +21,9 @@ pub trait ConnectionControl: DeliveryControl {
     /// The handler has returned the head of an exporter's answer. From now on the connection
     /// enforces the deadline.
     fn relaying(&self, deadline: Deadline);
+
+    /// The connection to the scraper, as far as the plan of a scrape depends on it.
+    fn link(&self) -> Link;
 
     /// Whether the client is no longer authorized. The connection must not answer further requests.
     fn is_dismissed(&self) -> bool;

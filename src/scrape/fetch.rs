@@ -47,18 +47,18 @@ impl Fetch {
     ///
     /// Every error that is answered with 502 or 504.
     pub async fn open(
-        plan: &Plan<'_>,
+        plan: Plan<'_>,
         connector: &Connector,
         permit: ScrapePermit,
         deadline: Deadline,
         delivery: &Delivery,
     ) -> Result<(UpstreamHead, response::Parts, Self), UpstreamError> {
-        let exporter = plan.request.exporter;
+        let exporter = plan.exporter;
         delivery.connecting();
         let stream = connector.connect(exporter, deadline).await?;
         delivery.connected();
-        let (head, body) = upstream::exchange(stream, plan.request, deadline).await?;
-        let AnswerPlan { head: response, transforms } = plan.answer(&head);
+        let (head, body) = upstream::exchange(stream, plan.request(), deadline).await?;
+        let AnswerPlan { head: response, transforms } = plan.answer(&head)?;
         let body = Verified::new(body, &head, exporter);
         let body = if transforms.is_empty() || head.framing == Framing::Bodiless {
             Link::Unchanged(body)
@@ -135,6 +135,7 @@ mod tests {
     use crate::{
         scrape::{
             exporters::{ActiveExporter, fixture},
+            plan::Link,
             transform::TransformRules,
         },
         upstream::Stream,
@@ -178,11 +179,11 @@ mod tests {
         });
         let (scraper, ()) = Request::new(()).into_parts();
         let rules = TransformRules::default();
-        let plan = Plan::new(&exporter.config, &scraper, "", &rules);
+        let plan = Plan::new(&exporter.config, &scraper, "", &rules, Link::default());
         let deadline = Deadline::after(Instant::now(), exporter.config.rules.timeout);
         let permit = exporter.try_acquire().unwrap();
         let delivery = Delivery::default();
-        let fetched = Fetch::open(&plan, &connector, permit, deadline, &delivery).await;
+        let fetched = Fetch::open(plan, &connector, permit, deadline, &delivery).await;
         drop(fetched.unwrap());
         assert!(!was_free.load(Ordering::Relaxed), "the permit was free before the end");
         assert!(exporter.try_acquire().is_some());

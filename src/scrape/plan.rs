@@ -12,8 +12,8 @@ use hyper::{
 
 use super::transform::{TransformRules, Transforms};
 use crate::{
-    common::exporter::Exporter,
-    upstream::{ExporterRequest, Framing, UpstreamHead, content_length},
+    common::{error::UpstreamError, exporter::Exporter},
+    upstream::{ExporterRequest, Framing, Replaced, UpstreamHead, content_length},
 };
 
 /// All headers that are relayed. `Content-Length` is missing on purpose: hyper writes it from the
@@ -21,11 +21,25 @@ use crate::{
 const PASSED_ON: [HeaderName; 6] =
     [CONTENT_TYPE, CONTENT_ENCODING, LAST_MODIFIED, ETAG, VARY, RETRY_AFTER];
 
+/// What a plan depends on in the connection to the scraper.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Link {
+    /// Whether the scraper is far away, so that bytes cost more than cycles. By default false.
+    pub is_far: bool,
+}
+
 /// The plan of one scrape.
-#[derive(Clone, Copy, Debug)]
+///
+/// What the proxy does with an answer has three parts: what to ask the exporter ([`Plan::new`]),
+/// whether its answer can be used, and which transforms it passes through ([`Plan::answer`]). Rules
+/// that need only the exporter and the scraper belong in the first, all others in the second.
+#[derive(Debug)]
 pub struct Plan<'a> {
-    /// What to ask the exporter.
-    pub request: ExporterRequest<'a>,
+    /// The exporter.
+    pub exporter: &'a Exporter,
+    scraper: &'a request::Parts,
+    forwarded: &'a str,
+    replaced: Replaced,
     transforms: &'a TransformRules,
 }
 
@@ -34,28 +48,39 @@ pub struct Plan<'a> {
 pub struct AnswerPlan {
     /// The response head.
     pub head: response::Parts,
-    /// The transforms of the body.
+    /// The transforms of the body, in the order of the data flow.
     pub transforms: Transforms,
 }
 
 impl<'a> Plan<'a> {
-    /// Plans the scrape of `exporter` that the request `scraper` asks for. `forwarded` is the part
-    /// of its query that the exporter gets.
+    /// Plans the scrape of `exporter` that the request `scraper` asks for over `link`. `forwarded`
+    /// is the part of its query that the exporter gets.
     #[must_use]
     pub fn new(
         exporter: &'a Exporter,
         scraper: &'a request::Parts,
         forwarded: &'a str,
         transforms: &'a TransformRules,
+        _link: Link,
     ) -> Self {
-        Self { request: ExporterRequest { exporter, scraper, forwarded }, transforms }
+        Self { exporter, scraper, forwarded, replaced: Replaced::default(), transforms }
+    }
+
+    /// What to ask the exporter.
+    #[must_use]
+    pub fn request(&self) -> ExporterRequest<'_> {
+        let &Self { exporter, scraper, forwarded, ref replaced, .. } = self;
+        ExporterRequest { exporter, scraper, forwarded, replaced }
     }
 
     /// How to answer with the body that follows `head`.
-    #[must_use]
-    pub fn answer(&self, head: &UpstreamHead) -> AnswerPlan {
+    ///
+    /// # Errors
+    ///
+    /// The exporter's answer cannot be passed on.
+    pub fn answer(self, head: &UpstreamHead) -> Result<AnswerPlan, UpstreamError> {
         let transforms = self.transforms.of(head);
-        AnswerPlan { head: response_head(head, &transforms), transforms }
+        Ok(AnswerPlan { head: response_head(head, &transforms), transforms })
     }
 }
 

@@ -33,5 +33,5 @@ pub use self::{
     exchange::{UpstreamHead, exchange, fetch},
     framing::{Framing, content_length},
     look_up::look_up,
-    request::ExporterRequest,
+    request::{ExporterRequest, Replaced},
 };

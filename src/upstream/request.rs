@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use hyper::{
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST, HeaderName, USER_AGENT},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST, HeaderName, HeaderValue,
+        USER_AGENT,
+    },
     http::request::Parts,
 };
 
@@ -22,6 +25,29 @@ pub struct ExporterRequest<'a> {
     pub scraper: &'a Parts,
     /// The part of the scraper's query that is forwarded, if `forward-params` allows it.
     pub forwarded: &'a str,
+    /// Headers that the exporter gets instead of the scraper's.
+    pub replaced: &'a Replaced,
+}
+
+/// Headers that the exporter gets instead of the scraper's. By default none.
+#[derive(Clone, Debug, Default)]
+pub struct Replaced {
+    /// `Accept`.
+    pub accept: Option<HeaderValue>,
+    /// `Accept-Encoding`.
+    pub accept_encoding: Option<HeaderValue>,
+}
+
+impl Replaced {
+    /// What replaces the scraper's header `name`.
+    fn of(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        let Self { accept, accept_encoding } = self;
+        match *name {
+            ACCEPT => accept.as_ref(),
+            ACCEPT_ENCODING => accept_encoding.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl ExporterRequest<'_> {
@@ -30,7 +56,7 @@ impl ExporterRequest<'_> {
     /// All parts were validated where they entered the program, so none of them contains a line
     /// end.
     pub(super) fn bytes(&self, left: Duration) -> Vec<u8> {
-        let &Self { exporter, scraper, forwarded } = self;
+        let &Self { exporter, scraper, forwarded, replaced } = self;
         let path = exporter.path.as_str();
         let mut request = Vec::with_capacity(512);
         let mut write =
@@ -51,6 +77,10 @@ impl ExporterRequest<'_> {
             format!("{:.6}", left.as_secs_f64()).as_bytes(),
         );
         for name in FORWARDED {
+            if let Some(value) = replaced.of(&name) {
+                field(&name, value.as_bytes());
+                continue;
+            }
             for value in scraper.headers.get_all(&name) {
                 field(&name, value.as_bytes());
             }

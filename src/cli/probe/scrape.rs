@@ -17,7 +17,7 @@ use crate::{
         exporter::Exporter,
     },
     scrape::{source::Source, verified::Verified},
-    upstream::{self, Connector, ExporterRequest, UpstreamBody, UpstreamHead},
+    upstream::{self, Connector, ExporterRequest, Replaced, UpstreamBody, UpstreamHead},
 };
 
 /// The `Accept` header of Prometheus 2.42, so that the exporter answers as it does to Prometheus.
@@ -102,7 +102,8 @@ impl Answer {
     pub(super) async fn open(exporter: &Exporter, request: &Parts) -> Result<Self, Failure> {
         let begun = Instant::now();
         let deadline = Deadline::after(begun, exporter.rules.timeout);
-        let request = ExporterRequest { exporter, scraper: request, forwarded: "" };
+        let replaced = &Replaced::default();
+        let request = ExporterRequest { exporter, scraper: request, forwarded: "", replaced };
         let (head, body) = upstream::fetch(&Connector::Network, request, deadline).await?;
         if head.status != StatusCode::OK {
             return Err(Failure::Status(head.status));

@@ -80,9 +80,9 @@ async fn first_bytes<C: ConnectionControl + 'static>(
 ) -> Result<Response<ResponseBody>, UpstreamError> {
     let &ScrapeRequest { exporter, head, forwarded, deadline, .. } = request;
     let delivery = control.delivery();
-    let plan = Plan::new(&exporter.config, head, forwarded, &app.transforms);
+    let plan = Plan::new(&exporter.config, head, forwarded, &app.transforms, control.link());
     let (upstream, response, fetch) =
-        Fetch::open(&plan, &app.connector, permit, deadline, delivery).await?;
+        Fetch::open(plan, &app.connector, permit, deadline, delivery).await?;
     let outlet = Arc::clone(control) as Arc<dyn DeliveryControl>;
     let mut body = ScrapeBody::new(fetch, &upstream, outlet);
     match timeout_at(deadline.instant(), body.prime()).await {
