@@ -27,10 +27,11 @@ declare -rA PACKAGES=(
     [deb]='adduser curl iproute2 lintian procps systemd systemd-container'
     [gates]='strace valgrind'
     [lint]='python3-venv shellcheck'
+    [link]='iproute2'
     [man]='lowdown man-db mandoc'
     # The libraries that Debian's packages of the oldest compiler link to.
     [msrv]='libcurl4 libhttp-parser2.9 libllvm19 libpcre3 libsqlite3-0 libssh2-1'
-    [peers]='caddy haproxy nginx-light prometheus-exporter-exporter'
+    [peers]='caddy haproxy iproute2 nginx-light prometheus-exporter-exporter'
     [real]='ca-certificates chromium curl faketime iproute2 openssl procps python3-venv sslscan strace
         prometheus prometheus-mysqld-exporter prometheus-node-exporter'
 )

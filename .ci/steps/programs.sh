@@ -202,7 +202,7 @@ soak() {
 
 # Runs each benchmark once, to see that it works. Times from a shared machine are not worth keeping.
 criterion_smoke() {
-    need build
+    need build link
     cargo bench --locked --bench relay --bench first_byte --bench handshake --bench parsers \
         -- --test
     # Against the floor only: the other proxies are not installed here.

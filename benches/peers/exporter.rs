@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt::Write as _,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
     time::Duration,
@@ -12,9 +12,10 @@ use std::{
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use scrapegate_harness::side_by_side::credentials::Credentials;
+
 use crate::{
     Result,
-    credentials::Credentials,
     workload::{Framing, SOURCES, Source, Writes},
 };
 
@@ -37,13 +38,29 @@ struct Answer {
     pause: Option<Duration>,
 }
 
+/// The answers to all requests, by path.
+#[derive(Clone)]
+pub(crate) struct Answers(Arc<HashMap<&'static str, Answer>>);
+
+impl Answers {
+    pub(crate) fn prepare() -> Self {
+        let answers = SOURCES.iter().map(|source| (source.name, Answer::new(source)));
+        Self(Arc::new(answers.collect()))
+    }
+}
+
 impl Exporter {
-    pub(crate) fn start(credentials: &Credentials) -> Result<Self> {
-        let answers: HashMap<&'static str, Answer> =
-            SOURCES.iter().map(|source| (source.name, Answer::new(source))).collect();
-        let answers = Arc::new(answers);
+    pub(crate) fn start(
+        answers: &Answers,
+        address: IpAddr,
+        credentials: &Credentials,
+    ) -> Result<Self> {
         let tls = credentials.exporter()?;
-        Ok(Self { http: listen(Arc::clone(&answers), None)?, https: listen(answers, Some(tls))? })
+        let Answers(answers) = answers;
+        Ok(Self {
+            http: listen(address, Arc::clone(answers), None)?,
+            https: listen(address, Arc::clone(answers), Some(tls))?,
+        })
     }
 
     /// The address that serves this source.
@@ -140,10 +157,11 @@ fn in_chunks(body: &[u8], size: usize) -> Vec<u8> {
 }
 
 fn listen(
+    address: IpAddr,
     answers: Arc<HashMap<&'static str, Answer>>,
     tls: Option<Arc<ServerConfig>>,
 ) -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let listener = TcpListener::bind((address, 0))?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {

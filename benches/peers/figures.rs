@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::scraper::Scraped;
+use crate::{
+    peer::{FLOOR, Peer},
+    scraper::Scraped,
+    workload::WORKLOADS,
+};
 
 /// A kind of value in the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,6 +15,11 @@ pub(crate) enum Figure {
     CpuPerGigabyte,
     /// CPU microseconds, user and system, per scrape.
     CpuPerScrape,
+    /// Seconds in which the machine's cores were busy, for exporter, proxy, scraper and kernel
+    /// together, per 10^9 bytes of body.
+    BusyPerGigabyte,
+    /// Microseconds in which the machine's cores were busy, per scrape.
+    BusyPerScrape,
     /// 10^6 bytes of body per second.
     Throughput,
     /// Duration of a scrape in milliseconds, the median of a round.
@@ -23,6 +32,8 @@ pub(crate) enum Figure {
     PeakMemory,
     /// Time from the start to the first accepted connection, in milliseconds.
     Start,
+    /// Size of one read of the best floor, in KiB.
+    ReadSize,
 }
 
 impl Figure {
@@ -31,19 +42,25 @@ impl Figure {
         match self {
             Self::CpuPerGigabyte => "cpu_seconds_per_gigabyte",
             Self::CpuPerScrape => "cpu_microseconds_per_scrape",
+            Self::BusyPerGigabyte => "busy_seconds_per_gigabyte",
+            Self::BusyPerScrape => "busy_microseconds_per_scrape",
             Self::Throughput => "megabytes_per_second",
             Self::MedianTime => "median_milliseconds",
             Self::P99Time => "p99_milliseconds",
             Self::FirstByte => "first_byte_milliseconds",
             Self::PeakMemory => "peak_mebibytes",
             Self::Start => "start_milliseconds",
+            Self::ReadSize => "read_kibibytes",
         }
     }
 }
 
 /// One round of one workload through one peer.
 pub(crate) struct Round {
+    /// CPU time of the proxy.
     pub(crate) cpu: Duration,
+    /// Busy time of the machine.
+    pub(crate) busy: Duration,
     pub(crate) wall: Duration,
     pub(crate) scrapes: Vec<Scraped>,
 }
@@ -62,16 +79,44 @@ impl Figures {
     pub(crate) fn add_round(&mut self, workload: &str, peer: &str, round: &Round) {
         let count = round.scrapes.len() as f64;
         let bytes: u64 = round.scrapes.iter().map(|scrape| scrape.bytes).sum();
-        let cpu = round.cpu.as_secs_f64();
+        let (cpu, busy) = (round.cpu.as_secs_f64(), round.busy.as_secs_f64());
         let times = sorted(round.scrapes.iter().map(|scrape| milliseconds(scrape.total)));
         let first = sorted(round.scrapes.iter().map(|scrape| milliseconds(scrape.first_byte)));
         let mut add = |figure, value| self.add(workload, peer, figure, value);
         add(Figure::CpuPerGigabyte, cpu / bytes as f64 * 1e9);
         add(Figure::CpuPerScrape, cpu / count * 1e6);
+        add(Figure::BusyPerGigabyte, busy / bytes as f64 * 1e9);
+        add(Figure::BusyPerScrape, busy / count * 1e6);
         add(Figure::Throughput, bytes as f64 / round.wall.as_secs_f64() / 1e6);
         add(Figure::MedianTime, quantile(&times, 0.5));
         add(Figure::P99Time, quantile(&times, 0.99));
         add(Figure::FirstByte, quantile(&first, 0.5));
+    }
+
+    /// For each workload, copies the figures of that floor program that used the least CPU time.
+    pub(crate) fn choose_floors(&mut self, floors: &[&Peer]) {
+        for workload in WORKLOADS {
+            let cpu =
+                |peer: &&Peer| self.median(workload.name, peer.name(), Figure::CpuPerGigabyte);
+            let best = floors
+                .iter()
+                .filter_map(|peer| Some((*peer, cpu(peer)?)))
+                .min_by(|one, other| one.1.total_cmp(&other.1));
+            let Some((best, read_size)) =
+                best.and_then(|(peer, _)| Some((peer, peer.floor_read_size()?)))
+            else {
+                continue;
+            };
+            let copied: Vec<_> = self
+                .all()
+                .filter(|(name, peer, ..)| *name == workload.name && *peer == best.name())
+                .map(|(_, _, figure, values)| (figure, values.to_vec()))
+                .collect();
+            for (figure, values) in copied {
+                self.values.insert((workload.name.to_owned(), FLOOR.to_owned(), figure), values);
+            }
+            self.add(workload.name, FLOOR, Figure::ReadSize, read_size as f64 / 1024.0);
+        }
     }
 
     /// The median of all rounds.

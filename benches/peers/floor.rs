@@ -3,45 +3,102 @@
 //! deadline, and sends the exporter's framing to the scraper unchanged.
 
 use std::{
+    env,
+    error::Error,
+    fmt,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
+    process::Command,
+    str::FromStr,
     sync::Arc,
     thread,
 };
 
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::{Result, credentials::Credentials};
+use scrapegate_harness::side_by_side::credentials::Credentials;
 
-/// Size of one read in bytes. Larger buffers leave the L2 cache between the read and the
-/// encryption.
-const READ: usize = 64 * 1024;
+use crate::Result;
 
-/// Serves until the process is killed. `folder` contains the credentials and the two addresses, in
-/// `floor.listen` and `floor.exporter`.
-pub(crate) fn serve(folder: &Path) -> Result<()> {
-    let address = |file: &str| -> Result<SocketAddr> {
-        Ok(std::fs::read_to_string(folder.join(file))?.parse()?)
-    };
-    let (listen, exporter) = (address("floor.listen")?, address("floor.exporter")?);
-    let config = Credentials::read(folder).floor()?;
-    for stream in TcpListener::bind(listen)?.incoming() {
-        let (stream, config) = (stream?, Arc::clone(&config));
-        thread::spawn(move || relay_scrapes(stream, config, exporter));
+/// The sizes of one read that are compared, in bytes. A larger buffer needs fewer system calls, but
+/// leaves the L2 cache between the read and the encryption. Which one is best depends on the
+/// processor and on the congestion control.
+pub(crate) const READ_SIZES: [usize; 4] = [64 << 10, 128 << 10, 256 << 10, 512 << 10];
+
+/// What the program needs. Its text form is an argument of the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Floor {
+    credentials: PathBuf,
+    listen: SocketAddr,
+    exporter: SocketAddr,
+    /// In bytes.
+    read_size: usize,
+}
+
+impl Floor {
+    pub(crate) fn new(
+        credentials: &Path,
+        listen: SocketAddr,
+        exporter: SocketAddr,
+        read_size: usize,
+    ) -> Self {
+        Self { credentials: credentials.to_owned(), listen, exporter, read_size }
     }
-    Ok(())
+
+    /// The command that serves this.
+    pub(crate) fn command(&self) -> Result<Command> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg("--serve-floor").arg(self.to_string());
+        Ok(command)
+    }
+
+    /// Serves until the process is killed.
+    pub(crate) fn serve(&self) -> Result<()> {
+        let Self { exporter, read_size, .. } = *self;
+        let config = Credentials::read(&self.credentials).floor()?;
+        for stream in TcpListener::bind(self.listen)?.incoming() {
+            let (stream, config) = (stream?, Arc::clone(&config));
+            thread::spawn(move || relay_scrapes(stream, config, exporter, read_size));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Floor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { credentials, listen, exporter, read_size } = self;
+        write!(f, "{listen},{exporter},{read_size},{}", credentials.display())
+    }
+}
+
+impl FromStr for Floor {
+    type Err = Box<dyn Error + Send + Sync>;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<_> = text.splitn(4, ',').collect();
+        let [listen, exporter, read_size, credentials] = parts[..] else {
+            return Err("not the four arguments of the floor program".into());
+        };
+        Ok(Self {
+            credentials: credentials.into(),
+            listen: listen.parse()?,
+            exporter: exporter.parse()?,
+            read_size: read_size.parse()?,
+        })
+    }
 }
 
 fn relay_scrapes(
     mut scraper: TcpStream,
     config: Arc<ServerConfig>,
     exporter: SocketAddr,
+    read_size: usize,
 ) -> Result<()> {
     scraper.set_nodelay(true)?;
     let mut tls = ServerConnection::new(config)?;
     tls.set_buffer_limit(None);
-    let mut buffer = vec![0; READ];
+    let mut buffer = vec![0; read_size];
     let mut request = Vec::new();
     loop {
         request.clear();

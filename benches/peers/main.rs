@@ -2,39 +2,49 @@
 //!
 //! Starts nginx, haproxy, caddy, exporter_exporter, scrapegate and a floor program on this machine,
 //! all with the same certificates, mutual TLS 1.3 and AES-128-GCM, in front of one synthetic
-//! exporter. Sends each of them the same scrapes in turn, round after round. Prints tables,
-//! compares scrapegate's figures with its targets, and writes everything as JSON.
+//! exporter. Sends each of them the same scrapes in turn, round after round: under the machine's
+//! congestion control or those that the options name, over the loopback device and over a pair of
+//! virtual devices with an MTU of 1500. For this, it makes network namespaces of its own. Prints
+//! tables, compares scrapegate's figures with its targets, and writes everything as JSON.
 //!
 //! Run `cargo bench --bench peers`; `-- --help` lists the options. The bench installs nothing. It
 //! names the peers that are missing and omits them.
 //!
 //! # What it does not show
 //!
-//! Exporter, proxy and scraper share the cores of one machine and its loopback device: there is no
-//! network card, no loss and no distance. Times and throughput vary with other work on the machine.
-//! CPU time hardly varies, and only ratios within one run are comparable.
+//! Exporter, proxy and scraper share the cores of one machine: there is no network card, no loss
+//! and no distance. Times, throughput and the busy time of the whole machine vary with other work
+//! on the machine. The proxy's CPU time hardly varies. Only ratios within one run are comparable.
 
 #![expect(clippy::print_stdout, reason = "the report of this program")]
 #![expect(clippy::print_stderr, reason = "progress and missing peers")]
 
 mod bars;
-mod credentials;
 mod exporter;
 mod figures;
 mod floor;
 mod memory;
 mod peer;
-mod process;
 mod report;
 mod rounds;
 mod scraper;
 mod workload;
 
-use std::{error::Error, path::PathBuf};
+use std::{error::Error, fmt, path::PathBuf};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use scrapegate_harness::side_by_side::{
+    credentials::Credentials,
+    network::{self, Link, Place},
+};
 
-use self::{credentials::Credentials, exporter::Exporter, peer::Peer};
+use self::{
+    bars::Verdict,
+    exporter::{Answers, Exporter},
+    figures::Figures,
+    floor::Floor,
+    peer::Peer,
+};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -42,9 +52,16 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 #[derive(Debug, Parser)]
 struct Args {
     /// Number of rounds; figures are medians over the rounds
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N")]
     rounds: usize,
-    /// Only these peers
+    /// The congestion controls, or `all` that a network namespace may select [default: the
+    /// machine's]
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    congestion_control: Vec<String>,
+    /// What connects the scraper with the host of proxy and exporter
+    #[arg(long, value_delimiter = ',', default_value = "loopback,veth", value_name = "LINK")]
+    link: Vec<LinkName>,
+    /// Only these peers; `floor` has a name for each size of its reads, such as `floor-64k`
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     peers: Vec<String>,
     /// Only these workloads; `memory` and `start` count as such
@@ -63,44 +80,129 @@ struct Args {
     #[arg(long, hide = true)]
     bench: bool,
     /// Run as the floor program; used by the bench itself
-    #[arg(long, hide = true, value_name = "FOLDER")]
-    serve_floor: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    serve_floor: Option<Floor>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LinkName {
+    /// The loopback device
+    Loopback,
+    /// A pair of virtual devices with an MTU of 1500 bytes
+    Veth,
+}
+
+/// Under what the scrapes run.
+#[derive(Clone, Debug)]
+struct Setting {
+    congestion_control: String,
+    link: Link,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.congestion_control, self.link)
+    }
+}
+
+/// What was measured under one setting.
+struct Measured {
+    setting: Setting,
+    figures: Figures,
+    verdicts: Vec<Verdict>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(folder) = &args.serve_floor {
-        return floor::serve(folder);
+    if let Some(floor) = &args.serve_floor {
+        return floor.serve();
     }
+    let places = args.places()?;
+    let peers: Vec<Peer> =
+        Peer::all(&args.also)?.into_iter().filter(|peer| args.wants_peer(peer)).collect();
     let folder = tempfile::Builder::new().prefix("scrapegate-peers-").tempdir()?;
     let credentials = Credentials::generate(folder.path())?;
-    let exporter = Exporter::start(&credentials)?;
-    let peers = Peer::all(&args.also)?
-        .into_iter()
-        .filter(|peer| args.peers.is_empty() || args.peers.iter().any(|name| *name == peer.name()))
-        .collect::<Vec<_>>();
-    let wanted = |name: &str| {
-        args.workloads.is_empty() || args.workloads.iter().any(|wanted| wanted == name)
-    };
+    let answers = Answers::prepare();
 
-    let mut figures = rounds::run(&peers, &exporter, &credentials, args.rounds, wanted)?;
-    if wanted("memory") {
-        memory::measure(&peers, &exporter, &credentials, &mut figures)?;
+    println!("{}", report::heading(&peers));
+    let mut measured = Vec::new();
+    for (setting, place) in places {
+        eprintln!("under {setting}");
+        let figures = place.on_scrapers_side(|| -> Result<Figures> {
+            let exporter =
+                place.on_host(|| Exporter::start(&answers, place.address(), &credentials))?;
+            measure(&args, &peers, &place, &exporter, &credentials)
+        })?;
+        print!("{}", report::tables(&peers, &setting, &figures));
+        let verdicts = bars::judge(&figures, &setting.congestion_control);
+        print!("{}", report::verdicts(&verdicts));
+        measured.push(Measured { setting, figures, verdicts });
     }
-    if wanted("start") {
-        memory::time_starts(&peers, &exporter, &credentials, &mut figures)?;
-    }
-
-    print!("{}", report::tables(&peers, &figures));
-    let verdicts = bars::judge(&figures);
-    print!("{}", report::verdicts(&verdicts));
     if let Some(path) = &args.json {
-        std::fs::write(path, report::json(&peers, &figures, &verdicts))?;
+        std::fs::write(path, report::json(&peers, &measured))?;
         eprintln!("figures written to {}", path.display());
     }
-    let missed = verdicts.iter().filter(|verdict| !verdict.met()).count();
+    let verdicts = measured.iter().flat_map(|measured| &measured.verdicts);
+    let missed = verdicts.filter(|verdict| !verdict.met()).count();
     if args.strict && missed > 0 {
         return Err(format!("{missed} targets missed").into());
     }
     Ok(())
+}
+
+fn measure(
+    args: &Args,
+    peers: &[Peer],
+    place: &Place,
+    exporter: &Exporter,
+    credentials: &Credentials,
+) -> Result<Figures> {
+    let wanted = |name: &str| args.wants_workload(name);
+    let mut figures = rounds::run(peers, place, exporter, credentials, args.rounds, wanted)?;
+    if wanted("memory") {
+        memory::measure(peers, place, exporter, credentials, &mut figures)?;
+    }
+    if wanted("start") {
+        memory::time_starts(peers, place, exporter, credentials, &mut figures)?;
+    }
+    Ok(figures)
+}
+
+impl Args {
+    /// All settings. Without the privilege to make network namespaces, only the present one.
+    fn places(&self) -> Result<Vec<(Setting, Place)>> {
+        let present = network::congestion_control();
+        if let Err(error) = network::isolate() {
+            let only = Setting { congestion_control: present, link: Link::Loopback };
+            eprintln!("CANNOT make network namespaces ({error}): measuring only under {only}");
+            return Ok(vec![(only, Place::here())]);
+        }
+        let congestion_controls = match self.congestion_control.as_slice() {
+            [] => vec![present],
+            [all] if all == "all" => network::allowed_congestion_controls(),
+            names => names.to_vec(),
+        };
+        let mut places = Vec::new();
+        for congestion_control in congestion_controls {
+            for link in &self.link {
+                let link = match link {
+                    LinkName::Loopback => Link::Loopback,
+                    LinkName::Veth => Link::Veth,
+                };
+                let place = Place::new(link, &congestion_control)?;
+                let congestion_control = congestion_control.clone();
+                places.push((Setting { congestion_control, link }, place));
+            }
+        }
+        Ok(places)
+    }
+
+    fn wants_peer(&self, peer: &Peer) -> bool {
+        let names = [peer.name(), peer.column()];
+        self.peers.is_empty() || self.peers.iter().any(|wanted| names.contains(&wanted.as_str()))
+    }
+
+    fn wants_workload(&self, name: &str) -> bool {
+        self.workloads.is_empty() || self.workloads.iter().any(|wanted| wanted == name)
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::{thread, time::Duration};
 
+use scrapegate_harness::side_by_side::{credentials::Credentials, network::Place};
+
 use crate::{
     Result,
-    credentials::Credentials,
     exporter::Exporter,
     figures::{Figure, Figures, milliseconds},
+    floor,
     peer::Peer,
     scraper::Scraper,
     workload::source,
@@ -32,17 +34,18 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// Measures peak memory: after the start, after a scrape of 100 MiB, and with many slow readers.
 pub(crate) fn measure(
     peers: &[Peer],
+    place: &Place,
     exporter: &Exporter,
     credentials: &Credentials,
     figures: &mut Figures,
 ) -> Result<()> {
     let tls = credentials.scraper()?;
-    for peer in peers {
+    for peer in one_floor(peers) {
         eprintln!("memory of {}", peer.name());
         let mut add = |row, bytes: u64| {
-            figures.add(row, peer.name(), Figure::PeakMemory, bytes as f64 / MIB);
+            figures.add(row, peer.column(), Figure::PeakMemory, bytes as f64 / MIB);
         };
-        let running = peer.start(exporter, credentials)?;
+        let running = peer.start(place, exporter, credentials)?;
         thread::sleep(Duration::from_millis(500));
         add(IDLE, running.processes.peak_memory()?);
 
@@ -51,7 +54,7 @@ pub(crate) fn measure(
         add(LARGE, running.processes.peak_memory()?);
         drop(running);
 
-        let running = peer.start(exporter, credentials)?;
+        let running = peer.start(place, exporter, credentials)?;
         let path = peer.path(source("stalled-200m"));
         let mut stalled = Vec::with_capacity(SLOW_READERS);
         for _ in 0..SLOW_READERS {
@@ -68,16 +71,25 @@ pub(crate) fn measure(
 /// Measures the time from the start of the program to its first accepted connection.
 pub(crate) fn time_starts(
     peers: &[Peer],
+    place: &Place,
     exporter: &Exporter,
     credentials: &Credentials,
     figures: &mut Figures,
 ) -> Result<()> {
     for _ in 0..STARTS {
-        for peer in peers {
-            let running = peer.start(exporter, credentials)?;
+        for peer in one_floor(peers) {
+            let running = peer.start(place, exporter, credentials)?;
             let started_in = milliseconds(running.processes.started_in);
-            figures.add(START, peer.name(), Figure::Start, started_in);
+            figures.add(START, peer.column(), Figure::Start, started_in);
         }
     }
     Ok(())
+}
+
+/// The floor program needs the least memory with its smallest read.
+fn one_floor(peers: &[Peer]) -> impl Iterator<Item = &Peer> {
+    let smallest = floor::READ_SIZES.into_iter().min();
+    peers
+        .iter()
+        .filter(move |peer| peer.floor_read_size().is_none() || peer.floor_read_size() == smallest)
 }

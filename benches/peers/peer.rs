@@ -4,18 +4,24 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
 };
 
+use scrapegate_harness::side_by_side::{
+    credentials::Credentials, network::Place, process::Processes,
+};
+
 use crate::{
     Result,
-    credentials::Credentials,
     exporter::Exporter,
-    process::Processes,
+    floor::{Floor, READ_SIZES},
     workload::{SOURCES, Source, Unit, Workload, source},
 };
+
+/// The column of the floor program.
+pub(crate) const FLOOR: &str = "floor";
 
 /// The program of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +31,7 @@ pub(crate) enum Kind {
     Haproxy,
     Caddy,
     ExporterExporter,
-    Floor,
+    Floor { read_size: usize },
 }
 
 /// One column of the table.
@@ -58,8 +64,12 @@ impl Peer {
             ("haproxy".to_owned(), Kind::Haproxy),
             ("caddy".to_owned(), Kind::Caddy),
             ("exporter_exporter".to_owned(), Kind::ExporterExporter),
-            ("floor".to_owned(), Kind::Floor),
         ]);
+        wanted.extend(
+            READ_SIZES.map(|read_size| {
+                (format!("{FLOOR}-{}k", read_size >> 10), Kind::Floor { read_size })
+            }),
+        );
         let mut found = Vec::new();
         for (name, kind) in wanted {
             match kind.version() {
@@ -77,12 +87,29 @@ impl Peer {
         &self.name
     }
 
+    /// The column of the tables: its name, or the one column of the floor's read sizes.
+    pub(crate) fn column(&self) -> &str {
+        if self.floor_read_size().is_some() { FLOOR } else { &self.name }
+    }
+
+    /// Size of one read in bytes, if this is the floor program.
+    pub(crate) fn floor_read_size(&self) -> Option<usize> {
+        match self.kind {
+            Kind::Floor { read_size } => Some(read_size),
+            Kind::Scrapegate { .. }
+            | Kind::Nginx { .. }
+            | Kind::Haproxy
+            | Kind::Caddy
+            | Kind::ExporterExporter => None,
+        }
+    }
+
     /// The path at which the peer serves a source.
     pub(crate) fn path(&self, source: &Source) -> String {
         match self.kind {
             Kind::Scrapegate { .. } => format!("/prometheus?exporter={}", source.name),
             Kind::ExporterExporter => format!("/proxy?module={}", source.name),
-            Kind::Nginx { .. } | Kind::Haproxy | Kind::Caddy | Kind::Floor => {
+            Kind::Nginx { .. } | Kind::Haproxy | Kind::Caddy | Kind::Floor { .. } => {
                 format!("/{}", source.name)
             }
         }
@@ -92,7 +119,7 @@ impl Peer {
     /// how nginx connects to the exporter does not matter for large bodies.
     pub(crate) fn takes_part_in(&self, workload: &Workload) -> bool {
         match self.kind {
-            Kind::Floor => !source(workload.source).https,
+            Kind::Floor { .. } => !source(workload.source).https,
             Kind::Nginx { upstream_keep_alive: false } => workload.unit == Unit::PerRequest,
             Kind::Scrapegate { .. }
             | Kind::Nginx { upstream_keep_alive: true }
@@ -107,9 +134,23 @@ impl Peer {
         matches!(self.kind, Kind::Scrapegate { .. })
     }
 
-    /// Starts the peer in front of the exporter.
-    pub(crate) fn start(&self, exporter: &Exporter, credentials: &Credentials) -> Result<Running> {
-        let address = free_address()?;
+    /// Starts the peer in front of the exporter, on the host.
+    pub(crate) fn start(
+        &self,
+        place: &Place,
+        exporter: &Exporter,
+        credentials: &Credentials,
+    ) -> Result<Running> {
+        place.on_host(|| self.start_here(place.address(), exporter, credentials))
+    }
+
+    fn start_here(
+        &self,
+        address: IpAddr,
+        exporter: &Exporter,
+        credentials: &Credentials,
+    ) -> Result<Running> {
+        let address = free_address(address)?;
         let folder = credentials.folder().join(&self.name);
         fs::create_dir_all(&folder)?;
         let site = Site { address, exporter, credentials: credentials.folder(), folder: &folder };
@@ -119,7 +160,7 @@ impl Peer {
             Kind::Haproxy => site.haproxy()?,
             Kind::Caddy => site.caddy()?,
             Kind::ExporterExporter => site.exporter_exporter()?,
-            Kind::Floor => site.floor()?,
+            Kind::Floor { read_size } => site.floor(*read_size)?,
         };
         let processes = Processes::start(command, address, &folder.join("log"))?;
         Ok(Running { processes, address })
@@ -141,13 +182,13 @@ impl Kind {
             Self::Caddy => output("caddy", "version"),
             Self::ExporterExporter => output("dpkg-query", "--version")
                 .and_then(|_| package_version("prometheus-exporter-exporter")),
-            Self::Floor => Some("read, encrypt, write".to_owned()),
+            Self::Floor { .. } => Some("read, encrypt, write".to_owned()),
         }
     }
 
     fn debian_package(&self) -> &'static str {
         match self {
-            Self::Scrapegate { .. } | Self::Floor => "none",
+            Self::Scrapegate { .. } | Self::Floor { .. } => "none",
             Self::Nginx { .. } => "nginx-light",
             Self::Haproxy => "haproxy",
             Self::Caddy => "caddy",
@@ -162,8 +203,8 @@ fn package_version(package: &str) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+fn free_address(address: IpAddr) -> Result<SocketAddr> {
+    Ok(TcpListener::bind((address, 0))?.local_addr()?)
 }
 
 /// The listening address of a peer, its exporter, and the folders of its files.
@@ -197,11 +238,12 @@ impl Site<'_> {
             } else {
                 ("http", "")
             };
-            let port = self.exporter.address(source).port();
+            let exporter = self.exporter.address(source);
+            let (host, port) = (exporter.ip(), exporter.port());
             let name = source.name;
             let _ = write!(
                 exporters,
-                "[{name}]\nenabled = True\nmethod = {method}\nhost = 127.0.0.1\nport = {port}\n\
+                "[{name}]\nenabled = True\nmethod = {method}\nhost = {host}\nport = {port}\n\
                  path = /{name}\ninterval = 60\ntimeout = 60\nmax-concurrent = 1000\n{extra}"
             );
         }
@@ -230,7 +272,7 @@ impl Site<'_> {
         let config = self.write(
             "nginx.conf",
             &format!(
-                "daemon off; worker_processes auto; pid {folder}/pid; error_log stderr crit;\n\
+                "daemon off; user root; worker_processes auto; pid {folder}/pid; error_log stderr crit;\n\
                  events {{ worker_connections 4096; }}\n\
                  http {{\n\
                  access_log off; gzip off; tcp_nodelay on;\n\
@@ -305,11 +347,12 @@ impl Site<'_> {
             &format!(
                 "{{\n admin off\n auto_https off\n log {{\n level ERROR\n }}\n\
                  servers {{\n protocols h1\n }}\n}}\n\
-                 https://localhost:{port} {{\n bind 127.0.0.1\n\
+                 https://localhost:{port} {{\n bind {ip}\n\
                  tls {credentials}/server.pem {credentials}/server.key {{\n protocols tls1.3\n\
                  client_auth {{\n mode require_and_verify\n trusted_ca_cert_file {credentials}/ca.pem\n }}\n }}\n\
                  {https} reverse_proxy {http}\n}}\n",
                 port = address.port(),
+                ip = address.ip(),
                 http = exporter.http,
             ),
         )?;
@@ -327,10 +370,11 @@ impl Site<'_> {
             } else {
                 ""
             };
-            let port = self.exporter.address(source).port();
+            let exporter = self.exporter.address(source);
+            let (ip, port) = (exporter.ip(), exporter.port());
             let _ = write!(
                 modules,
-                "  {name}:\n    method: http\n    timeout: 60s\n    http:\n      address: 127.0.0.1\n      \
+                "  {name}:\n    method: http\n    timeout: 60s\n    http:\n      address: {ip}\n      \
                  port: {port}\n      path: /{name}\n      verify: false\n{tls}",
                 name = source.name,
             );
@@ -349,12 +393,8 @@ impl Site<'_> {
         Ok(command)
     }
 
-    fn floor(&self) -> Result<Command> {
-        fs::write(self.credentials.join("floor.listen"), self.address.to_string())?;
-        fs::write(self.credentials.join("floor.exporter"), self.exporter.http.to_string())?;
-        let mut command = Command::new(env::current_exe()?);
-        command.arg("--serve-floor").arg(self.credentials);
-        Ok(command)
+    fn floor(&self, read_size: usize) -> Result<Command> {
+        Floor::new(self.credentials, self.address, self.exporter.http, read_size).command()
     }
 }
 

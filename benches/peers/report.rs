@@ -2,20 +2,34 @@
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use scrapegate_harness::side_by_side::machine;
+use serde_json::{Value, json};
 
 use crate::{
+    Measured, Setting,
     bars::Verdict,
     figures::{Figure, Figures},
     memory,
-    peer::Peer,
+    peer::{FLOOR, Peer},
     rounds::DIRECT,
     workload::{Unit, WORKLOADS},
 };
 
-/// All tables.
-pub(crate) fn tables(peers: &[Peer], figures: &Figures) -> String {
-    let names: Vec<&str> = peers.iter().map(Peer::name).collect();
+/// The machine and the compared programs.
+pub(crate) fn heading(peers: &[Peer]) -> String {
+    let mut text = format!("- machine: {}\n", machine::description());
+    let mut columns: Vec<_> = peers.iter().map(|peer| (peer.column(), &peer.version)).collect();
+    columns.dedup();
+    for (column, version) in columns {
+        let _ = writeln!(text, "- {column}: {version}");
+    }
+    text
+}
+
+/// All tables of one congestion control and link.
+pub(crate) fn tables(peers: &[Peer], setting: &Setting, figures: &Figures) -> String {
+    let mut names: Vec<&str> = peers.iter().map(Peer::column).collect();
+    names.dedup();
     let with_direct: Vec<&str> = names.iter().copied().chain([DIRECT]).collect();
     let bulk: Vec<Row> = rows(Some(Unit::PerGigabyte));
     let requests: Vec<Row> = rows(Some(Unit::PerRequest));
@@ -26,38 +40,27 @@ pub(crate) fn tables(peers: &[Peer], figures: &Figures) -> String {
         (memory::STALLED, "256 slow readers of 200 MB"),
     ];
     let start = [(memory::START, "to listening")];
-    let mut text = machine();
-    for peer in peers {
-        let _ = writeln!(text, "- {}: {}", peer.name(), peer.version);
-    }
+    let mut text = format!("\n#### {setting}\n");
     let mut table = |title, figure, rows: &[Row], peers: &[&str]| {
         text.push_str(&one_table(title, figure, rows, peers, figures));
     };
     table("CPU seconds per GB", Figure::CpuPerGigabyte, &bulk, &names);
     table("CPU µs per scrape", Figure::CpuPerScrape, &requests, &names);
+    table("Busy seconds of the whole machine per GB", Figure::BusyPerGigabyte, &bulk, &with_direct);
+    table(
+        "Busy µs of the whole machine per scrape",
+        Figure::BusyPerScrape,
+        &requests,
+        &with_direct,
+    );
     table("Throughput, MB/s", Figure::Throughput, &bulk, &with_direct);
     table("Median time of a scrape, ms", Figure::MedianTime, &all, &with_direct);
     table("99th percentile, ms", Figure::P99Time, &all, &with_direct);
     table("Time to first byte, ms", Figure::FirstByte, &all, &with_direct);
     table("Peak memory, MiB", Figure::PeakMemory, &memory, &names);
     table("Start, ms", Figure::Start, &start, &names);
+    table("Best size of the floor's reads, KiB", Figure::ReadSize, &all, &[FLOOR]);
     text
-}
-
-/// The properties of the machine that change the ratios.
-fn machine() -> String {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu_info = read("/proc/cpuinfo");
-    let model =
-        cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let vector_aes = if cpu_info.contains(" vaes") { "with" } else { "without" };
-    format!(
-        "- machine: {cores} cores, {}, {vector_aes} VAES; Linux {}, TCP congestion control {}\n",
-        model.unwrap_or("unknown processor"),
-        read("/proc/sys/kernel/osrelease").trim(),
-        read("/proc/sys/net/ipv4/tcp_congestion_control").trim(),
-    )
 }
 
 type Row = (&'static str, &'static str);
@@ -120,9 +123,16 @@ pub(crate) fn verdicts(verdicts: &[Verdict]) -> String {
 }
 
 /// All values of every round, and the verdicts, as JSON.
-pub(crate) fn json(peers: &[Peer], figures: &Figures, verdicts: &[Verdict]) -> String {
-    let versions: serde_json::Map<String, serde_json::Value> =
+pub(crate) fn json(peers: &[Peer], measured: &[Measured]) -> String {
+    let versions: serde_json::Map<String, Value> =
         peers.iter().map(|peer| (peer.name().to_owned(), peer.version.clone().into())).collect();
+    let settings: Vec<_> = measured.iter().map(one_setting).collect();
+    let machine = machine::description();
+    format!("{:#}\n", json!({"machine": machine, "peers": versions, "settings": settings}))
+}
+
+fn one_setting(measured: &Measured) -> Value {
+    let Measured { setting, figures, verdicts } = measured;
     let figures: Vec<_> = figures
         .all()
         .map(|(workload, peer, figure, values)| {
@@ -138,5 +148,8 @@ pub(crate) fn json(peers: &[Peer], figures: &Figures, verdicts: &[Verdict]) -> S
             })
         })
         .collect();
-    format!("{:#}\n", json!({"peers": versions, "figures": figures, "bars": verdicts}))
+    json!({
+        "congestion_control": setting.congestion_control, "link": setting.link.to_string(),
+        "figures": figures, "bars": verdicts,
+    })
 }

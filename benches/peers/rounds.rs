@@ -1,12 +1,20 @@
 //! Runs the same scrapes through each peer in turn.
 
-use std::{net::SocketAddr, sync::Arc, thread, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustls::ClientConfig;
 
+use scrapegate_harness::side_by_side::{
+    credentials::Credentials, machine::BusyTime, network::Place,
+};
+
 use crate::{
     Result,
-    credentials::Credentials,
     exporter::Exporter,
     figures::{Figures, Round},
     peer::{Peer, Running},
@@ -18,10 +26,11 @@ use crate::{
 pub(crate) const DIRECT: &str = "direct";
 
 /// Runs all selected workloads: round by round, and in each round one peer after another, so that
-/// other work on the machine affects all peers alike. The first round is a warm-up and is not
+/// other work on the machine affects all peers alike. The first round is a short warm-up and is not
 /// counted.
 pub(crate) fn run(
     peers: &[Peer],
+    place: &Place,
     exporter: &Exporter,
     credentials: &Credentials,
     rounds: usize,
@@ -30,13 +39,14 @@ pub(crate) fn run(
     let tls = credentials.scraper()?;
     let mut running = Vec::new();
     for peer in peers {
-        running.push((peer, peer.start(exporter, credentials)?));
+        running.push((peer, peer.start(place, exporter, credentials)?));
     }
     let mut figures = Figures::default();
     for workload in WORKLOADS.iter().filter(|workload| wanted(workload.name)) {
         eprintln!("{}: {} rounds", workload.title, rounds);
         let mut failed = Vec::new();
         for round in 0..=rounds {
+            let workload = &if round == 0 { workload.warm_up() } else { *workload };
             // Each round begins with a different peer.
             let first = round % running.len().max(1);
             for (peer, running) in running[first..].iter().chain(&running[..first]) {
@@ -66,6 +76,8 @@ pub(crate) fn run(
             }
         }
     }
+    let floors: Vec<_> = peers.iter().filter(|peer| peer.floor_read_size().is_some()).collect();
+    figures.choose_floors(&floors);
     Ok(figures)
 }
 
@@ -77,19 +89,20 @@ fn through(
 ) -> Result<Round> {
     let path = peer.path(source(workload.source));
     let before = running.processes.cpu_time()?;
-    let begun = Instant::now();
+    let (begun, machine) = (Instant::now(), BusyTime::start()?);
     let scrapes = scrape_all(running.address, Some(tls), &path, workload)?;
-    let wall = begun.elapsed();
+    let (wall, busy) = (begun.elapsed(), machine.elapsed()?);
     let cpu = running.processes.cpu_time()? - before;
-    Ok(Round { cpu, wall, scrapes })
+    Ok(Round { cpu, busy, wall, scrapes })
 }
 
 fn directly(exporter: &Exporter, workload: &Workload) -> Result<Round> {
     let source = source(workload.source);
-    let begun = Instant::now();
+    let (begun, machine) = (Instant::now(), BusyTime::start()?);
     // Plain HTTP, even if the proxies connect with https.
     let scrapes = scrape_all(exporter.http, None, &format!("/{}", source.name), workload)?;
-    Ok(Round { cpu: std::time::Duration::ZERO, wall: begun.elapsed(), scrapes })
+    let (wall, busy) = (begun.elapsed(), machine.elapsed()?);
+    Ok(Round { cpu: Duration::ZERO, busy, wall, scrapes })
 }
 
 fn scrape_all(

@@ -109,13 +109,21 @@ const BULK: Workload = Workload {
     title: "",
     source: "",
     connections: 1,
-    scrapes: 80,
+    scrapes: 40,
     reconnect: false,
     unit: Unit::PerGigabyte,
 };
 
 const REQUESTS: Workload =
     Workload { source: "small", scrapes: 2000, unit: Unit::PerRequest, ..BULK };
+
+impl Workload {
+    /// A quarter of the scrapes, and at least one on each connection.
+    pub(crate) fn warm_up(&self) -> Self {
+        let each = (self.scrapes / self.connections / 4).max(1);
+        Self { scrapes: each * self.connections, ..*self }
+    }
+}
 
 /// All rows.
 pub(crate) const WORKLOADS: &[Workload] = &[

@@ -39,6 +39,7 @@ pub mod pki;
 pub mod plain;
 pub mod privileges;
 pub mod proxy;
+pub mod side_by_side;
 pub mod testbed;
 pub mod transform;
 pub mod trial;

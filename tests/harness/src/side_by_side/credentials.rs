@@ -16,17 +16,17 @@ use scrapegate::{
     tls::pki::{Authority, Validity},
 };
 
-use crate::Result;
+use super::Result;
 
 /// The files that all proxies use, in one folder.
-pub(crate) struct Credentials {
+pub struct Credentials {
     folder: PathBuf,
 }
 
 impl Credentials {
     /// Writes `ca.pem`, `server.pem`, `server.key`, `server-both.pem` (haproxy requires certificate
     /// and key in one file), `client.pem` and `client.key`.
-    pub(crate) fn generate(folder: &Path) -> Result<Self> {
+    pub fn generate(folder: &Path) -> Result<Self> {
         let authority = Authority::generate("scrapegate bench", Validity::OneDay)?;
         let server = authority.server_pair(&["localhost".into(), "127.0.0.1".into()])?;
         let client = authority.client_pair("scraper")?;
@@ -45,18 +45,18 @@ impl Credentials {
     }
 
     /// The files that [`Credentials::generate`] has written.
-    pub(crate) fn read(folder: &Path) -> Self {
+    pub fn read(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
     /// The folder of the files.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// A scraper with a client certificate. It offers only TLS 1.3 with AES-128-GCM and no
     /// resumption, so that every peer does the same work.
-    pub(crate) fn scraper(&self) -> Result<Arc<ClientConfig>> {
+    pub fn scraper(&self) -> Result<Arc<ClientConfig>> {
         let mut config = ClientConfig::builder_with_provider(aes_128())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(self.roots()?)
@@ -66,7 +66,7 @@ impl Credentials {
     }
 
     /// The floor's TLS configuration: client certificates required, no resumption.
-    pub(crate) fn floor(&self) -> Result<Arc<ServerConfig>> {
+    pub fn floor(&self) -> Result<Arc<ServerConfig>> {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), aes_128())
                 .build()?;
@@ -80,7 +80,7 @@ impl Credentials {
 
     /// The TLS configuration of an https exporter: no client certificates, any cipher that the
     /// proxy prefers.
-    pub(crate) fn exporter(&self) -> Result<Arc<ServerConfig>> {
+    pub fn exporter(&self) -> Result<Arc<ServerConfig>> {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()

@@ -16,19 +16,19 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::Result;
+use super::Result;
 
 /// All processes of one proxy, which form a process group. Dropping this kills them.
-pub(crate) struct Processes {
+pub struct Processes {
     leader: Child,
     group: Pid,
     /// Time from the start to the first accepted connection.
-    pub(crate) started_in: Duration,
+    pub started_in: Duration,
 }
 
 impl Processes {
     /// Starts `command` and waits until it accepts connections at `address`.
-    pub(crate) fn start(mut command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
+    pub fn start(mut command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
         let output = File::create(log)?;
         let begun = Instant::now();
         let leader = command
@@ -52,7 +52,7 @@ impl Processes {
     }
 
     /// CPU time of all processes, user and system, including ended threads.
-    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+    pub fn cpu_time(&self) -> Result<Duration> {
         let mut sum = Duration::ZERO;
         for pid in self.pids()? {
             sum += Duration::from(clock_getcpuclockid(pid)?.now()?);
@@ -62,7 +62,7 @@ impl Processes {
 
     /// Sum of the peak resident memory of all processes, in bytes. Shared pages are counted once
     /// for each process.
-    pub(crate) fn peak_memory(&self) -> Result<u64> {
+    pub fn peak_memory(&self) -> Result<u64> {
         let mut sum = 0;
         for pid in self.pids()? {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
