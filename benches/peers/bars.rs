@@ -139,6 +139,18 @@ const BARS: &[Bar] = &[
         limits: &[(Against::Absolute, always(8.0 + 256.0 * 0.1))],
     },
     Bar {
+        title: "memory of each of 1 000 slow readers, MiB",
+        workload: memory::EACH,
+        figure: Figure::PeakMemory,
+        limits: &[(Against::Absolute, always(0.1))],
+    },
+    Bar {
+        title: "memory kept after 1 000 slow readers have left, MiB",
+        workload: memory::KEPT,
+        figure: Figure::PeakMemory,
+        limits: &[(Against::Absolute, always(8.0))],
+    },
+    Bar {
         title: "start to listening, ms",
         workload: memory::START,
         figure: Figure::Start,

@@ -43,7 +43,7 @@ use self::{
     exporter::{Answers, Exporter},
     figures::Figures,
     floor::Floor,
-    peer::Peer,
+    peer::{Peer, Running},
 };
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
@@ -97,11 +97,27 @@ enum LinkName {
 struct Setting {
     congestion_control: String,
     link: Link,
+    /// Whether memory and start are measured too. They do not depend on the link.
+    with_memory: bool,
 }
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}", self.congestion_control, self.link)
+    }
+}
+
+/// Who takes part under one setting.
+struct Stage<'a> {
+    peers: &'a [Peer],
+    place: &'a Place,
+    exporter: &'a Exporter,
+    credentials: &'a Credentials,
+}
+
+impl Stage<'_> {
+    fn start(&self, peer: &Peer) -> Result<Running> {
+        peer.start(self.place, self.exporter, self.credentials)
     }
 }
 
@@ -128,11 +144,11 @@ fn main() -> Result<()> {
     let mut measured = Vec::new();
     for (setting, place) in places {
         eprintln!("under {setting}");
-        let figures = place.on_scrapers_side(|| -> Result<Figures> {
-            let exporter =
-                place.on_host(|| Exporter::start(&answers, place.address(), &credentials))?;
-            measure(&args, &peers, &place, &exporter, &credentials)
-        })?;
+        let exporter =
+            place.on_host(|| Exporter::start(&answers, place.address(), &credentials))?;
+        let stage =
+            Stage { peers: &peers, place: &place, exporter: &exporter, credentials: &credentials };
+        let figures = place.on_scrapers_side(|| measure(&args, &setting, &stage))?;
         print!("{}", report::tables(&peers, &setting, &figures));
         let verdicts = bars::judge(&figures, &setting.congestion_control);
         print!("{}", report::verdicts(&verdicts));
@@ -150,20 +166,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(
-    args: &Args,
-    peers: &[Peer],
-    place: &Place,
-    exporter: &Exporter,
-    credentials: &Credentials,
-) -> Result<Figures> {
+fn measure(args: &Args, setting: &Setting, stage: &Stage<'_>) -> Result<Figures> {
     let wanted = |name: &str| args.wants_workload(name);
-    let mut figures = rounds::run(peers, place, exporter, credentials, args.rounds, wanted)?;
-    if wanted("memory") {
-        memory::measure(peers, place, exporter, credentials, &mut figures)?;
+    let mut figures = rounds::run(stage, args.rounds, wanted)?;
+    if setting.with_memory && wanted("memory") {
+        memory::measure(stage, &mut figures)?;
     }
-    if wanted("start") {
-        memory::time_starts(peers, place, exporter, credentials, &mut figures)?;
+    if setting.with_memory && wanted("start") {
+        memory::time_starts(stage, &mut figures)?;
     }
     Ok(figures)
 }
@@ -173,7 +183,8 @@ impl Args {
     fn places(&self) -> Result<Vec<(Setting, Place)>> {
         let present = network::congestion_control();
         if let Err(error) = network::isolate() {
-            let only = Setting { congestion_control: present, link: Link::Loopback };
+            let only =
+                Setting { congestion_control: present, link: Link::Loopback, with_memory: true };
             eprintln!("CANNOT make network namespaces ({error}): measuring only under {only}");
             return Ok(vec![(only, Place::here())]);
         }
@@ -184,14 +195,14 @@ impl Args {
         };
         let mut places = Vec::new();
         for congestion_control in congestion_controls {
-            for link in &self.link {
+            for (at, link) in self.link.iter().enumerate() {
                 let link = match link {
                     LinkName::Loopback => Link::Loopback,
                     LinkName::Veth => Link::Veth,
                 };
                 let place = Place::new(link, &congestion_control)?;
                 let congestion_control = congestion_control.clone();
-                places.push((Setting { congestion_control, link }, place));
+                places.push((Setting { congestion_control, link, with_memory: at == 0 }, place));
             }
         }
         Ok(places)

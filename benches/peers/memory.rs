@@ -1,21 +1,30 @@
-//! Peak memory and start time. Each is measured with fresh processes.
+//! Memory and start time. Each is measured with fresh processes.
 
-use std::{thread, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use scrapegate_harness::side_by_side::{credentials::Credentials, network::Place};
+use rustls::ClientConfig;
 
 use crate::{
-    Result,
-    exporter::Exporter,
+    Result, Stage,
     figures::{Figure, Figures, milliseconds},
     floor,
-    peer::Peer,
+    peer::{Kind, Peer, Running},
     scraper::Scraper,
     workload::source,
 };
 
 /// Scrapers that stop reading.
 const SLOW_READERS: usize = 256;
+
+/// Scrapers that stop reading, and then leave.
+const LEAVING_READERS: usize = 1000;
+
+/// The time within which memory must return.
+const REST: Duration = Duration::from_secs(5);
 
 /// Long enough to fill every buffer between exporter and scraper.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -27,25 +36,22 @@ const STARTS: usize = 9;
 pub(crate) const IDLE: &str = "memory-idle";
 pub(crate) const LARGE: &str = "memory-100m";
 pub(crate) const STALLED: &str = "memory-stalled";
+pub(crate) const EACH: &str = "memory-each-stalled";
+pub(crate) const KEPT: &str = "memory-kept";
 pub(crate) const START: &str = "start";
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Measures peak memory: after the start, after a scrape of 100 MiB, and with many slow readers.
-pub(crate) fn measure(
-    peers: &[Peer],
-    place: &Place,
-    exporter: &Exporter,
-    credentials: &Credentials,
-    figures: &mut Figures,
-) -> Result<()> {
-    let tls = credentials.scraper()?;
-    for peer in one_floor(peers) {
+/// Measures memory: after the start, after a scrape of 100 MiB, with many slow readers, and after
+/// they have left.
+pub(crate) fn measure(stage: &Stage<'_>, figures: &mut Figures) -> Result<()> {
+    let tls = stage.credentials.scraper()?;
+    for peer in distinct(stage.peers) {
         eprintln!("memory of {}", peer.name());
         let mut add = |row, bytes: u64| {
             figures.add(row, peer.column(), Figure::PeakMemory, bytes as f64 / MIB);
         };
-        let running = peer.start(place, exporter, credentials)?;
+        let running = stage.start(peer)?;
         thread::sleep(Duration::from_millis(500));
         add(IDLE, running.processes.peak_memory()?);
 
@@ -54,31 +60,65 @@ pub(crate) fn measure(
         add(LARGE, running.processes.peak_memory()?);
         drop(running);
 
-        let running = peer.start(place, exporter, credentials)?;
+        let running = stage.start(peer)?;
         let path = peer.path(source("stalled-200m"));
-        let mut stalled = Vec::with_capacity(SLOW_READERS);
-        for _ in 0..SLOW_READERS {
-            let mut scraper = Scraper::connect(running.address, Some(&tls))?;
-            scraper.ask(&path)?;
-            stalled.push(scraper);
-        }
-        thread::sleep(SETTLE);
+        let stalled = stalled_readers(SLOW_READERS, &running, &path, &tls)?;
         add(STALLED, running.processes.peak_memory()?);
+        drop((stalled, running));
+
+        let running = stage.start(peer)?;
+        let small = peer.path(source("small"));
+        Scraper::connect(running.address, Some(&tls))?.scrape(&small)?;
+        let before = running.processes.memory()?;
+        let stalled = match stalled_readers(LEAVING_READERS, &running, &path, &tls) {
+            Ok(stalled) => stalled,
+            Err(error) if !peer.is_ours() => {
+                eprintln!("FAILED: {} with {LEAVING_READERS} readers: {error}", peer.name());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let with = running.processes.memory()?;
+        add(EACH, with.saturating_sub(before) / LEAVING_READERS as u64);
+        drop(stalled);
+        add(KEPT, memory_at_rest(&running)?.saturating_sub(before));
     }
     Ok(())
 }
 
+/// Scrapers that have read the first bytes of a body and stopped. Every buffer is full.
+fn stalled_readers(
+    count: usize,
+    running: &Running,
+    path: &str,
+    tls: &Arc<ClientConfig>,
+) -> Result<Vec<Scraper>> {
+    let mut stalled = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut scraper = Scraper::connect(running.address, Some(tls))?;
+        scraper.ask(path)?;
+        stalled.push(scraper);
+    }
+    thread::sleep(SETTLE);
+    Ok(stalled)
+}
+
+/// The least resident memory within [`REST`].
+fn memory_at_rest(running: &Running) -> Result<u64> {
+    let begun = Instant::now();
+    let mut least = u64::MAX;
+    while begun.elapsed() < REST {
+        least = least.min(running.processes.memory()?);
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(least)
+}
+
 /// Measures the time from the start of the program to its first accepted connection.
-pub(crate) fn time_starts(
-    peers: &[Peer],
-    place: &Place,
-    exporter: &Exporter,
-    credentials: &Credentials,
-    figures: &mut Figures,
-) -> Result<()> {
+pub(crate) fn time_starts(stage: &Stage<'_>, figures: &mut Figures) -> Result<()> {
     for _ in 0..STARTS {
-        for peer in one_floor(peers) {
-            let running = peer.start(place, exporter, credentials)?;
+        for peer in distinct(stage.peers) {
+            let running = stage.start(peer)?;
             let started_in = milliseconds(running.processes.started_in);
             figures.add(START, peer.column(), Figure::Start, started_in);
         }
@@ -86,10 +126,13 @@ pub(crate) fn time_starts(
     Ok(())
 }
 
-/// The floor program needs the least memory with its smallest read.
-fn one_floor(peers: &[Peer]) -> impl Iterator<Item = &Peer> {
+/// The peers without those that would repeat a column. The floor program needs the least memory with
+/// its smallest read. How nginx connects does not matter.
+fn distinct(peers: &[Peer]) -> impl Iterator<Item = &Peer> {
     let smallest = floor::READ_SIZES.into_iter().min();
-    peers
-        .iter()
-        .filter(move |peer| peer.floor_read_size().is_none() || peer.floor_read_size() == smallest)
+    peers.iter().filter(move |peer| match peer.kind {
+        Kind::Floor { read_size } => Some(read_size) == smallest,
+        Kind::Nginx { upstream_keep_alive } => upstream_keep_alive,
+        Kind::Scrapegate { .. } | Kind::Haproxy | Kind::Caddy | Kind::ExporterExporter => true,
+    })
 }

@@ -228,7 +228,8 @@ impl Site<'_> {
             "config.ini",
             &format!(
                 "[default]\ncertfile = {credentials}/server.pem\nkeyfile = {credentials}/server.key\n\
-                 [prometheus]\nexporters = exporters.ini\n[proxy]\nclient-ca = {credentials}/ca.pem\n"
+                 [prometheus]\nexporters = exporters.ini\n[proxy]\nclient-ca = {credentials}/ca.pem\n\
+                 max-connections-per-ip = 4096\n"
             ),
         )?;
         let mut exporters = String::new();

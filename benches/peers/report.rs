@@ -38,6 +38,8 @@ pub(crate) fn tables(peers: &[Peer], setting: &Setting, figures: &Figures) -> St
         (memory::IDLE, "after the start"),
         (memory::LARGE, "after a 100 MiB scrape"),
         (memory::STALLED, "256 slow readers of 200 MB"),
+        (memory::EACH, "resident, for each of 1 000 slow readers"),
+        (memory::KEPT, "resident, kept 5 s after they have left"),
     ];
     let start = [(memory::START, "to listening")];
     let mut text = format!("\n#### {setting}\n");

@@ -9,12 +9,10 @@ use std::{
 
 use rustls::ClientConfig;
 
-use scrapegate_harness::side_by_side::{
-    credentials::Credentials, machine::BusyTime, network::Place,
-};
+use scrapegate_harness::side_by_side::machine::BusyTime;
 
 use crate::{
-    Result,
+    Result, Stage,
     exporter::Exporter,
     figures::{Figures, Round},
     peer::{Peer, Running},
@@ -29,17 +27,14 @@ pub(crate) const DIRECT: &str = "direct";
 /// other work on the machine affects all peers alike. The first round is a short warm-up and is not
 /// counted.
 pub(crate) fn run(
-    peers: &[Peer],
-    place: &Place,
-    exporter: &Exporter,
-    credentials: &Credentials,
+    stage: &Stage<'_>,
     rounds: usize,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Figures> {
-    let tls = credentials.scraper()?;
+    let tls = stage.credentials.scraper()?;
     let mut running = Vec::new();
-    for peer in peers {
-        running.push((peer, peer.start(place, exporter, credentials)?));
+    for peer in stage.peers {
+        running.push((peer, stage.start(peer)?));
     }
     let mut figures = Figures::default();
     for workload in WORKLOADS.iter().filter(|workload| wanted(workload.name)) {
@@ -70,13 +65,14 @@ pub(crate) fn run(
                     }
                 }
             }
-            let measured = directly(exporter, workload)?;
+            let measured = directly(stage.exporter, workload)?;
             if round > 0 {
                 figures.add_round(workload.name, DIRECT, &measured);
             }
         }
     }
-    let floors: Vec<_> = peers.iter().filter(|peer| peer.floor_read_size().is_some()).collect();
+    let floors: Vec<_> =
+        stage.peers.iter().filter(|peer| peer.floor_read_size().is_some()).collect();
     figures.choose_floors(&floors);
     Ok(figures)
 }

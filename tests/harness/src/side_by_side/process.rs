@@ -62,15 +62,45 @@ impl Processes {
 
     /// Sum of the peak resident memory of all processes, in bytes. Shared pages are counted once
     /// for each process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a process has ended.
     pub fn peak_memory(&self) -> Result<u64> {
+        self.sum_of("VmHWM:")
+    }
+
+    /// Sum of the resident memory of all processes, in bytes. Shared pages are counted once for
+    /// each process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a process has ended.
+    pub fn memory(&self) -> Result<u64> {
+        self.sum_of("VmRSS:")
+    }
+
+    /// Lets [`Processes::peak_memory`] begin again with the present memory (proc(5), `clear_refs`).
+    ///
+    /// # Errors
+    ///
+    /// Fails if a process has ended.
+    pub fn forget_peak_memory(&self) -> Result<()> {
+        for pid in self.pids()? {
+            fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+        }
+        Ok(())
+    }
+
+    fn sum_of(&self, field: &str) -> Result<u64> {
         let mut sum = 0;
         for pid in self.pids()? {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let peak = status
+            let kilobytes = status
                 .lines()
-                .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
-                .ok_or("a process without VmHWM")?;
-            sum += peak.trim().parse::<u64>()? * 1024;
+                .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"))
+                .ok_or_else(|| format!("a process without {field}"))?;
+            sum += kilobytes.trim().parse::<u64>()? * 1024;
         }
         Ok(sum)
     }
