@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The calls by which code waits for a future, a thread, the clock or the file system.
-const WAITS: [&str; 17] = [
+const WAITS: [&str; 18] = [
     "spawn_blocking",
     "thread::Builder",
     "thread::sleep",
@@ -23,6 +23,7 @@ const WAITS: [&str; 17] = [
     ".join()",
     ".recv_timeout(",
     "sync_all",
+    "sleep_until(",
 ];
 
 fn awaits(line: &str) -> bool {

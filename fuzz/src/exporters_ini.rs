@@ -116,6 +116,7 @@ impl Section {
             max_body,
             forward_params,
             integrity,
+            compression,
         } = rules;
         self.budget("interval", *interval);
         self.budget("timeout", *timeout);
@@ -132,6 +133,9 @@ impl Section {
                 Integrity::Transport => "transport",
             },
         );
+        self.key("compression", compression.compress_for.name());
+        let names: Vec<_> = compression.algorithms.iter().map(|it| it.name()).collect();
+        self.key("compression-algorithms", names.join(","));
     }
 }
 

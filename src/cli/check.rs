@@ -9,7 +9,10 @@ use time::OffsetDateTime;
 
 use super::{args::FileArgs, console::complain, exit, figures::table, user};
 use crate::{
-    common::error::Chain,
+    common::{
+        compression::{CompressFor, CompressionRules},
+        error::Chain,
+    },
     config::{Config, ExporterConfig},
     service::{
         assets::Assets,
@@ -101,7 +104,18 @@ fn exporters(all: &[ExporterConfig], out: &mut dyn Write) -> io::Result<()> {
             format!("{scheme}://{}{path}", exporter.target),
             exporter.rules.interval.to_string(),
             exporter.rules.timeout.to_string(),
+            compression(&exporter.rules.compression),
         ]
     });
-    table(["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT"], rows, out)
+    table(["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT", "COMPRESSION"], rows, out)
+}
+
+/// For whom and how answers are compressed, such as `auto: zstd, gzip`.
+fn compression(rules: &CompressionRules) -> String {
+    let word = rules.compress_for.name();
+    if rules.compress_for == CompressFor::Nobody {
+        return word.to_owned();
+    }
+    let names = rules.algorithms.iter().map(|algorithm| algorithm.name());
+    format!("{word}: {}", names.collect::<Vec<_>>().join(", "))
 }

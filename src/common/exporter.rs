@@ -13,7 +13,7 @@ use std::{
 use hyper::http::uri::PathAndQuery;
 use rustls::{ClientConfig, pki_types::ServerName};
 
-use crate::common::deadline::Budget;
+use crate::common::{compression::CompressionRules, deadline::Budget};
 
 /// The name that a scraper asks for with `?exporter=`: 1 to 128 bytes, no control characters.
 ///
@@ -227,4 +227,6 @@ pub struct ScrapeRules {
     pub forward_params: bool,
     /// When a body counts as complete.
     pub integrity: Integrity,
+    /// When answers are compressed, and how.
+    pub compression: CompressionRules,
 }

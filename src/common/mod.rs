@@ -3,6 +3,7 @@
 //! | file | what it has |
 //! |---|---|
 //! | [`exporter`] | an exporter: its name, where it listens, how it is scraped |
+//! | [`compression`] | when answers of an exporter are compressed, and how |
 //! | [`deadline`] | the time that a scrape has, and Prometheus' timeout header |
 //! | [`peer`] | the identity of a client |
 //! | [`error`] | all errors before and after a response head, one row for each |
@@ -13,6 +14,7 @@
 //! | [`fair`] | a semaphore that shares its permits fairly between addresses |
 
 pub mod blocking;
+pub mod compression;
 pub mod deadline;
 pub mod error;
 pub mod exporter;

@@ -9,6 +9,7 @@ use std::{
 use rustls::pki_types::ServerName;
 
 use super::{
+    compression,
     diagnostics::{Diagnostic, Diagnostics, Located, Location},
     ini::{Document, Section, SectionNames},
     keys,
@@ -16,6 +17,7 @@ use super::{
     values,
 };
 use crate::common::{
+    compression::CompressionRules,
     deadline::Budget,
     exporter::{ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
 };
@@ -35,7 +37,7 @@ pub struct ExporterConfig {
     pub path: ExporterPath,
     /// `username` and `password-file`, or `bearer-token-file`.
     pub credentials: Option<Credentials>,
-    /// `interval` to `integrity`.
+    /// `interval` to `compression-algorithms`.
     pub rules: ScrapeRules,
 }
 
@@ -136,6 +138,7 @@ fn exporter(
             max_body: values.max_body?.map(|located| located.value),
             forward_params: values.forward_params?,
             integrity: values.integrity?,
+            compression: values.compression?,
         },
     })
 }
@@ -165,6 +168,7 @@ struct Values {
     max_body: Read<u64>,
     forward_params: Result<bool, Reported>,
     integrity: Result<Integrity, Reported>,
+    compression: Result<CompressionRules, Reported>,
     ca_file: Read<PathBuf>,
     cert_file: Read<PathBuf>,
     key_file: Read<PathBuf>,
@@ -192,6 +196,7 @@ impl Values {
             max_body: reader.read("max-body", values::size),
             forward_params: reader.read_or("forward-params", values::boolean, "True"),
             integrity: reader.read_or("integrity", values::one_of(INTEGRITIES), "strict"),
+            compression: compression::read(reader),
             ca_file: reader.path("ca-file"),
             cert_file: reader.path("cert-file"),
             key_file: reader.path("key-file"),

@@ -22,6 +22,7 @@
 mod access;
 mod basic_auth;
 mod clients;
+mod compression;
 mod config_ini;
 mod diagnostics;
 mod endpoint;

@@ -1,6 +1,6 @@
 //! What applies to the scrapes of all exporters, and the path of the exporters file.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
     diagnostics::Diagnostics,
@@ -18,6 +18,9 @@ pub struct ScrapeConfig {
     /// `[proxy] scrape-timeout-offset`: subtracted from the scrape timeout that Prometheus
     /// announces. Default 0.25 s.
     pub timeout_offset: Duration,
+    /// `[proxy] max-compressions`: the largest number of answers that are compressed at the same
+    /// time. Others are not compressed. Default 32.
+    pub max_compressions: NonZeroU32,
 }
 
 /// Reads the group, and the path of the exporters file: `[prometheus] exporters`. Default
@@ -31,6 +34,7 @@ pub(super) fn read(
     let exporters = prometheus.path("exporters");
     let mut proxy = SectionReader::of_table(document, &keys::PROXY, diagnostics);
     let offset = proxy.read_or("scrape-timeout-offset", values::seconds_or_none, "0.25");
+    let compressions = proxy.read_or("max-compressions", values::count, "32");
 
     let default_path = || document.folder().join("prometheus_exporters.ini");
     let file = match (enabled, exporters) {
@@ -38,6 +42,12 @@ pub(super) fn read(
         (Ok(true), Ok(Some(path))) => Some(path.value),
         (Ok(true), Ok(None)) | (Err(Reported), _) | (_, Err(Reported)) => Some(default_path()),
     };
-    let group = || Ok(ScrapeConfig { enabled: enabled?, timeout_offset: offset? });
+    let group = || {
+        Ok(ScrapeConfig {
+            enabled: enabled?,
+            timeout_offset: offset?,
+            max_compressions: compressions?,
+        })
+    };
     (group(), file)
 }

@@ -6,6 +6,7 @@
 //! is incomplete.
 
 mod io;
+mod round_trip;
 
 use std::{
     convert::Infallible,

@@ -18,8 +18,8 @@ use crate::{
     http::{answers::Page, control::ConnectionControl},
     scrape::{
         delivery::{Delivery, DeliveryControl},
+        link::Link,
         phase::Phase,
-        plan::Link,
     },
 };
 

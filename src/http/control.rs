@@ -3,7 +3,7 @@
 use super::answers::Page;
 use crate::{
     common::{deadline::Deadline, error::ConnectionAfter},
-    scrape::{delivery::DeliveryControl, plan::Link},
+    scrape::{delivery::DeliveryControl, link::Link},
 };
 
 /// The control of a connection that a handler needs. The state of the scraper's connection

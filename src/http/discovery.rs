@@ -134,6 +134,7 @@ mod tests {
                 max_body: None,
                 forward_params: true,
                 integrity: crate::common::exporter::Integrity::Strict,
+                compression: crate::common::compression::CompressionRules::default(),
             };
             let proxy_endpoint = ProxyEndpoint { scheme: Scheme::Https, advertised };
             let groups =

@@ -247,7 +247,12 @@ fn last_scrape(last: Option<&ScrapeRecord>, now: Now) -> Markup {
             (duration(last.took)) ": exporter " (duration(exporter)) ", network " (duration(network))
         }
         dt { "Size" }
-        dd { (bytes(last.bytes)) }
+        dd {
+            (bytes(last.bytes))
+            @if last.received != last.bytes {
+                " of " (bytes(last.received)) " from the exporter"
+            }
+        }
     }
 }
 

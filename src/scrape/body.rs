@@ -63,7 +63,9 @@ impl ScrapeBody {
     ///
     /// The abort with which the body ended before its first byte was relayed.
     pub async fn prime(&mut self) -> Result<(), Abort> {
-        self.primed = poll_fn(|cx| self.poll_batch(cx)).await?;
+        let primed = poll_fn(|cx| self.poll_batch(cx)).await;
+        self.control.delivery().received(self.fetch.received());
+        self.primed = primed?;
         if self.coalescer.is_empty() {
             // What has arrived after the first batch, without waiting.
             match poll_fn(|cx| Poll::Ready(self.fetch.poll_chunk(cx))).await {
@@ -135,7 +137,7 @@ impl Body for ScrapeBody {
             Poll::Ready(_) | Poll::Pending => 0,
         };
         this.unsent = this.unsent.map(|unsent| unsent.saturating_sub(bytes));
-        this.control.delivery().wait_for(phase, bytes);
+        this.control.delivery().wait_for(phase, bytes, this.fetch.received());
         let next = ready!(next);
         if let Some(Err(abort)) = &next {
             this.control.reset_on_close();

@@ -10,6 +10,7 @@ use std::{
 use hyper::{StatusCode, header::HeaderMap};
 
 use super::{
+    encoding::Encoding,
     exporters::ActiveExporter,
     ledger::ScrapeRecord,
     outcome::{Outcome, Unusable},
@@ -97,9 +98,11 @@ impl Delivery {
     }
 
     /// The response head and the first bytes of the body have arrived.
-    pub fn first_byte(&self, status: StatusCode, headers: &HeaderMap) {
+    /// `headers` are the exporter's, and `encoding` is that of the response.
+    pub fn first_byte(&self, status: StatusCode, headers: &HeaderMap, encoding: Encoding) {
         self.report(|scrape| {
             scrape.status = Some(status);
+            scrape.encoding = Some(encoding);
             scrape.unusable = Unusable::of(status, headers);
             scrape.first_byte = Some(scrape.begun.elapsed());
             scrape.timer.resume();
@@ -131,10 +134,17 @@ impl Delivery {
         self.report(|scrape| scrape.timer.resume());
     }
 
-    /// The body has passed on `bytes` and now waits in `phase`.
-    pub fn wait_for(&self, phase: Phase, bytes: u64) {
+    /// `received` bytes of the exporter's body have arrived in total.
+    pub fn received(&self, received: u64) {
+        self.report(|scrape| scrape.received = received);
+    }
+
+    /// The body has passed on `bytes` and now waits in `phase`. `received` bytes of the exporter's
+    /// body have arrived in total.
+    pub fn wait_for(&self, phase: Phase, bytes: u64, received: u64) {
         self.report(|scrape| {
             scrape.bytes += bytes;
+            scrape.received = received;
             scrape.timer.wait_for(phase);
         });
     }
@@ -200,6 +210,8 @@ struct Scrape {
     connected: Option<Duration>,
     first_byte: Option<Duration>,
     bytes: u64,
+    received: u64,
+    encoding: Option<Encoding>,
     length_ignored: bool,
     asks_late: bool,
     is_whole: bool,
@@ -228,6 +240,8 @@ impl Scrape {
             connected: None,
             first_byte: None,
             bytes: 0,
+            received: 0,
+            encoding: None,
             length_ignored: false,
             asks_late: false,
             is_whole: false,
@@ -248,6 +262,8 @@ impl Scrape {
             length_ignored: self.length_ignored,
             success: outcome == Outcome::Complete,
             bytes: self.bytes,
+            received: self.received,
+            encoding: self.encoding,
             took,
             phases: self.timer.spent,
             ended: SystemTime::now(),
@@ -284,6 +300,8 @@ impl Scrape {
                     outcome = outcome.label(),
                     blame = outcome.blame().map(Blame::label),
                     status = status.map(|status| status.as_u16()),
+                    encoding = self.encoding.map(Encoding::label),
+                    received_bytes = self.received,
                     bytes = self.bytes,
                     seconds = seconds(took),
                     connect_seconds = self.connected.map(seconds),

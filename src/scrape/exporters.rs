@@ -141,6 +141,7 @@ pub(crate) mod fixture {
 
     use super::{Exporter, ExporterName};
     use crate::common::{
+        compression::CompressionRules,
         deadline::Budget,
         exporter::{ExporterPath, Integrity, ScrapeRules, Target},
     };
@@ -163,6 +164,7 @@ pub(crate) mod fixture {
                 max_body: None,
                 forward_params: true,
                 integrity: Integrity::Strict,
+                compression: CompressionRules::default(),
             },
         }
     }

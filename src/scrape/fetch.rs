@@ -77,6 +77,15 @@ impl Fetch {
         }
     }
 
+    /// The number of bytes of the exporter's body that have arrived.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        match &self.body {
+            Link::Unchanged(body) => body.received(),
+            Link::Transformed(body) => body.source().received(),
+        }
+    }
+
     /// Returns the permit before the end of the scrape, because the exporter has delivered
     /// everything.
     ///
@@ -135,7 +144,7 @@ mod tests {
     use crate::{
         scrape::{
             exporters::{ActiveExporter, fixture},
-            plan::Link,
+            link::Link,
             transform::TransformRules,
         },
         upstream::Stream,

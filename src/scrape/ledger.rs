@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::phase::{Phase, PhaseDurations};
+use super::{
+    encoding::Encoding,
+    phase::{Phase, PhaseDurations},
+};
 
 /// The outcome of a scrape whose last byte was handed to the scraper's socket, and whose answer
 /// Prometheus accepts.
@@ -49,8 +52,12 @@ pub struct ScrapeRecord {
     /// Whether the answer was complete and had a status and a `Content-Type` that Prometheus
     /// accepts. Corresponds to the `up` of Prometheus.
     pub success: bool,
-    /// Bytes of the body that were relayed.
+    /// Bytes of the body that were sent to the scraper.
     pub bytes: u64,
+    /// Bytes of the body that the exporter sent.
+    pub received: u64,
+    /// The encoding of the response; `None` if the scrape ended before the response head.
+    pub encoding: Option<Encoding>,
     /// The duration of the scrape, from the arrival of the request to its end.
     pub took: Duration,
     /// The duration by phase.
@@ -99,8 +106,12 @@ pub struct Snapshot {
     pub truncated: BTreeMap<&'static str, u64>,
     /// Finished scrapes whose exporter sent a `Content-Length` that was ignored.
     pub lengths_ignored: u64,
-    /// Bytes of bodies relayed by finished scrapes.
+    /// Bytes of bodies that finished scrapes sent to scrapers.
     pub bytes: u64,
+    /// Bytes of bodies that finished scrapes received from the exporter.
+    pub received: u64,
+    /// Finished scrapes that sent a response head, by encoding.
+    pub encodings: BTreeMap<Encoding, u64>,
     /// Durations of finished scrapes, from the arrival of the request to the end.
     pub durations: Distribution,
     /// Durations of finished scrapes by phase, in the order of [`Phase::ALL`].
@@ -141,6 +152,8 @@ impl Ledger {
             truncated: BTreeMap::new(),
             lengths_ignored: 0,
             bytes: 0,
+            received: 0,
+            encodings: BTreeMap::from([(Encoding::Identity, 0)]),
             durations: Distribution::new(&DURATIONS),
             phases: std::array::from_fn(|_| Distribution::new(&PHASES)),
             last: None,
@@ -170,6 +183,8 @@ impl Ledger {
             truncated,
             lengths_ignored,
             bytes,
+            received,
+            encodings,
             durations,
             phases,
             last,
@@ -182,6 +197,10 @@ impl Ledger {
         }
         *lengths_ignored += u64::from(entry.length_ignored);
         *bytes = bytes.saturating_add(entry.bytes);
+        *received = received.saturating_add(entry.received);
+        if let Some(encoding) = entry.encoding {
+            *encodings.entry(encoding).or_default() += 1;
+        }
         durations.add(entry.took);
         for (wait, distribution) in Phase::ALL.into_iter().zip(phases) {
             if let Some(waited) = entry.phases.of(wait) {
@@ -226,6 +245,8 @@ mod tests {
             length_ignored: outcome == COMPLETE,
             success: outcome == COMPLETE,
             bytes: 7,
+            received: 9,
+            encoding: (outcome == COMPLETE).then_some(Encoding::Zstd),
             took: SECOND * 2,
             phases,
             ended: SystemTime::now(),
@@ -246,7 +267,9 @@ mod tests {
         assert_eq!(snapshot.outcomes, BTreeMap::from([(COMPLETE, 1), ("exporter_reset", 1)]));
         assert_eq!(snapshot.truncated, BTreeMap::from([("exporter_reset", 1)]));
         assert_eq!(snapshot.lengths_ignored, 1);
-        assert_eq!(snapshot.bytes, 14);
+        assert_eq!((snapshot.bytes, snapshot.received), (14, 18));
+        let encodings = BTreeMap::from([(Encoding::Identity, 0), (Encoding::Zstd, 1)]);
+        assert_eq!(snapshot.encodings, encodings);
         assert_eq!((snapshot.durations.count, snapshot.durations.sum), (2, 4.0));
         let filled = snapshot.durations.buckets.iter().filter(|(_, count)| *count > 0);
         assert_eq!(filled.collect::<Vec<_>>(), [&(2.5, 2)]);

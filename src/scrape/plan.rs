@@ -10,7 +10,13 @@ use hyper::{
     http::{request, response},
 };
 
-use super::transform::{TransformRules, Transforms};
+use super::{
+    link::Link,
+    transform::{
+        TransformRules, Transforms,
+        compression::{PlannedCompression, applies_to, mark},
+    },
+};
 use crate::{
     common::{error::UpstreamError, exporter::Exporter},
     upstream::{ExporterRequest, Framing, Replaced, UpstreamHead, content_length},
@@ -20,13 +26,6 @@ use crate::{
 /// size of the body, so that the two cannot disagree.
 const PASSED_ON: [HeaderName; 6] =
     [CONTENT_TYPE, CONTENT_ENCODING, LAST_MODIFIED, ETAG, VARY, RETRY_AFTER];
-
-/// What a plan depends on in the connection to the scraper.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Link {
-    /// Whether the scraper is far away, so that bytes cost more than cycles. By default false.
-    pub is_far: bool,
-}
 
 /// The plan of one scrape.
 ///
@@ -41,6 +40,7 @@ pub struct Plan<'a> {
     forwarded: &'a str,
     replaced: Replaced,
     transforms: &'a TransformRules,
+    compression: Option<PlannedCompression>,
 }
 
 /// How to answer the scraper.
@@ -61,9 +61,16 @@ impl<'a> Plan<'a> {
         scraper: &'a request::Parts,
         forwarded: &'a str,
         transforms: &'a TransformRules,
-        _link: Link,
+        link: Link,
     ) -> Self {
-        Self { exporter, scraper, forwarded, replaced: Replaced::default(), transforms }
+        let (rules, permits) = (&exporter.rules.compression, &transforms.compressions);
+        let compression = PlannedCompression::of(rules, &scraper.headers, link, permits);
+        let mut replaced = Replaced::default();
+        if compression.is_some() {
+            // The proxy's encoder costs the host less than the exporter's.
+            replaced.accept_encoding = Some(HeaderValue::from_static("identity"));
+        }
+        Self { exporter, scraper, forwarded, replaced, transforms, compression }
     }
 
     /// What to ask the exporter.
@@ -79,8 +86,15 @@ impl<'a> Plan<'a> {
     ///
     /// The exporter's answer cannot be passed on.
     pub fn answer(self, head: &UpstreamHead) -> Result<AnswerPlan, UpstreamError> {
-        let transforms = self.transforms.of(head);
-        Ok(AnswerPlan { head: response_head(head, &transforms), transforms })
+        let mut transforms = self.transforms.added(head);
+        let mut response = response_head(head, &transforms);
+        if let Some(compression) = self.compression.filter(|_| applies_to(head)) {
+            mark(&mut response.headers, compression.coding());
+            if head.framing != Framing::Bodiless {
+                transforms.push(Box::new(compression.start()));
+            }
+        }
+        Ok(AnswerPlan { head: response, transforms })
     }
 }
 

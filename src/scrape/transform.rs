@@ -3,18 +3,25 @@
 //! A transform sees the whole body in pieces. It cannot make a body that was cut look complete: only
 //! [`Transformed`] ends the body, and only after its source has ended whole.
 
+pub mod compression;
+
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::VecDeque,
     fmt,
+    future::Future,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::time::{Instant, Sleep, sleep_until};
 
+pub use self::compression::permits::CompressionPermits;
 use super::source::Source;
 use crate::{common::error::Abort, upstream::UpstreamHead};
 
@@ -28,7 +35,9 @@ pub trait Transform: fmt::Debug + Send {
     fn push(&mut self, data: Bytes, out: &mut Out) -> Result<(), Abort>;
 
     /// The exporter has sent no more so far. Adds to `out` everything that does not depend on later
-    /// bytes, so that a slow exporter does not delay what is here. Called once for each pause.
+    /// bytes, so that a slow exporter does not delay what is here. Called at most once for each
+    /// pause, and not before the oldest bytes that were not flushed have waited for
+    /// [`Transform::hold`].
     ///
     /// # Errors
     ///
@@ -42,6 +51,12 @@ pub trait Transform: fmt::Debug + Send {
     ///
     /// The scrape must be aborted.
     fn finish(&mut self, out: &mut Out) -> Result<(), Abort>;
+
+    /// How long bytes may wait for more before a pause of the exporter flushes them. For transforms
+    /// whose output grows with each flush. Zero by default.
+    fn hold(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The output of a transform.
@@ -61,11 +76,14 @@ impl Out {
 #[derive(Debug, Default)]
 pub struct Transforms(Vec<Box<dyn Transform>>);
 
-/// What a transform is asked to do with its input.
-#[derive(Clone, Copy)]
+/// What a transform is asked to do after its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
+    /// Nothing: it may keep bytes, to change them together with later ones.
     Nothing,
+    /// See [`Transform::flush`].
     Flush,
+    /// See [`Transform::finish`].
     Finish,
 }
 
@@ -80,6 +98,16 @@ impl Transforms {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Adds a transform at the end of the data flow.
+    pub(super) fn push(&mut self, transform: Box<dyn Transform>) {
+        self.0.push(transform);
+    }
+
+    /// The longest [`Transform::hold`].
+    fn hold(&self) -> Duration {
+        self.0.iter().map(|transform| transform.hold()).max().unwrap_or_default()
     }
 
     /// Passes `input` through all transforms. Each has received everything from the one before it
@@ -103,14 +131,25 @@ impl Transforms {
     }
 }
 
+/// Number of bytes after which the source pauses, so that the output is sent and other connections
+/// get their turn. Compressing them takes less than a millisecond.
+const TURN: usize = 256 * 1024;
+
 /// A body that passes through transforms.
 #[derive(Debug)]
 pub struct Transformed<S> {
     source: S,
     transforms: Transforms,
     out: Out,
-    /// All bytes of the source are in the output of the last transform.
-    is_flushed: bool,
+    /// The time since which transforms may have bytes that were not flushed. `None` if all bytes of
+    /// the source are in the output of the last transform.
+    unflushed_since: Option<Instant>,
+    hold: Duration,
+    /// Ends the wait before a flush. Not moved at each flush: it checks `unflushed_since` when it
+    /// fires.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Number of bytes since the source was last pending.
+    turn: usize,
     state: State,
 }
 
@@ -126,24 +165,73 @@ impl<S: Source> Transformed<S> {
     /// Passes the body of `source` through `transforms`.
     #[must_use]
     pub fn new(source: S, transforms: Transforms) -> Self {
-        let (out, state) = (Out::default(), State::Open);
-        Self { source, transforms, out, is_flushed: true, state }
+        Self {
+            source,
+            hold: transforms.hold(),
+            transforms,
+            out: Out::default(),
+            unflushed_since: None,
+            timer: None,
+            turn: 0,
+            state: State::Open,
+        }
     }
 
-    /// Reads the source once. `Pending` if the source has no bytes and all transforms are flushed.
+    /// The body before the transforms.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Reads the source once. `Pending` if the source has no bytes and nothing is to be flushed yet.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Abort>> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let (input, then) = match self.source.poll_chunk(cx) {
-            Poll::Pending if self.is_flushed => return Poll::Pending,
-            Poll::Pending => (None, Then::Flush),
+            Poll::Pending => {
+                self.turn = 0;
+                ready!(self.poll_flush_time(cx));
+                (None, Then::Flush)
+            }
             Poll::Ready(Some(data)) => (Some(data?), Then::Nothing),
             Poll::Ready(None) => (None, Then::Finish),
         };
-        self.is_flushed = input.is_none();
+        match &input {
+            Some(data) => {
+                self.turn += data.len();
+                self.unflushed_since.get_or_insert_with(Instant::now);
+            }
+            None => self.unflushed_since = None,
+        }
         self.transforms.run(input, then, &mut self.out)?;
-        if matches!(then, Then::Finish) {
+        if then == Then::Finish {
             self.state = State::Finished;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits until the transforms are to be flushed, while the source is pending. Waits forever if
+    /// nothing is to be flushed.
+    fn poll_flush_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(since) = self.unflushed_since else {
+            return Poll::Pending;
+        };
+        let until = since + self.hold;
+        if Instant::now() >= until {
+            return Poll::Ready(());
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        loop {
+            if timer.deadline() > until || timer.is_elapsed() {
+                timer.as_mut().reset(until);
+            }
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= until {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 
@@ -176,29 +264,43 @@ impl<S: Source> Source for Transformed<S> {
     }
 }
 
-/// Chooses the transforms for an answer by its head.
+/// Chooses transforms for an answer by its head.
 type Choose = dyn Fn(&UpstreamHead) -> Vec<Box<dyn Transform>> + Send + Sync;
 
-/// Which transforms the answers of exporters pass through. By default none.
+/// What the transforms of all scrapes share.
 #[derive(Clone, Default)]
-pub struct TransformRules(Option<Arc<Choose>>);
+pub struct TransformRules {
+    /// The permits of `max-compressions`.
+    pub compressions: CompressionPermits,
+    /// The transforms of tests.
+    added: Option<Arc<Choose>>,
+}
 
 impl TransformRules {
-    /// Lets `choose` select the transforms of each answer, in the order of the data flow.
+    /// Adds transforms to those that the configuration selects, before the compression. For tests.
     pub fn new(
         choose: impl Fn(&UpstreamHead) -> Vec<Box<dyn Transform>> + Send + Sync + 'static,
     ) -> Self {
-        Self(Some(Arc::new(choose)))
+        Self { added: Some(Arc::new(choose)), ..Self::default() }
     }
 
-    /// The transforms for the body that follows `head`.
-    pub(super) fn of(&self, head: &UpstreamHead) -> Transforms {
-        Transforms(self.0.as_ref().map_or_else(Vec::new, |choose| choose(head)))
+    /// The transforms that the configuration selects, with these permits to compress.
+    #[must_use]
+    pub fn with_permits(compressions: CompressionPermits) -> Self {
+        Self { compressions, added: None }
+    }
+
+    /// The added transforms for the body that follows `head`.
+    pub(super) fn added(&self, head: &UpstreamHead) -> Transforms {
+        Transforms(self.added.as_ref().map_or_else(Vec::new, |choose| choose(head)))
     }
 }
 
 impl fmt::Debug for TransformRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransformRules").field("is_empty", &self.0.is_none()).finish()
+        f.debug_struct("TransformRules")
+            .field("compressions", &self.compressions)
+            .field("added", &self.added.is_some())
+            .finish()
     }
 }

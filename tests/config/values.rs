@@ -7,7 +7,10 @@ use std::{
 };
 
 use scrapegate::{
-    common::exporter::{Integrity, Target},
+    common::{
+        compression::{CompressFor, CompressionRules, ContentCoding},
+        exporter::{Integrity, Target},
+    },
     config::{
         self, ClientAuth, Config, Credentials, LogFormat, Password, Sources, TlsFiles, TlsLevel,
         Transport, agent_folder,
@@ -57,6 +60,7 @@ fn the_defaults_match_the_manual() {
     let caps = [limits.max_connections, limits.max_handshakes, limits.max_connections_per_ip];
     assert_eq!(caps.map(u32::from), [4096, 256, 512]);
     assert_eq!(config.scrapes.timeout_offset, Duration::from_millis(250));
+    assert_eq!(config.scrapes.max_compressions.get(), 32);
     assert_eq!((config.process.worker_threads, config.process.log_format), (None, LogFormat::Text));
     assert!(config.pages.advertise.is_none() && config.enrolment.window.is_none());
 
@@ -91,6 +95,7 @@ fn every_key_of_config_ini_takes_effect() {
     assert_eq!(crl.as_ref().map(|crl| crl.location.line), Some(Some(14)));
     assert_eq!(config.access.client_allow.len(), 3);
     assert_eq!(config.scrapes.timeout_offset, Duration::ZERO);
+    assert_eq!(config.scrapes.max_compressions.get(), 7);
     assert_eq!(config.process.worker_threads.map(usize::from), Some(2));
     assert_eq!(config.process.log_format, LogFormat::Json);
     let advertised = config.pages.advertise.map(|advertised| advertised.target(3333));
@@ -159,6 +164,10 @@ fn every_key_of_the_exporters_file_takes_effect() {
     assert_eq!(millis, [30_000, 29_500, 500]);
     assert_eq!((node.rules.max_concurrent.get(), node.rules.max_body), (2, Some(64 << 20)));
     assert!(!node.rules.forward_params && node.rules.integrity == Integrity::Transport);
+    let compression =
+        CompressionRules { compress_for: CompressFor::All, algorithms: vec![ContentCoding::Gzip] };
+    assert_eq!(node.rules.compression, compression);
+    assert_eq!(plain.rules.compression, CompressionRules::default());
     let tls = node.tls.as_ref().expect("https was configured");
     assert_eq!(tls.ca.as_ref().map(|ca| &ca.value), Some(&in_fixtures("exporters/tls/ca.crt")));
     assert_eq!(tls.server_name.to_str(), "node.example");

@@ -97,7 +97,10 @@ path = /metrics?collect=all
         assert_eq!(rows.next(), None);
         row.split_whitespace().collect::<Vec<_>>()
     };
-    assert_eq!(row("EXPORTER"), ["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT"]);
+    assert_eq!(
+        row("EXPORTER"),
+        ["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT", "COMPRESSION"]
+    );
     let [name, enabled, target, ..] = row("node")[..] else { panic!("{:#?}", ended.out) };
     assert_eq!((name, enabled), ("node", "yes"));
     assert!(target.starts_with("http://") && target.ends_with(":9100/metrics"), "{target}");

@@ -16,7 +16,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::downstream::state::ConnectionState;
+use super::round_trip::RoundTrip;
+use crate::{downstream::state::ConnectionState, scrape::link::Link};
 
 /// A TCP connection that reports when the socket accepts no more bytes. If a response was aborted,
 /// dropping the transport resets the connection instead of closing it.
@@ -24,17 +25,21 @@ use crate::downstream::state::ConnectionState;
 pub struct Transport {
     stream: TcpStream,
     state: Option<Arc<ConnectionState>>,
+    /// Measures the round trip until the transport reports to a state.
+    round_trip: RoundTrip,
 }
 
 impl Transport {
     /// Wraps an accepted connection. It reports nothing until [`Transport::report_to`] is called.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, state: None }
+        Self { stream, state: None, round_trip: RoundTrip::default() }
     }
 
-    /// Reports to `state` from now on.
+    /// Reports to `state` from now on. What has passed so far, such as a TLS handshake, tells how
+    /// far away the scraper is.
     pub fn report_to(&mut self, state: Arc<ConnectionState>) {
+        state.connected_over(Link { is_far: self.round_trip.is_far(&self.stream) });
         self.state = Some(state);
     }
 
@@ -47,9 +52,9 @@ impl Transport {
         matches!(now, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
-    fn report(&self, taken: &Poll<io::Result<usize>>) {
+    fn report(&mut self, taken: &Poll<io::Result<usize>>) {
         let Some(state) = &self.state else {
-            return;
+            return self.round_trip.sent();
         };
         match taken {
             Poll::Ready(_) => state.socket_took_bytes(),
@@ -75,7 +80,11 @@ impl AsyncRead for Transport {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.state.is_none() && read.is_ready() {
+            self.round_trip.received();
+        }
+        read
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     scrape::{
         body::ScrapeBody,
         delivery::DeliveryControl,
+        encoding::Encoding,
         exporters::{ActiveExporter, ScrapePermit},
         fetch::Fetch,
         plan::Plan,
@@ -90,7 +91,7 @@ async fn first_bytes<C: ConnectionControl + 'static>(
         Ok(Err(abort)) => return Err(UpstreamError::before_first_byte(abort)),
         Err(_) => return Err(UpstreamError::FirstByteTimeout),
     }
-    delivery.first_byte(upstream.status, &upstream.headers);
+    delivery.first_byte(upstream.status, &upstream.headers, Encoding::of(&response.headers));
     if upstream.length_ignored {
         delivery.length_ignored();
     }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     common::{error::Abort, exporter::ExporterName, reload::ReloadState},
     scrape::{
+        encoding::Encoding,
         exporters::ActiveExporter,
         ledger::{ScrapeRecord, Snapshot},
         phase::Phase,
@@ -144,10 +145,31 @@ impl Page {
         out.counters(
             &family(
                 "scrapegate_response",
-                "Body bytes relayed to scrapers, added at the end of each scrape.",
+                "Body bytes sent to scrapers, added at the end of each scrape.",
             )
             .in_bytes(),
             self.exporters.iter().map(|row| ([row.label()], row.snapshot.bytes)),
+        )?;
+        out.counters(
+            &family(
+                "scrapegate_exporter",
+                "Body bytes received from the exporter, added at the end of each scrape.",
+            )
+            .in_bytes(),
+            self.exporters.iter().map(|row| ([row.label()], row.snapshot.received)),
+        )?;
+        out.counters(
+            &family(
+                "scrapegate_scrapes_by_encoding",
+                "Finished scrapes that sent a response head of the exporter, by the encoding of \
+                 the response.",
+            ),
+            self.exporters.iter().flat_map(|row| {
+                let count = |(encoding, &count): (&Encoding, &u64)| {
+                    ([row.label(), ("encoding", encoding.label())], count)
+                };
+                row.snapshot.encodings.iter().map(count)
+            }),
         )?;
         out.gauges(
             &family("scrapegate_scrapes_in_flight", "Scrapes in progress."),
@@ -178,7 +200,7 @@ impl Page {
             all(|last| last.took.as_secs_f64()),
         )?;
         out.gauges(
-            &family("scrapegate_last_scrape_response", "Body bytes relayed by the last scrape.")
+            &family("scrapegate_last_scrape_response", "Body bytes sent by the last scrape.")
                 .in_bytes(),
             // Exact up to 2^53.
             all(|last| last.bytes as f64),

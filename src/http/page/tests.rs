@@ -6,10 +6,12 @@ use std::{
 use super::*;
 use crate::{
     common::{
+        compression::CompressionRules,
         deadline::Budget,
         exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
     },
     scrape::{
+        encoding::Encoding,
         ledger::COMPLETE,
         phase::{Phase, PhaseDurations},
     },
@@ -27,6 +29,7 @@ fn exporter(name: &str) -> ActiveExporter {
         max_body: None,
         forward_params: true,
         integrity: Integrity::Strict,
+        compression: CompressionRules::default(),
     };
     let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
     let name = ExporterName::new(name).expect("a name");
@@ -35,6 +38,11 @@ fn exporter(name: &str) -> ActiveExporter {
 }
 
 fn scraped(exporter: &ActiveExporter, now: Now, outcome: &'static str) {
+    received(exporter, now, outcome, 8_700_000);
+}
+
+/// The same, with this number of bytes from the exporter.
+fn received(exporter: &ActiveExporter, now: Now, outcome: &'static str, received: u64) {
     let mut phases = PhaseDurations::default();
     phases.add(Phase::FirstByte, SECOND);
     phases.add(Phase::WriteWait, SECOND * 2);
@@ -45,6 +53,8 @@ fn scraped(exporter: &ActiveExporter, now: Now, outcome: &'static str) {
         length_ignored: false,
         success: outcome == COMPLETE,
         bytes: 8_700_000,
+        received,
+        encoding: Some(Encoding::Identity),
         took: SECOND * 3,
         phases,
         ended: now.time,
@@ -195,4 +205,15 @@ fn the_policy_permits_only_the_style_sheet() {
     let policy = &*CONTENT_SECURITY_POLICY;
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
     assert!(!policy.contains("unsafe") && !policy.contains('\n'), "{policy}");
+}
+
+#[test]
+fn the_size_of_a_body_that_was_changed_on_its_way_is_shown_on_both_sides() {
+    let begun = now();
+    let (same, changed) = (exporter("same"), exporter("changed"));
+    scraped(&same, begun, COMPLETE);
+    received(&changed, begun, COMPLETE, 97_000_000);
+    let page = page(&[same, changed], begun);
+    assert!(page.contains("<dd>8.7 MB</dd>"), "{page}");
+    assert!(page.contains("<dd>8.7 MB of 97.0 MB from the exporter</dd>"), "{page}");
 }

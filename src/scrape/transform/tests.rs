@@ -202,3 +202,97 @@ fn an_empty_body_is_finished_too() {
     assert_eq!(read(&mut body), ("..".to_owned(), None));
     assert_eq!(*calls.lock().unwrap(), ["a finish", "b .", "b finish"]);
 }
+
+/// Holds its output back for a while.
+#[derive(Debug)]
+struct Holding(Marking);
+
+impl Transform for Holding {
+    fn push(&mut self, data: Bytes, out: &mut Out) -> Result<(), Abort> {
+        self.0.push(data, out)
+    }
+
+    fn flush(&mut self, out: &mut Out) -> Result<(), Abort> {
+        self.0.flush(out)
+    }
+
+    fn finish(&mut self, out: &mut Out) -> Result<(), Abort> {
+        self.0.finish(out)
+    }
+
+    fn hold(&self) -> Duration {
+        Duration::from_millis(150)
+    }
+}
+
+fn holding<const N: usize>(steps: [Step; N]) -> Transformed<Scripted> {
+    let marking = Marking { name: "a", calls: Calls::default(), fails_at: None };
+    let transforms = Transforms::new(vec![Box::new(Holding(marking))]);
+    Transformed::new(Scripted::new(steps), transforms)
+}
+
+fn ready(text: &'static str) -> Poll<Option<Result<Bytes, Abort>>> {
+    Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes()))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_until_the_oldest_bytes_have_been_held_for_the_given_time() {
+    let ms = |count| tokio::time::advance(Duration::from_millis(count));
+    let pause = [Step::Pause; 4];
+    let [p1, p2, p3, p4] = pause;
+    let steps = [Step::Bytes("1"), p1, Step::Bytes("2"), p2, p3, p4, Step::Bytes("3"), Step::End];
+    let mut body = holding(steps);
+    assert_eq!(poll(&mut body), ready("1"));
+    assert_eq!(poll(&mut body), Poll::Pending);
+    ms(100).await;
+    assert_eq!(poll(&mut body), ready("2"));
+    ms(48).await;
+    assert_eq!(poll(&mut body), Poll::Pending);
+    // 150 ms after the first bytes, with the granularity of the timer.
+    ms(3).await;
+    assert_eq!(poll(&mut body), ready(";"));
+    // Everything is flushed, so nothing more is to be waited for.
+    ms(1000).await;
+    assert_eq!(poll(&mut body), Poll::Pending);
+    assert_eq!(read(&mut body), ("3.".to_owned(), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timer_of_a_flush_wakes_the_task_once_for_each_pause() {
+    let [a, b, c, d] = [Step::Pause; 4];
+    // Only the timer wakes the task after a pause.
+    let mut body = holding([Step::Bytes("1"), a, b, Step::Bytes("2"), c, d]);
+    let begun = Instant::now();
+    let mut flushed = Vec::new();
+    while flushed.len() < 2 {
+        let next = std::future::poll_fn(|cx| body.poll_chunk(cx)).await;
+        if next == Some(Ok(Bytes::from_static(b";"))) {
+            flushed.push(begun.elapsed().as_millis());
+        }
+    }
+    assert!((150..=152).contains(&flushed[0]), "{flushed:?}");
+    assert!((300..=304).contains(&flushed[1]), "{flushed:?}");
+}
+
+#[test]
+fn a_fast_source_pauses_for_a_moment_after_each_turn() {
+    struct Noted(std::sync::atomic::AtomicUsize);
+    impl std::task::Wake for Noted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let large: &'static str = Box::leak("x".repeat(TURN / 2).into_boxed_str());
+    let [a, b, c] = [Step::Bytes(large); 3];
+    let (mut body, _) = chain([a, b, c, Step::End], None);
+    let noted = Arc::new(Noted(0.into()));
+    let waker = Arc::clone(&noted).into();
+    let mut cx = Context::from_waker(&waker);
+    let mut next =
+        || body.poll_chunk(&mut cx).map(|next| next.map(|bytes| bytes.map(|it| it.len())));
+    let piece = Poll::Ready(Some(Ok(TURN / 2)));
+    assert_eq!([next(), next()], [piece, piece]);
+    assert_eq!(next(), Poll::Pending);
+    assert_eq!(noted.0.load(std::sync::atomic::Ordering::Relaxed), 1, "polled again at once");
+    assert_eq!(next(), piece);
+}

@@ -17,7 +17,7 @@ use crate::{
         metrics::Metrics,
         state::AppState,
     },
-    scrape::transform::TransformRules,
+    scrape::transform::{CompressionPermits, TransformRules},
     service::assets::{Assets, CertificateFile},
     upstream::Connector,
 };
@@ -52,6 +52,17 @@ impl ProcessState {
         assets: Assets,
         address: SocketAddr,
     ) -> ServingState {
+        let compressions = CompressionPermits::new(config.scrapes.max_compressions);
+        self.serving_with(compressions, config, assets, address)
+    }
+
+    fn serving_with(
+        &self,
+        compressions: CompressionPermits,
+        config: &Config,
+        assets: Assets,
+        address: SocketAddr,
+    ) -> ServingState {
         let end = |file: &'_ CertificateFile| file.expires.unix_timestamp();
         self.reload.applied(SystemTime::now());
         self.metrics.files_in_use(
@@ -69,7 +80,7 @@ impl ProcessState {
                 exporters: assets.exporters,
                 access: assets.access,
                 connector: Connector::Network,
-                transforms: TransformRules::default(),
+                transforms: TransformRules::with_permits(compressions),
                 scrape_timeout_offset: config.scrapes.timeout_offset,
                 proxy_endpoint,
                 status_page: config.pages.status_page,
@@ -97,7 +108,9 @@ impl ProcessState {
             exporters.continue_from(before);
         }
         assets.access.continue_from(&before.service.access);
-        self.serving(config, assets, address)
+        let mut compressions = CompressionPermits::new(config.scrapes.max_compressions);
+        compressions.continue_from(&before.service.transforms.compressions);
+        self.serving_with(compressions, config, assets, address)
     }
 }
 

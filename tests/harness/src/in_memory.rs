@@ -14,6 +14,7 @@ use std::{
 
 use scrapegate::{
     common::{
+        compression::CompressionRules,
         deadline::Budget,
         exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
         peer::Peer,
@@ -52,6 +53,7 @@ pub fn exporter_within(deadline: Duration) -> Exporter {
         max_body: None,
         forward_params: true,
         integrity: Integrity::Strict,
+        compression: CompressionRules::default(),
     };
     let name = ExporterName::new("n").expect("a name");
     let target = Target::Tcp { host: "nowhere.invalid".to_owned(), port: NonZeroU16::MIN };

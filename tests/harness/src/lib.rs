@@ -22,6 +22,7 @@
 
 pub mod body;
 pub mod client;
+pub mod decoder;
 pub mod documents;
 pub mod exporter;
 pub mod flood;
