@@ -3,10 +3,14 @@
 use std::{borrow::Cow, collections::BTreeMap, io};
 
 use aws_lc_rs::digest;
-use scrapegate::scrape::transform::Transform;
+use scrapegate::{
+    common::compression::ContentCoding,
+    scrape::transform::{Transform, compression::Compression},
+};
 use scrapegate_harness::{
     body::hex,
-    client::{Cut, End, Response},
+    client::{Cut, End, Received, Response},
+    decoder::Decoded,
     testbed::Then,
     transform::{Doubling, Hoarding, Identity},
 };
@@ -49,6 +53,8 @@ pub(crate) enum Chain {
     Doubling,
     /// All bytes at the end, and then a trailer.
     Hoarding,
+    /// Compressed bytes.
+    Compressed(ContentCoding),
 }
 
 impl Chain {
@@ -58,13 +64,24 @@ impl Chain {
             Self::Identity => vec![Box::new(Identity)],
             Self::Doubling => vec![Box::new(Doubling)],
             Self::Hoarding => vec![Box::new(Identity), Box::<Hoarding>::default()],
+            Self::Compressed(coding) => vec![Box::new(Compression::new(coding))],
         }
     }
 
-    /// The largest possible output for `bytes`. `is_whole`: no more bytes follow.
+    /// What the scraper makes of a body, and whether that is whole.
+    fn decoded(self, body: &Received) -> (Cow<'_, [u8]>, bool) {
+        let Self::Compressed(coding) = self else {
+            return (Cow::from(&body.start), true);
+        };
+        assert_eq!(body.start.len() as u64, body.bytes, "too long to be decoded");
+        let Decoded { bytes, is_clean } = Decoded::of(coding, &body.start);
+        (bytes.into(), is_clean)
+    }
+
+    /// The largest possible output for `bytes`, decoded. `is_whole`: no more bytes follow.
     fn output(self, bytes: &[u8], is_whole: bool) -> Cow<'_, [u8]> {
         match self {
-            Self::Empty | Self::Identity => bytes.into(),
+            Self::Empty | Self::Identity | Self::Compressed(_) => bytes.into(),
             Self::Doubling => Doubling::of(bytes).into(),
             Self::Hoarding if is_whole => [bytes, Hoarding::TRAILER].concat().into(),
             Self::Hoarding => Cow::default(),
@@ -228,12 +245,22 @@ fn fault_of_cut(cut: &Cut) -> Option<&'static str> {
 
 fn fault_of_start(death: &Death<'_>, response: &Response) -> Option<&'static str> {
     let delivered = death.output();
-    let (start, bytes) = (&response.body.start, response.body.bytes);
-    let is_start = delivered.starts_with(start) && bytes <= delivered.len() as u64;
+    let (start, is_whole) = death.chain.decoded(&response.body);
+    if let Chain::Compressed(_) = death.chain {
+        if is_whole {
+            return Some("cut, and complete for the decoder");
+        }
+        return (!delivered.starts_with(&start)).then_some("other bytes");
+    }
+    let is_start = delivered.starts_with(&start) && response.body.bytes <= delivered.len() as u64;
     (!is_start).then_some("other bytes")
 }
 
 fn fault_of_whole(death: &Death<'_>, response: &Response) -> Option<&'static str> {
+    if let Chain::Compressed(_) = death.chain {
+        let is_same = death.chain.decoded(&response.body) == (death.output(), true);
+        return (!is_same).then_some("other bytes, or not complete for the decoder");
+    }
     let delivered = digest::digest(&digest::SHA256, &death.output());
     (response.body.sha256 != hex(delivered.as_ref())).then_some("other bytes")
 }

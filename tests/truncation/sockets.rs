@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustls::version::{TLS12, TLS13};
+use scrapegate::common::compression::ContentCoding;
 use scrapegate_harness::{
     client::{Client, Response},
     exporter::{Conversation, Exporter, Framing, Gate},
@@ -27,6 +28,9 @@ const LEAST: usize = 5_000;
 
 /// Number of positions at which a response is cut.
 const PLACES: usize = 32;
+
+/// The same for a response that is compressed.
+const COMPRESSED_PLACES: usize = 12;
 
 /// Number of concurrent clients. A stalled scrape mostly waits, so many can run at a time.
 const CLIENTS: usize = 48;
@@ -55,8 +59,12 @@ const NAMES: [(&str, &str, &[&str]); 4] = [
     ("stall", HURRIED, &["exporter_first_byte_timeout", "deadline_exporter"]),
     ("rest", UNHURRIED, &["complete", "exporter_status"]),
 ];
-const UNHURRIED: &str = "timeout = 60\ninterval = 60\nmax-concurrent = 64\n";
-const HURRIED: &str = "timeout = 0.5\nconnect-timeout = 0.5\nmax-concurrent = 64\n";
+const UNHURRIED: &str = "timeout = 60\ninterval = 60\nmax-concurrent = 64\ncompression = always\n";
+const HURRIED: &str =
+    "timeout = 0.5\nconnect-timeout = 0.5\nmax-concurrent = 64\ncompression = always\n";
+
+/// All scrapes of [`CLIENTS`] may be compressed at a time.
+const PROXY: &str = "max-compressions = 64\n";
 
 /// A death, and the means by which its two ends synchronize.
 struct Case<'a> {
@@ -69,15 +77,28 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     /// All cases with this response.
     fn all(answer: &'a Answer) -> Vec<Self> {
+        let mut cases = Self::with(answer, Chain::Empty, PLACES);
+        // An error or an encoded body is not compressed. The first 64 KiB are decoded.
+        let is_compressed =
+            answer.status == 200 && answer.name != "gzip" && answer.body.len() <= 64 * 1024;
+        if is_compressed {
+            for coding in [ContentCoding::Zstd, ContentCoding::Gzip] {
+                cases.extend(Self::with(answer, Chain::Compressed(coding), COMPRESSED_PLACES));
+            }
+        }
+        cases
+    }
+
+    fn with(answer: &'a Answer, chain: Chain, places: usize) -> Vec<Self> {
         let mut cases = Vec::new();
-        for (number, cut) in answer.some_places(PLACES).into_iter().enumerate() {
+        for (number, cut) in answer.some_places(places).into_iter().enumerate() {
             for then in ENDS {
                 // A reset discards the bytes that the proxy has not read yet.
                 if then == Then::Rst && answer.is_whole(cut, then) && answer.bytes.len() > 16_384 {
                     continue;
                 }
                 let reader = if number % 2 == 0 { Reader::Fast } else { Reader::Slow };
-                let (moment, chain) = (Moment::AtOnce, Chain::Empty);
+                let moment = Moment::AtOnce;
                 let at_once = Death { answer, cut, then, moment, reader, chain };
                 cases.push(Self { death: at_once, gate: None });
                 if !answer.delivered(cut).is_empty() {
@@ -110,6 +131,14 @@ impl<'a> Case<'a> {
         })
     }
 
+    fn send(&self, client: &mut Client, target: &str) {
+        let accepts = match self.death.chain {
+            Chain::Compressed(coding) => format!("Accept-Encoding: {}\r\n", coding.name()),
+            Chain::Empty | Chain::Identity | Chain::Doubling | Chain::Hoarding => String::new(),
+        };
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n{accepts}\r\n")).expect("sent");
+    }
+
     /// Reads the response as the scraper of this case does.
     fn receive(&self, client: &mut Client) -> io::Result<Response> {
         let head = client.read_head();
@@ -117,6 +146,9 @@ impl<'a> Case<'a> {
             gate.open();
         }
         let head = head?;
+        if let (200, Chain::Compressed(coding)) = (head.status, self.death.chain) {
+            assert_eq!(head.header("content-encoding"), Some(coding.name()), "{head:?}");
+        }
         if self.death.reader == Reader::Slow {
             thread::sleep(SLOW);
         }
@@ -136,7 +168,7 @@ fn run_all(testbed: &Testbed, cases: &[Case<'_>]) -> Tally {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(case) = cases.get(number) else { return tally };
             let connection = client.get_or_insert_with(|| testbed.client_of(&[version]));
-            connection.send_get(&target(case.name(), number)).expect("sent");
+            case.send(connection, &target(case.name(), number));
             let received = case.receive(connection);
             if !received.as_ref().is_ok_and(|response| response.body.is_complete()) {
                 client = None;
@@ -161,7 +193,8 @@ fn over_tls_a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_d
     let answers = Answer::all();
     let cases: Vec<_> = answers.iter().flat_map(Case::all).collect();
     let sections = NAMES.map(|(name, keys, _)| (name, keys));
-    let testbed = Testbed::with_names(&sections, by_case(cases.iter().map(Case::action).collect()));
+    let script = by_case(cases.iter().map(Case::action).collect());
+    let testbed = Testbed::before(Pki::new(), Exporter::start(script), PROXY, &sections);
     let mut control = testbed.client();
     assert_control(&mut control, "rest");
     let at_rest = testbed.proxy.open_fds();
