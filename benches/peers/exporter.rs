@@ -12,7 +12,7 @@ use std::{
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use scrapegate_harness::side_by_side::credentials::Credentials;
+use scrapegate_harness::side_by_side::{credentials::Credentials, programs};
 
 use crate::{
     Result,
@@ -63,9 +63,13 @@ impl Exporter {
         })
     }
 
-    /// The address that serves this source.
-    pub(crate) fn address(&self, source: &Source) -> SocketAddr {
-        if source.https { self.https } else { self.http }
+    /// All sources, with their addresses.
+    pub(crate) fn sources(&self) -> Vec<programs::Source<'static>> {
+        let with_address = |source: &'static Source| {
+            let address = if source.https { self.https } else { self.http };
+            programs::Source { name: source.name, address, https: source.https }
+        };
+        SOURCES.iter().map(with_address).collect()
     }
 }
 

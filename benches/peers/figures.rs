@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use scrapegate_harness::side_by_side::{
+    numbers::{median, milliseconds, quantile},
+    scraper::Scraped,
+};
+
 use crate::{
     peer::{FLOOR, Peer},
-    scraper::Scraped,
     workload::WORKLOADS,
 };
 
@@ -80,17 +84,23 @@ impl Figures {
         let count = round.scrapes.len() as f64;
         let bytes: u64 = round.scrapes.iter().map(|scrape| scrape.bytes).sum();
         let (cpu, busy) = (round.cpu.as_secs_f64(), round.busy.as_secs_f64());
-        let times = sorted(round.scrapes.iter().map(|scrape| milliseconds(scrape.total)));
-        let first = sorted(round.scrapes.iter().map(|scrape| milliseconds(scrape.first_byte)));
-        let mut add = |figure, value| self.add(workload, peer, figure, value);
+        let of_all = |time: fn(&Scraped) -> Duration| -> Vec<f64> {
+            round.scrapes.iter().map(|scrape| milliseconds(time(scrape))).collect()
+        };
+        let (times, first) = (of_all(|scrape| scrape.total), of_all(|scrape| scrape.first_byte));
+        let mut add = |figure, value: f64| self.add(workload, peer, figure, value);
         add(Figure::CpuPerGigabyte, cpu / bytes as f64 * 1e9);
         add(Figure::CpuPerScrape, cpu / count * 1e6);
         add(Figure::BusyPerGigabyte, busy / bytes as f64 * 1e9);
         add(Figure::BusyPerScrape, busy / count * 1e6);
         add(Figure::Throughput, bytes as f64 / round.wall.as_secs_f64() / 1e6);
-        add(Figure::MedianTime, quantile(&times, 0.5));
-        add(Figure::P99Time, quantile(&times, 0.99));
-        add(Figure::FirstByte, quantile(&first, 0.5));
+        for (figure, value) in [
+            (Figure::MedianTime, median(&times)),
+            (Figure::P99Time, quantile(&times, 0.99)),
+            (Figure::FirstByte, median(&first)),
+        ] {
+            add(figure, value.expect("a round has scrapes"));
+        }
     }
 
     /// For each workload, copies the figures of that floor program that used the least CPU time.
@@ -121,8 +131,7 @@ impl Figures {
 
     /// The median of all rounds.
     pub(crate) fn median(&self, workload: &str, peer: &str, figure: Figure) -> Option<f64> {
-        let values = self.values.get(&(workload.to_owned(), peer.to_owned(), figure))?;
-        Some(quantile(&sorted(values.iter().copied()), 0.5))
+        median(self.values.get(&(workload.to_owned(), peer.to_owned(), figure))?)
     }
 
     /// All values, sorted by workload, peer and figure.
@@ -131,21 +140,4 @@ impl Figures {
             (workload.as_str(), peer.as_str(), *figure, values.as_slice())
         })
     }
-}
-
-pub(crate) fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// The quantile of a sorted list that is not empty. Values between two elements are interpolated.
-fn quantile(sorted: &[f64], at: f64) -> f64 {
-    let position = (sorted.len() - 1) as f64 * at;
-    let (below, above) = (position.floor() as usize, position.ceil() as usize);
-    sorted[below] + (sorted[above] - sorted[below]) * (position - position.floor())
 }

@@ -27,7 +27,6 @@ mod memory;
 mod peer;
 mod report;
 mod rounds;
-mod scraper;
 mod workload;
 
 use std::{error::Error, fmt, path::PathBuf};
@@ -36,6 +35,7 @@ use clap::{Parser, ValueEnum};
 use scrapegate_harness::side_by_side::{
     credentials::Credentials,
     network::{self, Link, Place},
+    programs::Running,
 };
 
 use self::{
@@ -43,7 +43,7 @@ use self::{
     exporter::{Answers, Exporter},
     figures::Figures,
     floor::Floor,
-    peer::{Peer, Running},
+    peer::Peer,
 };
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;

@@ -7,13 +7,17 @@ use std::{
 };
 
 use rustls::ClientConfig;
+use scrapegate_harness::side_by_side::{
+    numbers::milliseconds,
+    programs::{Program, Running},
+    scraper::Scraper,
+};
 
 use crate::{
     Result, Stage,
-    figures::{Figure, Figures, milliseconds},
+    figures::{Figure, Figures},
     floor,
-    peer::{Kind, Peer, Running},
-    scraper::Scraper,
+    peer::{Kind, Peer},
     workload::source,
 };
 
@@ -132,7 +136,7 @@ fn distinct(peers: &[Peer]) -> impl Iterator<Item = &Peer> {
     let smallest = floor::READ_SIZES.into_iter().min();
     peers.iter().filter(move |peer| match peer.kind {
         Kind::Floor { read_size } => Some(read_size) == smallest,
-        Kind::Nginx { upstream_keep_alive } => upstream_keep_alive,
-        Kind::Scrapegate { .. } | Kind::Haproxy | Kind::Caddy | Kind::ExporterExporter => true,
+        Kind::Program(Program::Nginx { upstream_keep_alive: false }) => false,
+        Kind::Program(_) => true,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use scrapegate_harness::side_by_side::machine;
+use scrapegate_harness::side_by_side::{machine, numbers::significant};
 use serde_json::{Value, json};
 
 use crate::{
@@ -99,12 +99,6 @@ fn one_table(
     }
     let header = peers.join(" | ");
     format!("\n| {title} | {header} |\n|---|{}\n{lines}", "---|".repeat(peers.len()))
-}
-
-/// Formats with three significant digits.
-fn significant(value: f64) -> String {
-    let digits = 2 - value.abs().max(0.01).log10().floor() as i32;
-    format!("{value:.*}", usize::try_from(digits).unwrap_or(0))
 }
 
 /// The table of bars, met and missed.

@@ -9,14 +9,17 @@ use std::{
 
 use rustls::ClientConfig;
 
-use scrapegate_harness::side_by_side::machine::BusyTime;
+use scrapegate_harness::side_by_side::{
+    machine::BusyTime,
+    programs::Running,
+    scraper::{Scraped, Scraper},
+};
 
 use crate::{
     Result, Stage,
     exporter::Exporter,
     figures::{Figures, Round},
-    peer::{Peer, Running},
-    scraper::{Scraped, Scraper},
+    peer::Peer,
     workload::{WORKLOADS, Workload, source},
 };
 

@@ -4,7 +4,10 @@
 pub mod credentials;
 pub mod machine;
 pub mod network;
+pub mod numbers;
 pub mod process;
+pub mod programs;
+pub mod scraper;
 
 use std::error::Error;
 

@@ -96,6 +96,34 @@ impl Place {
         Ok(Self { namespaces: Some([host, scrapers]), address: HOST.into() })
     }
 
+    /// Limits what the host sends to the scrapers, with a token bucket (tc-tbf(8)) of 32 KiB and a
+    /// queue of 100 ms.
+    ///
+    /// # Errors
+    ///
+    /// Fails on the loopback device, and if the program `tc` (Debian package iproute2) fails.
+    pub fn limit(&self, megabits_per_second: u32) -> Result<()> {
+        let limit = format!("rate {megabits_per_second}mbit burst 32kb latency 100ms");
+        self.on_host(|| run("tc", &format!("qdisc add dev {HOST_DEVICE} root tbf {limit}")))
+    }
+
+    /// The bytes that the host has sent to the scrapers, with all headers.
+    ///
+    /// # Errors
+    ///
+    /// Fails on the loopback device.
+    pub fn sent_by_host(&self) -> Result<u64> {
+        // `/proc/net` would be the namespace of the main thread.
+        let devices = self.on_host(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
+        let device = devices
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(HOST_DEVICE)?.strip_prefix(':'))
+            .ok_or("no pair of virtual devices")?;
+        // Eight columns for what was received. The next one has the bytes that were sent.
+        let sent = device.split_whitespace().nth(8).ok_or("a device without counters")?;
+        Ok(sent.parse()?)
+    }
+
     /// The host's address, for proxies and exporters.
     pub fn address(&self) -> IpAddr {
         self.address
@@ -192,15 +220,19 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     result.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
-/// Runs the program `ip`.
 fn ip(arguments: &str) -> Result<()> {
-    let output = Command::new("ip")
+    run("ip", arguments)
+}
+
+/// Runs a program of iproute2.
+fn run(program: &str, arguments: &str) -> Result<()> {
+    let output = Command::new(program)
         .args(arguments.split(' '))
         .output()
-        .map_err(|error| format!("cannot run ip (Debian package iproute2): {error}"))?;
+        .map_err(|error| format!("cannot run {program} (Debian package iproute2): {error}"))?;
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("ip {arguments}: {}", error.trim()).into());
+        return Err(format!("{program} {arguments}: {}", error.trim()).into());
     }
     Ok(())
 }

@@ -9,24 +9,35 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
-use crate::Result;
+use super::Result;
 
 /// Size of a read from the socket and of a read from TLS, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// The result of one scrape.
+/// How long one scrape took.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scraped {
+pub struct Scraped {
     /// From the request to the first byte of the body.
-    pub(crate) first_byte: Duration,
+    pub first_byte: Duration,
     /// From the request to the last byte.
-    pub(crate) total: Duration,
+    pub total: Duration,
     /// Length of the body in bytes, without framing.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Download {
+    /// Times and length.
+    pub scraped: Scraped,
+    /// The value of `Content-Encoding`, or an empty string.
+    pub encoding: String,
+    /// The body without framing, encoded as above.
+    pub body: Vec<u8>,
 }
 
 /// A connection to a proxy, or to the exporter itself.
-pub(crate) struct Scraper {
+pub struct Scraper {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
@@ -55,7 +66,11 @@ impl Write for Buffered {
 
 impl Scraper {
     /// Connects and, with a TLS configuration, completes the handshake.
-    pub(crate) fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the server does not accept the connection or the certificate.
+    pub fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Self> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -79,24 +94,51 @@ impl Scraper {
     /// # Errors
     ///
     /// Fails if the status is not 200, or if the response ends early.
-    pub(crate) fn scrape(&mut self, path: &str) -> Result<Scraped> {
+    pub fn scrape(&mut self, path: &str) -> Result<Scraped> {
         let begun = Instant::now();
         let mut answer = self.ask(path)?;
         let first_byte = begun.elapsed();
-        while !answer.done() {
-            let count = self.read()?;
-            answer.take(&self.buffer[..count])?;
-        }
+        self.read_to_end(&mut answer, |_| {})?;
         Ok(Scraped { first_byte, total: begun.elapsed(), bytes: answer.bytes })
     }
 
+    /// Requests `path` with this `Accept-Encoding`, and keeps the complete body.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the status is not 200, or if the response ends early.
+    pub fn download(&mut self, path: &str, accept_encoding: &str) -> Result<Download> {
+        let begun = Instant::now();
+        let mut body = Vec::new();
+        let (mut answer, head) =
+            self.ask_for(path, accept_encoding, |bytes| body.extend_from_slice(bytes))?;
+        let first_byte = begun.elapsed();
+        self.read_to_end(&mut answer, |bytes| body.extend_from_slice(bytes))?;
+        let scraped = Scraped { first_byte, total: begun.elapsed(), bytes: answer.bytes };
+        let encoding = field(&head, "content-encoding").unwrap_or_default().to_owned();
+        Ok(Download { scraped, encoding, body })
+    }
+
     /// Requests `path` and reads only up to the first bytes of the body.
-    pub(crate) fn ask(&mut self, path: &str) -> Result<Answer> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the status is not 200, or if the response ends early.
+    pub fn ask(&mut self, path: &str) -> Result<Answer> {
         // Without `Accept-Encoding`, Go's client requests gzip itself and decompresses the
         // response.
+        Ok(self.ask_for(path, "gzip", |_| {})?.0)
+    }
+
+    fn ask_for(
+        &mut self,
+        path: &str,
+        accept_encoding: &str,
+        mut keep: impl FnMut(&[u8]),
+    ) -> Result<(Answer, String)> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\
-             Accept-Encoding: gzip\r\n\r\n"
+             Accept-Encoding: {accept_encoding}\r\n\r\n"
         );
         self.stream.write_all(request.as_bytes())?;
         let mut head = Vec::new();
@@ -107,13 +149,23 @@ impl Scraper {
                 break at + 4;
             }
         };
-        let mut answer = Answer::new(std::str::from_utf8(&head[..end])?)?;
-        answer.take(&head[end..])?;
+        let (head, body) = head.split_at(end);
+        let head = String::from_utf8(head.to_vec())?;
+        let mut answer = Answer::new(&head)?;
+        answer.take(body, &mut keep)?;
         while answer.bytes == 0 && !answer.done() {
             let count = self.read()?;
-            answer.take(&self.buffer[..count])?;
+            answer.take(&self.buffer[..count], &mut keep)?;
         }
-        Ok(answer)
+        Ok((answer, head))
+    }
+
+    fn read_to_end(&mut self, answer: &mut Answer, mut keep: impl FnMut(&[u8])) -> Result<()> {
+        while !answer.done() {
+            let count = self.read()?;
+            answer.take(&self.buffer[..count], &mut keep)?;
+        }
+        Ok(())
     }
 
     fn read(&mut self) -> Result<usize> {
@@ -125,7 +177,7 @@ impl Scraper {
 }
 
 /// Counts the bytes of a body and finds its end.
-pub(crate) struct Answer {
+pub struct Answer {
     framing: Framing,
     bytes: u64,
 }
@@ -149,10 +201,7 @@ impl Answer {
         if !head.starts_with("HTTP/1.1 200") {
             return Err(head.lines().next().unwrap_or_default().into());
         }
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-        });
+        let length = field(head, "content-length").map(str::parse).transpose()?;
         let framing = length.map_or(Framing::ChunkSize(0), |left| Framing::Length { left });
         Ok(Self { framing, bytes: 0 })
     }
@@ -161,7 +210,7 @@ impl Answer {
         matches!(self.framing, Framing::Done | Framing::Length { left: 0 })
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
+    fn take(&mut self, mut bytes: &[u8], keep: &mut impl FnMut(&[u8])) -> Result<()> {
         while let [first, rest @ ..] = bytes {
             match &mut self.framing {
                 Framing::Done => return Err("bytes after the response".into()),
@@ -169,6 +218,7 @@ impl Answer {
                     self.bytes += bytes.len() as u64;
                     *left =
                         left.checked_sub(bytes.len() as u64).ok_or("a body that is too long")?;
+                    keep(bytes);
                     return Ok(());
                 }
                 Framing::ChunkSize(size) => {
@@ -188,7 +238,9 @@ impl Answer {
                 Framing::Chunk { left, last } => {
                     let count = bytes.len().min(usize::try_from(*left)?);
                     // The last two bytes are CR LF.
-                    self.bytes += (count as u64).min(left.saturating_sub(2));
+                    let of_body = count.min(usize::try_from(left.saturating_sub(2))?);
+                    self.bytes += of_body as u64;
+                    keep(&bytes[..of_body]);
                     *left -= count as u64;
                     if *left == 0 {
                         self.framing = if *last { Framing::Done } else { Framing::ChunkSize(0) };
@@ -199,4 +251,12 @@ impl Answer {
         }
         Ok(())
     }
+}
+
+/// The value of a header field.
+fn field<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(wanted).then_some(value.trim())
+    })
 }
