@@ -208,12 +208,15 @@ criterion_smoke() {
     # Against the floor only: the other proxies are not installed here.
     cargo bench --locked --bench peers -- --rounds 1 --peers scrapegate,floor \
         --workloads small-kept,start
+    cargo bench --locked --bench link -- --rounds 1 --rate 100 --size 2 --scrapers 1 \
+        --columns 'scrapegate off,scrapegate gzip,scrapegate zstd'
 }
 
-# Side by side with the other proxies. The report is $TARGET/peers.json.
+# Side by side with the other proxies. The reports are $TARGET/peers.json and $TARGET/link.json.
 peers() {
     need build peers
     cargo bench --locked --bench peers -- --json "$TARGET/peers.json"
+    cargo bench --locked --bench link -- --json "$TARGET/link.json"
 }
 
 tests() {
