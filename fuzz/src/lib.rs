@@ -6,12 +6,13 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`client_certificate`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`], [`transform`] | one property each |
+//! | [`client_certificate`], [`compression`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`], [`transform`] | one property each |
 //! | `wire` | an independent reader of HTTP/1.1, after RFC 9112 |
 //! | `script`, `rig` | an input as what both ends do, and the proxy between them in paused time |
 //! | `records`, `files` | log records of the proxy; files for the proxy |
 
 pub mod client_certificate;
+pub mod compression;
 pub mod config_ini;
 pub mod exporters_ini;
 mod files;

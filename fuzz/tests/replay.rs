@@ -7,8 +7,8 @@ use std::{
 };
 
 use scrapegate_fuzz::{
-    client_certificate, config_ini, exporters_ini, pem, query, relay, request, scrape_timeout,
-    transform,
+    client_certificate, compression, config_ini, exporters_ini, pem, query, relay, request,
+    scrape_timeout, transform,
 };
 
 /// Runs `check` with all files in both folders of `target`.
@@ -34,6 +34,11 @@ fn replay(target: &str, check: fn(&[u8])) {
 #[test]
 fn the_inputs_of_client_certificate_hold() {
     replay("client_certificate", client_certificate::check);
+}
+
+#[test]
+fn the_inputs_of_compression_hold() {
+    replay("compression", compression::check);
 }
 
 #[test]

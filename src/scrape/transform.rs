@@ -133,7 +133,7 @@ impl Transforms {
 
 /// Number of bytes after which the source pauses, so that the output is sent and other connections
 /// get their turn. Compressing them takes less than a millisecond.
-const TURN: usize = 256 * 1024;
+pub const TURN: usize = 256 * 1024;
 
 /// A body that passes through transforms.
 #[derive(Debug)]
