@@ -9,6 +9,7 @@ mod alerts;
 mod answers;
 mod certificates;
 mod clock;
+mod compression;
 mod daemons;
 mod discovery;
 mod enrolment;
