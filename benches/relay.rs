@@ -16,6 +16,7 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use scrapegate::common::compression::ContentCoding;
 use scrapegate_harness::{
     body::Kind,
     in_memory::{counted::Pace, rig::Rig},
@@ -36,6 +37,7 @@ fn main() {
         .sample_size(20)
         .configure_from_args();
     over_memory(&mut criterion);
+    compressed(&mut criterion);
     over_loopback(&mut criterion);
     criterion.final_summary();
 }
@@ -58,6 +60,20 @@ fn over_memory(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(message.length as u64));
         let rig = Rig::new(message, Pace::AtOnce);
         group.bench_function(id, |bencher| bencher.iter(|| rig.scrape()));
+    }
+}
+
+/// Text that the proxy compresses. The throughput is that of the exporter's bytes.
+fn compressed(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("relay, memory, compressed");
+    for coding in [ContentCoding::Zstd, ContentCoding::Gzip] {
+        for (size, size_name) in SIZES {
+            let message = Message::to_compress(Framing::Chunked(4096), size);
+            group.throughput(Throughput::Bytes(message.length as u64));
+            let rig = Rig::compressing(coding, message, Pace::AtOnce);
+            let id = BenchmarkId::new(coding.name(), size_name);
+            group.bench_function(id, |bencher| bencher.iter(|| rig.scrape()));
+        }
     }
 }
 

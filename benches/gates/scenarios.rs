@@ -6,6 +6,7 @@
 use std::hint::black_box;
 
 use hyper::header::HeaderValue;
+use scrapegate::common::compression::ContentCoding;
 use scrapegate_harness::{
     body::Kind,
     in_memory::{counted::Pace, rig::Rig},
@@ -45,6 +46,8 @@ pub(crate) struct Scenario {
 enum Work {
     /// One scrape of as many MiB as repetitions.
     Relay(Relayed),
+    /// The same, compressed.
+    Compress(ContentCoding),
     /// Scrapes of 20 kB, each over a new connection.
     SmallScrapes,
     RewriteHeads,
@@ -56,11 +59,21 @@ enum Work {
 }
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [Scenario; 11] = [
+pub(crate) const SCENARIOS: [Scenario; 13] = [
     Scenario { name: "per MiB of text, chunked 4 KiB", work: Work::Relay(RELAYED[0]), times: MIB },
     Scenario { name: "per MiB of gzip, chunked 2 KiB", work: Work::Relay(RELAYED[1]), times: MIB },
     Scenario { name: "per MiB of text, Content-Length", work: Work::Relay(RELAYED[2]), times: MIB },
     Scenario { name: "per MiB of text, until close", work: Work::Relay(RELAYED[3]), times: MIB },
+    Scenario {
+        name: "per MiB of text, compressed with zstd",
+        work: Work::Compress(ContentCoding::Zstd),
+        times: MIB,
+    },
+    Scenario {
+        name: "per MiB of text, compressed with gzip",
+        work: Work::Compress(ContentCoding::Gzip),
+        times: MIB,
+    },
     Scenario { name: "per scrape of 20 kB", work: Work::SmallScrapes, times: (20, 60) },
     Scenario { name: "per header rewrite", work: Work::RewriteHeads, times: CALLS },
     Scenario { name: "per route", work: Work::FindRoutes, times: CALLS },
@@ -84,6 +97,11 @@ impl Scenario {
         match self.work {
             Work::Relay((_, kind, framing)) => {
                 let rig = Rig::new(Message::new(kind, framing, times << 20), Pace::AtOnce);
+                Box::new(move || rig.scrape())
+            }
+            Work::Compress(coding) => {
+                let message = Message::to_compress(Framing::Chunked(4096), times << 20);
+                let rig = Rig::compressing(coding, message, Pace::AtOnce);
                 Box::new(move || rig.scrape())
             }
             Work::SmallScrapes => {

@@ -51,8 +51,18 @@ impl Message {
     /// A response with a body of `length` bytes. Above 64 KiB, the length is rounded down to whole
     /// blocks of 64 KiB.
     pub fn new(kind: Kind, framing: Framing, length: usize) -> Self {
-        let repeats = (length / BLOCK).max(1);
-        let body_of_block = if repeats == 1 { length.min(BLOCK) } else { BLOCK };
+        Self::with_blocks(BLOCK, kind, framing, length)
+    }
+
+    /// Text with blocks of 256 KiB. The windows of compressors are smaller, so they find no block
+    /// that they have seen before.
+    pub fn to_compress(framing: Framing, length: usize) -> Self {
+        Self::with_blocks(4 * BLOCK, Kind::Text, framing, length)
+    }
+
+    fn with_blocks(block: usize, kind: Kind, framing: Framing, length: usize) -> Self {
+        let repeats = (length / block).max(1);
+        let body_of_block = if repeats == 1 { length.min(block) } else { block };
         let length = body_of_block * repeats;
         let mut body = vec![0; body_of_block];
         let whole = u64::try_from(body.len()).expect("a length");

@@ -15,7 +15,10 @@ use std::{
 
 use rustls::{ClientConfig, ServerConfig};
 use scrapegate::{
-    common::peer::Host,
+    common::{
+        compression::{CompressFor, CompressionRules, ContentCoding},
+        peer::Host,
+    },
     downstream::handshake::{HandshakeLimiter, handshake},
     upstream::{self, Connector},
 };
@@ -37,11 +40,19 @@ pub const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\n\
     X-Prometheus-Scrape-Timeout-Seconds: 10\r\n\
     Connection: close\r\n\r\n";
 
+/// The request of a scraper that accepts zstd, except for the last line.
+const ZSTD_REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\n\
+    Host: host.example:3333\r\n\
+    Accept-Encoding: zstd\r\n\
+    Connection: close\r\n\r\n";
+
 /// A proxy between an exporter and scrapers in memory.
 pub struct Rig {
     runtime: Runtime,
     proxy: Proxy,
-    length: usize,
+    request: &'static [u8],
+    /// The smallest number of bytes in an answer.
+    least: usize,
     /// Calls and bytes of the exporter's streams.
     pub exporter: Arc<Calls>,
     /// Calls and bytes of the scrapers' streams.
@@ -55,8 +66,32 @@ pub struct Rig {
 impl Rig {
     /// Creates a proxy whose exporter answers each scrape with `message`.
     pub fn new(message: Message, pace: Pace) -> Self {
+        let least = message.length;
+        Self::with(super::exporter(), REQUEST, least, message, pace)
+    }
+
+    /// The same, but the proxy compresses all answers with `coding`.
+    pub fn compressing(coding: ContentCoding, message: Message, pace: Pace) -> Self {
+        let mut exporter = super::exporter();
+        exporter.rules.compression =
+            CompressionRules { compress_for: CompressFor::All, algorithms: vec![coding] };
+        let request = match coding {
+            ContentCoding::Zstd => ZSTD_REQUEST,
+            ContentCoding::Gzip => REQUEST,
+        };
+        // Text shrinks to more than a fifteenth.
+        let least = message.length / 15;
+        Self::with(exporter, request, least, message, pace)
+    }
+
+    fn with(
+        scraped: scrapegate::common::exporter::Exporter,
+        request: &'static [u8],
+        least: usize,
+        message: Message,
+        pace: Pace,
+    ) -> Self {
         let exporter = Arc::new(Calls::default());
-        let length = message.length;
         let calls = Arc::clone(&exporter);
         let connector = Connector::other(move |_| {
             let exporter = Exporter::new(message.clone(), pace);
@@ -64,8 +99,9 @@ impl Rig {
         });
         Self {
             runtime: runtime(),
-            proxy: Proxy::new(connector),
-            length,
+            proxy: Proxy::of([scraped], connector),
+            request,
+            least,
             exporter,
             scraper: Arc::default(),
             limiter: HandshakeLimiter::new(NonZeroUsize::MIN),
@@ -81,7 +117,7 @@ impl Rig {
     /// If the body did not arrive completely.
     pub fn scrape(&self) {
         let before = self.scraper.written();
-        let scraper = Stream::new(Scraper::new(REQUEST), Arc::clone(&self.scraper));
+        let scraper = Stream::new(Scraper::new(self.request), Arc::clone(&self.scraper));
         self.runtime.block_on(self.counted(self.proxy.serve(scraper)));
         self.assert_complete(before);
     }
@@ -98,7 +134,8 @@ impl Rig {
         records: &Arc<tls::Records>,
     ) {
         let before = self.scraper.written();
-        let scraper = tls::Scraper::new(Arc::clone(client), REQUEST).counting(Arc::clone(records));
+        let scraper =
+            tls::Scraper::new(Arc::clone(client), self.request).counting(Arc::clone(records));
         let scraper = Stream::new(scraper, Arc::clone(&self.scraper));
         self.runtime.block_on(async {
             let limiter = (&self.limiter, Host::of(Ipv4Addr::LOCALHOST.into()));
@@ -116,7 +153,7 @@ impl Rig {
 
     fn assert_complete(&self, before: usize) {
         let got = self.scraper.written() - before;
-        assert!(got >= self.length, "{got} of {} bytes", self.length);
+        assert!(got >= self.least, "{got} bytes, not {} or more", self.least);
     }
 
     async fn counted<F: Future<Output = ()>>(&self, task: F) {
