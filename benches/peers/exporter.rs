@@ -213,7 +213,11 @@ fn answer_requests(
             }
         }
         let name = path.trim_start_matches('/').split('?').next().unwrap_or_default();
-        let answer = answers.get(name).ok_or_else(|| format!("no source {name}"))?;
+        // Many exporters of one proxy, such as `small-17`, have the same body.
+        let answer = answers
+            .get(name)
+            .or_else(|| answers.get(name.rsplit_once('-')?.0))
+            .ok_or_else(|| format!("no source {name}"))?;
         answer.send(stream.get_mut())?;
         if close {
             return Ok(());

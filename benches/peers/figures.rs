@@ -36,6 +36,8 @@ pub(crate) enum Figure {
     PeakMemory,
     /// Time from the start to the first accepted connection, in milliseconds.
     Start,
+    /// The time of the slowest connection, divided by that of the fastest.
+    Fairness,
     /// Size of one read of the best floor, in KiB.
     ReadSize,
 }
@@ -54,6 +56,7 @@ impl Figure {
             Self::FirstByte => "first_byte_milliseconds",
             Self::PeakMemory => "peak_mebibytes",
             Self::Start => "start_milliseconds",
+            Self::Fairness => "slowest_by_fastest",
             Self::ReadSize => "read_kibibytes",
         }
     }
@@ -66,7 +69,10 @@ pub(crate) struct Round {
     /// Busy time of the machine.
     pub(crate) busy: Duration,
     pub(crate) wall: Duration,
-    pub(crate) scrapes: Vec<Scraped>,
+    /// Peak memory of the proxy, in bytes.
+    pub(crate) peak: Option<u64>,
+    /// The scrapes of each connection.
+    pub(crate) connections: Vec<Vec<Scraped>>,
 }
 
 /// All measured values: one for each round.
@@ -81,11 +87,12 @@ impl Figures {
     }
 
     pub(crate) fn add_round(&mut self, workload: &str, peer: &str, round: &Round) {
-        let count = round.scrapes.len() as f64;
-        let bytes: u64 = round.scrapes.iter().map(|scrape| scrape.bytes).sum();
+        let scrapes = || round.connections.iter().flatten();
+        let count = scrapes().count() as f64;
+        let bytes: u64 = scrapes().map(|scrape| scrape.bytes).sum();
         let (cpu, busy) = (round.cpu.as_secs_f64(), round.busy.as_secs_f64());
         let of_all = |time: fn(&Scraped) -> Duration| -> Vec<f64> {
-            round.scrapes.iter().map(|scrape| milliseconds(time(scrape))).collect()
+            scrapes().map(|scrape| milliseconds(time(scrape))).collect()
         };
         let (times, first) = (of_all(|scrape| scrape.total), of_all(|scrape| scrape.first_byte));
         let mut add = |figure, value: f64| self.add(workload, peer, figure, value);
@@ -94,6 +101,12 @@ impl Figures {
         add(Figure::BusyPerGigabyte, busy / bytes as f64 * 1e9);
         add(Figure::BusyPerScrape, busy / count * 1e6);
         add(Figure::Throughput, bytes as f64 / round.wall.as_secs_f64() / 1e6);
+        if let Some(peak) = round.peak {
+            add(Figure::PeakMemory, peak as f64 / 1024.0 / 1024.0);
+        }
+        if let Some(fairness) = fairness(&round.connections) {
+            add(Figure::Fairness, fairness);
+        }
         for (figure, value) in [
             (Figure::MedianTime, median(&times)),
             (Figure::P99Time, quantile(&times, 0.99)),
@@ -140,4 +153,13 @@ impl Figures {
             (workload.as_str(), peer.as_str(), *figure, values.as_slice())
         })
     }
+}
+
+/// The time of the slowest connection, divided by that of the fastest. All have the same number of
+/// scrapes.
+fn fairness(connections: &[Vec<Scraped>]) -> Option<f64> {
+    let times: Vec<Duration> =
+        connections.iter().map(|scrapes| scrapes.iter().map(|scrape| scrape.total).sum()).collect();
+    let (fastest, slowest) = (times.iter().min()?, times.iter().max()?);
+    (times.len() > 1).then(|| slowest.as_secs_f64() / fastest.as_secs_f64())
 }

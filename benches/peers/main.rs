@@ -23,6 +23,7 @@ mod bars;
 mod exporter;
 mod figures;
 mod floor;
+mod growth;
 mod memory;
 mod peer;
 mod report;
@@ -43,7 +44,9 @@ use self::{
     exporter::{Answers, Exporter},
     figures::Figures,
     floor::Floor,
+    growth::Series,
     peer::Peer,
+    workload::Workload,
 };
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
@@ -64,7 +67,8 @@ struct Args {
     /// Only these peers; `floor` has a name for each size of its reads, such as `floor-64k`
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     peers: Vec<String>,
-    /// Only these workloads; `memory` and `start` count as such
+    /// Only these workloads; `memory`, `start`, `grow-scrapers`, `grow-exporters` and `grow-size`
+    /// count as such
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     workloads: Vec<String>,
     /// Another build of scrapegate to compare with; may be repeated
@@ -97,8 +101,8 @@ enum LinkName {
 struct Setting {
     congestion_control: String,
     link: Link,
-    /// Whether memory and start are measured too. They do not depend on the link.
-    with_memory: bool,
+    /// Whether this is the first link. What hardly depends on the link is measured only there.
+    is_first: bool,
 }
 
 impl fmt::Display for Setting {
@@ -117,7 +121,11 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn start(&self, peer: &Peer) -> Result<Running> {
-        peer.start(self.place, self.exporter, self.credentials)
+        self.start_with(peer, self.credentials)
+    }
+
+    fn start_with(&self, peer: &Peer, credentials: &Credentials) -> Result<Running> {
+        peer.start(self.place, self.exporter, credentials)
     }
 }
 
@@ -125,6 +133,7 @@ impl Stage<'_> {
 struct Measured {
     setting: Setting,
     figures: Figures,
+    series: Vec<Series>,
     verdicts: Vec<Verdict>,
 }
 
@@ -148,11 +157,14 @@ fn main() -> Result<()> {
             place.on_host(|| Exporter::start(&answers, place.address(), &credentials))?;
         let stage =
             Stage { peers: &peers, place: &place, exporter: &exporter, credentials: &credentials };
-        let figures = place.on_scrapers_side(|| measure(&args, &setting, &stage))?;
+        let (figures, series) = place.on_scrapers_side(|| measure(&args, &setting, &stage))?;
         print!("{}", report::tables(&peers, &setting, &figures));
+        for series in &series {
+            print!("{}", series.table());
+        }
         let verdicts = bars::judge(&figures, &setting.congestion_control);
         print!("{}", report::verdicts(&verdicts));
-        measured.push(Measured { setting, figures, verdicts });
+        measured.push(Measured { setting, figures, series, verdicts });
     }
     if let Some(path) = &args.json {
         std::fs::write(path, report::json(&peers, &measured))?;
@@ -166,16 +178,21 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(args: &Args, setting: &Setting, stage: &Stage<'_>) -> Result<Figures> {
+fn measure(args: &Args, setting: &Setting, stage: &Stage<'_>) -> Result<(Figures, Vec<Series>)> {
     let wanted = |name: &str| args.wants_workload(name);
-    let mut figures = rounds::run(stage, args.rounds, wanted)?;
-    if setting.with_memory && wanted("memory") {
+    let runs = |workload: &Workload| {
+        let is_needed = setting.is_first || workload.on_each_link || !args.workloads.is_empty();
+        is_needed && wanted(workload.name)
+    };
+    let mut figures = rounds::run(stage, args.rounds, runs)?;
+    if setting.is_first && wanted("memory") {
         memory::measure(stage, &mut figures)?;
     }
-    if setting.with_memory && wanted("start") {
+    if setting.is_first && wanted("start") {
         memory::time_starts(stage, &mut figures)?;
     }
-    Ok(figures)
+    let series = if setting.is_first { growth::measure(stage, wanted)? } else { Vec::new() };
+    Ok((figures, series))
 }
 
 impl Args {
@@ -184,7 +201,7 @@ impl Args {
         let present = network::congestion_control();
         if let Err(error) = network::isolate() {
             let only =
-                Setting { congestion_control: present, link: Link::Loopback, with_memory: true };
+                Setting { congestion_control: present, link: Link::Loopback, is_first: true };
             eprintln!("CANNOT make network namespaces ({error}): measuring only under {only}");
             return Ok(vec![(only, Place::here())]);
         }
@@ -202,7 +219,7 @@ impl Args {
                 };
                 let place = Place::new(link, &congestion_control)?;
                 let congestion_control = congestion_control.clone();
-                places.push((Setting { congestion_control, link, with_memory: at == 0 }, place));
+                places.push((Setting { congestion_control, link, is_first: at == 0 }, place));
             }
         }
         Ok(places)

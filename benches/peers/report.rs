@@ -9,6 +9,7 @@ use crate::{
     Measured, Setting,
     bars::Verdict,
     figures::{Figure, Figures},
+    growth::Series,
     memory,
     peer::{FLOOR, Peer},
     rounds::DIRECT,
@@ -35,9 +36,9 @@ pub(crate) fn tables(peers: &[Peer], setting: &Setting, figures: &Figures) -> St
     let requests: Vec<Row> = rows(Some(Unit::PerRequest));
     let all: Vec<Row> = rows(None);
     let memory = [
-        (memory::IDLE, "after the start"),
-        (memory::LARGE, "after a 100 MiB scrape"),
-        (memory::STALLED, "256 slow readers of 200 MB"),
+        (memory::IDLE, "peak after the start"),
+        (memory::LARGE, "peak after a 100 MiB scrape"),
+        (memory::STALLED, "peak with 256 slow readers of 200 MB"),
         (memory::EACH, "resident, for each of 1 000 slow readers"),
         (memory::KEPT, "resident, kept 5 s after they have left"),
     ];
@@ -59,7 +60,9 @@ pub(crate) fn tables(peers: &[Peer], setting: &Setting, figures: &Figures) -> St
     table("Median time of a scrape, ms", Figure::MedianTime, &all, &with_direct);
     table("99th percentile, ms", Figure::P99Time, &all, &with_direct);
     table("Time to first byte, ms", Figure::FirstByte, &all, &with_direct);
-    table("Peak memory, MiB", Figure::PeakMemory, &memory, &names);
+    table("Slowest connection by fastest", Figure::Fairness, &bulk, &with_direct);
+    table("Peak memory during the scrapes, MiB", Figure::PeakMemory, &bulk, &names);
+    table("Memory, MiB", Figure::PeakMemory, &memory, &names);
     table("Start, ms", Figure::Start, &start, &names);
     table("Best size of the floor's reads, KiB", Figure::ReadSize, &all, &[FLOOR]);
     text
@@ -128,7 +131,7 @@ pub(crate) fn json(peers: &[Peer], measured: &[Measured]) -> String {
 }
 
 fn one_setting(measured: &Measured) -> Value {
-    let Measured { setting, figures, verdicts } = measured;
+    let Measured { setting, figures, series, verdicts } = measured;
     let figures: Vec<_> = figures
         .all()
         .map(|(workload, peer, figure, values)| {
@@ -147,5 +150,6 @@ fn one_setting(measured: &Measured) -> Value {
     json!({
         "congestion_control": setting.congestion_control, "link": setting.link.to_string(),
         "figures": figures, "bars": verdicts,
+        "growth": series.iter().map(Series::json).collect::<Vec<_>>(),
     })
 }

@@ -62,6 +62,11 @@ pub(crate) const SOURCES: &[Source] = &[
     },
     Source { name: "https-10m", https: true, ..BASE },
     Source { name: "small", length: 20_000, ..BASE },
+    Source { name: "size-1k", length: 1_000, ..BASE },
+    Source { name: "size-10k", length: 10_000, ..BASE },
+    Source { name: "size-100k", length: 100_000, ..BASE },
+    Source { name: "size-1m", length: 1_000_000, ..BASE },
+    Source { name: "size-1g", length: 1000 * MIB, ..BASE },
     Source {
         name: "trickle",
         length: 400 * 1024,
@@ -88,6 +93,8 @@ pub(crate) enum Unit {
     PerGigabyte,
     /// CPU time per scrape.
     PerRequest,
+    /// Only times, because the proxy also does something else.
+    Times,
 }
 
 /// One row of the tables.
@@ -101,7 +108,31 @@ pub(crate) struct Workload {
     pub(crate) scrapes: usize,
     /// Whether each scrape uses a new connection with a full handshake.
     pub(crate) reconnect: bool,
+    /// What else the proxy does.
+    pub(crate) beside: Beside,
+    /// The key of the proxy's certificate.
+    pub(crate) key: Key,
+    /// Whether it runs over each link, and not only over the first.
+    pub(crate) on_each_link: bool,
     pub(crate) unit: Unit,
+}
+
+/// What the proxy does beside the measured scrapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Nothing,
+    /// It holds this number of connections that have had a scrape.
+    Idle(usize),
+    /// One client makes one connection after another.
+    Handshakes,
+}
+
+/// The kind of key in the proxy's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    EcdsaP256,
+    /// What enrollment generates by default.
+    Rsa4096,
 }
 
 const BULK: Workload = Workload {
@@ -111,6 +142,9 @@ const BULK: Workload = Workload {
     connections: 1,
     scrapes: 40,
     reconnect: false,
+    beside: Beside::Nothing,
+    key: Key::EcdsaP256,
+    on_each_link: false,
     unit: Unit::PerGigabyte,
 };
 
@@ -129,12 +163,21 @@ impl Workload {
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "chunked-1",
+        on_each_link: true,
         title: "10 MiB in 4 KiB chunks, 1 connection",
         source: "chunked-10m",
         ..BULK
     },
     Workload {
+        name: "chunked-2",
+        title: "10 MiB in 4 KiB chunks, 2 connections",
+        source: "chunked-10m",
+        connections: 2,
+        ..BULK
+    },
+    Workload {
         name: "chunked-8",
+        on_each_link: true,
         title: "10 MiB in 4 KiB chunks, 8 connections",
         source: "chunked-10m",
         connections: 8,
@@ -163,28 +206,72 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "gzip-1",
+        on_each_link: true,
         title: "10 MiB of gzip in 2 KiB chunks, 1 connection",
         source: "gzip-10m",
         ..BULK
     },
     Workload {
         name: "length-1",
+        on_each_link: true,
         title: "10 MiB with Content-Length, 1 connection",
         source: "length-10m",
         ..BULK
     },
     Workload {
         name: "https-1",
+        on_each_link: true,
         title: "10 MiB in 4 KiB chunks from an https exporter, 1 connection",
         source: "https-10m",
         ..BULK
     },
-    Workload { name: "small-kept", title: "20 kB on a kept connection", ..REQUESTS },
+    Workload {
+        name: "crowd",
+        on_each_link: true,
+        title: "1 MB in 4 KiB chunks, 64 connections",
+        source: "size-1m",
+        connections: 64,
+        scrapes: 256,
+        ..BULK
+    },
+    Workload {
+        name: "idle-2000",
+        title: "1 MB in 4 KiB chunks, 8 connections beside 2 000 idle ones",
+        source: "size-1m",
+        connections: 8,
+        scrapes: 256,
+        beside: Beside::Idle(2000),
+        ..BULK
+    },
+    Workload {
+        name: "small-kept",
+        title: "20 kB on a kept connection",
+        on_each_link: true,
+        ..REQUESTS
+    },
     Workload {
         name: "small-new",
+        on_each_link: true,
         title: "20 kB on a new connection each",
         scrapes: 400,
         reconnect: true,
+        ..REQUESTS
+    },
+    Workload {
+        name: "rsa-new",
+        title: "20 kB on a new connection each, RSA-4096",
+        scrapes: 100,
+        reconnect: true,
+        key: Key::Rsa4096,
+        ..REQUESTS
+    },
+    Workload {
+        name: "rsa-beside",
+        title: "20 kB on a kept connection, beside RSA-4096 handshakes",
+        scrapes: 400,
+        beside: Beside::Handshakes,
+        key: Key::Rsa4096,
+        unit: Unit::Times,
         ..REQUESTS
     },
     Workload {

@@ -1,10 +1,15 @@
 //! One CA, one server certificate and one client certificate (ECDSA P-256) for all peers.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256,
+    RsaKeySize,
+};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -44,6 +49,40 @@ impl Credentials {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// The same credentials in a folder below, but the server has an RSA-4096 key, as enrollment
+    /// generates it. A CA of its own signs the server's certificate: `server-ca.pem`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the files cannot be written.
+    pub fn with_rsa_4096(&self) -> Result<Self> {
+        let folder = self.folder.join("rsa-4096");
+        if folder.exists() {
+            return Ok(Self { folder });
+        }
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096)?;
+        let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+        let certificate = params.signed_by(&key, &authority)?.pem();
+        let key = key.serialize_pem();
+        fs::create_dir(&folder)?;
+        for file in ["ca.pem", "client.pem", "client.key"] {
+            fs::copy(self.folder.join(file), folder.join(file))?;
+        }
+        let both = format!("{certificate}{key}");
+        for (file, text, access) in [
+            ("server-ca.pem", &authority.pem(), FileAccess::Public),
+            ("server.pem", &certificate, FileAccess::Public),
+            ("server.key", &key, FileAccess::Private),
+            ("server-both.pem", &both, FileAccess::Private),
+        ] {
+            file::write(&folder.join(file), text.as_bytes(), access, Existing::Keep)?;
+        }
+        Ok(Self { folder })
+    }
+
     /// The files that [`Credentials::generate`] has written.
     pub fn read(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
@@ -59,7 +98,7 @@ impl Credentials {
     pub fn scraper(&self) -> Result<Arc<ClientConfig>> {
         let mut config = ClientConfig::builder_with_provider(aes_128())
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(self.roots()?)
+            .with_root_certificates(self.server_roots()?)
             .with_client_auth_cert(self.chain("client.pem")?, self.key("client.key")?)?;
         config.resumption = rustls::client::Resumption::disabled();
         Ok(Arc::new(config))
@@ -86,6 +125,16 @@ impl Credentials {
             .with_no_client_auth()
             .with_single_cert(self.chain("server.pem")?, self.key("server.key")?)?;
         Ok(Arc::new(config))
+    }
+
+    /// The CA of the server's certificate.
+    fn server_roots(&self) -> Result<RootCertStore> {
+        let mut roots = self.roots()?;
+        let path = self.folder.join("server-ca.pem");
+        if path.exists() {
+            roots.add(CertificateDer::from_pem_file(path)?)?;
+        }
+        Ok(roots)
     }
 
     fn roots(&self) -> Result<RootCertStore> {

@@ -189,7 +189,7 @@ impl Site<'_> {
             &format!(
                 "[default]\ncertfile = {credentials}/server.pem\nkeyfile = {credentials}/server.key\n\
                  [prometheus]\nexporters = exporters.ini\n[proxy]\nclient-ca = {credentials}/ca.pem\n\
-                 max-connections-per-ip = 4096\n"
+                 max-connections-per-ip = 4096\nhttp-reload = True\n"
             ),
         )?;
         let compression = match self.compression {

@@ -102,6 +102,23 @@ impl Scraper {
         Ok(Scraped { first_byte, total: begun.elapsed(), bytes: answer.bytes })
     }
 
+    /// Sends a `POST` without a body, and reads the complete response.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the status is not 200, or if the response ends early.
+    pub fn post(&mut self, path: &str) -> Result<Scraped> {
+        let begun = Instant::now();
+        self.stream.write_all(
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+                .as_bytes(),
+        )?;
+        let (mut answer, _) = self.read_head(&mut |_| {})?;
+        let first_byte = begun.elapsed();
+        self.read_to_end(&mut answer, |_| {})?;
+        Ok(Scraped { first_byte, total: begun.elapsed(), bytes: answer.bytes })
+    }
+
     /// Requests `path` with this `Accept-Encoding`, and keeps the complete body.
     ///
     /// # Errors
@@ -141,6 +158,11 @@ impl Scraper {
              Accept-Encoding: {accept_encoding}\r\n\r\n"
         );
         self.stream.write_all(request.as_bytes())?;
+        self.read_head(&mut keep)
+    }
+
+    /// Reads the head, and up to the first bytes of the body.
+    fn read_head(&mut self, keep: &mut impl FnMut(&[u8])) -> Result<(Answer, String)> {
         let mut head = Vec::new();
         let end = loop {
             let count = self.read()?;
@@ -152,10 +174,10 @@ impl Scraper {
         let (head, body) = head.split_at(end);
         let head = String::from_utf8(head.to_vec())?;
         let mut answer = Answer::new(&head)?;
-        answer.take(body, &mut keep)?;
+        answer.take(body, keep)?;
         while answer.bytes == 0 && !answer.done() {
             let count = self.read()?;
-            answer.take(&self.buffer[..count], &mut keep)?;
+            answer.take(&self.buffer[..count], keep)?;
         }
         Ok((answer, head))
     }
