@@ -314,6 +314,20 @@ mod tests {
     }
 
     #[test]
+    fn line_ends_in_the_data_do_not_end_a_small_chunk() {
+        for first in 1..=255 {
+            for second in [1, 12, 32, 255] {
+                let data = |size: usize| "\r\n".repeat(128)[256 - size..].to_owned();
+                let chunk = |size| format!("{size:x}\r\n{}\r\n", data(size));
+                let input = format!("{}{}0\r\n\r\n", chunk(first), chunk(second));
+                let body = (data(first) + &data(second)).into_bytes();
+                let found = decoded(input.as_bytes(), input.len());
+                assert_eq!(found, Ok((body, true)), "chunks of {first} and {second} bytes");
+            }
+        }
+    }
+
+    #[test]
     fn a_body_that_is_cut_anywhere_is_not_complete() {
         let input = b"4\r\nWiki\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n";
         for cut in 0..input.len() {

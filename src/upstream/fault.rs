@@ -35,3 +35,24 @@ pub(super) fn in_body(error: &io::Error) -> Abort {
         Abort::ExporterReset
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+    use crate::common::error::Refusal;
+
+    #[test]
+    fn errors_have_the_same_causes_before_the_head_and_in_the_body() {
+        for (kind, before, during) in [
+            (ErrorKind::UnexpectedEof, "exporter_closed", Abort::ExporterCutShort),
+            (ErrorKind::InvalidData, "exporter_garbage", Abort::ExporterGarbage),
+            (ErrorKind::ConnectionReset, "exporter_reset", Abort::ExporterReset),
+            (ErrorKind::BrokenPipe, "exporter_reset", Abort::ExporterReset),
+        ] {
+            assert_eq!(Refusal::from(before_head(kind.into())).info().label, before);
+            assert_eq!(in_body(&kind.into()), during);
+        }
+    }
+}

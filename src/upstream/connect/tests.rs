@@ -19,29 +19,79 @@ fn f03_a_scrape_that_waits_for_lookups_of_other_names_blames_the_proxy() {
 
 #[tokio::test]
 async fn f06_addresses_of_this_host_are_recognized() {
-    // The last two are reserved for documentation (RFC 5737, RFC 3849). No host has them.
-    let addresses =
-        parsed(["127.0.0.1:9", "[::1]:9", "127.9.9.9:9", "192.0.2.1:9", "[2001:db8::1]:9"]);
-    assert_eq!(addresses.map(|it| is_of_this_host(&it)), [true, true, true, false, false]);
+    let of_this_host = parsed(["127.0.0.1:9", "[::1]:9", "127.9.9.9:9", "0.0.0.0:9"]);
+    assert_eq!(of_this_host.map(|it| is_of_this_host(&it)), [true; 4]);
+    // Reserved for documentation (RFC 5737, RFC 3849). No host has them.
+    let others = parsed(["192.0.2.1:9", "[2001:db8::1]:9"]);
+    assert_eq!(others.map(|it| is_of_this_host(&it)), [false; 2]);
 }
 
-#[tokio::test]
-async fn f06_the_next_address_of_this_host_is_tried_only_if_the_previous_one_refuses() {
+/// A socket that refuses connections, a listener, and their addresses.
+fn refusing_and_listening() -> ([Socket; 2], [SocketAddr; 2]) {
     let bound = |address: &str| {
         let socket = nonblocking(Domain::IPV4).expect("a socket");
         let address: SocketAddr = address.parse().expect("an address");
         socket.bind(&address.into()).expect("free");
         socket
     };
+    let sockets = [bound("127.0.0.1:0"), bound("127.0.0.2:0")];
+    sockets[1].listen(1).expect("a listener");
     let at = |socket: &Socket| socket.local_addr().ok().and_then(|it| it.as_socket());
-    let (dead, listening) = (bound("127.0.0.1:0"), bound("127.0.0.2:0"));
-    listening.listen(1).expect("a listener");
-    let addresses = [&dead, &listening].map(|it| at(it).expect("bound"));
-    let stream = in_turn(&addresses).await.expect("the second accepts");
-    assert_eq!(stream.peer_addr().ok(), Some(addresses[1]));
-    let [dead, _] = addresses;
-    let refused = in_turn(&[dead, dead]).await.map_err(|it| it.kind());
+    let addresses = [at(&sockets[0]), at(&sockets[1])].map(|it| it.expect("bound"));
+    (sockets, addresses)
+}
+
+#[tokio::test]
+async fn f06_the_next_address_of_this_host_is_tried_only_if_the_previous_one_refuses() {
+    let (_sockets, [dead, listening]) = refusing_and_listening();
+    let stream = in_turn(&[dead, listening]).await.expect("the second accepts");
+    assert_eq!(stream.peer_addr().ok(), Some(listening));
+    // TCP has no broadcast, so the system returns an error that is no refusal.
+    let [broadcast] = parsed(["255.255.255.255:9"]);
+    let failed = in_turn(&[broadcast, listening]).await.map_err(|it| it.kind());
+    assert_ne!(failed.err(), None);
+    for addresses in [[dead, dead], [dead, broadcast]] {
+        let refused = in_turn(&addresses).await.map_err(|it| it.kind());
+        assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
+    }
+}
+
+#[tokio::test]
+async fn of_other_hosts_the_first_address_that_answers_is_used() {
+    let (_sockets, [dead, listening]) = refusing_and_listening();
+    let stream = race(&[dead, listening]).await.expect("the second accepts");
+    assert_eq!(stream.peer_addr().ok(), Some(listening));
+    let refused = race(&[dead, dead]).await.map_err(|it| it.kind());
     assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
+}
+
+#[test]
+fn a_refusal_says_more_than_another_error() {
+    use io::ErrorKind::{ConnectionRefused, NetworkUnreachable, PermissionDenied};
+    for (one, two, expected) in [
+        (None, NetworkUnreachable, NetworkUnreachable),
+        (Some(ConnectionRefused), NetworkUnreachable, ConnectionRefused),
+        (Some(PermissionDenied), NetworkUnreachable, NetworkUnreachable),
+    ] {
+        assert_eq!(the_telling_one(one.map(Into::into), two.into()).kind(), expected);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_with_a_full_backlog_is_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    listener.bind(&socket2::SockAddr::unix(&path).expect("a short path")).expect("free");
+    listener.listen(0).expect("a listener");
+    // The backlog has room for one connection.
+    let _first = std::os::unix::net::UnixStream::connect(&path).expect("connected");
+    let mut second = std::pin::pin!(unix(&path));
+    let waits = poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx).is_pending())).await;
+    assert!(waits, "there is no room");
+    listener.accept().expect("the first connection");
+    second.await.expect("there is room now");
 }
 
 #[test]
