@@ -17,7 +17,6 @@ declare -rA CARGO_TOOLS=(
     [cargo-fuzz]=0.13.2
     [cargo-machete]=0.9.2
     [cargo-mutants]=27.1.0
-    [cargo-nextest]=0.9.151
     [mdbook]=0.5.4
 )
 
