@@ -4,13 +4,21 @@
 //! Other tests rely on `End::Complete` and on the hash. Here the scraper sees each way in which an
 //! exporter can truncate a response.
 
-use std::io;
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::TcpListener,
+    thread,
+};
 
 use scrapegate_harness::{
     body::{Body, Kind},
     client::{Client, Cut, End, Received},
     exporter::{Conversation, Exporter, Framing, Gate},
     pki::{BOTH_VERSIONS, Pki},
+    side_by_side::{
+        self, numbers,
+        scraper::{Download, Scraper},
+    },
 };
 
 const MIB: u64 = 1 << 20;
@@ -112,4 +120,60 @@ fn an_exporter_can_stall_until_its_gate_opens() {
     assert_eq!(received.text(), "ab\n");
     assert_eq!(exporter.requests().len(), 1);
     assert_eq!(exporter.connections(), 1);
+}
+
+/// What the scraper of the benchmarks makes of this answer, over plain HTTP.
+fn download(answer: &'static str) -> side_by_side::Result<Download> {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let exporter = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the scraper");
+        let request = BufReader::new(stream.try_clone().expect("a clone"));
+        let head: Vec<_> = request
+            .lines()
+            .map(|line| line.expect("a line"))
+            .take_while(|line| !line.is_empty())
+            .collect();
+        stream.write_all(answer.as_bytes()).expect("sent");
+        head
+    });
+    let result = Scraper::connect(address, None).and_then(|mut it| it.download("/x", "zstd"));
+    let head = exporter.join().expect("a request");
+    assert!(head.contains(&"Accept-Encoding: zstd".to_owned()), "{head:?}");
+    result
+}
+
+#[test]
+fn the_scraper_of_benchmarks_keeps_a_body_without_its_framing() {
+    let chunked = "HTTP/1.1 200 OK\r\ncontent-encoding: zstd\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
+    let received = download(chunked).expect("a whole body");
+    assert_eq!(received.body, b"abcd");
+    assert_eq!(received.scraped.bytes, 4);
+    assert_eq!(received.encoding, "zstd");
+    let received = download("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab").expect("whole");
+    assert_eq!(received.body, b"ab");
+    assert_eq!(received.encoding, "");
+}
+
+#[test]
+fn the_scraper_of_benchmarks_reports_a_body_that_is_cut_or_refused() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab",
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        assert!(download(answer).is_err(), "{answer:?}");
+    }
+}
+
+#[test]
+fn the_numbers_of_benchmarks_are_quantiles_with_three_digits() {
+    assert_eq!(numbers::median(&[3.0, 1.0, 2.0]), Some(2.0));
+    assert_eq!(numbers::median(&[4.0, 1.0]), Some(2.5));
+    assert_eq!(numbers::quantile(&[0.0, 100.0], 0.99), Some(99.0));
+    assert_eq!(numbers::median(&[]), None);
+    for (value, text) in [(1234.5, "1234"), (12.345, "12.3"), (0.123_45, "0.123")] {
+        assert_eq!(numbers::significant(value), text);
+    }
 }

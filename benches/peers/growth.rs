@@ -75,8 +75,11 @@ impl Series {
             let cells: Vec<_> = values.iter().copied().map(significant).collect();
             let _ = writeln!(text, "| {count} | {} |", cells.join(" | "));
         }
-        // Costs of one byte need many digits.
-        let cells: Vec<_> = self.slopes().iter().map(|slope| format!("{slope:.3e}")).collect();
+        // The cost of one byte is a very small number.
+        let slope = |slope: f64| {
+            if slope.abs() < 0.01 { format!("{slope:.2e}") } else { significant(slope) }
+        };
+        let cells: Vec<_> = self.slopes().into_iter().map(slope).collect();
         let _ = writeln!(text, "| one more | {} |", cells.join(" | "));
         text
     }
