@@ -10,6 +10,7 @@ use scrapegate::{
     common::{
         deadline::Budget,
         exporter::{Integrity, ScrapeRules, Target},
+        families::FamilyRules,
         file,
     },
     config::{self, Credentials, ExporterConfig, Sources, UpstreamTlsConfig},
@@ -117,6 +118,7 @@ impl Section {
             forward_params,
             integrity,
             compression,
+            families,
         } = rules;
         self.budget("interval", *interval);
         self.budget("timeout", *timeout);
@@ -136,6 +138,14 @@ impl Section {
         self.key("compression", compression.compress_for.name());
         let names: Vec<_> = compression.algorithms.iter().map(|it| it.name()).collect();
         self.key("compression-algorithms", names.join(","));
+        for (key, pattern) in [
+            ("metrics-keep", families.as_ref().and_then(FamilyRules::keep)),
+            ("metrics-drop", families.as_ref().and_then(FamilyRules::drop)),
+        ] {
+            if let Some(pattern) = pattern {
+                self.key(key, pattern.as_str());
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     common::{
         compression::{CompressFor, CompressionRules},
         error::Chain,
+        families::FamilyPattern,
     },
     config::{Config, ExporterConfig},
     service::{
@@ -107,7 +108,8 @@ fn exporters(all: &[ExporterConfig], out: &mut dyn Write) -> io::Result<()> {
             compression(&exporter.rules.compression),
         ]
     });
-    table(["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT", "COMPRESSION"], rows, out)
+    table(["EXPORTER", "ENABLED", "TARGET", "INTERVAL", "TIMEOUT", "COMPRESSION"], rows, out)?;
+    filters(all, out)
 }
 
 /// For whom and how answers are compressed, such as `auto: zstd, gzip`.
@@ -118,4 +120,20 @@ fn compression(rules: &CompressionRules) -> String {
     }
     let names = rules.algorithms.iter().map(|algorithm| algorithm.name());
     format!("{word}: {}", names.collect::<Vec<_>>().join(", "))
+}
+
+/// The exporters with `metrics-keep` or `metrics-drop`, if there are any.
+fn filters(all: &[ExporterConfig], out: &mut dyn Write) -> io::Result<()> {
+    let shown = |pattern: Option<&FamilyPattern>| {
+        pattern.map_or("-", FamilyPattern::as_str).replace(char::is_control, "\u{fffd}")
+    };
+    let filtered = all.iter().filter_map(|it| Some((&it.name.value, it.rules.families.as_ref()?)));
+    let rows: Vec<_> = filtered
+        .map(|(name, rules)| [name.to_string(), shown(rules.keep()), shown(rules.drop())])
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    table(["FILTERED EXPORTER", "KEEPS", "DROPS"], rows.into_iter(), out)
 }

@@ -27,5 +27,5 @@ pub use self::{
     info::{AbortInfo, Blame, ConnectionAfter, ErrorInfo, Scope},
     refusal::{Methods, Refusal},
     unchecked::Unchecked,
-    upstream::UpstreamError,
+    upstream::{Unfilterable, UpstreamError},
 };

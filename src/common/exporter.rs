@@ -13,7 +13,7 @@ use std::{
 use hyper::http::uri::PathAndQuery;
 use rustls::{ClientConfig, pki_types::ServerName};
 
-use crate::common::{compression::CompressionRules, deadline::Budget};
+use crate::common::{compression::CompressionRules, deadline::Budget, families::FamilyRules};
 
 /// The name that a scraper asks for with `?exporter=`: 1 to 128 bytes, no control characters.
 ///
@@ -229,4 +229,7 @@ pub struct ScrapeRules {
     pub integrity: Integrity,
     /// When answers are compressed, and how.
     pub compression: CompressionRules,
+    /// Which metric families are passed on. `None` without `metrics-drop` and `metrics-keep`: the
+    /// body is not read.
+    pub families: Option<FamilyRules>,
 }

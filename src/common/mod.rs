@@ -5,6 +5,7 @@
 //! | [`exporter`] | an exporter: its name, where it listens, how it is scraped |
 //! | [`compression`] | when answers of an exporter are compressed, and how |
 //! | [`deadline`] | the time that a scrape has, and Prometheus' timeout header |
+//! | [`families`] | which metric families of an exporter are passed on |
 //! | [`peer`] | the identity of a client |
 //! | [`error`] | all errors before and after a response head, one row for each |
 //! | [`reload`] | requests for a reload, and whether the last one succeeded |
@@ -19,6 +20,7 @@ pub mod deadline;
 pub mod error;
 pub mod exporter;
 pub mod fair;
+pub mod families;
 pub mod file;
 pub mod peer;
 pub mod reload;

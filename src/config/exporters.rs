@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use super::{
     compression,
     diagnostics::{Diagnostic, Diagnostics, Located, Location},
+    family_keys::FamilyKeys,
     ini::{Document, Section, SectionNames},
     keys,
     section_reader::{Read, Reported, SectionReader},
@@ -78,7 +79,8 @@ pub(super) fn read(document: &Document, diagnostics: &mut Diagnostics) -> Vec<Ex
         let mut reader =
             SectionReader::of_section(document, &keys::EXPORTER, defaults, None, diagnostics);
         // Reports wrong defaults even if no section uses them. Missing keys are fine here.
-        Values::read(&mut reader);
+        let values = Values::read(&mut reader);
+        let _reported = values.families.rules(&mut reader);
     }
     let exporters: Vec<_> = document
         .sections
@@ -117,6 +119,7 @@ fn exporter(
     let times = times(&values, &mut reader);
     let tls = tls(&values, target.as_ref().map_err(|reported| *reported), &mut reader);
     let credentials = credentials(&values, &mut reader);
+    let families = values.families.rules(&mut reader);
     let path = match &values.path {
         Ok(Some(path)) => Ok(path.value.clone()),
         Ok(None) => Err(reader.missing("path", "missing; most exporters use `/metrics`")),
@@ -139,6 +142,7 @@ fn exporter(
             forward_params: values.forward_params?,
             integrity: values.integrity?,
             compression: values.compression?,
+            families: families?,
         },
     })
 }
@@ -169,6 +173,7 @@ struct Values {
     forward_params: Result<bool, Reported>,
     integrity: Result<Integrity, Reported>,
     compression: Result<CompressionRules, Reported>,
+    families: FamilyKeys,
     ca_file: Read<PathBuf>,
     cert_file: Read<PathBuf>,
     key_file: Read<PathBuf>,
@@ -197,6 +202,7 @@ impl Values {
             forward_params: reader.read_or("forward-params", values::boolean, "True"),
             integrity: reader.read_or("integrity", values::one_of(INTEGRITIES), "strict"),
             compression: compression::read(reader),
+            families: FamilyKeys::read(reader),
             ca_file: reader.path("ca-file"),
             cert_file: reader.path("cert-file"),
             key_file: reader.path("key-file"),

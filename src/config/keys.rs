@@ -199,6 +199,8 @@ pub(super) static EXPORTER: Table = Table {
         "max-body",
         "max-concurrent",
         "method",
+        "metrics-drop",
+        "metrics-keep",
         "password-file",
         "path",
         "port",

@@ -12,7 +12,7 @@
 //! 2. `keys` has the list of all keys, and reports the unknown ones.
 //! 3. Each group of `config.ini` has a file of its own: `listener`, `transport`, `access`,
 //!    `limits`, `scrapes`, `pages`, `enrolment`, `reload` and `process`. `exporters` has the
-//!    sections of the exporters file. A group is a struct whose documentation has the key, the unit and the default
+//!    sections of the exporters file, and `family_keys` two keys of them. A group is a struct whose documentation has the key, the unit and the default
 //!    of each field, and next to it the function that reads the keys with a `SectionReader`.
 //! 4. `config_ini` makes a [`Config`] of the groups. [`load()`] reads both files, which
 //!    [`Sources`] name.
@@ -28,6 +28,7 @@ mod diagnostics;
 mod endpoint;
 mod enrolment;
 mod exporters;
+mod family_keys;
 mod folders;
 mod ini;
 mod keys;

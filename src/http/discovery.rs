@@ -135,6 +135,7 @@ mod tests {
                 forward_params: true,
                 integrity: crate::common::exporter::Integrity::Strict,
                 compression: crate::common::compression::CompressionRules::default(),
+                families: None,
             };
             let proxy_endpoint = ProxyEndpoint { scheme: Scheme::Https, advertised };
             let groups =

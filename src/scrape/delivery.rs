@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -118,6 +121,11 @@ impl Delivery {
         self.report(|scrape| scrape.length_ignored = true);
     }
 
+    /// The answer is filtered. `dropped` is the number of families that were left out so far.
+    pub fn filters(&self, dropped: Arc<AtomicU64>) {
+        self.report(|scrape| scrape.families_dropped = Some(dropped));
+    }
+
     /// The scrape ends with a response of the proxy itself.
     pub fn refuse(&self, refusal: &Refusal) {
         if let Some(scrape) = self.take() {
@@ -213,6 +221,7 @@ struct Scrape {
     received: u64,
     encoding: Option<Encoding>,
     length_ignored: bool,
+    families_dropped: Option<Arc<AtomicU64>>,
     asks_late: bool,
     is_whole: bool,
     /// Why Prometheus does not accept the answer, and the text for the log.
@@ -243,6 +252,7 @@ impl Scrape {
             received: 0,
             encoding: None,
             length_ignored: false,
+            families_dropped: None,
             asks_late: false,
             is_whole: false,
             unusable: None,
@@ -260,6 +270,7 @@ impl Scrape {
             outcome: outcome.label(),
             truncated: matches!(outcome, Outcome::Aborted(_)) && self.status.is_some(),
             length_ignored: self.length_ignored,
+            families_dropped: self.families_dropped().unwrap_or_default(),
             success: outcome == Outcome::Complete,
             bytes: self.bytes,
             received: self.received,
@@ -269,6 +280,10 @@ impl Scrape {
             ended: SystemTime::now(),
         });
         self.log(outcome, took, cause);
+    }
+
+    fn families_dropped(&self) -> Option<u64> {
+        self.families_dropped.as_ref().map(|dropped| dropped.load(Ordering::Relaxed))
     }
 
     /// A complete answer that Prometheus does not accept is not a success.
@@ -309,6 +324,7 @@ impl Scrape {
                     exporter_seconds = seconds(exporter),
                     network_seconds = seconds(network),
                     content_length = self.length_ignored.then_some("ignored"),
+                    families_dropped = self.families_dropped(),
                     client = self.peer.client(),
                     peer = %self.peer.address,
                     cause,

@@ -165,6 +165,7 @@ pub(crate) mod fixture {
                 forward_params: true,
                 integrity: Integrity::Strict,
                 compression: CompressionRules::default(),
+                families: None,
             },
         }
     }

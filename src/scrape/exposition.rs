@@ -42,3 +42,4 @@ pub use self::{
     format::{ExpositionFormat, MetricType},
     statistics::{Acceptance, Beyond, Family, LineLength, Problem, Statistics},
 };
+pub(super) use self::{format::SUFFIXES, labels::unescaped};

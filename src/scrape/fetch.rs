@@ -58,7 +58,10 @@ impl Fetch {
         let stream = connector.connect(exporter, deadline).await?;
         delivery.connected();
         let (head, body) = upstream::exchange(stream, plan.request(), deadline).await?;
-        let AnswerPlan { head: response, transforms } = plan.answer(&head)?;
+        let AnswerPlan { head: response, transforms, families_dropped } = plan.answer(&head)?;
+        if let Some(dropped) = families_dropped {
+            delivery.filters(dropped);
+        }
         let body = Verified::new(body, &head, exporter);
         let body = if transforms.is_empty() || head.framing == Framing::Bodiless {
             Link::Unchanged(body)

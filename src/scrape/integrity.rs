@@ -97,7 +97,8 @@ fn ends_with_marker(tail: &[u8]) -> bool {
         .is_some_and(|before| before.is_empty() || before.ends_with(b"\n"))
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
+/// Whether the body has a content coding other than `identity`.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers
         .get_all(CONTENT_ENCODING)
         .iter()
@@ -107,11 +108,15 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 /// Whether `Content-Type` is OpenMetrics.
 #[must_use]
 pub fn is_openmetrics(headers: &HeaderMap) -> bool {
-    const MEDIA_TYPE: &[u8] = b"application/openmetrics-text";
-    headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let essence = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
-        essence.trim_ascii().eq_ignore_ascii_case(MEDIA_TYPE)
-    })
+    const OPENMETRICS: &[u8] = b"application/openmetrics-text";
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| media_type(value.as_bytes()).eq_ignore_ascii_case(OPENMETRICS))
+}
+
+/// The media type without its parameters.
+pub(super) fn media_type(value: &[u8]) -> &[u8] {
+    value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct ScrapeRecord {
     /// Whether the exporter sent a `Content-Length` that was ignored, because `Transfer-Encoding`
     /// overrides it (RFC 9112 §6.3).
     pub length_ignored: bool,
+    /// Metric families that `metrics-drop` and `metrics-keep` left out.
+    pub families_dropped: u64,
     /// Whether the answer was complete and had a status and a `Content-Type` that Prometheus
     /// accepts. Corresponds to the `up` of Prometheus.
     pub success: bool,
@@ -106,6 +108,8 @@ pub struct Snapshot {
     pub truncated: BTreeMap<&'static str, u64>,
     /// Finished scrapes whose exporter sent a `Content-Length` that was ignored.
     pub lengths_ignored: u64,
+    /// Metric families that were left out of the answers of finished scrapes.
+    pub families_dropped: u64,
     /// Bytes of bodies that finished scrapes sent to scrapers.
     pub bytes: u64,
     /// Bytes of bodies that finished scrapes received from the exporter.
@@ -151,6 +155,7 @@ impl Ledger {
             outcomes: BTreeMap::from([(COMPLETE, 0)]),
             truncated: BTreeMap::new(),
             lengths_ignored: 0,
+            families_dropped: 0,
             bytes: 0,
             received: 0,
             encodings: BTreeMap::from([(Encoding::Identity, 0)]),
@@ -182,6 +187,7 @@ impl Ledger {
             outcomes,
             truncated,
             lengths_ignored,
+            families_dropped,
             bytes,
             received,
             encodings,
@@ -196,6 +202,7 @@ impl Ledger {
             *truncated.entry(entry.outcome).or_default() += 1;
         }
         *lengths_ignored += u64::from(entry.length_ignored);
+        *families_dropped += entry.families_dropped;
         *bytes = bytes.saturating_add(entry.bytes);
         *received = received.saturating_add(entry.received);
         if let Some(encoding) = entry.encoding {
@@ -243,6 +250,7 @@ mod tests {
             outcome,
             truncated: outcome != COMPLETE,
             length_ignored: outcome == COMPLETE,
+            families_dropped: 3,
             success: outcome == COMPLETE,
             bytes: 7,
             received: 9,
@@ -266,7 +274,7 @@ mod tests {
         assert_eq!(snapshot.in_flight, 1);
         assert_eq!(snapshot.outcomes, BTreeMap::from([(COMPLETE, 1), ("exporter_reset", 1)]));
         assert_eq!(snapshot.truncated, BTreeMap::from([("exporter_reset", 1)]));
-        assert_eq!(snapshot.lengths_ignored, 1);
+        assert_eq!((snapshot.lengths_ignored, snapshot.families_dropped), (1, 6));
         assert_eq!((snapshot.bytes, snapshot.received), (14, 18));
         let encodings = BTreeMap::from([(Encoding::Identity, 0), (Encoding::Zstd, 1)]);
         assert_eq!(snapshot.encodings, encodings);

@@ -1,6 +1,8 @@
 //! What a scrape does: what to ask the exporter, which transforms its answer passes through, and
 //! which head the scraper gets. Pure.
 
+use std::sync::{Arc, atomic::AtomicU64};
+
 use hyper::{
     HeaderMap, Response,
     header::{
@@ -13,8 +15,9 @@ use hyper::{
 use super::{
     link::Link,
     transform::{
-        TransformRules, Transforms,
+        Transform, TransformRules, Transforms,
         compression::{PlannedCompression, applies_to, mark},
+        filter::{Filter, ask_for_text, format_of},
     },
 };
 use crate::{
@@ -43,6 +46,9 @@ pub struct Plan<'a> {
     compression: Option<PlannedCompression>,
 }
 
+/// A filter, and the number of families that it has left out so far.
+type Counted = (Box<dyn Transform>, Arc<AtomicU64>);
+
 /// How to answer the scraper.
 #[derive(Debug)]
 pub struct AnswerPlan {
@@ -50,6 +56,8 @@ pub struct AnswerPlan {
     pub head: response::Parts,
     /// The transforms of the body, in the order of the data flow.
     pub transforms: Transforms,
+    /// The number of families that were left out so far, if the answer is filtered.
+    pub families_dropped: Option<Arc<AtomicU64>>,
 }
 
 impl<'a> Plan<'a> {
@@ -66,7 +74,9 @@ impl<'a> Plan<'a> {
         let (rules, permits) = (&exporter.rules.compression, &transforms.compressions);
         let compression = PlannedCompression::of(rules, &scraper.headers, link, permits);
         let mut replaced = Replaced::default();
-        if compression.is_some() {
+        if exporter.rules.families.is_some() {
+            replaced = ask_for_text(&scraper.headers);
+        } else if compression.is_some() {
             // The proxy's encoder costs the host less than the exporter's.
             replaced.accept_encoding = Some(HeaderValue::from_static("identity"));
         }
@@ -86,7 +96,8 @@ impl<'a> Plan<'a> {
     ///
     /// The exporter's answer cannot be passed on.
     pub fn answer(self, head: &UpstreamHead) -> Result<AnswerPlan, UpstreamError> {
-        let mut transforms = self.transforms.added(head);
+        let (filter, families_dropped) = self.filter(head)?.unzip();
+        let mut transforms = self.transforms.added(head).after(filter);
         let mut response = response_head(head, &transforms);
         if let Some(compression) = self.compression.filter(|_| applies_to(head)) {
             mark(&mut response.headers, compression.coding());
@@ -94,7 +105,18 @@ impl<'a> Plan<'a> {
                 transforms.push(Box::new(compression.start()));
             }
         }
-        Ok(AnswerPlan { head: response, transforms })
+        Ok(AnswerPlan { head: response, transforms, families_dropped })
+    }
+
+    /// The filter of `metrics-drop` and `metrics-keep`, and its count. It is the first transform, so
+    /// that no other one works on what is left out.
+    fn filter(&self, head: &UpstreamHead) -> Result<Option<Counted>, UpstreamError> {
+        let Some(rules) = &self.exporter.rules.families else { return Ok(None) };
+        Ok(format_of(head)?.map(|format| {
+            let dropped = Arc::<AtomicU64>::default();
+            let filter = Filter::new(rules.clone(), format, Arc::clone(&dropped));
+            (Box::new(filter) as Box<dyn Transform>, dropped)
+        }))
     }
 }
 

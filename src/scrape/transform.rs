@@ -4,7 +4,7 @@
 //! [`Transformed`] ends the body, and only after its source has ended whole.
 
 pub mod compression;
-
+pub mod filter;
 #[cfg(test)]
 mod tests;
 
@@ -72,6 +72,15 @@ impl Out {
     }
 }
 
+impl IntoIterator for Out {
+    type Item = Bytes;
+    type IntoIter = std::collections::vec_deque::IntoIter<Bytes>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 /// A chain of transforms, each with the output of the one before it.
 #[derive(Debug, Default)]
 pub struct Transforms(Vec<Box<dyn Transform>>);
@@ -92,6 +101,14 @@ impl Transforms {
     #[must_use]
     pub fn new(in_order: Vec<Box<dyn Transform>>) -> Self {
         Self(in_order)
+    }
+
+    /// The same chain after another transform, if there is one.
+    pub(super) fn after(mut self, first: Option<Box<dyn Transform>>) -> Self {
+        if let Some(first) = first {
+            self.0.insert(0, first);
+        }
+        self
     }
 
     /// Whether bodies pass unchanged.

@@ -10,6 +10,7 @@ use scrapegate::{
     common::{
         compression::{CompressFor, CompressionRules, ContentCoding},
         exporter::{Integrity, Target},
+        families::FamilyPattern,
     },
     config::{
         self, ClientAuth, Config, Credentials, LogFormat, Password, Sources, TlsFiles, TlsLevel,
@@ -168,6 +169,9 @@ fn every_key_of_the_exporters_file_takes_effect() {
         CompressionRules { compress_for: CompressFor::All, algorithms: vec![ContentCoding::Gzip] };
     assert_eq!(node.rules.compression, compression);
     assert_eq!(plain.rules.compression, CompressionRules::default());
+    let families = node.rules.families.as_ref().expect("a filter was configured");
+    let patterns = [families.keep(), families.drop()].map(|it| it.map(FamilyPattern::as_str));
+    assert_eq!(patterns, [Some("node_.*"), Some(r"node_[0-9]+\.(x|y)")]);
     let tls = node.tls.as_ref().expect("https was configured");
     assert_eq!(tls.ca.as_ref().map(|ca| &ca.value), Some(&in_fixtures("exporters/tls/ca.crt")));
     assert_eq!(tls.server_name.to_str(), "node.example");
@@ -178,7 +182,7 @@ fn every_key_of_the_exporters_file_takes_effect() {
     assert_eq!(username, "prometheus");
     assert_eq!(password.value, in_fixtures("exporters/secrets/password"));
 
-    assert!(plain.tls.is_none());
+    assert!(plain.tls.is_none() && plain.rules.families.is_none());
     assert_eq!(plain.target, Target::Unix(Path::new("/run/exporter.sock").to_owned()));
     assert_eq!(plain.path.as_str(), r"/m\x000d\x000aX:y");
     assert!(matches!(&plain.credentials, Some(Credentials::Bearer(_))));

@@ -138,6 +138,11 @@ fn by_answer() -> Vec<(&'static str, u16, &'static str, Action)> {
             ok("Content-Length: 6\r\n\r\n"),
         ),
         refused(
+            "exporter_not_filterable",
+            "exporter's answer cannot be filtered",
+            ok("Content-Type: text/MARKER\r\nContent-Length: 6\r\n\r\nMARKER"),
+        ),
+        refused(
             "exporter_too_large",
             "exporter's answer is larger than max-body",
             ok("Content-Length: 1001\r\n\r\nMARKER"),
@@ -322,7 +327,8 @@ fn every_refusal_has_constant_words_and_one_record_without_secrets() {
     let mut actions = Vec::new();
     let get = |target: &str| format!("GET {target}&MARKER HTTP/1.1\r\nHost: h\r\n{PASSWORD}");
     for (case, (label, status, reason, action)) in answers.into_iter().enumerate() {
-        refusals.push((label, status, reason, get(&target("x", case))));
+        let name = if label == "exporter_not_filterable" { "filtered" } else { "x" };
+        refusals.push((label, status, reason, get(&target(name, case))));
         actions.push(action);
     }
     let (begin, begun) = mpsc::channel();
@@ -336,6 +342,7 @@ fn every_refusal_has_constant_words_and_one_record_without_secrets() {
     let exporter = Exporter::start(by_case(actions));
     let mut exporters = exporter.section("x") + &token + "max-body = 1000\ntimeout = 0.5\n";
     exporters += &(exporter.section("busy") + "max-concurrent = 1\n");
+    exporters += &(exporter.section("filtered") + "metrics-drop = up\n");
     for (name, status, reason, keys) in unreachable.all() {
         exporters += &(section(name, &keys) + &token);
         refusals.push((name, status, reason, get(&format!("/prometheus?exporter={name}"))));

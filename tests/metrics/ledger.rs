@@ -230,6 +230,7 @@ fn outcome_of(head: &Head) -> &'static str {
         "exporter answered with a redirect" => "exporter_redirect",
         "exporter answered without metrics" => "exporter_no_metrics",
         "exporter cut its answer short" => "exporter_cut_short",
+        "exporter's answer cannot be filtered" => "exporter_not_filterable",
         "exporter's answer is larger than max-body" => "exporter_too_large",
         "exporter sent no first byte in time" => "exporter_first_byte_timeout",
         "exporter did not take the connection in time" => "exporter_connect_timeout",

@@ -112,6 +112,39 @@ path = /metrics?collect=all
 }
 
 #[test]
+fn check_shows_the_filters_of_exporters() {
+    let pki = Pki::new();
+    let exporters = "\
+[default]
+path = /metrics
+port = 1
+metrics-drop = go_.*
+[plain node]
+enabled = yes
+metrics-keep = node_\\d.*
+[other]
+";
+    let ended = Files::new(&pki.config_ini(""), exporters).check();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.err);
+    let at = ended.out.iter().position(|line| line.starts_with("FILTERED EXPORTER"));
+    let rows = &ended.out[at.expect("a table of filters")..][..3];
+    assert_eq!(
+        rows,
+        [
+            "FILTERED EXPORTER  KEEPS      DROPS",
+            "plain node         node_\\d.*  go_.*",
+            "other              -          go_.*",
+        ]
+    );
+    let ended =
+        Files::new(&pki.config_ini(""), &exporters.replace("drop = go_.*", "drop = (go")).check();
+    assert_eq!(ended.code, Some(1));
+    let error = "prometheus_exporters.ini:4: [default] metrics-drop: error: `(go` is not a regular \
+                 expression: unclosed group";
+    assert!(ended.out.iter().any(|line| line.ends_with(error)), "{:#?}", ended.out);
+}
+
+#[test]
 fn check_starts_nothing_and_needs_no_free_port() {
     let pki = Pki::new();
     let files = Files::new(&pki.config_ini(""), "");

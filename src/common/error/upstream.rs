@@ -67,9 +67,23 @@ pub enum UpstreamError {
     /// `Content-Length` above `max-body`.
     #[error("exporter's answer is larger than max-body")]
     TooLarge,
+    /// The exporter has `metrics-drop` or `metrics-keep`, and its response cannot be filtered.
+    #[error("exporter's answer cannot be filtered: {0}")]
+    NotFilterable(Unfilterable),
     /// The head and the first byte of the body did not arrive before the deadline.
     #[error("exporter sent no first byte in time")]
     FirstByteTimeout,
+}
+
+/// Why a response cannot be filtered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfilterable {
+    /// The response has a content coding, such as gzip, although none was asked for.
+    #[error("it has a content coding")]
+    Encoded,
+    /// The `Content-Type` is not a text format of metrics.
+    #[error("its Content-Type is not a text format of metrics")]
+    Type,
 }
 
 /// The row of an error that the exporter caused before its first byte was passed on.
@@ -117,6 +131,10 @@ rows! {
         ),
         Self::CutShort => bad("exporter cut its answer short", "exporter_cut_short"),
         Self::TooLarge => bad("exporter's answer is larger than max-body", "exporter_too_large"),
+        Self::NotFilterable(_) => bad(
+            "exporter's answer cannot be filtered",
+            "exporter_not_filterable",
+        ),
         Self::FirstByteTimeout => late(
             "exporter sent no first byte in time",
             "exporter_first_byte_timeout",

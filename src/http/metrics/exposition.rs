@@ -122,6 +122,13 @@ impl Page {
             ),
             self.exporters.iter().map(|row| ([row.label()], row.snapshot.lengths_ignored)),
         )?;
+        out.counters(
+            &family(
+                "scrapegate_families_dropped",
+                "Metric families left out of answers by metrics-drop and metrics-keep.",
+            ),
+            self.exporters.iter().map(|row| ([row.label()], row.snapshot.families_dropped)),
+        )?;
         out.histograms(
             &family(
                 "scrapegate_scrape_duration",

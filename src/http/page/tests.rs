@@ -30,6 +30,7 @@ fn exporter(name: &str) -> ActiveExporter {
         forward_params: true,
         integrity: Integrity::Strict,
         compression: CompressionRules::default(),
+        families: None,
     };
     let target = Target::Tcp { host: "localhost".to_owned(), port: NonZeroU16::MIN };
     let name = ExporterName::new(name).expect("a name");
@@ -51,6 +52,7 @@ fn received(exporter: &ActiveExporter, now: Now, outcome: &'static str, received
         outcome,
         truncated: false,
         length_ignored: false,
+        families_dropped: 0,
         success: outcome == COMPLETE,
         bytes: 8_700_000,
         received,

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    format::MetricType,
+    format::{MetricType, SUFFIXES},
     statistics::{Beyond, Family},
 };
 
@@ -13,25 +13,6 @@ pub const MAX_FAMILIES: usize = 10_000;
 /// Limit for the length of a family's name, in bytes. Families with a longer name count as beyond
 /// [`MAX_FAMILIES`].
 pub const MAX_NAME: usize = 512;
-
-/// All suffixes that a sample can append to the name of its family.
-const SUFFIXES: [&[u8]; 8] =
-    [b"_bucket", b"_sum", b"_count", b"_total", b"_created", b"_gsum", b"_gcount", b"_info"];
-
-impl MetricType {
-    /// Whether a family of this type has samples with `suffix` after its name.
-    fn has_suffix(self, suffix: &[u8]) -> bool {
-        let suffixes: &[&[u8]] = match self {
-            Self::Counter => &[b"_total", b"_created"],
-            Self::Histogram => &[b"_bucket", b"_sum", b"_count", b"_created"],
-            Self::GaugeHistogram => &[b"_bucket", b"_gsum", b"_gcount"],
-            Self::Summary => &[b"_sum", b"_count", b"_created"],
-            Self::Info => &[b"_info"],
-            Self::Gauge | Self::StateSet | Self::Untyped => &[],
-        };
-        suffixes.contains(&suffix)
-    }
-}
 
 /// One family in the table.
 #[derive(Debug)]

@@ -45,7 +45,8 @@ impl<'a> Labels<'a> {
     }
 }
 
-fn unescaped(name: &[u8]) -> Cow<'_, [u8]> {
+/// A quoted name without its escapes.
+pub(in crate::scrape) fn unescaped(name: &[u8]) -> Cow<'_, [u8]> {
     if !name.contains(&b'\\') {
         return Cow::Borrowed(name);
     }

@@ -1,9 +1,6 @@
 //! The meaning of a line.
 
-use super::{
-    fault::Fault,
-    format::{ExpositionFormat, MetricType},
-};
+use super::{fault::Fault, format::MetricType};
 
 /// A metric name as in the text, without its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,21 +37,4 @@ impl<'a> From<Line<'a>> for Taken<'a> {
     fn from(line: Line<'a>) -> Self {
         Self { line, remark: None }
     }
-}
-
-/// The type in a `# TYPE` line.
-pub(super) fn kind(word: &[u8], format: ExpositionFormat) -> Option<MetricType> {
-    Some(match (word, format) {
-        (b"counter", _) => MetricType::Counter,
-        (b"gauge", _) => MetricType::Gauge,
-        (b"histogram", _) => MetricType::Histogram,
-        (b"summary", _) => MetricType::Summary,
-        (b"untyped", ExpositionFormat::Text) | (b"unknown", ExpositionFormat::OpenMetrics) => {
-            MetricType::Untyped
-        }
-        (b"gaugehistogram", ExpositionFormat::OpenMetrics) => MetricType::GaugeHistogram,
-        (b"info", ExpositionFormat::OpenMetrics) => MetricType::Info,
-        (b"stateset", ExpositionFormat::OpenMetrics) => MetricType::StateSet,
-        _ => return None,
-    })
 }

@@ -6,9 +6,9 @@
 use super::{
     cursor::{Cursor, float, is_float},
     fault::Fault,
-    format::ExpositionFormat,
+    format::{ExpositionFormat, kind},
     labels::Labels,
-    line::{Line, Name, Taken, kind},
+    line::{Line, Name, Taken},
     names::{family_name, label_value, quoted_name},
 };
 

@@ -17,6 +17,7 @@ use scrapegate::{
         compression::CompressionRules,
         deadline::Budget,
         exporter::{Exporter, ExporterName, ExporterPath, Integrity, ScrapeRules, Target},
+        families::{FamilyPattern, FamilyRules},
         peer::Peer,
         reload::ReloadRequests,
         shutdown::ShutdownPhase,
@@ -54,11 +55,24 @@ pub fn exporter_within(deadline: Duration) -> Exporter {
         forward_params: true,
         integrity: Integrity::Strict,
         compression: CompressionRules::default(),
+        families: None,
     };
     let name = ExporterName::new("n").expect("a name");
     let target = Target::Tcp { host: "nowhere.invalid".to_owned(), port: NonZeroU16::MIN };
     let path = ExporterPath::new("/metrics").expect("a path");
     Exporter { name, target, tls: None, path, authorization: None, rules }
+}
+
+/// The same exporter with `metrics-drop`.
+///
+/// # Panics
+///
+/// If `drop` is not a regular expression.
+pub fn exporter_without(drop: &str) -> Exporter {
+    let mut exporter = exporter();
+    let drop = FamilyPattern::new(drop).expect("a regular expression");
+    exporter.rules.families = FamilyRules::new(None, Some(drop));
+    exporter
 }
 
 /// Answers requests for [`exporter`].

@@ -84,6 +84,12 @@ impl Rig {
         Self::with(exporter, request, least, message, pace)
     }
 
+    /// The same, but the proxy filters all answers with `drop` as `metrics-drop`. Each scraper receives
+    /// at least `least` bytes.
+    pub fn filtering(drop: &str, least: usize, message: Message, pace: Pace) -> Self {
+        Self::with(super::exporter_without(drop), REQUEST, least, message, pace)
+    }
+
     fn with(
         scraped: scrapegate::common::exporter::Exporter,
         request: &'static [u8],

@@ -1,0 +1,136 @@
+//! The family of each record, and whether it is passed on.
+//!
+//! A sample belongs to the family of its own name if there is one. Otherwise it belongs to the
+//! family that a `# TYPE` line declared with the name without its suffix, if samples of that type
+//! have the suffix. Otherwise its name becomes a family.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    common::families::FamilyRules,
+    scrape::exposition::{MetricType, SUFFIXES},
+};
+
+/// Limit for the number of families that are remembered. This many fill a hash table of 4096
+/// places, which takes 70 KiB.
+///
+/// Families beyond the limit are still judged by their names, and a dropped one counts each time
+/// that it begins. Samples with a suffix must follow the `# TYPE` line of their family, as the formats require, with no
+/// other family in between.
+pub(super) const MAX_FAMILIES: usize = 3584;
+
+/// A family.
+#[derive(Clone, Copy, Debug)]
+struct Family {
+    passes: bool,
+    kind: Option<MetricType>,
+}
+
+/// The families seen so far.
+#[derive(Debug)]
+pub(super) struct Families {
+    rules: FamilyRules,
+    /// By the hash of the name, because names take more memory. Two names with the same hash are
+    /// unlikely, and no exporter can find them: the keys of the hash are random.
+    seen: HashMap<u64, Family>,
+    hash: RandomState,
+    /// The family of the last record.
+    current: Family,
+    current_name: Vec<u8>,
+    /// Number of families that were not passed on.
+    dropped: Arc<AtomicU64>,
+}
+
+impl Families {
+    pub(super) fn new(rules: FamilyRules, dropped: Arc<AtomicU64>) -> Self {
+        Self {
+            rules,
+            seen: HashMap::new(),
+            hash: RandomState::new(),
+            current: Family { passes: true, kind: None },
+            current_name: Vec::new(),
+            dropped,
+        }
+    }
+
+    /// Counts a family whose name is not known, and which is not passed on.
+    pub(super) fn drop_unknown(&mut self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a metadata line of this family is passed on. `kind` is the type in a `# TYPE` line. If
+    /// a family has several, the first one counts.
+    pub(super) fn metadata(&mut self, name: &[u8], kind: Option<MetricType>) -> bool {
+        let hash = self.hash.hash_one(name);
+        self.enter(hash, name);
+        if self.current.kind.is_none() && kind.is_some() {
+            self.current.kind = kind;
+            if let Some(family) = self.seen.get_mut(&hash) {
+                family.kind = kind;
+            }
+        }
+        self.current.passes
+    }
+
+    /// Whether a sample with this name is passed on.
+    pub(super) fn sample(&mut self, name: &[u8]) -> bool {
+        if self.is_current(name) {
+            return self.current.passes;
+        }
+        let hash = self.hash.hash_one(name);
+        if !self.seen.contains_key(&hash) {
+            if let Some(owner) = self.owner(name) {
+                return owner.passes;
+            }
+        }
+        self.enter(hash, name);
+        self.current.passes
+    }
+
+    /// Before the first family there is no current one. No family has an empty name.
+    fn is_current(&self, name: &[u8]) -> bool {
+        self.current_name == name && !name.is_empty()
+    }
+
+    /// The family that this sample is a part of, other than the family of its own name.
+    fn owner(&self, name: &[u8]) -> Option<Family> {
+        SUFFIXES.iter().find_map(|suffix| {
+            let stem = name.strip_suffix(*suffix)?;
+            let family = if self.is_current(stem) {
+                self.current
+            } else {
+                *self.seen.get(&self.hash.hash_one(stem))?
+            };
+            family.kind.is_some_and(|kind| kind.has_suffix(suffix)).then_some(family)
+        })
+    }
+
+    /// Makes the family of this name the current one.
+    fn enter(&mut self, hash: u64, name: &[u8]) {
+        if self.is_current(name) {
+            return;
+        }
+        let family = self.seen.get(&hash).copied();
+        self.current = family.unwrap_or_else(|| self.add(hash, name));
+        self.current_name.clear();
+        self.current_name.extend_from_slice(name);
+    }
+
+    fn add(&mut self, hash: u64, name: &[u8]) -> Family {
+        let family = Family { passes: self.rules.passes(name), kind: None };
+        if !family.passes {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.seen.len() < MAX_FAMILIES {
+            self.seen.insert(hash, family);
+        }
+        family
+    }
+}
