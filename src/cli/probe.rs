@@ -7,6 +7,7 @@
 mod analysis;
 mod compare;
 mod escape;
+mod filtered;
 mod measurement;
 mod plugin;
 mod proxy;

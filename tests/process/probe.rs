@@ -183,6 +183,29 @@ fn json_has_the_figures_and_the_largest_families() {
 }
 
 #[test]
+fn a_filter_is_applied_and_both_sizes_are_reported() {
+    let body =
+        "# TYPE a histogram\na_bucket{le=\"1\"} 1\na_sum 1\na_count 1\nb 1\nb{c=\"d\"} 2\nc 3\n";
+    let exporter = Exporter::start(answering(TEXT, body));
+    let files = Probed::of(&exporter, "metrics-drop = a|c\n");
+    let result = files.json(0, &[]);
+    let answer = &result["measurement"]["answer"];
+    let left = serde_json::json!({
+        "bytes": "b 1\nb{c=\"d\"} 2\n".len(), "samples": 2, "family_count": 1, "families_dropped": 2,
+    });
+    assert_eq!(answer["filtered"], left);
+    assert_eq!((&answer["samples"], &answer["family_count"]), (&6.into(), &3.into()));
+    let request = exporter.requests().pop().expect("a request");
+    assert!(request.contains("\r\naccept-encoding: identity\r\n"), "{request}");
+    let line = "  after the filter    15 bytes, 2 samples in 1 families; 2 families left out";
+    assert!(files.probe(&[]).out.iter().any(|it| it == line));
+
+    let gzipped = Exporter::start(answering("Content-Encoding: gzip\r\n", gzip(body)));
+    let files = Probed::of(&gzipped, "metrics-drop = a\n");
+    files.assert_ends(2, &["exporter's answer cannot be filtered: it has a content coding"]);
+}
+
+#[test]
 fn an_exporter_that_is_down_is_critical() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = closed.local_addr().expect("bound").port();

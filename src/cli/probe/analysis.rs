@@ -16,6 +16,7 @@ use hyper::{
 
 use super::{
     escape::Escaped,
+    filtered::FilteredText,
     measurement::{Family, Longest, Problem, ResponseAnalysis},
     scrape::{Answer, Failure},
 };
@@ -67,6 +68,7 @@ pub(super) async fn analyze(
         ExpositionFormat::Text
     };
     let encoding = header(&answer.head, &CONTENT_ENCODING);
+    let mut filtered = FilteredText::of(exporter, &answer.head)?;
     let mut analyzer = BodyAnalyzer::new(encoding.as_deref(), format);
     let most = exporter.rules.timeout.as_duration() * MOST_EFFORT;
     let (mut effort, mut wire_bytes, mut looked_at) = (Duration::ZERO, 0, 0);
@@ -76,6 +78,9 @@ pub(super) async fn analyze(
             looked_at += data.len() as u64;
             let begun = Instant::now();
             analyzer.push(&data).map_err(Failure::Gzip)?;
+            if let Some(filtered) = &mut filtered {
+                filtered.push(&data).map_err(|cause| answer.incomplete(cause))?;
+            }
             let spent = begun.elapsed();
             effort += spent;
             answer.grant(spent);
@@ -83,6 +88,7 @@ pub(super) async fn analyze(
     }
     let whole = looked_at == wire_bytes;
     let found = analyzer.finish(whole).map_err(Failure::Gzip)?;
+    let filtered = filtered.map(|filtered| filtered.finish(whole)).transpose();
     let mut response = ResponseAnalysis {
         content_type: header(&answer.head, &CONTENT_TYPE),
         content_encoding: encoding,
@@ -90,6 +96,7 @@ pub(super) async fn analyze(
         end: described(answer.head.framing).to_owned(),
         wire_bytes,
         looked_at: (!whole).then_some(looked_at),
+        filtered: filtered.map_err(|cause| answer.incomplete(cause))?,
         ..ResponseAnalysis::default()
     };
     if let Some((statistics, gzip_bytes)) = found {

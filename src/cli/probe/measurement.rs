@@ -101,6 +101,21 @@ pub(super) struct ResponseAnalysis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) promtool: Option<Problem>,
     pub(super) families: Vec<Family>,
+    /// What the proxy passes on. `None` without `metrics-keep` and `metrics-drop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) filtered: Option<Filtered>,
+}
+
+/// What `metrics-keep` and `metrics-drop` leave of an answer.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Filtered {
+    /// Bytes of the text.
+    pub(super) bytes: u64,
+    pub(super) samples: u64,
+    /// Number of families that are left, up to the limit of the reader.
+    pub(super) family_count: u64,
+    /// Number of families that are left out.
+    pub(super) families_dropped: u64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

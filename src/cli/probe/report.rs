@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     compare::{Comparison, Summary, Times, seconds},
     escape::Escaped,
-    measurement::{Family, Largest, Measurement, Problem, ResponseAnalysis, Runs},
+    measurement::{Family, Filtered, Largest, Measurement, Problem, ResponseAnalysis, Runs},
     plugin::{PluginResult, faults},
 };
 use crate::{
@@ -112,6 +112,12 @@ fn contents(answer: &ResponseAnalysis, out: &mut dyn Write) -> io::Result<()> {
     row("size", &size, out)?;
     let families = Grouped(answer.family_count);
     row("samples", &format!("{} in {families} families", Grouped(answer.samples)), out)?;
+    if let Some(Filtered { bytes, samples, family_count, families_dropped }) = answer.filtered {
+        let (samples, families) = (Grouped(samples), Grouped(family_count));
+        let (size, dropped) = (Size(bytes as f64), Grouped(families_dropped));
+        let left = format!("{size}, {samples} samples in {families} families");
+        row("after the filter", &format!("{left}; {dropped} families left out"), out)?;
+    }
     if let Some(longest) = answer.longest_line {
         let length = Size(longest.bytes as f64);
         row("longest line", &format!("{length}, line {}", longest.line), out)?;

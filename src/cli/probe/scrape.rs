@@ -16,7 +16,7 @@ use crate::{
         error::{Abort, UpstreamError},
         exporter::Exporter,
     },
-    scrape::{source::Source, verified::Verified},
+    scrape::{source::Source, transform::filter::ask_for_text, verified::Verified},
     upstream::{self, Connector, ExporterRequest, Replaced, UpstreamBody, UpstreamHead},
 };
 
@@ -102,7 +102,11 @@ impl Answer {
     pub(super) async fn open(exporter: &Exporter, request: &Parts) -> Result<Self, Failure> {
         let begun = Instant::now();
         let deadline = Deadline::after(begun, exporter.rules.timeout);
-        let replaced = &Replaced::default();
+        // As the proxy does.
+        let replaced = match exporter.rules.families {
+            Some(_) => &ask_for_text(&request.headers),
+            None => &Replaced::default(),
+        };
         let request = ExporterRequest { exporter, scraper: request, forwarded: "", replaced };
         let (head, body) = upstream::fetch(&Connector::Network, request, deadline).await?;
         if head.status != StatusCode::OK {
@@ -139,7 +143,7 @@ impl Answer {
         self.limit += time;
     }
 
-    fn incomplete(&self, cause: Abort) -> Failure {
+    pub(super) fn incomplete(&self, cause: Abort) -> Failure {
         Failure::Incomplete { bytes: self.body.received(), after: self.begun.elapsed(), cause }
     }
 
