@@ -8,7 +8,11 @@ use std::{
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use scrapegate::scrape::BATCH;
-use scrapegate_harness::{body::Body, exporter::Framing, testbed::Then};
+use scrapegate_harness::{
+    body::{Body, Kind},
+    exporter::Framing,
+    testbed::Then,
+};
 
 /// Payload size of a TLS record, which is also the size of one read by the proxy.
 const RECORD: usize = 16 * 1024;
@@ -52,11 +56,45 @@ impl Source {
         }
     }
 
-    fn all() -> Vec<Self> {
+    fn openmetrics(body: &[u8]) -> Self {
         const EOF: &[&[u8]] = &[b"\n# EOF\n", b"\n# EOF"];
-        const OPENMETRICS: &str = "Content-Type: application/openmetrics-text; version=1.0.0\r\n";
+        Self {
+            headers: "Content-Type: application/openmetrics-text; version=1.0.0\r\n",
+            chunk: 100,
+            markers: EOF,
+            markers_until_close: EOF,
+            ..Self::text("OpenMetrics", [body, b"# EOF\n"].concat())
+        }
+    }
+
+    fn own_500() -> Self {
+        Self {
+            status: 500,
+            chunk: 10,
+            markers_until_close: &[b""],
+            ..Self::text("an exporter's own 500", b"cannot read the metrics".to_vec())
+        }
+    }
+
+    /// Bodies with families that the drop rule of [`Chain::Filter`](crate::deaths::Chain) matches.
+    fn of_families() -> Vec<Self> {
+        let families = |length| body(Kind::Families, length);
+        vec![
+            Self { chunk: 3, ..Self::text("nothing is left", b"c{d=\"e\"} 1\n".to_vec()) },
+            Self { chunk: 7, ..Self::text("three lines", b"a 1\nb 22\nc{d=\"e\"} 333\n".to_vec()) },
+            Self {
+                chunk: 1,
+                ..Self::text("a value of two lines", b"b{c=\"\na\n\"} 1\na 1\n".to_vec())
+            },
+            Self::openmetrics(&families(5000)),
+            Self { chunk: 2048, ..Self::text("64 KiB, one read", families(READ)) },
+            Self { chunk: 10_000, ..Self::text("300 kB", families(300_000)) },
+            Self::own_500(),
+        ]
+    }
+
+    fn all() -> Vec<Self> {
         let lines = b"a 1\nb 22\nc{d=\"e\"} 333\n".to_vec();
-        let openmetrics = [&text(700)[..], b"# EOF\n"].concat();
         let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
         gzip.write_all(&text(60_000)).expect("into memory");
         vec![
@@ -67,13 +105,7 @@ impl Source {
             Self { chunk: 2048, ..Self::text("64 KiB, one read", text(READ)) },
             Self::text("one batch", text(BATCH)),
             Self { chunk: 10_000, ..Self::text("300 kB", text(300_000)) },
-            Self {
-                headers: OPENMETRICS,
-                chunk: 100,
-                markers: EOF,
-                markers_until_close: EOF,
-                ..Self::text("OpenMetrics", openmetrics)
-            },
+            Self::openmetrics(&text(700)),
             Self {
                 headers: "Content-Encoding: gzip\r\n",
                 markers_until_close: &[b""],
@@ -86,19 +118,18 @@ impl Source {
                 trailers: "Expires: never\r\nX-Checksum: 0123456789\r\n",
                 ..Self::text("extensions and trailers", text(1000))
             },
-            Self {
-                status: 500,
-                chunk: 10,
-                markers_until_close: &[b""],
-                ..Self::text("an exporter's own 500", b"cannot read the metrics".to_vec())
-            },
+            Self::own_500(),
         ]
     }
 }
 
 fn text(length: usize) -> Vec<u8> {
+    body(Kind::Text, length)
+}
+
+fn body(kind: Kind, length: usize) -> Vec<u8> {
     let mut body = Vec::new();
-    Body::text(length as u64).read_to_end(&mut body).expect("a body never fails");
+    Body::new(kind, length as u64).read_to_end(&mut body).expect("a body never fails");
     body
 }
 
@@ -120,11 +151,17 @@ pub(crate) struct Answer {
 impl Answer {
     /// Each body with each framing.
     pub(crate) fn all() -> Vec<Self> {
-        let framed = |source: &Source| {
-            [Framing::ContentLength, Framing::Chunked(source.chunk), Framing::UntilClose]
-                .map(|framing| Self::new(source, framing))
-        };
-        Source::all().iter().flat_map(framed).collect()
+        Source::all().iter().flat_map(Self::framed).collect()
+    }
+
+    /// The same with bodies for the drop rule of [`Chain::Filter`](crate::deaths::Chain).
+    pub(crate) fn of_families() -> Vec<Self> {
+        Source::of_families().iter().flat_map(Self::framed).collect()
+    }
+
+    fn framed(source: &Source) -> [Self; 3] {
+        [Framing::ContentLength, Framing::Chunked(source.chunk), Framing::UntilClose]
+            .map(|framing| Self::new(source, framing))
     }
 
     fn new(source: &Source, framing: Framing) -> Self {

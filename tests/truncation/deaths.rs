@@ -1,21 +1,29 @@
 //! The ways in which an exporter dies, and what the scraper receives.
 
-use std::{borrow::Cow, collections::BTreeMap, io};
+use std::{borrow::Cow, collections::BTreeMap, io, sync::Arc};
 
 use aws_lc_rs::digest;
+use bytes::Bytes;
 use scrapegate::{
-    common::compression::ContentCoding,
-    scrape::transform::{Transform, compression::Compression},
+    common::{compression::ContentCoding, exporter::Exporter},
+    scrape::{
+        exposition::ExpositionFormat,
+        transform::{Out, Transform, compression::Compression, filter::Filter},
+    },
 };
 use scrapegate_harness::{
     body::hex,
     client::{Cut, End, Received, Response},
     decoder::Decoded,
+    in_memory::{exporter, exporter_without},
     testbed::Then,
     transform::{Doubling, Hoarding, Identity},
 };
 
 use crate::answers::Answer;
+
+/// `metrics-drop` of [`Chain::Filter`].
+pub(crate) const DROP: &str = "left_.*|b|c";
 
 /// All ways in which an exporter's connection can end.
 pub(crate) const ENDS: [Then; 3] = [Then::Fin, Then::Rst, Then::Stall];
@@ -55,6 +63,8 @@ pub(crate) enum Chain {
     Hoarding,
     /// Compressed bytes.
     Compressed(ContentCoding),
+    /// Leaves out the families that [`DROP`] matches.
+    Filter,
 }
 
 impl Chain {
@@ -65,7 +75,18 @@ impl Chain {
             Self::Doubling => vec![Box::new(Doubling)],
             Self::Hoarding => vec![Box::new(Identity), Box::<Hoarding>::default()],
             Self::Compressed(coding) => vec![Box::new(Compression::new(coding))],
+            // By the configuration of the exporter.
+            Self::Filter => Vec::new(),
         }
+    }
+
+    pub(crate) fn exporter(self) -> Exporter {
+        if self == Self::Filter { exporter_without(DROP) } else { exporter() }
+    }
+
+    /// The responses that this chain is tested with.
+    pub(crate) fn answers(self) -> Vec<Answer> {
+        if self == Self::Filter { Answer::of_families() } else { Answer::all() }
     }
 
     /// What the scraper makes of a body, and whether that is whole.
@@ -85,8 +106,22 @@ impl Chain {
             Self::Doubling => Doubling::of(bytes).into(),
             Self::Hoarding if is_whole => [bytes, Hoarding::TRAILER].concat().into(),
             Self::Hoarding => Cow::default(),
+            Self::Filter => filtered(bytes, is_whole).into(),
         }
     }
+}
+
+/// What the filter passes on of a body that begins with `bytes`. The fuzz target `filter` finds out
+/// whether this is right.
+fn filtered(bytes: &[u8], is_whole: bool) -> Vec<u8> {
+    let rules = exporter_without(DROP).rules.families.expect("rules");
+    let mut filter = Filter::new(rules, ExpositionFormat::Text, Arc::default());
+    let mut out = Out::default();
+    filter.push(Bytes::copy_from_slice(bytes), &mut out).expect("a filter never fails");
+    if is_whole {
+        filter.finish(&mut out).expect("a filter never fails");
+    }
+    out.into_iter().flatten().collect()
 }
 
 /// One way to die, at one position, with one kind of scraper.
@@ -112,6 +147,9 @@ impl Death<'_> {
     /// The body that the scraper may receive: the delivered bytes, transformed.
     pub(crate) fn output(&self) -> Cow<'_, [u8]> {
         let is_whole = self.answer.is_whole(self.cut, self.then);
+        if self.chain == Chain::Filter && self.answer.status != 200 {
+            return self.answer.delivered(self.cut).into();
+        }
         self.chain.output(self.answer.delivered(self.cut), is_whole)
     }
 

@@ -12,11 +12,22 @@ const SUFFIX: &[u8] = b"\"} 1.5\n";
 const DIGITS: std::ops::Range<usize> = PREFIX.len()..PREFIX.len() + 16;
 const _: () = assert!(DIGITS.end + SUFFIX.len() == LINE);
 
+/// Number of lines of a family in [`Kind::Families`]. With as many bytes, half of each 4 KiB are of
+/// families called `kept_…`.
+pub const FAMILY: u64 = 32;
+const OF_FAMILY: &[u8; LINE] =
+    b"kept_series_of_family_0000_seconds{id=\"0123456789abcdef\"} 12.25\n";
+const HELP_OF_FAMILY: &[u8; LINE] =
+    b"# HELP kept_series_of_family_0000_seconds A text of some kind. \n";
+
 /// The contents of a [`Body`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Lines of the text format, each with a different label value. The body ends in a newline.
     Text,
+    /// Metric families of [`FAMILY`] lines, by turns called `kept_…` and `left_…`. The first line of
+    /// each is `# HELP`.
+    Families,
     /// Random bytes, which look to a proxy like a compressed body.
     Opaque,
 }
@@ -31,6 +42,8 @@ pub struct Body {
     left: u64,
     random: u64,
     line: [u8; LINE],
+    /// Number of lines so far.
+    lines: u64,
     /// Number of bytes of `line` that have been read.
     taken: usize,
 }
@@ -46,7 +59,7 @@ impl Body {
         let mut line = [0; LINE];
         line[..PREFIX.len()].copy_from_slice(PREFIX);
         line[DIGITS.end..].copy_from_slice(SUFFIX);
-        Self { kind, left: len, random: 0x9e37_79b9_7f4a_7c15, line, taken: LINE }
+        Self { kind, left: len, random: 0x9e37_79b9_7f4a_7c15, line, lines: 0, taken: LINE }
     }
 
     /// The number of bytes that are still to be read.
@@ -69,11 +82,29 @@ impl Body {
 
     fn next_line(&mut self) {
         self.taken = 0;
+        self.lines += 1;
         match self.kind {
             Kind::Text => {
                 let value = self.next_random();
-                for (i, digit) in self.line[DIGITS].iter_mut().enumerate() {
-                    *digit = b"0123456789abcdef"[(value >> (4 * i)) as usize & 15];
+                self.line[DIGITS].copy_from_slice(&digits::<16>(value));
+                if self.left < LINE as u64 {
+                    self.last_line();
+                }
+            }
+            Kind::Families => {
+                let value = self.next_random();
+                let is_help = (self.lines - 1).is_multiple_of(FAMILY);
+                self.line = if is_help { *HELP_OF_FAMILY } else { *OF_FAMILY };
+                let start = if is_help { b"# HELP ".len() } else { 0 };
+                let family = (self.lines - 1) / FAMILY;
+                if family % 2 == 1 {
+                    self.line[start..start + 4].copy_from_slice(b"left");
+                }
+                let number = start + b"kept_series_of_family_".len();
+                self.line[number..number + 4].copy_from_slice(&digits::<4>(family));
+                if !is_help {
+                    let id = b"kept_series_of_family_0000_seconds{id=\"".len();
+                    self.line[id..id + 16].copy_from_slice(&digits::<16>(value));
                 }
                 if self.left < LINE as u64 {
                     self.last_line();
@@ -122,6 +153,11 @@ impl Read for Body {
         }
         Ok(read)
     }
+}
+
+/// The lowest hexadecimal digits of a number, the last digit first.
+fn digits<const N: usize>(value: u64) -> [u8; N] {
+    std::array::from_fn(|i| b"0123456789abcdef"[(value >> (4 * i)) as usize & 15])
 }
 
 /// Formats bytes as hexadecimal digits, as `sha256sum` does.

@@ -70,7 +70,9 @@ impl Message {
 
         let mut head = "HTTP/1.1 200 OK\r\n".to_owned();
         head += match kind {
-            Kind::Text => "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n",
+            Kind::Text | Kind::Families => {
+                "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+            }
             Kind::Opaque => "Content-Type: text/plain; version=0.0.4\r\nContent-Encoding: gzip\r\n",
         };
         let (block, tail) = match framing {
