@@ -6,7 +6,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`client_certificate`], [`compression`], [`config_ini`], [`exporters_ini`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`], [`transform`] | one property each |
+//! | [`client_certificate`], [`compression`], [`config_ini`], [`exporters_ini`], [`filter`], [`pem`], [`query`], [`relay`], [`request`], [`scrape_timeout`], [`transform`] | one property each |
 //! | `wire` | an independent reader of HTTP/1.1, after RFC 9112 |
 //! | `script`, `rig` | an input as what both ends do, and the proxy between them in paused time |
 //! | `records`, `files` | log records of the proxy; files for the proxy |
@@ -16,6 +16,7 @@ pub mod compression;
 pub mod config_ini;
 pub mod exporters_ini;
 mod files;
+pub mod filter;
 pub mod pem;
 pub mod query;
 mod records;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use scrapegate_fuzz::{
-    client_certificate, compression, config_ini, exporters_ini, pem, query, relay, request,
+    client_certificate, compression, config_ini, exporters_ini, filter, pem, query, relay, request,
     scrape_timeout, transform,
 };
 
@@ -49,6 +49,11 @@ fn the_inputs_of_config_ini_hold() {
 #[test]
 fn the_inputs_of_exporters_ini_hold() {
     replay("exporters_ini", exporters_ini::check);
+}
+
+#[test]
+fn the_inputs_of_filter_hold() {
+    replay("filter", filter::check);
 }
 
 #[test]
