@@ -25,3 +25,4 @@ pub mod serving;
 pub mod session;
 pub mod socket;
 pub mod state;
+mod tcp_info;
