@@ -185,6 +185,7 @@ fn the_record_of_a_scrape_has_all_fields() {
         "bytes",
         "client",
         "connect_seconds",
+        "encoding",
         "exporter",
         "exporter_seconds",
         "first_byte_seconds",
@@ -192,6 +193,7 @@ fn the_record_of_a_scrape_has_all_fields() {
         "network_seconds",
         "outcome",
         "peer",
+        "received_bytes",
         "seconds",
         "status",
     ];
