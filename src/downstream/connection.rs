@@ -7,6 +7,7 @@
 
 mod io;
 mod round_trip;
+mod write_room;
 
 use std::{
     convert::Infallible,
@@ -35,8 +36,12 @@ use crate::{
     common::shutdown::ShutdownPhase,
     downstream::state::{ConnectionState, Ending},
     http::metrics::Unread,
-    scrape::BATCH,
+    scrape::SMALLEST_BATCH,
 };
+
+/// How many bytes hyper takes from a body before it writes them. Every full batch is larger, so it is
+/// written before the next is produced.
+const WRITE_BUFFER: usize = SMALLEST_BATCH / 2;
 
 /// Largest request head, in bytes. hyper answers 431 to a larger one.
 const MAX_HEAD: usize = 16 * 1024;
@@ -104,8 +109,7 @@ where
     let _closing = Closing(Arc::clone(&state));
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
-        // One batch fills hyper's buffer, so each batch is flushed before the next is produced.
-        .max_buf_size(BATCH)
+        .max_buf_size(WRITE_BUFFER)
         .serve_connection(TokioIo::new(stream), service_fn(handle));
     let mut timer = std::pin::pin!(sleep_until(Instant::now()));
     let mut phase = ShutdownPhase::Serving;

@@ -18,13 +18,13 @@ use crate::{
         peer::{ClientIdentity, Host},
     },
     http::metrics,
-    scrape::BATCH,
+    scrape::LARGEST_BATCH,
 };
 
-/// How many bytes rustls encrypts before they must be sent. One batch fits together with its chunk
-/// framing, so each batch goes out in one system call. The default of 64 KiB would need a second
-/// call for a short last record.
-const SEND_BUFFER: usize = BATCH + 16 * 1024;
+/// How many bytes rustls encrypts before they must be sent. The largest batch fits together with its
+/// chunk framing, so each batch goes out in one system call. The default of 64 KiB would need several
+/// calls.
+const SEND_BUFFER: usize = LARGEST_BATCH + 16 * 1024;
 
 /// How long the proxy waits for a refused client to read the alert.
 const LINGER: Duration = Duration::from_millis(500);

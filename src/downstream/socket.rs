@@ -24,8 +24,11 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// Limit for the bytes that the kernel accepts before it can send them (`TCP_NOTSENT_LOWAT`).
 /// Without this limit, a scraper that does not read would also fill a send buffer, which grows to
 /// megabytes.
-#[cfg(target_os = "linux")]
-const MOST_UNSENT: u32 = 256 * 1024;
+pub(super) const MOST_UNSENT: usize = 256 * 1024;
+
+/// The same limit for a scraper that has proved to be fast. A larger one saves wake-ups when the
+/// kernel paces what it sends, as it does with the congestion control BBR.
+pub(super) const MOST_UNSENT_OF_FAST: usize = 1024 * 1024;
 
 /// Listens on `address`. Returns the address with the real port.
 ///
@@ -81,8 +84,20 @@ pub(super) fn set_options(stream: &TcpStream, stall_timeout: Duration) -> io::Re
     {
         let socket = SockRef::from(stream);
         socket.set_tcp_user_timeout(Some(stall_timeout + SILENCE))?;
-        socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
     }
+    allow_unsent(stream, MOST_UNSENT)
+}
+
+/// Limits the bytes that the kernel accepts before it can send them. Other systems than Linux keep
+/// their own limit.
+///
+/// # Errors
+/// The error of the operating system.
+pub(super) fn allow_unsent(stream: &TcpStream, bytes: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    SockRef::from(stream).set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))?;
+    #[cfg(not(target_os = "linux"))]
+    let (_, _) = (stream, bytes);
     Ok(())
 }
 

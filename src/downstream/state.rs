@@ -10,6 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::socket::MOST_UNSENT;
 use crate::{
     common::{
         deadline::Deadline,
@@ -75,6 +76,8 @@ struct Inner {
     left: Option<Instant>,
     /// The TLS buffer has bytes that the socket did not accept.
     backlog: bool,
+    /// How many bytes the socket will probably accept at once.
+    room: usize,
     /// The last three bytes read. They tell whether a request head ended there.
     last_read: [u8; 3],
     /// A response with `Connection: close` went to a client that may still be sending.
@@ -118,6 +121,7 @@ impl ConnectionState {
                 blocked_since: None,
                 left: None,
                 backlog: false,
+                room: MOST_UNSENT,
                 last_read: [0; 3],
                 refused_early: false,
                 page: None,
@@ -215,9 +219,11 @@ impl ConnectionState {
         }
     }
 
-    /// The socket accepted at least one byte.
-    pub fn socket_took_bytes(&self) {
-        self.lock().blocked_since = None;
+    /// The socket accepted at least one byte, and will probably accept `room` more at once.
+    pub fn socket_took_bytes(&self, room: usize) {
+        let mut inner = self.lock();
+        inner.blocked_since = None;
+        inner.room = room;
     }
 
     /// The socket accepted no byte. The `stall-timeout` runs from the first such report after a
@@ -312,8 +318,9 @@ impl DeliveryControl for ConnectionState {
         &self.delivery
     }
 
-    fn has_backlog(&self) -> bool {
-        self.lock().backlog
+    fn room(&self) -> Option<usize> {
+        let inner = self.lock();
+        (!inner.backlog).then_some(inner.room)
     }
 
     fn reset_on_close(&self) {

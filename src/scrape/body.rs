@@ -76,8 +76,8 @@ impl ScrapeBody {
         Ok(())
     }
 
-    /// The next batch: all bytes that the exporter has sent so far, at most
-    /// [`BATCH`](super::BATCH).
+    /// The next batch: all bytes that the exporter has sent so far, at most as many as the socket
+    /// has room for.
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Batch>, Abort>> {
         loop {
             if self.fetch.is_end() {
@@ -110,11 +110,13 @@ impl ScrapeBody {
         }
         // The TLS buffer has bytes that the socket did not accept, so reading more would only use
         // memory. The flush of the connection is polled next and wakes this task.
-        if self.control.has_backlog() {
+        let Some(room) = self.control.room() else {
             self.fetch.release();
             self.coalescer.release();
             return (Poll::Pending, Phase::WriteWait);
-        }
+        };
+        let limit = self.coalescer.fit(room);
+        self.fetch.read_up_to(limit);
         let next = self.poll_batch(cx).map(Result::transpose);
         let phase = if next.is_pending() { Phase::ReadWait } else { Phase::WriteWait };
         (next, phase)

@@ -4,13 +4,27 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Limit for the bytes in one batch. With the chunk header (7 bytes) and the chunk end (2 bytes), a
-/// full batch is exactly ten full TLS records of 16 KiB.
-pub const BATCH: usize = 10 * 16 * 1024 - 9;
+/// Limit for the data of a TLS record, in bytes (RFC 8446 §5.1).
+const RECORD: usize = 16 * 1024;
+
+/// The chunk header (7 bytes) and the chunk end (2 bytes) of a batch. With them, a batch at its limit
+/// is a whole number of full TLS records.
+const CHUNK: usize = 9;
+
+/// The smallest limit for the bytes in a batch: for a socket that accepts little at once.
+pub const SMALLEST_BATCH: usize = 2 * RECORD - CHUNK;
+
+/// Limit for the bytes in the first batch.
+pub const FIRST_BATCH: usize = 4 * RECORD - CHUNK;
+
+/// The largest limit for the bytes in a batch: for a socket that accepts all of it at once.
+pub const LARGEST_BATCH: usize = 32 * RECORD - CHUNK;
+
+/// Limit for the bytes in a batch that has used all slices: more bytes have to be copied.
+const COPIED_UP_TO: usize = 10 * RECORD - CHUNK;
 
 /// Limit for the slices in one batch. hyper passes 64 slices to one vectored write and uses three
-/// itself: the response head, the chunk header and the chunk end. Further frames are copied, so
-/// that batches are always full. hyper would queue several batches that are not full.
+/// itself: the response head, the chunk header and the chunk end.
 const MAX_SLICES: usize = 61;
 
 /// Frames of at least this size, in bytes, are relayed without a copy. Copying a smaller frame
@@ -74,10 +88,12 @@ impl Buf for Batch {
     }
 }
 
-/// Gathers frames into batches. Has at most [`BATCH`] bytes and one frame.
-#[derive(Debug, Default)]
+/// Gathers frames into batches. Has at most [`LARGEST_BATCH`] bytes and one frame.
+#[derive(Debug)]
 pub(super) struct Coalescer {
     batch: Batch,
+    /// Limit for the bytes in the batch.
+    limit: usize,
     /// The end of the batch, copied from frames that are too small to be slices.
     copied: BytesMut,
     /// Number of bytes of small frames at the end of the batch.
@@ -88,7 +104,28 @@ pub(super) struct Coalescer {
     overflow: Bytes,
 }
 
+impl Default for Coalescer {
+    fn default() -> Self {
+        Self {
+            batch: Batch::default(),
+            limit: FIRST_BATCH,
+            copied: BytesMut::new(),
+            copied_small: 0,
+            usual_copy: 0,
+            overflow: Bytes::new(),
+        }
+    }
+}
+
 impl Coalescer {
+    /// Limits the next batches to what a socket accepts that has room for `room` bytes. Returns the
+    /// limit in bytes.
+    pub(super) fn fit(&mut self, room: usize) -> usize {
+        let records = (room / RECORD).clamp(2, 32);
+        self.limit = records * RECORD - CHUNK;
+        self.limit
+    }
+
     /// Adds a frame. Before the next frame, call [`Coalescer::full`] until it returns `None`.
     pub(super) fn push(&mut self, frame: Bytes) {
         debug_assert!(self.overflow.is_empty(), "a full batch must leave first");
@@ -123,8 +160,21 @@ impl Coalescer {
         self.batch.length + self.copied.len()
     }
 
+    /// A batch is full when the last part of its limit is begun. So a read of the size of the limit
+    /// fills a batch, although the chunk headers are missing, and no read buffer stays in use for a
+    /// few bytes.
     fn is_full(&self) -> bool {
-        self.length() == BATCH
+        let limit = self.limit();
+        self.length() >= limit - limit / 64
+    }
+
+    fn all_slices_used(&self) -> bool {
+        self.batch.slices.len() + 3 > MAX_SLICES
+    }
+
+    /// The limit for the current batch.
+    fn limit(&self) -> usize {
+        if self.all_slices_used() { self.limit.min(COPIED_UP_TO) } else { self.limit }
     }
 
     fn take(&mut self) -> Batch {
@@ -151,12 +201,12 @@ impl Coalescer {
         if self.overflow.is_empty() || self.is_full() {
             return;
         }
-        let fits = self.overflow.len().min(BATCH - self.length());
+        let fits = self.overflow.len().min(self.limit() - self.length());
         let frame = self.overflow.split_to(fits);
-        let all_slices_used = self.batch.slices.len() + 3 > MAX_SLICES;
+        let all_slices_used = self.all_slices_used();
         if frame.len() < SHARED || all_slices_used {
             if self.copied.capacity() - self.copied.len() < frame.len() {
-                let left = BATCH - self.length();
+                let left = self.limit() - self.length();
                 // Reserve enough at once, so that the buffer does not grow by doubling.
                 let room = if all_slices_used { left } else { self.usual_copy.max(SMALL_BLOCK) };
                 self.copied.reserve(room.min(left));
@@ -238,9 +288,9 @@ mod tests {
     fn a_block_for_many_small_frames_has_the_last_size_and_is_freed_with_its_batch() {
         let mut coalescer = Coalescer::default();
         for turn in 0..3 {
-            while coalescer.length() + 1000 < BATCH {
+            while coalescer.length() + 1000 < FIRST_BATCH - FIRST_BATCH / 64 {
                 coalescer.push(vec![1; 1000].into());
-                assert!(turn == 0 || coalescer.copied.capacity() <= BATCH);
+                assert!(turn == 0 || coalescer.copied.capacity() <= FIRST_BATCH);
             }
             let batch = coalescer.rest().expect("a batch");
             assert_eq!((batch.slices.len(), coalescer.copied.capacity()), (1, 0));
@@ -253,12 +303,26 @@ mod tests {
         let batch = loop {
             coalescer.push(vec![1; 10].into());
             coalescer.push(vec![1; SHARED].into());
-            assert!(coalescer.copied.capacity() <= BATCH);
+            assert!(coalescer.copied.capacity() <= FIRST_BATCH);
             if let Some(batch) = coalescer.full() {
                 break batch;
             }
         };
         assert_eq!(batch.slices.len(), MAX_SLICES);
+    }
+
+    #[test]
+    fn a_large_batch_ends_when_its_slices_are_used() {
+        let mut coalescer = Coalescer::default();
+        coalescer.fit(usize::MAX);
+        let batch = loop {
+            coalescer.push(vec![1; 4096].into());
+            assert_eq!(coalescer.copied.len(), 0);
+            if let Some(batch) = coalescer.full() {
+                break batch;
+            }
+        };
+        assert_eq!(batch.remaining(), batch.slices.len() * 4096);
     }
 
     #[test]
@@ -275,6 +339,7 @@ mod tests {
     fn small_frames_leave_as_full_batches_in_order() {
         for largest in [10, 1500, 5000, 300_000] {
             let mut coalescer = Coalescer::default();
+            let limit = coalescer.fit(10 * RECORD);
             let (mut pushed, mut popped) = (Vec::new(), Vec::new());
             let mut batches = 0;
             let mut number = 0_u32;
@@ -285,7 +350,7 @@ mod tests {
                 pushed.extend_from_slice(&frame);
                 coalescer.push(frame.into());
                 while let Some(batch) = coalescer.full() {
-                    assert_eq!(batch.remaining(), BATCH);
+                    assert!((limit - limit / 64..=limit).contains(&batch.remaining()));
                     assert!(batch.slices.len() <= MAX_SLICES, "{}", batch.slices.len());
                     batches += 1;
                     popped.extend(contents(batch));
@@ -299,8 +364,54 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_and_its_chunk_framing_fill_ten_records() {
-        let framed = format!("{BATCH:X}\r\n").len() + BATCH + "\r\n".len();
-        assert_eq!(framed, 10 * 16_384);
+    fn a_batch_at_its_limit_and_its_chunk_framing_fill_whole_records() {
+        for records in [5, 10, 32] {
+            let limit = Coalescer::default().fit(records * RECORD + 1);
+            let framed = format!("{limit:X}\r\n").len() + limit + "\r\n".len();
+            assert_eq!(framed, records * RECORD);
+        }
+    }
+
+    #[test]
+    fn the_limit_follows_the_room_between_the_smallest_and_the_largest() {
+        let mut coalescer = Coalescer::default();
+        for (room, limit) in [
+            (0, SMALLEST_BATCH),
+            (3 * RECORD - 1, SMALLEST_BATCH),
+            (3 * RECORD, 3 * RECORD - CHUNK),
+            (usize::MAX, LARGEST_BATCH),
+        ] {
+            assert_eq!(coalescer.fit(room), limit);
+            coalescer.push(vec![1; 2 * LARGEST_BATCH].into());
+            assert_eq!(coalescer.full().map(|batch| batch.remaining()), Some(limit));
+            coalescer.overflow = Bytes::new();
+        }
+    }
+
+    #[test]
+    fn a_batch_with_more_bytes_than_a_smaller_limit_leaves_whole() {
+        let mut coalescer = Coalescer::default();
+        coalescer.fit(LARGEST_BATCH);
+        coalescer.push(vec![1; 10 * RECORD].into());
+        assert!(coalescer.full().is_none());
+        coalescer.fit(0);
+        assert_eq!(coalescer.full().map(|batch| batch.remaining()), Some(10 * RECORD));
+        assert!(coalescer.is_empty());
+    }
+
+    #[test]
+    fn one_read_of_small_chunks_fills_a_batch() {
+        // Each chunk of 4 KiB has 8 bytes of framing.
+        for records in [2, 4, 8] {
+            let mut coalescer = Coalescer::default();
+            coalescer.fit(records * RECORD);
+            let mut left = records * RECORD;
+            while left > 8 {
+                let data = 4096.min(left - 8);
+                coalescer.push(vec![1; data].into());
+                left -= data + 8;
+            }
+            assert!(coalescer.full().is_some() && coalescer.is_empty(), "{records}");
+        }
     }
 }

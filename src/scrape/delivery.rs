@@ -30,9 +30,10 @@ pub trait DeliveryControl: fmt::Debug + Send + Sync {
     /// The delivery of the connection's current scrape.
     fn delivery(&self) -> &Delivery;
 
-    /// Whether the TLS buffer has bytes that the socket did not accept. While it has, the task is
-    /// registered to be woken when the socket is writable.
-    fn has_backlog(&self) -> bool;
+    /// How many bytes the socket will probably accept at once. `None` while the TLS buffer has bytes
+    /// that the socket did not accept; then the task is registered to be woken when the socket is
+    /// writable.
+    fn room(&self) -> Option<usize>;
 
     /// The current response was aborted. The socket must be reset, so that no client takes the end
     /// of the connection for the end of the message.

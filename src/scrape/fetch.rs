@@ -122,6 +122,13 @@ impl Source for Fetch {
             Link::Transformed(body) => body.release(),
         }
     }
+
+    fn read_up_to(&mut self, size: usize) {
+        match &mut self.body {
+            Link::Unchanged(body) => body.read_up_to(size),
+            Link::Transformed(body) => body.read_up_to(size),
+        }
+    }
 }
 
 #[cfg(test)]

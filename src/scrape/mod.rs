@@ -44,6 +44,6 @@ pub mod transform;
 pub mod verified;
 
 pub use self::{
-    coalesce::{BATCH, Batch},
+    coalesce::{Batch, FIRST_BATCH, LARGEST_BATCH, SMALLEST_BATCH},
     integrity::is_openmetrics,
 };

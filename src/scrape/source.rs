@@ -23,6 +23,9 @@ pub trait Source {
 
     /// Frees the memory that is reserved for the next bytes, while the scraper does not read.
     fn release(&mut self);
+
+    /// Reads about `size` bytes at once, because the scraper takes no more.
+    fn read_up_to(&mut self, size: usize);
 }
 
 impl Source for UpstreamBody {
@@ -37,6 +40,10 @@ impl Source for UpstreamBody {
 
     fn release(&mut self) {
         self.release();
+    }
+
+    fn read_up_to(&mut self, size: usize) {
+        self.read_up_to(size);
     }
 }
 
@@ -89,6 +96,8 @@ pub(super) mod scripted {
         }
 
         fn release(&mut self) {}
+
+        fn read_up_to(&mut self, _: usize) {}
     }
 
     /// Polls a source once.

@@ -279,6 +279,10 @@ impl<S: Source> Source for Transformed<S> {
     fn release(&mut self) {
         self.source.release();
     }
+
+    fn read_up_to(&mut self, size: usize) {
+        self.source.read_up_to(size);
+    }
 }
 
 /// Chooses transforms for an answer by its head.

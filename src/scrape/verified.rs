@@ -104,6 +104,10 @@ impl<S: Source> Source for Verified<S> {
     fn release(&mut self) {
         self.source.release();
     }
+
+    fn read_up_to(&mut self, size: usize) {
+        self.source.read_up_to(size);
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::{
@@ -33,6 +33,8 @@ pub struct UpstreamBody {
     unread: Bytes,
     /// Space for the next read.
     room: BytesMut,
+    /// Size of the next read buffers in bytes.
+    read_size: usize,
     coalescing: ReadCoalescing,
 }
 
@@ -61,6 +63,7 @@ impl UpstreamBody {
             decoder,
             unread,
             room: BytesMut::new(),
+            read_size: READ_SIZE,
             coalescing: ReadCoalescing::default(),
         }
     }
@@ -112,6 +115,12 @@ impl UpstreamBody {
         self.room = BytesMut::new();
     }
 
+    /// Reads about `size` bytes at once from now on.
+    pub fn read_up_to(&mut self, size: usize) {
+        self.read_size = size.next_multiple_of(SMALLEST_READ);
+        self.coalescing.gather_up_to(self.read_size);
+    }
+
     fn decode(&mut self) -> Result<Option<Bytes>, Broken> {
         let data = match &mut self.decoder {
             Decoder::Chunked(chunked) => return chunked.next(&mut self.unread),
@@ -127,14 +136,24 @@ impl UpstreamBody {
         Ok((!data.is_empty()).then_some(data))
     }
 
+    /// Uses the last buffer again if nothing else does, else allocates a new one. `reserve` would do
+    /// the same, but may double the size.
+    fn make_room(&mut self) {
+        let is_reclaimed = self.room.try_reclaim(self.read_size);
+        if !is_reclaimed || self.room.capacity() > 2 * self.read_size {
+            self.room = BytesMut::with_capacity(self.read_size);
+        }
+    }
+
     /// Reads once. Only called when all bytes that were read before are decoded.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // Releases the buffer. It can be reused for reading if no other part of it is in use.
         self.unread = Bytes::new();
         if self.room.capacity() < SMALLEST_READ {
-            self.room.reserve(READ_SIZE);
+            self.make_room();
         }
-        let Poll::Ready(outcome) = pin!(self.stream.read_buf(&mut self.room)).poll(cx) else {
+        let mut room = (&mut self.room).limit(self.read_size);
+        let Poll::Ready(outcome) = pin!(self.stream.read_buf(&mut room)).poll(cx) else {
             if let Some(socket) = self.stream.tcp() {
                 self.coalescing.empty(socket, cx);
             }

@@ -5,7 +5,8 @@
 //! slows the exporter's `write`. The socket therefore becomes readable only with [`GATHER`] bytes
 //! (`SO_RCVLOWAT`, socket(7)), at the end of the stream, or after [`HOLD`]. This starts when a body
 //! has proved to be large and the reader has found the socket empty twice within [`HOLD`]. The
-//! first bytes, small bodies and slow exporters never wait.
+//! number doubles, up to the size of a read, while the exporter needs less than half of [`HOLD`].
+//! The first bytes, small bodies and slow exporters never wait.
 
 use std::{future::Future, pin::Pin, task::Context, time::Duration};
 
@@ -14,11 +15,12 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Size of a read buffer in bytes, including the response head. A read uses the rest of the buffer.
+/// Size of the first read buffer in bytes, including the response head. A read uses the rest of the
+/// buffer.
 pub(super) const READ_SIZE: usize = 64 * 1024;
 
-/// Number of bytes that justify a wake-up. With half of it, a GB of small chunks costs a tenth
-/// more.
+/// Number of bytes that justify a wake-up at first. With half of it, a GB of small chunks costs a
+/// tenth more.
 const GATHER: usize = 2 * READ_SIZE;
 
 /// The longest time for which bytes wait for more. The runtime's clock adds up to its tick of 1 ms.
@@ -29,7 +31,7 @@ const LARGE: usize = READ_SIZE;
 
 /// Decides, each time the exporter's socket is empty, how many bytes must arrive before the next
 /// wake-up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ReadCoalescing {
     /// Number of bytes read so far.
     received: usize,
@@ -38,13 +40,33 @@ pub(super) struct ReadCoalescing {
     /// Ends the wait if too few bytes arrive. The timer is not moved at each read. Instead, it
     /// checks `empty_since` when it fires.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the socket becomes readable only with [`GATHER`] bytes.
-    gathers: bool,
+    /// The number of bytes with which the socket becomes readable, if it is more than one.
+    gathers: Option<usize>,
+    /// Limit for that number.
+    most: usize,
     /// Whether nothing was read since the socket was last found empty.
     awaits: bool,
 }
 
+impl Default for ReadCoalescing {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            empty_since: None,
+            timer: None,
+            gathers: None,
+            most: GATHER,
+            awaits: false,
+        }
+    }
+}
+
 impl ReadCoalescing {
+    /// Gathers at most `most` bytes from now on, but not less than [`GATHER`].
+    pub(super) fn gather_up_to(&mut self, most: usize) {
+        self.most = most.max(GATHER);
+    }
+
     /// Notes that `count` bytes were read.
     pub(super) fn received(&mut self, count: usize) {
         self.received = self.received.saturating_add(count);
@@ -59,12 +81,12 @@ impl ReadCoalescing {
         if !self.awaits {
             self.awaits = true;
             let now = Instant::now();
-            let before = self.empty_since.replace(now);
-            if !self.gathers && before.is_some_and(|before| now - before <= HOLD) {
-                self.gathers = set_low_water(socket, GATHER);
+            let took = self.empty_since.replace(now).map(|before| now - before);
+            if let Some(next) = self.next_step(took) {
+                self.gathers = set_low_water(socket, next).then_some(next);
             }
         }
-        let (true, Some(since)) = (self.gathers, self.empty_since) else {
+        let (Some(_), Some(since)) = (self.gathers, self.empty_since) else {
             return;
         };
         let until = since + HOLD;
@@ -73,10 +95,21 @@ impl ReadCoalescing {
             if timer.deadline() >= until {
                 // Wakes the task if the socket has any bytes.
                 set_low_water(socket, 1);
-                self.gathers = false;
+                self.gathers = None;
                 return;
             }
             timer.as_mut().reset(until);
+        }
+    }
+
+    /// How many bytes to gather next, if that changes. The last ones took this long.
+    fn next_step(&self, took: Option<Duration>) -> Option<usize> {
+        match (self.gathers, took?) {
+            (None, took) => (took <= HOLD).then_some(GATHER),
+            (Some(now), _) if now > self.most => Some(self.most),
+            (Some(now), took) => {
+                (took <= HOLD / 2 && now < self.most).then_some((2 * now).min(self.most))
+            }
         }
     }
 }
@@ -95,4 +128,33 @@ fn set_low_water(socket: &TcpStream, bytes: usize) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn set_low_water(_: &TcpStream, _: usize) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_bytes_to_gather_doubles_while_the_exporter_is_fast() {
+        let mut coalescing = ReadCoalescing::default();
+        coalescing.gather_up_to(3 * GATHER);
+        let (fast, slow) = (HOLD / 2, HOLD);
+        for (gathers, took, next) in [
+            (None, None, None),
+            (None, Some(HOLD * 2), None),
+            (None, Some(slow), Some(GATHER)),
+            (Some(GATHER), Some(slow), None),
+            (Some(GATHER), Some(fast), Some(2 * GATHER)),
+            (Some(2 * GATHER), Some(fast), Some(3 * GATHER)),
+            (Some(3 * GATHER), Some(fast), None),
+            // The scraper takes less than before.
+            (Some(4 * GATHER), Some(slow), Some(3 * GATHER)),
+        ] {
+            coalescing.gathers = gathers;
+            assert_eq!(coalescing.next_step(took), next, "{gathers:?} {took:?}");
+        }
+        coalescing.gather_up_to(1);
+        coalescing.gathers = Some(2 * GATHER);
+        assert_eq!(coalescing.next_step(Some(fast)), Some(GATHER), "but not less");
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use scrapegate::scrape::BATCH;
+use scrapegate::scrape::FIRST_BATCH;
 use scrapegate_harness::{
     body::{Body, Kind},
     exporter::Framing,
@@ -103,7 +103,7 @@ impl Source {
             Self { chunk: 7, ..Self::text("three lines", lines) },
             Self { chunk: RECORD, ..Self::text("16 KiB, one record", text(RECORD)) },
             Self { chunk: 2048, ..Self::text("64 KiB, one read", text(READ)) },
-            Self::text("one batch", text(BATCH)),
+            Self::text("one batch", text(FIRST_BATCH)),
             Self { chunk: 10_000, ..Self::text("300 kB", text(300_000)) },
             Self::openmetrics(&text(700)),
             Self {
@@ -219,7 +219,7 @@ impl Answer {
         if all <= SHORT {
             return (0..=all).collect();
         }
-        let mut edges = vec![self.head + BATCH, self.head, all];
+        let mut edges = vec![self.head + FIRST_BATCH, self.head, all];
         edges.extend((RECORD..all).step_by(RECORD));
         edges.extend((self.head + RECORD..all).step_by(RECORD));
         let around = edges.iter().flat_map(|edge| edge - 3..=edge + 3);

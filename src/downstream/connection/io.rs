@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::round_trip::RoundTrip;
+use super::{round_trip::RoundTrip, write_room::WriteRoom};
 use crate::{downstream::state::ConnectionState, scrape::link::Link};
 
 /// A TCP connection that reports when the socket accepts no more bytes. If a response was aborted,
@@ -27,13 +27,15 @@ pub struct Transport {
     state: Option<Arc<ConnectionState>>,
     /// Measures the round trip until the transport reports to a state.
     round_trip: RoundTrip,
+    room: WriteRoom,
 }
 
 impl Transport {
     /// Wraps an accepted connection. It reports nothing until [`Transport::report_to`] is called.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, state: None, round_trip: RoundTrip::default() }
+        let (round_trip, room) = (RoundTrip::default(), WriteRoom::default());
+        Self { stream, state: None, round_trip, room }
     }
 
     /// Reports to `state` from now on. What has passed so far, such as a TLS handshake, tells how
@@ -57,8 +59,15 @@ impl Transport {
             return self.round_trip.sent();
         };
         match taken {
-            Poll::Ready(_) => state.socket_took_bytes(),
-            Poll::Pending => state.socket_took_nothing(),
+            Poll::Ready(Ok(count)) => {
+                state.socket_took_bytes(self.room.accepted(&self.stream, *count));
+            }
+            // hyper gives up the connection.
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.room.full();
+                state.socket_took_nothing();
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use scrapegate::downstream::state::ConnectionState;
+use scrapegate::{downstream::state::ConnectionState, scrape::LARGEST_BATCH};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -330,7 +330,7 @@ impl AsyncWrite for Stream {
             }
         }
         if let Some(connection_state) = &this.connection_state {
-            connection_state.socket_took_bytes();
+            connection_state.socket_took_bytes(LARGEST_BATCH);
         }
         let mut log = look(&this.log);
         let before = this.room;
