@@ -39,6 +39,9 @@ use crate::{
 /// not end within the limit is dropped, because it cannot be judged.
 pub const MAX_HEAD: usize = 1024;
 
+/// Length of almost all heads, in bytes.
+const USUAL_HEAD: usize = 128;
+
 /// Passes on the families that [`FamilyRules`] allow, with all their lines.
 #[derive(Debug)]
 pub struct Filter {
@@ -131,8 +134,15 @@ impl Filter {
     /// `None` if `data` is too short for that.
     fn complete_head(&mut self, mut held: Vec<u8>, data: &[u8], out: &mut Out) -> Option<Verdict> {
         let before = held.len();
-        held.extend_from_slice(&data[..data.len().min(MAX_HEAD - before)]);
-        let Some(mut verdict) = self.judge(&held, Then::More) else {
+        let most = data.len().min(MAX_HEAD - before);
+        // Few bytes are usually enough.
+        let few = most.min(USUAL_HEAD);
+        held.extend_from_slice(&data[..few]);
+        let verdict = self.judge(&held, Then::More).or_else(|| {
+            held.extend_from_slice(&data[few..most]);
+            if few < most { self.judge(&held, Then::More) } else { None }
+        });
+        let Some(mut verdict) = verdict else {
             self.state = State::Head(held);
             return None;
         };
@@ -158,6 +168,10 @@ impl Filter {
                 (verdict.passes, self.end(rest, verdict))
             } else if let Some(length) = self.last.repeats(rest, self.spans_lines) {
                 (self.last.passes, Some(length))
+            } else if self.last.precedes(rest) {
+                let LastSample { passes, position, ref head } = self.last;
+                let verdict = self.verdict(passes, head.len(), position);
+                (passes, self.end(rest, verdict))
             } else if let Some(verdict) = self.judge(rest, Then::More) {
                 (verdict.passes, self.end(rest, verdict))
             } else {

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -33,17 +33,37 @@ struct Family {
     kind: Option<MetricType>,
 }
 
+/// The hash of a key that is a hash already.
+#[derive(Debug, Default)]
+struct Given(u64);
+
+impl Hasher for Given {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not called: all keys are `u64`.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 /// The families seen so far.
 #[derive(Debug)]
 pub(super) struct Families {
     rules: FamilyRules,
     /// By the hash of the name, because names take more memory. Two names with the same hash are
     /// unlikely, and no exporter can find them: the keys of the hash are random.
-    seen: HashMap<u64, Family>,
+    seen: HashMap<u64, Family, BuildHasherDefault<Given>>,
     hash: RandomState,
     /// The family of the last record.
     current: Family,
     current_name: Vec<u8>,
+    current_hash: u64,
     /// Number of families that were not passed on.
     dropped: Arc<AtomicU64>,
 }
@@ -52,10 +72,11 @@ impl Families {
     pub(super) fn new(rules: FamilyRules, dropped: Arc<AtomicU64>) -> Self {
         Self {
             rules,
-            seen: HashMap::new(),
+            seen: HashMap::default(),
             hash: RandomState::new(),
             current: Family { passes: true, kind: None },
             current_name: Vec::new(),
+            current_hash: 0,
             dropped,
         }
     }
@@ -68,11 +89,12 @@ impl Families {
     /// Whether a metadata line of this family is passed on. `kind` is the type in a `# TYPE` line. If
     /// a family has several, the first one counts.
     pub(super) fn metadata(&mut self, name: &[u8], kind: Option<MetricType>) -> bool {
-        let hash = self.hash.hash_one(name);
-        self.enter(hash, name);
+        if !self.is_current(name) {
+            self.enter(self.hash.hash_one(name), name);
+        }
         if self.current.kind.is_none() && kind.is_some() {
             self.current.kind = kind;
-            if let Some(family) = self.seen.get_mut(&hash) {
+            if let Some(family) = self.seen.get_mut(&self.current_hash) {
                 family.kind = kind;
             }
         }
@@ -114,13 +136,11 @@ impl Families {
 
     /// Makes the family of this name the current one.
     fn enter(&mut self, hash: u64, name: &[u8]) {
-        if self.is_current(name) {
-            return;
-        }
         let family = self.seen.get(&hash).copied();
         self.current = family.unwrap_or_else(|| self.add(hash, name));
         self.current_name.clear();
         self.current_name.extend_from_slice(name);
+        self.current_hash = hash;
     }
 
     fn add(&mut self, hash: u64, name: &[u8]) -> Family {
