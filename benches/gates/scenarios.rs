@@ -32,6 +32,21 @@ pub(crate) const RELAYED: [Relayed; 4] = [
     ("text, until close", Kind::Text, Framing::UntilClose),
 ];
 
+/// A body of families in chunks of 4 KiB that passes a filter: its name in counts, `metrics-drop`, and
+/// the part of the bytes that passes.
+pub(crate) type Filtered = (&'static str, &'static str, f64);
+
+/// The bodies that are filtered.
+pub(crate) const FILTERED: [Filtered; 2] =
+    [("families, drop half", "left_.*", 0.5), ("families, drop nothing", "other_.*", 1.0)];
+
+/// The exporter that sends such a body, `mib` MiB of it.
+pub(crate) fn filter_rig((_, drop, part): Filtered, mib: usize, pace: Pace) -> Rig {
+    let message = Message::new(Kind::Families, Framing::Chunked(4096), mib << 20);
+    let length = (message.length as f64 * part) as usize;
+    Rig::filtering(drop, length, message, pace)
+}
+
 /// A piece of work that can be repeated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
@@ -48,6 +63,8 @@ enum Work {
     Relay(Relayed),
     /// The same, compressed.
     Compress(ContentCoding),
+    /// The same for a body of families, with `metrics-drop`.
+    Filter(Filtered),
     /// Scrapes of 20 kB, each over a new connection.
     SmallScrapes,
     RewriteHeads,
@@ -59,7 +76,7 @@ enum Work {
 }
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [Scenario; 13] = [
+pub(crate) const SCENARIOS: [Scenario; 15] = [
     Scenario { name: "per MiB of text, chunked 4 KiB", work: Work::Relay(RELAYED[0]), times: MIB },
     Scenario { name: "per MiB of gzip, chunked 2 KiB", work: Work::Relay(RELAYED[1]), times: MIB },
     Scenario { name: "per MiB of text, Content-Length", work: Work::Relay(RELAYED[2]), times: MIB },
@@ -72,6 +89,16 @@ pub(crate) const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "per MiB of text, compressed with gzip",
         work: Work::Compress(ContentCoding::Gzip),
+        times: MIB,
+    },
+    Scenario {
+        name: "per MiB of families, drop half",
+        work: Work::Filter(FILTERED[0]),
+        times: MIB,
+    },
+    Scenario {
+        name: "per MiB of families, drop nothing",
+        work: Work::Filter(FILTERED[1]),
         times: MIB,
     },
     Scenario { name: "per scrape of 20 kB", work: Work::SmallScrapes, times: (20, 60) },
@@ -102,6 +129,10 @@ impl Scenario {
             Work::Compress(coding) => {
                 let message = Message::to_compress(Framing::Chunked(4096), times << 20);
                 let rig = Rig::compressing(coding, message, Pace::AtOnce);
+                Box::new(move || rig.scrape())
+            }
+            Work::Filter(filtered) => {
+                let rig = filter_rig(filtered, times, Pace::AtOnce);
                 Box::new(move || rig.scrape())
             }
             Work::SmallScrapes => {
