@@ -130,23 +130,43 @@ impl Transforms {
     /// Passes `input` through all transforms. Each has received everything from the one before it
     /// when it is flushed or finished.
     fn run(&mut self, input: Option<Bytes>, then: Then, out: &mut Out) -> Result<(), Abort> {
+        // The usual chain, without a queue between its transforms.
+        if let [only] = &mut self.0[..] {
+            return step(&mut **only, input, then, out);
+        }
         let mut pieces = Out(input.into_iter().collect());
         for transform in &mut self.0 {
             let mut next = Out::default();
             for piece in pieces.0.drain(..) {
                 transform.push(piece, &mut next)?;
             }
-            match then {
-                Then::Nothing => {}
-                Then::Flush => transform.flush(&mut next)?,
-                Then::Finish => transform.finish(&mut next)?,
-            }
+            step(&mut **transform, None, then, &mut next)?;
             pieces = next;
         }
         out.0.append(&mut pieces.0);
         Ok(())
     }
 }
+
+/// Passes `input` to a transform, and asks it to do `then`.
+fn step(
+    transform: &mut dyn Transform,
+    input: Option<Bytes>,
+    then: Then,
+    out: &mut Out,
+) -> Result<(), Abort> {
+    if let Some(data) = input {
+        transform.push(data, out)?;
+    }
+    match then {
+        Then::Nothing => Ok(()),
+        Then::Flush => transform.flush(out),
+        Then::Finish => transform.finish(out),
+    }
+}
+
+/// Limit for one read of the source, in bytes.
+const LARGEST_READ: usize = 64 * 1024;
 
 /// Number of bytes after which the source pauses, so that the output is sent and other connections
 /// get their turn. Compressing them takes less than a millisecond.
@@ -225,6 +245,8 @@ impl<S: Source> Transformed<S> {
         self.transforms.run(input, then, &mut self.out)?;
         if then == Then::Finish {
             self.state = State::Finished;
+            // Frees encoders and permits, although a slow scraper may need long for the rest.
+            self.transforms = Transforms::default();
         }
         Poll::Ready(Ok(()))
     }
@@ -280,8 +302,10 @@ impl<S: Source> Source for Transformed<S> {
         self.source.release();
     }
 
+    /// The size is that of the output. The source is read in smaller pieces, because a transform
+    /// may hold a piece and all that it makes of it.
     fn read_up_to(&mut self, size: usize) {
-        self.source.read_up_to(size);
+        self.source.read_up_to(size.min(LARGEST_READ));
     }
 }
 

@@ -46,7 +46,9 @@ impl PlannedCompression {
     /// Decides whether the answer to the request with `headers` is compressed, if the exporter
     /// sends one that can be.
     ///
-    /// `None` if all permits are taken: the scrape goes uncompressed.
+    /// `None` if all permits are taken: the scrape goes uncompressed. The permit is taken before the
+    /// exporter is asked, because an exporter is asked for plain bytes only if they are compressed
+    /// here.
     pub(in crate::scrape) fn of(
         rules: &CompressionRules,
         headers: &hyper::HeaderMap,

@@ -296,3 +296,18 @@ fn a_fast_source_pauses_for_a_moment_after_each_turn() {
     assert_eq!(noted.0.load(std::sync::atomic::Ordering::Relaxed), 1, "polled again at once");
     assert_eq!(next(), piece);
 }
+
+#[test]
+fn transforms_are_freed_when_the_source_has_ended_although_output_is_left() {
+    let (mut body, calls) = chain([Step::Bytes("x"), Step::End], None);
+    assert_eq!(Arc::strong_count(&calls), 3);
+    let mut polls = 0;
+    while !matches!(poll(&mut body), Poll::Ready(None)) {
+        polls += 1;
+        if Arc::strong_count(&calls) == 1 {
+            break;
+        }
+        assert!(polls < 10, "the transforms are still there");
+    }
+    assert!(!body.is_end(), "output is left");
+}
