@@ -13,8 +13,8 @@ use regex_automata::{
 /// Limit for the size of a compiled expression, in bytes.
 const MAX_SIZE: usize = 1 << 20;
 
-/// Limit for the memory in which an expression caches its states while it searches, in bytes. There
-/// is one cache for each thread.
+/// Limit for the memory in which an expression caches its states while it searches, in bytes. Each
+/// worker thread that searches has such a cache.
 const MAX_CACHE: usize = 256 << 10;
 
 /// Limit for the number of pairs of states that [`FamilyRules::keeps_nothing`] visits.
@@ -25,7 +25,8 @@ const MAX_VISITED: usize = 20_000;
 #[derive(Clone)]
 pub struct FamilyPattern {
     source: Arc<str>,
-    regex: Regex,
+    /// Shared, because a clone of a `Regex` begins with an empty cache.
+    regex: Arc<Regex>,
 }
 
 impl FamilyPattern {
@@ -39,7 +40,7 @@ impl FamilyPattern {
         // as it was written.
         compile(source).map_err(|error| one_line(&error))?;
         let regex = compile(&anchored(source)).map_err(|error| one_line(&error))?;
-        Ok(Self { source: source.into(), regex })
+        Ok(Self { source: source.into(), regex: Arc::new(regex) })
     }
 
     /// The expression as it was written.

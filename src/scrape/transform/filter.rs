@@ -2,7 +2,7 @@
 //! `metrics-drop`.
 //!
 //! The unit is a record: a line, or a sample with line feeds in its label values. What stays are
-//! the exporter's own bytes, in slices of the buffers that were read. A record need not be in one
+//! the exporter's own bytes: slices of the buffers that were read, and copies of short parts. A record need not be in one
 //! piece: the name at its beginning decides, and the rest passes or is dropped as it arrives.
 //! Only the beginning of a record is ever held, and at most [`MAX_HEAD`] bytes of it.
 //!
@@ -18,7 +18,10 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use bytes::Bytes;
 use memchr::memchr;
@@ -41,6 +44,10 @@ pub const MAX_HEAD: usize = 1024;
 
 /// Length of almost all heads, in bytes.
 const USUAL_HEAD: usize = 128;
+
+/// Kept bytes of at least this length are passed on without a copy. Shorter ones are copied together:
+/// a slice for each of many short lines would need more memory than the lines.
+const SHARED: usize = 1024;
 
 /// Passes on the families that [`FamilyRules`] allow, with all their lines.
 #[derive(Debug)]
@@ -78,6 +85,27 @@ struct Verdict {
     from: usize,
     /// The position there.
     position: Position,
+}
+
+/// Kept bytes of one piece that are not in the output yet.
+#[derive(Debug, Default)]
+struct Kept(Vec<u8>);
+
+impl Kept {
+    /// Adds the bytes of `data` in `range`.
+    fn add(&mut self, data: &Bytes, range: Range<usize>, out: &mut Out) {
+        if range.len() < SHARED {
+            self.0.extend_from_slice(&data[range]);
+        } else {
+            self.seal(out);
+            out.push(data.slice(range));
+        }
+    }
+
+    /// Moves the copies to the output.
+    fn seal(&mut self, out: &mut Out) {
+        out.push(std::mem::take(&mut self.0).into());
+    }
 }
 
 impl Filter {
@@ -161,6 +189,7 @@ impl Filter {
     /// Passes on the records of `data`, from the verdict about the first one.
     fn records(&mut self, data: &Bytes, first: Option<Verdict>, out: &mut Out) {
         let (mut at, mut run) = (0, 0);
+        let mut kept = Kept::default();
         let mut given = first;
         while at < data.len() {
             let rest = &data[at..];
@@ -180,12 +209,13 @@ impl Filter {
             };
             let end = length.map_or(data.len(), |length| at + length);
             if !passes {
-                out.push(data.slice(run..at));
+                kept.add(data, run..at, out);
                 run = end;
             }
             at = end;
         }
-        out.push(data.slice(run..at));
+        kept.add(data, run..at, out);
+        kept.seal(out);
     }
 
     /// The length of a record that has been judged. `None` if `bytes` end inside it.

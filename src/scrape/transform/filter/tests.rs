@@ -383,3 +383,19 @@ fn more_families_than_are_remembered_are_judged_all_the_same() {
     assert!(text == expected.as_bytes());
     assert_eq!(dropped, names.step_by(10).count() as u64);
 }
+
+#[test]
+fn short_kept_parts_leave_in_one_piece_and_long_ones_without_a_copy() {
+    let short = Bytes::from("a 1\nb 1\n".repeat(1000));
+    let long = Bytes::from(format!("b 1\na{{x=\"{}\"}} 1\nb 1\na 1\n", "y".repeat(SHARED)));
+    let mut filter =
+        Filter::new(rules("", "b"), ExpositionFormat::Text, Arc::new(AtomicU64::new(0)));
+    let mut out = Out::default();
+    filter.push(short, &mut out).unwrap();
+    assert_eq!(out.0.len(), 1);
+    assert_eq!(out.0[0], "a 1\n".repeat(1000));
+    filter.push(long.clone(), &mut out).unwrap();
+    assert_eq!(out.0.len(), 3);
+    assert_eq!(out.0[1].as_ptr(), long[4..].as_ptr());
+    assert_eq!(out.0[2], "a 1\n");
+}
