@@ -63,9 +63,13 @@ impl ScrapeBody {
     ///
     /// The abort with which the body ended before its first byte was relayed.
     pub async fn prime(&mut self) -> Result<(), Abort> {
-        let primed = poll_fn(|cx| self.poll_batch(cx)).await;
-        self.control.delivery().received(self.fetch.received());
-        self.primed = primed?;
+        self.primed = poll_fn(|cx| {
+            let batch = self.poll_batch(cx);
+            // A transform can take many bytes before it has something to pass on.
+            self.control.delivery().received(self.fetch.received());
+            batch
+        })
+        .await?;
         if self.coalescer.is_empty() {
             // What has arrived after the first batch, without waiting.
             match poll_fn(|cx| Poll::Ready(self.fetch.poll_chunk(cx))).await {

@@ -3,8 +3,9 @@
 //! Prometheus appends a newline to the body, and would store a value that was cut in half: if
 //! `foo 1234` is cut after `foo 12`, version 2.42 stores 12 and sets `up` to 1.
 
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
 
+use super::encoding::Encoding;
 use crate::{
     common::{error::IntegrityFault, exporter::Integrity},
     upstream::{Framing, UpstreamHead},
@@ -99,10 +100,7 @@ fn ends_with_marker(tail: &[u8]) -> bool {
 
 /// Whether the body has a content coding other than `identity`.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+    Encoding::of(headers) != Encoding::Identity
 }
 
 /// Whether `Content-Type` is OpenMetrics.
