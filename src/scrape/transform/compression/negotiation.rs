@@ -49,7 +49,7 @@ impl Accepted {
         accepted
     }
 
-    /// Adds one element of the list. Of a coding that is listed twice, the first weight counts. A
+    /// Adds one element of the list. If a coding is listed twice, the first weight counts. A
     /// malformed weight is the weight 0: what cannot be read is not asked for.
     fn add(&mut self, element: &[u8]) {
         let mut parts = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
