@@ -65,6 +65,8 @@ pub(crate) enum Chain {
     Compressed(ContentCoding),
     /// Leaves out the families that [`DROP`] matches.
     Filter,
+    /// The same, and then compressed bytes.
+    FilterCompressed(ContentCoding),
 }
 
 impl Chain {
@@ -74,24 +76,38 @@ impl Chain {
             Self::Identity => vec![Box::new(Identity)],
             Self::Doubling => vec![Box::new(Doubling)],
             Self::Hoarding => vec![Box::new(Identity), Box::<Hoarding>::default()],
-            Self::Compressed(coding) => vec![Box::new(Compression::new(coding))],
-            // By the configuration of the exporter.
+            // The filter is in the configuration of the exporter.
+            Self::Compressed(coding) | Self::FilterCompressed(coding) => {
+                vec![Box::new(Compression::new(coding))]
+            }
             Self::Filter => Vec::new(),
         }
     }
 
+    /// The coding of the bodies that scrapers receive.
+    pub(crate) fn coding(self) -> Option<ContentCoding> {
+        match self {
+            Self::Compressed(coding) | Self::FilterCompressed(coding) => Some(coding),
+            Self::Empty | Self::Identity | Self::Doubling | Self::Hoarding | Self::Filter => None,
+        }
+    }
+
+    fn filters(self) -> bool {
+        matches!(self, Self::Filter | Self::FilterCompressed(_))
+    }
+
     pub(crate) fn exporter(self) -> Exporter {
-        if self == Self::Filter { exporter_without(DROP) } else { exporter() }
+        if self.filters() { exporter_without(DROP) } else { exporter() }
     }
 
     /// The responses that this chain is tested with.
     pub(crate) fn answers(self) -> Vec<Answer> {
-        if self == Self::Filter { Answer::of_families() } else { Answer::all() }
+        if self.filters() { Answer::of_families() } else { Answer::all() }
     }
 
     /// What the scraper makes of a body, and whether that is whole.
     fn decoded(self, body: &Received) -> (Cow<'_, [u8]>, bool) {
-        let Self::Compressed(coding) = self else {
+        let Some(coding) = self.coding() else {
             return (Cow::from(&body.start), true);
         };
         assert_eq!(body.start.len() as u64, body.bytes, "too long to be decoded");
@@ -106,7 +122,7 @@ impl Chain {
             Self::Doubling => Doubling::of(bytes).into(),
             Self::Hoarding if is_whole => [bytes, Hoarding::TRAILER].concat().into(),
             Self::Hoarding => Cow::default(),
-            Self::Filter => filtered(bytes, is_whole).into(),
+            Self::Filter | Self::FilterCompressed(_) => filtered(bytes, is_whole).into(),
         }
     }
 }
@@ -147,7 +163,7 @@ impl Death<'_> {
     /// The body that the scraper may receive: the delivered bytes, transformed.
     pub(crate) fn output(&self) -> Cow<'_, [u8]> {
         let is_whole = self.answer.is_whole(self.cut, self.then);
-        if self.chain == Chain::Filter && self.answer.status != 200 {
+        if self.chain.filters() && self.answer.status != 200 {
             return self.answer.delivered(self.cut).into();
         }
         self.chain.output(self.answer.delivered(self.cut), is_whole)
@@ -284,7 +300,7 @@ fn fault_of_cut(cut: &Cut) -> Option<&'static str> {
 fn fault_of_start(death: &Death<'_>, response: &Response) -> Option<&'static str> {
     let delivered = death.output();
     let (start, is_whole) = death.chain.decoded(&response.body);
-    if let Chain::Compressed(_) = death.chain {
+    if death.chain.coding().is_some() {
         if is_whole {
             return Some("cut, and complete for the decoder");
         }
@@ -295,7 +311,7 @@ fn fault_of_start(death: &Death<'_>, response: &Response) -> Option<&'static str
 }
 
 fn fault_of_whole(death: &Death<'_>, response: &Response) -> Option<&'static str> {
-    if let Chain::Compressed(_) = death.chain {
+    if death.chain.coding().is_some() {
         let is_same = death.chain.decoded(&response.body) == (death.output(), true);
         return (!is_same).then_some("other bytes, or not complete for the decoder");
     }

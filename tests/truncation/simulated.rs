@@ -129,13 +129,9 @@ fn assert_nothing_is_held_back(death: &Death<'_>, received: Option<&Response>) {
     let falls_silent = death.then == Then::Stall && death.moment == Moment::Later;
     let delivered = death.output().len() as u64;
     if falls_silent && death.reader == Reader::Fast && delivered > 0 {
-        let passed_on = received.map_or(0, |response| match death.chain {
-            Chain::Compressed(coding) => {
-                Decoded::of(coding, &response.body.start).bytes.len() as u64
-            }
-            Chain::Empty | Chain::Identity | Chain::Doubling | Chain::Hoarding | Chain::Filter => {
-                response.body.bytes
-            }
+        let passed_on = received.map_or(0, |response| match death.chain.coding() {
+            Some(coding) => Decoded::of(coding, &response.body.start).bytes.len() as u64,
+            None => response.body.bytes,
         });
         assert_eq!(passed_on, delivered, "{}", death.story());
     }
@@ -148,7 +144,7 @@ fn run_all(chain: Chain) -> Tally {
     let is_usable = |answer: &&Answer| match chain {
         Chain::Doubling => answer.body.len() <= LONG,
         // Scrapers keep the first 64 KiB, which are decoded.
-        Chain::Compressed(_) => answer.body.len() <= 64 * 1024,
+        Chain::Compressed(_) | Chain::FilterCompressed(_) => answer.body.len() <= 64 * 1024,
         Chain::Empty | Chain::Identity | Chain::Hoarding | Chain::Filter => true,
     };
     let usable = answers.iter().filter(is_usable);
@@ -188,6 +184,9 @@ fn a_scraper_receives_a_complete_response_if_and_only_if_the_exporter_delivered_
 #[test]
 fn a_filter_never_makes_a_truncated_body_complete_nor_a_complete_one_truncated() {
     run_all(Chain::Filter).conclude("in memory, with a filter", LEAST_TRANSFORMED);
+    for chain in [ContentCoding::Zstd, ContentCoding::Gzip].map(Chain::FilterCompressed) {
+        run_all(chain).conclude(&format!("in memory, {chain:?}"), LEAST_TRANSFORMED);
+    }
 }
 
 /// U11, U12, U13, U21, U27.

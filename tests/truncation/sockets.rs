@@ -139,12 +139,10 @@ impl<'a> Case<'a> {
     }
 
     fn send(&self, client: &mut Client, target: &str) {
-        let accepts = match self.death.chain {
-            Chain::Compressed(coding) => format!("Accept-Encoding: {}\r\n", coding.name()),
-            Chain::Empty | Chain::Identity | Chain::Doubling | Chain::Hoarding | Chain::Filter => {
-                String::new()
-            }
-        };
+        let accepts =
+            self.death.chain.coding().map_or_else(String::new, |coding| {
+                format!("Accept-Encoding: {}\r\n", coding.name())
+            });
         client.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n{accepts}\r\n")).expect("sent");
     }
 
@@ -155,7 +153,7 @@ impl<'a> Case<'a> {
             gate.open();
         }
         let head = head?;
-        if let (200, Chain::Compressed(coding)) = (head.status, self.death.chain) {
+        if let (200, Some(coding)) = (head.status, self.death.chain.coding()) {
             assert_eq!(head.header("content-encoding"), Some(coding.name()), "{head:?}");
         }
         if self.death.reader == Reader::Slow {
