@@ -8,7 +8,7 @@ use scrapegate_harness::{
     proxy::Proxy,
 };
 
-use crate::daemons::{Daemon, curl, wait_for};
+use crate::daemons::{Daemon, curl_through, wait_for};
 
 /// Number of series of the exporter.
 const SERIES: u64 = 20_000;
@@ -53,20 +53,8 @@ fn stage() -> (Pki, Exporter, Proxy) {
 fn curl_decodes_both_codings_to_exactly_the_exporters_bytes() {
     let (pki, _exporter, proxy) = stage();
     for coding in ["zstd", "gzip"] {
-        let output = curl([
-            "--compressed",
-            "--header",
-            &format!("Accept-Encoding: {coding}"),
-            "--cacert",
-            &pki.path("ca.pem").display().to_string(),
-            "--cert",
-            &pki.path("client.pem").display().to_string(),
-            "--key",
-            &pki.path("client.key").display().to_string(),
-            "--resolve",
-            &format!("localhost:{}:127.0.0.1", proxy.address().port()),
-            &format!("https://localhost:{}/prometheus?exporter=x", proxy.address().port()),
-        ]);
+        let accept = format!("Accept-Encoding: {coding}");
+        let output = curl_through(&proxy, &pki, "x", &["--compressed", "--header", &accept]);
         assert!(output.status.success(), "{coding}: {output:?}");
         assert!(output.stdout == exposition().as_bytes(), "{coding}: other bytes");
         let scrape = proxy.wait_for_log(coding, |record| record["fields"]["encoding"] == coding);

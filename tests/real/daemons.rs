@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scrapegate_harness::{PATIENCE, log::LineLog};
+use scrapegate_harness::{PATIENCE, log::LineLog, pki::Pki, proxy::Proxy};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -156,4 +156,17 @@ pub(crate) fn curl<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>)
         .args(args)
         .output()
         .expect("curl runs")
+}
+
+/// Scrapes an exporter through the proxy, with curl and the client certificate of `pki`. `more` is
+/// added to the arguments.
+pub(crate) fn curl_through(proxy: &Proxy, pki: &Pki, exporter: &str, more: &[&str]) -> Output {
+    let [ca, cert, key] =
+        ["ca.pem", "client.pem", "client.key"].map(|file| pki.path(file).display().to_string());
+    let port = proxy.address().port();
+    let url = format!("https://localhost:{port}/prometheus?exporter={exporter}");
+    let resolve = format!("localhost:{port}:127.0.0.1");
+    let own: [&str; 9] =
+        ["--cacert", &ca, "--cert", &cert, "--key", &key, "--resolve", &resolve, &url];
+    curl(own.iter().chain(more))
 }

@@ -14,6 +14,7 @@ mod daemons;
 mod discovery;
 mod enrolment;
 mod examples;
+mod filter;
 mod handshakes;
 mod hung_files;
 mod openitcockpit;
