@@ -19,7 +19,10 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use scrapegate::common::compression::ContentCoding;
 use scrapegate_harness::{
     body::Kind,
-    in_memory::{counted::Pace, rig::Rig},
+    in_memory::{
+        counted::Pace,
+        rig::{FILTERED, Rig},
+    },
     loopback,
     message::{Framing, Message},
     pki::{BOTH_VERSIONS, Pki},
@@ -38,6 +41,7 @@ fn main() {
         .configure_from_args();
     over_memory(&mut criterion);
     compressed(&mut criterion);
+    filtered(&mut criterion);
     over_loopback(&mut criterion);
     criterion.final_summary();
 }
@@ -72,6 +76,19 @@ fn compressed(criterion: &mut Criterion) {
             group.throughput(Throughput::Bytes(message.length as u64));
             let rig = Rig::compressing(coding, message, Pace::AtOnce);
             let id = BenchmarkId::new(coding.name(), size_name);
+            group.bench_function(id, |bencher| bencher.iter(|| rig.scrape()));
+        }
+    }
+}
+
+/// Families that the proxy filters. The throughput is that of the exporter's bytes.
+fn filtered(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("relay, memory, filtered");
+    for filter in FILTERED {
+        for (size, size_name) in SIZES {
+            group.throughput(Throughput::Bytes(size as u64));
+            let rig = Rig::filtered(filter, size, Pace::AtOnce);
+            let id = BenchmarkId::new(filter.0, size_name);
             group.bench_function(id, |bencher| bencher.iter(|| rig.scrape()));
         }
     }

@@ -9,7 +9,10 @@ use hyper::header::HeaderValue;
 use scrapegate::common::compression::ContentCoding;
 use scrapegate_harness::{
     body::Kind,
-    in_memory::{counted::Pace, rig::Rig},
+    in_memory::{
+        counted::Pace,
+        rig::{FILTERED, Filtered, Rig},
+    },
     inputs::{
         Files, LONG_TARGET, TARGET, deadline, find_exporter, find_route, request, rewrite,
         upstream_head,
@@ -31,21 +34,6 @@ pub(crate) const RELAYED: [Relayed; 4] = [
     ("text, Content-Length", Kind::Text, Framing::Length),
     ("text, until close", Kind::Text, Framing::UntilClose),
 ];
-
-/// A body of families in chunks of 4 KiB that passes a filter: its name in counts, `metrics-drop`, and
-/// the part of the bytes that passes.
-pub(crate) type Filtered = (&'static str, &'static str, f64);
-
-/// The bodies that are filtered.
-pub(crate) const FILTERED: [Filtered; 2] =
-    [("families, drop half", "left_.*", 0.5), ("families, drop nothing", "other_.*", 1.0)];
-
-/// The exporter that sends such a body, `mib` MiB of it.
-pub(crate) fn filter_rig((_, drop, part): Filtered, mib: usize, pace: Pace) -> Rig {
-    let message = Message::new(Kind::Families, Framing::Chunked(4096), mib << 20);
-    let length = (message.length as f64 * part) as usize;
-    Rig::filtering(drop, length, message, pace)
-}
 
 /// A piece of work that can be repeated.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +120,7 @@ impl Scenario {
                 Box::new(move || rig.scrape())
             }
             Work::Filter(filtered) => {
-                let rig = filter_rig(filtered, times, Pace::AtOnce);
+                let rig = Rig::filtered(filtered, times << 20, Pace::AtOnce);
                 Box::new(move || rig.scrape())
             }
             Work::SmallScrapes => {

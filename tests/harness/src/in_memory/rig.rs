@@ -29,7 +29,10 @@ use super::{
     counted::{Calls, Exporter, Pace, Scraper, Stream},
     tls,
 };
-use crate::message::Message;
+use crate::{
+    body::Kind,
+    message::{Framing, Message},
+};
 
 /// The request of Prometheus 2.42, except for the last line.
 pub const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\n\
@@ -45,6 +48,13 @@ const ZSTD_REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\n\
     Host: host.example:3333\r\n\
     Accept-Encoding: zstd\r\n\
     Connection: close\r\n\r\n";
+
+/// A filter: its name, `metrics-drop`, and the part of the bytes that passes.
+pub type Filtered = (&'static str, &'static str, f64);
+
+/// The filters of benchmarks.
+pub const FILTERED: [Filtered; 2] =
+    [("families, drop half", "left_.*", 0.5), ("families, drop nothing", "other_.*", 1.0)];
 
 /// A proxy between an exporter and scrapers in memory.
 pub struct Rig {
@@ -84,9 +94,11 @@ impl Rig {
         Self::with(exporter, request, least, message, pace)
     }
 
-    /// The same, but the proxy filters all answers with `drop` as `metrics-drop`. Each scraper receives
-    /// at least `least` bytes.
-    pub fn filtering(drop: &str, least: usize, message: Message, pace: Pace) -> Self {
+    /// A proxy before an exporter that sends `length` bytes of families in chunks of 4 KiB, which
+    /// the proxy filters.
+    pub fn filtered((_, drop, part): Filtered, length: usize, pace: Pace) -> Self {
+        let message = Message::new(Kind::Families, Framing::Chunked(4096), length);
+        let least = (message.length as f64 * part) as usize;
         Self::with(super::exporter_without(drop), REQUEST, least, message, pace)
     }
 
