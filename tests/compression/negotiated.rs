@@ -158,3 +158,34 @@ fn bytes_are_counted_on_both_sides_and_scrapes_by_encoding() {
         assert_eq!(samples.value(&series), 1.0, "{series}");
     }
 }
+
+#[test]
+fn an_answer_can_be_filtered_and_then_compressed() {
+    let body = "# TYPE a counter\na_total 1\nb 2\n".repeat(300);
+    let tagged = format!("{TEXT}ETag: \"e\"\r\n");
+    let encoded = format!("{TEXT}Content-Encoding: gzip\r\n");
+    let actions = vec![answer(200, &tagged, &body), answer(200, &encoded, "as good as encoded")];
+    let testbed = Testbed::new("compression = always\nmetrics-drop = b\n", by_case(actions));
+    let mut client = testbed.client();
+    let accepts = "Accept: application/vnd.google.protobuf, text/plain;q=0.5\r\n";
+    for coding in ["zstd", "gzip"] {
+        let headers = format!("{accepts}Accept-Encoding: {coding}\r\n");
+        let response = get(&mut client, &target("x", 0), &headers);
+        assert_eq!(response.head.header("content-encoding"), Some(coding), "{response:?}");
+        assert_eq!(response.head.header("vary"), Some("Accept-Encoding"), "{response:?}");
+        for absent in ["etag", "content-length"] {
+            assert_eq!(response.head.header(absent), None, "{response:?}");
+        }
+        assert_eq!(plain(&response), body.replace("b 2\n", ""));
+        let asked = testbed.exporter.requests().pop().expect("a request").to_ascii_lowercase();
+        assert!(asked.contains("\r\naccept-encoding: identity\r\n"), "{asked}");
+        assert!(asked.contains("text/plain") && !asked.contains("protobuf"), "{asked}");
+        // What another program has encoded cannot be filtered.
+        let refused = get(&mut client, &target("x", 1), &headers);
+        assert_eq!(refused.head.status, 502, "{refused:?}");
+        assert_eq!(refused.head.header("content-encoding"), None, "{refused:?}");
+    }
+    let samples = Samples::of(&mut client);
+    let dropped = samples.value("scrapegate_families_dropped_total{exporter=\"x\"}");
+    assert_eq!(dropped, 2.0, "one in each of two scrapes");
+}
