@@ -121,6 +121,8 @@ impl Source for Pieces {
     }
 
     fn release(&mut self) {}
+
+    fn read_up_to(&mut self, _: usize) {}
 }
 
 /// Flushes in each pause, without a clock.

@@ -168,6 +168,8 @@ impl Source for Steps {
     }
 
     fn release(&mut self) {}
+
+    fn read_up_to(&mut self, _: usize) {}
 }
 
 /// A transform whose calls are logged.
