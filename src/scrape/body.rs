@@ -90,6 +90,7 @@ impl ScrapeBody {
             if let Some(batch) = self.coalescer.full() {
                 return Poll::Ready(Ok(Some(batch)));
             }
+            self.fetch.read_up_to(self.coalescer.space());
             match self.fetch.poll_chunk(cx) {
                 Poll::Ready(Some(Ok(chunk))) => self.coalescer.push(chunk),
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(abort)),
@@ -119,8 +120,7 @@ impl ScrapeBody {
             self.coalescer.release();
             return (Poll::Pending, Phase::WriteWait);
         };
-        let limit = self.coalescer.fit(room);
-        self.fetch.read_up_to(limit);
+        self.coalescer.fit(room);
         let next = self.poll_batch(cx).map(Result::transpose);
         let phase = if next.is_pending() { Phase::ReadWait } else { Phase::WriteWait };
         (next, phase)

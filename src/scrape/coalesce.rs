@@ -17,8 +17,9 @@ pub const SMALLEST_BATCH: usize = 2 * RECORD - CHUNK;
 /// Limit for the bytes in the first batch.
 pub const FIRST_BATCH: usize = 4 * RECORD - CHUNK;
 
-/// The largest limit for the bytes in a batch: for a socket that accepts all of it at once.
-pub const LARGEST_BATCH: usize = 32 * RECORD - CHUNK;
+/// The largest limit for the bytes in a batch: for a socket that accepts all of it at once. A scrape
+/// needs little more memory than that.
+pub const LARGEST_BATCH: usize = 16 * RECORD - CHUNK;
 
 /// Limit for the bytes in a batch that has used all slices: more bytes have to be copied.
 const COPIED_UP_TO: usize = 10 * RECORD - CHUNK;
@@ -118,12 +119,16 @@ impl Default for Coalescer {
 }
 
 impl Coalescer {
-    /// Limits the next batches to what a socket accepts that has room for `room` bytes. Returns the
-    /// limit in bytes.
-    pub(super) fn fit(&mut self, room: usize) -> usize {
-        let records = (room / RECORD).clamp(2, 32);
+    /// Limits the next batches to what a socket accepts that has room for `room` bytes.
+    pub(super) fn fit(&mut self, room: usize) {
+        let records = (room / RECORD).clamp(2, 16);
         self.limit = records * RECORD - CHUNK;
-        self.limit
+    }
+
+    /// How many bytes are missing until the batch is at its limit.
+    #[inline(always)]
+    pub(super) fn space(&self) -> usize {
+        self.limit.saturating_sub(self.length())
     }
 
     /// Adds a frame. Before the next frame, call [`Coalescer::full`] until it returns `None`.
@@ -339,7 +344,8 @@ mod tests {
     fn small_frames_leave_as_full_batches_in_order() {
         for largest in [10, 1500, 5000, 300_000] {
             let mut coalescer = Coalescer::default();
-            let limit = coalescer.fit(10 * RECORD);
+            coalescer.fit(10 * RECORD);
+            let limit = coalescer.space();
             let (mut pushed, mut popped) = (Vec::new(), Vec::new());
             let mut batches = 0;
             let mut number = 0_u32;
@@ -365,8 +371,10 @@ mod tests {
 
     #[test]
     fn a_batch_at_its_limit_and_its_chunk_framing_fill_whole_records() {
-        for records in [5, 10, 32] {
-            let limit = Coalescer::default().fit(records * RECORD + 1);
+        for records in [5, 10, 16] {
+            let mut coalescer = Coalescer::default();
+            coalescer.fit(records * RECORD + 1);
+            let limit = coalescer.space();
             let framed = format!("{limit:X}\r\n").len() + limit + "\r\n".len();
             assert_eq!(framed, records * RECORD);
         }
@@ -381,7 +389,8 @@ mod tests {
             (3 * RECORD, 3 * RECORD - CHUNK),
             (usize::MAX, LARGEST_BATCH),
         ] {
-            assert_eq!(coalescer.fit(room), limit);
+            coalescer.fit(room);
+            assert_eq!(coalescer.space(), limit);
             coalescer.push(vec![1; 2 * LARGEST_BATCH].into());
             assert_eq!(coalescer.full().map(|batch| batch.remaining()), Some(limit));
             coalescer.overflow = Bytes::new();

@@ -123,6 +123,7 @@ impl Source for Fetch {
         }
     }
 
+    #[inline(always)]
     fn read_up_to(&mut self, size: usize) {
         match &mut self.body {
             Link::Unchanged(body) => body.read_up_to(size),

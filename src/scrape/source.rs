@@ -42,6 +42,7 @@ impl Source for UpstreamBody {
         self.release();
     }
 
+    #[inline(always)]
     fn read_up_to(&mut self, size: usize) {
         self.read_up_to(size);
     }

@@ -105,6 +105,7 @@ impl<S: Source> Source for Verified<S> {
         self.source.release();
     }
 
+    #[inline(always)]
     fn read_up_to(&mut self, size: usize) {
         self.source.read_up_to(size);
     }

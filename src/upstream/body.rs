@@ -23,6 +23,9 @@ use crate::common::error::Abort;
 /// cost more than a new buffer.
 const SMALLEST_READ: usize = 16 * 1024;
 
+/// Larger buffers are not used again, in bytes.
+const LARGEST_READ: usize = 256 * 1024;
+
 /// A body, and the connection on which it arrives. Dropping it closes the connection. Each scrape
 /// has its own connection, so that leftover bytes of one response cannot reach the next.
 #[derive(Debug)]
@@ -116,9 +119,9 @@ impl UpstreamBody {
     }
 
     /// Reads about `size` bytes at once from now on.
+    #[inline(always)]
     pub fn read_up_to(&mut self, size: usize) {
-        self.read_size = size.next_multiple_of(SMALLEST_READ);
-        self.coalescing.gather_up_to(self.read_size);
+        self.read_size = size;
     }
 
     fn decode(&mut self) -> Result<Option<Bytes>, Broken> {
@@ -138,10 +141,10 @@ impl UpstreamBody {
 
     /// Uses the last buffer again if nothing else does, else allocates a new one. `reserve` would do
     /// the same, but may double the size.
-    fn make_room(&mut self) {
-        let is_reclaimed = self.room.try_reclaim(self.read_size);
-        if !is_reclaimed || self.room.capacity() > 2 * self.read_size {
-            self.room = BytesMut::with_capacity(self.read_size);
+    fn make_room(&mut self, size: usize) {
+        let is_reclaimed = self.room.try_reclaim(size);
+        if !is_reclaimed || self.room.capacity() > LARGEST_READ {
+            self.room = BytesMut::with_capacity(size);
         }
     }
 
@@ -149,10 +152,11 @@ impl UpstreamBody {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // Releases the buffer. It can be reused for reading if no other part of it is in use.
         self.unread = Bytes::new();
+        let size = self.read_size.max(1).next_multiple_of(SMALLEST_READ);
         if self.room.capacity() < SMALLEST_READ {
-            self.make_room();
+            self.make_room(size);
         }
-        let mut room = (&mut self.room).limit(self.read_size);
+        let mut room = (&mut self.room).limit(size);
         let Poll::Ready(outcome) = pin!(self.stream.read_buf(&mut room)).poll(cx) else {
             if let Some(socket) = self.stream.tcp() {
                 self.coalescing.empty(socket, cx);

@@ -5,7 +5,7 @@
 //! slows the exporter's `write`. The socket therefore becomes readable only with [`GATHER`] bytes
 //! (`SO_RCVLOWAT`, socket(7)), at the end of the stream, or after [`HOLD`]. This starts when a body
 //! has proved to be large and the reader has found the socket empty twice within [`HOLD`]. The
-//! number doubles, up to the size of a read, while the exporter needs less than half of [`HOLD`].
+//! number doubles once if the exporter needs less than half of [`HOLD`].
 //! The first bytes, small bodies and slow exporters never wait.
 
 use std::{future::Future, pin::Pin, task::Context, time::Duration};
@@ -23,6 +23,9 @@ pub(super) const READ_SIZE: usize = 64 * 1024;
 /// tenth more.
 const GATHER: usize = 2 * READ_SIZE;
 
+/// The same from an exporter that needs less than half of [`HOLD`] for it.
+const GATHER_FROM_FAST: usize = 2 * GATHER;
+
 /// The longest time for which bytes wait for more. The runtime's clock adds up to its tick of 1 ms.
 const HOLD: Duration = Duration::from_millis(1);
 
@@ -31,7 +34,7 @@ const LARGE: usize = READ_SIZE;
 
 /// Decides, each time the exporter's socket is empty, how many bytes must arrive before the next
 /// wake-up.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ReadCoalescing {
     /// Number of bytes read so far.
     received: usize,
@@ -42,31 +45,11 @@ pub(super) struct ReadCoalescing {
     timer: Option<Pin<Box<Sleep>>>,
     /// The number of bytes with which the socket becomes readable, if it is more than one.
     gathers: Option<usize>,
-    /// Limit for that number.
-    most: usize,
     /// Whether nothing was read since the socket was last found empty.
     awaits: bool,
 }
 
-impl Default for ReadCoalescing {
-    fn default() -> Self {
-        Self {
-            received: 0,
-            empty_since: None,
-            timer: None,
-            gathers: None,
-            most: GATHER,
-            awaits: false,
-        }
-    }
-}
-
 impl ReadCoalescing {
-    /// Gathers at most `most` bytes from now on, but not less than [`GATHER`].
-    pub(super) fn gather_up_to(&mut self, most: usize) {
-        self.most = most.max(GATHER);
-    }
-
     /// Notes that `count` bytes were read.
     pub(super) fn received(&mut self, count: usize) {
         self.received = self.received.saturating_add(count);
@@ -106,10 +89,8 @@ impl ReadCoalescing {
     fn next_step(&self, took: Option<Duration>) -> Option<usize> {
         match (self.gathers, took?) {
             (None, took) => (took <= HOLD).then_some(GATHER),
-            (Some(now), _) if now > self.most => Some(self.most),
-            (Some(now), took) => {
-                (took <= HOLD / 2 && now < self.most).then_some((2 * now).min(self.most))
-            }
+            (Some(GATHER), took) => (took <= HOLD / 2).then_some(GATHER_FROM_FAST),
+            (Some(_), _) => None,
         }
     }
 }
@@ -135,26 +116,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_bytes_to_gather_doubles_while_the_exporter_is_fast() {
+    fn twice_as_many_bytes_are_gathered_from_a_fast_exporter() {
         let mut coalescing = ReadCoalescing::default();
-        coalescing.gather_up_to(3 * GATHER);
         let (fast, slow) = (HOLD / 2, HOLD);
         for (gathers, took, next) in [
             (None, None, None),
             (None, Some(HOLD * 2), None),
             (None, Some(slow), Some(GATHER)),
             (Some(GATHER), Some(slow), None),
-            (Some(GATHER), Some(fast), Some(2 * GATHER)),
-            (Some(2 * GATHER), Some(fast), Some(3 * GATHER)),
-            (Some(3 * GATHER), Some(fast), None),
-            // The scraper takes less than before.
-            (Some(4 * GATHER), Some(slow), Some(3 * GATHER)),
+            (Some(GATHER), Some(fast), Some(GATHER_FROM_FAST)),
+            (Some(GATHER_FROM_FAST), Some(fast), None),
+            (Some(GATHER_FROM_FAST), Some(slow), None),
         ] {
             coalescing.gathers = gathers;
             assert_eq!(coalescing.next_step(took), next, "{gathers:?} {took:?}");
         }
-        coalescing.gather_up_to(1);
-        coalescing.gathers = Some(2 * GATHER);
-        assert_eq!(coalescing.next_step(Some(fast)), Some(GATHER), "but not less");
     }
 }
