@@ -23,9 +23,6 @@ use crate::common::error::Abort;
 /// cost more than a new buffer.
 const SMALLEST_READ: usize = 16 * 1024;
 
-/// Larger buffers are not used again, in bytes.
-const LARGEST_READ: usize = 256 * 1024;
-
 /// A body, and the connection on which it arrives. Dropping it closes the connection. Each scrape
 /// has its own connection, so that leftover bytes of one response cannot reach the next.
 #[derive(Debug)]
@@ -142,8 +139,7 @@ impl UpstreamBody {
     /// Uses the last buffer again if nothing else does, else allocates a new one. `reserve` would do
     /// the same, but may double the size.
     fn make_room(&mut self, size: usize) {
-        let is_reclaimed = self.room.try_reclaim(size);
-        if !is_reclaimed || self.room.capacity() > LARGEST_READ {
+        if !self.room.try_reclaim(size) {
             self.room = BytesMut::with_capacity(size);
         }
     }

@@ -25,8 +25,8 @@ const FAST: usize = 1024 * 1024;
 /// time is 100 Mbit/s.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The smallest room of a fast scraper, in bytes. If a fast scraper suddenly stops, the process keeps
-/// up to this number of bytes.
+/// The room of a fast scraper, in bytes: one batch of the largest size. If a fast scraper suddenly
+/// stops, the process keeps up to this number of bytes.
 const LARGE: usize = 256 * 1024;
 
 /// The room of one socket.
@@ -60,12 +60,14 @@ impl WriteRoom {
                 self.most_unsent = MOST_UNSENT_OF_FAST;
             }
         }
+        if is_fast {
+            return LARGE;
+        }
         if count < SMALL {
-            return if is_fast { LARGE } else { 2 * count };
+            return 2 * count;
         }
         let not_sent = TcpInfo::of(stream).map_or(self.most_unsent / 2, |info| info.not_sent);
-        let left = self.most_unsent.saturating_sub(not_sent);
-        if is_fast { left.max(LARGE) } else { left.min(2 * count) }
+        self.most_unsent.saturating_sub(not_sent).min(2 * count)
     }
 
     /// The socket is full.
@@ -120,7 +122,9 @@ mod tests {
             room.full();
             advance(PAUSE).await;
         }
-        assert_eq!(room.accepted(&stream, MOST_UNSENT), MOST_UNSENT_OF_FAST);
+        assert_eq!(room.accepted(&stream, 64 * 1024), 128 * 1024, "not fast yet");
+        assert_eq!(room.accepted(&stream, MOST_UNSENT), LARGE);
+        assert_eq!(room.most_unsent, MOST_UNSENT_OF_FAST);
         assert_eq!(room.accepted(&stream, 1), LARGE);
         room.full();
         advance(PAUSE + Duration::from_millis(1)).await;

@@ -13,7 +13,7 @@ use crate::{
 const MEDIA_TYPES: [&[u8]; 3] =
     [b"text/plain", b"application/openmetrics-text", b"application/vnd.google.protobuf"];
 
-/// Whether an answer with this head is compressed, if the scraper asked for it.
+/// Whether the proxy compresses an answer with this head when a scraper asks for that.
 ///
 /// The answers of an exporter that failed are not: they are short, and people read them.
 pub(in crate::scrape) fn applies_to(head: &UpstreamHead) -> bool {
