@@ -26,15 +26,18 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until},
 };
 
 pub use self::io::{Downstream, Transport};
 use crate::{
     common::shutdown::ShutdownPhase,
-    downstream::state::{ConnectionState, Ending},
+    downstream::{
+        linger::Linger,
+        state::{ConnectionState, Ending},
+    },
     http::metrics::Unread,
     scrape::SMALLEST_BATCH,
 };
@@ -46,12 +49,13 @@ const WRITE_BUFFER: usize = SMALLEST_BATCH / 2;
 /// Largest request head, in bytes. hyper answers 431 to a larger one.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long a client that is still sending has to read the last response before the connection is
-/// closed.
-const LINGER: Duration = Duration::from_secs(1);
+/// After a response that did not wait for the end of the request. The client may still be sending,
+/// and has to read the response.
+const LINGER: Linger = Linger { time: Duration::from_secs(1), bytes: 4 * 1024 * 1024 };
 
-/// How many bytes are read and discarded in that time.
-const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// For all other connections. hyper has closed them, except after a request that asked for an
+/// upgrade and for an idle client.
+const NO_LINGER: Linger = Linger { bytes: 0, ..LINGER };
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -164,7 +168,8 @@ where
         state.end(Ending::Unflushed);
     } else if is_in_order || client_may_still_send {
         let reads_on = client_may_still_send && phase == ShutdownPhase::Serving;
-        lingering_close(connection.into_parts().io.into_inner(), reads_on).await;
+        let linger = if reads_on { LINGER } else { NO_LINGER };
+        linger.close(connection.into_parts().io.into_inner()).await;
     }
     closed
 }
@@ -202,38 +207,13 @@ fn poll_clocks(
     }
 }
 
-/// Closes a stream in order, with TLS close_notify and FIN. hyper has already done so, except after
-/// a request that asked for an upgrade and for an idle client. Then reads for up to [`LINGER`] what
-/// a client still sends after a response that did not wait for the end of the request.
-///
-/// A socket that is closed with unread bytes is reset, and the reset can overtake the response (RFC
-/// 9112 §9.6).
-async fn lingering_close<S>(mut stream: S, client_may_still_send: bool)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let reading = async {
-        // Fails if the stream was shut down before, or if the client is gone.
-        let _ = stream.shutdown().await;
-        let (mut waste, mut left) = ([0; 4096], LINGER_BYTES);
-        while client_may_still_send && left > 0 {
-            match stream.read(&mut waste).await {
-                Ok(0) | Err(_) => break,
-                Ok(count) => left = left.saturating_sub(count),
-            }
-        }
-    };
-    // The connection ends in any case, so the result does not matter.
-    let _ = timeout(LINGER, reading).await;
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use bytes::Bytes;
     use hyper::body::Frame;
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
     use crate::{
@@ -351,7 +331,7 @@ mod tests {
     }
 
     /// How many bytes a client that sends 8 MiB can send before the connection ends.
-    async fn closed_lingering(client_may_still_send: bool) -> usize {
+    async fn closed(linger: Linger) -> usize {
         let (server, mut client) = duplex(4096);
         let sending = async {
             let mut sent = 0;
@@ -360,16 +340,16 @@ mod tests {
             }
             sent
         };
-        tokio::join!(lingering_close(server, client_may_still_send), sending).1
+        tokio::join!(linger.close(server), sending).1
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_after_the_last_response_are_read_for_one_second_and_up_to_4_mib() {
-        assert_eq!(closed_lingering(false).await, 0);
-        assert_eq!(closed_lingering(true).await, 4 << 20);
+        assert_eq!(closed(NO_LINGER).await, 0);
+        assert_eq!(closed(LINGER).await, 4 << 20);
         let (server, _silent) = duplex(4096);
         let begun = Instant::now();
-        lingering_close(server, true).await;
+        LINGER.close(server).await;
         assert_eq!(begun.elapsed().as_secs(), 1);
     }
 

@@ -6,7 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -17,6 +17,7 @@ use crate::{
         error::certificate::{RefusedCertificate, watch},
         peer::{ClientIdentity, Host},
     },
+    downstream::linger::Linger,
     http::metrics,
     scrape::LARGEST_BATCH,
 };
@@ -26,8 +27,9 @@ use crate::{
 /// calls.
 const SEND_BUFFER: usize = LARGEST_BATCH + 16 * 1024;
 
-/// How long the proxy waits for a refused client to read the alert.
-const LINGER: Duration = Duration::from_millis(500);
+/// After an alert to a refused client. In TLS 1.3 a client finishes before the server verifies its
+/// certificate, and may already have sent a request.
+const LINGER: Linger = Linger { time: Duration::from_millis(500), bytes: 64 * 1024 };
 
 /// Why a TLS handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +93,7 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     match shaken {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
         Ok(Err((error, stream))) => {
-            lingering_close(stream).await;
+            LINGER.close(stream).await;
             Err(refused.map_or(HandshakeError::Failed(error), HandshakeError::Refused))
         }
         Ok(Ok(stream)) => {
@@ -103,28 +105,10 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// In TLS 1.3 a client finishes before the server verifies its certificate, and may already have
-/// sent a request. Closing with unread data would reset the connection, and the reset can overtake
-/// the alert.
-async fn lingering_close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let read_on = async {
-        stream.shutdown().await?;
-        let mut waste = [0; 4096];
-        for _ in 0..16 {
-            if stream.read(&mut waste).await? == 0 {
-                break;
-            }
-        }
-        Ok::<_, io::Error>(())
-    };
-    // The connection ends in any case.
-    let _ = timeout(LINGER, read_on).await;
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::{
-        io::duplex,
+        io::{AsyncWriteExt as _, duplex},
         time::{Instant, sleep},
     };
 
@@ -140,7 +124,7 @@ mod tests {
             }
             sent
         };
-        let ((), sent) = tokio::join!(lingering_close(stream), sending);
+        let ((), sent) = tokio::join!(LINGER.close(stream), sending);
         assert_eq!(sent, 64 * 1024);
         for (leaves_after, over_after) in [(200, 200), (1000, 500)] {
             let (stream, client) = duplex(4096);
@@ -150,7 +134,7 @@ mod tests {
                 drop(client);
             };
             let reading = async {
-                lingering_close(stream).await;
+                LINGER.close(stream).await;
                 begun.elapsed().as_millis()
             };
             assert_eq!(tokio::join!(reading, leaving).0, over_after);

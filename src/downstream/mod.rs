@@ -12,12 +12,14 @@
 //! | [`security`] | how one connection is secured |
 //! | [`requests`] | answers the requests of one connection, and logs why the connection ended |
 //! | [`connection`] | drives hyper on one stream, and enforces all timeouts |
+//! | `linger` | closes a stream so that the client gets the last bytes |
 //! | [`state`] | the state of one connection and its timers |
 
 pub mod accept;
 pub mod connection;
 pub mod context;
 pub mod handshake;
+mod linger;
 mod registry;
 pub mod requests;
 pub mod security;
