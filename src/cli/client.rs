@@ -46,7 +46,7 @@ const OFFSET: Duration = Duration::from_millis(350);
 
 /// What to request, and from which server.
 #[derive(Debug)]
-pub(super) struct ScrapeRequest {
+pub(super) struct ClientRequest {
     /// Host name or IP address, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
@@ -143,7 +143,7 @@ pub(super) struct Answer {
     proxy_limit: Option<Instant>,
 }
 
-impl ScrapeRequest {
+impl ClientRequest {
     /// `HOST:PORT`, with IPv6 in brackets.
     fn authority(&self) -> String {
         let Self { host, port, .. } = self;

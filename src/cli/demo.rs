@@ -24,7 +24,7 @@ use self::{
     report::{Introduction, Outcome},
 };
 use super::{
-    client::{self, ScrapeRequest},
+    client::{self, ClientRequest},
     exit,
     stop::StopSignal,
     throwaway::{self, Certificates, RunningProxy, TemporaryFiles, reachable},
@@ -168,7 +168,7 @@ async fn show(
     let address = SocketAddr::new(reachable(proxy.ip()), proxy.port());
     write_now(out, &introduction.of_proxy(address))?;
     let server_name = ServerName::IpAddress(address.ip().into());
-    let request = ScrapeRequest {
+    let request = ClientRequest {
         host: address.ip().to_string(),
         port: address.port(),
         tls: Some(UpstreamTls { config: tls, server_name }),

@@ -23,7 +23,7 @@ use rustls::pki_types::ServerName;
 
 use self::{advice::Advice, error::Error, output::Output, progress::Progress};
 use super::{
-    client::{Figures, ScrapeRequest},
+    client::{ClientRequest, Figures},
     console::complain,
     exit,
     figures::{Length, Rate, Size},
@@ -162,11 +162,11 @@ async fn get(args: &Args) -> Result<Scrapes, Error> {
     }
 }
 
-fn request(args: &Args) -> Result<ScrapeRequest, Error> {
+fn request(args: &Args) -> Result<ClientRequest, Error> {
     let ProxyUrl { is_https, host, port, path, query } = args.url.clone();
     let name = utf8_percent_encode(&args.name, NON_ALPHANUMERIC);
     let query = query.map_or_else(String::new, |query| format!("&{query}"));
-    Ok(ScrapeRequest {
+    Ok(ClientRequest {
         authorization: authorization(args, is_https || is_loopback(&host))?,
         tls: is_https.then(|| tls(args, &host)).transpose()?,
         host,
@@ -227,7 +227,7 @@ fn named<T>(option: &str, value: T) -> Located<T> {
     Located { value, location: Location { file: Arc::default(), line: None, section: None, key } }
 }
 
-async fn scrape_all(args: &Args, request: &ScrapeRequest) -> Result<Scrapes, Error> {
+async fn scrape_all(args: &Args, request: &ClientRequest) -> Result<Scrapes, Error> {
     let mut all = Vec::new();
     let mut output = Some(Output::open(args.output.as_deref())?);
     for _ in 0..args.repeat {
@@ -244,7 +244,7 @@ async fn scrape_all(args: &Args, request: &ScrapeRequest) -> Result<Scrapes, Err
 
 /// Scrapes once. Writes the body to `output`, if there is one.
 async fn scrape(
-    request: &ScrapeRequest,
+    request: &ClientRequest,
     output: &mut Option<Output>,
     mut progress: Progress,
 ) -> Result<Figures, Error> {

@@ -9,7 +9,7 @@ pub(super) const MAX_LEN: u64 = 1024 * 1024;
 
 /// Why the text of a file cannot be read, in one sentence.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
+pub(super) enum TextError {
     #[error(transparent)]
     File(#[from] file::ReadError),
     #[error("the file is UTF-16 text; save it as UTF-8")]
@@ -22,7 +22,7 @@ pub(super) enum ReadError {
     },
 }
 
-impl ReadError {
+impl TextError {
     /// The line of the error, if it is known.
     pub(super) fn line(&self) -> Option<u32> {
         match self {
@@ -33,15 +33,15 @@ impl ReadError {
 }
 
 /// Reads the file at `path`. It must be a regular file, or a symbolic link to one.
-pub(super) fn read(path: &Path, files: &mut FileSet) -> Result<String, ReadError> {
+pub(super) fn read(path: &Path, files: &mut FileSet) -> Result<String, TextError> {
     let bytes = files.read(path, MAX_LEN)?;
     if file::is_utf16(&bytes) {
-        return Err(ReadError::Utf16);
+        return Err(TextError::Utf16);
     }
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..offset];
         let line_feeds = before.iter().filter(|&&byte| byte == b'\n').count();
-        ReadError::NotUtf8 { offset, line: u32::try_from(line_feeds + 1).unwrap_or(u32::MAX) }
+        TextError::NotUtf8 { offset, line: u32::try_from(line_feeds + 1).unwrap_or(u32::MAX) }
     })
 }

@@ -16,7 +16,7 @@ use crate::{
         deadline::Deadline,
         error::{Abort, ConnectionAfter},
     },
-    http::{answers::Page, control::ConnectionControl},
+    http::{answers::AnswerPermit, control::ConnectionControl},
     scrape::{
         delivery::{Delivery, DeliveryControl},
         link::Link,
@@ -83,7 +83,7 @@ struct Inner {
     /// A response with `Connection: close` went to a client that may still be sending.
     refused_early: bool,
     /// The page of the proxy itself that is on its way to the socket.
-    page: Option<Page>,
+    page: Option<AnswerPermit>,
     ended: Option<Ending>,
     reset_on_close: bool,
     /// The client is no longer authorized.
@@ -339,7 +339,7 @@ impl ConnectionControl for ConnectionState {
         inner.refused_early |= after == ConnectionAfter::Close;
     }
 
-    fn holds(&self, page: Page) {
+    fn holds(&self, page: AnswerPermit) {
         self.lock().page = Some(page);
     }
 

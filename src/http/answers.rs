@@ -43,9 +43,9 @@ impl State {
     }
 }
 
-/// A page that counts until it is dropped.
+/// Counts a page until it is dropped.
 #[derive(Debug)]
-pub struct Page {
+pub struct AnswerPermit {
     all: Arc<OwnAnswers>,
     host: Host,
     bytes: u64,
@@ -66,7 +66,7 @@ impl OwnAnswers {
 
     /// Counts a page of `bytes` bytes for `host`. Returns `None` if the page would exceed a limit.
     #[must_use]
-    pub fn hold(self: &Arc<Self>, host: Host, bytes: u64) -> Option<Page> {
+    pub fn hold(self: &Arc<Self>, host: Host, bytes: u64) -> Option<AnswerPermit> {
         let bytes = if bytes <= SMALL { 0 } else { bytes };
         if bytes > 0 {
             let mut state = self.state();
@@ -77,11 +77,11 @@ impl OwnAnswers {
             state.bytes += bytes;
             *state.by_host.entry(host).or_default() += bytes;
         }
-        Some(Page { all: Arc::clone(self), host, bytes })
+        Some(AnswerPermit { all: Arc::clone(self), host, bytes })
     }
 }
 
-impl Drop for Page {
+impl Drop for AnswerPermit {
     fn drop(&mut self) {
         if self.bytes == 0 {
             return;

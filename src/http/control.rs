@@ -1,6 +1,6 @@
 //! What the handler of a request tells the connection, and asks it.
 
-use super::answers::Page;
+use super::answers::AnswerPermit;
 use crate::{
     common::{deadline::Deadline, error::ConnectionAfter},
     scrape::{delivery::DeliveryControl, link::Link},
@@ -16,7 +16,7 @@ pub trait ConnectionControl: DeliveryControl {
     fn responding(&self, after: ConnectionAfter);
 
     /// Counts `page` until the socket has accepted all of it, or until the connection ends.
-    fn holds(&self, page: Page);
+    fn holds(&self, page: AnswerPermit);
 
     /// The handler has returned the head of an exporter's answer. From now on the connection
     /// enforces the deadline.

@@ -22,7 +22,7 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
 use self::{
     counter_vec::CounterVec,
-    exposition::{Page, Row},
+    exposition::{Readings, Row},
     process::Process,
 };
 pub use self::{
@@ -150,7 +150,7 @@ impl Metrics {
         now: Instant,
     ) -> String {
         let exporters = exporters.into_iter().flat_map(Exporters::iter);
-        let page = Page {
+        let readings = Readings {
             exporters: exporters.map(|exporter| Row::of(exporter, now)).collect(),
             unknown_exporter: self.unknown_exporter.get(),
             connections: self.connections.get(),
@@ -162,7 +162,7 @@ impl Metrics {
             expiries: self.expiries(),
             process: Process::now(),
         };
-        page.write(format)
+        readings.write(format)
     }
 }
 

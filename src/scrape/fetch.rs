@@ -27,14 +27,14 @@ use crate::{
 pub struct Fetch {
     // The order of the fields is the order in which they are dropped: the exporter's connection is
     // closed before another scrape gets the permit.
-    body: Link,
+    body: ChainEnd,
     permit: Option<ScrapePermit>,
 }
 
 /// The end of the chain. Without transforms no call is dynamic and no byte is copied.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a box would cost the usual scrape an allocation")]
-enum Link {
+enum ChainEnd {
     Unchanged(Verified<UpstreamBody>),
     Transformed(Box<Transformed<Verified<UpstreamBody>>>),
 }
@@ -64,9 +64,9 @@ impl Fetch {
         }
         let body = Verified::new(body, &head, exporter);
         let body = if transforms.is_empty() || head.framing == Framing::Bodiless {
-            Link::Unchanged(body)
+            ChainEnd::Unchanged(body)
         } else {
-            Link::Transformed(Box::new(Transformed::new(body, transforms)))
+            ChainEnd::Transformed(Box::new(Transformed::new(body, transforms)))
         };
         Ok((head, response, Self { body, permit: Some(permit) }))
     }
@@ -75,8 +75,8 @@ impl Fetch {
     #[must_use]
     pub fn length(&self, head: &UpstreamHead) -> Option<u64> {
         match &self.body {
-            Link::Unchanged(_) => head.framing.length(),
-            Link::Transformed(_) => None,
+            ChainEnd::Unchanged(_) => head.framing.length(),
+            ChainEnd::Transformed(_) => None,
         }
     }
 
@@ -84,8 +84,8 @@ impl Fetch {
     #[must_use]
     pub fn received(&self) -> u64 {
         match &self.body {
-            Link::Unchanged(body) => body.received(),
-            Link::Transformed(body) => body.source().received(),
+            ChainEnd::Unchanged(body) => body.received(),
+            ChainEnd::Transformed(body) => body.source().received(),
         }
     }
 
@@ -103,31 +103,31 @@ impl Source for Fetch {
     #[inline(always)]
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
         match &mut self.body {
-            Link::Unchanged(body) => body.poll_chunk(cx),
-            Link::Transformed(body) => body.poll_chunk(cx),
+            ChainEnd::Unchanged(body) => body.poll_chunk(cx),
+            ChainEnd::Transformed(body) => body.poll_chunk(cx),
         }
     }
 
     #[inline(always)]
     fn is_end(&self) -> bool {
         match &self.body {
-            Link::Unchanged(body) => body.is_end(),
-            Link::Transformed(body) => body.is_end(),
+            ChainEnd::Unchanged(body) => body.is_end(),
+            ChainEnd::Transformed(body) => body.is_end(),
         }
     }
 
     fn release(&mut self) {
         match &mut self.body {
-            Link::Unchanged(body) => body.release(),
-            Link::Transformed(body) => body.release(),
+            ChainEnd::Unchanged(body) => body.release(),
+            ChainEnd::Transformed(body) => body.release(),
         }
     }
 
     #[inline(always)]
     fn read_up_to(&mut self, size: usize) {
         match &mut self.body {
-            Link::Unchanged(body) => body.read_up_to(size),
-            Link::Transformed(body) => body.read_up_to(size),
+            ChainEnd::Unchanged(body) => body.read_up_to(size),
+            ChainEnd::Transformed(body) => body.read_up_to(size),
         }
     }
 }

@@ -138,7 +138,7 @@ struct CheckedFiles {
 
 /// Why the files could not be read.
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
+enum FilesError {
     #[error(transparent)]
     Blocking(#[from] BlockingError),
     #[error("reading {} took longer than {} s", shown(.file.as_deref()), .limit.as_secs())]
@@ -157,7 +157,7 @@ fn shown(file: Option<&Path>) -> String {
 enum Failure {
     /// The files have errors, which were logged.
     Mistakes,
-    Read(ReadError),
+    Read(FilesError),
     Reload(ReloadError),
 }
 
@@ -226,7 +226,7 @@ impl Reloader {
     }
 
     /// Waits for `reload-interval`, then checks the files. During a shutdown it never completes.
-    async fn check_files(&self) -> Result<CheckedFiles, ReadError> {
+    async fn check_files(&self) -> Result<CheckedFiles, FilesError> {
         sleep(self.current.reload.interval.as_duration()).await;
         if !self.handle.is_serving() {
             return pending().await;
@@ -250,10 +250,10 @@ impl Reloader {
         &self,
         reading: impl Future<Output = Result<T, BlockingError>>,
         progress: &Progress,
-    ) -> Result<T, ReadError> {
+    ) -> Result<T, FilesError> {
         match timeout(self.read_limit, reading).await {
             Ok(read) => Ok(read?),
-            Err(_) => Err(ReadError::TimedOut {
+            Err(_) => Err(FilesError::TimedOut {
                 file: progress.reading().or_else(|| self.hung.clone()),
                 limit: self.read_limit,
             }),
@@ -261,15 +261,15 @@ impl Reloader {
     }
 
     /// Remembers the name of a file that hangs.
-    fn remember(&mut self, error: &ReadError) {
-        if let ReadError::TimedOut { file: Some(file), .. } = error {
+    fn remember(&mut self, error: &FilesError) {
+        if let FilesError::TimedOut { file: Some(file), .. } = error {
             self.hung = Some(file.clone());
         }
     }
 
     /// Whether the result of a file check calls for a reload. Of several failed checks in a row,
     /// only the first is logged.
-    fn calls_for_reload(&mut self, check: Result<CheckedFiles, ReadError>) -> bool {
+    fn calls_for_reload(&mut self, check: Result<CheckedFiles, FilesError>) -> bool {
         match check {
             Ok(CheckedFiles { has_healed, files: now }) => {
                 self.hung = None;
@@ -326,11 +326,11 @@ impl Reloader {
                 self.is_due = true;
                 self.remember(&error);
                 let outcome = match &error {
-                    ReadError::Blocking(BlockingError::NoThread { .. }) => {
+                    FilesError::Blocking(BlockingError::NoThread { .. }) => {
                         ReloadOutcome::NoResources
                     }
-                    ReadError::Blocking(BlockingError::Panicked { .. })
-                    | ReadError::TimedOut { .. } => ReloadOutcome::Rejected,
+                    FilesError::Blocking(BlockingError::Panicked { .. })
+                    | FilesError::TimedOut { .. } => ReloadOutcome::Rejected,
                 };
                 (outcome, Some(Chain(&error).to_string()))
             }
@@ -340,7 +340,7 @@ impl Reloader {
         outcome
     }
 
-    async fn read(&self) -> Result<Loaded, ReadError> {
+    async fn read(&self) -> Result<Loaded, FilesError> {
         let (sources, progress) = (self.sources.clone(), Progress::default());
         let (files, reader) = (FileSet::with_progress(progress.clone()), Arc::clone(&self.reader));
         let reading = self.reloads.run(move || reader.load(files, &sources));

@@ -35,8 +35,8 @@ pub(crate) fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
 }
 
 /// A request for `path` from the server at `address`.
-pub(crate) fn request(address: SocketAddr, config: Arc<ClientConfig>, path: &str) -> ScrapeRequest {
-    ScrapeRequest {
+pub(crate) fn request(address: SocketAddr, config: Arc<ClientConfig>, path: &str) -> ClientRequest {
+    ClientRequest {
         host: address.ip().to_string(),
         port: address.port(),
         tls: Some(UpstreamTls { config, server_name: ServerName::IpAddress(address.ip().into()) }),

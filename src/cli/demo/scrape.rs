@@ -2,7 +2,7 @@
 
 use std::io::BufRead as _;
 
-use crate::cli::client::{Encryption, Error, Figures, ScrapeRequest};
+use crate::cli::client::{ClientRequest, Encryption, Error, Figures};
 
 /// The figures of a complete scrape.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Scraped {
 ///
 /// # Errors
 /// If the status is not 200 or the body is not complete.
-pub(super) async fn scrape(request: &ScrapeRequest) -> Result<Scraped, Error> {
+pub(super) async fn scrape(request: &ClientRequest) -> Result<Scraped, Error> {
     let mut answer = request.send().await?;
     let mut lines = LineCounter::default();
     while let Some(data) = answer.next().await? {

@@ -32,7 +32,7 @@ use crate::{
 
 /// All numbers at one moment.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct Readings {
     /// In the order of the configuration file.
     pub(super) exporters: Vec<Row>,
     pub(super) unknown_exporter: u64,
@@ -75,7 +75,7 @@ impl Row {
     }
 }
 
-impl Page {
+impl Readings {
     pub(super) fn write(self, format: Format) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Arc::new(self)));
@@ -339,7 +339,7 @@ impl Page {
     }
 }
 
-impl Collector for Page {
+impl Collector for Readings {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Families(encoder);
         self.scrapes(&mut out)?;

@@ -114,7 +114,7 @@ impl Fixture {
         self.reloader.read_limit = SHORT;
         let check = self.reloader.check_files().await;
         self.reloader.read_limit = LONG;
-        let Err(ReadError::TimedOut { file, .. }) = &check else { panic!("it did not hang") };
+        let Err(FilesError::TimedOut { file, .. }) = &check else { panic!("it did not hang") };
         let file = file.clone();
         assert!(!self.reloader.calls_for_reload(check), "nothing was seen");
         file
