@@ -37,7 +37,7 @@ impl Campaign {
             }
         }
         let mut names: Vec<&str> =
-            groups.iter().flat_map(|group| group.programs).copied().collect();
+            groups.iter().flat_map(|group| group.programs()).map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
         names.push(UNIT_TESTS);
@@ -45,7 +45,7 @@ impl Campaign {
             program::build(&self.tree.root, &names)?.ok_or("the tests do not compile")?;
         let mut suite = Suite::new(programs)?;
         // Most mutants are caught by the fast tests, so these come first for all groups.
-        for effort in [Effort::Fast, Effort::All, Effort::Patient] {
+        for effort in [Effort::Fast, Effort::Slow, Effort::Patient] {
             if effort != Effort::Patient {
                 suite.record(effort, self.jobs)?;
             }
@@ -82,7 +82,8 @@ impl Campaign {
         });
         each(self.jobs, open, |(index, mutant)| {
             let verdict = suite.test(group, number(index), effort)?;
-            if effort == Effort::Fast && !matches!(verdict, Verdict::Caught(_)) {
+            if effort == Effort::Fast && !matches!(verdict, Verdict::Caught(_) | Verdict::TimedOut)
+            {
                 return Ok(());
             }
             println!("{}: {verdict:?}", mutant.name);
@@ -104,17 +105,15 @@ impl Campaign {
 
     /// Builds and runs one test program after the other.
     fn verdict_of_tree(&self, group: &Group) -> Result<Verdict, Failure> {
-        let mut verdict = Verdict::Survived;
-        for name in [UNIT_TESTS].iter().chain(group.programs) {
+        for name in [UNIT_TESTS].into_iter().chain(group.programs().map(|(name, _)| name)) {
             let Some(programs) = program::build(&self.tree.root, &[name])? else {
                 return Ok(Verdict::Unviable);
             };
             match Suite::new(programs)?.test_build(group)? {
-                caught @ Verdict::Caught(_) => return Ok(caught),
-                Verdict::TimedOut => verdict = Verdict::TimedOut,
+                verdict @ (Verdict::Caught(_) | Verdict::TimedOut) => return Ok(verdict),
                 Verdict::Survived | Verdict::Unreached | Verdict::Unviable => {}
             }
         }
-        Ok(verdict)
+        Ok(Verdict::Survived)
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     program::{self, End, Program, UNIT_TESTS},
 };
 
-/// For one program: how long the tests may take at first, and if all in time have passed.
+/// How long the tests of one program may take, if it is not known how long they usually take.
 const LIMIT_OF_UNIT_TESTS: Duration = Duration::from_secs(60);
 const LIMIT_OF_PROGRAMS: Duration = Duration::from_secs(200);
 
@@ -32,9 +32,9 @@ const FAST: [&str; 3] = [UNIT_TESTS, "in_memory", "config"];
 pub(crate) enum Effort {
     /// Only the fast programs.
     Fast,
-    /// All programs of the group.
-    All,
-    /// All programs, with much more time than they usually take.
+    /// The other programs of the group.
+    Slow,
+    /// All programs, with three times as much time.
     Patient,
 }
 
@@ -114,7 +114,8 @@ impl Suite {
         Ok(())
     }
 
-    /// Runs the tests of `group` that reach the mutant of this number, with it.
+    /// Runs the tests of `group` that reach the mutant of this number, with it. A program that does
+    /// not end in time ends the search: with most such mutants, all other tests hang too.
     pub(crate) fn test(
         &self,
         group: &Group,
@@ -122,23 +123,23 @@ impl Suite {
         effort: Effort,
     ) -> Result<Verdict, Failure> {
         let mut verdict = Verdict::Unreached;
-        let programs = self.of(group);
-        for (program, tests) in programs.filter(|(it, _)| effort != Effort::Fast || it.is_fast()) {
+        for (program, tests) in self.of(group) {
             let tests: Vec<&Test> =
                 tests.into_iter().filter(|test| test.reaches.contains(&mutant)).collect();
             if tests.is_empty() {
                 continue;
             }
+            verdict = Verdict::Survived;
+            if !effort.includes(program) {
+                continue;
+            }
+            // The tests run at the same time, so the sum is more than they usually take.
             let usual: Duration = tests.iter().map(|test| test.takes).sum();
-            let limit = match effort {
-                Effort::Fast | Effort::All => Duration::from_secs(10) + usual,
-                Effort::Patient => limit_of(program),
-            };
+            let limit = effort.patience() * (Duration::from_secs(10) + usual);
             let names: Vec<&str> = tests.iter().map(|test| test.name.as_str()).collect();
             match confirmed(program, &names, mutant, limit)? {
-                End::Passed if verdict == Verdict::Unreached => verdict = Verdict::Survived,
                 End::Passed => {}
-                End::TimedOut => verdict = Verdict::TimedOut,
+                End::TimedOut => return Ok(Verdict::TimedOut),
                 End::Failed(test) => return Ok(Verdict::caught(program, test)),
             }
         }
@@ -147,28 +148,46 @@ impl Suite {
 
     /// Runs all tests of `group` with the mutant that is built into the programs.
     pub(crate) fn test_build(&self, group: &Group) -> Result<Verdict, Failure> {
-        let mut verdict = Verdict::Survived;
         for (program, tests) in self.of(group) {
             let names: Vec<&str> = tests.iter().map(|test| test.name.as_str()).collect();
             match confirmed(program, &names, 0, limit_of(program))? {
                 End::Passed => {}
-                End::TimedOut => verdict = Verdict::TimedOut,
+                End::TimedOut => return Ok(Verdict::TimedOut),
                 End::Failed(test) => return Ok(Verdict::caught(program, test)),
             }
         }
-        Ok(verdict)
+        Ok(Verdict::Survived)
     }
 
     /// The tests of `group`, in the order of its programs.
     fn of(&self, group: &Group) -> impl Iterator<Item = (&Program, Vec<&Test>)> {
-        [UNIT_TESTS].iter().chain(group.programs).filter_map(|name| {
-            let (program, tests) =
-                self.programs.iter().find(|(program, _)| program.name == *name)?;
-            let is_wanted = |test: &&Test| {
-                *name != UNIT_TESTS || group.unit_tests.iter().any(|text| test.name.contains(text))
+        let of_program = move |(name, module): (&str, &str)| {
+            let (program, tests) = self.programs.iter().find(|(it, _)| it.name == name)?;
+            let is_wanted = |test: &&Test| match name {
+                UNIT_TESTS => group.unit_tests.iter().any(|text| test.name.contains(text)),
+                _ => test.name.starts_with(module),
             };
             Some((program, tests.iter().filter(is_wanted).collect()))
-        })
+        };
+        [(UNIT_TESTS, "")].into_iter().chain(group.programs()).filter_map(of_program)
+    }
+}
+
+impl Effort {
+    fn includes(self, program: &Program) -> bool {
+        match self {
+            Self::Fast => program.is_fast(),
+            Self::Slow => !program.is_fast(),
+            Self::Patient => true,
+        }
+    }
+
+    /// The time for the tests, as a multiple of what is usually enough.
+    fn patience(self) -> u32 {
+        match self {
+            Self::Fast | Self::Slow => 1,
+            Self::Patient => 3,
+        }
     }
 }
 
