@@ -12,14 +12,17 @@ use std::{
     collections::VecDeque,
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::yield_now,
+    time::{Instant, Sleep, sleep_until},
+};
 
 pub use self::compression::permits::CompressionPermits;
 use super::source::Source;
@@ -172,6 +175,10 @@ const LARGEST_READ: usize = 64 * 1024;
 /// get their turn. Compressing them takes less than a millisecond.
 pub const TURN: usize = 256 * 1024;
 
+/// The least that a piece of the source counts for [`TURN`], in bytes: many short chunks take longer
+/// than as many bytes in long ones.
+const SHORT_PIECE: usize = 256;
+
 /// A body that passes through transforms.
 #[derive(Debug)]
 pub struct Transformed<S> {
@@ -185,7 +192,7 @@ pub struct Transformed<S> {
     /// Ends the wait before a flush. Not moved at each flush: it checks `unflushed_since` when it
     /// fires.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Number of bytes since the source was last pending.
+    /// Number of bytes since the source was last pending. Short pieces count for more.
     turn: usize,
     state: State,
 }
@@ -223,8 +230,9 @@ impl<S: Source> Transformed<S> {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Abort>> {
         if self.turn >= TURN {
             self.turn = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            // The runtime looks at its timers before it polls this task again. If the task woke
+            // itself, the runtime would do so only after 61 turns, and a deadline would pass unseen.
+            return pin!(yield_now()).poll(cx).map(Ok);
         }
         let (input, then) = match self.source.poll_chunk(cx) {
             Poll::Pending => {
@@ -237,7 +245,7 @@ impl<S: Source> Transformed<S> {
         };
         match &input {
             Some(data) => {
-                self.turn += data.len();
+                self.turn += data.len().max(SHORT_PIECE);
                 self.unflushed_since.get_or_insert_with(Instant::now);
             }
             None => self.unflushed_since = None,
