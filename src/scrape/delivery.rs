@@ -20,7 +20,7 @@ use super::{
     phase::{Phase, PhaseTimer},
 };
 use crate::common::{
-    error::{Abort, Blame, Chain, Refusal},
+    error::{Abort, Blame, Chain, Refusal, UpstreamError},
     peer::Peer,
 };
 
@@ -125,6 +125,15 @@ impl Delivery {
     /// The answer is filtered. `dropped` is the number of families that were left out so far.
     pub fn filters(&self, dropped: Arc<AtomicU64>) {
         self.report(|scrape| scrape.families_dropped = Some(dropped));
+    }
+
+    /// Why the deadline passed before the first byte of the body was passed on.
+    #[must_use]
+    pub fn late_first_byte(&self) -> UpstreamError {
+        match &*self.lock() {
+            Some(scrape) if scrape.received > 0 => UpstreamError::NothingPassed,
+            Some(_) | None => UpstreamError::FirstByteTimeout,
+        }
     }
 
     /// The scrape ends with a response of the proxy itself.

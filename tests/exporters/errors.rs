@@ -153,6 +153,12 @@ fn by_answer() -> Vec<(&'static str, u16, &'static str, Action)> {
             "exporter sent no first byte in time",
             drip("HTTP/1.1 200 OK\r\nX: ", "marker", Duration::from_millis(50)),
         ),
+        (
+            "exporter_nothing_passed",
+            504,
+            "nothing of the exporter's answer passed in time",
+            drip("HTTP/1.1 200 OK\r\n\r\n", "up{a=\"marker\"} 1\n", Duration::from_millis(50)),
+        ),
     ]
 }
 
@@ -327,7 +333,8 @@ fn every_refusal_has_constant_words_and_one_record_without_secrets() {
     let mut actions = Vec::new();
     let get = |target: &str| format!("GET {target}&MARKER HTTP/1.1\r\nHost: h\r\n{PASSWORD}");
     for (case, (label, status, reason, action)) in answers.into_iter().enumerate() {
-        let name = if label == "exporter_not_filterable" { "filtered" } else { "x" };
+        let is_by_filter = ["exporter_not_filterable", "exporter_nothing_passed"].contains(&label);
+        let name = if is_by_filter { "filtered" } else { "x" };
         refusals.push((label, status, reason, get(&target(name, case))));
         actions.push(action);
     }
@@ -342,7 +349,7 @@ fn every_refusal_has_constant_words_and_one_record_without_secrets() {
     let exporter = Exporter::start(by_case(actions));
     let mut exporters = exporter.section("x") + &token + "max-body = 1000\ntimeout = 0.5\n";
     exporters += &(exporter.section("busy") + "max-concurrent = 1\n");
-    exporters += &(exporter.section("filtered") + "metrics-drop = up\n");
+    exporters += &(exporter.section("filtered") + "metrics-drop = up\ntimeout = 0.5\n");
     for (name, status, reason, keys) in unreachable.all() {
         exporters += &(section(name, &keys) + &token);
         refusals.push((name, status, reason, get(&format!("/prometheus?exporter={name}"))));

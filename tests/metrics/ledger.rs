@@ -233,6 +233,7 @@ fn outcome_of(head: &Head) -> &'static str {
         "exporter's answer cannot be filtered" => "exporter_not_filterable",
         "exporter's answer is larger than max-body" => "exporter_too_large",
         "exporter sent no first byte in time" => "exporter_first_byte_timeout",
+        "nothing of the exporter's answer passed in time" => "exporter_nothing_passed",
         "exporter did not take the connection in time" => "exporter_connect_timeout",
         "too many scrapes of this exporter" => "too_many_scrapes",
         // A status of the exporter.

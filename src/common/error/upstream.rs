@@ -73,6 +73,13 @@ pub enum UpstreamError {
     /// The head and the first byte of the body did not arrive before the deadline.
     #[error("exporter sent no first byte in time")]
     FirstByteTimeout,
+    /// The exporter sent a part of its body before the deadline, but the filter left out all of it,
+    /// or the encoder still held it.
+    #[error(
+        "the exporter sent a part of its answer in time, but nothing of it passed the filter or the \
+         encoder"
+    )]
+    NothingPassed,
 }
 
 /// Why a response cannot be filtered.
@@ -138,6 +145,10 @@ rows! {
         Self::FirstByteTimeout => late(
             "exporter sent no first byte in time",
             "exporter_first_byte_timeout",
+        ),
+        Self::NothingPassed => late(
+            "nothing of the exporter's answer passed in time",
+            "exporter_nothing_passed",
         ),
     }
 }

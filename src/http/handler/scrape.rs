@@ -89,7 +89,7 @@ async fn first_bytes<C: ConnectionControl + 'static>(
     match timeout_at(deadline.instant(), body.prime()).await {
         Ok(Ok(())) => {}
         Ok(Err(abort)) => return Err(UpstreamError::before_first_byte(abort)),
-        Err(_) => return Err(UpstreamError::FirstByteTimeout),
+        Err(_) => return Err(delivery.late_first_byte()),
     }
     delivery.first_byte(upstream.status, &upstream.headers, Encoding::of(&response.headers));
     if upstream.length_ignored {

@@ -82,6 +82,8 @@ pub struct Compression {
     encoder: Encoder,
     /// Compressed bytes that do not fill a block yet.
     block: Vec<u8>,
+    /// Whether the encoder has taken bytes since the last flush.
+    is_behind: bool,
     _permit: Option<CompressionPermit>,
 }
 
@@ -89,7 +91,7 @@ impl Compression {
     /// Compresses with `coding`, without a permit.
     #[must_use]
     pub fn new(coding: ContentCoding) -> Self {
-        Self { encoder: Encoder::new(coding), block: Vec::new(), _permit: None }
+        Self { encoder: Encoder::new(coding), block: Vec::new(), is_behind: false, _permit: None }
     }
 
     /// Runs the encoder until it has taken all of `input` and has done what `then` says.
@@ -122,12 +124,17 @@ impl Compression {
 
 impl Transform for Compression {
     fn push(&mut self, data: Bytes, out: &mut Out) -> Result<(), Abort> {
+        self.is_behind |= !data.is_empty();
         self.run(&data, Then::Nothing, out)
     }
 
     fn flush(&mut self, out: &mut Out) -> Result<(), Abort> {
-        self.run(&[], Then::Flush, out)?;
-        self.empty_block(out);
+        // Without this check, the header of gzip would leave although a filter has passed nothing, and
+        // the scrape could no longer be refused.
+        if std::mem::take(&mut self.is_behind) {
+            self.run(&[], Then::Flush, out)?;
+            self.empty_block(out);
+        }
         Ok(())
     }
 

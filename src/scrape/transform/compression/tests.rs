@@ -156,6 +156,24 @@ fn only_full_blocks_leave_before_a_flush() {
 }
 
 #[test]
+fn a_flush_sends_nothing_if_no_byte_has_come_since_the_last_one() {
+    for coding in CODINGS {
+        let mut compression = Compression::new(coding);
+        let mut sent = |push: Option<&'static [u8]>| {
+            let mut out = Out::default();
+            if let Some(data) = push {
+                compression.push(Bytes::from_static(data), &mut out).unwrap();
+            }
+            compression.flush(&mut out).unwrap();
+            out.into_iter().map(|bytes| bytes.len()).sum::<usize>()
+        };
+        assert_eq!(sent(None), 0, "{coding:?}");
+        assert!(sent(Some(b"a 1\n")) > 0, "{coding:?}");
+        assert_eq!(sent(None), 0, "{coding:?}");
+    }
+}
+
+#[test]
 fn a_permit_is_taken_with_the_plan_and_returned_with_the_transform() {
     let permits = CompressionPermits::new(NonZeroU32::MIN);
     let far = Link { is_far: true };
