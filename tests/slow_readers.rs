@@ -12,7 +12,7 @@ use std::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use scrapegate_harness::{
     PATIENCE,
-    body::Body,
+    body::{Body, Kind},
     client::Client,
     exporter::{Exporter, Framing},
     pki::{BOTH_VERSIONS, Pki},
@@ -44,14 +44,19 @@ fn settled_rss_kib(proxy: &Proxy) -> u64 {
 }
 
 fn assert_bounded(framing: Framing) {
+    assert_body_bounded(framing, Kind::Text, READERS, "");
+}
+
+/// `readers` scrapers stop reading. `keys` is added to the section of the exporter.
+fn assert_body_bounded(framing: Framing, kind: Kind, readers: u64, keys: &str) {
     let pki = Pki::new();
     let exporter = Exporter::start(move |conversation| {
         conversation.read_request()?;
         conversation.bound_send_buffer(SEND_BUFFER)?;
-        conversation.answer("", framing, Body::text(BODY))
+        conversation.answer("", framing, Body::new(kind, BODY))
     });
     let section =
-        exporter.section("large") + "interval = 300\ntimeout = 300\nmax-concurrent = 999\n";
+        exporter.section("large") + "interval = 300\ntimeout = 300\nmax-concurrent = 999\n" + keys;
     let proxy = Proxy::start(&pki.config_ini("stall-timeout = 300\n"), &section);
     let connect = || {
         let mut client =
@@ -64,9 +69,9 @@ fn assert_bounded(framing: Framing) {
     // The first scrape allocates what the process needs only once: threads, the allocator's arenas.
     let _first = connect();
     let before = settled_rss_kib(&proxy);
-    let readers: Vec<Client> = (0..READERS).map(|_| connect()).collect();
-    let each = (settled_rss_kib(&proxy) - before) / READERS;
-    drop(readers);
+    let clients: Vec<Client> = (0..readers).map(|_| connect()).collect();
+    let each = (settled_rss_kib(&proxy) - before) / readers;
+    drop(clients);
     assert!(each <= KIB_A_SCRAPE, "{each} KiB for each scraper that stopped reading");
     assert!(each >= 16, "only {each} KiB each: the scrapers have not stopped yet");
 }
@@ -86,6 +91,14 @@ fn a_scraper_that_stops_reading_small_chunks_costs_bounded_memory() {
 #[test]
 fn a_scraper_that_stops_reading_a_body_with_content_length_costs_bounded_memory() {
     assert_bounded(Framing::ContentLength);
+}
+
+#[test]
+fn thirty_two_scrapers_that_stop_reading_a_filtered_body_cost_bounded_memory() {
+    for drop in ["left_.*", "no_such_family"] {
+        let keys = format!("metrics-drop = {drop}\n");
+        assert_body_bounded(Framing::Chunked(4096), Kind::Families, 32, &keys);
+    }
 }
 
 /// D03

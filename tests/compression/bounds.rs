@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use scrapegate_harness::{
     PATIENCE,
-    body::Body,
+    body::{Body, Kind},
     client::{Client, Head},
     exporter::{Exporter, Framing},
     pki::{BOTH_VERSIONS, Pki},
@@ -39,19 +39,21 @@ fn encoding(head: &Head) -> Option<&str> {
     head.header("content-encoding")
 }
 
-fn assert_bounded(coding: &str) {
+/// Scrapers of `coding` stop reading. `keys` is added to the section of the exporter.
+fn assert_bounded(coding: &str, kind: Kind, keys: &str) {
     let pki = Pki::new();
-    let exporter = Exporter::start(|conversation| {
+    let exporter = Exporter::start(move |conversation| {
         conversation.read_request()?;
         conversation.bound_send_buffer(SEND_BUFFER)?;
         conversation.answer(
             "Content-Type: text/plain\r\n",
             Framing::Chunked(4096),
-            Body::text(BODY),
+            Body::new(kind, BODY),
         )
     });
     let section = exporter.section("large")
-        + "interval = 300\ntimeout = 300\nmax-concurrent = 99\ncompression = always\n";
+        + "interval = 300\ntimeout = 300\nmax-concurrent = 99\ncompression = always\n"
+        + keys;
     let proxy = Proxy::start(&pki.config_ini("stall-timeout = 300\n"), &section);
     let connect = || {
         let mut client =
@@ -87,10 +89,17 @@ fn assert_bounded(coding: &str) {
 
 #[test]
 fn thirty_two_slow_readers_of_zstd_cost_bounded_memory_and_the_next_one_is_not_compressed() {
-    assert_bounded("zstd");
+    assert_bounded("zstd", Kind::Text, "");
 }
 
 #[test]
 fn thirty_two_slow_readers_of_gzip_cost_bounded_memory_and_the_next_one_is_not_compressed() {
-    assert_bounded("gzip");
+    assert_bounded("gzip", Kind::Text, "");
+}
+
+#[test]
+fn thirty_two_slow_readers_of_a_filtered_and_compressed_answer_cost_bounded_memory() {
+    for coding in ["zstd", "gzip"] {
+        assert_bounded(coding, Kind::Families, "metrics-drop = left_.*\n");
+    }
 }

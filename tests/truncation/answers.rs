@@ -18,6 +18,10 @@ use scrapegate_harness::{
 const RECORD: usize = 16 * 1024;
 const READ: usize = 64 * 1024;
 
+/// Length of a body that encoders divide into many blocks. Blocks of zstd have at most 64 KiB of the
+/// body here. Blocks of the proxy have 16 KiB of compressed bytes.
+const MANY_BLOCKS: usize = 900_000;
+
 /// Responses up to this length are cut at each byte.
 const SHORT: usize = 2000;
 
@@ -159,6 +163,15 @@ impl Answer {
         Source::of_families().iter().flat_map(Self::framed).collect()
     }
 
+    /// Long bodies for a chain that compresses. `of_families`: for the drop rule of
+    /// [`Chain::Filter`](crate::deaths::Chain) too.
+    pub(crate) fn of_many_blocks(of_families: bool) -> Vec<Self> {
+        let (kind, length) =
+            if of_families { (Kind::Families, 2 * MANY_BLOCKS) } else { (Kind::Text, MANY_BLOCKS) };
+        let source = Source { chunk: 10_000, ..Source::text("many blocks", body(kind, length)) };
+        Self::framed(&source).into()
+    }
+
     fn framed(source: &Source) -> [Self; 3] {
         [Framing::ContentLength, Framing::Chunked(source.chunk), Framing::UntilClose]
             .map(|framing| Self::new(source, framing))
@@ -227,6 +240,18 @@ impl Answer {
         let between = (self.head..all).step_by(all / 100);
         let mut places: Vec<_> = around.chain(outside).chain(between).collect();
         places.retain(|place| *place <= all);
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// `most` positions in the second half of the response, the last bytes, and the first one.
+    pub(crate) fn late_places(&self, most: usize) -> Vec<usize> {
+        let all = self.bytes.len();
+        // An odd distance, so that the positions within chunks and blocks differ.
+        let distance = (all / 2 / most) | 1;
+        let mut places: Vec<_> = (all / 2..all).step_by(distance).collect();
+        places.extend((all - 2..=all).chain([0]));
         places.sort_unstable();
         places.dedup();
         places

@@ -92,7 +92,8 @@ impl Chain {
         }
     }
 
-    fn filters(self) -> bool {
+    /// Whether the filter comes first.
+    pub(crate) fn filters(self) -> bool {
         matches!(self, Self::Filter | Self::FilterCompressed(_))
     }
 
@@ -190,6 +191,8 @@ pub(crate) struct Tally {
     whole: usize,
     refused: usize,
     cut: usize,
+    /// The most bytes of a body that were cut off.
+    longest_cut: u64,
     /// Complete for the scraper but not from the exporter. Must be empty.
     silent: Vec<String>,
     /// Complete from the exporter but not for the scraper. Must be empty.
@@ -214,6 +217,7 @@ impl Tally {
             Ok(response) => match &response.body.end {
                 End::Incomplete(cut) => {
                     self.cut += 1;
+                    self.longest_cut = self.longest_cut.max(response.body.bytes);
                     (false, fault_of_cut(cut).or_else(|| fault_of_start(death, &response)))
                 }
                 End::Complete if response.head.status == death.answer.status => {
@@ -243,6 +247,7 @@ impl Tally {
         self.whole += other.whole;
         self.refused += other.refused;
         self.cut += other.cut;
+        self.longest_cut = self.longest_cut.max(other.longest_cut);
         self.silent.extend(other.silent);
         self.false_aborts.extend(other.false_aborts);
         self.foreign.extend(other.foreign);
@@ -251,6 +256,11 @@ impl Tally {
     /// The number of deaths.
     pub(crate) fn all(&self) -> usize {
         self.whole + self.refused + self.cut
+    }
+
+    /// The length of the longest body that was cut off, in bytes as they were received.
+    pub(crate) fn longest_cut(&self) -> u64 {
+        self.longest_cut
     }
 
     /// The number of scrapers that received a complete response.

@@ -42,6 +42,16 @@ const LEAST_TRANSFORMED: usize = 4_000;
 /// Number of positions at which a response is cut on its way to transforms.
 const PLACES: usize = 12;
 
+/// The minimum number of deaths after many compressed blocks, with each chain.
+const LEAST_LATE: usize = 100;
+
+/// Number of positions at which a response of many compressed blocks is cut.
+const LATE_PLACES: usize = 2;
+
+/// Some bodies are cut after at least this many compressed bytes: several blocks of the proxy, which
+/// have 16 KiB.
+const MANY_BLOCKS: u64 = 64 * 1024;
+
 const REQUEST: &[u8] = b"GET /prometheus?exporter=n HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// A scraper with [`Reader::Asleep`] cannot receive longer responses completely.
@@ -140,15 +150,24 @@ fn assert_nothing_is_held_back(death: &Death<'_>, received: Option<&Response>) {
 /// Runs all deaths with these transforms.
 fn run_all(chain: Chain) -> Tally {
     let answers = chain.answers();
+    run(chain, &usable_deaths(&answers, chain))
+}
+
+/// All deaths with these responses, except those that would take too long.
+fn usable_deaths(answers: &[Answer], chain: Chain) -> Vec<Death<'_>> {
     // Without optimization, doubling a long body takes longer than everything else.
     let is_usable = |answer: &&Answer| match chain {
         Chain::Doubling => answer.body.len() <= LONG,
-        // Scrapers keep the first 64 KiB, which are decoded.
+        // Longer ones are cut at fewer places.
         Chain::Compressed(_) | Chain::FilterCompressed(_) => answer.body.len() <= 64 * 1024,
         Chain::Empty | Chain::Identity | Chain::Hoarding | Chain::Filter => true,
     };
     let usable = answers.iter().filter(is_usable);
-    let deaths: Vec<_> = usable.flat_map(|answer| deaths_of(answer, chain)).collect();
+    usable.flat_map(|answer| deaths_of(answer, chain)).collect()
+}
+
+/// Runs these deaths.
+fn run(chain: Chain, deaths: &[Death<'_>]) -> Tally {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut builder = Builder::new_current_thread();
@@ -195,5 +214,30 @@ fn a_transform_never_makes_a_truncated_body_complete_nor_a_complete_one_truncate
     let compressed = [ContentCoding::Zstd, ContentCoding::Gzip].map(Chain::Compressed);
     for chain in [Chain::Identity, Chain::Doubling, Chain::Hoarding].into_iter().chain(compressed) {
         run_all(chain).conclude(&format!("in memory, {chain:?}"), LEAST_TRANSFORMED);
+    }
+}
+
+/// U11, U12, U13, U21.
+#[test]
+fn a_body_that_is_cut_after_many_compressed_blocks_is_never_complete() {
+    let codings = [ContentCoding::Zstd, ContentCoding::Gzip];
+    for chain in
+        codings.into_iter().flat_map(|it| [Chain::Compressed(it), Chain::FilterCompressed(it)])
+    {
+        let answers = Answer::of_many_blocks(chain.filters());
+        let mut deaths = Vec::new();
+        for answer in &answers {
+            for cut in answer.late_places(LATE_PLACES) {
+                for then in ENDS {
+                    let (moment, reader) = (Moment::AtOnce, Reader::Fast);
+                    let at_once = Death { answer, cut, then, moment, reader, chain };
+                    let later = Death { moment: Moment::Later, reader: Reader::Slow, ..at_once };
+                    deaths.extend([at_once, later]);
+                }
+            }
+        }
+        let tally = run(chain, &deaths);
+        tally.conclude(&format!("in memory, {chain:?}, many blocks"), LEAST_LATE);
+        assert!(tally.longest_cut() >= MANY_BLOCKS, "{chain:?}: {}", tally.longest_cut());
     }
 }

@@ -18,8 +18,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{PATIENCE, body::hex, exporter::is_timeout};
 
-/// Number of bytes at the start of a body that are kept for inspection.
-const KEPT: usize = 64 * 1024;
+/// Number of bytes at the start of a body that are kept for inspection. Compressed bodies up to this
+/// length can be decoded.
+const KEPT: usize = 256 * 1024;
 
 /// A connection to `address` from another address of this host.
 ///
@@ -284,7 +285,7 @@ pub struct Received {
     pub bytes: u64,
     /// SHA-256 of all bytes, in hexadecimal digits.
     pub sha256: String,
-    /// The first 64 KiB.
+    /// The first 256 KiB.
     pub start: Vec<u8>,
     /// How the body ended.
     pub end: End,
@@ -311,7 +312,7 @@ impl Received {
         self.end == End::Complete
     }
 
-    /// The first 64 KiB as text.
+    /// The first 256 KiB as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.start).into_owned()
     }
