@@ -31,8 +31,8 @@ declare -rA PACKAGES=(
     # The libraries that Debian's packages of the oldest compiler link to.
     [msrv]='libcurl4 libhttp-parser2.9 libllvm19 libpcre3 libsqlite3-0 libssh2-1'
     [peers]='caddy haproxy iproute2 nginx-light prometheus-exporter-exporter'
-    [real]='ca-certificates chromium curl faketime iproute2 openssl procps python3-venv sslscan strace
-        prometheus prometheus-mysqld-exporter prometheus-node-exporter'
+    [real]='ca-certificates chromium curl faketime golang-github-klauspost-compress-dev golang-go iproute2 openssl procps
+        python3-venv sslscan strace prometheus prometheus-mysqld-exporter prometheus-node-exporter'
 )
 
 scratch=$(mktemp --directory)

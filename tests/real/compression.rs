@@ -1,12 +1,19 @@
-//! Prometheus, a Go program, and curl decode what the proxy compresses.
+//! Prometheus, curl, and a client in Go decode what the proxy compresses.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
+use aws_lc_rs::digest;
 use scrapegate_harness::{
+    body::hex,
     exporter::{Conversation, Exporter},
     pki::Pki,
     proxy::Proxy,
 };
+use tempfile::TempDir;
 
 use crate::daemons::{Daemon, curl_through, wait_for};
 
@@ -24,9 +31,10 @@ fn exposition() -> String {
     body
 }
 
-/// Answers in chunks of 4 KiB, as Go's net/http does.
+/// Answers in chunks of 4 KiB, as Go's net/http does. If the request says `cut`, the last chunk is
+/// missing.
 fn answer(conversation: &mut Conversation, body: &str) -> std::io::Result<()> {
-    conversation.read_request()?;
+    let is_cut = conversation.read_request()?.contains("?cut");
     conversation.send(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
          Transfer-Encoding: chunked\r\n\r\n",
@@ -36,7 +44,7 @@ fn answer(conversation: &mut Conversation, body: &str) -> std::io::Result<()> {
         conversation.send(chunk)?;
         conversation.send("\r\n")?;
     }
-    conversation.send("0\r\n\r\n")
+    if is_cut { conversation.end() } else { conversation.send("0\r\n\r\n") }
 }
 
 /// The proxy in front of the exporter.
@@ -44,7 +52,8 @@ fn stage() -> (Pki, Exporter, Proxy) {
     let pki = Pki::new();
     let body = exposition();
     let exporter = Exporter::start(move |conversation| answer(conversation, &body));
-    let section = exporter.section("x") + "compression = always\n";
+    let filtered = exporter.section("filtered") + "compression = always\nmetrics-drop = y\n";
+    let section = exporter.section("x") + "compression = always\n" + &filtered;
     let proxy = Proxy::start(&pki.config_ini(""), &section);
     (pki, exporter, proxy)
 }
@@ -101,4 +110,56 @@ fn prometheus_has_every_sample_of_an_answer_that_the_proxy_compressed_with_gzip(
     let scrape = proxy.wait_for_scrape("x");
     assert_eq!(scrape["encoding"], "gzip", "{scrape}");
     assert_eq!(scrape["outcome"], "complete", "{scrape}");
+}
+
+/// A scraper in Go with an own decoder of zstd. Debian has no program that is one.
+struct GoClient {
+    program: PathBuf,
+    _folder: TempDir,
+}
+
+impl GoClient {
+    fn build() -> Self {
+        let folder = TempDir::with_prefix("scrapegate-go-").expect("a temporary folder");
+        let program = folder.path().join("client");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/go_client/main.go");
+        let built = Command::new("go")
+            .args(["build", "-o"])
+            .args([&program, &source])
+            // The libraries are Debian's, so nothing is downloaded.
+            .envs([("GO111MODULE", "off"), ("GOPATH", "/usr/share/gocode"), ("GOFLAGS", "")])
+            .env("GOCACHE", folder.path().join("cache"))
+            .output()
+            .expect("go runs");
+        assert!(built.status.success(), "{built:?}");
+        Self { program, _folder: folder }
+    }
+
+    fn get(&self, proxy: &Proxy, pki: &Pki, query: &str, accepts: Option<&str>) -> Output {
+        let port = proxy.address().port();
+        Command::new(&self.program)
+            .arg(format!("https://localhost:{port}/prometheus?exporter={query}"))
+            .args(["ca.pem", "client.pem", "client.key"].map(|file| pki.path(file)))
+            .args(accepts)
+            .output()
+            .expect("the client runs")
+    }
+}
+
+#[test]
+fn a_client_in_go_decodes_both_codings_and_never_takes_a_cut_answer_for_a_whole_one() {
+    let (pki, _exporter, proxy) = stage();
+    let client = GoClient::build();
+    let hash = hex(digest::digest(&digest::SHA256, exposition().as_bytes()).as_ref());
+    for (accepts, coding) in
+        [(Some("zstd"), "zstd"), (Some("gzip"), "gzip"), (None, "gzip by net/http")]
+    {
+        for exporter in ["x", "filtered"] {
+            let output = client.get(&proxy, &pki, exporter, accepts);
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(printed, format!("{coding} {hash}\n"), "{exporter}: {output:?}");
+            let cut = client.get(&proxy, &pki, &format!("{exporter}&cut"), accepts);
+            assert!(!cut.status.success() && cut.stdout.is_empty(), "{exporter}: {cut:?}");
+        }
+    }
 }

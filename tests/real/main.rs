@@ -1,5 +1,5 @@
 //! The real binary with real counterparts from Debian: Prometheus, promtool, node_exporter,
-//! mysqld_exporter, curl, openssl, sslscan, sslyze, libfaketime and strace.
+//! mysqld_exporter, Go, curl, openssl, sslscan, sslyze, libfaketime and strace.
 //!
 //! `cargo test --release --features real-exporters --test real`; `.ci/run` installs the packages.
 //! Without `--release`, the exporter of `system_calls` is slower than the proxy, which then finds
