@@ -165,3 +165,58 @@ impl UpstreamBody {
         Poll::Ready(Ok(count))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    const SENT: usize = 1 << 20;
+
+    /// A body that is larger than all reads of a test, and the other end of its connection.
+    async fn body() -> (UpstreamBody, tokio::io::DuplexStream) {
+        let (mut exporter, stream) = duplex(SENT);
+        exporter.write_all(&vec![b'x'; SENT]).await.expect("there is room");
+        let framing = Framing::Length(SENT as u64);
+        (UpstreamBody::new(Stream::other(stream), framing, Bytes::new()), exporter)
+    }
+
+    async fn next(body: &mut UpstreamBody) -> Bytes {
+        poll_fn(|cx| body.poll_data(cx)).await.expect("more data").expect("no error")
+    }
+
+    #[tokio::test]
+    async fn reads_have_the_size_that_the_relay_asks_for_rounded_up() {
+        let (mut body, _exporter) = body().await;
+        assert_eq!(next(&mut body).await.len(), READ_SIZE);
+        for (size, read) in [(100_000, 7 * SMALLEST_READ), (1, SMALLEST_READ), (0, SMALLEST_READ)] {
+            body.read_up_to(size);
+            assert_eq!(next(&mut body).await.len(), read, "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_buffer_is_used_again_if_nothing_else_uses_it() {
+        let (mut body, _exporter) = body().await;
+        let first = next(&mut body).await;
+        let second = next(&mut body).await;
+        assert_ne!(first.as_ptr(), second.as_ptr(), "the first buffer is in use");
+        let address = second.as_ptr();
+        drop(second);
+        assert_eq!(next(&mut body).await.as_ptr(), address);
+    }
+
+    #[tokio::test]
+    async fn a_released_body_holds_no_buffer() {
+        let (mut exporter, stream) = duplex(SENT);
+        exporter.write_all(b"a 1\n").await.expect("there is room");
+        let mut body = UpstreamBody::new(Stream::other(stream), Framing::UntilClose, Bytes::new());
+        next(&mut body).await;
+        assert!(body.room.capacity() > 0, "the rest of the buffer");
+        body.release();
+        assert_eq!(body.room.capacity(), 0);
+    }
+}

@@ -318,6 +318,19 @@ mod tests {
     }
 
     #[test]
+    fn complete_chunks_of_up_to_255_bytes_are_small() {
+        for size in 1..=255 {
+            let data = "x".repeat(size);
+            let chunk = format!("{size:x}\r\n{data}\r\n");
+            assert_eq!(small_chunk(chunk.as_bytes()), Some((data.as_bytes(), &b""[..])), "{size}");
+        }
+        for other in ["0\r\n\r\n", "100\r\n", "2\r\nx\r\n", "1\r\nx", "1;a\r\nx\r\n", "g\r\nx\r\n"]
+        {
+            assert_eq!(small_chunk(other.as_bytes()), None, "{other:?}");
+        }
+    }
+
+    #[test]
     fn line_ends_in_the_data_do_not_end_a_small_chunk() {
         for first in 1..=255 {
             for second in [1, 12, 32, 255] {

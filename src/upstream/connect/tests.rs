@@ -68,6 +68,16 @@ async fn of_other_hosts_the_first_address_that_answers_is_used() {
     assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
 }
 
+/// A request that is not sent at once costs a wake-up. Without the socket, reads are not coalesced.
+#[tokio::test]
+async fn a_request_is_sent_over_a_new_tcp_connection_at_once() {
+    let (_sockets, [_, listening]) = refusing_and_listening();
+    let stream = Stream(StreamKind::Tcp(connect(listening).await.expect("connected")));
+    assert_eq!(stream.send_at_once(b"GET"), 3);
+    assert!(stream.tcp().is_some());
+    assert_eq!(Stream::other(tokio::io::duplex(9).0).send_at_once(b"GET"), 0);
+}
+
 #[test]
 fn a_refusal_says_more_than_another_error() {
     use io::ErrorKind::{ConnectionRefused, NetworkUnreachable, PermissionDenied};
