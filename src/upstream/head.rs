@@ -149,3 +149,47 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
         matches!(line, b"\n" | b"\r\n").then_some(end)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    /// The head that an exporter sends with these bytes, which arrive at once.
+    async fn read_from(bytes: &str) -> Result<(Head, Bytes), UpstreamError> {
+        let (mut exporter, stream) = duplex(4 * MAX_HEAD);
+        exporter.write_all(bytes.as_bytes()).await.expect("there is room");
+        drop(exporter);
+        read(&mut Stream::other(stream)).await
+    }
+
+    #[tokio::test]
+    async fn all_heads_together_have_at_most_16_kib() {
+        let head =
+            |length: usize| format!("HTTP/1.1 200 OK\r\na: {:x<1$}\r\n\r\n", "", length - 24);
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        let rest = MAX_HEAD - interim.len();
+        for allowed in [head(MAX_HEAD) + "a 1\n", interim.to_owned() + &head(rest)] {
+            let read = read_from(&allowed).await;
+            assert!(read.is_ok(), "{read:?}");
+        }
+        for refused in [head(MAX_HEAD + 1) + "a 1\n", interim.to_owned() + &head(rest + 1)] {
+            let read = read_from(&refused).await;
+            assert!(matches!(read, Err(UpstreamError::HeadTooLarge)), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_line_ends_a_head() {
+        for (bytes, ends) in [
+            ("\r\n\r\n", true),
+            ("a\n\nb", true),
+            ("a\n\r\n", true),
+            ("a\r\nb", false),
+            ("\r\n\r", false),
+        ] {
+            assert_eq!(ends_a_head(bytes.as_bytes()), ends, "{bytes:?}");
+        }
+    }
+}
