@@ -203,7 +203,7 @@ soak() {
 # Runs each benchmark once, to see that it works. Times from a shared machine are not worth keeping.
 criterion_smoke() {
     need build link
-    cargo bench --locked --bench relay --bench first_byte --bench handshake --bench parsers \
+    cargo bench --locked --bench relay --bench first_byte --bench handshake --bench parsers --bench readers \
         -- --test
     # Against the floor only: the other proxies are not installed here.
     cargo bench --locked --bench peers -- --rounds 1 --peers scrapegate,floor \
