@@ -393,6 +393,24 @@ mod tests {
     }
 
     #[test]
+    fn received_bytes_and_dropped_families_are_counted() {
+        let (delivery, exporter) = begun();
+        delivery.received(7);
+        delivery.filters(Arc::new(AtomicU64::new(3)));
+        delivery.abort(Abort::Shutdown);
+        let snapshot = exporter.state.ledger.snapshot();
+        assert_eq!((snapshot.received, snapshot.families_dropped), (7, 3));
+    }
+
+    #[test]
+    fn logged_seconds_are_rounded_to_a_tenth_of_a_millisecond() {
+        for (micros, expected) in [(53, 0.0001), (49, 0.0), (2_345_678, 2.3457)] {
+            let logged = seconds(Duration::from_micros(micros));
+            assert_eq!(logged.to_string(), expected.to_string());
+        }
+    }
+
+    #[test]
     fn a_scrape_is_counted_once_however_it_ends() {
         let (delivery, exporter) = begun();
         assert_eq!(counted(&exporter), (vec![], 1));

@@ -170,3 +170,38 @@ pub(crate) mod fixture {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two exporters, of which the second has `permits` permits.
+    fn exporters(permits: u32) -> Exporters {
+        let mut second = fixture::exporter();
+        second.name = ExporterName::new("y").expect("a name");
+        second.rules.max_concurrent = permits.try_into().expect("not zero");
+        [fixture::exporter(), second].into_iter().collect()
+    }
+
+    #[test]
+    fn exporters_are_counted() {
+        assert_eq!((exporters(1).len(), exporters(1).is_empty()), (2, false));
+        assert_eq!((Exporters::default().len(), Exporters::default().is_empty()), (0, true));
+    }
+
+    #[test]
+    fn after_a_reload_permits_continue_to_count_if_their_number_is_unchanged() {
+        let before = exporters(1);
+        let taken: Vec<_> = before.iter().map(|exporter| exporter.try_acquire()).collect();
+        assert!(taken.iter().all(Option::is_some), "each has one permit");
+        for (permits, is_free) in [(1, [false, false]), (2, [false, true])] {
+            let mut after = exporters(permits);
+            after.continue_from(&before);
+            let free: Vec<_> = after.iter().map(|it| it.try_acquire().is_some()).collect();
+            assert_eq!(free, is_free, "{permits}");
+            for (old, new) in before.iter().zip(after.iter()) {
+                assert!(Arc::ptr_eq(&old.state.ledger, &new.state.ledger));
+            }
+        }
+    }
+}

@@ -132,4 +132,72 @@ mod tests {
             assert_eq!(coalescing.next_step(took), next, "{gathers:?} {took:?}");
         }
     }
+
+    #[cfg(target_os = "linux")]
+    #[derive(Clone, Copy)]
+    struct ReceiveLowWater;
+
+    #[cfg(target_os = "linux")]
+    nix::getsockopt_impl!(
+        ReceiveLowWater,
+        libc::SOL_SOCKET,
+        libc::SO_RCVLOWAT,
+        i32,
+        nix::sys::socket::sockopt::GetStruct<i32>
+    );
+
+    /// The number of bytes with which the socket becomes readable.
+    #[cfg(target_os = "linux")]
+    fn low_water(socket: &TcpStream) -> usize {
+        let bytes = nix::sys::socket::getsockopt(socket, ReceiveLowWater).expect("an option");
+        usize::try_from(bytes).expect("not negative")
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn bytes_of_a_large_body_wait_for_more_for_at_most_the_time_to_hold_them() {
+        use std::{
+            net::TcpListener,
+            task::{Context, Waker},
+        };
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let socket = TcpStream::connect(address).await.expect("connected");
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut coalescing = ReadCoalescing::default();
+
+        coalescing.received(LARGE - 1);
+        for _ in 0..2 {
+            coalescing.empty(&socket, &mut cx);
+            coalescing.received(0);
+        }
+        assert_eq!(low_water(&socket), 1, "the body is small");
+
+        coalescing.received(1);
+        coalescing.empty(&socket, &mut cx);
+        coalescing.empty(&socket, &mut cx);
+        assert_eq!(low_water(&socket), 1, "nothing was read in between");
+        coalescing.received(1);
+        coalescing.empty(&socket, &mut cx);
+        assert_eq!(low_water(&socket), GATHER);
+        coalescing.received(1);
+        coalescing.empty(&socket, &mut cx);
+        assert_eq!(low_water(&socket), GATHER_FROM_FAST);
+
+        tokio::time::advance(HOLD / 2).await;
+        coalescing.empty(&socket, &mut cx);
+        assert_eq!(low_water(&socket), GATHER_FROM_FAST, "there is time left");
+        // The clock of the runtime has a resolution of 1 ms.
+        tokio::time::advance(2 * HOLD).await;
+        coalescing.empty(&socket, &mut cx);
+        assert_eq!(low_water(&socket), 1, "the time is over");
+
+        coalescing.received(1);
+        coalescing.empty(&socket, &mut cx);
+        assert_eq!(low_water(&socket), 1, "the exporter was slow");
+        coalescing.received(1);
+        coalescing.empty(&socket, &mut cx);
+        assert_eq!(low_water(&socket), GATHER, "the exporter is fast again");
+    }
 }

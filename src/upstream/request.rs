@@ -92,3 +92,37 @@ impl ExporterRequest<'_> {
         request
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scrape::exporters::fixture;
+
+    #[test]
+    fn replaced_headers_are_sent_instead_of_those_of_the_scraper() {
+        let request = hyper::Request::get("/prometheus")
+            .header(ACCEPT, "text/plain")
+            .header(ACCEPT_ENCODING, "gzip");
+        let scraper = request.body(()).expect("a request").into_parts().0;
+        let exporter = fixture::exporter();
+        let sent = |replaced| {
+            let request = ExporterRequest {
+                exporter: &exporter,
+                scraper: &scraper,
+                forwarded: "",
+                replaced: &replaced,
+            };
+            let bytes = request.bytes(Duration::from_secs(1));
+            let text = String::from_utf8(bytes).expect("ASCII");
+            let wanted = |line: &&str| line.starts_with("accept");
+            text.lines().filter(wanted).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let own = ["accept: text/plain", "accept-encoding: gzip"];
+        assert_eq!(sent(Replaced::default()), own);
+        let accept = Some(HeaderValue::from_static("a/b"));
+        assert_eq!(sent(Replaced { accept, ..Replaced::default() }), ["accept: a/b", own[1]]);
+        let accept_encoding = Some(HeaderValue::from_static("identity"));
+        let replaced = Replaced { accept_encoding, ..Replaced::default() };
+        assert_eq!(sent(replaced), [own[0], "accept-encoding: identity"]);
+    }
+}

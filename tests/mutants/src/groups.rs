@@ -38,7 +38,7 @@ pub(crate) const GROUPS: [Group; 8] = [
         name: "scrape",
         files: &["src/scrape/*.rs"],
         unit_tests: &["scrape::"],
-        programs: &["in_memory", "exporters", "metrics", "requests"],
+        programs: &["in_memory", "filter", "compression", "exporters", "metrics", "requests"],
     },
     Group {
         name: "access",
