@@ -27,7 +27,9 @@ use scrapegate::{
         exporter::{Exporter, Target},
     },
     scrape::source::Source,
-    upstream::{self, Connector, ExporterRequest, Replaced, Stream, UpstreamBody},
+    upstream::{
+        self, Connector, ExporterRequest, READ_SIZE, ReadCoalescing, Replaced, Stream, UpstreamBody,
+    },
 };
 use scrapegate_harness::in_memory;
 use tokio::{
@@ -35,13 +37,6 @@ use tokio::{
     net::TcpStream,
     time::Instant,
 };
-
-use read_coalescing::{READ_SIZE, ReadCoalescing};
-
-/// The file of our own reader, so that hyper's sockets have the same options at the same times.
-#[cfg_attr(test, expect(unused_imports, reason = "without a harness, no function is a test"))]
-#[path = "../../src/upstream/read_coalescing.rs"]
-mod read_coalescing;
 
 /// Limit for the response head in bytes, as in our own reader.
 const MAX_HEAD: usize = 16 * 1024;

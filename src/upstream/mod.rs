@@ -59,5 +59,6 @@ pub use self::{
     exchange::{UpstreamHead, exchange, fetch},
     framing::{Framing, content_length},
     look_up::look_up,
+    read_coalescing::{READ_SIZE, ReadCoalescing},
     request::{ExporterRequest, Replaced},
 };

@@ -17,7 +17,7 @@ use tokio::{
 
 /// Size of the first read buffer in bytes, including the response head. A read uses the rest of the
 /// buffer.
-pub(super) const READ_SIZE: usize = 64 * 1024;
+pub const READ_SIZE: usize = 64 * 1024;
 
 /// Number of bytes that justify a wake-up at first. With half of it, a GB of small chunks costs a
 /// tenth more.
@@ -35,7 +35,7 @@ const LARGE: usize = READ_SIZE;
 /// Decides, each time the exporter's socket is empty, how many bytes must arrive before the next
 /// wake-up.
 #[derive(Debug, Default)]
-pub(super) struct ReadCoalescing {
+pub struct ReadCoalescing {
     /// Number of bytes read so far.
     received: usize,
     /// When the socket was last found empty.
@@ -51,13 +51,13 @@ pub(super) struct ReadCoalescing {
 
 impl ReadCoalescing {
     /// Notes that `count` bytes were read.
-    pub(super) fn received(&mut self, count: usize) {
+    pub fn received(&mut self, count: usize) {
         self.received = self.received.saturating_add(count);
         self.awaits = false;
     }
 
     /// Notes that the socket is empty. The task of `cx` is woken when the socket is readable again.
-    pub(super) fn empty(&mut self, socket: &TcpStream, cx: &mut Context<'_>) {
+    pub fn empty(&mut self, socket: &TcpStream, cx: &mut Context<'_>) {
         if self.received < LARGE {
             return;
         }
