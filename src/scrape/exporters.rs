@@ -175,7 +175,7 @@ pub(crate) mod fixture {
 mod tests {
     use super::*;
 
-    /// Two exporters, of which the second has `permits` permits.
+    /// Two exporters. The second has `permits` permits.
     fn exporters(permits: u32) -> Exporters {
         let mut second = fixture::exporter();
         second.name = ExporterName::new("y").expect("a name");
