@@ -149,6 +149,15 @@ U+Vc7gLaCcITq1zl9ijIR8Pjcn+pBNt6PmKXW35i9hqTXbUvi80U3VvfBw==
     const SPKI_SHA256: &str = "33fced1cc04449a9ec600bfcaba98254918343f15e89c047eedcc6d7bd8b2300";
 
     #[test]
+    fn a_host_is_an_ipv4_address_or_an_ipv6_prefix_of_64_bits() {
+        let host = |ip: &str| Host::of(ip.parse().unwrap());
+        assert_eq!(host("2001:db8:1:2:3:4:5:6"), host("2001:db8:1:2::"));
+        assert_ne!(host("2001:db8:1:2::"), host("2001:db8:1:3::"));
+        assert_eq!(host("::ffff:192.0.2.1"), host("192.0.2.1"));
+        assert_ne!(host("192.0.2.1"), host("192.0.2.2"));
+    }
+
+    #[test]
     fn a_certificate_gives_the_identity_of_its_client() {
         let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
         let identity = ClientIdentity::of(&certificate).unwrap();

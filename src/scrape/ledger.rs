@@ -287,6 +287,19 @@ mod tests {
     }
 
     #[test]
+    fn the_last_scrapes_are_kept_oldest_first() {
+        let ledger = Ledger::new(Instant::now());
+        ledger.end(entry("exporter_reset"));
+        for _ in 1..RECENT {
+            ledger.end(entry(COMPLETE));
+        }
+        let kept = || ledger.overview().1;
+        assert_eq!((kept().len(), kept()[0].outcome), (RECENT, "exporter_reset"));
+        ledger.end(entry(COMPLETE));
+        assert_eq!((kept().len(), kept()[0].outcome), (RECENT, COMPLETE));
+    }
+
+    #[test]
     fn bucket_bounds_are_inclusive() {
         let mut distribution = Distribution::new(&[1.0, 2.0]);
         for seconds in [1, 2, 3] {

@@ -95,3 +95,18 @@ impl PhaseTimer {
         self.waiting
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_waits_for_the_exporter_or_for_the_network() {
+        let mut phases = PhaseDurations::default();
+        for (phase, millis) in Phase::ALL.into_iter().zip([1, 20, 300, 4000]) {
+            phases.add(phase, Duration::from_millis(millis));
+        }
+        assert_eq!(Phase::ALL[3], Phase::WriteWait);
+        assert_eq!((phases.exporter().as_millis(), phases.network().as_millis()), (321, 4000));
+    }
+}

@@ -50,7 +50,16 @@ pub(crate) const GROUPS: [Group; 8] = [
             "src/common/peer.rs",
         ],
         unit_tests: &["access::", "handler::", "peer::"],
-        programs: &["in_memory", "requests", "enrol", "metrics", "tls", "limits"],
+        programs: &[
+            "in_memory",
+            "requests",
+            "enrol",
+            "metrics",
+            "tls",
+            "limits",
+            "reload/http",
+            "process/service",
+        ],
     },
     Group {
         name: "route",
