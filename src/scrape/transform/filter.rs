@@ -130,7 +130,13 @@ impl Filter {
             None => (bytes, then),
         };
         let (passes, from, position) = match head::read(bytes, then, self.spans_lines) {
-            Head::Unfinished if bytes.len() < MAX_HEAD => return None,
+            Head::Unfinished | Head::Blank if bytes.len() < MAX_HEAD => return None,
+            // The blanks pass. What follows them is judged by itself: a metric, or the end of a blank
+            // line, or a comment.
+            Head::Blank => {
+                return Some(Verdict { passes: true, from: MAX_HEAD, position: Position::Ended });
+            }
+            Head::Unfinished if head::is_blank_comment(bytes) => (true, 0, Position::Outside),
             Head::Unfinished => {
                 self.families.drop_unknown();
                 self.last.head.clear();
@@ -221,6 +227,9 @@ impl Filter {
     /// The length of a record that has been judged. `None` if `bytes` end inside it.
     fn end(&mut self, bytes: &[u8], verdict: Verdict) -> Option<usize> {
         let Verdict { passes, from, mut position } = verdict;
+        if position == Position::Ended {
+            return Some(from);
+        }
         let rest = &bytes[from..];
         let length = usual_length(rest, position).or_else(|| position.advance(rest));
         if length.is_none() {

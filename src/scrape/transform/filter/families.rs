@@ -64,6 +64,8 @@ pub(super) struct Families {
     current: Family,
     current_name: Vec<u8>,
     current_hash: u64,
+    /// Whether there was a name that is too long to be known.
+    has_unknown: bool,
     /// Number of families that were not passed on.
     dropped: Arc<AtomicU64>,
 }
@@ -77,13 +79,17 @@ impl Families {
             current: Family { passes: true, kind: None },
             current_name: Vec::new(),
             current_hash: 0,
+            has_unknown: false,
             dropped,
         }
     }
 
-    /// Counts a family whose name is not known, and which is not passed on.
+    /// Counts a family whose name is not known, and which is not passed on. All lines without a known
+    /// name count as one family.
     pub(super) fn drop_unknown(&mut self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.has_unknown, true) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether a metadata line of this family is passed on. `kind` is the type in a `# TYPE` line. If

@@ -17,6 +17,8 @@ const LONGEST_TYPE: usize = 14;
 pub(super) enum Head<'a> {
     /// The name is not complete.
     Unfinished,
+    /// Only blanks so far, and more bytes follow.
+    Blank,
     /// A record without a metric name: an empty line, a comment, `# EOF`, or what no parser accepts.
     Nameless(Position),
     /// `# HELP`, `# UNIT`, or `# TYPE` with the type.
@@ -43,6 +45,7 @@ pub(super) enum Then {
 pub(super) fn read(bytes: &[u8], then: Then, spans_lines: bool) -> Head<'_> {
     let mut cursor = Cursor { bytes, at: 0 };
     let head = match cursor.skip_blanks() {
+        None if then == Then::More => Some(Head::Blank),
         None => None,
         Some(b'\n' | b'\r') => Some(Head::Nameless(Position::Outside)),
         Some(b'#') => metadata(&mut cursor, then),
@@ -58,6 +61,13 @@ pub(super) fn read(bytes: &[u8], then: Then, spans_lines: bool) -> Head<'_> {
         (None, Then::More) => Head::Unfinished,
         (None, Then::End) => Head::Nameless(Position::Outside),
     }
+}
+
+/// Whether these bytes are blanks, a `#`, and again blanks. If so many blanks separate a keyword from
+/// its `#`, the line is taken for a comment, which passes.
+pub(super) fn is_blank_comment(bytes: &[u8]) -> bool {
+    let mut hashes = bytes.iter().filter(|&&byte| !is_blank(byte));
+    hashes.next() == Some(&b'#') && hashes.next().is_none()
 }
 
 /// Reads a comment, from its `#`. `None` if it is not complete.

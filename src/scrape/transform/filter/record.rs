@@ -22,6 +22,8 @@ pub(super) enum Position {
     Escaped,
     /// Where each line feed ends the record.
     Outside,
+    /// After the last byte of the record.
+    Ended,
 }
 
 impl Position {
@@ -32,6 +34,7 @@ impl Position {
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let byte = rest[0];
             let (taken, next) = match *self {
+                Self::Ended => return Some(at),
                 Self::Outside => return memchr(b'\n', rest).map(|found| at + found + 1),
                 Self::Quoted => match memchr2(b'"', b'\\', rest) {
                     None => return None,

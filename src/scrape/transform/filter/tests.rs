@@ -287,7 +287,6 @@ fn a_name_that_does_not_end_within_the_limit_is_dropped() {
             (name(MAX_HEAD), false),
             (name(3 * MAX_HEAD), false),
             (" ".repeat(MAX_HEAD - 2) + "a", true),
-            (" ".repeat(MAX_HEAD) + "a", false),
             (format!("# HELP {}", name(MAX_HEAD)), false),
             (format!("{{\"{}\"}}", name(MAX_HEAD)), false),
             (format!("{{x=\"{}\",\"a\"}}", name(MAX_HEAD)), false),
@@ -304,6 +303,46 @@ fn a_name_that_does_not_end_within_the_limit_is_dropped() {
             }
         }
     }
+}
+
+#[test]
+fn blank_lines_and_comments_with_any_number_of_blanks_stay() {
+    let rules = rules("", "a");
+    for blanks in [MAX_HEAD - 2, MAX_HEAD - 1, MAX_HEAD, MAX_HEAD + 1, 3 * MAX_HEAD] {
+        let blanks = " \t".repeat(blanks / 2) + &" "[blanks % 2..];
+        for (body, expected) in [
+            (format!("b 1\n{blanks}\nb 2\na 1\n"), format!("b 1\n{blanks}\nb 2\n")),
+            (format!("#{blanks}\na 1\n"), format!("#{blanks}\n")),
+            (format!("#{blanks}text\na 1\n"), format!("#{blanks}text\n")),
+            (format!("{blanks}# text\na 1\n"), format!("{blanks}# text\n")),
+            (format!("{blanks}\nb 1\na 1\n"), format!("{blanks}\nb 1\n")),
+            (blanks.clone(), blanks.clone()),
+        ] {
+            for format in BOTH {
+                for size in [1, 7, MAX_HEAD - 1, MAX_HEAD, body.len()] {
+                    let (text, _) = filtered(&rules, format, body.as_bytes().chunks(size));
+                    assert_eq!(String::from_utf8(text).unwrap(), expected, "{size}");
+                }
+            }
+        }
+        // A family is left out, however many blanks precede its name.
+        let body = format!("b 1\n{blanks}a 1\nb 2\n");
+        for size in [1, 7, MAX_HEAD, body.len()] {
+            let (text, dropped) =
+                filtered(&rules, ExpositionFormat::Text, body.as_bytes().chunks(size));
+            let text = String::from_utf8(text).unwrap();
+            assert!(!text.contains('a') && text.ends_with("b 2\n"), "{size}: {text}");
+            assert_eq!(dropped, 1);
+        }
+    }
+}
+
+#[test]
+fn all_names_that_are_too_long_count_as_one_family() {
+    let long = "a".repeat(MAX_HEAD) + " 1\n";
+    let body = long.repeat(3) + "b 1\n" + &long + "c 1\n";
+    let (text, dropped) = filtered(&rules("", "c"), ExpositionFormat::Text, [body.as_bytes()]);
+    assert_eq!((text.as_slice(), dropped), (&b"b 1\n"[..], 2));
 }
 
 #[test]
