@@ -22,6 +22,19 @@ impl fmt::Display for Grouped {
     }
 }
 
+/// A number of things: `1 family`, `100 000 samples`.
+pub(super) struct Counted(pub(super) u64, pub(super) Noun);
+
+/// A noun in the singular and in the plural.
+pub(super) type Noun = (&'static str, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, (one, many)) = *self;
+        write!(f, "{} {}", Grouped(number), if number == 1 { one } else { many })
+    }
+}
+
 /// Bytes with a decimal unit: `9.4 MB`.
 pub(super) struct Size(pub(super) f64);
 
@@ -29,6 +42,7 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The bounds are below 1000, because 999.95 kB would round to `1000.0 kB`.
         match self.0 {
+            bytes if (0.5..1.5).contains(&bytes) => f.write_str("1 byte"),
             bytes if bytes < 999.5 => write!(f, "{bytes:.0} bytes"),
             bytes if bytes < 999.95e3 => write!(f, "{:.1} kB", bytes / 1e3),
             bytes if bytes < 999.95e6 => write!(f, "{:.1} MB", bytes / 1e6),

@@ -197,7 +197,7 @@ fn a_filter_is_applied_and_both_sizes_are_reported() {
     assert_eq!((&answer["samples"], &answer["family_count"]), (&6.into(), &3.into()));
     let request = exporter.requests().pop().expect("a request");
     assert!(request.contains("\r\naccept-encoding: identity\r\n"), "{request}");
-    let line = "  after the filter    15 bytes, 2 samples in 1 families; 2 families left out";
+    let line = "  after the filter    15 bytes, 2 samples in 1 family; 2 families left out";
     assert!(files.probe(&[]).out.iter().any(|it| it == line));
 
     let gzipped = Exporter::start(answering("Content-Encoding: gzip\r\n", gzip(body)));

@@ -11,7 +11,7 @@ use super::{
     plugin::{PluginResult, faults},
 };
 use crate::{
-    cli::figures::{Grouped, Size, table},
+    cli::figures::{Counted, Grouped, Noun, Size, table},
     scrape::exposition::{Acceptance, MAX_FAMILIES, MAX_LINE},
 };
 
@@ -94,6 +94,10 @@ fn signed(time: f64) -> String {
     format!("{sign}{}", seconds(time.abs()))
 }
 
+/// Nouns for [`Counted`].
+const SAMPLES: Noun = ("sample", "samples");
+const FAMILIES: Noun = ("family", "families");
+
 fn contents(answer: &ResponseAnalysis, out: &mut dyn Write) -> io::Result<()> {
     let mut size = Size(answer.bytes.unwrap_or(answer.wire_bytes) as f64).to_string();
     match (&answer.content_encoding, answer.gzip_bytes) {
@@ -110,13 +114,13 @@ fn contents(answer: &ResponseAnalysis, out: &mut dyn Write) -> io::Result<()> {
         (None, None) => {}
     }
     row("size", &size, out)?;
-    let families = Grouped(answer.family_count);
-    row("samples", &format!("{} in {families} families", Grouped(answer.samples)), out)?;
+    let families = Counted(answer.family_count, FAMILIES);
+    row("samples", &format!("{} in {families}", Grouped(answer.samples)), out)?;
     if let Some(Filtered { bytes, samples, family_count, families_dropped }) = answer.filtered {
-        let (samples, families) = (Grouped(samples), Grouped(family_count));
-        let (size, dropped) = (Size(bytes as f64), Grouped(families_dropped));
-        let left = format!("{size}, {samples} samples in {families} families");
-        row("after the filter", &format!("{left}; {dropped} families left out"), out)?;
+        let (samples, families) = (Counted(samples, SAMPLES), Counted(family_count, FAMILIES));
+        let (size, dropped) = (Size(bytes as f64), Counted(families_dropped, FAMILIES));
+        let left = format!("{size}, {samples} in {families}");
+        row("after the filter", &format!("{left}; {dropped} left out"), out)?;
     }
     if let Some(longest) = answer.longest_line {
         let length = Size(longest.bytes as f64);
@@ -130,13 +134,13 @@ fn contents(answer: &ResponseAnalysis, out: &mut dyn Write) -> io::Result<()> {
         row("analyzed", &format!("only the first {looked_at}"), out)?;
     }
     if let Some(series) = answer.beyond_series {
-        let series = Grouped(series);
-        let text = format!("{series} samples in families after the first {MAX_FAMILIES}");
+        let series = Counted(series, SAMPLES);
+        let text = format!("{series} in families after the first {MAX_FAMILIES}");
         row("not listed", &text, out)?;
     }
     if answer.cut_lines > 0 {
-        let lines = Grouped(answer.cut_lines);
-        row("not checked", &format!("{lines} lines over {MAX_LINE} bytes"), out)?;
+        let lines = Counted(answer.cut_lines, ("line", "lines"));
+        row("not checked", &format!("{lines} over {MAX_LINE} bytes"), out)?;
     }
     Ok(())
 }
