@@ -65,7 +65,7 @@ struct Args {
     /// Write the figures as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail if a target is missed
+    /// Fail if a target is missed, or if a column cannot be measured
     #[arg(long)]
     strict: bool,
     /// Passed by `cargo bench`
@@ -94,7 +94,7 @@ fn main() -> Result<()> {
     let exporter = place.on_host(|| Exporter::start(place.address(), &body))?;
     let stage =
         Stage { place: &place, exporter: &exporter, credentials: &credentials, body: &body };
-    place.on_scrapers_side(|| measure(&args, &columns, &stage, &mut figures))?;
+    let mut failed = place.on_scrapers_side(|| measure(&args, &columns, &stage, &mut figures))?;
 
     if args.wants("filter") {
         let place = Place::new(Link::Loopback, &congestion_control)?;
@@ -105,6 +105,7 @@ fn main() -> Result<()> {
             place.on_scrapers_side(|| filter::measure(&stage, args.rounds, &mut figures));
         if let Err(error) = measured {
             eprintln!("FAILED: the filter is not measured: {error}");
+            failed += 1;
         }
     }
 
@@ -122,20 +123,20 @@ fn main() -> Result<()> {
         eprintln!("figures written to {}", path.display());
     }
     let missed = verdicts.iter().filter(|verdict| !verdict.met()).count();
-    if args.strict && missed > 0 {
-        return Err(format!("{missed} targets missed").into());
+    if args.strict && missed + failed > 0 {
+        return Err(format!("missed targets: {missed}, failed columns: {failed}").into());
     }
     Ok(())
 }
 
 /// Round by round, and in each round one column after another, so that other work on the machine
-/// affects all columns alike.
+/// affects all columns alike. Returns the number of columns that failed.
 fn measure(
     args: &Args,
     columns: &[Column],
     stage: &Stage<'_>,
     figures: &mut Figures,
-) -> Result<()> {
+) -> Result<usize> {
     let mut failed = Vec::new();
     for scrapers in &args.scrapers {
         eprintln!("{}: {} rounds", scrapes::group(*scrapers), args.rounds);
@@ -157,7 +158,7 @@ fn measure(
             }
         }
     }
-    Ok(())
+    Ok(failed.len())
 }
 
 impl Args {
