@@ -221,6 +221,14 @@ mod tests {
         assert_eq!(setup.look_ups.names.lock().unwrap().len(), 1, "finished names are removed");
     }
 
+    #[test]
+    fn a_name_that_is_looked_up_keeps_its_places_when_another_name_comes() {
+        let setup = Setup::new(IN_ALL);
+        let places = setup.look_ups.places("one");
+        setup.look_ups.places("another");
+        assert!(Arc::ptr_eq(&places, &setup.look_ups.places("one")));
+    }
+
     #[tokio::test]
     async fn f03_a_lookup_that_waits_for_other_names_reports_it() {
         let setup = Setup::new(PER_NAME);

@@ -68,6 +68,23 @@ async fn of_other_hosts_the_first_address_that_answers_is_used() {
     assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
 }
 
+#[tokio::test]
+async fn of_other_hosts_a_slow_address_is_waited_for_if_the_others_refuse() {
+    let (sockets, [dead, full]) = refusing_and_listening();
+    // A backlog of 1 has room for two connections. The kernel drops the third and tries it again
+    // after a second.
+    let _first = [(); 2].map(|()| std::net::TcpStream::connect(full).expect("connected"));
+    let addresses = [full, dead];
+    let mut racing = std::pin::pin!(race(&addresses));
+    let early = timeout_at(Instant::now() + 2 * STAGGER, racing.as_mut()).await;
+    assert!(early.is_err(), "{early:?}");
+    for _ in 0..2 {
+        sockets[1].accept().expect("a connection");
+    }
+    let stream = racing.await.expect("there is room now");
+    assert_eq!(stream.peer_addr().ok(), Some(full));
+}
+
 /// A request that is not sent at once costs a wake-up. Without the socket, reads are not coalesced.
 #[tokio::test]
 async fn a_request_is_sent_over_a_new_tcp_connection_at_once() {
