@@ -73,10 +73,11 @@ impl Campaign {
         effort: Effort,
     ) -> Result<(), Failure> {
         let open = self.of(group).filter(|(index, mutant)| {
-            // What timed out may have met a busy machine.
             let is_open = match self.journal.verdict(&mutant.name) {
                 None => true,
-                Some(verdict) => effort == Effort::Patient && verdict == Verdict::TimedOut,
+                // What timed out may have met a busy machine, and the slow tests are still to run.
+                Some(Verdict::TimedOut | Verdict::Survived) => effort == Effort::Patient,
+                Some(Verdict::Caught(_) | Verdict::Unreached | Verdict::Unviable) => false,
             };
             is_open && builds[*index] == Build::Shared
         });

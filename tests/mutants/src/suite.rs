@@ -21,6 +21,9 @@ use crate::{
 const LIMIT_OF_UNIT_TESTS: Duration = Duration::from_secs(60);
 const LIMIT_OF_PROGRAMS: Duration = Duration::from_secs(200);
 
+/// Tests that take longer alone run only for the mutants that all other tests miss.
+const SLOW_TEST: Duration = Duration::from_secs(2);
+
 /// A failed test is repeated alone. If it passes then, all tests run again, at most this often.
 const ROUNDS: u32 = 3;
 
@@ -32,9 +35,9 @@ const FAST: [&str; 3] = [UNIT_TESTS, "in_memory", "config"];
 pub(crate) enum Effort {
     /// Only the fast programs.
     Fast,
-    /// The other programs of the group.
+    /// The other programs of the group, without their slow tests.
     Slow,
-    /// All programs, with three times as much time.
+    /// All tests of all programs, with three times as much time.
     Patient,
 }
 
@@ -130,7 +133,9 @@ impl Suite {
                 continue;
             }
             verdict = Verdict::Survived;
-            if !effort.includes(program) {
+            let tests: Vec<&Test> =
+                tests.into_iter().filter(|test| effort.includes(program, test)).collect();
+            if tests.is_empty() {
                 continue;
             }
             // The tests run at the same time, so the sum is more than they usually take.
@@ -174,10 +179,10 @@ impl Suite {
 }
 
 impl Effort {
-    fn includes(self, program: &Program) -> bool {
+    fn includes(self, program: &Program, test: &Test) -> bool {
         match self {
             Self::Fast => program.is_fast(),
-            Self::Slow => !program.is_fast(),
+            Self::Slow => !program.is_fast() && test.takes < SLOW_TEST,
             Self::Patient => true,
         }
     }
