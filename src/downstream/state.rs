@@ -227,9 +227,10 @@ impl ConnectionState {
     }
 
     /// The socket accepted no byte. The `stall-timeout` runs from the first such report after a
-    /// successful write.
-    pub fn socket_took_nothing(&self) {
+    /// successful write. Returns whether the answer is compressed.
+    pub fn socket_took_nothing(&self) -> bool {
         self.lock().blocked_since.get_or_insert_with(Instant::now);
+        self.delivery.is_compressed()
     }
 
     /// Whether the socket must be reset instead of closed: the response was aborted, or the

@@ -107,6 +107,8 @@ impl Delivery {
         self.report(|scrape| {
             scrape.status = Some(status);
             scrape.encoding = Some(encoding);
+            scrape.is_compressed =
+                encoding != Encoding::Identity && Encoding::of(headers) == Encoding::Identity;
             scrape.unusable = Unusable::of(status, headers);
             scrape.first_byte = Some(scrape.begun.elapsed());
             scrape.timer.resume();
@@ -188,6 +190,12 @@ impl Delivery {
         self.lock().as_ref().is_some_and(|scrape| scrape.is_whole)
     }
 
+    /// Whether scrapegate compresses the answer of the current scrape.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        self.lock().as_ref().is_some_and(|scrape| scrape.is_compressed)
+    }
+
     /// The socket has accepted the last byte of the complete message.
     pub fn complete(&self) {
         if let Some(scrape) = self.take() {
@@ -230,6 +238,8 @@ struct Scrape {
     bytes: u64,
     received: u64,
     encoding: Option<Encoding>,
+    /// scrapegate itself compresses the answer.
+    is_compressed: bool,
     length_ignored: bool,
     families_dropped: Option<Arc<AtomicU64>>,
     asks_late: bool,
@@ -261,6 +271,7 @@ impl Scrape {
             bytes: 0,
             received: 0,
             encoding: None,
+            is_compressed: false,
             length_ignored: false,
             families_dropped: None,
             asks_late: false,
@@ -389,6 +400,23 @@ mod tests {
             }
             delivery.cut_off(|_| cause);
             assert_eq!(counted(&exporter), (vec![outcome], 0));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_compressed_if_the_exporters_was_not() {
+        use hyper::header::{CONTENT_ENCODING, HeaderValue};
+
+        let encoded = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
+        for (headers, encoding, expected) in [
+            (HeaderMap::new(), Encoding::Zstd, true),
+            (HeaderMap::new(), Encoding::Identity, false),
+            (encoded, Encoding::Gzip, false),
+        ] {
+            let (delivery, _exporter) = begun();
+            assert!(!delivery.is_compressed(), "no answer yet");
+            delivery.first_byte(StatusCode::OK, &headers, encoding);
+            assert_eq!(delivery.is_compressed(), expected, "{encoding:?}");
         }
     }
 

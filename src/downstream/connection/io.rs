@@ -65,8 +65,8 @@ impl Transport {
             // hyper gives up the connection.
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                self.room.full();
-                state.socket_took_nothing();
+                let is_compressed = state.socket_took_nothing();
+                self.room.full(&self.stream, is_compressed);
             }
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::downstream::{
-    socket::{MOST_UNSENT, MOST_UNSENT_OF_FAST, allow_unsent},
+    socket::{MOST_UNSENT, MOST_UNSENT_COMPRESSED, MOST_UNSENT_OF_FAST, allow_unsent},
     tcp_info::TcpInfo,
 };
 
@@ -53,14 +53,8 @@ impl WriteRoom {
             self.accepted = 0;
         }
         self.accepted = self.accepted.saturating_add(count);
-        let is_fast = self.accepted >= FAST;
-        if is_fast && self.most_unsent < MOST_UNSENT_OF_FAST {
-            // If setting the option fails, the limit does not change.
-            if allow_unsent(stream, MOST_UNSENT_OF_FAST).is_ok() {
-                self.most_unsent = MOST_UNSENT_OF_FAST;
-            }
-        }
-        if is_fast {
+        if self.accepted >= FAST {
+            self.allow_unsent(stream, MOST_UNSENT_OF_FAST);
             return LARGE;
         }
         if count < SMALL {
@@ -71,8 +65,19 @@ impl WriteRoom {
     }
 
     /// The socket is full.
-    pub(super) fn full(&mut self) {
+    pub(super) fn full(&mut self, stream: &TcpStream, is_compressed: bool) {
         self.full_since.get_or_insert_with(Instant::now);
+        if is_compressed {
+            self.allow_unsent(stream, MOST_UNSENT_COMPRESSED);
+        }
+    }
+
+    /// Raises the limit to `bytes`, if it is lower.
+    fn allow_unsent(&mut self, stream: &TcpStream, bytes: usize) {
+        // If setting the option fails, the limit does not change.
+        if self.most_unsent < bytes && allow_unsent(stream, bytes).is_ok() {
+            self.most_unsent = bytes;
+        }
     }
 }
 
@@ -113,20 +118,32 @@ mod tests {
         assert!(left < MOST_UNSENT / 2, "{left} bytes, but the socket is full");
     }
 
+    #[tokio::test]
+    async fn a_compressed_answer_has_more_room_once_the_socket_is_full() {
+        let (stream, _peer) = connected().await;
+        let mut room = WriteRoom::default();
+        room.full(&stream, false);
+        assert_eq!(room.most_unsent, MOST_UNSENT);
+        room.full(&stream, true);
+        assert_eq!(room.most_unsent, MOST_UNSENT_COMPRESSED);
+        let limit = socket2::SockRef::from(&stream).tcp_notsent_lowat().unwrap();
+        assert_eq!(usize::try_from(limit).unwrap(), MOST_UNSENT_COMPRESSED);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_scraper_is_fast_until_it_makes_a_long_pause() {
         let (stream, _peer) = connected().await;
         let mut room = WriteRoom::default();
         for _ in 0..FAST / MOST_UNSENT - 1 {
             assert_eq!(room.accepted(&stream, MOST_UNSENT), MOST_UNSENT);
-            room.full();
+            room.full(&stream, false);
             advance(PAUSE).await;
         }
         assert_eq!(room.accepted(&stream, 64 * 1024), 128 * 1024, "not fast yet");
         assert_eq!(room.accepted(&stream, MOST_UNSENT), LARGE);
         assert_eq!(room.most_unsent, MOST_UNSENT_OF_FAST);
         assert_eq!(room.accepted(&stream, 1), LARGE);
-        room.full();
+        room.full(&stream, false);
         advance(PAUSE + Duration::from_millis(1)).await;
         assert_eq!(room.accepted(&stream, 40 * 1024), 80 * 1024);
     }
