@@ -181,3 +181,27 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_that_time_resolves_heal_with_time() {
+        let location = Location::of_file(&Arc::new(PathBuf::from("x")));
+        let value = Located { value: (), location };
+        let (error, later, warning) =
+            (value.error("error"), value.not_yet("later"), value.warning("warning"));
+        for (found, heal) in [
+            (vec![], false),
+            (vec![&warning], false),
+            (vec![&later], true),
+            (vec![&warning, &later], true),
+            (vec![&later, &error], false),
+        ] {
+            let mut diagnostics = Diagnostics::default();
+            found.iter().for_each(|one| diagnostics.push((*one).clone()));
+            assert_eq!(diagnostics.heal_with_time(), heal, "{found:?}");
+        }
+    }
+}

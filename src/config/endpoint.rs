@@ -78,6 +78,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn schemes_have_their_names_in_urls() {
+        assert_eq!([Scheme::Http, Scheme::Https].map(Scheme::as_str), ["http", "https"]);
+    }
+
+    #[test]
     fn an_advertised_address_may_lack_the_port_but_not_the_brackets() {
         for (text, host, port) in [
             ("a.example", "a.example", None),

@@ -61,6 +61,13 @@ mod tests {
 
     use super::*;
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_own_folder_comes_before_the_folder_of_the_agent() {
+        let paths = ["/etc/scrapegate/config.ini", "/etc/openitcockpit-agent/config.ini"];
+        assert_eq!(candidates(), paths.map(PathBuf::from));
+    }
+
     #[test]
     fn the_first_folder_with_a_config_ini_is_used() {
         let root = tempfile::tempdir().unwrap();

@@ -31,3 +31,18 @@ impl Sources {
         self.config.clone().or_else(folders::find).unwrap_or(own)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_file_stays() {
+        let given = Some(PathBuf::from("given.ini"));
+        let settled = Sources { config: given.clone(), ..Sources::default() }.settled();
+        assert_eq!(
+            (settled.config.clone(), settled.config_file()),
+            (given.clone(), given.unwrap_or_default())
+        );
+    }
+}

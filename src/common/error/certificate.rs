@@ -229,3 +229,20 @@ pub async fn explained<T>(handshake: impl Future<Output = io::Result<T>>) -> io:
         (outcome, _) => outcome,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        assert_eq!(Moment(86_399).to_string(), "1970-01-01 23:59:59 UTC");
+        assert_eq!(Moment(i64::MAX).to_string(), "an unknown time");
+    }
+
+    #[test]
+    fn purposes_have_the_names_of_rfc_5280() {
+        let names = [Purpose::Client, Purpose::Server].map(Purpose::extended_key_usage);
+        assert_eq!(names, ["clientAuth", "serverAuth"]);
+    }
+}

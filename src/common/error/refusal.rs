@@ -221,3 +221,19 @@ impl Refusal {
         if let Self::Method(allowed) = self { Some(allowed.as_str()) } else { None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_allows_exactly_the_methods_of_its_allow_header() {
+        for methods in [Methods::GetAndHead, Methods::GetHeadAndPost, Methods::Post] {
+            for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS] {
+                let is_listed =
+                    methods.as_str().split(", ").any(|listed| listed == method.as_str());
+                assert_eq!(methods.contain(&method), is_listed, "{methods:?} {method}");
+            }
+        }
+    }
+}

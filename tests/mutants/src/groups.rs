@@ -87,7 +87,16 @@ pub(crate) const GROUPS: [Group; 8] = [
             "src/service/server/descriptors.rs",
         ],
         unit_tests: &["downstream::", "descriptors::"],
-        programs: &["in_memory", "exporters", "requests", "tls", "limits"],
+        programs: &[
+            "in_memory",
+            "exporters",
+            "requests",
+            "metrics",
+            "tls",
+            "reload/clients",
+            "process/shutdown",
+            "limits",
+        ],
     },
     Group {
         name: "tls",
