@@ -89,3 +89,16 @@ fn to_next_second(now: SystemTime) -> Duration {
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Duration::from_secs(1) - Duration::from_nanos(since_1970.subsec_nanos().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_second_begins_after_the_rest_of_this_one() {
+        for (millis, rest) in [(0, 1000), (1, 999), (1250, 750), (2999, 1)] {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            assert_eq!(to_next_second(now), Duration::from_millis(rest), "{millis} ms");
+        }
+    }
+}

@@ -194,22 +194,77 @@ mod tests {
     use super::*;
     use crate::downstream::state::Timeouts;
 
+    /// The state of a connection without a request.
+    fn state() -> Arc<ConnectionState> {
+        let second = Duration::from_secs(1);
+        let timeouts = Timeouts { header: second, idle: second, stall: second };
+        Arc::new(ConnectionState::new(timeouts))
+    }
+
+    fn peer(port: u16) -> Arc<Peer> {
+        Arc::new(Peer { address: ([127, 0, 0, 1], port).into(), identity: None })
+    }
+
+    #[test]
+    fn open_connections_are_counted_and_follow_the_phase_of_the_server() {
+        let open = Arc::new(ConnectionRegistry::default());
+        let add = |port| open.add(peer(port), ConnectionSecurity::Plain, state());
+        let ((first, first_phase), (_second, _)) = (add(1), add(2));
+        assert_eq!((open.count(), *first_phase.borrow()), (2, ShutdownPhase::Serving));
+        open.enter(ShutdownPhase::Draining);
+        let (_third, third_phase) = add(3);
+        for phase in [first_phase, third_phase] {
+            assert_eq!(*phase.borrow(), ShutdownPhase::Draining);
+        }
+        drop(first);
+        assert_eq!(open.count(), 2);
+    }
+
+    #[test]
+    fn a_connection_is_due_when_a_trust_anchor_has_expired_since_its_last_verification() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let open = Arc::new(ConnectionRegistry::default());
+        let security = ConnectionSecurity::Tls { presented: Vec::new(), before: at(100) };
+        let (_registration, _) = open.add(peer(1), security, state());
+        for (now, ended, count) in
+            [(150, None, 0), (150, Some(99), 0), (150, Some(100), 1), (150, Some(149), 0)]
+        {
+            assert_eq!(open.due(at(now), ended).len(), count, "{now} {ended:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_due_once_after_the_last_second_of_its_certificate() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let mut params = rcgen::CertificateParams::new(["x".to_owned()]).expect("a name");
+        params.not_after = time::OffsetDateTime::UNIX_EPOCH + Duration::from_secs(200);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let presented = vec![certificate.der().clone()];
+        let open = Arc::new(ConnectionRegistry::default());
+        let security = ConnectionSecurity::Tls { presented, before: at(100) };
+        let (_registration, _) = open.add(peer(1), security, state());
+        for (now, count) in [(199, 0), (200, 0), (201, 1), (202, 0)] {
+            assert_eq!(open.due(at(now), None).len(), count, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_connection_drains_only_if_it_is_not_authorized() {
+        let open = Arc::new(ConnectionRegistry::default());
+        let (registration, phase) = open.add(peer(1), ConnectionSecurity::Plain, state());
+        registration.drain_unless(|_, _| true);
+        assert_eq!(*phase.borrow(), ShutdownPhase::Serving);
+        registration.drain_unless(|_, _| false);
+        assert_eq!(*phase.borrow(), ShutdownPhase::Draining);
+    }
+
     #[test]
     fn other_tasks_run_between_the_checks_of_open_connections() {
         const CONNECTIONS: u16 = 100;
         let open = Arc::new(ConnectionRegistry::default());
-        let peer =
-            |port: u16| Arc::new(Peer { address: ([127, 0, 0, 1], port).into(), identity: None });
-        let second = Duration::from_secs(1);
-        let timeouts = Timeouts { header: second, idle: second, stall: second };
         let mut registrations: Vec<_> = (0..CONNECTIONS)
-            .map(|number| {
-                open.add(
-                    peer(number),
-                    ConnectionSecurity::Plain,
-                    Arc::new(ConnectionState::new(timeouts)),
-                )
-            })
+            .map(|number| open.add(peer(number), ConnectionSecurity::Plain, state()))
             .collect();
         let checks = Cell::new(0);
         let authorize = |peer: &Peer, _: &ConnectionSecurity| {
