@@ -223,3 +223,17 @@ fn f05_a_wrong_user_takes_as_long_as_a_wrong_password() {
         [(false, "secret"), (true, "wrong"), (false, "wrong")].map(|(u, p)| fastest(u, p));
     assert!(user > password / 2 && both > password / 2, "{user:?}, {password:?}, {both:?}");
 }
+
+#[test]
+fn a_check_that_nobody_waits_for_is_forgotten_when_another_joins() {
+    let checks = Checks::new(FairSemaphore::new(1, 1), Threads::new("test", 1));
+    let first = checks.join([1; 32]);
+    // Left behind, as by two shares that are dropped at the same time.
+    checks.lock_pending().insert([2; 32], Weak::new());
+    let second = checks.join([3; 32]);
+    let mut known: Vec<u8> = checks.lock_pending().keys().map(|print| print[0]).collect();
+    known.sort_unstable();
+    assert_eq!(known, [1, 3]);
+    drop((first, second));
+    assert!(checks.lock_pending().is_empty());
+}
