@@ -38,11 +38,9 @@ mod tests {
 
     #[test]
     fn a_given_file_stays() {
-        let given = Some(PathBuf::from("given.ini"));
-        let settled = Sources { config: given.clone(), ..Sources::default() }.settled();
-        assert_eq!(
-            (settled.config.clone(), settled.config_file()),
-            (given.clone(), given.unwrap_or_default())
-        );
+        let given = PathBuf::from("given.ini");
+        let settled = Sources { config: Some(given.clone()), ..Sources::default() }.settled();
+        assert_eq!(settled.config.as_ref(), Some(&given));
+        assert_eq!(settled.config_file(), given);
     }
 }
