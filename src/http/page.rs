@@ -253,6 +253,13 @@ fn last_scrape(last: Option<&ScrapeRecord>, now: Now) -> Markup {
                 " of " (bytes(last.received)) " from the exporter"
             }
         }
+        @if last.families_dropped > 0 {
+            dt { "Left out" }
+            dd {
+                (last.families_dropped)
+                @if last.families_dropped == 1 { " metric family" } @else { " metric families" }
+            }
+        }
     }
 }
 

@@ -39,11 +39,16 @@ fn exporter(name: &str) -> ActiveExporter {
 }
 
 fn scraped(exporter: &ActiveExporter, now: Now, outcome: &'static str) {
-    received(exporter, now, outcome, 8_700_000);
+    changed(exporter, now, outcome, (8_700_000, 0));
 }
 
-/// The same, with this number of bytes from the exporter.
-fn received(exporter: &ActiveExporter, now: Now, outcome: &'static str, received: u64) {
+/// The same, with this number of bytes from the exporter, and of families that were left out.
+fn changed(
+    exporter: &ActiveExporter,
+    now: Now,
+    outcome: &'static str,
+    (received, families_dropped): (u64, u64),
+) {
     let mut phases = PhaseDurations::default();
     phases.add(Phase::FirstByte, SECOND);
     phases.add(Phase::WriteWait, SECOND * 2);
@@ -52,7 +57,7 @@ fn received(exporter: &ActiveExporter, now: Now, outcome: &'static str, received
         outcome,
         truncated: false,
         length_ignored: false,
-        families_dropped: 0,
+        families_dropped,
         success: outcome == COMPLETE,
         bytes: 8_700_000,
         received,
@@ -210,12 +215,13 @@ fn the_policy_permits_only_the_style_sheet() {
 }
 
 #[test]
-fn the_size_of_a_body_that_was_changed_on_its_way_is_shown_on_both_sides() {
+fn what_was_changed_in_a_body_on_its_way_is_shown() {
     let begun = now();
-    let (same, changed) = (exporter("same"), exporter("changed"));
+    let (same, other) = (exporter("same"), exporter("other"));
     scraped(&same, begun, COMPLETE);
-    received(&changed, begun, COMPLETE, 97_000_000);
-    let page = page(&[same, changed], begun);
+    changed(&other, begun, COMPLETE, (97_000_000, 12));
+    let page = page(&[same, other], begun);
     assert!(page.contains("<dd>8.7 MB</dd>"), "{page}");
     assert!(page.contains("<dd>8.7 MB of 97.0 MB from the exporter</dd>"), "{page}");
+    assert_eq!(page.matches("<dt>Left out</dt><dd>12 metric families</dd>").count(), 1, "{page}");
 }
