@@ -102,6 +102,6 @@ pub(crate) const GROUPS: [Group; 8] = [
         name: "tls",
         files: &["src/tls/*.rs", "src/tls/pem/*.rs", "src/tls/verify/*.rs"],
         unit_tests: &["tls::"],
-        programs: &["tls"],
+        programs: &["process/pem_files", "process/certificates", "tls"],
     },
 ];
