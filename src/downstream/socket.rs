@@ -30,8 +30,9 @@ pub(super) const MOST_UNSENT: usize = 256 * 1024;
 /// kernel paces what it sends, as it does with the congestion control BBR.
 pub(super) const MOST_UNSENT_OF_FAST: usize = 1024 * 1024;
 
-/// The same limit for answers that scrapegate compresses. There are at most `max-compressions` of
-/// them. A compressed byte stands for several bytes of the exporter, so the exporter is done earlier.
+/// The same limit for answers that scrapegate compresses. A compressed byte stands for several bytes
+/// of the exporter, so the exporter is done earlier. A connection keeps this limit, so each one that
+/// once had a compressed answer can hold this much in the kernel.
 pub(super) const MOST_UNSENT_COMPRESSED: usize = 1536 * 1024;
 
 /// Listens on `address`. Returns the address with the real port.
