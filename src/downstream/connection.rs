@@ -53,8 +53,8 @@ const MAX_HEAD: usize = 16 * 1024;
 /// and has to read the response.
 const LINGER: Linger = Linger { time: Duration::from_secs(1), bytes: 4 * 1024 * 1024 };
 
-/// For all other connections. hyper has closed them, except after a request that asked for an
-/// upgrade and for an idle client.
+/// For connections whose client sends no more, and during a drain. hyper has already closed the
+/// stream, except for an idle client and after a request for an upgrade.
 const NO_LINGER: Linger = Linger { bytes: 0, ..LINGER };
 
 /// How a connection ended.

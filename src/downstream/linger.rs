@@ -7,11 +7,12 @@ use tokio::{
     time::timeout,
 };
 
-/// How long, and how much, is read from a peer after the own end of the stream.
+/// Limits for what is read from a peer after our side of the stream is closed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linger {
+    /// For the shutdown and for reading together.
     pub(super) time: Duration,
-    /// In bytes. With 0 the stream is closed at once.
+    /// In bytes. With 0 nothing is read, and only the shutdown of the stream is waited for.
     pub(super) bytes: usize,
 }
 

@@ -227,8 +227,8 @@ impl ConnectionState {
     }
 
     /// The socket accepted no byte. The `stall-timeout` runs from the first such report after a
-    /// successful write. Returns whether scrapegate compresses the
-    /// current answer.
+    /// successful write. Returns whether scrapegate compresses the current
+    /// answer.
     pub fn socket_took_nothing(&self) -> bool {
         self.lock().blocked_since.get_or_insert_with(Instant::now);
         self.delivery.is_compressed()

@@ -171,8 +171,8 @@ fn step(
 /// Limit for one read of the source, in bytes.
 const LARGEST_READ: usize = 64 * 1024;
 
-/// Number of bytes after which the source pauses, so that the output is sent and other connections
-/// get their turn. Compressing them takes less than a millisecond.
+/// Number of bytes after which other tasks run, so that the output is sent and other connections get
+/// their turn. Compressing them takes less than a millisecond.
 pub const TURN: usize = 256 * 1024;
 
 /// The least that a piece of the source counts for [`TURN`], in bytes: many short chunks take longer

@@ -22,7 +22,7 @@ mod tests {
     #[test]
     fn numbers_are_compared() { assert!(crate::is_below(0)); assert!(!crate::is_below(50)); }
     #[test]
-    #[ignore]
+    #[ignore = \"always fails\"]
     fn ignored() { assert_eq!(5, crate::twice(2)); }
 }
 ";
