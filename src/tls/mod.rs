@@ -33,3 +33,6 @@ pub use self::{
     server_verifier::Servers,
     verify::{Trust, TrustError},
 };
+
+#[cfg(test)]
+mod fixtures;

@@ -30,3 +30,6 @@ pub use self::{
     revocation::ListError,
     trust::{Role, Trust, TrustError},
 };
+
+#[cfg(test)]
+mod tests;

@@ -149,3 +149,41 @@ fn is_critical_extension(reason: &CertificateError) -> bool {
     }
     *reason == CertificateError::UnhandledCriticalExtension
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::OtherError;
+
+    use super::*;
+    use crate::{
+        common::error::certificate::watch,
+        tls::fixtures::{params, self_signed},
+    };
+
+    #[tokio::test]
+    async fn only_faults_that_an_operator_can_correct_are_reported() {
+        let of_webpki = |error: webpki::Error| CertificateError::Other(OtherError(Arc::new(error)));
+        let certificate = self_signed(&params("client", &[]));
+        for (reason, expected) in [
+            (CertificateError::BadSignature, Some(CertificateFault::HandshakeSignature)),
+            (CertificateError::BadEncoding, Some(CertificateFault::Unreadable)),
+            (
+                CertificateError::UnhandledCriticalExtension,
+                Some(CertificateFault::CriticalExtension),
+            ),
+            (
+                of_webpki(webpki::Error::UnsupportedCriticalExtension),
+                Some(CertificateFault::CriticalExtension),
+            ),
+            (of_webpki(webpki::Error::UnsupportedCertVersion), None),
+            (CertificateError::Expired, None),
+        ] {
+            let failed = Err(Error::InvalidCertificate(reason.clone()));
+            let (outcome, refused) = watch(async { noted(&certificate, failed) }).await;
+            assert!(outcome.is_err(), "{reason:?}");
+            assert_eq!(refused.map(|refused| refused.fault), expected, "{reason:?}");
+        }
+    }
+}
