@@ -135,3 +135,14 @@ fn f12_the_certificate_of_a_server_that_sends_tickets_is_verified_in_each_handsh
         }
     }
 }
+
+#[test]
+fn a_client_presents_a_certificate_only_with_its_own_key() {
+    let ((certificate, key), (_, other)) = (authority("a"), authority("b"));
+    let with = |key: &KeyPair| {
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        client_tls(Servers::Any, Some((vec![certificate.clone()], key)))
+    };
+    assert!(with(&key).unwrap().client_auth_cert_resolver.has_certs());
+    assert!(matches!(with(&other), Err(ClientConfigError::KeyMismatch)));
+}

@@ -5,7 +5,9 @@ use rustls::{
     crypto::aws_lc_rs::default_provider, server::WebPkiClientVerifier,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{
+    FromDer as _, GeneralName, ParsedExtension, X509Certificate, X509CertificationRequest,
+};
 
 use super::*;
 
@@ -167,6 +169,7 @@ fn every_bad_host_is_named_with_a_hint() {
             "host:3333",
             "[::1]",
             "https://host",
+            "host/metrics",
             "*.example.org",
             "bücher.example",
             "example.org.",
@@ -178,6 +181,7 @@ fn every_bad_host_is_named_with_a_hint() {
         refused.to_string(),
         "not a valid host name or IP address: `two words`, `host:3333` (leave out the port), \
          `[::1]` (write an IPv6 address without brackets), `https://host` (write only the host, not a URL), \
+         `host/metrics` (write only the host, not a URL), \
          `*.example.org` (wildcards are not supported), \
          `bücher.example` (write it in its `xn--` form), \
          `example.org.` (remove the dot at the end), `300.0.0.1`, ``"
@@ -198,4 +202,49 @@ fn debug_shows_no_key() {
     assert!(!shown.contains(secret));
     assert!(!shown.contains("PRIVATE KEY"));
     assert!(shown.contains("BEGIN CERTIFICATE"));
+}
+
+#[test]
+fn a_signing_request_is_for_the_host_and_its_common_name_is_the_host_unless_it_is_too_long() {
+    let key = KeyPair::generate().expect("a key");
+    let (longest, too_long) =
+        (format!("{}.org", "a".repeat(60)), format!("{}.org", "a".repeat(61)));
+    for (host, subject) in [
+        ("localhost", "CN=localhost"),
+        ("192.0.2.1", "CN=192.0.2.1"),
+        (longest.as_str(), &format!("CN={longest}")),
+        (too_long.as_str(), ""),
+    ] {
+        let pem = signing_request(host, &key).expect(host);
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("PEM");
+        assert_eq!(pem.label, "CERTIFICATE REQUEST");
+        let (_, request) = X509CertificationRequest::from_der(&pem.contents).expect("a request");
+        request.verify_signature().expect("signed with the key");
+        let info = &request.certification_request_info;
+        assert_eq!(info.subject.to_string(), subject);
+        let names = request.requested_extensions().into_iter().flatten().find_map(|extension| {
+            let ParsedExtension::SubjectAlternativeName(names) = extension else { return None };
+            Some(names.general_names.clone())
+        });
+        let expected = match host.parse::<std::net::Ipv4Addr>() {
+            Ok(_) => vec![GeneralName::IPAddress(&[192, 0, 2, 1])],
+            Err(_) => vec![GeneralName::DNSName(host)],
+        };
+        assert_eq!(names, Some(expected));
+    }
+    let refused = signing_request("host:3333", &key).expect_err("a port");
+    assert!(matches!(refused, Error::BadHosts(hosts) if hosts == ["host:3333"]));
+}
+
+#[test]
+fn a_host_is_a_dns_name_or_an_address() {
+    for (host, expected) in [
+        ("localhost", true),
+        ("a.example", true),
+        ("::1", true),
+        ("a.example.", false),
+        ("", false),
+    ] {
+        assert_eq!(is_host(host), expected, "{host:?}");
+    }
 }
