@@ -8,7 +8,7 @@
 //!   after it. No transform is called after a failure.
 //! - A transform is flushed only in a pause of the source, and once at most. When the body waits,
 //!   all transforms have been flushed after their last input, or the body waits for a moment after
-//!   [`TURN`] bytes.
+//!   the bytes of a turn ([`Pace::turn`]).
 //! - `is_end` is true only if the next result is the end. It is true after the end.
 //! - The source is not polled after its end or its failure.
 
@@ -23,7 +23,7 @@ use scrapegate::{
     common::error::Abort,
     scrape::{
         source::Source,
-        transform::{Out, TURN, Transform, Transformed, Transforms},
+        transform::{Out, Pace, SHORT_PIECE, Transform, Transformed, Transforms},
     },
 };
 use scrapegate_harness::transform::Scripted;
@@ -257,7 +257,8 @@ struct History {
     transforms: Vec<Seen>,
     /// The last result of the source was a pause.
     pauses: bool,
-    /// Bytes of the source since its last pause, or since the body last waited.
+    /// Bytes of the source since its last pause, or since the body last waited. Short pieces count
+    /// for more.
     turn: usize,
     /// The source ended whole.
     is_whole: bool,
@@ -303,7 +304,7 @@ impl History {
                 assert_eq!(*yielded, self.output().len(), "bytes are held back");
                 let turn = std::mem::take(&mut self.turn);
                 if !self.pauses {
-                    assert!(turn >= TURN, "the body waits, but its source does not");
+                    assert!(turn >= Pace::Slow.turn(), "the body waits, but its source does not");
                     return self.assert_all_passed_on();
                 }
                 assert!(!self.transforms.iter().any(|it| it.is_dirty), "not flushed: {self:?}");
@@ -318,7 +319,7 @@ impl History {
         self.transforms.iter_mut().for_each(|it| it.is_flushed_in_pause = false);
         match result {
             Ok(Sent::Bytes(bytes)) => {
-                self.turn += bytes.len();
+                self.turn += bytes.len().max(SHORT_PIECE);
                 self.outputs[0].extend_from_slice(bytes);
             }
             Ok(Sent::Pause) => (self.pauses, self.turn) = (true, 0),

@@ -60,6 +60,42 @@ pub trait Transform: fmt::Debug + Send {
     fn hold(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// How fast the transform is. Slow by default.
+    fn pace(&self) -> Pace {
+        Pace::Slow
+    }
+}
+
+/// How fast a transform is, which decides how many bytes it gets before other tasks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pace {
+    /// About as fast as an encoder: 256 KiB in less than a millisecond.
+    Slow,
+    /// Ten times as fast, and with an output that mostly shares the memory of the input.
+    Fast,
+}
+
+impl Pace {
+    /// Limit for one read of the source, in bytes. A slow transform may hold a piece and all that it
+    /// makes of it, so it gets small pieces.
+    fn largest_read(self) -> usize {
+        match self {
+            Self::Slow => 64 * 1024,
+            Self::Fast => 256 * 1024,
+        }
+    }
+
+    /// Number of bytes after which other tasks run, so that the output is sent and other connections
+    /// get their turn. A turn takes less than a millisecond.
+    #[must_use]
+    pub fn turn(self) -> usize {
+        match self {
+            Self::Slow => 256 * 1024,
+            // Each turn ends with a batch that is not full.
+            Self::Fast => 2 * 1024 * 1024,
+        }
+    }
 }
 
 /// The output of a transform.
@@ -130,6 +166,11 @@ impl Transforms {
         self.0.iter().map(|transform| transform.hold()).max().unwrap_or_default()
     }
 
+    /// The pace of the slowest.
+    fn pace(&self) -> Pace {
+        self.0.iter().map(|transform| transform.pace()).min().unwrap_or(Pace::Fast)
+    }
+
     /// Passes `input` through all transforms. Each has received everything from the one before it
     /// when it is flushed or finished.
     fn run(&mut self, input: Option<Bytes>, then: Then, out: &mut Out) -> Result<(), Abort> {
@@ -168,16 +209,9 @@ fn step(
     }
 }
 
-/// Limit for one read of the source, in bytes.
-const LARGEST_READ: usize = 64 * 1024;
-
-/// Number of bytes after which other tasks run, so that the output is sent and other connections get
-/// their turn. Compressing them takes less than a millisecond.
-pub const TURN: usize = 256 * 1024;
-
-/// The least that a piece of the source counts for [`TURN`], in bytes: many short chunks take longer
-/// than as many bytes in long ones.
-const SHORT_PIECE: usize = 256;
+/// The least that a piece of the source counts for [`Pace::turn`], in bytes: many short chunks take
+/// longer than as many bytes in long ones.
+pub const SHORT_PIECE: usize = 256;
 
 /// A body that passes through transforms.
 #[derive(Debug)]
@@ -189,9 +223,13 @@ pub struct Transformed<S> {
     /// the source are in the output of the last transform.
     unflushed_since: Option<Instant>,
     hold: Duration,
+    pace: Pace,
     /// Ends the wait before a flush. Not moved at each flush: it checks `unflushed_since` when it
     /// fires.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Number of bytes of the source, and of the output that was passed on. Both begin with 1.
+    taken: u64,
+    passed: u64,
     /// Number of bytes since the source was last pending. Short pieces count for more.
     turn: usize,
     state: State,
@@ -212,10 +250,13 @@ impl<S: Source> Transformed<S> {
         Self {
             source,
             hold: transforms.hold(),
+            pace: transforms.pace(),
             transforms,
             out: Out::default(),
             unflushed_since: None,
             timer: None,
+            taken: 1,
+            passed: 1,
             turn: 0,
             state: State::Open,
         }
@@ -228,7 +269,7 @@ impl<S: Source> Transformed<S> {
 
     /// Reads the source once. `Pending` if the source has no bytes and nothing is to be flushed yet.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Abort>> {
-        if self.turn >= TURN {
+        if self.turn >= self.pace.turn() {
             self.turn = 0;
             // The runtime looks at its timers before it polls this task again. If the task woke
             // itself, the runtime would do so only after 61 turns, and a deadline would pass unseen.
@@ -245,6 +286,7 @@ impl<S: Source> Transformed<S> {
         };
         match &input {
             Some(data) => {
+                self.taken += data.len() as u64;
                 self.turn += data.len().max(SHORT_PIECE);
                 self.unflushed_since.get_or_insert_with(Instant::now);
             }
@@ -289,6 +331,7 @@ impl<S: Source> Source for Transformed<S> {
                 return Poll::Ready(Some(Err(abort)));
             }
             if let Some(bytes) = self.out.0.pop_front() {
+                self.passed += bytes.len() as u64;
                 return Poll::Ready(Some(Ok(bytes)));
             }
             if self.state == State::Finished {
@@ -310,10 +353,13 @@ impl<S: Source> Source for Transformed<S> {
         self.source.release();
     }
 
-    /// The size is that of the output. The source is read in smaller pieces, because a transform
-    /// may hold a piece and all that it makes of it.
+    /// The size is that of the output. Reads what will probably become as much. The factor is a whole
+    /// number, because a read of exactly `size` bytes fills a batch if all of them pass.
     fn read_up_to(&mut self, size: usize) {
-        self.source.read_up_to(size.min(LARGEST_READ));
+        let factor = ((self.taken + self.passed / 2) / self.passed).max(1);
+        let most = self.pace.largest_read();
+        let input = usize::try_from(factor).map_or(most, |factor| size.saturating_mul(factor));
+        self.source.read_up_to(input.min(most));
     }
 }
 

@@ -282,7 +282,7 @@ fn a_fast_source_pauses_for_a_moment_after_each_turn() {
             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
-    let large: &'static str = Box::leak("x".repeat(TURN / 2).into_boxed_str());
+    let large: &'static str = Box::leak("x".repeat(Pace::Slow.turn() / 2).into_boxed_str());
     let [a, b, c] = [Step::Bytes(large); 3];
     let (mut body, _) = chain([a, b, c, Step::End], None);
     let noted = Arc::new(Noted(0.into()));
@@ -290,7 +290,7 @@ fn a_fast_source_pauses_for_a_moment_after_each_turn() {
     let mut cx = Context::from_waker(&waker);
     let mut next =
         || body.poll_chunk(&mut cx).map(|next| next.map(|bytes| bytes.map(|it| it.len())));
-    let piece = Poll::Ready(Some(Ok(TURN / 2)));
+    let piece = Poll::Ready(Some(Ok(Pace::Slow.turn() / 2)));
     assert_eq!([next(), next()], [piece, piece]);
     assert_eq!(next(), Poll::Pending);
     assert_eq!(noted.0.load(std::sync::atomic::Ordering::Relaxed), 1, "polled again at once");
@@ -310,4 +310,83 @@ fn transforms_are_freed_when_the_source_has_ended_although_output_is_left() {
         assert!(polls < 10, "the transforms are still there");
     }
     assert!(!body.is_end(), "output is left");
+}
+
+/// Sends 1000 bytes for each poll, and notes how many it is asked for.
+#[derive(Debug)]
+struct Thousands(usize);
+
+impl Source for Thousands {
+    fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
+        Poll::Ready(Some(Ok(Bytes::from_static(&[b'x'; 1000]))))
+    }
+
+    fn is_end(&self) -> bool {
+        false
+    }
+
+    fn release(&mut self) {}
+
+    fn read_up_to(&mut self, size: usize) {
+        self.0 = size;
+    }
+}
+
+/// Passes the beginning of each piece.
+#[derive(Debug)]
+struct Shortening(usize, Pace);
+
+impl Transform for Shortening {
+    fn push(&mut self, data: Bytes, out: &mut Out) -> Result<(), Abort> {
+        out.push(data.slice(..self.0));
+        Ok(())
+    }
+
+    fn flush(&mut self, _: &mut Out) -> Result<(), Abort> {
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut Out) -> Result<(), Abort> {
+        Ok(())
+    }
+
+    fn pace(&self) -> Pace {
+        self.1
+    }
+}
+
+#[test]
+fn as_much_is_read_as_probably_becomes_the_wanted_size() {
+    const KIB: usize = 1024;
+    for (passes, pace, wanted, read) in [
+        (1000, Pace::Fast, 100 * KIB, 100 * KIB),
+        (700, Pace::Fast, 100 * KIB, 100 * KIB),
+        (500, Pace::Fast, 100 * KIB, 200 * KIB),
+        (250, Pace::Fast, 50 * KIB, 200 * KIB),
+        (1, Pace::Fast, KIB, 256 * KIB),
+        (1000, Pace::Fast, 1000 * KIB, 256 * KIB),
+        (1000, Pace::Slow, 100 * KIB, 64 * KIB),
+        (100, Pace::Slow, 6 * KIB, 60 * KIB),
+    ] {
+        let shortening = Transforms::new(vec![Box::new(Shortening(passes, pace))]);
+        let mut body = Transformed::new(Thousands(0), shortening);
+        body.read_up_to(wanted);
+        assert_eq!(body.source.0, wanted.min(pace.largest_read()), "before the first byte");
+        for _ in 0..20 {
+            assert!(poll(&mut body).is_ready());
+        }
+        body.read_up_to(wanted);
+        assert_eq!(body.source.0, read, "{passes} {pace:?}");
+    }
+}
+
+#[test]
+fn the_slowest_transform_sets_the_pace() {
+    let chain = |paces: &[Pace]| {
+        let transform = |&pace| -> Box<dyn Transform> { Box::new(Shortening(1, pace)) };
+        Transforms::new(paces.iter().map(transform).collect()).pace()
+    };
+    assert_eq!(chain(&[Pace::Fast, Pace::Fast]), Pace::Fast);
+    assert_eq!(chain(&[Pace::Fast, Pace::Slow]), Pace::Slow);
+    assert_eq!(chain(&[Pace::Slow, Pace::Fast]), Pace::Slow);
 }
