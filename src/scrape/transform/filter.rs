@@ -7,13 +7,17 @@
 //! Only the beginning of a record is ever held, and at most [`MAX_HEAD`] bytes of it.
 //!
 //! - `head`: the beginning of a record, up to the end of its name.
+//! - `line_feeds`: where the lines end.
 //! - `record`: the end of a record.
+//! - `recent`: the last names and their verdicts, so that most records are not read twice.
 //! - `negotiation`: what the exporter is asked for, and which of its answers can be filtered.
 //! - `families`: which family a name belongs to, and whether it is passed on.
 
 mod families;
 mod head;
+mod line_feeds;
 mod negotiation;
+mod recent;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -23,23 +27,25 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use bytes::Bytes;
-use memchr::memchr;
-
 pub use self::negotiation::{ask_for_text, format_of};
 use self::{
-    families::Families,
+    families::{Belongs, Families},
     head::{Head, Then},
-    record::{Position, ends_after_labels, is_blank, usual_length},
+    line_feeds::LineFeeds,
+    recent::Recent,
+    record::{Position, Verdict, ends_record},
 };
-use super::{Out, Transform};
+use super::{Out, Pace, Transform};
 use crate::{
     common::{error::Abort, families::FamilyRules},
     scrape::exposition::ExpositionFormat,
 };
+use bytes::Bytes;
 
 /// Limit for the beginning of a record up to the end of its name, in bytes. A record whose name does
-/// not end within the limit is dropped, because it cannot be judged.
+/// not end within the limit is dropped, because it cannot be judged. If all bytes up to the limit are
+/// blanks, they pass, and what follows is judged by itself. Blanks with one `#` among them are the
+/// beginning of a comment, which passes.
 pub const MAX_HEAD: usize = 1024;
 
 /// Length of almost all heads, in bytes.
@@ -55,18 +61,8 @@ pub struct Filter {
     /// Whether a label value may contain a line feed, as in the text format.
     spans_lines: bool,
     families: Families,
-    last: LastSample,
+    recent: Recent,
     state: State,
-}
-
-/// The sample before this one. Usually the next one has the same name.
-#[derive(Debug)]
-struct LastSample {
-    /// The bytes up to the end of the name. Empty after a record that is not a sample.
-    head: Vec<u8>,
-    /// The position after the head.
-    position: Position,
-    passes: bool,
 }
 
 #[derive(Debug)]
@@ -75,16 +71,6 @@ enum State {
     Head(Vec<u8>),
     /// Inside a record.
     Record { passes: bool, position: Position },
-}
-
-/// What to do with a record.
-#[derive(Clone, Copy, Debug)]
-struct Verdict {
-    passes: bool,
-    /// Where the end of the record is searched, counted from its beginning.
-    from: usize,
-    /// The position there.
-    position: Position,
 }
 
 /// Kept bytes of one piece that are not in the output yet.
@@ -102,6 +88,17 @@ impl Kept {
         }
     }
 
+    /// Adds the last bytes of `data`, those in `range`, and moves all to the output.
+    fn add_rest(mut self, data: Bytes, range: Range<usize>, out: &mut Out) {
+        if range == (0..data.len()) && data.len() >= SHARED {
+            // Cheaper than a slice.
+            out.push(data);
+        } else {
+            self.add(&data, range, out);
+            self.seal(out);
+        }
+    }
+
     /// Moves the copies to the output.
     fn seal(&mut self, out: &mut Out) {
         out.push(std::mem::take(&mut self.0).into());
@@ -116,7 +113,7 @@ impl Filter {
         Self {
             spans_lines: format == ExpositionFormat::Text,
             families: Families::new(rules, dropped),
-            last: LastSample { head: Vec::new(), position: Position::AfterName, passes: true },
+            recent: Recent::default(),
             state: State::Head(Vec::new()),
         }
     }
@@ -139,29 +136,27 @@ impl Filter {
             Head::Unfinished if head::is_blank_comment(bytes) => (true, 0, Position::Outside),
             Head::Unfinished => {
                 self.families.drop_unknown();
-                self.last.head.clear();
+                self.recent.forget();
                 (false, 0, Position::Start)
             }
             Head::Nameless(position) => (true, 0, position),
             Head::Metadata { name, kind } => {
-                self.last.head.clear();
+                self.recent.forget();
                 (self.families.metadata(&name, kind), 0, Position::Outside)
             }
             Head::Sample { name, length, position } => {
-                let passes = self.families.sample(&name);
-                self.last.head.clear();
-                self.last.head.extend_from_slice(&bytes[..length]);
-                self.last.position = position;
-                self.last.passes = passes;
+                let passes = match self.families.sample(&name) {
+                    Belongs::ToCurrent { passes } => passes,
+                    Belongs::ToAnother { passes } => {
+                        self.recent.forget();
+                        passes
+                    }
+                };
+                self.recent.remember(bytes, length, position, passes);
                 (passes, length, position)
             }
         };
-        Some(self.verdict(passes, from, position))
-    }
-
-    fn verdict(&self, passes: bool, from: usize, position: Position) -> Verdict {
-        let position = if self.spans_lines { position } else { Position::Outside };
-        Verdict { passes, from, position }
+        Some(Verdict::new(passes, from, position, self.spans_lines))
     }
 
     /// Completes the head of a record that began in an earlier piece, with the beginning of `data`.
@@ -193,94 +188,59 @@ impl Filter {
     }
 
     /// Passes on the records of `data`, from the verdict about the first one.
-    fn records(&mut self, data: &Bytes, first: Option<Verdict>, out: &mut Out) {
+    fn records(&mut self, data: Bytes, first: Option<Verdict>, out: &mut Out) {
         let (mut at, mut run) = (0, 0);
         let mut kept = Kept::default();
         let mut given = first;
+        let mut feeds = LineFeeds::new(&data);
         while at < data.len() {
             let rest = &data[at..];
-            let (passes, length) = if let Some(verdict) = given.take() {
-                (verdict.passes, self.end(rest, verdict))
-            } else if let Some(length) = self.last.repeats(rest, self.spans_lines) {
-                (self.last.passes, Some(length))
-            } else if self.last.precedes(rest) {
-                let LastSample { passes, position, ref head } = self.last;
-                let verdict = self.verdict(passes, head.len(), position);
-                (passes, self.end(rest, verdict))
+            let (passes, end) = if let Some(verdict) = given.take() {
+                (verdict.passes, self.end(&data, at, verdict, &mut feeds))
+            } else if let Some(sample) = self.recent.find(rest) {
+                let verdict = sample.verdict(self.spans_lines);
+                let end = sample.end(&data, at, &mut feeds, self.spans_lines);
+                (verdict.passes, end.or_else(|| self.end(&data, at, verdict, &mut feeds)))
             } else if let Some(verdict) = self.judge(rest, Then::More) {
-                (verdict.passes, self.end(rest, verdict))
+                (verdict.passes, self.end(&data, at, verdict, &mut feeds))
             } else {
                 self.state = State::Head(rest.to_vec());
                 break;
             };
-            let end = length.map_or(data.len(), |length| at + length);
+            let end = end.unwrap_or(data.len());
             if !passes {
-                kept.add(data, run..at, out);
+                kept.add(&data, run..at, out);
                 run = end;
             }
             at = end;
         }
-        kept.add(data, run..at, out);
-        kept.seal(out);
+        kept.add_rest(data, run..at, out);
     }
 
-    /// The length of a record that has been judged. `None` if `bytes` end inside it.
-    fn end(&mut self, bytes: &[u8], verdict: Verdict) -> Option<usize> {
+    /// The end of the record that begins at `at` and has been judged. `feeds` continues there. `None`
+    /// if `bytes` end inside the record.
+    fn end(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        verdict: Verdict,
+        feeds: &mut LineFeeds<'_>,
+    ) -> Option<usize> {
         let Verdict { passes, from, mut position } = verdict;
+        let from = at + from;
         if position == Position::Ended {
             return Some(from);
         }
-        let rest = &bytes[from..];
-        let length = usual_length(rest, position).or_else(|| position.advance(rest));
-        if length.is_none() {
+        let feed = feeds.find(|&feed| feed >= from);
+        if let Some(feed) = feed.filter(|&feed| ends_record(&bytes[from..feed], position)) {
+            return Some(feed + 1);
+        }
+        let Some(length) = position.advance(&bytes[from..]) else {
             self.state = State::Record { passes, position };
-        }
-        length.map(|length| from + length)
-    }
-}
-
-impl LastSample {
-    /// The length of all samples with the same name at the beginning of `bytes`, if there is one
-    /// that is complete.
-    ///
-    /// Inside a label value, a line can look like such a sample. The line then belongs to the family
-    /// all the same. So only the end of the last line matters.
-    fn repeats(&self, bytes: &[u8], spans_lines: bool) -> Option<usize> {
-        let (mut length, mut last) = (0, 0);
-        while self.precedes(&bytes[length..]) {
-            let after = length + self.head.len();
-            let Some(end) = memchr(b'\n', &bytes[after..]) else { break };
-            (last, length) = (length, after + end + 1);
-        }
-        if length == 0 {
             return None;
-        }
-        let last_line = &bytes[last + self.head.len()..length - 1];
-        if !spans_lines || ends_after_labels(last_line) {
-            return Some(length);
-        }
-        let mut exact = 0;
-        while exact < length {
-            let after = exact + self.head.len();
-            let mut position = self.position;
-            let Some(end) = position.advance(&bytes[after..]) else { break };
-            exact = after + end;
-        }
-        (exact > 0).then_some(exact)
-    }
-
-    /// Whether `bytes` begin with a sample with the same name.
-    #[inline]
-    fn precedes(&self, bytes: &[u8]) -> bool {
-        let after = bytes.strip_prefix(&*self.head).and_then(|after| after.first());
-        !self.head.is_empty()
-            && after.is_some_and(|&byte| {
-                if self.position == Position::Labels {
-                    matches!(byte, b',' | b'}')
-                } else {
-                    byte == b'{' || is_blank(byte)
-                }
-            })
+        };
+        feeds.seek(from + length);
+        Some(from + length)
     }
 }
 
@@ -297,13 +257,17 @@ impl Transform for Filter {
             },
             State::Record { passes, position } => Some(Verdict { passes, from: 0, position }),
         };
-        self.records(&data, first, out);
+        self.records(data, first, out);
         Ok(())
     }
 
     /// Nothing to do: what can be judged has left already.
     fn flush(&mut self, _: &mut Out) -> Result<(), Abort> {
         Ok(())
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::Fast
     }
 
     fn finish(&mut self, out: &mut Out) -> Result<(), Abort> {

@@ -33,6 +33,16 @@ struct Family {
     kind: Option<MetricType>,
 }
 
+/// The family that a sample belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Belongs {
+    /// The family of the record before it, or one with the prefix of its name. The current family is
+    /// the same as before, so the verdicts about the samples since its beginning are still valid.
+    ToCurrent { passes: bool },
+    /// The family of its own name, which is the current one from here on.
+    ToAnother { passes: bool },
+}
+
 /// The hash of a key that is a hash already.
 #[derive(Debug, Default)]
 struct Given(u64);
@@ -107,19 +117,19 @@ impl Families {
         self.current.passes
     }
 
-    /// Whether a sample with this name is passed on.
-    pub(super) fn sample(&mut self, name: &[u8]) -> bool {
+    /// The family of a sample with this name.
+    pub(super) fn sample(&mut self, name: &[u8]) -> Belongs {
         if self.is_current(name) {
-            return self.current.passes;
+            return Belongs::ToCurrent { passes: self.current.passes };
         }
         let hash = self.hash.hash_one(name);
         if !self.seen.contains_key(&hash) {
             if let Some(owner) = self.owner(name) {
-                return owner.passes;
+                return Belongs::ToCurrent { passes: owner.passes };
             }
         }
         self.enter(hash, name);
-        self.current.passes
+        Belongs::ToAnother { passes: self.current.passes }
     }
 
     /// Before the first family there is no current one. No family has an empty name.

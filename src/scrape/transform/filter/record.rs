@@ -65,20 +65,34 @@ impl Position {
     }
 }
 
-/// The length of the rest of a record, with its line feed. `None` if the record is not complete, or
-/// may continue after its first line feed.
+/// What to do with a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verdict {
+    pub(super) passes: bool,
+    /// Where the end of the record is searched, counted from its beginning.
+    pub(super) from: usize,
+    /// The position there.
+    pub(super) position: Position,
+}
+
+impl Verdict {
+    /// Where records do not span lines, each line feed ends one.
+    pub(super) fn new(passes: bool, from: usize, position: Position, spans_lines: bool) -> Self {
+        Self { passes, from, position: if spans_lines { position } else { Position::Outside } }
+    }
+}
+
+/// Whether the line feed after `line`, which begins at `position` of a record, ends the record for
+/// certain.
 ///
 /// This is [`Position::advance`] for almost all records, and faster.
-pub(super) fn usual_length(rest: &[u8], position: Position) -> Option<usize> {
-    let end = memchr(b'\n', rest)?;
-    let line = &rest[..end];
-    let is_whole = match (position, line) {
+pub(super) fn ends_record(line: &[u8], position: Position) -> bool {
+    match (position, line) {
         (Position::Outside, _) => true,
         (Position::AfterName, [b' ', value, ..]) if !is_blank(*value) && *value != b'{' => true,
-        (Position::AfterName | Position::Labels, _) => ends_after_labels(line),
-        _ => false,
-    };
-    is_whole.then_some(end + 1)
+        (Position::Start | Position::Name | Position::Ended, _) => false,
+        (_, line) => ends_after_labels(line),
+    }
 }
 
 /// Whether a line feed after this line ends the record for certain.
