@@ -32,7 +32,7 @@
 //!
 //! # The files
 //!
-//! The files, in the order of a scrape:
+//! In the order of a scrape:
 //!
 //! - `connect`: TCP, a Unix socket or TLS, within `connect-timeout`. `look_up` resolves host names.
 //! - `exchange`: sends the request (`request`), reads the response head (`head`, which repairs

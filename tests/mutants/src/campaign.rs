@@ -45,7 +45,7 @@ impl Campaign {
             program::build(&self.tree.root, &names)?.ok_or("the tests do not compile")?;
         let mut suite = Suite::new(programs)?;
         // Most mutants are caught by the fast tests, so these come first for all groups.
-        for effort in [Effort::Fast, Effort::Slow, Effort::Patient] {
+        for effort in [Effort::Fast, Effort::Usual, Effort::Patient] {
             if effort != Effort::Patient {
                 suite.record(effort, self.jobs)?;
             }

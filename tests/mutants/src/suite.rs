@@ -21,7 +21,8 @@ use crate::{
 const LIMIT_OF_UNIT_TESTS: Duration = Duration::from_secs(60);
 const LIMIT_OF_PROGRAMS: Duration = Duration::from_secs(200);
 
-/// Tests that take longer alone run only for the mutants that all other tests miss.
+/// Tests of the programs that are not [fast](FAST), and that take longer alone, run only for the
+/// mutants that all other tests miss.
 const SLOW_TEST: Duration = Duration::from_secs(2);
 
 /// A failed test is repeated alone. If it passes then, all tests run again, at most this often.
@@ -36,7 +37,7 @@ pub(crate) enum Effort {
     /// Only the fast programs.
     Fast,
     /// The other programs of the group, without their slow tests.
-    Slow,
+    Usual,
     /// All tests of all programs, with three times as much time.
     Patient,
 }
@@ -182,7 +183,7 @@ impl Effort {
     fn includes(self, program: &Program, test: &Test) -> bool {
         match self {
             Self::Fast => program.is_fast(),
-            Self::Slow => !program.is_fast() && test.takes < SLOW_TEST,
+            Self::Usual => !program.is_fast() && test.takes < SLOW_TEST,
             Self::Patient => true,
         }
     }
@@ -190,7 +191,7 @@ impl Effort {
     /// The time for the tests, as a multiple of what is usually enough.
     fn patience(self) -> u32 {
         match self {
-            Self::Fast | Self::Slow => 1,
+            Self::Fast | Self::Usual => 1,
             Self::Patient => 3,
         }
     }
