@@ -390,4 +390,18 @@ mod tests {
         }
         assert_eq!(refused(b"GET / HT", true).await, (None, 0));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_has_expired_before_it_is_set_ends_the_connection_at_once() {
+        let state = state();
+        let mut timer = std::pin::pin!(sleep_until(Instant::now()));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        for _ in 0..2 {
+            let polled = poll_fn(|cx| Poll::Ready(poll_clocks(&state, timer.as_mut(), cx))).await;
+            assert_eq!(polled, Poll::Ready(Ending::Header));
+        }
+        state.request_arrived();
+        let polled = poll_fn(|cx| Poll::Ready(poll_clocks(&state, timer.as_mut(), cx))).await;
+        assert_eq!(polled, Poll::Pending, "the handler has no timer here");
+    }
 }

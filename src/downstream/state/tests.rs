@@ -8,7 +8,11 @@ use tokio::time::advance;
 
 use super::*;
 use crate::{
-    common::{deadline::Budget, peer::Peer},
+    common::{
+        deadline::Budget,
+        peer::{Host, Peer},
+    },
+    http::answers::OwnAnswers,
     scrape::exporters::{self, ActiveExporter},
 };
 
@@ -167,4 +171,28 @@ async fn a_whole_answer_that_the_socket_did_not_take_is_recorded_before_the_rese
     let outcomes = exporter.state.ledger.snapshot().outcomes;
     assert_eq!(outcomes.get("scraper_stalled"), Some(&1), "{outcomes:?}");
     assert!(state.resets_on_close());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scraper_counts_as_near_until_the_stream_reports_how_far_it_is() {
+    let state = state();
+    assert!(!state.link().is_far);
+    state.connected_over(Link { is_far: true });
+    assert!(state.link().is_far);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f23_a_page_counts_until_the_socket_has_accepted_all_of_it() {
+    const LARGE: u64 = 1 << 30;
+    let host = Host::of([192, 0, 2, 1].into());
+    let answers = Arc::<OwnAnswers>::default();
+    let state = state();
+    state.request_arrived();
+    state.holds(answers.hold(host, LARGE).unwrap());
+    assert!(!answers.has_room(host), "the page is not sent yet");
+    state.responding(ConnectionAfter::Keep);
+    state.write_blocked();
+    assert!(!answers.has_room(host), "the socket is full");
+    state.flushed();
+    assert!(answers.has_room(host));
 }
