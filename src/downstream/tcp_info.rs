@@ -63,6 +63,25 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// A connection about which the kernel knows nothing.
+#[cfg(all(test, unix))]
+pub(super) mod fixture {
+    use std::{
+        net,
+        os::{fd::OwnedFd, unix::net::UnixStream},
+    };
+
+    use tokio::net::TcpStream;
+
+    /// A socket without `TCP_INFO`, because it is of another family, and its peer.
+    pub(in crate::downstream) fn unknown() -> (TcpStream, UnixStream) {
+        let (stream, peer) = UnixStream::pair().expect("two sockets");
+        stream.set_nonblocking(true).expect("a socket that does not block");
+        let stream = net::TcpStream::from(OwnedFd::from(stream));
+        (TcpStream::from_std(stream).expect("a runtime"), peer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +99,12 @@ mod tests {
             assert_eq!(version(release), expected, "{release:?}");
         }
         assert!(version("4.6") >= Some((4, 6)) && version("5") < Some((4, 6)));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nothing_is_known_about_a_socket_that_is_not_of_tcp() {
+        let (stream, _peer) = fixture::unknown();
+        assert_eq!(TcpInfo::of(&stream), None);
     }
 }

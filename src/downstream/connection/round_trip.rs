@@ -86,4 +86,19 @@ mod tests {
         clock.received();
         assert_eq!(clock.smallest, Some(first), "only the smallest counts");
     }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn without_a_measurement_of_the_kernel_the_handshake_tells_how_far_a_scraper_is() {
+        let (stream, _peer) = crate::downstream::tcp_info::fixture::unknown();
+        let millis = Duration::from_millis;
+        for (smallest, is_far) in [
+            (None, false),
+            (Some(millis(2)), false),
+            (Some(millis(3)), true),
+            (Some(millis(9)), true),
+        ] {
+            assert_eq!(RoundTrip { sent: None, smallest }.is_far(&stream), is_far, "{smallest:?}");
+        }
+    }
 }

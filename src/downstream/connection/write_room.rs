@@ -147,4 +147,38 @@ mod tests {
         advance(PAUSE + Duration::from_millis(1)).await;
         assert_eq!(room.accepted(&stream, 40 * 1024), 80 * 1024);
     }
+
+    #[tokio::test]
+    async fn the_kernel_is_asked_for_the_room_from_32_kib_on() {
+        let (stream, _peer) = connected().await;
+        let piece = [0; 16 * 1024];
+        while stream.try_write(&piece).is_ok() {}
+        let mut room = WriteRoom::default();
+        for small in [1000, SMALL - 1] {
+            assert_eq!(room.accepted(&stream, small), 2 * small, "the kernel is not asked");
+        }
+        let left = room.accepted(&stream, SMALL);
+        assert!(left < 2 * SMALL, "{left} bytes, but the socket is full");
+    }
+
+    #[tokio::test]
+    async fn half_of_the_limit_counts_as_not_sent_if_the_kernel_does_not_tell() {
+        let (stream, _peer) = crate::downstream::tcp_info::fixture::unknown();
+        assert_eq!(WriteRoom::default().accepted(&stream, 200 * 1024), MOST_UNSENT / 2);
+    }
+
+    #[tokio::test]
+    async fn a_limit_is_set_once_and_only_raised() {
+        let (stream, _peer) = connected().await;
+        let limit = || socket2::SockRef::from(&stream).tcp_notsent_lowat().unwrap();
+        let mut room = WriteRoom::default();
+        room.allow_unsent(&stream, MOST_UNSENT_OF_FAST);
+        assert_eq!(usize::try_from(limit()).unwrap(), MOST_UNSENT_OF_FAST);
+        // Shows whether a call sets the limit again.
+        allow_unsent(&stream, 4096).unwrap();
+        for bytes in [MOST_UNSENT, MOST_UNSENT_OF_FAST] {
+            room.allow_unsent(&stream, bytes);
+            assert_eq!((limit(), room.most_unsent), (4096, MOST_UNSENT_OF_FAST), "{bytes}");
+        }
+    }
 }
