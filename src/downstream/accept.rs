@@ -198,11 +198,42 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, num::NonZeroU32};
+    use std::{
+        cell::{Cell, RefCell},
+        future::Future as _,
+        num::NonZeroU32,
+        pin::pin,
+        sync::atomic::{AtomicBool, Ordering},
+        task::{Context, Waker},
+    };
 
-    use tokio::{io::AsyncWriteExt, net::TcpStream, task::yield_now, time::timeout};
+    use tokio::{
+        io::AsyncWriteExt,
+        net::TcpStream,
+        task::yield_now,
+        time::{advance, timeout},
+    };
 
     use super::*;
+    use crate::{common::reload::ReloadRequests, http::metrics::Format};
+
+    /// Limits that nothing reaches.
+    fn unlimited() -> Arc<Admission> {
+        let many = NonZeroU32::MAX;
+        Admission::new(many, many, many)
+    }
+
+    /// How many connections were lost in the backlog, and how many other errors there were.
+    fn errors(metrics: &Metrics) -> (u64, u64) {
+        let reload = ReloadRequests::default().state();
+        let page = metrics.render(None, reload, Format::Text, std::time::Instant::now());
+        let count = |kind| {
+            let series = format!("scrapegate_accept_errors_total{{kind=\"{kind}\"}} ");
+            let value = page.lines().find_map(|line| line.strip_prefix(series.as_str()));
+            value.expect("a series").parse().expect("a number")
+        };
+        (count("connection_lost"), count("other"))
+    }
 
     #[tokio::test]
     async fn waiting_connections_are_accepted_up_to_max_connections_without_waiting_for_more() {
@@ -273,6 +304,127 @@ mod tests {
             (io::ErrorKind::Other, false),
         ] {
             assert_eq!(concerns_one_connection(&kind.into()), expected, "{kind}");
+        }
+    }
+
+    #[tokio::test]
+    async fn f27_of_the_waiting_connections_those_that_have_ended_are_only_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let (admission, metrics, ended) = (unlimited(), Metrics::default(), Cell::new(0));
+        let until_an_end_arrives_in_time = async {
+            while ended.get() == 0 {
+                drop(TcpStream::connect(address).await.expect("connected"));
+                let count = || ended.set(ended.get() + 1);
+                accept_waiting(&listener, &admission, &metrics, count, |_, _, _| {});
+            }
+        };
+        timeout(Duration::from_secs(10), until_an_end_arrives_in_time).await.expect("it has ended");
+        assert_eq!(errors(&metrics), (0, 0), "an empty backlog is no error");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_each_lasting_error_the_pause_doubles_up_to_a_second() {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.set_nonblocking(true).expect("a socket that does not block");
+        // accept(2) fails, because the socket does not listen.
+        let listener = TcpListener::from_std(socket.into()).expect("a runtime");
+        let (admission, metrics) = (unlimited(), Metrics::default());
+        let (_shutdown, phase) = watch::channel(ShutdownPhase::Serving);
+        let start = |_, _, _| panic!("nobody connects");
+        let mut accepting = pin!(accept_loop(&listener, &admission, &metrics, phase, || {}, start));
+        let mut failed = || {
+            let poll = accepting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(poll.is_pending());
+            errors(&metrics)
+        };
+        assert_eq!(failed(), (0, 1));
+        let pauses = [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000];
+        for (before, millis) in (1..).zip(pauses) {
+            advance(Duration::from_millis(millis - 1)).await;
+            assert_eq!(failed(), (0, before), "the pause takes {millis} ms");
+            advance(Duration::from_millis(1)).await;
+            assert_eq!(failed(), (0, before + 1), "the pause takes {millis} ms");
+        }
+    }
+
+    /// Interrupts the calls of this thread that wait, again and again until it is dropped.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    struct Interrupts {
+        _timer: nix::sys::timer::Timer,
+        /// Without a handler, the kernel would ignore the signal.
+        _handler: tokio::signal::unix::Signal,
+    }
+
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    impl Interrupts {
+        fn begin() -> Self {
+            use nix::sys::{
+                signal::{SigEvent, SigevNotify, Signal},
+                timer::{Expiration, Timer, TimerSetTimeFlags},
+            };
+            use tokio::signal::unix::{SignalKind, signal};
+
+            let handler = signal(SignalKind::window_change()).expect("a handler");
+            let thread_id = nix::unistd::gettid().as_raw();
+            let signal = Signal::SIGWINCH;
+            let event =
+                SigEvent::new(SigevNotify::SigevThreadId { signal, thread_id, si_value: 0 });
+            let clock = nix::time::ClockId::CLOCK_MONOTONIC;
+            let mut timer = Timer::new(clock, event).expect("a timer");
+            let each = Expiration::Interval(Duration::from_millis(1).into());
+            timer.set(each, TimerSetTimeFlags::empty()).expect("a timer that runs");
+            Self { _timer: timer, _handler: handler }
+        }
+    }
+
+    /// Linux reports no lost connection, so an interrupted accept(2) stands for one: it counts as the
+    /// same. The listener blocks, and its timeout makes the kernel return `EINTR` (signal(7)).
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[test]
+    fn a_lost_connection_is_counted_and_the_next_one_is_accepted_without_a_pause() {
+        for is_closing in [false, true] {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("bound");
+            let address = listener.local_addr().expect("an address");
+            let socket = SockRef::from(&listener);
+            socket.set_nonblocking(false).expect("a socket that blocks");
+            socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+            let (metrics, is_over) = (Metrics::default(), AtomicBool::new(false));
+            let admission = Admission::new(NonZeroU32::MIN, NonZeroU32::MIN, NonZeroU32::MIN);
+            let (shutdown, phase) = watch::channel(ShutdownPhase::Serving);
+            let started = RefCell::new(Vec::new());
+            let start = |_, _, ticket| {
+                started.borrow_mut().push(ticket);
+                shutdown.send_replace(ShutdownPhase::Draining);
+            };
+            let entered = runtime.enter();
+            let interrupts = Interrupts::begin();
+            std::thread::scope(|scope| {
+                let connecting = scope.spawn(|| {
+                    while errors(&metrics) == (0, 0) && !is_over.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                    }
+                    std::net::TcpStream::connect(address)
+                });
+                let accepting = async {
+                    if is_closing {
+                        accept_waiting(&listener, &admission, &metrics, || {}, start);
+                    } else {
+                        accept_loop(&listener, &admission, &metrics, phase, || {}, start).await;
+                    }
+                };
+                let limit = Duration::from_secs(10);
+                let _ = runtime.block_on(async { timeout(limit, accepting).await });
+                is_over.store(true, Ordering::Relaxed);
+                connecting.join().expect("no panic").expect("connected");
+            });
+            drop((interrupts, entered));
+            let (lost, other) = errors(&metrics);
+            assert!(lost > 0 && other == 0, "{lost} lost, {other} other errors, {is_closing}");
+            assert_eq!(started.borrow().len(), 1, "{is_closing}");
         }
     }
 }
