@@ -92,7 +92,17 @@ fn to_next_second(now: SystemTime) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
+    use crate::{
+        common::peer::Peer,
+        downstream::{
+            security::ConnectionSecurity,
+            serving::{ListenerMode, fixture::serving},
+            state::{ConnectionState, Timeouts},
+        },
+    };
 
     #[test]
     fn the_next_second_begins_after_the_rest_of_this_one() {
@@ -100,5 +110,23 @@ mod tests {
             let now = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
             assert_eq!(to_next_second(now), Duration::from_millis(rest), "{millis} ms");
         }
+    }
+
+    #[tokio::test]
+    async fn open_connections_are_counted() {
+        let handshakes = HandshakeLimiter::new(NonZeroUsize::MIN);
+        let context = SessionContext::new(serving(ListenerMode::PlainHttp), handshakes);
+        let connect = || {
+            let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
+            let second = Duration::from_secs(1);
+            let timeouts = Timeouts { header: second, idle: second, stall: second };
+            let state = Arc::new(ConnectionState::new(timeouts));
+            context.registry.add(Arc::new(peer), ConnectionSecurity::Plain, state)
+        };
+        assert_eq!(context.connections(), 0);
+        let open = (connect(), connect());
+        assert_eq!(context.connections(), 2);
+        drop(open);
+        assert_eq!(context.connections(), 0);
     }
 }

@@ -124,8 +124,12 @@ fn is_this_host(peer: IpAddr) -> bool {
 }
 
 #[cfg(test)]
+pub(in crate::downstream) mod fixture;
+
+#[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{fixture::serving, *};
+    use crate::common::error::certificate::Link;
 
     #[test]
     fn plain_http_is_accepted_from_loopback_addresses_only() {
@@ -135,6 +139,41 @@ mod tests {
         }
         for ip in ["192.0.2.1", "10.0.0.1", "0.0.0.0", "::", "2001:db8::1", "::ffff:192.0.2.1"] {
             assert!(!is_this_host(ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_peer_over_plain_http_is_authorized_in_plain_http_mode_from_this_host_only() {
+        let plain = ConnectionSecurity::Plain;
+        let state = serving(ListenerMode::PlainHttp);
+        for (ip, is_authorized) in [([127, 0, 0, 1], true), ([192, 0, 2, 1], false)] {
+            let peer = Peer { address: (ip, 1).into(), identity: None };
+            assert_eq!(state.authorizes(&peer, &plain), is_authorized, "{ip:?}");
+            let over_tls = serving(ListenerMode::Tls(fixture::tls(None)));
+            assert!(!over_tls.authorizes(&peer, &plain), "after a change to TLS");
+        }
+    }
+
+    #[test]
+    fn a_ca_of_the_clients_ends_after_its_last_second() {
+        const END: i64 = 2_000_000_000;
+        let with_ca = serving(ListenerMode::Tls(fixture::tls(Some(END))));
+        for (now, last) in [(END, None), (END + 1, Some(END)), (END + 1000, Some(END))] {
+            assert_eq!(with_ca.last_end_before(now), last, "{now}");
+        }
+        for mode in [ListenerMode::PlainHttp, ListenerMode::Tls(fixture::tls(None))] {
+            assert_eq!(serving(mode).last_end_before(END + 1), None, "no CA");
+        }
+    }
+
+    #[test]
+    fn an_operator_reads_why_a_client_is_no_longer_authorized() {
+        let expired = CertificateFault::Expired(Link::Leaf, 0);
+        for (why, text) in [
+            (Unauthorized::Reload, "reload".to_owned()),
+            (Unauthorized::Certificate(expired.clone()), expired.to_string()),
+        ] {
+            assert_eq!(why.to_string(), text);
         }
     }
 }

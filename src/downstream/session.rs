@@ -223,3 +223,6 @@ impl Scraper for TlsStream<Transport> {
         self.get_ref().0.peer_has_ended()
     }
 }
+
+#[cfg(test)]
+mod tests;
