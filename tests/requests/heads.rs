@@ -219,3 +219,13 @@ fn bare_line_feeds_smuggle_nothing() {
         }
     }
 }
+
+/// The refusals that are logged and counted are those that `Setup` expects: none.
+#[test]
+fn a_client_that_leaves_within_a_head_is_not_refused() {
+    let setup = Setup::new();
+    for begin in ["G", "GET /prometheus", "GET /prometheus?exporter=e HTTP/1.1\r\nHost: h\r\n"] {
+        let mut client = setup.connect();
+        client.send(begin).expect("sent");
+    }
+}
