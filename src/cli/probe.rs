@@ -51,8 +51,8 @@ pub(crate) struct Args {
     /// Also measure scrapes through a temporary scrapegate on loopback, over mutual TLS
     #[arg(long)]
     through_proxy: bool,
-    /// Do not send `Accept-Encoding: gzip`, which Prometheus sends. No effect with `metrics-keep` or
-    /// `metrics-drop`, which always ask for an uncompressed answer
+    /// Do not send `Accept-Encoding: gzip`, which Prometheus sends. The option has no effect with
+    /// `metrics-keep` or `metrics-drop`: the exporter is then always asked for an uncompressed answer
     #[arg(long)]
     no_gzip: bool,
     /// Number of metric families to list, by bytes and by series
