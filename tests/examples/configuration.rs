@@ -125,6 +125,38 @@ fn the_configuration_in_the_manifest_loads_without_a_finding() {
     );
 }
 
+#[test]
+fn the_example_files_load_without_a_finding_as_they_are_and_with_each_key_that_is_commented_out() {
+    const FILES: [&str; 2] = ["config.ini", "prometheus_exporters.ini"];
+    for folder in ["examples", "debian"] {
+        let site = Site::new();
+        let texts = FILES.map(|file| {
+            let path = root().join("packaging").join(folder).join(file);
+            let text = fs::read_to_string(path).expect("UTF-8");
+            // The package enables no exporter, and `check` warns about that.
+            text.replace("enabled = False", "enabled = True")
+        });
+        let check = || {
+            let said = without_user(&site.print(&["check", "--config", "config.ini"]));
+            assert!(said.starts_with("config  config.ini\nlisten "), "{folder}: {said}");
+        };
+        for (file, text) in FILES.iter().zip(&texts) {
+            site.write(file, text);
+        }
+        check();
+        // A comment has a blank after its sign.
+        let is_key = |line: &&str| line.starts_with('#') && !line.starts_with("# ");
+        for (file, text) in FILES.iter().zip(&texts) {
+            assert!(text.lines().any(|line| is_key(&line)), "{folder}/{file}");
+            for line in text.lines().filter(is_key) {
+                site.write(file, &text.replace(line, &line[1..]));
+                check();
+            }
+            site.write(file, text);
+        }
+    }
+}
+
 /// Removes the row that `check` prints for root only. In the docs, the service's user runs the
 /// commands.
 fn without_user(printed: &str) -> String {
