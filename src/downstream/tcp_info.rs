@@ -64,7 +64,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 /// A connection about which the kernel knows nothing.
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 pub(super) mod fixture {
     use std::{
         net,
