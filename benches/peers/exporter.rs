@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::SockRef;
 
 use scrapegate_harness::side_by_side::{credentials::Credentials, programs};
 
@@ -166,6 +167,9 @@ fn listen(
     tls: Option<Arc<ServerConfig>>,
 ) -> Result<SocketAddr> {
     let listener = TcpListener::bind((address, 0))?;
+    // The standard library's 128 waiting connections are too few for 256 scrapers at once: the kernel
+    // would drop some, and a proxy would try again only a second later.
+    SockRef::from(&listener).listen(1024)?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {

@@ -157,13 +157,19 @@ fn main() -> Result<()> {
             place.on_host(|| Exporter::start(&answers, place.address(), &credentials))?;
         let stage =
             Stage { peers: &peers, place: &place, exporter: &exporter, credentials: &credentials };
-        let (figures, series) = place.on_scrapers_side(|| measure(&args, &setting, &stage))?;
+        let figures = place.on_scrapers_side(|| measure(&args, &setting, &stage))?;
         print!("{}", report::tables(&peers, &setting, &figures));
+        let verdicts = bars::judge(&figures, &setting.congestion_control);
+        print!("{}", report::verdicts(&verdicts));
+        let series = if setting.is_first {
+            let wanted = |name: &str| args.wants_workload(name);
+            place.on_scrapers_side(|| growth::measure(&stage, wanted))?
+        } else {
+            Vec::new()
+        };
         for series in &series {
             print!("{}", series.table());
         }
-        let verdicts = bars::judge(&figures, &setting.congestion_control);
-        print!("{}", report::verdicts(&verdicts));
         measured.push(Measured { setting, figures, series, verdicts });
     }
     if let Some(path) = &args.json {
@@ -178,7 +184,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(args: &Args, setting: &Setting, stage: &Stage<'_>) -> Result<(Figures, Vec<Series>)> {
+fn measure(args: &Args, setting: &Setting, stage: &Stage<'_>) -> Result<Figures> {
     let wanted = |name: &str| args.wants_workload(name);
     let runs = |workload: &Workload| {
         let is_needed = setting.is_first || workload.on_each_link || !args.workloads.is_empty();
@@ -191,8 +197,7 @@ fn measure(args: &Args, setting: &Setting, stage: &Stage<'_>) -> Result<(Figures
     if setting.is_first && wanted("start") {
         memory::time_starts(stage, &mut figures)?;
     }
-    let series = if setting.is_first { growth::measure(stage, wanted)? } else { Vec::new() };
-    Ok((figures, series))
+    Ok(figures)
 }
 
 impl Args {
