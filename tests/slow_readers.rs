@@ -101,6 +101,13 @@ fn thirty_two_scrapers_that_stop_reading_a_filtered_body_cost_bounded_memory() {
     }
 }
 
+#[test]
+fn scrapers_that_stop_reading_a_few_families_of_many_cost_bounded_memory() {
+    // 2 KiB of each 200 KiB, so a batch of what is kept comes from many reads.
+    let keys = "metrics-keep = .*_..00_seconds\n";
+    assert_body_bounded(Framing::Chunked(4096), Kind::Families, 8, keys);
+}
+
 /// D03
 #[test]
 fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {

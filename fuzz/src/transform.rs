@@ -23,7 +23,7 @@ use scrapegate::{
     common::error::Abort,
     scrape::{
         source::Source,
-        transform::{Out, Pace, SHORT_PIECE, Transform, Transformed, Transforms},
+        transform::{Out, Pace, Transform, Transformed, Transforms},
     },
 };
 use scrapegate_harness::transform::Scripted;
@@ -319,7 +319,7 @@ impl History {
         self.transforms.iter_mut().for_each(|it| it.is_flushed_in_pause = false);
         match result {
             Ok(Sent::Bytes(bytes)) => {
-                self.turn += bytes.len().max(SHORT_PIECE);
+                self.turn += Pace::Slow.cost(bytes.len());
                 self.outputs[0].extend_from_slice(bytes);
             }
             Ok(Sent::Pause) => (self.pauses, self.turn) = (true, 0),

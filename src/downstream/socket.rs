@@ -179,4 +179,23 @@ mod tests {
         let unsent = usize::try_from(socket.tcp_notsent_lowat().unwrap()).unwrap();
         assert_eq!(unsent, MOST_UNSENT);
     }
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn only_the_listener_that_is_replaced_shares_its_port_and_only_for_a_moment() {
+        let shares = |listener: &TcpListener| SockRef::from(listener).reuse_port().unwrap();
+        // The kernel chooses a port that is free on all addresses.
+        let (before, old) = listen(([0, 0, 0, 0], 0).into()).unwrap();
+        let local = SocketAddr::from(([127, 0, 0, 1], old.port()));
+        let (after, new) = listen_in_place_of(&before, local).unwrap();
+        assert_eq!(new, local);
+        assert!(!shares(&before) && !shares(&after));
+
+        let (free, address) = listen_in_place_of(&before, ([127, 0, 0, 1], 0).into()).unwrap();
+        assert!(address.port() != old.port() && !shares(&free));
+
+        // A socket of the same user would share its port, if it was asked.
+        SockRef::from(&free).set_reuse_port(true).unwrap();
+        let refused = listen_in_place_of(&before, address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    }
 }

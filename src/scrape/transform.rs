@@ -92,9 +92,15 @@ impl Pace {
     pub fn turn(self) -> usize {
         match self {
             Self::Slow => 256 * 1024,
-            // Each turn ends with a batch that is not full.
+            // A turn ends with a batch that is not full, so longer turns waste less.
             Self::Fast => 2 * 1024 * 1024,
         }
+    }
+
+    /// How much of a turn a piece of this length uses up, in bytes.
+    #[must_use]
+    pub fn cost(self, length: usize) -> usize {
+        length.max(self.turn() / MOST_PIECES)
     }
 }
 
@@ -209,9 +215,9 @@ fn step(
     }
 }
 
-/// The least that a piece of the source counts for [`Pace::turn`], in bytes: many short chunks take
-/// longer than as many bytes in long ones.
-pub const SHORT_PIECE: usize = 256;
+/// Limit for the number of pieces of the source in one turn. Many short chunks take longer than as many
+/// bytes in long ones.
+const MOST_PIECES: usize = 1024;
 
 /// A body that passes through transforms.
 #[derive(Debug)]
@@ -267,6 +273,12 @@ impl<S: Source> Transformed<S> {
         &self.source
     }
 
+    /// How many bytes of the source probably become one byte of the output. Rounded to a whole number,
+    /// so that it is exactly 1 if nearly all bytes pass.
+    fn shrinks_by(&self) -> u64 {
+        ((self.taken + self.passed / 2) / self.passed).max(1)
+    }
+
     /// Reads the source once. `Pending` if the source has no bytes and nothing is to be flushed yet.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Abort>> {
         if self.turn >= self.pace.turn() {
@@ -287,7 +299,7 @@ impl<S: Source> Transformed<S> {
         match &input {
             Some(data) => {
                 self.taken += data.len() as u64;
-                self.turn += data.len().max(SHORT_PIECE);
+                self.turn += self.pace.cost(data.len());
                 self.unflushed_since.get_or_insert_with(Instant::now);
             }
             None => self.unflushed_since = None,
@@ -353,12 +365,10 @@ impl<S: Source> Source for Transformed<S> {
         self.source.release();
     }
 
-    /// The size is that of the output. Reads what will probably become as much. The factor is a whole
-    /// number, because a read of exactly `size` bytes fills a batch if all of them pass.
+    /// `size` is the number of bytes of the output. Reads as many bytes as will probably become that.
     fn read_up_to(&mut self, size: usize) {
-        let factor = ((self.taken + self.passed / 2) / self.passed).max(1);
         let most = self.pace.largest_read();
-        let input = usize::try_from(factor).map_or(most, |factor| size.saturating_mul(factor));
+        let input = usize::try_from(self.shrinks_by()).map_or(most, |by| size.saturating_mul(by));
         self.source.read_up_to(input.min(most));
     }
 }

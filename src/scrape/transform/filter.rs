@@ -2,9 +2,9 @@
 //! `metrics-drop`.
 //!
 //! The unit is a record: a line, or a sample with line feeds in its label values. What stays are
-//! the exporter's own bytes: slices of the buffers that were read, and copies of short parts. A record need not be in one
-//! piece: the name at its beginning decides, and the rest passes or is dropped as it arrives.
-//! Only the beginning of a record is ever held, and at most [`MAX_HEAD`] bytes of it.
+//! the exporter's own bytes: slices of the buffers that were read, and copies of short parts. A
+//! record need not be in one piece: the name at its beginning decides, and the rest passes or is
+//! dropped as it arrives. Only the beginning of a record is ever held, and at most [`MAX_HEAD`] bytes of it.
 //!
 //! - `head`: the beginning of a record, up to the end of its name.
 //! - `line_feeds`: where the lines end.
@@ -27,6 +27,8 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+use bytes::Bytes;
+
 pub use self::negotiation::{ask_for_text, format_of};
 use self::{
     families::{Belongs, Families},
@@ -40,12 +42,11 @@ use crate::{
     common::{error::Abort, families::FamilyRules},
     scrape::exposition::ExpositionFormat,
 };
-use bytes::Bytes;
 
 /// Limit for the beginning of a record up to the end of its name, in bytes. A record whose name does
 /// not end within the limit is dropped, because it cannot be judged. If all bytes up to the limit are
-/// blanks, they pass, and what follows is judged by itself. Blanks with one `#` among them are the
-/// beginning of a comment, which passes.
+/// blanks, they pass, and what follows is judged by itself. If they are one `#` and otherwise blanks,
+/// the record passes as a comment.
 pub const MAX_HEAD: usize = 1024;
 
 /// Length of almost all heads, in bytes.

@@ -21,8 +21,8 @@ use crate::{
 const LIMIT_OF_UNIT_TESTS: Duration = Duration::from_secs(60);
 const LIMIT_OF_PROGRAMS: Duration = Duration::from_secs(200);
 
-/// Tests of the programs that are not [fast](FAST), and that take longer alone, run only for the
-/// mutants that all other tests miss.
+/// A test that takes at least this long alone is slow, unless its program is [fast](FAST). Slow tests
+/// run only for the mutants that all other tests miss.
 const SLOW_TEST: Duration = Duration::from_secs(2);
 
 /// A failed test is repeated alone. If it passes then, all tests run again, at most this often.

@@ -22,8 +22,8 @@ use crate::{
 /// places, which takes 70 KiB.
 ///
 /// Families beyond the limit are still judged by their names, and a dropped one counts each time
-/// that it begins. Samples with a suffix must follow the `# TYPE` line of their family, as the formats require, with no
-/// other family in between.
+/// that it begins. Samples with a suffix must follow the `# TYPE` line of their family, as the formats
+/// require, with no other family in between.
 pub(super) const MAX_FAMILIES: usize = 3584;
 
 /// A family.

@@ -12,7 +12,8 @@ use super::{
 /// `_bucket`, `_sum`, `_count` and `_created`.
 const NAMES: usize = 4;
 
-/// Samples with different names, all judged since the family began.
+/// Samples with different beginnings, all judged since the current family began. A sample that was
+/// split between two pieces can be in here twice.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     samples: [Sample; NAMES],
@@ -38,8 +39,8 @@ impl Recent {
         self.known = 0;
     }
 
-    /// Remembers the sample at the beginning of `bytes`, which was not [found](Self::find). Its name
-    /// ends after `length` bytes, at `position`.
+    /// Remembers the sample at the beginning of `bytes`, unless the same bytes can begin another
+    /// record. The name ends after `length` bytes, at `position`.
     pub(super) fn remember(
         &mut self,
         bytes: &[u8],
@@ -190,7 +191,7 @@ mod tests {
             ("a\n", 1, Position::AfterName, false),
             ("{\"a\"} 1", 4, Position::Labels, true),
             ("{\"a\",b=\"c\"} 1", 4, Position::Labels, true),
-            // The next line can have a label with this name.
+            // `{"a" ` can also begin a label: `{"a" ="b"}`.
             ("{\"a\" } 1", 4, Position::Labels, false),
             ("{\"a\nb\"} 1", 6, Position::Labels, false),
         ] {

@@ -28,10 +28,11 @@ const SCRAPER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const HOST_DEVICE: &str = "host0";
 const SCRAPER_DEVICE: &str = "scraper0";
 
-/// Whether a new connection may use the port of one that has ended a second ago (ip-sysctl). By
-/// default, this is so only over loopback. Then thousands of short connections between two programs of
-/// the host, over the address of its other device, use up all ports for a minute.
+/// Whether a new connection may reuse the port of one that ended at least a second ago (ip-sysctl).
+/// The default allows it only over loopback. Without it, thousands of short connections between two
+/// programs of the host, over the address of the virtual device, use up all ports for a minute.
 const REUSE_PORTS: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+
 /// The congestion control of new sockets of this namespace.
 const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 /// Those that a namespace may select.
