@@ -76,6 +76,9 @@ impl HandshakeError {
 /// Performs a handshake with `host` within `limit`, which is counted from the call. The server's
 /// own work waits for its turn in `limiter`.
 ///
+/// The stream is boxed because each async function that it passes through would keep room for it,
+/// 1.3 KiB, until the connection ends.
+///
 /// Dropping the future closes the connection.
 ///
 /// # Errors
@@ -85,7 +88,7 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     config: &Arc<ServerConfig>,
     limit: Duration,
     (limiter, host): (&HandshakeLimiter, Host),
-) -> Result<(TlsStream<S>, Option<ClientIdentity>), HandshakeError> {
+) -> Result<(Box<TlsStream<S>>, Option<ClientIdentity>), HandshakeError> {
     let accept = TlsAcceptor::from(Arc::clone(config))
         .accept_with(stream, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
         .into_fallible();
@@ -100,7 +103,7 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
             let certificates = stream.get_ref().1.peer_certificates();
             let identity =
                 certificates.and_then(|chain| chain.first()).and_then(ClientIdentity::of);
-            Ok((stream, identity))
+            Ok((Box::new(stream), identity))
         }
     }
 }

@@ -101,8 +101,11 @@ impl Session {
         let limit = state.limits.handshake_timeout.as_duration();
         let before = wall_clock();
         let limiter = (&context.handshakes, Host::of(address.ip()));
+        // Boxed, because the task would keep room for the handshake, 12 KiB, until the connection
+        // ends.
+        let shaking = Box::pin(handshake(transport, &tls.config, limit, limiter));
         let shaken = tokio::select! {
-            shaken = handshake(transport, &tls.config, limit, limiter) => {
+            shaken = shaking => {
                 shaken.map_err(|error| {
                     (error.result(), Chain(&error).to_string(), error.refused().cloned())
                 })
@@ -214,9 +217,9 @@ impl Scraper for Transport {
     }
 }
 
-impl Scraper for TlsStream<Transport> {
+impl Scraper for Box<TlsStream<Transport>> {
     fn transport(&mut self) -> &mut Transport {
-        self.get_mut().0
+        self.as_mut().get_mut().0
     }
 
     fn peer_has_ended(&self) -> bool {

@@ -84,6 +84,16 @@ async fn begun(context: &Arc<SessionContext>) -> (Session, TcpStream) {
     panic!("the shutdown has not begun");
 }
 
+/// A task has the size of its largest step for as long as the connection is open.
+#[tokio::test]
+async fn a_connection_that_is_served_costs_a_task_of_less_than_4_kib() {
+    let limiter = HandshakeLimiter::new(NonZeroUsize::MIN);
+    let context = Arc::new(SessionContext::new(serving(ListenerMode::PlainHttp), limiter));
+    let (session, _client) = begun(&context).await;
+    let task = size_of_val(&session.serve());
+    assert!(task < 4096, "{task} bytes");
+}
+
 /// The status of the next answer to `GET /`.
 async fn status(client: &mut TcpStream) -> String {
     client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
