@@ -13,10 +13,12 @@
 //! | [`mod@file`] | reads files for a configuration, writes files atomically, checks permissions |
 //! | [`blocking`] | runs blocking work, such as reading a file, on threads of its own |
 //! | [`fair`] | a semaphore that shares its permits fairly between addresses |
+//! | [`detach`] | frees a large buffer that only a few bytes keep allocated |
 
 pub mod blocking;
 pub mod compression;
 pub mod deadline;
+pub mod detach;
 pub mod error;
 pub mod exporter;
 pub mod fair;

@@ -227,10 +227,16 @@ impl ConnectionState {
     }
 
     /// The socket accepted no byte. The `stall-timeout` runs from the first such report after a
-    /// successful write. Returns whether scrapegate compresses the current
-    /// answer.
+    /// successful write. Returns whether this is that first report.
     pub fn socket_took_nothing(&self) -> bool {
-        self.lock().blocked_since.get_or_insert_with(Instant::now);
+        let mut inner = self.lock();
+        let is_first = inner.blocked_since.is_none();
+        inner.blocked_since.get_or_insert_with(Instant::now);
+        is_first
+    }
+
+    /// Whether scrapegate compresses the current answer.
+    pub fn compresses(&self) -> bool {
         self.delivery.is_compressed()
     }
 

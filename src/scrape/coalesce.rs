@@ -4,6 +4,8 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::common::detach::detach_small;
+
 /// Limit for the data of a TLS record, in bytes (RFC 8446 §5.1).
 const RECORD: usize = 16 * 1024;
 
@@ -159,6 +161,7 @@ impl Coalescer {
         if self.copied.is_empty() {
             self.copied = BytesMut::new();
         }
+        detach_small(&mut self.overflow);
     }
 
     fn length(&self) -> usize {

@@ -21,7 +21,8 @@ pub trait Source {
     /// Whether the body is complete, so that the next call of [`Source::poll_chunk`] returns `None`.
     fn is_end(&self) -> bool;
 
-    /// Frees the memory that is reserved for the next bytes, while the scraper does not read.
+    /// Frees the memory that is not needed while the scraper does not read: what is reserved for the
+    /// next bytes, and a buffer of which only few bytes are left.
     fn release(&mut self);
 
     /// Reads about `size` bytes at once, because the scraper takes no more.

@@ -26,7 +26,13 @@ use tokio::{
 
 pub use self::compression::permits::CompressionPermits;
 use super::source::Source;
-use crate::{common::error::Abort, upstream::UpstreamHead};
+use crate::{
+    common::{
+        detach::{LARGE, detach_small},
+        error::Abort,
+    },
+    upstream::UpstreamHead,
+};
 
 /// Changes the bytes of a body while they pass.
 pub trait Transform: fmt::Debug + Send {
@@ -113,6 +119,15 @@ impl Out {
     pub fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.0.push_back(bytes);
+        }
+    }
+}
+
+impl Out {
+    /// See [`detach_small`]. The pieces may share a buffer, so they count together.
+    fn detach_small(&mut self) {
+        if self.0.iter().map(Bytes::len).sum::<usize>() < LARGE {
+            self.0.iter_mut().for_each(detach_small);
         }
     }
 }
@@ -363,6 +378,7 @@ impl<S: Source> Source for Transformed<S> {
 
     fn release(&mut self) {
         self.source.release();
+        self.out.detach_small();
     }
 
     /// `size` is the number of bytes of the output. Reads as many bytes as will probably become that.

@@ -17,7 +17,7 @@ use super::{
     framing::Framing,
     read_coalescing::{READ_SIZE, ReadCoalescing},
 };
-use crate::common::error::Abort;
+use crate::common::{detach::detach_small, error::Abort};
 
 /// A rest of a buffer smaller than this, in bytes, is not used for reading. Many small reads would
 /// cost more than a new buffer.
@@ -110,9 +110,10 @@ impl UpstreamBody {
         }
     }
 
-    /// Frees the memory that is reserved for the next read.
+    /// Frees the memory that is reserved for the next read, and a buffer with few unread bytes.
     pub fn release(&mut self) {
         self.room = BytesMut::new();
+        detach_small(&mut self.unread);
     }
 
     /// Reads about `size` bytes at once from now on.

@@ -54,7 +54,7 @@ impl Transport {
         matches!(now, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
-    fn report(&mut self, taken: &Poll<io::Result<usize>>) {
+    fn report(&mut self, taken: &Poll<io::Result<usize>>, cx: &Context<'_>) {
         let Some(state) = &self.state else {
             return self.round_trip.sent();
         };
@@ -65,8 +65,12 @@ impl Transport {
             // hyper gives up the connection.
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                let is_compressed = state.socket_took_nothing();
-                self.room.full(&self.stream, is_compressed);
+                if state.socket_took_nothing() {
+                    // hyper has not polled the body since its last batch. In the next poll of the
+                    // task it does, and the body frees the memory that it does not need now.
+                    cx.waker().wake_by_ref();
+                }
+                self.room.full(&self.stream, state.compresses());
             }
         }
     }
@@ -104,7 +108,7 @@ impl AsyncWrite for Transport {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let taken = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.report(&taken);
+        self.report(&taken, cx);
         taken
     }
 
@@ -114,7 +118,7 @@ impl AsyncWrite for Transport {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let taken = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.report(&taken);
+        self.report(&taken, cx);
         taken
     }
 
