@@ -169,9 +169,7 @@ where
     } else if is_in_order || client_may_still_send {
         let reads_on = client_may_still_send && phase == ShutdownPhase::Serving;
         let linger = if reads_on { LINGER } else { NO_LINGER };
-        let stream = connection.into_parts().io.into_inner();
-        // Boxed, because the task would keep room for this step, 5 KiB, from the beginning.
-        Box::pin(linger.close(stream)).await;
+        linger.close(connection.into_parts().io.into_inner()).await;
     }
     closed
 }

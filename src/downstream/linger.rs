@@ -29,7 +29,13 @@ impl Linger {
         let reading = async {
             // Fails if the stream was shut down before, or if the peer is gone.
             let _ = stream.shutdown().await;
-            let (mut waste, mut left) = ([0; 4096], self.bytes);
+            let mut left = self.bytes;
+            if left == 0 {
+                return;
+            }
+            // On the heap, because the task of the connection would keep room for it from the
+            // beginning.
+            let mut waste = vec![0; 4096];
             while left > 0 {
                 match stream.read(&mut waste).await {
                     Ok(0) | Err(_) => break,

@@ -293,6 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn a_released_coalescer_holds_no_buffer_for_a_few_bytes_that_did_not_fit() {
+        let mut coalescer = Coalescer::default();
+        let frame = Bytes::from(vec![1; FIRST_BATCH + 10]);
+        coalescer.push(frame.clone());
+        assert_eq!(coalescer.full().map(|batch| batch.remaining()), Some(FIRST_BATCH));
+        coalescer.release();
+        assert!(frame.is_unique());
+        assert_eq!(coalescer.rest().map(contents), Some(vec![1; 10]));
+    }
+
+    #[test]
     fn a_block_for_many_small_frames_has_the_last_size_and_is_freed_with_its_batch() {
         let mut coalescer = Coalescer::default();
         for turn in 0..3 {

@@ -220,4 +220,15 @@ mod tests {
         body.release();
         assert_eq!(body.room.capacity(), 0);
     }
+
+    #[tokio::test]
+    async fn a_released_body_holds_no_buffer_for_a_few_unread_bytes() {
+        let (_exporter, stream) = duplex(SENT);
+        let buffer = Bytes::from("4\r\na 1\n\r\n4\r\nb 2\n\r\n0\r\n\r\n".to_owned());
+        let mut body = UpstreamBody::new(Stream::other(stream), Framing::Chunked, buffer.clone());
+        body.release();
+        assert!(buffer.is_unique());
+        assert_eq!(next(&mut body).await, "a 1\nb 2\n");
+        assert!(poll_fn(|cx| body.poll_data(cx)).await.is_none(), "complete");
+    }
 }

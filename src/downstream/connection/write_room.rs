@@ -36,13 +36,15 @@ pub(super) struct WriteRoom {
     accepted: usize,
     /// When the socket became full, if it is.
     full_since: Option<Instant>,
-    /// Limit for the bytes that the kernel accepts before it can send them.
+    /// Whether scrapegate compressed the answer that last filled the socket.
+    is_compressed: bool,
+    /// Limit for the bytes that the kernel accepts before it can send them, as set at the socket.
     most_unsent: usize,
 }
 
 impl Default for WriteRoom {
     fn default() -> Self {
-        Self { accepted: 0, full_since: None, most_unsent: MOST_UNSENT }
+        Self { accepted: 0, full_since: None, is_compressed: false, most_unsent: MOST_UNSENT }
     }
 }
 
@@ -53,8 +55,8 @@ impl WriteRoom {
             self.accepted = 0;
         }
         self.accepted = self.accepted.saturating_add(count);
-        if self.accepted >= FAST {
-            self.allow_unsent(stream, MOST_UNSENT_OF_FAST);
+        self.limit_unsent(stream);
+        if self.is_fast() {
             return LARGE;
         }
         if count < SMALL {
@@ -67,15 +69,26 @@ impl WriteRoom {
     /// The socket is full.
     pub(super) fn full(&mut self, stream: &TcpStream, is_compressed: bool) {
         self.full_since.get_or_insert_with(Instant::now);
-        if is_compressed {
-            self.allow_unsent(stream, MOST_UNSENT_COMPRESSED);
-        }
+        self.is_compressed = is_compressed;
+        self.limit_unsent(stream);
     }
 
-    /// Raises the limit to `bytes`, if it is lower.
-    fn allow_unsent(&mut self, stream: &TcpStream, bytes: usize) {
+    fn is_fast(&self) -> bool {
+        self.accepted >= FAST
+    }
+
+    /// Sets the limit for unsent bytes, if it has changed. A lower limit does not discard what the
+    /// kernel already has.
+    fn limit_unsent(&mut self, stream: &TcpStream) {
+        let bytes = if self.is_fast() {
+            MOST_UNSENT_OF_FAST
+        } else if self.is_compressed {
+            MOST_UNSENT_COMPRESSED
+        } else {
+            MOST_UNSENT
+        };
         // If setting the option fails, the limit does not change.
-        if self.most_unsent < bytes && allow_unsent(stream, bytes).is_ok() {
+        if self.most_unsent != bytes && allow_unsent(stream, bytes).is_ok() {
             self.most_unsent = bytes;
         }
     }
@@ -97,6 +110,10 @@ mod tests {
         let stream = listener.accept().await.unwrap().0;
         allow_unsent(&stream, MOST_UNSENT).unwrap();
         (stream, peer)
+    }
+
+    fn limit_of(stream: &TcpStream) -> usize {
+        socket2::SockRef::from(stream).tcp_notsent_lowat().unwrap().try_into().unwrap()
     }
 
     #[tokio::test]
@@ -126,8 +143,10 @@ mod tests {
         assert_eq!(room.most_unsent, MOST_UNSENT);
         room.full(&stream, true);
         assert_eq!(room.most_unsent, MOST_UNSENT_COMPRESSED);
-        let limit = socket2::SockRef::from(&stream).tcp_notsent_lowat().unwrap();
-        assert_eq!(usize::try_from(limit).unwrap(), MOST_UNSENT_COMPRESSED);
+        assert_eq!(limit_of(&stream), MOST_UNSENT_COMPRESSED);
+        // The next answer is not compressed.
+        room.full(&stream, false);
+        assert_eq!(limit_of(&stream), MOST_UNSENT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -146,6 +165,7 @@ mod tests {
         room.full(&stream, false);
         advance(PAUSE + Duration::from_millis(1)).await;
         assert_eq!(room.accepted(&stream, 40 * 1024), 80 * 1024);
+        assert_eq!(limit_of(&stream), MOST_UNSENT, "the scraper is no longer fast");
     }
 
     #[tokio::test]
@@ -168,17 +188,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_limit_is_set_once_and_only_raised() {
+    async fn the_same_limit_is_set_only_once() {
         let (stream, _peer) = connected().await;
-        let limit = || socket2::SockRef::from(&stream).tcp_notsent_lowat().unwrap();
         let mut room = WriteRoom::default();
-        room.allow_unsent(&stream, MOST_UNSENT_OF_FAST);
-        assert_eq!(usize::try_from(limit()).unwrap(), MOST_UNSENT_OF_FAST);
+        room.full(&stream, true);
         // Shows whether a call sets the limit again.
         allow_unsent(&stream, 4096).unwrap();
-        for bytes in [MOST_UNSENT, MOST_UNSENT_OF_FAST] {
-            room.allow_unsent(&stream, bytes);
-            assert_eq!((limit(), room.most_unsent), (4096, MOST_UNSENT_OF_FAST), "{bytes}");
-        }
+        room.full(&stream, true);
+        assert_eq!(limit_of(&stream), 4096);
     }
 }

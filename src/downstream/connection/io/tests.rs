@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::future::poll_fn;
+use std::{
+    future::poll_fn,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Wake,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
@@ -90,6 +94,35 @@ async fn a_transport_reports_a_blocked_socket_and_its_end() {
     }
 }
 
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// hyper polls the body again only when the task runs again, and the body then frees memory.
+#[tokio::test]
+async fn the_first_write_that_the_socket_refuses_wakes_the_task_once() {
+    let (mut transport, _peer) = connected().await;
+    transport.report_to(state());
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut cx = Context::from_waker(&waker);
+    let piece = [0; 64 * 1024];
+    let mut write = || Pin::new(&mut transport).poll_write(&mut cx, &piece);
+    while write().is_ready() {
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+    }
+    for _ in 0..3 {
+        assert!(write().is_pending());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_transport_is_reset_after_an_aborted_response_and_closed_otherwise() {
     for aborted in [false, true] {
@@ -163,7 +196,7 @@ async fn f26_a_scraper_that_sent_more_than_the_limit_is_checked_at_intervals() {
     let (stream, mut scraper) = duplex(4 * MOST_AHEAD);
     scraper.write_all(&[0; 2 * MOST_AHEAD]).await.unwrap();
     static ENDED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-    let has_ended = |_: &_| ENDED.load(std::sync::atomic::Ordering::Relaxed);
+    let has_ended = |_: &_| ENDED.load(Ordering::Relaxed);
     let mut downstream = Downstream::new(stream, Arc::clone(&state), has_ended);
     state.request_arrived();
     let begun = Instant::now();
@@ -172,7 +205,7 @@ async fn f26_a_scraper_that_sent_more_than_the_limit_is_checked_at_intervals() {
         match state.expired(Instant::now()) {
             Some(ending) => Poll::Ready(ending),
             None => {
-                ENDED.store(begun.elapsed() > LOOK_AGAIN, std::sync::atomic::Ordering::Relaxed);
+                ENDED.store(begun.elapsed() > LOOK_AGAIN, Ordering::Relaxed);
                 Poll::Pending
             }
         }
