@@ -22,7 +22,7 @@ pub trait Source {
     fn is_end(&self) -> bool;
 
     /// Frees the memory that is not needed while the scraper does not read: what is reserved for the
-    /// next bytes, and a buffer of which only few bytes are left.
+    /// next bytes, and a buffer with few bytes left.
     fn release(&mut self);
 
     /// Reads about `size` bytes at once, because the scraper takes no more.
