@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use super::{
     compression,
     diagnostics::{Diagnostic, Diagnostics, Located, Location},
-    family_keys::FamilyKeys,
+    family_keys::{FamilyKeys, PatternCache},
     ini::{Document, Section, SectionNames},
     keys,
     section_reader::{Read, Reported, SectionReader},
@@ -75,18 +75,19 @@ const DEFAULTS: &str = "default";
 /// Reads all sections. Problems are added to `diagnostics`.
 pub(super) fn read(document: &Document, diagnostics: &mut Diagnostics) -> Vec<ExporterConfig> {
     let defaults = document.section(DEFAULTS, SectionNames::ByteForByte);
+    let mut cache = PatternCache::default();
     if let Some(defaults) = defaults {
         let mut reader =
             SectionReader::of_section(document, &keys::EXPORTER, defaults, None, diagnostics);
         // Reports wrong defaults even if no section uses them. Missing keys are fine here.
-        let values = Values::read(&mut reader);
-        let _reported = values.families.rules(&mut reader);
+        let values = Values::read(&mut reader, &mut cache);
+        let _reported = values.families.rules(&mut reader, &mut cache);
     }
     let exporters: Vec<_> = document
         .sections
         .iter()
         .filter(|section| section.name != DEFAULTS)
-        .map(|section| exporter(document, section, defaults, diagnostics))
+        .map(|section| exporter(document, section, (defaults, &mut cache), diagnostics))
         .collect();
     let all = exporters.len();
     let exporters: Vec<_> = exporters.into_iter().flatten().collect();
@@ -103,7 +104,7 @@ pub(super) fn read(document: &Document, diagnostics: &mut Diagnostics) -> Vec<Ex
 fn exporter(
     document: &Document,
     section: &Section,
-    defaults: Option<&Section>,
+    (defaults, cache): (Option<&Section>, &mut PatternCache),
     diagnostics: &mut Diagnostics,
 ) -> Result<ExporterConfig, Reported> {
     let mut reader =
@@ -114,12 +115,12 @@ fn exporter(
         Err(_) if section.name_is_guessed => Err(Reported),
         Err(error) => Err(reader.error(location, error.to_string())),
     };
-    let values = Values::read(&mut reader);
+    let values = Values::read(&mut reader, cache);
     let target = target(&values, &mut reader);
     let times = times(&values, &mut reader);
     let tls = tls(&values, target.as_ref().map_err(|reported| *reported), &mut reader);
     let credentials = credentials(&values, &mut reader);
-    let families = values.families.rules(&mut reader);
+    let families = values.families.rules(&mut reader, cache);
     let path = match &values.path {
         Ok(Some(path)) => Ok(path.value.clone()),
         Ok(None) => Err(reader.missing("path", "missing; most exporters use `/metrics`")),
@@ -185,7 +186,7 @@ struct Values {
 }
 
 impl Values {
-    fn read(reader: &mut SectionReader<'_>) -> Self {
+    fn read(reader: &mut SectionReader<'_>, cache: &mut PatternCache) -> Self {
         let path = |value: &str| ExporterPath::new(value).map_err(str::to_owned);
         Self {
             enabled: reader.read_or("enabled", values::boolean, "False"),
@@ -202,7 +203,7 @@ impl Values {
             forward_params: reader.read_or("forward-params", values::boolean, "True"),
             integrity: reader.read_or("integrity", values::one_of(INTEGRITIES), "strict"),
             compression: compression::read(reader),
-            families: FamilyKeys::read(reader),
+            families: FamilyKeys::read(reader, cache),
             ca_file: reader.path("ca-file"),
             cert_file: reader.path("cert-file"),
             key_file: reader.path("key-file"),
