@@ -94,6 +94,7 @@ impl PluginResult {
         let samples = Grouped(answer.samples);
         let time = seconds(total.median);
         summary.push_str(&match answer.looked_at {
+            None if answer.samples == 1 => format!("1 sample, {size} in {time}"),
             None => format!("{samples} samples, {size} in {time}"),
             Some(looked_at) => {
                 let (part, all) = (Size(looked_at as f64), Size(answer.wire_bytes as f64));
@@ -246,6 +247,15 @@ mod tests {
         let result = PluginResult::without_measurement(PluginState::Critical, "e", why).to_string();
         assert_eq!(result, "PROBE CRITICAL - e: first; second \u{a6} third");
     }
+
+    #[test]
+    fn one_sample_is_not_called_samples() {
+        let mut measured = measurement(1.0);
+        measured.answer.samples = 1;
+        let line = PluginResult::of(&measured, None).to_string();
+        assert!(line.contains(": 1 sample, 10 bytes in 1.00 s"), "{line}");
+    }
+
     #[test]
     fn a_partly_analyzed_answer_has_only_its_size_as_performance_data() {
         let mut measured = measurement(1.0);
