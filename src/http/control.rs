@@ -15,8 +15,8 @@ pub trait ConnectionControl: DeliveryControl {
     /// The handler answers with a response of the proxy itself.
     fn responding(&self, after: ConnectionAfter);
 
-    /// Counts `page` until the socket has accepted all of it, or until the connection ends.
-    fn holds(&self, page: AnswerPermit);
+    /// Keeps `permit` until the socket has accepted the whole answer, or until the connection ends.
+    fn holds(&self, permit: AnswerPermit);
 
     /// The handler has returned the head of an exporter's answer. From now on the connection
     /// enforces the deadline.

@@ -75,10 +75,7 @@ pub enum UpstreamError {
     FirstByteTimeout,
     /// The exporter sent a part of its body before the deadline, but the filter left out all of it,
     /// or the encoder still held it.
-    #[error(
-        "the exporter sent a part of its answer in time, but nothing of it passed the filter or the \
-         encoder"
-    )]
+    #[error("exporter sent data in time, but no data passed the filter or the encoder")]
     NothingPassed,
 }
 

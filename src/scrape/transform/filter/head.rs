@@ -63,8 +63,8 @@ pub(super) fn read(bytes: &[u8], then: Then, spans_lines: bool) -> Head<'_> {
     }
 }
 
-/// Whether these bytes are blanks, a `#`, and again blanks. If so many blanks separate a keyword from
-/// its `#`, the line is taken for a comment, which passes.
+/// Whether these bytes are blanks, a `#`, and again blanks. If the longest beginning of a line that is
+/// kept looks like this, the line counts as a comment and passes.
 pub(super) fn is_blank_comment(bytes: &[u8]) -> bool {
     let mut hashes = bytes.iter().filter(|&&byte| !is_blank(byte));
     hashes.next() == Some(&b'#') && hashes.next().is_none()
