@@ -121,14 +121,17 @@ impl Out {
             self.0.push_back(bytes);
         }
     }
-}
 
-impl Out {
-    /// See [`detach_small`]. The pieces may share a buffer, so they count together.
+    /// Does for all bytes together what [`detach_small`] does for one piece.
     fn detach_small(&mut self) {
-        if self.0.iter().map(Bytes::len).sum::<usize>() < LARGE {
-            self.0.iter_mut().for_each(detach_small);
-        }
+        let mut rest = match self.0.len() {
+            0 => return,
+            _ if self.0.iter().map(Bytes::len).sum::<usize>() >= LARGE => return,
+            1 => self.0.pop_front().unwrap_or_default(),
+            _ => Bytes::from(self.0.make_contiguous().concat()),
+        };
+        detach_small(&mut rest);
+        self.0 = VecDeque::from([rest]);
     }
 }
 

@@ -312,6 +312,23 @@ fn transforms_are_freed_when_the_source_has_ended_although_output_is_left() {
     assert!(!body.is_end(), "output is left");
 }
 
+#[test]
+fn a_small_output_holds_no_buffer_after_a_release_and_a_large_one_is_not_copied() {
+    for (pieces, is_freed) in [(1, true), (3, true), (4, false)] {
+        let buffer = Bytes::from(vec![7; LARGE]);
+        let mut out = Out::default();
+        for _ in 0..pieces {
+            out.push(buffer.slice(..LARGE / 4));
+        }
+        out.detach_small();
+        assert_eq!(buffer.is_unique(), is_freed, "{pieces}");
+        assert_eq!(out.into_iter().collect::<Vec<_>>().concat(), vec![7; pieces * LARGE / 4]);
+    }
+    let mut none = Out::default();
+    none.detach_small();
+    assert_eq!(none.into_iter().next(), None);
+}
+
 /// Sends 1000 bytes for each poll, and notes how many it is asked for.
 #[derive(Debug)]
 struct Thousands(usize);
