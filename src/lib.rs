@@ -69,7 +69,7 @@
 //! the connection ends without a last chunk and without close_notify. No HTTP client can then
 //! mistake the partial answer for a complete scrape.
 //!
-//! hyper does not poll a body while the scraper does not read. Therefore
+//! While the scraper does not read, hyper may not poll the body again. Therefore
 //! [`drive`](downstream::connection::drive) enforces the deadline: it is always polled.
 //!
 //! # Who owns what

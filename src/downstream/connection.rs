@@ -2,8 +2,8 @@
 //! over the stream and over the handler.
 //!
 //! The timeouts are enforced here and not in the handler or the body, because this future is always
-//! polled. hyper polls no body while the scraper does not read, and no handler while a request head
-//! is incomplete.
+//! polled. While the scraper does not read, hyper may not poll the body again. While a request head is
+//! incomplete, it polls no handler.
 
 mod io;
 mod round_trip;

@@ -33,8 +33,8 @@ impl Linger {
             if left == 0 {
                 return;
             }
-            // On the heap, because the task of the connection would keep room for it from the
-            // beginning.
+            // On the heap. Otherwise the task would reserve these 4 KiB for the whole life of the
+            // connection.
             let mut waste = vec![0; 4096];
             while left > 0 {
                 match stream.read(&mut waste).await {

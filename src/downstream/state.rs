@@ -78,12 +78,14 @@ struct Inner {
     backlog: bool,
     /// How many bytes the socket will probably accept at once.
     room: usize,
+    /// An answer has begun, and the stream has not learned of it.
+    answer_begins: bool,
     /// The last three bytes read. They tell whether a request head ended there.
     last_read: [u8; 3],
     /// A response with `Connection: close` went to a client that may still be sending.
     refused_early: bool,
-    /// The page of the proxy itself that is on its way to the socket.
-    page: Option<AnswerPermit>,
+    /// The permit of the proxy's own answer that is on its way to the socket.
+    permit: Option<AnswerPermit>,
     ended: Option<Ending>,
     reset_on_close: bool,
     /// The client is no longer authorized.
@@ -122,9 +124,10 @@ impl ConnectionState {
                 left: None,
                 backlog: false,
                 room: MOST_UNSENT,
+                answer_begins: false,
                 last_read: [0; 3],
                 refused_early: false,
-                page: None,
+                permit: None,
                 ended: None,
                 reset_on_close: false,
                 dismissed: false,
@@ -199,7 +202,7 @@ impl ConnectionState {
             Activity::Relaying { .. } if !self.delivery.is_whole() => return,
             Activity::Relaying { .. } => true,
             Activity::Responding { .. } => {
-                inner.page = None;
+                inner.permit = None;
                 false
             }
             Activity::Head { .. } | Activity::Idle { .. } | Activity::Handling => return,
@@ -233,6 +236,11 @@ impl ConnectionState {
         let is_first = inner.blocked_since.is_none();
         inner.blocked_since.get_or_insert_with(Instant::now);
         is_first
+    }
+
+    /// Whether an answer has begun since the last call.
+    pub fn answer_has_begun(&self) -> bool {
+        std::mem::take(&mut self.lock().answer_begins)
     }
 
     /// Whether scrapegate compresses the current answer.
@@ -344,15 +352,18 @@ impl ConnectionControl for ConnectionState {
     fn responding(&self, after: ConnectionAfter) {
         let mut inner = self.lock();
         inner.activity = Activity::Responding { since: Instant::now() };
+        inner.answer_begins = true;
         inner.refused_early |= after == ConnectionAfter::Close;
     }
 
-    fn holds(&self, page: AnswerPermit) {
-        self.lock().page = Some(page);
+    fn holds(&self, permit: AnswerPermit) {
+        self.lock().permit = Some(permit);
     }
 
     fn relaying(&self, deadline: Deadline) {
-        self.lock().activity = Activity::Relaying { deadline };
+        let mut inner = self.lock();
+        inner.activity = Activity::Relaying { deadline };
+        inner.answer_begins = true;
     }
 
     fn link(&self) -> Link {

@@ -25,8 +25,8 @@ use crate::{common::error::Abort, upstream::UpstreamHead};
 /// (see [`Verified`](super::verified::Verified)). Any other end is an [`Abort`]. After an abort,
 /// hyper ends the connection without a last chunk and without a TLS close_notify.
 ///
-/// The body does not enforce the deadline of the scrape. hyper polls no body while the scraper does
-/// not read, so the future that drives the connection enforces the deadline (see
+/// The body does not enforce the deadline of the scrape. While the scraper does not read, hyper may
+/// not poll the body again, so the future that drives the connection enforces the deadline (see
 /// [`crate::downstream::connection`]).
 ///
 /// Dropping the body closes the connection to the exporter and returns the permit of the scrape.
@@ -114,7 +114,8 @@ impl ScrapeBody {
             return (Poll::Ready(Some(Ok(batch))), Phase::WriteWait);
         }
         // The TLS buffer has bytes that the socket did not accept, so reading more would only use
-        // memory. The flush of the connection is polled next and wakes this task.
+        // memory. What is not needed until the scraper reads again is freed. The flush of the
+        // connection is polled next and wakes this task.
         let Some(room) = self.control.room() else {
             self.fetch.release();
             self.coalescer.release();

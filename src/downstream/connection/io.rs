@@ -19,7 +19,8 @@ use tokio::{
 use super::{round_trip::RoundTrip, write_room::WriteRoom};
 use crate::{downstream::state::ConnectionState, scrape::link::Link};
 
-/// A TCP connection that reports when the socket accepts no more bytes. If a response was aborted,
+/// A TCP connection that reports when the socket accepts no more bytes, and then wakes its task once.
+/// Sets the limit for the bytes that the kernel accepts before it can send them. If a response was aborted,
 /// dropping the transport resets the connection instead of closing it.
 #[derive(Debug)]
 pub struct Transport {
@@ -58,6 +59,9 @@ impl Transport {
         let Some(state) = &self.state else {
             return self.round_trip.sent();
         };
+        if state.answer_has_begun() {
+            self.room.begin_answer(&self.stream, state.compresses());
+        }
         match taken {
             Poll::Ready(Ok(count)) => {
                 state.socket_took_bytes(self.room.accepted(&self.stream, *count));
@@ -66,11 +70,13 @@ impl Transport {
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
                 if state.socket_took_nothing() {
-                    // hyper has not polled the body since its last batch. In the next poll of the
-                    // task it does, and the body frees the memory that it does not need now.
+                    // With TLS, hyper has handed the whole batch to rustls. In the next poll of the
+                    // task it polls the body, which then frees the memory that it does not need
+                    // now. With plain HTTP, hyper may still hold the batch. The poll then does
+                    // nothing.
                     cx.waker().wake_by_ref();
                 }
-                self.room.full(&self.stream, state.compresses());
+                self.room.full(&self.stream);
             }
         }
     }

@@ -74,6 +74,17 @@ async fn each_phase_has_its_own_timer_and_is_visible_outside() {
     assert_eq!(look(), (Some((5, Ending::Deadline)), true, true));
 }
 
+#[tokio::test]
+async fn the_beginning_of_each_answer_is_reported_once() {
+    let state = state();
+    assert!(!state.answer_has_begun());
+    for begin in [relaying, |state: &ConnectionState| state.responding(ConnectionAfter::Keep)] {
+        begin(&state);
+        assert!(state.answer_has_begun());
+        assert!(!state.answer_has_begun());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_stall_timer_runs_from_the_first_blocked_write_and_the_earliest_timer_wins() {
     let state = state();
