@@ -2,7 +2,7 @@
 //! them.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,7 +26,7 @@ struct Open {
     next: u64,
     /// The phase of the server. A single connection may be in a later phase.
     phase: ShutdownPhase,
-    all: HashMap<u64, Entry>,
+    all: BTreeMap<u64, Entry>,
 }
 
 #[derive(Debug)]

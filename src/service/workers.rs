@@ -5,6 +5,8 @@
 //! no work to steal. That costs about one futex call per MiB with a fast exporter, and 25 per MiB
 //! with a slow one. Here, a wake-up affects only the task's own thread.
 
+mod at_rest;
+
 use std::{
     future::Future,
     io,
@@ -21,6 +23,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use self::at_rest::{Ended, Reserve};
+
 /// The threads that run connections. Dropping them also drops the tasks on them.
 #[derive(Debug)]
 pub struct Workers(Vec<Worker>);
@@ -30,24 +34,29 @@ struct Worker {
     runtime: Handle,
     /// Number of tasks on this worker.
     load: Arc<AtomicUsize>,
+    ended: Arc<Ended>,
     /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Counts one task of a worker until it is dropped.
-struct Load(Arc<AtomicUsize>);
+struct Load {
+    tasks: Arc<AtomicUsize>,
+    ended: Arc<Ended>,
+}
 
 impl Load {
     fn of(worker: &Worker) -> Self {
         worker.load.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&worker.load))
+        Self { tasks: Arc::clone(&worker.load), ended: Arc::clone(&worker.ended) }
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.tasks.fetch_sub(1, Ordering::Relaxed);
+        self.ended.one();
     }
 }
 
@@ -133,13 +142,22 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, runtime) = (runtime.handle().clone(), Detached(Some(runtime)));
         let (stop, stopped) = oneshot::channel();
+        let ended = Arc::new(Ended::default());
+        let counting = Arc::clone(&ended);
         let thread = thread::Builder::new().name("scrapegate".to_owned()).spawn(move || {
+            let mut reserve = Reserve::new();
             if let Some(runtime) = &runtime.0 {
-                // Returns when the sender is dropped.
-                let _ = runtime.block_on(stopped);
+                runtime.block_on(async {
+                    tokio::select! {
+                        // The sender is dropped.
+                        _ = stopped => {}
+                        never = reserve.exchange_at_rest(&counting) => match never {}
+                    }
+                });
             }
         })?;
-        Ok(Self { runtime: handle, load: Arc::default(), stop: Some(stop), thread: Some(thread) })
+        let (stop, thread) = (Some(stop), Some(thread));
+        Ok(Self { runtime: handle, load: Arc::default(), ended, stop, thread })
     }
 }
 

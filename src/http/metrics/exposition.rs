@@ -21,7 +21,7 @@ use super::{
     process::Process,
 };
 use crate::{
-    common::{error::Abort, exporter::ExporterName, reload::ReloadState},
+    common::{exporter::ExporterName, reload::ReloadState},
     scrape::{
         encoding::Encoding,
         exporters::ActiveExporter,
@@ -56,12 +56,7 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn of(exporter: &ActiveExporter, now: Instant) -> Self {
-        let mut snapshot = exporter.state.ledger.snapshot();
-        // Every cause exists from the start, so that the first truncation is visible as an
-        // increase.
-        for cause in Abort::infos() {
-            snapshot.truncated.entry(cause.label).or_default();
-        }
+        let snapshot = exporter.state.ledger.snapshot();
         let interval = exporter.config.rules.interval.as_duration();
         Self {
             name: exporter.config.name.clone(),

@@ -20,8 +20,13 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Limit for the bytes in the queue. Enough for about 3000 scrapes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Limit for the records in the queue. Each record has some overhead in addition to its bytes.
-const MAX_RECORDS: usize = 8192;
+/// Limit for the records in the queue. Each record uses at least [`NOT_CACHED`] bytes of memory.
+const MAX_RECORDS: usize = 4096;
+
+/// Size of a block, in bytes, that glibc frees at once. The log's thread would cache smaller blocks
+/// that a worker has allocated, and the heap of the worker could not shrink below them (see
+/// `service::workers::at_rest`).
+const NOT_CACHED: usize = 1040;
 
 /// Pause before a write is repeated, if standard error is non-blocking and full. A process that
 /// shares it may have made it non-blocking.
@@ -122,7 +127,9 @@ impl LogQueue {
         let mut queue = self.lock();
         if queue.takes(record.len()) {
             queue.bytes += record.len();
-            queue.records.push_back(record.to_vec());
+            let mut copy = Vec::with_capacity(record.len().max(NOT_CACHED));
+            copy.extend_from_slice(record);
+            queue.records.push_back(copy);
             if std::mem::take(&mut queue.is_idle) {
                 self.0.arrived.notify_one();
             }
