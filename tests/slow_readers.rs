@@ -49,8 +49,8 @@ fn assert_bounded(framing: Framing) {
     assert_body_bounded(framing, Kind::Text, (READERS, KIB_STOPPED), 0, "");
 }
 
-/// `readers` scrapers stop reading after `read` bytes, and each may cost `most_kib`. `keys` is added to the section of
-/// the exporter.
+/// `readers` scrapers stop reading after `read` bytes, and each may cost `most_kib`. `keys` is added
+/// to the section of the exporter.
 fn assert_body_bounded(
     framing: Framing,
     kind: Kind,

@@ -20,8 +20,8 @@ use super::{round_trip::RoundTrip, write_room::WriteRoom};
 use crate::{downstream::state::ConnectionState, scrape::link::Link};
 
 /// A TCP connection that reports when the socket accepts no more bytes, and then wakes its task once.
-/// Sets the limit for the bytes that the kernel accepts before it can send them. If a response was aborted,
-/// dropping the transport resets the connection instead of closing it.
+/// Sets the limit for the bytes that the kernel accepts before it can send them. If a response was
+/// aborted, dropping the transport resets the connection instead of closing it.
 #[derive(Debug)]
 pub struct Transport {
     stream: TcpStream,

@@ -83,6 +83,8 @@ impl LogQueue {
     /// If the system refuses the thread or, on Unix, a file descriptor.
     pub(super) fn start() -> io::Result<Self> {
         let queue = Self::default();
+        // Not enlarged later, on a worker: the heap of the worker could not shrink below it.
+        queue.lock().records.reserve_exact(MAX_RECORDS);
         let out = standard_error()?;
         let writer = queue.clone();
         thread::Builder::new().name("log".to_owned()).spawn(move || {

@@ -37,9 +37,9 @@ const SMALLEST: usize = 24;
 /// Number of sizes.
 const SIZES: usize = (LARGEST_CACHED - SMALLEST) / STEP + 1;
 
-/// Number of tasks that end before memory is worth giving back. 64 connections that stopped reading
-/// hold about 4 MiB.
-const MANY: usize = 64;
+/// Number of tasks of one worker that end before memory is worth giving back. 16 connections that
+/// stopped reading hold about 1 MiB.
+const MANY: usize = 16;
 
 /// How long no task may have ended before. While tasks end, others usually begin.
 const REST: Duration = Duration::from_secs(1);
@@ -58,12 +58,13 @@ impl Ended {
     /// A task has ended.
     pub(super) fn one(&self) {
         let before = self.count.fetch_add(1, Ordering::Relaxed);
-        if (before + 1) % MANY == 0 {
+        if before.wrapping_add(1) % MANY == 0 {
             self.many.notify_one();
         }
     }
 
-    /// Waits until many tasks have ended since the last call, and then none for a while. Cancel safe.
+    /// Waits until the number of ended tasks has passed a multiple of [`MANY`], and then until none has
+    /// ended for [`REST`]. Cancel safe.
     async fn rest(&self) {
         self.many.notified().await;
         let count = || self.count.load(Ordering::Relaxed);
