@@ -16,8 +16,8 @@ pub(crate) const NONE: &str = "no filter";
 pub(crate) const NOTHING: &str = "drops nothing";
 pub(crate) const HALF: &str = "drops half";
 
-/// Scrapes of one round.
-const SCRAPES: usize = 10;
+/// Scrapes of one round. The first ones cost more, because the heap of the proxy grows.
+const SCRAPES: usize = 40;
 
 /// Half of the components have half of the bytes.
 const COLUMNS: [(&str, &str); 3] = [
