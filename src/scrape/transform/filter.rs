@@ -4,12 +4,14 @@
 //! The unit is a record: a line, or a sample with line feeds in its label values. What stays are
 //! the exporter's own bytes: slices of the buffers that were read, and copies of short parts. A
 //! record need not be in one piece: the name at its beginning decides, and the rest passes or is
-//! dropped as it arrives. Only the beginning of a record is ever held, and at most [`MAX_HEAD`] bytes of it.
+//! dropped as it arrives. Only the beginning of a record waits for more, and at most [`MAX_HEAD`] bytes
+//! of it.
 //!
 //! - `head`: the beginning of a record, up to the end of its name.
 //! - `line_feeds`: where the lines end.
 //! - `record`: the end of a record.
-//! - `recent`: the last names and their verdicts, so that most records are not read twice.
+//! - `recent`: names of the current family and their verdict, so that most names are not judged again.
+//! - `shape`: what these names have in common.
 //! - `negotiation`: what the exporter is asked for, and which of its answers can be filtered.
 //! - `families`: which family a name belongs to, and whether it is passed on.
 
@@ -19,10 +21,12 @@ mod line_feeds;
 mod negotiation;
 mod recent;
 mod record;
+mod shape;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    mem,
     ops::Range,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -34,8 +38,8 @@ use self::{
     families::{Belongs, Families},
     head::{Head, Then},
     line_feeds::LineFeeds,
-    recent::Recent,
-    record::{Position, Verdict, ends_record},
+    recent::{Recent, Run},
+    record::{Position, Verdict, ends_after_labels, ends_record, may_be_held},
 };
 use super::{Out, Pace, Transform};
 use crate::{
@@ -52,6 +56,9 @@ pub const MAX_HEAD: usize = 1024;
 /// Length of almost all heads, in bytes.
 const USUAL_HEAD: usize = 128;
 
+/// Limit for the bytes of a record that are copied instead of read, in bytes. Copying is faster.
+const MAX_UNREAD: usize = 256;
+
 /// Kept bytes of at least this length are passed on without a copy. Shorter ones are copied together:
 /// a slice for each of many short lines would need more memory than the lines.
 const SHARED: usize = 1024;
@@ -64,13 +71,16 @@ pub struct Filter {
     families: Families,
     recent: Recent,
     state: State,
+    /// Bytes of the current record, see [`State`].
+    held: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
-    /// At the beginning of a record, with what has arrived of its head. Usually nothing.
-    Head(Vec<u8>),
-    /// Inside a record.
+    /// At the beginning of a record. What has arrived of its head is held. Usually nothing.
+    Head,
+    /// Inside a record. The bytes after `position` were passed on or dropped. At most [`MAX_UNREAD`] of
+    /// them are held as a copy, which is rarely needed to find the end of the record.
     Record { passes: bool, position: Position },
 }
 
@@ -102,7 +112,7 @@ impl Kept {
 
     /// Moves the copies to the output.
     fn seal(&mut self, out: &mut Out) {
-        out.push(std::mem::take(&mut self.0).into());
+        out.push(mem::take(&mut self.0).into());
     }
 }
 
@@ -115,7 +125,8 @@ impl Filter {
             spans_lines: format == ExpositionFormat::Text,
             families: Families::new(rules, dropped),
             recent: Recent::default(),
-            state: State::Head(Vec::new()),
+            state: State::Head,
+            held: Vec::new(),
         }
     }
 
@@ -160,32 +171,38 @@ impl Filter {
         Some(Verdict::new(passes, from, position, self.spans_lines))
     }
 
-    /// Completes the head of a record that began in an earlier piece, with the beginning of `data`.
-    /// `None` if `data` is too short for that.
-    fn complete_head(&mut self, mut held: Vec<u8>, data: &[u8], out: &mut Out) -> Option<Verdict> {
-        let before = held.len();
+    /// Completes the held head of a record with the beginning of `data`. `None` if `data` is too short
+    /// for that.
+    fn complete_head(&mut self, data: &[u8], out: &mut Out) -> Option<Verdict> {
+        let mut head = mem::take(&mut self.held);
+        let before = head.len();
         let most = data.len().min(MAX_HEAD - before);
         // Few bytes are usually enough.
         let few = most.min(USUAL_HEAD);
-        held.extend_from_slice(&data[..few]);
-        let verdict = self.judge(&held, Then::More).or_else(|| {
-            held.extend_from_slice(&data[few..most]);
-            if few < most { self.judge(&held, Then::More) } else { None }
-        });
-        let Some(mut verdict) = verdict else {
-            self.state = State::Head(held);
-            return None;
-        };
-        // A record that ends in the held bytes would have been judged before.
-        if let Some(read) = held.get(verdict.from..before) {
-            verdict.position.advance(read);
+        head.extend_from_slice(&data[..few]);
+        let mut verdict = self.find_or_judge(&head);
+        if verdict.is_none() && few < most {
+            head.extend_from_slice(&data[few..most]);
+            verdict = self.find_or_judge(&head);
         }
-        verdict.from = verdict.from.saturating_sub(before);
-        if verdict.passes {
-            held.truncate(before);
-            out.push(held.into());
+        if let Some(verdict) = &mut verdict {
+            // A record that ends in the held bytes would have been judged before.
+            if let Some(read) = head.get(verdict.from..before) {
+                verdict.position.advance(read);
+            }
+            verdict.from = verdict.from.saturating_sub(before);
+            if verdict.passes {
+                out.push(Bytes::copy_from_slice(&head[..before]));
+            }
+            head.clear();
         }
-        Some(verdict)
+        self.held = head;
+        verdict
+    }
+
+    /// The verdict about the record that begins with `head`. `None` if its name is not complete.
+    fn find_or_judge(&mut self, head: &[u8]) -> Option<Verdict> {
+        self.recent.find(head, self.spans_lines).or_else(|| self.judge(head, Then::More))
     }
 
     /// Passes on the records of `data`, from the verdict about the first one.
@@ -198,14 +215,15 @@ impl Filter {
             let rest = &data[at..];
             let (passes, end) = if let Some(verdict) = given.take() {
                 (verdict.passes, self.end(&data, at, verdict, &mut feeds))
-            } else if let Some(sample) = self.recent.find(rest) {
-                let verdict = sample.verdict(self.spans_lines);
-                let end = sample.end(&data, at, &mut feeds, self.spans_lines);
+            } else if let Some(Run { verdict, end }) =
+                self.recent.find_run(&data, at, &mut feeds, self.spans_lines)
+            {
                 (verdict.passes, end.or_else(|| self.end(&data, at, verdict, &mut feeds)))
             } else if let Some(verdict) = self.judge(rest, Then::More) {
                 (verdict.passes, self.end(&data, at, verdict, &mut feeds))
             } else {
-                self.state = State::Head(rest.to_vec());
+                self.state = State::Head;
+                self.held.extend_from_slice(rest);
                 break;
             };
             let end = end.unwrap_or(data.len());
@@ -218,8 +236,9 @@ impl Filter {
         kept.add_rest(data, run..at, out);
     }
 
-    /// The end of the record that begins at `at` and has been judged. `feeds` continues there. `None`
-    /// if `bytes` end inside the record.
+    /// The end of the record that begins at `at` and has been judged. If bytes of it are held, they come
+    /// before `verdict.from`, and `verdict.position` is the position before them. `feeds` continues at
+    /// the end. `None` if `bytes` end inside the record.
     fn end(
         &mut self,
         bytes: &[u8],
@@ -232,10 +251,22 @@ impl Filter {
         if position == Position::Ended {
             return Some(from);
         }
-        let feed = feeds.find(|&feed| feed >= from);
-        if let Some(feed) = feed.filter(|&feed| ends_record(&bytes[from..feed], position)) {
+        let feed = feeds.find(|feed| feed >= from);
+        let line = &bytes[from..feed.unwrap_or(bytes.len())];
+        let is_end = |_: &usize| {
+            if self.held.is_empty() { ends_record(line, position) } else { ends_after_labels(line) }
+        };
+        if let Some(feed) = feed.filter(is_end) {
+            self.held.clear();
             return Some(feed + 1);
         }
+        if feed.is_none() && may_be_held(position) && self.held.len() + line.len() <= MAX_UNREAD {
+            self.held.extend_from_slice(line);
+            self.state = State::Record { passes, position };
+            return None;
+        }
+        position.advance(&self.held);
+        self.held.clear();
         let Some(length) = position.advance(&bytes[from..]) else {
             self.state = State::Record { passes, position };
             return None;
@@ -250,9 +281,9 @@ impl Transform for Filter {
         if data.is_empty() {
             return Ok(());
         }
-        let first = match std::mem::replace(&mut self.state, State::Head(Vec::new())) {
-            State::Head(held) if held.is_empty() => None,
-            State::Head(held) => match self.complete_head(held, &data, out) {
+        let first = match mem::replace(&mut self.state, State::Head) {
+            State::Head if self.held.is_empty() => None,
+            State::Head => match self.complete_head(&data, out) {
                 None => return Ok(()),
                 verdict => verdict,
             },
@@ -272,10 +303,10 @@ impl Transform for Filter {
     }
 
     fn finish(&mut self, out: &mut Out) -> Result<(), Abort> {
-        if let State::Head(held) = &mut self.state {
-            let held = std::mem::take(held);
-            if !held.is_empty() && self.judge(&held, Then::End).is_some_and(|it| it.passes) {
-                out.push(held.into());
+        if matches!(self.state, State::Head) {
+            let head = mem::take(&mut self.held);
+            if !head.is_empty() && self.judge(&head, Then::End).is_some_and(|it| it.passes) {
+                out.push(head.into());
             }
         }
         Ok(())

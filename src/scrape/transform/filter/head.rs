@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr2, memchr3};
+
 use super::record::{Position, is_blank};
 use crate::scrape::exposition::{MetricType, unescaped};
 
@@ -50,7 +52,7 @@ pub(super) fn read(bytes: &[u8], then: Then, spans_lines: bool) -> Head<'_> {
         Some(b'\n' | b'\r') => Some(Head::Nameless(Position::Outside)),
         Some(b'#') => metadata(&mut cursor, then),
         Some(b'{') => inside_braces(&mut cursor, spans_lines),
-        Some(_) => cursor.word(then, |byte| byte == b'{').map(|name| Head::Sample {
+        Some(_) => cursor.word(then, b'{').map(|name| Head::Sample {
             name: Cow::Borrowed(name),
             length: cursor.at,
             position: Position::AfterName,
@@ -88,7 +90,7 @@ fn metadata<'a>(cursor: &mut Cursor<'a>, then: Then) -> Option<Head<'a>> {
     }
     let name = match cursor.skip_blanks()? {
         b'"' => cursor.quoted(false)?.map(unescaped),
-        _ => Some(Cow::Borrowed(cursor.word(then, |_| false)?)).filter(|name| !name.is_empty()),
+        _ => Some(Cow::Borrowed(cursor.word(then, b' ')?)).filter(|name| !name.is_empty()),
     };
     let Some(name) = name else { return COMMENT };
     let kind = if keyword == b"TYPE" { cursor.kind(then)? } else { None };
@@ -144,12 +146,13 @@ impl<'a> Cursor<'a> {
         self.first()
     }
 
-    /// Takes a word up to a blank, the end of the line, or a byte that `ends` it. The end of the
-    /// body ends a word too.
-    fn word(&mut self, then: Then, ends: impl Fn(u8) -> bool) -> Option<&'a [u8]> {
+    /// Takes a word up to a blank, the end of the line, or `other`. The end of the body ends a word
+    /// too.
+    fn word(&mut self, then: Then, other: u8) -> Option<&'a [u8]> {
         let rest = &self.bytes[self.at..];
-        let is_end = |&byte: &u8| is_blank(byte) || matches!(byte, b'\n' | b'\r') || ends(byte);
-        let end = rest.iter().position(is_end);
+        let end = memchr3(b' ', b'\n', other, rest);
+        // These are rare, and there can be only three bytes in one search.
+        let end = memchr2(b'\t', b'\r', &rest[..end.unwrap_or(rest.len())]).or(end);
         let length = if then == Then::End { end.unwrap_or(rest.len()) } else { end? };
         self.at += length;
         Some(&rest[..length])
@@ -183,7 +186,7 @@ impl<'a> Cursor<'a> {
     /// Takes the type after the name of a `# TYPE` line.
     fn kind(&mut self, then: Then) -> Option<Option<MetricType>> {
         self.skip_blanks();
-        let word = self.word(Then::End, |_| false)?;
+        let word = self.word(Then::End, b' ')?;
         let is_whole = self.first().is_some() || then == Then::End || word.len() > LONGEST_TYPE;
         is_whole.then(|| MetricType::of_word(word))
     }

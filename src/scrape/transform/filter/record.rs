@@ -3,7 +3,7 @@
 //! In the text format, Prometheus' lexer takes a raw line feed inside quotes as a part of the label
 //! value, so that a sample can have several lines. In OpenMetrics, each line feed ends a record.
 
-use memchr::{memchr, memchr2, memchr3, memrchr};
+use memchr::{memchr, memchr2, memchr3, memrchr2};
 
 /// How far a record has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,21 +89,35 @@ impl Verdict {
 pub(super) fn ends_record(line: &[u8], position: Position) -> bool {
     match (position, line) {
         (Position::Outside, _) => true,
-        (Position::AfterName, [b' ', value, ..]) if !is_blank(*value) && *value != b'{' => true,
-        (Position::Start | Position::Name | Position::Ended, _) => false,
+        (Position::Name | Position::AfterName, [b' ', value, ..])
+            if !is_blank(*value) && *value != b'{' =>
+        {
+            true
+        }
+        (Position::Start | Position::Ended, _) => false,
         (_, line) => ends_after_labels(line),
     }
 }
 
+/// Whether the bytes after this position can stay unread until the next line feed:
+/// [`ends_after_labels`] usually finds the end without them.
+pub(super) fn may_be_held(position: Position) -> bool {
+    use Position::{AfterName, Escaped, Labels, Name, Quoted};
+    matches!(position, Name | AfterName | Labels | Quoted | Escaped)
+}
+
 /// Whether a line feed after this line ends the record for certain.
 ///
-/// A valid sample with labels ends with `"}` and a value. If this quote opens a label value instead
-/// of closing one, then the byte before the quote is one that can precede a label value or a quoted
-/// name. Only the end of the line matters, so the line can begin anywhere in a record.
+/// A valid sample with labels ends with `"}` and a value, and no quote follows. If this quote opens a
+/// label value instead of closing one, then the byte before the quote is one that can precede a label
+/// value or a quoted name. Only the end of the line matters, so the beginning of the record need not be
+/// part of `line`.
 #[inline]
 pub(super) fn ends_after_labels(line: &[u8]) -> bool {
-    memrchr(b'}', line).is_some_and(|brace| match &line[..brace] {
-        [.., before, b'"'] => !matches!(before, b'=' | b'{' | b',' | b' ' | b'\t' | b'"' | b'\\'),
+    memrchr2(b'}', b'"', line).is_some_and(|last| match &line[..=last] {
+        [.., before, b'"', b'}'] => {
+            !matches!(before, b'=' | b'{' | b',' | b' ' | b'\t' | b'"' | b'\\')
+        }
         _ => false,
     })
 }

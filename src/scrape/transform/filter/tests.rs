@@ -246,6 +246,35 @@ fn lines_that_look_complete_and_are_not_do_not_confuse_the_filter() {
     }
 }
 
+/// The name is not the end of labels, although it looks like that.
+#[test]
+fn names_with_quotes_and_braces_do_not_confuse_the_filter() {
+    let body = "x\"} 1\nx\"} {b=\"\na 1\n\"} 1\n";
+    assert_filtered(&rules("", "a"), ExpositionFormat::Text, body, body);
+    let begin = "x".repeat(MAX_HEAD + 2);
+    let pieces = [begin.as_str(), "xx\"} {b=\"\na 1\n\"} 1\n"];
+    for pieces in [&pieces[..], &[&pieces.concat()]] {
+        let pieces = pieces.iter().map(|piece| piece.as_bytes());
+        assert_eq!(filtered(&rules("", "a"), ExpositionFormat::Text, pieces).0, b"");
+    }
+}
+
+#[test]
+fn the_end_of_a_long_record_in_short_pieces_is_found() {
+    for value in ["x".repeat(MAX_UNREAD / 2), "x".repeat(2 * MAX_UNREAD)] {
+        let record = format!("a{{b=\"{value}\nc 1\n\"}} 1\n");
+        let body = format!("{record}c 2\n");
+        for size in [1, 7, MAX_UNREAD] {
+            let left = |drop| {
+                let pieces = body.as_bytes().chunks(size);
+                filtered(&rules("", drop), ExpositionFormat::Text, pieces).0
+            };
+            assert_eq!(left("a").escape_ascii().to_string(), "c 2\\n");
+            assert_eq!(left("c"), record.as_bytes());
+        }
+    }
+}
+
 #[test]
 fn exemplars_of_openmetrics_do_not_matter() {
     let marked = [
@@ -346,7 +375,7 @@ fn all_names_that_are_too_long_count_as_one_family() {
 }
 
 #[test]
-fn a_long_line_passes_while_it_arrives_and_nothing_is_held() {
+fn a_long_line_passes_while_it_arrives_and_little_is_held() {
     for (rules, passes) in [(rules("", "b"), true), (rules("", "a"), false)] {
         for begin in ["a{b=\"", "a 1", "# HELP a ", "{\"a\",b=\""] {
             let dropped = Arc::default();
@@ -355,13 +384,17 @@ fn a_long_line_passes_while_it_arrives_and_nothing_is_held() {
             filter.push(Bytes::copy_from_slice(begin.as_bytes()), &mut out).unwrap();
             filter.push(Bytes::from_static(b"x"), &mut out).unwrap();
             out.0.clear();
-            let piece = Bytes::from(vec![b'x'; 64 * 1024]);
-            for _ in 0..100 {
-                filter.push(piece.clone(), &mut out).unwrap();
-                let sent = out.0.pop_front();
-                assert_eq!(sent.is_some(), passes, "{begin}");
-                assert!(sent.is_none_or(|sent| sent.as_ptr() == piece.as_ptr()));
-                assert!(out.0.is_empty() && matches!(filter.state, State::Record { .. }));
+            for length in [1, 100, 64 * 1024] {
+                let piece = Bytes::from(vec![b'x'; length]);
+                for _ in 0..2 * MAX_UNREAD {
+                    filter.push(piece.clone(), &mut out).unwrap();
+                    let sent = out.0.pop_front();
+                    assert_eq!(sent.is_some(), passes, "{begin}");
+                    let is_copied = sent.is_some_and(|sent| sent.as_ptr() != piece.as_ptr());
+                    assert!(!is_copied || length < SHARED);
+                    assert!(out.0.is_empty() && matches!(filter.state, State::Record { .. }));
+                    assert!(filter.held.len() <= MAX_UNREAD);
+                }
             }
         }
     }
