@@ -12,11 +12,13 @@
 //! - `record`: the end of a record.
 //! - `recent`: names of the current family and their verdict, so that most names are not judged again.
 //! - `shape`: what these names have in common.
+//! - `lanes`: bytes that are compared with one instruction.
 //! - `negotiation`: what the exporter is asked for, and which of its answers can be filtered.
 //! - `families`: which family a name belongs to, and whether it is passed on.
 
 mod families;
 mod head;
+mod lanes;
 mod line_feeds;
 mod negotiation;
 mod recent;
@@ -75,7 +77,7 @@ pub struct Filter {
     held: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum State {
     /// At the beginning of a record. What has arrived of its head is held. Usually nothing.
     Head,

@@ -5,11 +5,10 @@
 
 use wide::u8x16;
 
+use super::lanes::{LANE, lane};
+
 /// Number of bytes that are searched at once: as many as a `u64` has bits.
 const BLOCK: usize = 64;
-
-/// Number of bytes that are compared with one instruction.
-const LANE: usize = 16;
 
 /// Two blocks.
 const PAIR: usize = 2 * BLOCK;
@@ -140,10 +139,8 @@ impl Store<'_> {
 fn feeds_of(block: &[u8]) -> u64 {
     let line_feed = u8x16::splat(b'\n');
     let mut found = 0;
-    for (at, lane) in block.chunks_exact(LANE).enumerate() {
-        let mut bytes = [0; LANE];
-        bytes.copy_from_slice(lane);
-        let bits = u8x16::new(bytes).cmp_eq(line_feed).move_mask();
+    for (at, bytes) in block.chunks_exact(LANE).enumerate() {
+        let bits = lane(bytes).cmp_eq(line_feed).move_mask();
         found |= u64::from(bits as u16) << (at * LANE);
     }
     found

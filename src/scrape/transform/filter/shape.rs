@@ -4,14 +4,14 @@ use std::array;
 
 use wide::u8x16;
 
-use super::record::Position;
+use super::{
+    lanes::{LANE, lane},
+    record::Position,
+};
 
 /// Limit for the number of heads. A family rarely has more: those of a histogram end with `_bucket`,
 /// `_sum`, `_count` and `_created`.
 pub(super) const NAMES: usize = 4;
-
-/// Number of bytes that are compared with one instruction.
-const LANE: usize = 16;
 
 /// Limit for the lanes of a prefix that are compared. Few names are longer, and
 /// `Recent::begins` compares those.
@@ -21,17 +21,6 @@ const MAX_LANES: usize = 4;
 /// histogram. `_created{` of a summary with quantiles in OpenMetrics is longer, and `created",` of a name
 /// in quotes.
 const TAIL: usize = size_of::<u64>();
-
-/// [`LANE`] bytes of ones, then [`LANE`] bytes of zeros.
-const MASKS: [u8; 2 * LANE] = {
-    let mut masks = [0; 2 * LANE];
-    let mut at = 0;
-    while at < LANE {
-        masks[at] = u8::MAX;
-        at += 1;
-    }
-    masks
-};
 
 /// A common prefix, which usually is the name of the family, and short tails.
 #[derive(Debug)]
@@ -79,12 +68,13 @@ impl Shape {
         let mut padded = [0; MAX_LANES * LANE];
         let compared = prefix.min(padded.len());
         padded[..compared].copy_from_slice(&bytes[..compared]);
-        let last = (prefix - 1) % LANE + 1;
+        let mut mask = [0; LANE];
+        mask[..=(prefix - 1) % LANE].fill(u8::MAX);
         Some(Self {
             prefix,
             position,
             lanes: array::from_fn(|at| lane(&padded[at * LANE..])),
-            mask: lane(&MASKS[LANE - last..]),
+            mask: u8x16::new(mask),
             tails,
         })
     }
@@ -154,12 +144,4 @@ impl Tail {
     fn begins(self, bytes: u64) -> bool {
         (bytes ^ self.bytes) & self.mask == 0
     }
-}
-
-/// The first lane of `bytes`.
-#[inline]
-fn lane(bytes: &[u8]) -> u8x16 {
-    let mut lane = [0; LANE];
-    lane.copy_from_slice(&bytes[..LANE]);
-    u8x16::new(lane)
 }
