@@ -29,22 +29,6 @@ const KIB_A_SCRAPE: u64 = 3 * 1024 / 10;
 /// The bound there if the scraper has stopped at the beginning, and nothing is filtered.
 const KIB_STOPPED: u64 = 80;
 
-/// The resident memory after it has not changed for half a second. Memory has no event to wait for,
-/// so this polls.
-fn settled_rss_kib(proxy: &Proxy) -> u64 {
-    let pause = Duration::from_millis(50);
-    let (mut last, mut unchanged, mut waited) = (0, 0, Duration::ZERO);
-    while unchanged < 10 {
-        assert!(waited < PATIENCE, "the memory never stops changing");
-        thread::sleep(pause);
-        waited += pause;
-        let now = proxy.rss_kib();
-        unchanged = if now == last { unchanged + 1 } else { 0 };
-        last = now;
-    }
-    last
-}
-
 fn assert_bounded(framing: Framing) {
     assert_body_bounded(framing, Kind::Text, (READERS, KIB_STOPPED), 0, "");
 }
@@ -81,9 +65,9 @@ fn assert_body_bounded(
 
     // The first scrape allocates what the process needs only once: threads, the allocator's arenas.
     let _first = connect();
-    let before = settled_rss_kib(&proxy);
+    let before = proxy.settled_rss_kib();
     let clients: Vec<Client> = (0..readers).map(|_| connect()).collect();
-    let each = (settled_rss_kib(&proxy) - before) / readers;
+    let each = (proxy.settled_rss_kib() - before) / readers;
     drop(clients);
     assert!(each <= most_kib, "{each} KiB for each scraper that stopped reading");
     assert!(each >= 16, "only {each} KiB each: the scrapers have not stopped yet");
@@ -195,7 +179,7 @@ fn a_thousand_slow_readers_cost_bounded_memory_and_delay_nobody() {
 
     // The workers give most of the memory back one second after the last connection. A second wave
     // must not add to what remains. Memory has no event to wait for, so this polls.
-    let kept = settled_rss_kib(&proxy);
+    let kept = proxy.settled_rss_kib();
     drop((0..MANY / 5).map(|_| begin()).collect::<Vec<_>>());
     proxy.assert_at_rest_within(REST, fds);
     let begun = Instant::now();

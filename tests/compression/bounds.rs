@@ -1,9 +1,6 @@
 //! Many compressed scrapes at a time: a bounded number, and bounded memory for each.
 
-use std::{thread, time::Duration};
-
 use scrapegate_harness::{
-    PATIENCE,
     body::{Body, Kind},
     client::{Client, Head},
     exporter::{Exporter, Framing},
@@ -18,22 +15,6 @@ const BODY: u64 = 400_000_000;
 const SEND_BUFFER: usize = 64 * 1024;
 /// The bound in docs/operations/performance.md: at most 1 MiB for each compressed scrape.
 const KIB_A_SCRAPE: u64 = 1024;
-
-/// The resident memory after it has not changed for half a second. Memory has no event to wait for,
-/// so this polls.
-fn settled_rss_kib(proxy: &Proxy) -> u64 {
-    let pause = Duration::from_millis(50);
-    let (mut last, mut unchanged, mut waited) = (0, 0, Duration::ZERO);
-    while unchanged < 10 {
-        assert!(waited < PATIENCE, "the memory never stops changing");
-        thread::sleep(pause);
-        waited += pause;
-        let now = proxy.rss_kib();
-        unchanged = if now == last { unchanged + 1 } else { 0 };
-        last = now;
-    }
-    last
-}
 
 fn encoding(head: &Head) -> Option<&str> {
     head.header("content-encoding")
@@ -66,13 +47,13 @@ fn assert_bounded(coding: &str, kind: Kind, keys: &str) {
 
     // The first scrape allocates what the process needs only once: threads, the allocator's arenas.
     let first = connect();
-    let before = settled_rss_kib(&proxy);
+    let before = proxy.settled_rss_kib();
     let mut readers = vec![first];
     readers.extend((1..MOST).map(|_| connect()));
     for (_, head) in &readers {
         assert_eq!(encoding(head), Some(coding), "{head:?}");
     }
-    let each = (settled_rss_kib(&proxy) - before) / (MOST as u64 - 1);
+    let each = (proxy.settled_rss_kib() - before) / (MOST as u64 - 1);
     let (_next, uncompressed) = connect();
     assert_eq!(encoding(&uncompressed), None, "{uncompressed:?}");
     assert!(each <= KIB_A_SCRAPE, "{each} KiB for each scraper that stopped reading");
