@@ -1,9 +1,9 @@
 //! Worker threads, each with a single-threaded runtime. By default one worker per core.
 //!
 //! A scrape is one task that reads, encrypts and writes. It gains nothing from a second thread. In
-//! tokio's multi-threaded runtime, each wake-up of the task also wakes an idle worker, which finds
-//! no work to steal. That costs about one futex call per MiB with a fast exporter, and 25 per MiB
-//! with a slow one. Here, a wake-up affects only the task's own thread.
+//! tokio's multi-threaded runtime, a wake-up of the task can also wake an idle worker, which finds
+//! no work to steal: about once per MiB (`tests/real/system_calls.rs`). Here, a wake-up affects only
+//! the task's own thread.
 
 mod at_rest;
 

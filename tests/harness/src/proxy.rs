@@ -1,6 +1,7 @@
 //! The real binary as a child process.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::{OsStr, OsString},
     fs::{self, Permissions},
@@ -238,6 +239,17 @@ impl Proxy {
         self.status("Threads:")
     }
 
+    /// How often each thread has waited so far, by thread ID (`voluntary_ctxt_switches` in
+    /// `/proc/PID/task/TID/status`, proc(5)).
+    pub fn waits_of_threads(&self) -> BTreeMap<u32, u64> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).expect("the proxy runs");
+        let thread = |name: OsString| {
+            let id = name.to_str()?.parse().ok()?;
+            Some((id, self.status_in(&format!("task/{id}/status"), "voluntary_ctxt_switches:")))
+        };
+        tasks.filter_map(|task| thread(task.expect("a thread").file_name())).collect()
+    }
+
     /// The number of open file descriptors.
     pub fn open_fds(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the proxy runs").count()
@@ -320,8 +332,12 @@ impl Proxy {
 
     /// A number in `/proc/PID/status`. Memory is in KiB.
     fn status(&self, key: &str) -> u64 {
+        self.status_in("status", key)
+    }
+
+    fn status_in(&self, file: &str, key: &str) -> u64 {
         let status =
-            fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the proxy runs");
+            fs::read_to_string(format!("/proc/{}/{file}", self.pid)).expect("the proxy runs");
         status
             .lines()
             .find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
