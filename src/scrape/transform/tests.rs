@@ -378,10 +378,10 @@ fn as_much_is_read_as_probably_becomes_the_wanted_size() {
     for (passes, pace, wanted, read) in [
         (1000, Pace::Fast, 100 * KIB, 100 * KIB),
         (700, Pace::Fast, 100 * KIB, 100 * KIB),
-        (500, Pace::Fast, 100 * KIB, 200 * KIB),
-        (250, Pace::Fast, 50 * KIB, 200 * KIB),
-        (1, Pace::Fast, KIB, 256 * KIB),
-        (1000, Pace::Fast, 1000 * KIB, 256 * KIB),
+        (500, Pace::Fast, 50 * KIB, 100 * KIB),
+        (250, Pace::Fast, 25 * KIB, 100 * KIB),
+        (1, Pace::Fast, KIB, 128 * KIB),
+        (1000, Pace::Fast, 1000 * KIB, 128 * KIB),
         (1000, Pace::Slow, 100 * KIB, 64 * KIB),
         (100, Pace::Slow, 6 * KIB, 60 * KIB),
     ] {
