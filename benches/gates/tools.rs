@@ -33,8 +33,8 @@ struct Calls {
     pause: Duration,
 }
 
-/// System calls that read from a socket, write to a socket, and wake threads. tokio uses `write`
-/// only for its eventfd, never for sockets.
+/// System calls that read from a socket, write to a socket, and wake threads. `write` wakes a thread
+/// through its eventfd. Sockets of a scrape do not use it.
 const CALLS: [Calls; 4] = [
     Calls { name: "socket reads per MiB", names: &["recvfrom", "recvmsg", "readv"], pause: FAST },
     Calls { name: "socket writes per MiB", names: &["writev", "sendto", "sendmsg"], pause: FAST },

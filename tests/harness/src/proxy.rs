@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::{OsStr, OsString},
-    fs::{self, Permissions},
+    fs::{self, DirEntry, Permissions},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -240,14 +240,15 @@ impl Proxy {
     }
 
     /// How often each thread has waited so far, by thread ID (`voluntary_ctxt_switches` in
-    /// `/proc/PID/task/TID/status`, proc(5)).
+    /// `/proc/PID/task/TID/status`, proc(5)). A thread that ends meanwhile is left out.
     pub fn waits_of_threads(&self) -> BTreeMap<u32, u64> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).expect("the proxy runs");
-        let thread = |name: OsString| {
-            let id = name.to_str()?.parse().ok()?;
-            Some((id, self.status_in(&format!("task/{id}/status"), "voluntary_ctxt_switches:")))
+        let waits = |task: DirEntry| {
+            let id = task.file_name().to_str()?.parse().ok()?;
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            Some((id, number_in(&status, "voluntary_ctxt_switches:")))
         };
-        tasks.filter_map(|task| thread(task.expect("a thread").file_name())).collect()
+        tasks.filter_map(|task| waits(task.ok()?)).collect()
     }
 
     /// The number of open file descriptors.
@@ -332,17 +333,18 @@ impl Proxy {
 
     /// A number in `/proc/PID/status`. Memory is in KiB.
     fn status(&self, key: &str) -> u64 {
-        self.status_in("status", key)
-    }
-
-    fn status_in(&self, file: &str, key: &str) -> u64 {
         let status =
-            fs::read_to_string(format!("/proc/{}/{file}", self.pid)).expect("the proxy runs");
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
-            .unwrap_or_else(|| panic!("no {key} in:\n{status}"))
+            fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the proxy runs");
+        number_in(&status, key)
     }
+}
+
+/// The number after `key` in a `status` file of proc(5).
+fn number_in(status: &str, key: &str) -> u64 {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no {key} in:\n{status}"))
 }
 
 impl Drop for Proxy {
