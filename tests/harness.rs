@@ -5,9 +5,11 @@
 //! exporter can truncate a response.
 
 use std::{
+    cell::Cell,
     io::{self, BufRead, BufReader, Write},
     net::TcpListener,
     thread,
+    time::Duration,
 };
 
 use scrapegate_harness::{
@@ -15,6 +17,7 @@ use scrapegate_harness::{
     client::{Client, Cut, End, Received},
     exporter::{Conversation, Exporter, Framing, Gate},
     pki::{BOTH_VERSIONS, Pki},
+    settled,
     side_by_side::{
         self, numbers,
         scraper::{Download, Scraper},
@@ -176,4 +179,14 @@ fn the_numbers_of_benchmarks_are_quantiles_with_three_digits() {
     for (value, text) in [(1234.5, "1234"), (12.345, "12.3"), (0.123_45, "0.123")] {
         assert_eq!(numbers::significant(value), text);
     }
+}
+
+#[test]
+fn a_value_is_settled_when_it_has_not_changed_for_a_while() {
+    let polls = Cell::new(0);
+    let value = settled(Duration::from_millis(10), || {
+        polls.set(polls.get() + 1);
+        Some(polls.get().min(30)).filter(|count| *count > 15)
+    });
+    assert_eq!((value, polls.get()), (30, 40));
 }

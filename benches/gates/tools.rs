@@ -1,15 +1,14 @@
 //! Counts that need another program: valgrind for instructions, strace for system calls.
 
-use std::{collections::BTreeMap, env, fs, net::SocketAddr, process::Command, time::Duration};
+use std::{collections::BTreeMap, env, net::SocketAddr, process::Command, time::Duration};
 
 use scrapegate_harness::{
     body::Kind,
     loopback,
     message::{Framing, Message},
     pki::{BOTH_VERSIONS, Pki},
-    proxy::Proxy,
+    strace,
 };
-use tempfile::TempDir;
 
 use crate::{
     baseline::Counts,
@@ -116,33 +115,10 @@ fn traced_scrape(exporter: SocketAddr, length: usize) -> BTreeMap<String, u64> {
          interval = 300\ntimeout = 300\n",
         exporter.port()
     );
-    let folder = TempDir::with_prefix("scrapegate-strace-").expect("a temporary folder");
-    let summary = folder.path().join("summary");
-    let strace = ["strace", "-f", "-c", "-o"].map(Into::into);
-    let wrapper = [&strace[..], &[summary.clone().into()]].concat();
-
     let pki = Pki::new();
     let config = pki.config_ini("worker-threads = 1\n");
-    let mut proxy = Proxy::start_beneath(&wrapper, &config, &section);
-    let client = pki.client(&BOTH_VERSIONS[..1]);
-    let mut scraper = loopback::Scraper::connect(proxy.address(), &client);
-    scraper.scrape(length);
-    drop(scraper);
-    proxy.signal("TERM");
-    proxy.wait_exit();
-
-    let summary = fs::read_to_string(summary).expect("strace wrote its summary");
-    calls_by_name(&summary)
-}
-
-/// Reads strace's table: `% time  seconds  usecs/call  calls  [errors]  syscall`.
-fn calls_by_name(summary: &str) -> BTreeMap<String, u64> {
-    summary
-        .lines()
-        .filter_map(|line| {
-            let columns: Vec<&str> = line.split_whitespace().collect();
-            let (calls, name) = (columns.get(3)?, columns.last()?);
-            Some(((*name).to_owned(), calls.parse().ok()?))
-        })
-        .collect()
+    strace::system_calls(&config, &section, |proxy| {
+        let client = pki.client(&BOTH_VERSIONS[..1]);
+        loopback::Scraper::connect(proxy.address(), &client).scrape(length);
+    })
 }

@@ -1,34 +1,25 @@
 //! Scrapes that are pipelined on one connection and read late.
 
-use std::{cell::Cell, thread, time::Duration};
+use std::{cell::Cell, time::Duration};
 
 use scrapegate_harness::{
-    PATIENCE,
     body::{Body, Kind},
     client::Client,
     exporter::{Exporter, Framing},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
+    settled,
     testbed::outcome,
 };
 
 const SCRAPES: usize = 60;
 const BODY: u64 = 100_000;
 
-/// Waits until the proxy has stopped asking the exporter, because the scraper does not read. Polls
-/// the exporter's count of connections, which must not change for 300 ms.
+/// Waits until the proxy has stopped asking the exporter, because the scraper does not read.
 fn wait_until_stuck(exporter: &Exporter) {
-    let pause = Duration::from_millis(20);
-    let (mut last, mut unchanged, mut waited) = (0, 0, Duration::ZERO);
-    while last == 0 || unchanged < 15 {
-        assert!(waited < PATIENCE, "the proxy never stops asking");
-        thread::sleep(pause);
-        waited += pause;
-        let now = exporter.connections();
-        unchanged = if now == last { unchanged + 1 } else { 0 };
-        last = now;
-    }
-    assert!(last < SCRAPES, "nothing made the proxy wait");
+    let rest = Duration::from_millis(300);
+    let asked = settled(rest, || Some(exporter.connections()).filter(|count| *count > 0));
+    assert!(asked < SCRAPES, "nothing made the proxy wait");
 }
 
 /// The proxy must not mix up a response that the socket has not taken yet with the next one,

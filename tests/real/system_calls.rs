@@ -4,7 +4,12 @@
 //! machine adds calls, because the exporter falls behind. So the tests use the lowest count of three
 //! scrapes. The kernel counts the waits of each thread, without strace.
 
-use std::{collections::BTreeMap, fs, time::Instant};
+#![expect(
+    clippy::print_stdout,
+    reason = "the counts are worth reading in the log of a passed run too"
+)]
+
+use std::time::Instant;
 
 use scrapegate_harness::{
     body::{Body, Kind},
@@ -12,8 +17,8 @@ use scrapegate_harness::{
     exporter::{Exporter, Framing},
     pki::{BOTH_VERSIONS, Pki},
     proxy::Proxy,
+    strace,
 };
-use tempfile::TempDir;
 
 const MIB: u64 = 100;
 const SCRAPES: usize = 3;
@@ -29,10 +34,6 @@ const WAITS_OF_OTHER_THREADS: u64 = 8;
 const WRITES: [&str; 3] = ["writev", "sendto", "sendmsg"];
 
 #[test]
-#[expect(
-    clippy::print_stdout,
-    reason = "the counts are worth reading in the log of a passed run too"
-)]
 fn a_large_chunked_scrape_needs_few_writes() {
     let counts: Vec<u64> = (0..SCRAPES).map(|_| writes_of_a_scrape()).collect();
     println!("writes for {MIB} MiB in chunks of 4 KiB: {counts:?}");
@@ -41,31 +42,18 @@ fn a_large_chunked_scrape_needs_few_writes() {
     assert!(fewest <= WRITES_PER_MIB * MIB, "{fewest} writes for {MIB} MiB");
 }
 
-/// Starts a proxy under strace, scrapes it once, and returns its number of writes.
+/// Scrapes a new proxy once under strace, and returns its number of writes.
 fn writes_of_a_scrape() -> u64 {
     let pki = Pki::new();
     let (_exporter, exporters) = exporter();
-    let folder = TempDir::with_prefix("scrapegate-strace-").expect("a temporary folder");
-    let summary = folder.path().join("summary");
-    let strace = ["strace", "-f", "-c", "-o"].map(Into::into);
-    let wrapper = [&strace[..], &[summary.clone().into()]].concat();
-    let mut proxy = Proxy::start_beneath(&wrapper, &pki.config_ini(""), &exporters);
-
-    let response = scrape(&pki, &proxy);
-    assert_eq!(response.body.sha256, Body::sha256(Kind::Text, MIB << 20));
-    proxy.signal("TERM");
-    proxy.wait_exit();
-
-    let summary = fs::read_to_string(summary).expect("strace wrote its summary");
-    let calls = calls_by_name(&summary);
-    WRITES.iter().filter_map(|name| calls.get(name)).sum()
+    let calls = strace::system_calls(&pki.config_ini(""), &exporters, |proxy| {
+        let response = scrape(&pki, proxy);
+        assert_eq!(response.body.sha256, Body::sha256(Kind::Text, MIB << 20));
+    });
+    WRITES.iter().filter_map(|name| calls.get(*name)).sum()
 }
 
 #[test]
-#[expect(
-    clippy::print_stdout,
-    reason = "the counts are worth reading in the log of a passed run too"
-)]
 fn a_large_scrape_rarely_wakes_other_threads() {
     let pki = Pki::new();
     let (_exporter, exporters) = exporter();
@@ -110,16 +98,4 @@ fn scrape(pki: &Pki, proxy: &Proxy) -> Response {
     let response = client.get("/prometheus?exporter=large");
     assert!(response.body.is_complete(), "{response:?}");
     response
-}
-
-/// Reads strace's table: `% time  seconds  usecs/call  calls  [errors]  syscall`.
-fn calls_by_name(summary: &str) -> BTreeMap<&str, u64> {
-    summary
-        .lines()
-        .filter_map(|line| {
-            let columns: Vec<&str> = line.split_whitespace().collect();
-            let (calls, name) = (columns.get(3)?, columns.last()?);
-            Some((*name, calls.parse().ok()?))
-        })
-        .collect()
 }

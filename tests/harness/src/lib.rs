@@ -41,6 +41,7 @@ pub mod plain;
 pub mod privileges;
 pub mod proxy;
 pub mod side_by_side;
+pub mod strace;
 pub mod testbed;
 pub mod transform;
 pub mod trial;
@@ -49,12 +50,35 @@ pub mod version1;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
 
 /// The longest wait for an event that must happen. It is long, because the machine may be busy.
 /// Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `now` has returned the same value for `rest`, and returns that value. Polls, for what
+/// has no event to wait for. `None` is not a value yet.
+///
+/// # Panics
+///
+/// If the value still changes after [`PATIENCE`].
+#[track_caller]
+pub fn settled<T: PartialEq>(rest: Duration, now: impl Fn() -> Option<T>) -> T {
+    const POLLS: u32 = 10;
+    let pause = rest / POLLS;
+    let (mut last, mut unchanged, mut waited) = (None, 0, Duration::ZERO);
+    while unchanged < POLLS {
+        assert!(waited < PATIENCE, "it never stops changing");
+        thread::sleep(pause);
+        waited += pause;
+        let value = now();
+        unchanged = if value.is_some() && value == last { unchanged + 1 } else { 0 };
+        last = value;
+    }
+    last.expect("a value")
+}
 
 /// Sets its flag when it is dropped, also after a panic, so that the threads of a scope end.
 /// Otherwise the scope would wait for them forever.

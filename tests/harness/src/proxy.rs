@@ -20,7 +20,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{PATIENCE, log::LineLog};
+use crate::{log::LineLog, settled};
 
 /// The binary under test: the one in `SCRAPEGATE_BIN`, or the one that cargo built for this test.
 ///
@@ -208,25 +208,10 @@ impl Proxy {
         self.status("VmRSS:")
     }
 
-    /// The resident memory after it has not changed for half a second, in KiB. Memory has no event to
-    /// wait for, so this polls.
-    ///
-    /// # Panics
-    ///
-    /// If it still changes after [`PATIENCE`].
+    /// The resident memory after it has not changed for half a second, in KiB.
     #[track_caller]
     pub fn settled_rss_kib(&self) -> u64 {
-        let pause = Duration::from_millis(50);
-        let (mut last, mut unchanged, mut waited) = (0, 0, Duration::ZERO);
-        while unchanged < 10 {
-            assert!(waited < PATIENCE, "the memory never stops changing");
-            thread::sleep(pause);
-            waited += pause;
-            let now = self.rss_kib();
-            unchanged = if now == last { unchanged + 1 } else { 0 };
-            last = now;
-        }
-        last
+        settled(Duration::from_millis(500), || Some(self.rss_kib()))
     }
 
     /// The peak resident memory since the start, in KiB.
